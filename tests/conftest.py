@@ -22,10 +22,21 @@ LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
 
 LONGEST = (
-    "test_wheels.py", "test_bake.py", "test_layers.py", "test_bake_boot.py",
-    "test_offline_container.py", "test_modules.py", "test_wheel.py", "test_linters.py",
-    "test_lock.py", "test_watch.py", "test_watch_driver.py", "test_packer.py",
-    "test_publish.py", "test_policies.py", "test_silent_regions.py",
+    "test_wheels.py",
+    "test_bake.py",
+    "test_layers.py",
+    "test_bake_boot.py",
+    "test_offline_container.py",
+    "test_modules.py",
+    "test_wheel.py",
+    "test_linters.py",
+    "test_lock.py",
+    "test_watch.py",
+    "test_watch_driver.py",
+    "test_packer.py",
+    "test_publish.py",
+    "test_policies.py",
+    "test_silent_regions.py",
 )
 """Files that take minutes, of the slow tests and then of the others: two workers end together if
 these begin first. test_wheel.py boots, and so does the image beside the first of them."""
@@ -48,8 +59,11 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order tests by file, the longest first; within a file nothing changes."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST
-               else len(LONGEST))
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+        )
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -83,11 +97,18 @@ def names() -> list[str]:
     from goldenami.model.definitions import role_packages
     from goldenami.model.supported.platforms import PLATFORMS
 
-    given = {"kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
-             "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64"}
-    return [*BASE_PACKAGES, *(
-        name for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
-        for name in role_packages.packages(ROOT, role, PLATFORMS["trixie"], given))]
+    given = {
+        "kernel_package": f"linux-image-{debrepo.KERNELS[1]}-cloud-amd64",
+        "kernel_release": f"{debrepo.KERNELS[1]}-cloud-amd64",
+    }
+    return [
+        *BASE_PACKAGES,
+        *(
+            name
+            for role in ("os_updates", "kernel", "limits", "network_tuning", "provenance", "seal")
+            for name in role_packages.packages(ROOT, role, PLATFORMS["trixie"], given)
+        ),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +131,11 @@ def mirror(distribution: Path) -> Iterator[debrepo.Mirror]:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own apt sources, mirrors and cache, out of sight."""
     config = tmp_path / "no-apt.conf"
-    config.write_text('Dir "/nonexistent";\nDir::Etc::sourcelist '
-                      '"/dev/null";\nDir::Etc::sourceparts "/dev/null";\n',
-                      encoding="utf-8")
+    config.write_text(
+        'Dir "/nonexistent";\nDir::Etc::sourcelist '
+        '"/dev/null";\nDir::Etc::sourceparts "/dev/null";\n',
+        encoding="utf-8",
+    )
     monkeypatch.setenv("APT_CONFIG", str(config))
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
     for name in list(os.environ):
@@ -165,8 +188,9 @@ def _lockable(target: Path) -> Path:
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.strip().startswith(LEFT_OUT)),
-                    encoding="utf-8")
+    path.write_text(
+        "".join(line for line in lines if not line.strip().startswith(LEFT_OUT)), encoding="utf-8"
+    )
     return target
 
 

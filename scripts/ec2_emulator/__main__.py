@@ -22,13 +22,19 @@ def _stop(signum: int, _frame: object) -> None:
 
 def main() -> int:
     """Serve on loopback."""
-    options = argparse.ArgumentParser(prog="ec2_emulator",
-                                      description="EC2 and its neighbours on loopback.")
-    options.add_argument("--port", type=int, default=5000,
-                         help="0: the kernel chooses (default: %(default)s)")
-    options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
-                         help="AMIs and snapshots seem N days older than they are, so that "
-                              "`retire` finds something")
+    options = argparse.ArgumentParser(
+        prog="ec2_emulator", description="EC2 and its neighbours on loopback."
+    )
+    options.add_argument(
+        "--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)"
+    )
+    options.add_argument(
+        "--backdate-days",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="AMIs and snapshots seem N days older than they are, so that `retire` finds something",
+    )
     given = options.parse_args()
     STATE.settings = EmulatorSettings(backdate_days=given.backdate_days)
     signal.signal(signal.SIGTERM, _stop)
@@ -36,10 +42,13 @@ def main() -> int:
         served = server.make(given.port)
         gc.freeze()
         gc.enable()
-        print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
-              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator "
-              "AWS_REGION=us-east-1 "
-              "AWS_DEFAULT_REGION=us-east-1", flush=True)
+        print(
+            f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
+            "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator "
+            "AWS_REGION=us-east-1 "
+            "AWS_DEFAULT_REGION=us-east-1",
+            flush=True,
+        )
         served.serve_forever(poll_interval=0.02)
     return 0
 

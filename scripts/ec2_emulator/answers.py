@@ -25,7 +25,8 @@ _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
 NOTHING = (
     StatedAnswer(call="ce:GetCostAndUsage", answer={"ResultsByTime": []}),
     StatedAnswer(call="savingsplans:DescribeSavingsPlans", answer={"savingsPlans": []}),
-    StatedAnswer(call="ec2:DescribeReservedInstances", answer={"ReservedInstances": []}))
+    StatedAnswer(call="ec2:DescribeReservedInstances", answer={"ReservedInstances": []}),
+)
 """Answers to an account that bought and commits to nothing."""
 
 
@@ -41,8 +42,11 @@ def fields(body: bytes) -> Data:
 def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
     """What is stated for the request; None where nothing is. Cost Explorer says that it has no
     data."""
-    known = [each for each in (*NOTHING, *STATE.settings.answers)
-             if each.call == call.name and each.region in ("*", call.region)]
+    known = [
+        each
+        for each in (*NOTHING, *STATE.settings.answers)
+        if each.call == call.name and each.region in ("*", call.region)
+    ]
     asked = fields(body) if known else {}
     fitting = [each.answer for each in known if each.asked.items() <= asked.items()]
     if not fitting:
@@ -69,9 +73,18 @@ def describe_budgets(self: BudgetsResponse) -> str:
     return json.dumps({"Budgets": budgets})
 
 
-IDEMPOTENT = {"ebs:StartSnapshot": "ConflictException", **dict.fromkeys((
-    "ec2:CopyImage", "ec2:RunInstances", "ec2:CreateLaunchTemplate",
-    "ec2:CreateLaunchTemplateVersion"), "IdempotentParameterMismatch")}
+IDEMPOTENT = {
+    "ebs:StartSnapshot": "ConflictException",
+    **dict.fromkeys(
+        (
+            "ec2:CopyImage",
+            "ec2:RunInstances",
+            "ec2:CreateLaunchTemplate",
+            "ec2:CreateLaunchTemplateVersion",
+        ),
+        "IdempotentParameterMismatch",
+    ),
+}
 """Calls that a ClientToken makes idempotent, and how another request with it is refused (EBS:
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
 
@@ -87,9 +100,7 @@ def _as_it_is_now(call: ApiCall, answer: Response) -> Response:
 
 
 @rule(EC2_API + "Run_Instance_Idempotency.html")
-def same_token_same_answer(
-    call: ApiCall, body: bytes, make: Callable[[], Response]
-) -> Response:
+def same_token_same_answer(call: ApiCall, body: bytes, make: Callable[[], Response]) -> Response:
     """The same ClientToken gives the first answer again, and a refusal for another request."""
     asked = fields(body) if call.name in IDEMPOTENT else {}
     token = asked.pop("ClientToken", "")

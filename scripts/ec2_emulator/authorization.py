@@ -36,8 +36,11 @@ _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 def regions() -> frozenset[str]:
     """Every region that EC2 has, by botocore's table."""
     session = botocore.session.get_session()
-    return frozenset(region for partition in session.get_available_partitions()
-                     for region in session.get_available_regions("ec2", partition))
+    return frozenset(
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ec2", partition)
+    )
 
 
 def identify(environ: Environ, body: bytes) -> ApiCall | None:
@@ -91,8 +94,9 @@ def _not_enabled(service: str) -> ApiError:
     (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
     https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
     if service == "ec2":
-        return ApiError("AuthFailure",
-                        "AWS was not able to validate the provided access credentials", 401)
+        return ApiError(
+            "AuthFailure", "AWS was not able to validate the provided access credentials", 401
+        )
     message = "The security token included in the request is invalid."
     if service == "s3":
         return ApiError("InvalidAccessKeyId", message, 403)
@@ -106,8 +110,11 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
     why = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
-        return ApiError("UnauthorizedOperation",
-                        f"You are not authorized to perform this operation. {who} {why}", 403)
+        return ApiError(
+            "UnauthorizedOperation",
+            f"You are not authorized to perform this operation. {who} {why}",
+            403,
+        )
     code = "AccessDenied" if call.service in _QUERY else "AccessDeniedException"
     return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 

@@ -7,13 +7,17 @@ import re
 from ec2_emulator.rules import EBS_GUIDE, EC2_GUIDE, SSM_GUIDE
 
 OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
-    "sts:GetCallerIdentity": (), "budgets:DescribeBudgets": ("budgets:ViewBudget",),
-    "s3:HeadBucket": ("s3:ListBucket",), "s3:ListObjectsV2": ("s3:ListBucket",),
+    "sts:GetCallerIdentity": (),
+    "budgets:DescribeBudgets": ("budgets:ViewBudget",),
+    "s3:HeadBucket": ("s3:ListBucket",),
+    "s3:ListObjectsV2": ("s3:ListBucket",),
     "s3:GetObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:HeadObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:ListBuckets": ("s3:ListAllMyBuckets",),
-    "s3:CreateMultipartUpload": ("s3:PutObject",), "s3:UploadPart": ("s3:PutObject",),
-    "s3:CompleteMultipartUpload": ("s3:PutObject",), "s3:DeleteObjects": ("s3:DeleteObject",),
+    "s3:CreateMultipartUpload": ("s3:PutObject",),
+    "s3:UploadPart": ("s3:PutObject",),
+    "s3:CompleteMultipartUpload": ("s3:PutObject",),
+    "s3:DeleteObjects": ("s3:DeleteObject",),
 }
 """Calls to the actions that they need instead of their own: none for GetCallerIdentity
 (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html), and for S3
@@ -21,29 +25,62 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actio
 list a bucket is not told that an object is missing:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html."""
 
-KEY_ACTIONS = ("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
-               "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+KEY_ACTIONS = (
+    "kms:CreateGrant",
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+)
 """What the caller needs on a key that he names for snapshots."""
 
 EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
-    (r"ec2:(?!CreateTags|DeleteTags|Describe).*", rb"(?:^|&)TagSpecification\.1\.",
-     ("ec2:CreateTags",),
-     EC2_GUIDE + "supported-iam-actions-tagging.html"),
-    (r"ebs:StartSnapshot", rb'"Tags": *\[', ("ec2:CreateTags",),
-     EBS_GUIDE + "ebsapi-permissions.html"),
+    (
+        r"ec2:(?!CreateTags|DeleteTags|Describe).*",
+        rb"(?:^|&)TagSpecification\.1\.",
+        ("ec2:CreateTags",),
+        EC2_GUIDE + "supported-iam-actions-tagging.html",
+    ),
+    (
+        r"ebs:StartSnapshot",
+        rb'"Tags": *\[',
+        ("ec2:CreateTags",),
+        EBS_GUIDE + "ebsapi-permissions.html",
+    ),
     (r"ebs:StartSnapshot", rb'"KmsKeyArn": *"', KEY_ACTIONS, EBS_GUIDE + "ebsapi-permissions.html"),
     (r"ec2:CopyImage", rb"(?:^|&)KmsKeyId=", KEY_ACTIONS, EC2_GUIDE + "copy-ami-permissions.html"),
-    (r"ec2:RunInstances", rb"(?:^|&)BlockDeviceMapping\.\d+\.Ebs\.KmsKeyId=[^&]", KEY_ACTIONS,
-     "https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html"),
-    (r"ssm:PutParameter", rb'"DataType": *"aws:ec2:image"', ("ec2:DescribeImages",),
-     SSM_GUIDE + "parameter-store-ec2-aliases.html"),
-    (r"ssm:PutParameter", rb'"Tags": *\[', ("ssm:AddTagsToResource",),
-     SSM_GUIDE + "security-iam-id-based-policy-examples.html"),
-    (r"ec2:RunInstances", rb"(?:^|&)IamInstanceProfile\.(?:Arn|Name)=[^&]", ("iam:PassRole",),
-     EC2_GUIDE + "permission-to-pass-iam-roles.html"),
-    (r"autoscaling:StartInstanceRefresh", rb"DesiredConfiguration\.(?:LaunchTemplate|MixedInst)",
-     ("ec2:RunInstances",),
-     "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html"),
+    (
+        r"ec2:RunInstances",
+        rb"(?:^|&)BlockDeviceMapping\.\d+\.Ebs\.KmsKeyId=[^&]",
+        KEY_ACTIONS,
+        "https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html",
+    ),
+    (
+        r"ssm:PutParameter",
+        rb'"DataType": *"aws:ec2:image"',
+        ("ec2:DescribeImages",),
+        SSM_GUIDE + "parameter-store-ec2-aliases.html",
+    ),
+    (
+        r"ssm:PutParameter",
+        rb'"Tags": *\[',
+        ("ssm:AddTagsToResource",),
+        SSM_GUIDE + "security-iam-id-based-policy-examples.html",
+    ),
+    (
+        r"ec2:RunInstances",
+        rb"(?:^|&)IamInstanceProfile\.(?:Arn|Name)=[^&]",
+        ("iam:PassRole",),
+        EC2_GUIDE + "permission-to-pass-iam-roles.html",
+    ),
+    (
+        r"autoscaling:StartInstanceRefresh",
+        rb"DesiredConfiguration\.(?:LaunchTemplate|MixedInst)",
+        ("ec2:RunInstances",),
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html",
+    ),
 )
 """(pattern of the call, pattern of its body, actions that it needs beside its own, the page that
 says so)."""

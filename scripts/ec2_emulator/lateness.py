@@ -61,8 +61,9 @@ class Memory:
             elif answer.status_code < 300:
                 self.writes.setdefault((call.service, call.region), []).append(at)
                 self.removed[call.name, call.region] = at
-                self.made.update(dict.fromkeys(set(_ID.findall(answer.get_data()))
-                                               - set(_ID.findall(body)), at))
+                self.made.update(
+                    dict.fromkeys(set(_ID.findall(answer.get_data())) - set(_ID.findall(body)), at)
+                )
 
 
 MEMORY = Memory()
@@ -101,12 +102,17 @@ def unknown_yet(body: bytes, seconds: float, now: float) -> dict[bytes, bytes]:
     Ids in the request that are too new, each with one of the same kind that does not exist.
     """
     with MEMORY.lock:
-        return {name: name.partition(b"-")[0] + b"-" + b"0" * 17 for name in _ID.findall(body)
-                if MEMORY.made.get(name, now - seconds - 1) > now - seconds}
+        return {
+            name: name.partition(b"-")[0] + b"-" + b"0" * 17
+            for name in _ID.findall(body)
+            if MEMORY.made.get(name, now - seconds - 1) > now - seconds
+        }
 
 
-IN_USE = {"ec2:DeleteSnapshot": ("ec2:DeregisterImage", "InvalidSnapshot.InUse"),
-          "ec2:DeleteSecurityGroup": ("ec2:TerminateInstances", "DependencyViolation")}
+IN_USE = {
+    "ec2:DeleteSnapshot": ("ec2:DeregisterImage", "InvalidSnapshot.InUse"),
+    "ec2:DeleteSecurityGroup": ("ec2:TerminateInstances", "DependencyViolation"),
+}
 """Calls that are refused while what used their target seems to be there: by whose end, in what
 words."""
 
@@ -120,9 +126,13 @@ def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
             raise ApiError(code, f"what {ended.partition(':')[2]} removed seems to be there still")
 
 
-_TOO_MANY = {"ec2": ("RequestLimitExceeded", 503), "autoscaling": ("Throttling", 400),
-             "sts": ("Throttling", 400),
-             "ebs": ("RequestThrottledException", 400), "s3": ("SlowDown", 503)}
+_TOO_MANY = {
+    "ec2": ("RequestLimitExceeded", 503),
+    "autoscaling": ("Throttling", 400),
+    "sts": ("Throttling", 400),
+    "ebs": ("RequestThrottledException", 400),
+    "s3": ("SlowDown", 503),
+}
 
 
 @rule(THROTTLING)
@@ -135,8 +145,11 @@ def throttled(call: ApiCall) -> ApiError:
 @rule(EC2_API + "errors-overview.html#api-error-codes-table-server")
 def unavailable(call: ApiCall) -> ApiError:
     """A region that is out answers every call with a server error."""
-    return ApiError("Unavailable" if call.service == "ec2" else "ServiceUnavailable",
-                    f"{call.region} is unavailable", 503)
+    return ApiError(
+        "Unavailable" if call.service == "ec2" else "ServiceUnavailable",
+        f"{call.region} is unavailable",
+        503,
+    )
 
 
 @rule(FAULTS)
@@ -154,8 +167,9 @@ def _met(call: ApiCall) -> Iterator[LateRule]:
     settings, number = STATE.settings, len(STATE.calls)
     for index, each in enumerate(settings.late):
         dice = random.Random(f"{settings.late_seed} {index} {number}")  # noqa: S311 - no secret
-        fits = (any(fnmatchcase(call.name, name) for name in each.calls)
-                and any(fnmatchcase(call.region, name) for name in each.regions))
+        fits = any(fnmatchcase(call.name, name) for name in each.calls) and any(
+            fnmatchcase(call.region, name) for name in each.regions
+        )
         with MEMORY.lock:
             if fits and dice.random() < each.share and not 0 < each.times <= MEMORY.met[each]:
                 MEMORY.met[each] += 1
@@ -189,11 +203,15 @@ def apply(
     call.met = tuple(modes)
     _refuse(call, modes)
     now = time.monotonic()
-    if LateMode.STALE in modes and is_read(call) and \
-            (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now)):
+    if (
+        LateMode.STALE in modes
+        and is_read(call)
+        and (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now))
+    ):
         return old
-    if LateMode.NOT_FOUND in modes and \
-            (hidden := unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)):
+    if LateMode.NOT_FOUND in modes and (
+        hidden := unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)
+    ):
         return _without(hidden, environ, body, answer)
     given = answer(environ)
     MEMORY.note(call, body, given, now)
@@ -203,7 +221,9 @@ def apply(
 
 
 def _without(
-    hidden: dict[bytes, bytes], environ: Environ, body: bytes,
+    hidden: dict[bytes, bytes],
+    environ: Environ,
+    body: bytes,
     answer: Callable[[Environ], Response],
 ) -> Response:
     """The answer where some ids do not exist: AWS's own refusal, or an empty list, with the ids put

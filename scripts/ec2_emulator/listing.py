@@ -31,7 +31,8 @@ def paginate(
     if limit is not None and limit < least:
         raise invalid_parameter(
             f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
-            f"least {least}.")
+            f"least {least}."
+        )
     start = 0
     if token:
         try:
@@ -44,8 +45,13 @@ def paginate(
 
 
 def answer(
-    api: BaseResponse, name: str, items: Sequence[T], show: Callable[[T], Any], *,
-    least: int = 1, most: int = 1000,
+    api: BaseResponse,
+    name: str,
+    items: Sequence[T],
+    show: Callable[[T], Any],
+    *,
+    least: int = 1,
+    most: int = 1000,
 ) -> ActionResult:
     """The page of `items` that the request asks for, as the list `name`."""
     limit, token = api._get_param("MaxResults"), api._get_param("NextToken")
@@ -57,18 +63,27 @@ def wildcard(text: str) -> re.Pattern[str]:
     """EC2's wildcards: `*` for any characters, `?` for one, a backslash before either for
     itself."""
     parts = re.findall(r"\\.|.", text, re.DOTALL)
-    return re.compile("".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1]))
-                              for part in parts), re.DOTALL)
+    return re.compile(
+        "".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1])) for part in parts), re.DOTALL
+    )
 
 
-def select(items: Sequence[T], filters: Mapping[str, Sequence[str]],
-           value: Callable[[T, str], Sequence[str]]) -> list[T]:
+def select(
+    items: Sequence[T],
+    filters: Mapping[str, Sequence[str]],
+    value: Callable[[T, str], Sequence[str]],
+) -> list[T]:
     """Items for which every filter has a value that matches one of its patterns; `value` refuses
     unknown names."""
     patterns = {name: [wildcard(text) for text in texts] for name, texts in filters.items()}
-    return [item for item in items if all(
-        any(pattern.fullmatch(text) for text in value(item, name) for pattern in alternatives)
-        for name, alternatives in patterns.items())]
+    return [
+        item
+        for item in items
+        if all(
+            any(pattern.fullmatch(text) for text in value(item, name) for pattern in alternatives)
+            for name, alternatives in patterns.items()
+        )
+    ]
 
 
 def filters_of(given: Sequence[Mapping[str, Any]] | None) -> dict[str, list[str]]:

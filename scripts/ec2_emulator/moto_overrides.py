@@ -40,40 +40,54 @@ from ec2_emulator.storage.encryption import EncryptionApi, SigningApi
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 
-class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi,
-             launches.LaunchApi, EncryptionApi, SpotPriceApi, EC2Response):
+class Ec2Api(
+    ImageRegistrationApi,
+    ImageLifecycleApi,
+    SnapshotApi,
+    LaunchTemplateApi,
+    launches.LaunchApi,
+    EncryptionApi,
+    SpotPriceApi,
+    EC2Response,
+):
     """EC2: the handlers of this package, then moto's."""
 
 
 def install() -> None:
     """Replace moto's handlers and models; an application that is made afterwards has them."""
     for where, name, replacement in (
-            (moto.ec2.models.elastic_block_store, "Snapshot", EmulatedSnapshot),
-            (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),
-            (moto.autoscaling.models, "InstanceState", GroupInstance),
-            (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
-            (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
-            (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
-            (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
-            (BudgetsResponse, "describe_budgets", answers.describe_budgets),
-            (SpotFleetRequest, "spot_fleet_request_config", property(launches.asked_of_fleet)),
-            (CloudFormationBackend, "create_change_set", stacks.create_change_set),
-            (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),
-            (CloudFormationBackend, "delete_stack", stacks.delete_stack),
-            (moto.cloudformation.models.ChangeSet, "diff", stacks.differences),
-            (moto.cloudformation.models.Stack, "parameter_list", property(stacks.parameter_list)),
-            # moto's is no order, so queries miss
-            (moto.cloudwatch.models.Dimension, "__lt__",
-             lambda one, other: (one.name, one.value) < (other.name, other.value)),
-            # of each request
-            (moto.core.responses, "method_names_from_class",
-             functools.cache(method_names_from_class))):
+        (moto.ec2.models.elastic_block_store, "Snapshot", EmulatedSnapshot),
+        (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),
+        (moto.autoscaling.models, "InstanceState", GroupInstance),
+        (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
+        (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
+        (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
+        (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
+        (BudgetsResponse, "describe_budgets", answers.describe_budgets),
+        (SpotFleetRequest, "spot_fleet_request_config", property(launches.asked_of_fleet)),
+        (CloudFormationBackend, "create_change_set", stacks.create_change_set),
+        (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),
+        (CloudFormationBackend, "delete_stack", stacks.delete_stack),
+        (moto.cloudformation.models.ChangeSet, "diff", stacks.differences),
+        (moto.cloudformation.models.Stack, "parameter_list", property(stacks.parameter_list)),
+        # moto's is no order, so queries miss
+        (
+            moto.cloudwatch.models.Dimension,
+            "__lt__",
+            lambda one, other: (one.name, one.value) < (other.name, other.value),
+        ),
+        # of each request
+        (moto.core.responses, "method_names_from_class", functools.cache(method_names_from_class)),
+    ):
         setattr(where, name, replacement)
     stack_resources.install()
     scheduled_actions.install()
-    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi),
-                          (moto.ssm.urls, ParameterApi),
-                          (moto.kms.urls, SigningApi),
-                          (moto.autoscaling.urls, InstanceRefreshApi),
-                          (moto.cloudformation.urls, stacks.StackApi)):
+    for urls, handler in (
+        (moto.ec2.urls, Ec2Api),
+        (moto.ebs.urls, EbsDirectApi),
+        (moto.ssm.urls, ParameterApi),
+        (moto.kms.urls, SigningApi),
+        (moto.autoscaling.urls, InstanceRefreshApi),
+        (moto.cloudformation.urls, stacks.StackApi),
+    ):
         vars(urls)["url_paths"] = dict.fromkeys(vars(urls)["url_paths"], handler.dispatch)

@@ -25,9 +25,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def rule(page: str) -> Callable[[F], F]:
     """Register the decorated function, whose docstring says what `page` demands."""
+
     def register(function: F) -> F:
         RULES[function.__name__] = page
         return function
+
     return register
 
 

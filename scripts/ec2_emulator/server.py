@@ -53,8 +53,11 @@ class Dispatcher(DomainDispatcherApplication):
 
     def get_backend_for_host(self, host: str | None) -> Any:
         if host not in self._known:
-            if host and "." in host and not any(each.match(f"http://{host}")
-                                                for _, each in self.backend_url_patterns):
+            if (
+                host
+                and "." in host
+                and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns)
+            ):
                 raise NotImplementedError(host)
             self._known[host] = super().get_backend_for_host(host)
         return self._known[host]
@@ -82,8 +85,9 @@ class EmulatorApplication:
             authorization.authorize(STATE, call)
             if call.key in STATE.settings.accounts:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = STATE.settings.accounts[call.key]
-            answer = lateness.apply(call, environ, body,
-                                    lambda changed: self._answer(call, changed))
+            answer = lateness.apply(
+                call, environ, body, lambda changed: self._answer(call, changed)
+            )
         except ServiceException as error:
             answer = authorization.render(error, call, environ)
         return answer(environ, start)
@@ -92,20 +96,23 @@ class EmulatorApplication:
         if call.name in _PARALLEL:
             return self._ask_moto(call, environ)
         body = environ["wsgi.input"].getvalue()
-        stated = price_list.get_products(answers.fields(body)) \
-            if call.name == "pricing:GetProducts" else answers.stated(call, body)
+        stated = (
+            price_list.get_products(answers.fields(body))
+            if call.name == "pricing:GetProducts"
+            else answers.stated(call, body)
+        )
         if stated is not None:
             return authorization.render(stated, call, environ)
         with STATE.lock:
-            return answers.same_token_same_answer(
-                call, body, lambda: self._ask_moto(call, environ))
+            return answers.same_token_same_answer(call, body, lambda: self._ask_moto(call, environ))
 
     def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> Response:
         try:
             return Response.from_app(self._moto, environ, buffered=True)
         except NotImplementedError:  # no SDK retries a 501
-            raise ApiError("UnsupportedOperation",
-                           f"the emulator does not implement {call.name}", 501) from None
+            raise ApiError(
+                "UnsupportedOperation", f"the emulator does not implement {call.name}", 501
+            ) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
@@ -160,5 +167,6 @@ class _Handler(MotoRequestHandler):
 
 def make(port: int) -> BaseWSGIServer:
     """A server that listens on loopback (port 0: the kernel chooses)."""
-    return make_server("127.0.0.1", port, EmulatorApplication(), threaded=True,
-                       request_handler=_Handler)
+    return make_server(
+        "127.0.0.1", port, EmulatorApplication(), threaded=True, request_handler=_Handler
+    )

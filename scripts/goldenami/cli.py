@@ -32,16 +32,31 @@ from goldenami.core.yaml_lines import nearest
 CALLED = "Called by pipelines and Molecule"
 """The area of commands that no person types."""
 AREAS: dict[str, dict[str, str]] = {
-    "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock",
-                              "lock": "lock"},
+    "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock", "lock": "lock"},
     "Builds on this machine": {
-        "bake": "bake", "verify": "bake", "container": "bake", "shell": "bake", "reproduce": "bake",
-        "clean": "store", "store": "store", "cve": "cve"},
+        "bake": "bake",
+        "verify": "bake",
+        "container": "bake",
+        "shell": "bake",
+        "reproduce": "bake",
+        "clean": "store",
+        "store": "store",
+        "cve": "cve",
+    },
     "Accounts": {"account": "account"},
     "Published images": {
-        "publish": "publish", "gpu-test": "gpu_test", "promote": "publish", "rollback": "publish",
-        "release": "publish", "verify-provenance": "cve", "status": "status",
-        "retire": "retire", "sweep": "retire", "regions": "costs", "costs": "costs"},
+        "publish": "publish",
+        "gpu-test": "gpu_test",
+        "promote": "publish",
+        "rollback": "publish",
+        "release": "publish",
+        "verify-provenance": "cve",
+        "status": "status",
+        "retire": "retire",
+        "sweep": "retire",
+        "regions": "costs",
+        "costs": "costs",
+    },
     "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "status"},
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "bake"},
@@ -49,8 +64,9 @@ AREAS: dict[str, dict[str, str]] = {
 """What commands work on, and by the command's name the module of `commands/` that has it: the order
 of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset({"account", "cluster", "digest", "publish", "promote", "release", "rollback", "retire",
-                       "sweep"})
+CONTINUED = frozenset(
+    {"account", "cluster", "digest", "publish", "promote", "release", "rollback", "retire", "sweep"}
+)
 """Commands that leave in the account what they have done; the same command does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"
 """The environment variable by which a shell asks for completions, as Typer derives it from
@@ -65,13 +81,21 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
         if cmd_name not in MODULES:
-            raise BadInput(f"there is no command `{cmd_name}`: {nearest(cmd_name, MODULES)}",
-                           hint="`golden --help` lists them")
-        return TyperCommand(cmd_name, help=_help_line(cmd_name), rich_markup_mode=_markup(),
-                            rich_help_panel=_area(cmd_name))
+            raise BadInput(
+                f"there is no command `{cmd_name}`: {nearest(cmd_name, MODULES)}",
+                hint="`golden --help` lists them",
+            )
+        return TyperCommand(
+            cmd_name,
+            help=_help_line(cmd_name),
+            rich_markup_mode=_markup(),
+            rich_help_panel=_area(cmd_name),
+        )
 
     def resolve_command(  # type: ignore[override]
-        self, ctx: typer.Context, args: list[str],
+        self,
+        ctx: typer.Context,
+        args: list[str],
     ) -> tuple[str | None, TyperCommand | None, list[str]]:
         name, _, others = super().resolve_command(ctx, args)
         return name, command(name) if name else None, others
@@ -86,8 +110,11 @@ class Commands(TyperGroup):
 def _functions(module: str) -> dict[str, str]:
     """Of the source's text: to import a module takes up to a second, and the help needs each."""
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
-    return {node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-            for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def _function(name: str) -> str:
@@ -126,11 +153,18 @@ def _print_version(wanted: bool) -> None:
 
 def _top(
     context: typer.Context,
-    root: Annotated[Path | None, typer.Option(
-        help="the checkout to work on (default: the one that the working directory is in)")] = None,
-    version: Annotated[bool,
-                       typer.Option("--version", help="print the version and stop", is_eager=True,
-                                    callback=_print_version)] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="the checkout to work on (default: the one that the working directory is in)"
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="print the version and stop", is_eager=True, callback=_print_version
+        ),
+    ] = False,
 ) -> None:
     """Bake, prove, publish and retire golden machine images."""
     _check_environment()
@@ -143,17 +177,25 @@ def _check_environment() -> None:
     for name in sorted(name for name in os.environ if name.startswith(environment.PREFIX)):
         meant, is_of_family = environment.misspelt(name)
         if meant and not is_of_family:
-            raise BadInput(f"nothing reads the environment variable {name}; did you mean `{meant}`?",
-                           hint=f"correct it, or run `unset {name}`")
+            raise BadInput(
+                f"nothing reads the environment variable {name}; did you mean `{meant}`?",
+                hint=f"correct it, or run `unset {name}`",
+            )
         if meant:
-            print(f"golden: warning: the environment has {name}; did you mean `{meant}`?",
-                  file=sys.stderr)
+            print(
+                f"golden: warning: the environment has {name}; did you mean `{meant}`?",
+                file=sys.stderr,
+            )
 
 
 def parser() -> TyperGroup:
     """The command line's grammar."""
-    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False,
-                      context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(
+        cls=Commands,
+        rich_markup_mode=_markup(),
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.callback()(_top)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -170,7 +212,8 @@ def _shown_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("default", NewerRecord)
         warnings.showwarning = lambda said, *_args, **_more: print(
-            f"golden: warning: {said}", file=sys.stderr)
+            f"golden: warning: {said}", file=sys.stderr
+        )
         yield
 
 
@@ -186,8 +229,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             grammar.main(words, prog_name="golden")
         return int(ExitCode.BAD_INPUT)
     at = 2 if words[:1] == ["--root"] else 0  # which the checkout's own program puts in front
-    if words[at:at + 1] in ([], ["help"]):  # as gh, docker and cargo have it
-        words = [*words[:at], *words[at + 1:], "--help"]
+    if words[at : at + 1] in ([], ["help"]):  # as gh, docker and cargo have it
+        words = [*words[:at], *words[at + 1 :], "--help"]
     context: Any = None
     # What a shell learns is by the bare name, which it completes in any folder.
     learns = {"--install-completion", "--show-completion"} & {*words}
@@ -208,8 +251,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         continues = context is not None and context.invoked_subcommand in CONTINUED
         left = "the same command continues" if continues else "nothing is left behind"
-        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}",
-              file=sys.stderr)
+        print(
+            f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}", file=sys.stderr
+        )
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -225,8 +269,10 @@ def _usage(error: typer.TyperException) -> BadInput:
 
 def show(error: GoldenError) -> None:
     """Print an error: the tool's last lines, what happened, what to do, where all of it is."""
-    lines = [*(f"  | {line}" for line in error.tail.splitlines()),
-             f"golden: error: {error.message}"]
+    lines = [
+        *(f"  | {line}" for line in error.tail.splitlines()),
+        f"golden: error: {error.message}",
+    ]
     lines += [f"golden: to do: {error.hint}"] if error.hint else []
     lines += [f"golden: log:   {error.log}"] if error.log else []
     print(command_name.as_typed("\n".join(lines)), file=sys.stderr)

@@ -30,8 +30,9 @@ This page is made from the code by `scripts/reference`. Do not edit it.
 * [Environment variables](#environment-variables)
 * [Exit codes](#exit-codes)
 """
-_TARGET = re.compile(r"^(?P<name>[a-z][a-z%-]*):.*?## (?P<help>.+)\n(?P<recipe>(?:\t.*\n)*)",
-                     re.MULTILINE)
+_TARGET = re.compile(
+    r"^(?P<name>[a-z][a-z%-]*):.*?## (?P<help>.+)\n(?P<recipe>(?:\t.*\n)*)", re.MULTILINE
+)
 _ASSIGNED = re.compile(r"^([A-Z]+) *\??= *(.*)$", re.MULTILINE)
 _OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
 """Variables of the Makefile that nobody sets."""
@@ -39,10 +40,14 @@ _OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
 
 def page(root: Path) -> str:
     """The whole page, for the checkout `root`."""
-    parts = [HEAD, "## Make targets\n", *_make((root / "Makefile").read_text(encoding="utf-8")),
-             "## Commands\n",
-             "`scripts/golden status` runs the command `status`. An installed goldenami has the program `golden`.\n",
-             *_table(("option of all", "meaning"), _options(cli.parser(), "golden"))]
+    parts = [
+        HEAD,
+        "## Make targets\n",
+        *_make((root / "Makefile").read_text(encoding="utf-8")),
+        "## Commands\n",
+        "`scripts/golden status` runs the command `status`. An installed goldenami has the program `golden`.\n",
+        *_table(("option of all", "meaning"), _options(cli.parser(), "golden")),
+    ]
     for area, names in cli.AREAS.items():
         parts.append(f"### {area}\n")
         for name in names:
@@ -50,41 +55,60 @@ def page(root: Path) -> str:
     parts += _definition()
     parts.append("## Environment variables\n")
     groups = VARIABLES | {
-        "Of other programs": OF_OTHERS, "Settings of the pipelines": PIPELINE_SETTINGS}
+        "Of other programs": OF_OTHERS,
+        "Settings of the pipelines": PIPELINE_SETTINGS,
+    }
     for group, variables in groups.items():
-        parts += [f"### {group}\n", *_table(("variable", "meaning"), ((f"`{name}`", said)
-                                                                    for name, said in variables.items()))]
-    parts += ["## Exit codes\n",
-              *_table(("code", "meaning"), ((str(int(code)), code.meaning) for code in ExitCode))]
+        parts += [
+            f"### {group}\n",
+            *_table(
+                ("variable", "meaning"), ((f"`{name}`", said) for name, said in variables.items())
+            ),
+        ]
+    parts += [
+        "## Exit codes\n",
+        *_table(("code", "meaning"), ((str(int(code)), code.meaning) for code in ExitCode)),
+    ]
     return "\n".join(parts)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [[cell.replace("|", "\\|") for cell in row]
-             for row in (heads, ["---"] * len(heads), *rows)]
+    lines = [
+        [cell.replace("|", "\\|") for cell in row] for row in (heads, ["---"] * len(heads), *rows)
+    ]
     return [*("| " + " | ".join(row) + " |" for row in lines), ""]
 
 
 def _definition() -> list[str]:
     parts = ["## Keys of a definition\n", "A file of `packer/images/`. Other keys are refused.\n"]
     for path, keys in definition_keys.sections():
-        parts += [f"### Section {path}\n" if path else "### The top level\n",
-                  *_table(("key", "values", "default", "meaning"),
-                          ((f"`{key.name}`", *key[1:]) for key in keys))]
+        parts += [
+            f"### Section {path}\n" if path else "### The top level\n",
+            *_table(
+                ("key", "values", "default", "meaning"),
+                ((f"`{key.name}`", *key[1:]) for key in keys),
+            ),
+        ]
     return parts
 
 
 def _command(name: str) -> list[str]:
     command = cli.command(name)
     text = textwrap.fill(" ".join((command.help or "").split()), 120, break_on_hyphens=False)
-    return [f"#### {name}\n", f"{text}\n",
-            *_table(("argument or option", "meaning"), _options(command, name))]
+    return [
+        f"#### {name}\n",
+        f"{text}\n",
+        *_table(("argument or option", "meaning"), _options(command, name)),
+    ]
 
 
 def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, str]]:
     context = typer.Context(command, info_name=name)
-    records = [record for parameter in command.get_params(context)
-               if (record := parameter.get_help_record(context))]
+    records = [
+        record
+        for parameter in command.get_params(context)
+        if (record := parameter.get_help_record(context))
+    ]
     return [(f"`{key}`", " ".join(said.split())) for key, said in records if key != "--help"]
 
 
@@ -98,9 +122,14 @@ def _make(text: str) -> list[str]:
             found |= variables(assigned[name]) if "$(" in assigned.get(name, "") else {name}
         return found - _OWN
 
-    rows = [(f"`make {each['name']}`", each["help"],
-             " ".join(f"`{one}`" for one in sorted(variables(each["recipe"]))))
-            for each in _TARGET.finditer(text)]
+    rows = [
+        (
+            f"`make {each['name']}`",
+            each["help"],
+            " ".join(f"`{one}`" for one in sorted(variables(each["recipe"]))),
+        )
+        for each in _TARGET.finditer(text)
+    ]
     return _table(("target", "does", "variables"), rows)
 
 

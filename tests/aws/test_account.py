@@ -47,8 +47,9 @@ def lets_in(statement: Mapping[str, Any], issuer: str, claims: Mapping[str, str]
     assert statement["Condition"].keys() == {"StringEquals"}
     provider = statement["Principal"]["Federated"].partition("oidc-provider/")[2]
     wanted = statement["Condition"]["StringEquals"].items()
-    return provider == issuer and all(claims.get(key.removeprefix(f"{issuer}:")) == value
-                                      for key, value in wanted)
+    return provider == issuer and all(
+        claims.get(key.removeprefix(f"{issuer}:")) == value for key, value in wanted
+    )
 
 
 def exists(region: str) -> bool:
@@ -72,6 +73,7 @@ def unexecuted(region: str) -> list[str]:
 
 
 # --- made, changed, taken away ---
+
 
 def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "plan", *REGIONS, *GITHUB)
@@ -101,8 +103,9 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     assert "the stack golden-ami goes" in golden(checkout, "remove", "--dry-run")
     assert exists(HOME)
     golden(checkout, "remove")
-    assert not any(map(exists,
-                       (HOME, OTHER))) and not tables(HOME) + tables(OTHER) and not buckets()
+    assert (
+        not any(map(exists, (HOME, OTHER))) and not tables(HOME) + tables(OTHER) and not buckets()
+    )
     iam = boto3.client("iam")
     assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
     assert "there is no stack golden-ami" in golden(checkout, "remove", *REGIONS, code=2)
@@ -135,8 +138,9 @@ def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> Non
         "left the buckets golden-ami-bucket-1a, golden-ami-bucket-2b" in said
         and "--set BucketName=NAME" in said
     )
-    said = golden(checkout, "apply", "--region", HOME, *GITHUB, "--set",
-                  "BucketName=golden-ami-bucket-2b")
+    said = golden(
+        checkout, "apply", "--region", HOME, *GITHUB, "--set", "BucketName=golden-ami-bucket-2b"
+    )
     assert "s3://golden-ami-bucket-2b/store" in said and len(buckets()) == 3
     golden(checkout, "remove", "--region", HOME)
     said = golden(checkout, "plan", "--region", HOME, *GITHUB, "--set", "BucketName=")
@@ -166,7 +170,8 @@ def test_a_removal_leaves_what_was_changed_after_its_look(checkout: Checkout) ->
 
 def test_a_provider_that_is_there_is_used(checkout: Checkout) -> None:
     boto3.client("iam").create_open_id_connect_provider(
-        Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"])
+        Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"]
+    )
     said = golden(checkout, "plan", "--region", HOME, *GITHUB, *GITLAB)
     assert (
         "GitHubProvider = existing" in said
@@ -189,10 +194,15 @@ def test_another_partition(checkout: Checkout) -> None:
 # --- who is let in ---
 
 HUB, LAB = "token.actions.githubusercontent.com", "gitlab.example.org"
-_HUB = {"aud": "sts.amazonaws.com", "sub": "repo:acme/images:environment:publish",
-        "ref": "refs/heads/main"}
-_LAB = {"aud": "sts.amazonaws.com",
-        "sub": "project_path:acme/infra/images:ref_type:branch:ref:main:environment_protected:true"}
+_HUB = {
+    "aud": "sts.amazonaws.com",
+    "sub": "repo:acme/images:environment:publish",
+    "ref": "refs/heads/main",
+}
+_LAB = {
+    "aud": "sts.amazonaws.com",
+    "sub": "project_path:acme/infra/images:ref_type:branch:ref:main:environment_protected:true",
+}
 CALLERS = [
     ("github", HUB, {}, True),
     ("github", HUB, {"sub": "repo:acme/other:environment:publish"}, False),
@@ -237,8 +247,19 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
         assert [role["RoleName"] for role in profile["Roles"]] == [name]
         assert trust(name)["Principal"] == {"Service": "ec2.amazonaws.com"}
     golden(checkout, "remove", "--region", HOME)
-    golden(checkout, "apply", "--region", HOME, "--set", "GitHubRepository=acme-12/images-34",
-           *GITLAB, "--set", f"GitLabHost={LAB}", "--set", "GitLabJobs=any")
+    golden(
+        checkout,
+        "apply",
+        "--region",
+        HOME,
+        "--set",
+        "GitHubRepository=acme-12/images-34",
+        *GITLAB,
+        "--set",
+        f"GitLabHost={LAB}",
+        "--set",
+        "GitLabJobs=any",
+    )
     whole_branch = {**_LAB, "sub": _LAB["sub"].removesuffix(":environment_protected:true")}
     assert lets_in(trust("golden-ami-gitlab"), LAB, whole_branch)
     statement, sub = trust("golden-ami-github"), "repo:acme-12/images-34:environment:publish"
@@ -248,9 +269,11 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
 
 # --- what goes wrong: one line and a documented exit code ---
 
+
 def made_of(template: Mapping[str, Any]) -> None:
-    boto3.client("cloudformation", HOME).create_stack(StackName="golden-ami",
-                                                      TemplateBody=json.dumps(template))
+    boto3.client("cloudformation", HOME).create_stack(
+        StackName="golden-ami", TemplateBody=json.dumps(template)
+    )
 
 
 def another_form() -> None:
@@ -261,13 +284,17 @@ def failed() -> None:
     """A first change set whose execution failed, made by hand: it leaves a stack in
     ROLLBACK_COMPLETE."""
     boto3.client("iam").create_role(RoleName="taken", AssumeRolePolicyDocument="{}")
-    role = {"Type": "AWS::IAM::Role",
-            "Properties": {"RoleName": "taken", "AssumeRolePolicyDocument": {}}}
+    role = {
+        "Type": "AWS::IAM::Role",
+        "Properties": {"RoleName": "taken", "AssumeRolePolicyDocument": {}},
+    }
     client = boto3.client("cloudformation", HOME)
-    made = client.create_change_set(StackName="golden-ami", ChangeSetName="by-hand",
-                                    ChangeSetType="CREATE",
-                                    TemplateBody=json.dumps({"Description": "goldenami account",
-                                                             "Resources": {"Role": role}}))
+    made = client.create_change_set(
+        StackName="golden-ami",
+        ChangeSetName="by-hand",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps({"Description": "goldenami account", "Resources": {"Role": role}}),
+    )
     client.execute_change_set(ChangeSetName=made["Id"])
 
 
@@ -278,8 +305,10 @@ def name_taken() -> None:
 WRONG = [
     ((), "nobody would be allowed to publish"),
     (("--set", "GitHubRepository=acme"), "GitHubRepository cannot be `acme`"),
-    ((*GITHUB, "--set", "GitHubBrnch=x"),
-     "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?"),
+    (
+        (*GITHUB, "--set", "GitHubBrnch=x"),
+        "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?",
+    ),
     ((*GITHUB, "--set", "GitHubProvider=no"), "GitHubProvider cannot be `no`"),
     ((*GITHUB, "--set", "Email"), "`--set Email` is not NAME=VALUE"),
     ((*GITHUB, "--region", "us-esat-1"), "unknown region `us-esat-1`"),
@@ -296,13 +325,19 @@ def test_what_goes_wrong(checkout: Checkout) -> None:
     assert "home us-east-1" in said and "us-west-2: a new stack" in said, "the definitions' regions"
 
 
-@pytest.mark.parametrize(("given", "code", "said"), [
-    (another_form, 2, "golden-ami in us-east-1 is not made from account.yml: `somebody's`"),
-    (failed, 5, "the stack golden-ami in us-east-1 is in the state ROLLBACK_COMPLETE"),
-    (name_taken, 5, "golden-ami-builder already exists"),
-])
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (another_form, 2, "golden-ami in us-east-1 is not made from account.yml: `somebody's`"),
+        (failed, 5, "the stack golden-ami in us-east-1 is in the state ROLLBACK_COMPLETE"),
+        (name_taken, 5, "golden-ami-builder already exists"),
+    ],
+)
 def test_what_is_in_the_way(
-    checkout: Checkout, given: Callable[[], None], code: int, said: str,
+    checkout: Checkout,
+    given: Callable[[], None],
+    code: int,
+    said: str,
 ) -> None:
     given()
     before = exists(HOME)
@@ -312,9 +347,14 @@ def test_what_is_in_the_way(
 
 
 def test_a_right_that_is_missing(checkout: Checkout, aws: Emulator) -> None:
-    for denied in ("cloudformation:DescribeStacks", "cloudformation:CreateChangeSet",
-                   "cloudformation:ExecuteChangeSet", "iam:ListOpenIDConnectProviders",
-                   "iam:CreateRole", "s3:CreateBucket"):
+    for denied in (
+        "cloudformation:DescribeStacks",
+        "cloudformation:CreateChangeSet",
+        "cloudformation:ExecuteChangeSet",
+        "iam:ListOpenIDConnectProviders",
+        "iam:CreateRole",
+        "s3:CreateBucket",
+    ):
         aws.set(denied={"*": [denied]})
         assert denied in golden(checkout, "apply", "--region", HOME, *GITHUB, code=8)
         aws.set(denied={})
@@ -340,9 +380,12 @@ def test_a_plan_that_was_killed_leaves_nothing_in_the_way(
     checkout: Checkout, then: tuple[str, ...]
 ) -> None:
     boto3.client("cloudformation", HOME).create_change_set(
-        StackName="golden-ami", ChangeSetName="killed", ChangeSetType="CREATE",
+        StackName="golden-ami",
+        ChangeSetName="killed",
+        ChangeSetType="CREATE",
         TemplateBody=account_plan.template().body,
-        Parameters=[{"ParameterKey": "HomeRegion", "ParameterValue": HOME}])
+        Parameters=[{"ParameterKey": "HomeRegion", "ParameterValue": HOME}],
+    )
     assert exists(HOME)
     golden(checkout, *then, "--region", HOME)
     assert exists(HOME) is (then[0] == "plan"), "a change set that waits may be another's"

@@ -40,7 +40,8 @@ def test_an_organization_may_launch(checkout: Checkout, build: Path) -> None:
     define(checkout, f'share_with: ["{ORGANIZATION}"]')
     checkout.run("publish", IMAGE)
     state = RegionState(REGION)
-    answer = state.ec2.describe_image_attribute(ImageId=state.parameter("latest"),
-                                                Attribute="launchPermission")
+    answer = state.ec2.describe_image_attribute(
+        ImageId=state.parameter("latest"), Attribute="launchPermission"
+    )
     assert answer["LaunchPermissions"] == [{"OrganizationArn": ORGANIZATION}]
     assert "nothing to do" in checkout.golden("publish", IMAGE).text

@@ -24,7 +24,8 @@ def candidates() -> list[str]:
 
 
 def test_a_region_that_refuses_keeps_all_where_they_were(
-    checkout: Checkout, faults: Faults,
+    checkout: Checkout,
+    faults: Faults,
 ) -> None:
     build_ids = [build(checkout, 1)]
     checkout.run("publish", IMAGE)

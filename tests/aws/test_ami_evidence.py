@@ -42,8 +42,9 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def snapshot(account: SeededAccount, disk: Path, folder: Path) -> str:
     """The disk as a snapshot, as CreateImage leaves one."""
     blocks = disk_blocks.scan(disk, folder / "uploaded.blocks")
-    return ebs.Upload(account.ebs, account.ec2, disk, blocks, tags={}, description="x",
-                      journal=folder / "journal").run()
+    return ebs.Upload(
+        account.ebs, account.ec2, disk, blocks, tags={}, description="x", journal=folder / "journal"
+    ).run()
 
 
 def baked(account: SeededAccount, root: Path, disk: Path) -> tuple[BuildFolder, BakeResult]:
@@ -55,14 +56,18 @@ def baked(account: SeededAccount, root: Path, disk: Path) -> tuple[BuildFolder, 
     lock = builds.lock(record.image, 1)
     records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
     result = Ec2Builder(builds.ROOT, account.session, REGION, "m7i.xlarge").bake(
-        lock, sample_plan.sample(work, lock, record.lock_sha256),
+        lock,
+        sample_plan.sample(work, lock, record.lock_sha256),
         Progress("bake", record.image, root / "none"),
-        force=False)
+        force=False,
+    )
     for name in ("manifest.json", "disk.blocks"):
         if (work / "out" / name).exists():
             (work / "out" / name).rename(folder / name)
-    records.write(folder / BAKE_FILE, record.model_copy(
-        update={"ami": result.ami, "manifest_sha256": result.manifest_sha256}))
+    records.write(
+        folder / BAKE_FILE,
+        record.model_copy(update={"ami": result.ami, "manifest_sha256": result.manifest_sha256}),
+    )
     return BuildFolder(folder), result
 
 
@@ -88,13 +93,20 @@ def check_evidence(build: BuildFolder, result: BakeResult, disk: Path, folder: P
     with small_image.mounted(copy, folder / "mnt", offset=offset, size=size) as root:
         files = {f"/{path.relative_to(root)}" for path in root.rglob("*")}
         assert files | {"/"} == rows.keys()
-        for path in ("/usr/lib/large.so", "/usr/share/café",
-                     "/usr/lib/modules/6.1/extra/nvidia.ko"):
+        for path in (
+            "/usr/lib/large.so",
+            "/usr/share/café",
+            "/usr/lib/modules/6.1/extra/nvidia.ko",
+        ):
             assert rows[path]["sha256"] == records.sha256_file(root / path[1:]), path
 
 
 def test_the_snapshot_tells_what_drift_and_provenance_go_by(
-    account: SeededAccount, checkout: Checkout, disk: Path, tmp_path: Path, aws: Emulator,
+    account: SeededAccount,
+    checkout: Checkout,
+    disk: Path,
+    tmp_path: Path,
+    aws: Emulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkout.define(f"publish: {{regions: [{REGION}]}}\n")
@@ -105,8 +117,15 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
     checkout.run("publish", IMAGE)
     raw = RegionState(REGION).amis()[f"{IMAGE}-{build.build_id}"]
     assert tags.from_list(raw["Tags"])[tags.MANIFEST_SHA256] == build.read_bake().manifest_sha256
-    signed = ("verify-provenance", raw["ImageId"], "--region", REGION, "--key", str(public),
-              "--blocks")
+    signed = (
+        "verify-provenance",
+        raw["ImageId"],
+        "--region",
+        REGION,
+        "--key",
+        str(public),
+        "--blocks",
+    )
     checkout.run(*signed)
     instance = account.launch(raw["ImageId"])
     ran = look(checkout, instance)
@@ -114,8 +133,9 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
     changed = publisher_disk.mounted_once(disk, checkout.root / "changed.raw")
     write(aws, instance, disk, changed)
     assert look(checkout, instance).code == 0, "a mounted EFI partition is no drift"
-    small_image.debugfs(changed, "set_inode_field /usr/bin/true uid 7",
-                        offset=publisher_disk.ROOT[0])
+    small_image.debugfs(
+        changed, "set_inode_field /usr/bin/true uid 7", offset=publisher_disk.ROOT[0]
+    )
     write(aws, instance, disk, changed)
     ran = look(checkout, instance)
     assert (ran.code, "/usr/bin/true" in ran.text, "owner: 0:0, now 7:0" in ran.text) == (
@@ -128,12 +148,15 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
 def write(aws: Emulator, instance: str, before: Path, after: Path) -> None:
     old, new = before.read_bytes(), after.read_bytes()
     for at in range(0, len(new), 1 << 20):
-        if old[at:at + (1 << 20)] != new[at:at + (1 << 20)]:
-            aws.write(instance, REGION, at, new[at:at + (1 << 20)])
+        if old[at : at + (1 << 20)] != new[at : at + (1 << 20)]:
+            aws.write(instance, REGION, at, new[at : at + (1 << 20)])
 
 
 def test_a_disk_that_nobody_can_read_has_its_blocks_and_no_manifest(
-    account: SeededAccount, checkout: Checkout, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    account: SeededAccount,
+    checkout: Checkout,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     noise = tmp_path / "noise.raw"
     noise.write_bytes(bytes(range(256)) * 4096)
@@ -158,9 +181,19 @@ def test_a_disk_that_nobody_can_read_has_its_blocks_and_no_manifest(
 def test_a_second_file_system_is_no_whole_manifest(disk: Path, tmp_path: Path) -> None:
     two = small_image.copy_file(disk, tmp_path / "two.raw")
     start, size = publisher_disk.ESP
-    shell.output([shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-E",
-                  f"offset={start}", str(two),
-                  f"{size // 1024}k"])
+    shell.output(
+        [
+            shell.require("mke2fs", "e2fsprogs"),
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-E",
+            f"offset={start}",
+            str(two),
+            f"{size // 1024}k",
+        ]
+    )
     with pytest.raises(Unreadable, match="partition 15 is a second file system"):
         disk_manifest.write(RawFile(two), tmp_path / "manifest.json", tmp_path / "lists")
     assert not (tmp_path / "manifest.json").exists()

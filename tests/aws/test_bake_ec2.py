@@ -68,8 +68,10 @@ def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
 
 
 def _records(folder: Path, account: dict[str, Any], said: str) -> None:
-    bake, verify = records.read(folder / "bake.json",
-                                BakeRecord), records.read(folder / "verify.json", VerifyRecord)
+    bake, verify = (
+        records.read(folder / "bake.json", BakeRecord),
+        records.read(folder / "verify.json", VerifyRecord),
+    )
     assert bake.builder is BuilderKind.EC2 and bake.disk is None and bake.ami is not None
     assert not (folder / "disk.raw").exists()
     assert bake.manifest_sha256 == records.sha256_file(folder / "manifest.json")
@@ -77,16 +79,28 @@ def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     assert {"base system", "in no package"} <= {part.name for part in bake.components}, (
         "its disk was read"
     )
-    assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel",
-                                                  "hardening",
-                                                  "limits", "network_tuning", "first_touch",
-                                                  "fast_boot",
-                                                  "provenance", "seal"]
+    assert [role.name for role in bake.roles] == [
+        "os_updates",
+        "instance_store",
+        "tools",
+        "kernel",
+        "hardening",
+        "limits",
+        "network_tuning",
+        "first_touch",
+        "fast_boot",
+        "provenance",
+        "seal",
+    ]
     images = {image["ImageId"]: image for image in account[REGIONS[0]]["images"]}
     assert list(images) == [bake.ami.id], "the builder's own AMI is gone"
     image = images[bake.ami.id]
     assert (image["Name"], image["BootMode"], image["ImdsSupport"], image["EnaSupport"]) == (
-        f"{IMAGE}-{bake.build_id}", "uefi-preferred", "v2.0", True)
+        f"{IMAGE}-{bake.build_id}",
+        "uefi-preferred",
+        "v2.0",
+        True,
+    )
     assert (verify.verdict, verify.ami, verify.accel) == (Verdict.VERIFIED, bake.ami.id, Accel.EC2)
     assert [boot.firmware for boot in verify.boots] == ["uefi"]
     assert {check.outcome for check in verify.checks} == {Outcome.CORRECT}
@@ -107,8 +121,11 @@ def _nothing_left(account: dict[str, Any]) -> None:
         assert {raw["State"]["Name"] for raw in held["instances"]} <= {"terminated"}
         assert (held["volumes"], held["keys"]) == ([], [])
         assert [group["GroupName"] for group in held["groups"]] == ["default"]
-        used = {device["Ebs"]["SnapshotId"] for image in held["images"]
-                for device in image["BlockDeviceMappings"]}
+        used = {
+            device["Ebs"]["SnapshotId"]
+            for image in held["images"]
+            for device in image["BlockDeviceMappings"]
+        }
         assert {snapshot["SnapshotId"] for snapshot in held["snapshots"]} == used
 
 
@@ -117,8 +134,9 @@ def test_an_image_baked_by_packer_alone(root: Path, tmp_path: Path) -> None:
     """By the lines of docs/one-tool.md, with Packer's own key and group."""
     with running_account(root, tmp_path / "account", lockfile.path_of(root, IMAGE), []) as cloud:
         cloud.golden("bake", IMAGE, "--fetch-only")
-        said = cloud.packer(packer.templates(root, tmp_path),
-                            root / f"build/{IMAGE}/packer.pkrvars.json")
+        said = cloud.packer(
+            packer.templates(root, tmp_path), root / f"build/{IMAGE}/packer.pkrvars.json"
+        )
         account = cloud.account()
     assert "Creating temporary keypair: packer_" in said and "golden-role seal " in said, said
     (image,) = account[REGIONS[0]]["images"]

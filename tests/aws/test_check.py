@@ -31,8 +31,9 @@ def test_each_pointer_that_went_astray_is_named(checkout: Checkout, published: l
     """And the next publish brings it back."""
     state = RegionState(REGIONS[1])
     old, new = (state.ami(build) for build in published)
-    state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/candidate", Value=old, Type="String",
-                            Overwrite=True)
+    state.ssm.put_parameter(
+        Name=f"/golden-ami/{IMAGE}/candidate", Value=old, Type="String", Overwrite=True
+    )
     state.ec2.modify_launch_template(LaunchTemplateName=f"golden-{IMAGE}", DefaultVersion="1")
     text = check(checkout, 6)
     assert f"{IMAGE}/candidate names {old}, not {new} as the ledger does" in text

@@ -30,7 +30,8 @@ def published(checkout: Checkout) -> Checkout:
 def template_of(image: str) -> None:
     boto3.client("ec2", REGION).create_launch_template(
         LaunchTemplateName=f"golden-{image}",
-        LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+        LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"},
+    )
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def subnets(aws: Emulator) -> str:
 
 def group(family: str) -> dict[str, Any]:
     found = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
-        AutoScalingGroupNames=[f"golden-{IMAGE}-{family}"])["AutoScalingGroups"]
+        AutoScalingGroupNames=[f"golden-{IMAGE}-{family}"]
+    )["AutoScalingGroups"]
     return dict(found[0]) if found else {}
 
 
@@ -52,7 +54,8 @@ def distribution(described: dict[str, Any]) -> dict[str, Any]:
 def listed(kind: str, image: str = IMAGE) -> set[str]:
     """The names of the stack's resources of a kind, such as `CloudWatch::Alarm`."""
     rows = boto3.client("cloudformation", REGION).list_stack_resources(
-        StackName=f"golden-cluster-{image}")["StackResourceSummaries"]
+        StackName=f"golden-cluster-{image}"
+    )["StackResourceSummaries"]
     return {row["PhysicalResourceId"] for row in rows if row["ResourceType"] == f"AWS::{kind}"}
 
 
@@ -62,8 +65,17 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     assert said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
     assert not group("c7i")  # a plan leaves nothing
 
-    said = published.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}",
-                         "--set", "MinInstances=1", "--set", "MaxInstances=3")
+    said = published.run(
+        "cluster",
+        "apply",
+        IMAGE,
+        "--set",
+        f"Subnets={subnets}",
+        "--set",
+        "MinInstances=1",
+        "--set",
+        "MaxInstances=3",
+    )
     assert f"dashboards:name={STACK}" in said
     made = group("m7i")
     assert (made["MinSize"], made["MaxSize"]) == (1, 3)
@@ -73,8 +85,17 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     assert machine["ProtectedFromScaleIn"] is True
     has_its_machine_and_alarms(machine["InstanceId"])
 
-    said = published.run("cluster", "apply", IMAGE, "--set", "MaxInstances=5",
-                         "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
+    said = published.run(
+        "cluster",
+        "apply",
+        IMAGE,
+        "--set",
+        "MaxInstances=5",
+        "--set",
+        "MonthlyBudget=500",
+        "--set",
+        "OnDemandPercent=30",
+    )
     assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said
     assert "AWS::Budgets::Budget" in said
     changed = group("m7i")
@@ -101,21 +122,36 @@ def has_its_machine_and_alarms(machine: str) -> None:
     # By which pipelines may end what they test on.
     assert "goldenami:image" not in str(instance["Tags"])
     assert listed("CloudWatch::Alarm") == {
-        f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES for what in ("missing", "disk", "idle")
+        f"golden-{IMAGE}-{family}-{what}"
+        for family in FAMILIES
+        for what in ("missing", "disk", "idle")
     }
 
 
-def test_gpus_are_tracked_and_a_budget_is_made_where_asked(checkout: Checkout, subnets: str) -> None:
+def test_gpus_are_tracked_and_a_budget_is_made_where_asked(
+    checkout: Checkout, subnets: str
+) -> None:
     template_of(GPU_IMAGE)
-    said = checkout.run("cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                        "--set", "GpuTargetPercent=60", "--set", "MonthlyBudget=500",
-                        "--set", "Email=me@example.org")
+    said = checkout.run(
+        "cluster",
+        "apply",
+        GPU_IMAGE,
+        "--set",
+        f"Subnets={subnets}",
+        "--set",
+        "GpuTargetPercent=60",
+        "--set",
+        "MonthlyBudget=500",
+        "--set",
+        "Email=me@example.org",
+    )
     assert "g5.xlarge $1.006" in said
     assert "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
     kinds = ("AutoScaling::ScalingPolicy", "Budgets::Budget")
     assert [len(listed(kind, GPU_IMAGE)) for kind in kinds] == [GPU_FAMILIES, 1]
-    checkout.run("cluster", "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0",
-                 "--set", "MonthlyBudget=0")
+    checkout.run(
+        "cluster", "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0", "--set", "MonthlyBudget=0"
+    )
     assert not any(listed(kind, GPU_IMAGE) for kind in kinds)
 
 
@@ -124,9 +160,15 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
     text = checkout.run("cluster", "render", IMAGE)
     cloudformation = boto3.client("cloudformation", REGION)
     made = cloudformation.create_change_set(
-        StackName=STACK, ChangeSetName="by-hand", ChangeSetType="CREATE", TemplateBody=text,
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in (
-            ("Subnets", subnets), ("TemplateVersion", "1"))])  # as `aws cloudformation deploy`
+        StackName=STACK,
+        ChangeSetName="by-hand",
+        ChangeSetType="CREATE",
+        TemplateBody=text,
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value}
+            for name, value in (("Subnets", subnets), ("TemplateVersion", "1"))
+        ],
+    )  # as `aws cloudformation deploy`
     cloudformation.execute_change_set(ChangeSetName=made["Id"])
     assert f"{REGION}: nothing to do" in checkout.run("cluster", "plan", IMAGE)
     made = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)
@@ -137,8 +179,9 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
 def test_the_machines_get_a_role_of_their_own(checkout: Checkout, subnets: str) -> None:
     """By its tag it is for groups of this cluster; it goes with the cluster."""
     role = f"golden-ami-cluster-{IMAGE}"
-    checkout.define("publish: {regions: [us-east-1], launch_template: "
-                    f"{{instance_profile: {role}}}}}\n")
+    checkout.define(
+        f"publish: {{regions: [us-east-1], launch_template: {{instance_profile: {role}}}}}\n"
+    )
     template_of(IMAGE)
     checkout.run("account", "apply", "--region", REGION, "--set", "GitHubRepository=acme/images")
     checkout.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}")
@@ -154,20 +197,30 @@ def test_the_machines_get_a_role_of_their_own(checkout: Checkout, subnets: str) 
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((IMAGE,), "where shall machines start?"),
-    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "Subnets=subnet-1123456789"),
-     "subnet-1123456789` comes beside another one"),
+    (
+        (IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "Subnets=subnet-1123456789"),
+        "subnet-1123456789` comes beside another one",
+    ),
     ((IMAGE, "--set", "Subnets=vpc-1"), "Subnets cannot be `vpc-1`"),
-    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MinInstances=3"),
-     "3 machines at least and 1 at most"),
-    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MonthlyBudget=500EUR"),
-     "MonthlyBudget cannot be `500EUR`"),
+    (
+        (IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MinInstances=3"),
+        "3 machines at least and 1 at most",
+    ),
+    (
+        (IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MonthlyBudget=500EUR"),
+        "MonthlyBudget cannot be `500EUR`",
+    ),
     ((IMAGE, "--set", "GpuTargetPercent=60"), f"{IMAGE} has no GPU to scale by"),
     ((IMAGE, "--set", "MaxInstance=3"), "did you mean `MaxInstances`?"),
     ((IMAGE, "--region", "eu-west-1"), f"{IMAGE} is not published to eu-west-1"),
-    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "TemplateVersion=$Default"),
-     "TemplateVersion cannot be `$Default`"),
-    ((GPU_IMAGE, "--set", "Subnets=subnet-0123456789"),
-     f"there is no launch template golden-{GPU_IMAGE}"),
+    (
+        (IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "TemplateVersion=$Default"),
+        "TemplateVersion cannot be `$Default`",
+    ),
+    (
+        (GPU_IMAGE, "--set", "Subnets=subnet-0123456789"),
+        f"there is no launch template golden-{GPU_IMAGE}",
+    ),
 ]
 
 
@@ -177,8 +230,11 @@ def test_what_goes_wrong(checkout: Checkout) -> None:
         text = checkout.run("cluster", "plan", *args, code=2)
         assert said in text and "to do:" in text
     boto3.client("cloudformation", REGION).create_stack(
-        StackName=STACK, TemplateBody=json.dumps(
-            {"Description": "mine", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}))
+        StackName=STACK,
+        TemplateBody=json.dumps(
+            {"Description": "mine", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+        ),
+    )
     for verb in ("plan", "remove"):
         text = checkout.run("cluster", verb, IMAGE, code=2)
         assert f"the stack {STACK} in us-east-1 is not made from the template of" in text
@@ -193,8 +249,9 @@ def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subne
     checkout.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}")
     assert versions() == {"1"}
     ec2, name = boto3.client("ec2", REGION), f"golden-{IMAGE}"
-    ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1",
-                                       LaunchTemplateData={})
+    ec2.create_launch_template_version(
+        LaunchTemplateName=name, SourceVersion="1", LaunchTemplateData={}
+    )
     ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion="2")
     checkout.run("cluster", "apply", IMAGE)
     assert versions() == {"2"}
@@ -204,16 +261,19 @@ def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subne
 
 def versions() -> set[str]:
     groups = boto3.client("autoscaling", REGION).describe_auto_scaling_groups()["AutoScalingGroups"]
-    return {each["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"]
-            for each in groups}
+    return {
+        each["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"]
+        for each in groups
+    }
 
 
 def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnets: str) -> None:
     checkout.define("publish: {regions: [us-east-1]}\n")
     definition = checkout.root / f"packer/images/{IMAGE}.yml"
     text = definition.read_text(encoding="utf-8")
-    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text),
-                          encoding="utf-8")
+    definition.write_text(
+        re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text), encoding="utf-8"
+    )
     template_of(IMAGE)
     said = checkout.run("cluster", "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said

@@ -35,11 +35,14 @@ def cluster(checkout: Checkout, account: SeededAccount) -> Checkout:
     """A definition whose machines wait for people, with the launch template that publish leaves."""
     checkout.define(SECTION, GPU_IMAGE)
     path = checkout.root / f"packer/images/{GPU_IMAGE}.yml"
-    path.write_text(path.read_text(encoding="utf-8").replace("roles:\n", "roles:\n  golden_idle:\n"),
-                    encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("roles:\n", "roles:\n  golden_idle:\n"),
+        encoding="utf-8",
+    )
     boto3.client("ec2", REGION).create_launch_template(
         LaunchTemplateName=f"golden-{GPU_IMAGE}",
-        LaunchTemplateData={"ImageId": account.ami(1), "InstanceType": "g6.xlarge"})
+        LaunchTemplateData={"ImageId": account.ami(1), "InstanceType": "g6.xlarge"},
+    )
     return checkout
 
 
@@ -50,14 +53,18 @@ def subnets(aws: Emulator) -> str:
 
 
 def actions(family: str) -> list[dict[str, Any]]:
-    return list(boto3.client("autoscaling", REGION).describe_scheduled_actions(
-        AutoScalingGroupName=f"golden-{GPU_IMAGE}-{family}")["ScheduledUpdateGroupActions"])
+    return list(
+        boto3.client("autoscaling", REGION).describe_scheduled_actions(
+            AutoScalingGroupName=f"golden-{GPU_IMAGE}-{family}"
+        )["ScheduledUpdateGroupActions"]
+    )
 
 
 def test_a_plan_says_what_it_costs_and_who_waits(cluster: Checkout, subnets: str) -> None:
     """The costs against sums of our own: 5 days of 11.25 hours a week of 168 in a month of 730."""
-    said = cluster.run("cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                       "--set", "MaxInstances=4")
+    said = cluster.run(
+        "cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
+    )
     in_hours = 2 * 1.006 * 730 * (5 * 11.25) / 168
     assert f"g5: 2 of g5.xlarge in working hours, 244 h: ${in_hours:.2f}" in said
     assert f"g5: 1 of g5.xlarge spare, day and night: ${730 * 1.006:.2f}" in said
@@ -65,16 +72,25 @@ def test_a_plan_says_what_it_costs_and_who_waits(cluster: Checkout, subnets: str
     assert f"g6: 3 stopped, their volumes: ${3 * disk * 0.08:.2f}" in said
     assert "detailed monitoring, each machine that runs all month: $2.10" in said
     assert "by a made-up week of 8 people" in said
-    [today, *others] = [line.split("  ")[0] for line in said.partition("a week of g5")[2].partition(
-        "a week of g6")[0].replace("\n  ", "\n").splitlines()[2:]]
+    [today, *others] = [
+        line.split("  ")[0]
+        for line in said.partition("a week of g5")[2]
+        .partition("a week of g6")[0]
+        .replace("\n  ", "\n")
+        .splitlines()[2:]
+    ]
     assert today == "today: 2 in working hours, 1 spare, at most 4"
     assert [other.partition(",")[0] for other in others] == [
-        "nothing ahead", "1 spare", "2 during Mon-Fri 08:00-19:00 Europe/Berlin"]
+        "nothing ahead",
+        "1 spare",
+        "2 during Mon-Fri 08:00-19:00 Europe/Berlin",
+    ]
 
 
 def test_the_calendar_is_the_groups_own(cluster: Checkout, subnets: str) -> None:
-    cluster.run("cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                "--set", "MaxInstances=4")
+    cluster.run(
+        "cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
+    )
     opens, *later, closes = actions("g5")
     assert (opens["Recurrence"], opens["MinSize"]) == ("45 7 * * 1,2,3,4,5", 2)
     assert (closes["Recurrence"], closes["MinSize"]) == ("0 19 * * 1,2,3,4,5", 0)
@@ -89,7 +105,8 @@ def test_the_calendar_is_the_groups_own(cluster: Checkout, subnets: str) -> None
 
 def group(family: str) -> dict[str, Any]:
     [found] = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
-        AutoScalingGroupNames=[f"golden-{GPU_IMAGE}-{family}"])["AutoScalingGroups"]
+        AutoScalingGroupNames=[f"golden-{GPU_IMAGE}-{family}"]
+    )["AutoScalingGroups"]
     return dict(found)
 
 
@@ -99,23 +116,26 @@ def least(aws: Emulator, moment: datetime) -> int:
     return int(group("g5")["MinSize"])
 
 
-def test_the_least_moves_by_the_calendar(
-    cluster: Checkout, aws: Emulator, subnets: str
-) -> None:
+def test_the_least_moves_by_the_calendar(cluster: Checkout, aws: Emulator, subnets: str) -> None:
     """Around a holiday and a change of clocks; then of a group that an update finds at noon, with
     one holiday more."""
-    noons = [datetime.combine(clock.now().date() + timedelta(days=ahead), time(12), BERLIN)
-             for ahead in range(250)]
+    noons = [
+        datetime.combine(clock.now().date() + timedelta(days=ahead), time(12), BERLIN)
+        for ahead in range(250)
+    ]
     [holiday, *_] = [noon.date() for noon in noons[7:] if noon.weekday() == 4]
-    [change, *_] = [now.date() for before, now in pairwise(noons[21:])
-                    if before.utcoffset() != now.utcoffset()]
+    [change, *_] = [
+        now.date() for before, now in pairwise(noons[21:]) if before.utcoffset() != now.utcoffset()
+    ]
     path = cluster.root / f"packer/images/{GPU_IMAGE}.yml"
     path.write_text(path.read_text("utf-8").replace("2026-12-25", str(holiday)), encoding="utf-8")
-    cluster.run("cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                "--set", "MaxInstances=4")
+    cluster.run(
+        "cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
+    )
     seen, wanted = dict[datetime, int](), dict[datetime, int]()
-    for day in (first + timedelta(days=ahead) for first in (holiday, change)
-                for ahead in range(-1, 4)):
+    for day in (
+        first + timedelta(days=ahead) for first in (holiday, change) for ahead in range(-1, 4)
+    ):
         for at in (time(0, 5), time(7, 44), time(7, 45), time(18, 59), time(19)):
             moment = datetime.combine(day, at, BERLIN)
             is_open = day.weekday() < 5 and day != holiday and time(7, 45) <= at < time(19)
@@ -125,20 +145,26 @@ def test_the_least_moves_by_the_calendar(
     thursday = datetime.combine(change + timedelta(days=4), time(12), BERLIN)
     assert least(aws, thursday) == 2
     friday = thursday + timedelta(days=1)
-    path.write_text(path.read_text("utf-8").replace(str(holiday), f"{holiday}, {friday.date()}"),
-                    encoding="utf-8")
+    path.write_text(
+        path.read_text("utf-8").replace(str(holiday), f"{holiday}, {friday.date()}"),
+        encoding="utf-8",
+    )
     cluster.run("cluster", "apply", GPU_IMAGE, "--set", "MaxInstances=5")
     assert [least(aws, thursday + timedelta(days=ahead)) for ahead in (0, 1, 4)] == [2, 0, 2]
 
 
 def test_machines_that_the_group_cannot_have(cluster: Checkout) -> None:
     for sets, said in (
-            (("MaxInstances=1",), "2 machines of g5 in working hours are not between 0, which run "
-                                  "always, and 1"),
-            (("MinInstances=2", "MaxInstances=4"), "are not between 2, which run always, and 4")):
+        (
+            ("MaxInstances=1",),
+            "2 machines of g5 in working hours are not between 0, which run always, and 1",
+        ),
+        (("MinInstances=2", "MaxInstances=4"), "are not between 2, which run always, and 4"),
+    ):
         words = [word for each in sets for word in ("--set", each)]
-        text = cluster.run("cluster", "plan", GPU_IMAGE, "--set", "Subnets=subnet-0123456789",
-                           *words, code=2)
+        text = cluster.run(
+            "cluster", "plan", GPU_IMAGE, "--set", "Subnets=subnet-0123456789", *words, code=2
+        )
         assert said in text
 
 
@@ -148,17 +174,30 @@ def test_a_trace_of_launches(cluster: Checkout, aws: Emulator, subnets: str) -> 
 
     def event(hours_ago: float, machine: str) -> dict[str, str]:
         items = [{"instanceId": machine, "instanceType": "g5.xlarge"}]
-        return {"CloudTrailEvent": json.dumps({
-            "eventTime": clock.stamp(now - timedelta(hours=hours_ago)),
-            "responseElements": {"instancesSet": {"items": items}}})}
+        return {
+            "CloudTrailEvent": json.dumps(
+                {
+                    "eventTime": clock.stamp(now - timedelta(hours=hours_ago)),
+                    "responseElements": {"instancesSet": {"items": items}},
+                }
+            )
+        }
 
     def asked(name: str, *events: dict[str, str]) -> dict[str, Any]:
-        return {"call": "cloudtrail:LookupEvents", "answer": {"Events": list(events)}, "asked": {
-            "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}]}}
+        return {
+            "call": "cloudtrail:LookupEvents",
+            "answer": {"Events": list(events)},
+            "asked": {"LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}]},
+        }
 
-    aws.set(answers=[asked("RunInstances", event(30, "i-1"), event(20, "i-2")),
-                     asked("TerminateInstances", event(28, "i-1"))])
-    said = cluster.run("cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                       "--set", "MaxInstances=4")
+    aws.set(
+        answers=[
+            asked("RunInstances", event(30, "i-1"), event(20, "i-2")),
+            asked("TerminateInstances", event(28, "i-1")),
+        ]
+    )
+    said = cluster.run(
+        "cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
+    )
     assert "by CloudTrail's launches of the last seven days" in said
     assert "a week of g5: 2 people or jobs" in said and "a week of g6: 0 people" in said

@@ -26,8 +26,9 @@ from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 
 ONE = "publish: {regions: [us-east-1], keep_last: 1"
-GRACELESS = RetentionPolicy(keep_last=1, max_age_days=1, disable_after_days=0,
-                            deregister_after_days=0)
+GRACELESS = RetentionPolicy(
+    keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0
+)
 
 
 class InterruptedRuns:
@@ -45,8 +46,9 @@ class InterruptedRuns:
 
     @property
     def wanted(self) -> Definition:
-        return definition_file.load(self.checkout.root,
-                                    definition_file.path_of(self.checkout.root, IMAGE))
+        return definition_file.load(
+            self.checkout.root, definition_file.path_of(self.checkout.root, IMAGE)
+        )
 
     def golden(self, *args: str) -> None:
         ran = self.checkout.golden(*args)
@@ -69,11 +71,14 @@ class InterruptedRuns:
 
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish_plan.prepare(self.account, self.wanted, build, self.progress, self.judge)
+        return build, publish_plan.prepare(
+            self.account, self.wanted, build, self.progress, self.judge
+        )
 
     def back_to(self, build: str) -> Prepared[MovePlan]:
-        return rollback.prepare(self.account, self.wanted, to=build, regions=[],
-                                criteria=Criteria(self.judge, now=True))
+        return rollback.prepare(
+            self.account, self.wanted, to=build, regions=[], criteria=Criteria(self.judge, now=True)
+        )
 
 
 def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> None:
@@ -96,8 +101,9 @@ def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> No
     runs.golden("promote", IMAGE, "--now")
     item = runs.state.ledger()
     assert item.latest is not None
-    older = item.latest.model_copy(update={"build_id": first, "ami": runs.state.ami(first),
-                                           "baked_at": "2026-01-01T01:00:00Z"})
+    older = item.latest.model_copy(
+        update={"build_id": first, "ami": runs.state.ami(first), "baked_at": "2026-01-01T01:00:00Z"}
+    )
     runs.state.write_ledger(item.model_copy(update={"candidate": older}))
     said = checkout.run("promote", IMAGE, "--now", code=2)
     assert f"names build {second}, which is newer than the candidate {first}" in said, said
@@ -131,7 +137,9 @@ def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
 
 
 def test_what_latest_names_by_now_is_not_retired(
-    checkout: Checkout, aws: Emulator, capsys: pytest.CaptureFixture[str],
+    checkout: Checkout,
+    aws: Emulator,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     aws.set(backdate_days=400)
     runs = InterruptedRuns(checkout)
@@ -147,5 +155,7 @@ def test_what_latest_names_by_now_is_not_retired(
     retire.execute(runs.account, prepared, runs.progress)
     assert runs.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"
     assert runs.latest() == first
-    kept = f"us-east-1: keep {runs.state.ami(first)} ({first}): it is latest since the plan was made"
+    kept = (
+        f"us-east-1: keep {runs.state.ami(first)} ({first}): it is latest since the plan was made"
+    )
     assert kept in capsys.readouterr().err

@@ -57,9 +57,7 @@ def baked(checkout: Checkout, number: int, **how: object) -> tuple[str, str]:
     return folder.name, containerize(folder, **how)  # type: ignore[arg-type]
 
 
-def test_latest_goes_forward_and_back_with_the_ami(
-    checkout: Checkout, registry: Registry
-) -> None:
+def test_latest_goes_forward_and_back_with_the_ami(checkout: Checkout, registry: Registry) -> None:
     first, before = baked(checkout, 1)
     dry = checkout.run("publish", IMAGE, "--dry-run")
     assert f"{registry.name}: latest nothing -> {first}" in dry
@@ -86,18 +84,17 @@ def test_a_build_without_a_container_is_not_published(
     assert region().amis() == {}
 
 
-def test_a_tag_that_somebody_else_moves_stays(
-    checkout: Checkout, registry: Registry
-) -> None:
+def test_a_tag_that_somebody_else_moves_stays(checkout: Checkout, registry: Registry) -> None:
     """After the plan; and before it, to what is no build of ours."""
     first, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
     second, after = baked(checkout, 2)
-    definition = definition_file.load(
-        checkout.root, definition_file.path_of(checkout.root, IMAGE))
+    definition = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     folder = ImageFolder.of(checkout.root, IMAGE).build(second)
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
-    with container_tags.planned(definition, unbound.account(), second, progress, build=folder) as tags:
+    with container_tags.planned(
+        definition, unbound.account(), second, progress, build=folder
+    ) as tags:
         alien, theirs = foreign(checkout, registry), tags.registries[registry.name]
         theirs.tag(alien, second)
         with pytest.raises(Busy, match=f"{second} was moved to {alien}"):
@@ -118,8 +115,9 @@ def test_a_tag_that_somebody_else_moves_stays(
 def foreign(checkout: Checkout, registry: Registry) -> str:
     layout = OciLayout(checkout.root / "foreign", "x")
     layout.begin()
-    layout.configure(architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"},
-                     created=CREATED)
+    layout.configure(
+        architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"}, created=CREATED
+    )
     pushed = registry_pushes.Registry(registry.name, unbound.account())
     pushed.push(layout)
     pushed.tag(f"sha256:{layout.digest}", "x")
@@ -144,7 +142,9 @@ def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: Registry) -> 
     layers = records.read(layout.container, ContainerRecord).layers
     process = subprocess.Popen(
         [sys.executable, "-m", "goldenami.cli", "--root", checkout.root, "publish", IMAGE],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")}, start_new_session=True)
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+        start_new_session=True,
+    )
     blobs = [registry.blob(layer.digest) for layer in layers]
     until("a blob", lambda: blobs[0].exists())
     os.killpg(process.pid, signal.SIGKILL)
@@ -191,7 +191,8 @@ class _Throttles(QuietHandler):
 
 
 def test_registries_that_do_not_serve(
-    checkout: Checkout, registry: Registry,
+    checkout: Checkout,
+    registry: Registry,
 ) -> None:
     """Nothing is published; but AMIs go back also without their containers' registry."""
     first, _ = baked(checkout, 1)
@@ -225,8 +226,10 @@ def test_tags_go_with_the_last_ami_of_a_build(
     checkout.run("publish", IMAGE)
     foreign(checkout, registry)
     (old, digest), (new, _) = found
-    limits = [f"--set={name}=0" for name in ("max_age_days", "disable_after_days",
-                                             "deregister_after_days")]
+    limits = [
+        f"--set={name}=0"
+        for name in ("max_age_days", "disable_after_days", "deregister_after_days")
+    ]
     for _ in range(4):
         assert registry.digest(old) == digest
         calendar.days += 1

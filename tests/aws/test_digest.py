@@ -59,27 +59,47 @@ def topic(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Topic:
 def know(weeks: Weeks, build_id: str, *found: Vulnerability) -> None:
     """What the last `golden cve` says of a build."""
     folder = weeks.checkout.root / "build" / IMAGE / build_id
-    records.write(folder / CVE_FILE, CveRecord(
-        image=IMAGE, build_id=build_id, lock_sha256="0" * 64, checked_at=clock.stamp(),
-        fail_on=Rating.CRITICAL, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")],
-        findings=list(found), warnings=[], outcome=Outcome.CORRECT))
+    records.write(
+        folder / CVE_FILE,
+        CveRecord(
+            image=IMAGE,
+            build_id=build_id,
+            lock_sha256="0" * 64,
+            checked_at=clock.stamp(),
+            fail_on=Rating.CRITICAL,
+            feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")],
+            findings=list(found),
+            warnings=[],
+            outcome=Outcome.CORRECT,
+        ),
+    )
 
 
 def launch(ami: str, owner: str = "", gib: int = 8) -> str:
     marks = tags.specifications({tags.PERSON: owner}, "instance") if owner else []
     made: dict[str, Any] = boto3.client("ec2", REGION).run_instances(
-        ImageId=ami, MinCount=1, MaxCount=1, InstanceType="c7i.large", TagSpecifications=marks,
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": gib}}])
+        ImageId=ami,
+        MinCount=1,
+        MaxCount=1,
+        InstanceType="c7i.large",
+        TagSpecifications=marks,
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": gib}}],
+    )
     return str(made["Instances"][0]["InstanceId"])
 
 
-BUG = Vulnerability(id="CVE-1", feed=Feed.DEBIAN, part="expat", version="1", fix="2",
-                    rating=Rating.HIGH)
+BUG = Vulnerability(
+    id="CVE-1", feed=Feed.DEBIAN, part="expat", version="1", fix="2", rating=Rating.HIGH
+)
 MINOR = BUG.model_copy(update={"id": "CVE-2", "rating": Rating.MEDIUM})
-ANOMALY = {"AnomalyId": "anomaly-1", "AnomalyStartDate": "2026-01-01T00:00:00Z",
-           "RootCauses": [{"Service": EC2, "Region": REGION}], "MonitorArn": "m",
-           "Impact": {"MaxImpact": 9.0, "TotalImpact": 70.5},
-           "AnomalyScore": {"MaxScore": 1.0, "CurrentScore": 1.0}}
+ANOMALY = {
+    "AnomalyId": "anomaly-1",
+    "AnomalyStartDate": "2026-01-01T00:00:00Z",
+    "RootCauses": [{"Service": EC2, "Region": REGION}],
+    "MonitorArn": "m",
+    "Impact": {"MaxImpact": 9.0, "TotalImpact": 70.5},
+    "AnomalyScore": {"MaxScore": 1.0, "CurrentScore": 1.0},
+}
 
 
 class HalfYear:
@@ -93,45 +113,62 @@ class HalfYear:
         weeks.define()
         self.stale = self.fleet.by_version(1)
         self.idler, self.busy, self.holder = (
-            launch(self.fleet.ami(2), owner) for owner in ("ann", "bob", ""))
+            launch(self.fleet.ami(2), owner) for owner in ("ann", "bob", "")
+        )
         self.begin, self.alien = weeks.go_to(0), ""
 
     def expected(self) -> dict[int, list[str]]:
         """What each digest tells, by arithmetic of one's own."""
         bug, kernel = f"known vulnerabilities: {IMAGE} expat", f"{IMAGE} Kernel 6.1"
         idle, ends = f"idle machines: {REGION} {self.idler}", "commitments that end: r-1"
-        told = {0: [f"drift: {REGION} {IMAGE}"],  # a machine of the build before
-                2: [idle], 3: [bug], 6: [ends], 7: ["commitments to review: sp-1",
-                                                    "spending: the account"],
-                8: [idle],  # again, after weeks at work
-                9: [f"ended support: {kernel}", bug],  # ends in 90 days; now used in attacks
-                10: ["unusual costs: anomaly-1"],
-                12: [f"holds without an end: {REGION} {self.holder}"],
-                13: [f"drift: {REGION} {self.alien}"],
-                15: [ends, f"machines that are too large: {REGION} {self.busy}"], 18: [ends],
-                19: ["commitments that are not used: savings plans"],
-                22: [f"ended support: {kernel}"],
-                23: [f"builds that nobody runs: {IMAGE} {self.fleet.builds[0]}"],
-                25: ["spending: the account"]}  # of the week that had no digest
+        told = {
+            0: [f"drift: {REGION} {IMAGE}"],  # a machine of the build before
+            2: [idle],
+            3: [bug],
+            6: [ends],
+            7: ["commitments to review: sp-1", "spending: the account"],
+            8: [idle],  # again, after weeks at work
+            9: [f"ended support: {kernel}", bug],  # ends in 90 days; now used in attacks
+            10: ["unusual costs: anomaly-1"],
+            12: [f"holds without an end: {REGION} {self.holder}"],
+            13: [f"drift: {REGION} {self.alien}"],
+            15: [ends, f"machines that are too large: {REGION} {self.busy}"],
+            18: [ends],
+            19: ["commitments that are not used: savings plans"],
+            22: [f"ended support: {kernel}"],
+            23: [f"builds that nobody runs: {IMAGE} {self.fleet.builds[0]}"],
+            25: ["spending: the account"],
+        }  # of the week that had no digest
         return {number: told.get(number, []) for number in range(26) if number != 24}
 
     def live(self, number: int) -> None:
         """What happens in a week, up to its digest's morning."""
         week, account = self.weeks.go_to(number), self.fleet.account
         holidays = number in (4, 5)
-        self.weeks.spend(week, {EC2: 30.0} if holidays else {
-            EC2: {7: 150.0, 24: 210.0}.get(number, 100.0), S3: 5.0})
+        self.weeks.spend(
+            week,
+            {EC2: 30.0} if holidays else {EC2: {7: 150.0, 24: 210.0}.get(number, 100.0), S3: 5.0},
+        )
         if number in (2, 3, 8):
             send(metrics.IDLE, self.idler, week.begin, 60, 1.0)
         send(metrics.IDLE, self.busy, week.begin, 8, 1.0)
         if not holidays:
-            send(metrics.CPU_PERCENT, self.busy, week.begin, 40, 80.0 if number < 14 else 5.0,
-                 "c7i.large", cpu="cpu-total")
+            send(
+                metrics.CPU_PERCENT,
+                self.busy,
+                week.begin,
+                40,
+                80.0 if number < 14 else 5.0,
+                "c7i.large",
+                cpu="cpu-total",
+            )
         if number in (11, 12):
             send(metrics.HELD, self.holder, week.begin, 100 if number == 11 else 168, 1.0)
         if number == 13:
-            self.alien = account.launch(account.ami(99, tagged=False, recorded=False),
-                                        LaunchTemplate={**TEMPLATE, "Version": "$Default"})
+            self.alien = account.launch(
+                account.ami(99, tagged=False, recorded=False),
+                LaunchTemplate={**TEMPLATE, "Version": "$Default"},
+            )
         if number == 23:
             account.ec2.terminate_instances(InstanceIds=[self.stale])
         bug = BUG.model_copy(update={"exploited": number >= 9})
@@ -140,16 +177,23 @@ class HalfYear:
 
     def _state(self, number: int) -> None:
         since = self.begin.end
-        plan = {"savingsPlanId": "sp-1", "savingsPlanType": "Compute", "commitment": "2.5",
-                "currency": "USD", "start": clock.stamp(since + 20 * DAY),
-                "end": clock.stamp(since + 385 * DAY)}
+        plan = {
+            "savingsPlanId": "sp-1",
+            "savingsPlanType": "Compute",
+            "commitment": "2.5",
+            "currency": "USD",
+            "start": clock.stamp(since + 20 * DAY),
+            "end": clock.stamp(since + 385 * DAY),
+        }
         left = (since + 130 * DAY - clock.now()) / DAY
         self.weeks.state(
             ce__GetAnomalies={"Anomalies": [ANOMALY] if 10 <= number <= 13 else []},
             savingsplans__DescribeSavingsPlans={"savingsPlans": [plan] if number > 2 else []},
             ec2__DescribeReservedInstances=reservation(left),
-            ce__GetSavingsPlansUtilization={"Total": {"Utilization": {
-                "UtilizationPercentage": "60" if number >= 19 else "97"}}})
+            ce__GetSavingsPlansUtilization={
+                "Total": {"Utilization": {"UtilizationPercentage": "60" if number >= 19 else "97"}}
+            },
+        )
 
 
 @pytest.mark.slow
@@ -169,7 +213,7 @@ def test_half_a_year(
             assert "sent: nothing, for all of it was told before" in said
         settled = f"Settled: idle machines: {REGION} {life.idler}"
         assert (settled in said) is (number in (4, 9))
-        [by_topic], by_webhook = topic.texts(), webhook.texts[len(got):]
+        [by_topic], by_webhook = topic.texts(), webhook.texts[len(got) :]
         assert len(by_webhook) == 1 and by_topic in by_webhook[0], (number, by_webhook)
         got[number] = told(by_topic)
     assert got == {number: sorted(lines) for number, lines in life.expected().items()}
@@ -180,8 +224,10 @@ def test_thousands_of_vulnerabilities_are_told(weeks: Weeks, webhook: Webhook) -
     weeks.go_to(0)
     weeks.checkout.publish(1)
     [folder] = (weeks.checkout.root / "build" / IMAGE).glob("[0-9a-f]*")
-    many = [BUG.model_copy(update={"id": f"CVE-{number}", "part": f"package-{number:0100}"})
-            for number in range(4000)]
+    many = [
+        BUG.model_copy(update={"id": f"CVE-{number}", "part": f"package-{number:0100}"})
+        for number in range(4000)
+    ]
     know(weeks, folder.name, *many)
     weeks.digest()
     weeks.go_to(1)
@@ -197,8 +243,11 @@ def test_what_no_item_can_note_is_told_again(weeks: Weeks, monkeypatch: pytest.M
     monkeypatch.setattr(memory, "MOST_BYTES", 600)
     weeks.go_to(0)
     account = unbound.account()
-    keys = {f"{kind.value}|{records.sha256_text(str(number))}|": "2026-W48"
-            for number in range(20) for kind in (Kind.UNUSED, Kind.DRIFT)}
+    keys = {
+        f"{kind.value}|{records.sha256_text(str(number))}|": "2026-W48"
+        for number in range(20)
+        for kind in (Kind.UNUSED, Kind.DRIFT)
+    }
     with memory.held(account, REGION) as kept:
         kept.add(memory.Told(keys=keys), "headline", "text", ["x"])
     told = memory.remembered(account, REGION)
@@ -209,23 +258,39 @@ def test_what_no_item_can_note_is_told_again(weeks: Weeks, monkeypatch: pytest.M
 
 def reservation(days: float) -> dict[str, Any]:
     """What EC2 says of one that ends so many days from now, or has ended."""
-    return {"ReservedInstances": [] if days <= 0 else [{
-        "ReservedInstancesId": "r-1", "InstanceType": "g5.xlarge", "InstanceCount": 1,
-        "OfferingClass": "convertible", "Start": "2020-01-01T00:00:00Z",
-        "End": clock.stamp(clock.now() + days * DAY)}]}
+    return {
+        "ReservedInstances": []
+        if days <= 0
+        else [
+            {
+                "ReservedInstancesId": "r-1",
+                "InstanceType": "g5.xlarge",
+                "InstanceCount": 1,
+                "OfferingClass": "convertible",
+                "Start": "2020-01-01T00:00:00Z",
+                "End": clock.stamp(clock.now() + days * DAY),
+            }
+        ]
+    }
 
 
-LARGE = ((metrics.GPU_PERCENT, 5.0), (metrics.GPU_MEMORY_MIB, 2e3),
-         (metrics.GPU_MEMORY_TOTAL_MIB, 24e3), (metrics.CPU_PERCENT, 55.0),
-         (metrics.DISK_PERCENT, 12.0))
+LARGE = (
+    (metrics.GPU_PERCENT, 5.0),
+    (metrics.GPU_MEMORY_MIB, 2e3),
+    (metrics.GPU_MEMORY_TOTAL_MIB, 24e3),
+    (metrics.CPU_PERCENT, 55.0),
+    (metrics.DISK_PERCENT, 12.0),
+)
 """What a machine sends that has too much of all but processors."""
 
 
 def test_figures(weeks: Weeks, aws: Emulator) -> None:
     """Dollars and percents against arithmetic of one's own; what one digest asks Cost Explorer."""
     weeks.checkout.publish(1)
-    [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(
-        Owners=["self"])["Images"]]
+    [ami] = [
+        row["ImageId"]
+        for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]
+    ]
     idle, large = launch(ami), launch(ami, "ann <!channel>", gib=200)
     for number in range(5):
         week = weeks.go_to(number)
@@ -233,10 +298,11 @@ def test_figures(weeks: Weeks, aws: Emulator) -> None:
     send(metrics.IDLE, idle, week.begin, 60, 0.5)
     for name, value in LARGE:
         send(name, large, week.begin, 100, value, "g5.2xlarge", path="/")
-    weeks.state(ec2__DescribeReservedInstances=reservation(400),
-                ce__GetReservationUtilization={"Total": {"UtilizationPercentage": "70"}},
-                ce__GetReservationCoverage={"Total": {"CoverageHours": {
-                    "CoverageHoursPercentage": "40"}}})
+    weeks.state(
+        ec2__DescribeReservedInstances=reservation(400),
+        ce__GetReservationUtilization={"Total": {"UtilizationPercentage": "70"}},
+        ce__GetReservationCoverage={"Total": {"CoverageHours": {"CoverageHoursPercentage": "40"}}},
+    )
     before = len(aws.calls())
     found = json.loads(weeks.digest("--json").partition("{")[2].join(["{", ""]))
     usd = {one["kind"]: one["usd_week"] for one in found["findings"]}
@@ -246,11 +312,14 @@ def test_figures(weeks: Weeks, aws: Emulator) -> None:
     assert what["machines that are too large"].endswith("above 5 % of GPU, 8 % of GPU memory")
     assert what["disks that are too large"].endswith("fuller than 12 %, of 200 GiB in all")
     assert usd["disks that are too large"] == pytest.approx(
-        200 * 0.88 * 0.08 * 12 / 365 * 7, abs=0.01)
+        200 * 0.88 * 0.08 * 12 / 365 * 7, abs=0.01
+    )
     assert what["commitments that are not used"] == (
-        "used to 70 % in the last 30 days; they cover 40 % of the need")
+        "used to 70 % in the last 30 days; they cover 40 % of the need"
+    )
     assert [sum(each["services"].values()) for each in found["spent"]] == [
-        7 * (105.0 + 10 * number) for number in range(5)]
+        7 * (105.0 + 10 * number) for number in range(5)
+    ]
     asked = [call for call, _ in aws.calls()[before:] if call.startswith("ce:")]
     quarter = (weeks.checkout.root / "build/site/costs").exists()  # a fourth of all months
     assert len(asked) == (12 if quarter else 8), "cents that a digest costs"
@@ -316,9 +385,15 @@ def test_a_channel_that_does_not_answer_is_told_again_with_a_word(
     assert AGAIN in second and second.replace(AGAIN, "") == first
 
 
-@pytest.mark.parametrize(("variable", "value"), [
-    (notify.WEBHOOK, "nonsense"), (notify.WEBHOOK, "https:///x"), (notify.WEBHOOK, "ftp://a/b"),
-    (notify.TOPIC, "arn:aws:sqs:us-east-1:123456789012:x")])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        (notify.WEBHOOK, "nonsense"),
+        (notify.WEBHOOK, "https:///x"),
+        (notify.WEBHOOK, "ftp://a/b"),
+        (notify.TOPIC, "arn:aws:sqs:us-east-1:123456789012:x"),
+    ],
+)
 def test_an_address_that_is_none_is_refused_before_there_is_news(
     weeks: Weeks, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
@@ -365,7 +440,11 @@ EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=p
 
 @pytest.mark.parametrize("every", EXTENT)
 def test_a_digest_that_is_killed_is_told_once(
-    weeks: Weeks, webhook: Webhook, topic: Topic, kill_proxy: KillProxy, every: bool,
+    weeks: Weeks,
+    webhook: Webhook,
+    topic: Topic,
+    kill_proxy: KillProxy,
+    every: bool,
 ) -> None:
     """At each write; only between a channel's answer and the note of it does a message come again,
     and says so."""
@@ -373,13 +452,17 @@ def test_a_digest_that_is_killed_is_told_once(
     weeks.state(ec2__DescribeReservedInstances=reservation(20))
     root, days = weeks.checkout.root, weeks.calendar.days
     assert kill_proxy.run(root, "digest", days=days)[0] == 0
-    points = [point for point in kill_proxy.points()
-              if point.action in ("dynamodb:UpdateItem", "sns:Publish")]
+    points = [
+        point
+        for point in kill_proxy.points()
+        if point.action in ("dynamodb:UpdateItem", "sns:Publish")
+    ]
     assert len(points) == 18
     twice = set[str]()
     for point in points if every else random.sample(points, 3):
-        boto3.client("dynamodb", REGION).delete_item(TableName="golden-ami",
-                                                     Key={"image": {"S": ITEM}})
+        boto3.client("dynamodb", REGION).delete_item(
+            TableName="golden-ami", Key={"image": {"S": ITEM}}
+        )
         topic.texts()
         webhook.texts.clear()
         assert kill_proxy.run(root, "digest", days=days, point=point)[0] == -9

@@ -21,7 +21,7 @@ def fleet(account: SeededAccount, checkout: Checkout) -> Fleet:
 
 def look(fleet: Fleet, *args: str, code: int = 0) -> FleetRecord:
     said = fleet.checkout.run("drift", IMAGE, "--json", *args, code=code)
-    return FleetRecord.model_validate_json(said[:said.index("\n}\n") + 3])
+    return FleetRecord.model_validate_json(said[: said.index("\n}\n") + 3])
 
 
 def only(fleet: Fleet, code: int = 0) -> ImageFleet:
@@ -30,33 +30,55 @@ def only(fleet: Fleet, code: int = 0) -> ImageFleet:
 
 
 def kinds(found: ImageFleet) -> dict[str, set[FleetDrift]]:
-    return {**{row.id: {each.kind for each in row.drift} for row in found.instances},
-            **{row.name: {each.kind for each in row.drift} for row in found.groups}}
+    return {
+        **{row.id: {each.kind for each in row.drift} for row in found.instances},
+        **{row.name: {each.kind for each in row.drift} for row in found.groups},
+    }
 
 
 def test_each_way_to_drift_is_told_with_its_time(fleet: Fleet) -> None:
     account = fleet.account
     stranger = account.ami(7, tagged=False, recorded=False)
-    good, pinned, by_hand, odd = fleet.by_version(2), fleet.by_version(1), account.launch(fleet.ami(1)), \
-        account.launch(stranger)
+    good, pinned, by_hand, odd = (
+        fleet.by_version(2),
+        fleet.by_version(1),
+        account.launch(fleet.ami(1)),
+        account.launch(stranger),
+    )
     grouped = fleet.group("workers", "1")
     replaced = account.launch(stranger, LaunchTemplate={**TEMPLATE, "Version": "2"})
     found = only(fleet, code=6)
     older = {FleetDrift.OTHER, FleetDrift.VERSION}
-    assert kinds(found) == {good: set(), pinned: older, by_hand: {FleetDrift.OTHER}, grouped: older,
-                            replaced: {FleetDrift.FOREIGN}, "workers": {FleetDrift.VERSION}}
+    assert kinds(found) == {
+        good: set(),
+        pinned: older,
+        by_hand: {FleetDrift.OTHER},
+        grouped: older,
+        replaced: {FleetDrift.FOREIGN},
+        "workers": {FleetDrift.VERSION},
+    }
     assert found.strangers == {odd: stranger}
     assert (found.latest, found.template_version) == (fleet.builds[1], "2")
-    assert found.metrics.instances_by_build == {fleet.builds[0]: 3, fleet.builds[1]: 1,
-                                                "foreign": 1}
+    assert found.metrics.instances_by_build == {
+        fleet.builds[0]: 3,
+        fleet.builds[1]: 1,
+        "foreign": 1,
+    }
     assert (found.metrics.instances, found.metrics.drifted) == (5, 4)
     assert found.metrics.oldest_build_days is not None and 0 <= found.metrics.oldest_build_days < 1
     assert all(row.since for row in found.instances)
-    assert all(drift.since and row.since and drift.since >= row.since for row in found.instances
-               for drift in row.drift)
+    assert all(
+        drift.since and row.since and drift.since >= row.since
+        for row in found.instances
+        for drift in row.drift
+    )
     said = fleet.checkout.golden("drift").text
-    for expected in (f"  {grouped} ", f"foreign AMI: {stranger} is no build of", "group workers",
-                     "4 of 5 instances drifted"):
+    for expected in (
+        f"  {grouped} ",
+        f"foreign AMI: {stranger} is no build of",
+        "group workers",
+        "4 of 5 instances drifted",
+    ):
         assert expected in said, said
 
 
@@ -83,7 +105,9 @@ def test_a_fleet_as_published_is_no_drift_until_something_changes(fleet: Fleet) 
 
 
 def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
-    fleet: Fleet, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    fleet: Fleet,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Drift outranks what could not be looked at, which is never a success."""
     fleet.checkout.define(f"publish: {{regions: [{REGION}, {OTHER_REGION}], {TYPE}}}\n")

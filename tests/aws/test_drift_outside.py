@@ -32,8 +32,11 @@ def tampered(cloud: CloudDisk, instance: str, folder: Path) -> None:
     """Change two files on an instance's disk, one in place, one new."""
     disk = small_image.copy(cloud.build, folder / "tampered.raw")
     (folder / "new").write_text("import os\n", encoding="utf-8")
-    small_image.debugfs(disk, f"write {folder / 'new'} /usr/lib/python3/evil.pyc",
-                        "set_inode_field /usr/bin/true uid 7")
+    small_image.debugfs(
+        disk,
+        f"write {folder / 'new'} /usr/lib/python3/evil.pyc",
+        "set_inode_field /usr/bin/true uid 7",
+    )
     cloud.write(instance, disk)
 
 
@@ -53,7 +56,10 @@ def test_a_key_s_name_is_no_pattern(account: SeededAccount) -> None:
 
 
 def test_an_instance_as_baked_and_one_that_was_changed(
-    cloud: CloudDisk, checkout: Checkout, tmp_path: Path, aws: Emulator,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    tmp_path: Path,
+    aws: Emulator,
 ) -> None:
     """Held to the disk that is here, and without one to the AMI's snapshot."""
     instance, snapshots = cloud.launch(), cloud.account.snapshots()
@@ -84,7 +90,9 @@ def test_an_instance_as_baked_and_one_that_was_changed(
 
 
 def test_with_a_key_ami_and_manifest_are_what_was_signed(
-    cloud: CloudDisk, checkout: Checkout, tmp_path: Path,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    tmp_path: Path,
 ) -> None:
     """Who may write tags and the build's folder cannot sign."""
     instance, public = cloud.launch(), signing_key.make(tmp_path / "key")
@@ -95,7 +103,9 @@ def test_with_a_key_ami_and_manifest_are_what_was_signed(
     expect(6, "was published unsigned")
     cloud.sign(public.with_suffix(""), checkout.root / f"packer/images/{IMAGE}.yml")
     expect(0, "as baked")
-    cloud.account.ec2.create_tags(Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
+    cloud.account.ec2.create_tags(
+        Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64})
+    )
     expect(6, f"the tag {tags.MANIFEST_SHA256} of {cloud.ami} in {REGION} is {'5' * 64}, signed is")
     public.unlink()
     expect(2, "is no public key")
@@ -128,15 +138,25 @@ def test_what_ec2_knows_of_the_launch_is_compared_and_the_rest_is_said(
         return record
 
     assert looked(0, KeyName="golden").drift == []
-    assert looked(0, KeyName="other", UserData=f"#cloud-config\nssh_authorized_keys: ['{key}']\n").drift == []
+    assert (
+        looked(
+            0, KeyName="other", UserData=f"#cloud-config\nssh_authorized_keys: ['{key}']\n"
+        ).drift
+        == []
+    )
     rows = looked(6, KeyName="other", UserData="#!/bin/sh\n").drift
     assert [(row.path, row.what) for row in rows] == [
-        ("/home/debian/.ssh/authorized_keys", ["content: not the key of the launch"])]
+        ("/home/debian/.ssh/authorized_keys", ["content: not the key of the launch"])
+    ]
 
 
 def temporary_ones(cloud: CloudDisk) -> list[str]:
-    return [each["SnapshotId"] for each in cloud.account.ec2.describe_snapshots(
-        OwnerIds=["self"], Filters=[{"Name": "tag-key", "Values": [tags.DRIFT_OF]}])["Snapshots"]]
+    return [
+        each["SnapshotId"]
+        for each in cloud.account.ec2.describe_snapshots(
+            OwnerIds=["self"], Filters=[{"Name": "tag-key", "Values": [tags.DRIFT_OF]}]
+        )["Snapshots"]
+    ]
 
 
 def test_a_root_volume_that_was_swapped_is_read_as_a_whole(
@@ -144,13 +164,17 @@ def test_a_root_volume_that_was_swapped_is_read_as_a_whole(
 ) -> None:
     """EBS knows no lineage of it, and what it holds is all that counts."""
     instance = cloud.launch()
-    cloud_disk.swap_root(cloud.account.ec2, instance, SnapshotId=cloud.snapshot_of_nothing(),
-                         Size=1)
+    cloud_disk.swap_root(
+        cloud.account.ec2, instance, SnapshotId=cloud.snapshot_of_nothing(), Size=1
+    )
     assert "every block is read" in look(checkout, instance)
 
 
 def test_what_nobody_can_look_at_is_one_line_with_its_code(
-    cloud: CloudDisk, checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     instance, ended = cloud.launch(), cloud.launch()
     cloud.account.ec2.terminate_instances(InstanceIds=[ended])
@@ -164,8 +188,12 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
     expect(foreign, 6, f"which is no build of {IMAGE}")
     expect("i-0123456789abcdef0", 2, "there is no instance")
     expect("i-1", 2, "is no id of an instance")
-    for action in ("ec2:DescribeInstances", "ec2:CreateSnapshot", "ec2:CreateTags",
-                   "ebs:ListChangedBlocks"):
+    for action in (
+        "ec2:DescribeInstances",
+        "ec2:CreateSnapshot",
+        "ec2:CreateTags",
+        "ebs:ListChangedBlocks",
+    ):
         aws.set(denied={"*": [action]})
         expect(instance, 8, action)
     aws.set(denied={}, pending_s=3600)
@@ -173,21 +201,29 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
         patch.setattr(temporary, "PENDING_S", 0.2)
         expect(instance, 4, "is pending after")
     aws.set(pending_s=0)
-    cloud.build.manifest.write_text(cloud.build.manifest.read_text(encoding="utf-8") + " ",
-                                    encoding="utf-8")
+    cloud.build.manifest.write_text(
+        cloud.build.manifest.read_text(encoding="utf-8") + " ", encoding="utf-8"
+    )
     expect(instance, 2, "is not the manifest that")
-    cloud.account.ec2.create_tags(Resources=[cloud.ami],
-                                  Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
-    expect(instance, 4,
-           f"is not the manifest that was published (SHA-256 {cloud.manifest_sha256[:12]}, the "
-           "AMI's tag "
-           "has 555555555555)")
+    cloud.account.ec2.create_tags(
+        Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64})
+    )
+    expect(
+        instance,
+        4,
+        f"is not the manifest that was published (SHA-256 {cloud.manifest_sha256[:12]}, the "
+        "AMI's tag "
+        "has 555555555555)",
+    )
     cloud.build.path.rename(cloud.build.path.with_name("ba9876543210"))
     expect(instance, 2, f"{cloud_disk.BUILD_ID}/bake.json does not exist")
 
 
 def test_throttling_and_answers_that_are_lost(
-    cloud: CloudDisk, checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A CreateSnapshot whose answer is lost is made again by the client: all its snapshots go."""
     retry_at_once(monkeypatch)
@@ -205,13 +241,18 @@ def test_throttling_and_answers_that_are_lost(
 
 @pytest.mark.slow
 def test_killed_at_its_calls_it_leaves_nothing_that_the_next_run_or_sweep_does_not_take(
-    cloud: CloudDisk, checkout: Checkout, kill_proxy: KillProxy,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    kill_proxy: KillProxy,
 ) -> None:
     instance, args = cloud.launch(), ("drift", IMAGE, "--instance")
     code, text = kill_proxy.run(checkout.root, *args, instance)
     assert code == 0, text
-    points = [point for point in kill_proxy.points() if point.action in (
-        "ec2:CreateSnapshot", "ec2:DeleteSnapshot", "ebs:ListChangedBlocks")]
+    points = [
+        point
+        for point in kill_proxy.points()
+        if point.action in ("ec2:CreateSnapshot", "ec2:DeleteSnapshot", "ebs:ListChangedBlocks")
+    ]
     assert len(points) == 5
     left = list[int]()
     for point in points:
@@ -220,8 +261,9 @@ def test_killed_at_its_calls_it_leaves_nothing_that_the_next_run_or_sweep_does_n
     assert max(left) == 1, "the next run takes what the one before left"
     code, text = kill_proxy.run(checkout.root, *args, instance)
     assert code == 0 and temporary_ones(cloud) == [], text
-    kill_proxy.run(checkout.root, *args, instance,
-                   point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER))
+    kill_proxy.run(
+        checkout.root, *args, instance, point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER)
+    )
     assert len(temporary_ones(cloud)) == 1
     code, text = kill_proxy.run(checkout.root, "sweep", "--region", REGION, days=1)
     assert code == 0 and temporary_ones(cloud) == [], text

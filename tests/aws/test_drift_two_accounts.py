@@ -39,7 +39,11 @@ def cloud(account: SeededAccount, checkout: Checkout, tmp_path: Path, aws: Emula
 
 
 def test_the_launch_account_looks_by_the_records_of_the_bake(
-    account: SeededAccount, cloud: CloudDisk, checkout: Checkout, tmp_path: Path, aws: Emulator,
+    account: SeededAccount,
+    cloud: CloudDisk,
+    checkout: Checkout,
+    tmp_path: Path,
+    aws: Emulator,
 ) -> None:
     """What is signed is read beside the build; what is missing there is said in one line."""
     instance, public = account.launch(cloud.ami), str(tmp_path / "key.pub")

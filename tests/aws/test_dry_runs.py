@@ -16,8 +16,18 @@ from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
-PLANNING = ["account", "cluster", "digest", "gpu-test", "promote", "publish", "release",
-            "retire", "rollback", "sweep"]
+PLANNING = [
+    "account",
+    "cluster",
+    "digest",
+    "gpu-test",
+    "promote",
+    "publish",
+    "release",
+    "retire",
+    "rollback",
+    "sweep",
+]
 """Commands that print a plan and stop."""
 
 
@@ -52,8 +62,11 @@ def latest(build_id: str) -> bool:
 
 
 def test_these_are_the_commands_that_plan() -> None:
-    found = [name for name in cli.MODULES
-             if any(parameter.name == "dry_run" for parameter in cli.command(name).params)]
+    found = [
+        name
+        for name in cli.MODULES
+        if any(parameter.name == "dry_run" for parameter in cli.command(name).params)
+    ]
     assert sorted(found) == PLANNING
 
 
@@ -80,7 +93,8 @@ def test_an_image_goes_all_its_way_by_what_its_plans_lead_to(
     )
     assert latest(first)
     assert done(checkout, "retire", IMAGE, "--set", "keep_last=1", "--dry-run") == (
-        f"retire {IMAGE} --set keep_last=1")
+        f"retire {IMAGE} --set keep_last=1"
+    )
     assert (
         done(checkout, "sweep", "--dry-run", "--region", REGIONS[0])
         == f"sweep --region {REGIONS[0]}"
@@ -98,5 +112,6 @@ def test_a_planned_stack_is_made_of_what_was_planned(checkout: Checkout, plan: l
     options = [IMAGE, "--set", f"Subnets={subnets[0]['SubnetId']}", "--set", "MaxInstances=3"]
     assert done(checkout, "cluster", *plan, *options) == shlex.join(["cluster", "apply", *options])
     assert done(checkout, "cluster", "remove", IMAGE, "--dry-run", "--with-machines") == (
-        f"cluster remove {IMAGE} --with-machines")
+        f"cluster remove {IMAGE} --with-machines"
+    )
     assert done(checkout, "account", "remove", "--dry-run") == "account remove"

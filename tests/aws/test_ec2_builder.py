@@ -52,18 +52,22 @@ def planned(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:
 
 
 def test_an_instance_that_nobody_can_log_in_to_is_removed(
-    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    aws: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.5")
     aws.set(pending_s=0, instance_address="127.0.0.2")
     folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
     record, progress = folder.read_bake(), Progress("verify", sample_lock.IMAGE, tmp_path / "none")
-    with pytest.raises(StageFailed,
-                       match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
+    with pytest.raises(
+        StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"
+    ):
         builder().verify(sample_lock.sample(), folder, tmp_path, tmp_path / "log", progress)
     ec2 = boto3.client("ec2", REGION)
-    (instance,) = [raw for each in ec2.describe_instances()["Reservations"]
-                   for raw in each["Instances"]]
+    (instance,) = [
+        raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]
+    ]
     assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
     assert ec2.describe_key_pairs()["KeyPairs"] == [] and ec2.describe_volumes()["Volumes"] == []
     assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == [
@@ -72,7 +76,9 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
 
 
 def test_ssh_comes_from_where_the_environment_says(
-    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    aws: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ec2, key = boto3.client("ec2", REGION), ssh.new_key(tmp_path / "key", "x").with_suffix(".pub")
     for asked, network in (("", "0.0.0.0/0"), ("203.0.113.7", "203.0.113.7/32")):
@@ -84,8 +90,10 @@ def test_ssh_comes_from_where_the_environment_says(
         assert (rule["FromPort"], rule["ToPort"], allowed) == (22, 22, [network])
     for text in ("here", "203.0.113.7/24", "::1/128"):
         monkeypatch.setenv(instances.SSH_FROM, text)
-        with pytest.raises(BadInput, match=f"{instances.SSH_FROM}: "), \
-                instances.access(ec2, "x", tmp_path / "none.pub", {}):
+        with (
+            pytest.raises(BadInput, match=f"{instances.SSH_FROM}: "),
+            instances.access(ec2, "x", tmp_path / "none.pub", {}),
+        ):
             pass
     assert ec2.describe_key_pairs()["KeyPairs"] == [], "nothing is made"
 
@@ -98,13 +106,20 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     assert record.ami is not None
     ec2 = boto3.client("ec2", REGION)
     left = ec2.register_image(
-        Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64",
+        Name=f"{record.image}-{record.build_id}-builder",
+        Architecture="x86_64",
         RootDeviceName="/dev/xvda",
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
-                              "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}
+        ],
+    )["ImageId"]
     lock = builds.lock(record.image, 1)
-    result = builder().bake(lock, planned(tmp_path, lock, record.lock_sha256),
-                            Progress("bake", record.image, tmp_path / "none"), force=False)
+    result = builder().bake(
+        lock,
+        planned(tmp_path, lock, record.lock_sha256),
+        Progress("bake", record.image, tmp_path / "none"),
+        force=False,
+    )
     assert result.ami is not None
     assert (result.ami.id, result.ami.snapshot) == (record.ami.id, record.ami.snapshot)
     amis = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
@@ -113,7 +128,8 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
 
 
 def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
-    aws: Emulator, tmp_path: Path,
+    aws: Emulator,
+    tmp_path: Path,
 ) -> None:
     kind = "x9.xlarge"
     said = rf"us-east-1 has no {re.escape(kind)}$"
@@ -137,40 +153,68 @@ def with_wheel(lock: Lock, repo: Path, files: dict[str, bytes]) -> Lock:
             archive.writestr(name, content)
     wheel = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
     allowed = Allowance(files="asks/*.so", extensions=["avx*"], reason="it asks the CPU")
-    return lock.model_copy(update={
-        "packages": lock.packages
-        | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
-        "frameworks": [Framework(name="demo", version="1.0", environment="ml", origin=Origin.WHEEL,
-                                 why="", gain=None,
-                                 measured_on=None, wheel=wheel, requires=[], made=None,
-                                 allow=[allowed])]})
+    return lock.model_copy(
+        update={
+            "packages": lock.packages
+            | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
+            "frameworks": [
+                Framework(
+                    name="demo",
+                    version="1.0",
+                    environment="ml",
+                    origin=Origin.WHEEL,
+                    why="",
+                    gain=None,
+                    measured_on=None,
+                    wheel=wheel,
+                    requires=[],
+                    made=None,
+                    allow=[allowed],
+                )
+            ],
+        }
+    )
 
 
 def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made(
-    aws: Emulator, tmp_path: Path,
+    aws: Emulator,
+    tmp_path: Path,
 ) -> None:
     """And the record goes with the build, by the paths that the files have on the instance."""
     source, library = tmp_path / "code.c", tmp_path / "code.so"
-    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n',
-                      encoding="utf-8")
+    source.write_text(
+        'void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8"
+    )
     shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
     code, site = library.read_bytes(), "opt/ml/ml/lib/python3.11/site-packages"
-    lock = with_wheel(sample_lock.sample(), tmp_path / "repo", {
-        "demo/core.so": code, "asks/core.so": code, "demo-1.0.data/platlib/demo/other.so": code,
-        "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"",
-        "demo/__init__.py": b""})
+    lock = with_wheel(
+        sample_lock.sample(),
+        tmp_path / "repo",
+        {
+            "demo/core.so": code,
+            "asks/core.so": code,
+            "demo-1.0.data/platlib/demo/other.so": code,
+            "demo-1.0.data/data/lib/data.so": code,
+            "demo-1.0.data/headers/demo.h": b"",
+            "demo/__init__.py": b"",
+        },
+    )
     plan, progress = (
         planned(tmp_path, lock, "0" * 64),
         Progress("bake", lock.image, tmp_path / "none"),
     )
-    with pytest.raises(StageFailed,
-                       match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
+    with pytest.raises(
+        StageFailed, match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"
+    ):
         builder().bake(lock, plan, progress, force=False)
     assert aws.calls() == []
     record = records.read(tmp_path / "out/coverage.json", CoverageRecord)
     assert sorted(file.path for file in record.files) == [
-        "opt/ml/ml/lib/data.so", f"{site}/asks/core.so", f"{site}/demo/core.so",
-        f"{site}/demo/other.so"]
+        "opt/ml/ml/lib/data.so",
+        f"{site}/asks/core.so",
+        f"{site}/demo/core.so",
+        f"{site}/demo/other.so",
+    ]
     assert record.allowed == {"it asks the CPU": 1}
     assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
 
@@ -180,16 +224,27 @@ def _builders(ec2: Any, name: str) -> str:
     snapshot = str(boto3.client("ebs", REGION).start_snapshot(VolumeSize=8)["SnapshotId"])
     boto3.client("ebs", REGION).complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
     ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
-    ec2.register_image(Name=f"{name}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
-                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
-                                             "Ebs": {"SnapshotId": snapshot}}])
+    ec2.register_image(
+        Name=f"{name}-builder",
+        Architecture="x86_64",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+    )
     return snapshot
 
 
 def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
     lock = builds.lock(record.image, 1)
-    ami = builder().bake(lock, planned(root, lock, record.lock_sha256),
-                         Progress("bake", record.image, root / "none"), force=force).ami
+    ami = (
+        builder()
+        .bake(
+            lock,
+            planned(root, lock, record.lock_sha256),
+            Progress("bake", record.image, root / "none"),
+            force=force,
+        )
+        .ami
+    )
     assert ami is not None
     return ami
 
@@ -237,10 +292,13 @@ def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> No
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
     lock = sample_lock.sample()
-    right = ec2_builder._packages(lock,
-                                  ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
+    right = ec2_builder._packages(
+        lock, ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"]
+    )
     assert (right.outcome, right.detail) == (
-        Outcome.CORRECT, "1 packages are the publisher's, beside the lock: grub-cloud-amd64")
+        Outcome.CORRECT,
+        "1 packages are the publisher's, beside the lock: grub-cloud-amd64",
+    )
     other = ec2_builder._packages(lock, ["ii \tbash\t2"])
     assert (other.outcome, other.detail) == (Outcome.INCORRECT, "bash is 2, not 1:5.2-2")
     assert ec2_builder._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, (

@@ -30,9 +30,12 @@ def _refused(call: Callable[[], Any]) -> tuple[str, int, str]:
 
 
 def test_prints_what_to_export_and_ends_on_a_signal() -> None:
-    process = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", "0"], text=True,
-                               stdout=subprocess.PIPE,
-                               env=shell.environment({"PYTHONPATH": str(ROOT / "scripts")}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ec2_emulator", "--port", "0"],
+        text=True,
+        stdout=subprocess.PIPE,
+        env=shell.environment({"PYTHONPATH": str(ROOT / "scripts")}),
+    )
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
     assert lines[0].startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
@@ -49,9 +52,11 @@ def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:
     boto3.client("ec2", "eu-west-1").describe_images(Owners=["self"])
     boto3.client("ssm").describe_parameters()
     boto3.client("s3").list_buckets()
-    assert aws.calls() == [("ec2:DescribeImages", "eu-west-1"),
-                           ("ssm:DescribeParameters", "us-east-1"),
-                           ("s3:ListBuckets", "us-east-1")]
+    assert aws.calls() == [
+        ("ec2:DescribeImages", "eu-west-1"),
+        ("ssm:DescribeParameters", "us-east-1"),
+        ("s3:ListBuckets", "us-east-1"),
+    ]
     aws.reset()
     assert aws.calls() == []
 
@@ -62,5 +67,8 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
     assert message == "the emulator does not implement ec2:DescribeImageUsageReports"
     assert _refused(boto3.client("ssm").list_nodes)[:2] == ("UnsupportedOperation", 501)
     refused = _refused(lambda: boto3.client("pricing").describe_services())
-    assert refused == ("UnsupportedOperation", 501,
-                       "the emulator does not implement pricing:DescribeServices")
+    assert refused == (
+        "UnsupportedOperation",
+        501,
+        "the emulator does not implement pricing:DescribeServices",
+    )

@@ -65,6 +65,7 @@ def candidate(checkout: Checkout, published: str) -> str:
 
 # --- records that somebody made ---
 
+
 def sets(**changes: Any) -> Forge:
     return lambda said: said.update(changes)
 
@@ -102,48 +103,77 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "no nonce": (sets(nonce=""), "its nonce `` is of no test of this build"),
     "a nonce by hand": (sets(nonce="ab" * 16), "is of no test of this build"),
     "a random nonce": (sets(nonce=secrets.token_hex(16)), "is of no test of this build"),
-    "a nonce of another build": (sets(nonce=gpu_proofs.nonce_of("0" * 12)),
-                                 "is of no test of this build"),
-    "a nonce with more": (lambda said: said.update(nonce=said["nonce"] + "0"),
-                          "is of no test of this build"),
-    "JUnit files of zeros": (sets_machine(junit_sha256=ZEROS),
-                             "its JUnit files are not one of each machine"),
-    "JUnit files by hand": (sets_machine(junit_sha256="abcd" * 16),
-                            "its JUnit files are not one of each machine"),
+    "a nonce of another build": (
+        sets(nonce=gpu_proofs.nonce_of("0" * 12)),
+        "is of no test of this build",
+    ),
+    "a nonce with more": (
+        lambda said: said.update(nonce=said["nonce"] + "0"),
+        "is of no test of this build",
+    ),
+    "JUnit files of zeros": (
+        sets_machine(junit_sha256=ZEROS),
+        "its JUnit files are not one of each machine",
+    ),
+    "JUnit files by hand": (
+        sets_machine(junit_sha256="abcd" * 16),
+        "its JUnit files are not one of each machine",
+    ),
     "one JUnit file thrice": (one_junit_file, "its JUnit files are not one of each machine"),
     "one machine thrice": (one_machine_thrice, "no GPU of architecture 86 was tested"),
-    "dated 2020": (sets(at="2020-01-01T00:00:00Z"),
-                   "it is of 2020-01-01T00:00:00Z, not of the time between"),
-    "dated 2030": (sets(at="2030-01-01T00:00:00Z"),
-                   "it is of 2030-01-01T00:00:00Z, not of the time between"),
-    "another disk": (sets(disk_sha256=ZEROS),
-                     "it is of disk-sha256 000000000000, the build is not"),
+    "dated 2020": (
+        sets(at="2020-01-01T00:00:00Z"),
+        "it is of 2020-01-01T00:00:00Z, not of the time between",
+    ),
+    "dated 2030": (
+        sets(at="2030-01-01T00:00:00Z"),
+        "it is of 2030-01-01T00:00:00Z, not of the time between",
+    ),
+    "another disk": (
+        sets(disk_sha256=ZEROS),
+        "it is of disk-sha256 000000000000, the build is not",
+    ),
     "no disk": (sets(disk_sha256=None), "it is of disk-sha256 None"),
     "another manifest": (sets(manifest_sha256="1" * 64), "it is of manifest-sha256 111111111111"),
     "another lock": (sets(lock_sha256=ZEROS), "it is of lock-sha256 000000000000"),
-    "a type without that GPU": (sets_machine(instance_type="g5.xlarge"),
-                                "g5.xlarge has no GPU of architecture 75"),
+    "a type without that GPU": (
+        sets_machine(instance_type="g5.xlarge"),
+        "g5.xlarge has no GPU of architecture 75",
+    ),
     "no type": (sets_machine(instance_type=""), "an instance without a type has no GPU"),
-    "a type that is none": (sets_machine(instance_type="g4dn"),
-                            "g4dn has no GPU of architecture 75"),
-    "more GPUs than the type": (sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)),
-                                "g4dn.xlarge has not 3 GPUs"),
-    "a size that is none": (sets_machine(instance_type="g4dn.banana"),
-                            "g4dn.banana has not 1 GPUs"),
-    "a size with more GPUs": (sets_machine(instance_type="g4dn.12xlarge"),
-                              "g4dn.12xlarge has not 1 GPUs"),
-    "as many GPUs as another size": (sets_machine(gpu=", ".join(["Tesla T4"] * 4)),
-                                     "g4dn.xlarge has not 4 GPUs"),
-    "a GPU in words": (sets_machine(gpu="a good one"),
-                       "`a good one` is no T4, which g4dn.xlarge has"),
+    "a type that is none": (
+        sets_machine(instance_type="g4dn"),
+        "g4dn has no GPU of architecture 75",
+    ),
+    "more GPUs than the type": (
+        sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)),
+        "g4dn.xlarge has not 3 GPUs",
+    ),
+    "a size that is none": (
+        sets_machine(instance_type="g4dn.banana"),
+        "g4dn.banana has not 1 GPUs",
+    ),
+    "a size with more GPUs": (
+        sets_machine(instance_type="g4dn.12xlarge"),
+        "g4dn.12xlarge has not 1 GPUs",
+    ),
+    "as many GPUs as another size": (
+        sets_machine(gpu=", ".join(["Tesla T4"] * 4)),
+        "g4dn.xlarge has not 4 GPUs",
+    ),
+    "a GPU in words": (
+        sets_machine(gpu="a good one"),
+        "`a good one` is no T4, which g4dn.xlarge has",
+    ),
     "another type's GPU": (sets_machine(gpu="NVIDIA H100 80GB HBM3"), "is no T4"),
     "a GPU of almost that name": (sets_machine(gpu="NVIDIA T4G"), "is no T4"),
     "a GPU in a sentence": (sets_machine(gpu="it was a T4"), "is no T4"),
     "two GPUs in one": (sets_machine(gpu="NVIDIA T4 L4"), "is no T4"),
     "another maker's GPU": (sets_machine(gpu="AMD Radeon Pro V520"), "is no T4"),
     "a second GPU of another type": (
-        sets_machine(instance_type="g4dn.12xlarge",
-                     gpu="Tesla T4, Tesla T4, Tesla T4, NVIDIA L4"), "`NVIDIA L4` is no T4"),
+        sets_machine(instance_type="g4dn.12xlarge", gpu="Tesla T4, Tesla T4, Tesla T4, NVIDIA L4"),
+        "`NVIDIA L4` is no T4",
+    ),
     "the GPU's architecture changed": (sets_machine(sm="90"), "no GPU of architecture 75"),
     "fewer checks that passed": (sets_machine(checks=1), f"1 {NOT_WHOLE}"),
     "more checks than there are": (sets_machine(checks=999), f"999 {NOT_WHOLE}"),
@@ -151,20 +181,29 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "nothing asked": (sets_machine(checks=1, not_asked=CHECKS), f"1 {NOT_WHOLE}"),
     "nearly nothing asked": (sets_machine(checks=1, not_asked=CHECKS[1:]), f"1 {NOT_WHOLE}"),
     "what every type has to answer, not asked": (
-        sets_machine(not_asked=("nvidia_driver/every_gpu_computes_right",)), NOT_WHOLE),
+        sets_machine(not_asked=("nvidia_driver/every_gpu_computes_right",)),
+        NOT_WHOLE,
+    ),
     "one check not asked twice": (
-        sets_machine(checks=len(CHECKS) - 2, not_asked=OPTIONAL[:1] * 2), NOT_WHOLE),
+        sets_machine(checks=len(CHECKS) - 2, not_asked=OPTIONAL[:1] * 2),
+        NOT_WHOLE,
+    ),
     "what is no check, not asked": (sets_machine(not_asked=("nvidia_driver/luck",)), NOT_WHOLE),
     "a check twice": (sets(checks=(*CHECKS, CHECKS[0])), "it names a check twice"),
-    "a check under another name": (sets(checks=(*CHECKS[1:], "nvidia_driver/luck")),
-                                   f"1 checks are not in it, {CHECKS[0]} first"),
+    "a check under another name": (
+        sets(checks=(*CHECKS[1:], "nvidia_driver/luck")),
+        f"1 checks are not in it, {CHECKS[0]} first",
+    ),
     "another build's AMIs": (sets_machine(ami="ami-0123456789abcdef0"), "is no AMI of these bytes"),
 }
 
 
 @pytest.mark.parametrize("lock_here", ["another", "none"])
 def test_a_record_that_somebody_made_moves_nothing(
-    checkout: Checkout, candidate: str, lock_here: str, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    candidate: str,
+    lock_here: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever lock the checkout has. The first is refused by a command, all by the judge that it
     asked. A person may go on without, and that is what the ledger says then."""
@@ -220,7 +259,8 @@ def test_a_right_record_counts_whatever_lock_is_here(checkout: Checkout, candida
 
 
 def test_amis_that_do_not_say_what_they_ask_prove_nothing(
-    checkout: Checkout, candidate: str,
+    checkout: Checkout,
+    candidate: str,
 ) -> None:
     """Somebody took the tag away."""
     for region in REGIONS:
@@ -236,12 +276,14 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
     name = evidence.parameter(GPU_IMAGE, candidate)
     text = RegionState(REGIONS[0], GPU_IMAGE).parameter(f"{candidate}/gpu-test")
     assert text is not None
-    unbound.account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
-                                            Value=text.replace(candidate, "0" * 12))
+    unbound.account().ssm(REGIONS[0]).put_parameter(
+        Name=name, Type="String", Overwrite=True, Value=text.replace(candidate, "0" * 12)
+    )
     assert f" is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
 
 
 # --- one disk, whose bytes were tested ---
+
 
 def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(
     checkout: Checkout, published: str
@@ -255,8 +297,10 @@ def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(
     assert "`latest` stays" in said and cause in said
     refused(checkout, cause)
     refused(checkout, cause, "--to", published, command="rollback")
-    assert f"the candidate {published} is not tested on a GPU" in checkout.golden(
-        "release", GPU_IMAGE, "--dry-run").text
+    assert (
+        f"the candidate {published} is not tested on a GPU"
+        in checkout.golden("release", GPU_IMAGE, "--dry-run").text
+    )
     keep(facts(published))
     checkout.run("promote", GPU_IMAGE)
 
@@ -290,11 +334,21 @@ def test_bytes_that_latest_named_are_not_those_of_a_new_ami(
         second_ami = state.amis()[f"{GPU_IMAGE}-{second}"]
         own = tags.from_list(second_ami["Tags"]) | {tags.BUILD_ID: published}
         state.ec2.register_image(
-            Name=f"{GPU_IMAGE}-{published}", Architecture="x86_64", RootDeviceName="/dev/xvda",
+            Name=f"{GPU_IMAGE}-{published}",
+            Architecture="x86_64",
+            RootDeviceName="/dev/xvda",
             EnaSupport=True,
-            VirtualizationType="hvm", TagSpecifications=tags.specifications(own, "image"),
-            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {
-                "SnapshotId": second_ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]}}])
+            VirtualizationType="hvm",
+            TagSpecifications=tags.specifications(own, "image"),
+            BlockDeviceMappings=[
+                {
+                    "DeviceName": "/dev/xvda",
+                    "Ebs": {
+                        "SnapshotId": second_ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+                    },
+                }
+            ],
+        )
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     said = checkout.run("rollback", GPU_IMAGE, "--to", published, code=6)
     assert f"build {published} is not tested on a GPU" in said
@@ -316,15 +370,20 @@ def test_a_file_beside_the_build_is_no_proof(checkout: Checkout, published: str)
     may not write."""
     made = keep(facts(published))
     records.write(checkout.root / f"build/{GPU_IMAGE}/{published}/attest.json", made)
-    unbound.account().ssm(REGIONS[1]).delete_parameter(Name=evidence.parameter(GPU_IMAGE, published))
+    unbound.account().ssm(REGIONS[1]).delete_parameter(
+        Name=evidence.parameter(GPU_IMAGE, published)
+    )
     refused(checkout, f"build {published} is not tested on a GPU")
     assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
 
 
 # --- signed ---
 
+
 def test_where_a_key_is_set_the_record_is_signed_by_it(
-    checkout: Checkout, candidate: str, tmp_path: Path,
+    checkout: Checkout,
+    candidate: str,
+    tmp_path: Path,
 ) -> None:
     own, other = tmp_path / "own.pem", tmp_path / "other.pem"
     for key in (own, other):
@@ -338,7 +397,9 @@ def test_where_a_key_is_set_the_record_is_signed_by_it(
         made = keep(said, own)
         evidence.write(unbound.account().ssm(REGIONS[1]), made.model_copy(update={"by": "another"}))
         refused(checkout, "it was changed after it was signed")
-        evidence.write(unbound.account().ssm(REGIONS[1]), made.model_copy(update={"signature": "{}"}))
+        evidence.write(
+            unbound.account().ssm(REGIONS[1]), made.model_copy(update={"signature": "{}"})
+        )
         refused(checkout, "is no DSSE envelope")
         made = keep(said | {"disk_sha256": ZEROS}, own)
         refused(checkout, "it is of disk-sha256 000000000000")
@@ -348,6 +409,7 @@ def test_where_a_key_is_set_the_record_is_signed_by_it(
 
 
 # --- who reads it ---
+
 
 def test_a_signed_record_is_shown(checkout: Checkout, tmp_path: Path) -> None:
     """By `status`, and by `promote` of a machine that has no folder."""
@@ -365,8 +427,9 @@ def test_a_signed_record_is_shown(checkout: Checkout, tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
-    unbound.account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate),
-                                            Type="String", Value="{}")
+    unbound.account().ssm(REGIONS[0]).put_parameter(
+        Name=evidence.parameter(GPU_IMAGE, candidate), Type="String", Value="{}"
+    )
     assert "cannot be read: image: Field required" in checkout.run("status", GPU_IMAGE)
 
 
@@ -378,10 +441,15 @@ def test_a_record_of_a_newer_gpu_test_counts_as_far_as_it_is_known(
     name = evidence.parameter(GPU_IMAGE, candidate)
     for region in REGIONS:
         unbound.account().ssm(region).put_parameter(
-            Name=name, Type="String", Overwrite=True, Tier="Intelligent-Tiering",
-            Value=json.dumps({**made, "schema_version": 3, "heat": {"of": 2}}))
+            Name=name,
+            Type="String",
+            Overwrite=True,
+            Tier="Intelligent-Tiering",
+            Value=json.dumps({**made, "schema_version": 3, "heat": {"of": 2}}),
+        )
     assert f"the parameter {name} is of a newer goldenami: its schema version is 3" in checkout.run(
-        "promote", GPU_IMAGE)
+        "promote", GPU_IMAGE
+    )
 
 
 def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -> None:
@@ -389,15 +457,32 @@ def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -
     every = sorted({sm for family in hardware.load(ROOT).values() if (sm := family.sm)}, key=int)
     checks = tuple(gpu_proofs.required(ROOT, ["nvidia_driver", "frameworks", "container_runtime"]))
     gpus = ", ".join(["NVIDIA RTX PRO 6000 Blackwell Server Edition"] * 2)
-    machines = tuple(gpu_proofs.TestedGpu(
-        sm=sm, gpu=gpus, instance_type="g7e.12xlarge", region="ap-southeast-1",
-        ami="ami-0123456789abcdef0", checks=25,
-        junit_sha256=ZEROS, not_asked=checks[:3]) for sm in every)
+    machines = tuple(
+        gpu_proofs.TestedGpu(
+            sm=sm,
+            gpu=gpus,
+            instance_type="g7e.12xlarge",
+            region="ap-southeast-1",
+            ami="ami-0123456789abcdef0",
+            checks=25,
+            junit_sha256=ZEROS,
+            not_asked=checks[:3],
+        )
+        for sm in every
+    )
     signing_key.make(tmp_path / "own.pem")
     made = GpuTestRecord(
-        image=GPU_IMAGE, build_id="0" * 12, nonce="0" * 32, at=clock.stamp(), by="ci@runner:1",
+        image=GPU_IMAGE,
+        build_id="0" * 12,
+        nonce="0" * 32,
+        at=clock.stamp(),
+        by="ci@runner:1",
         lock_sha256=ZEROS,
-        disk_sha256=ZEROS, manifest_sha256=ZEROS, checks=checks, machines=machines)
+        disk_sha256=ZEROS,
+        manifest_sha256=ZEROS,
+        checks=checks,
+        machines=machines,
+    )
     with signing_key.used(tmp_path / "own.pem"):
         made = gpu_evidence.signed(made, signers.of_environment(ROOT, unbound.account()))
     assert len(every) >= 8 and made.signature and len(made.model_dump_json()) <= 8192

@@ -37,21 +37,36 @@ def gpu_test(checkout: Checkout, *args: str, code: int = 5) -> str:
 
 
 def test_the_plan_names_types_zones_and_money_and_launches_nothing(
-    checkout: Checkout, candidate: str, aws: Emulator,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
 ) -> None:
     """By the price list and the Spot prices of the zones, over HTTP."""
-    aws.set(usd_hour={"*": {"g4dn.xlarge": 0.526, "g5.xlarge": 1.5, "g5.2xlarge": 1.2,
-                            "g6.xlarge": 0.9,
-                            "g6e.xlarge": 0.8}}, usd_spot={"us-west-2b": 0.2})
+    aws.set(
+        usd_hour={
+            "*": {
+                "g4dn.xlarge": 0.526,
+                "g5.xlarge": 1.5,
+                "g5.2xlarge": 1.2,
+                "g6.xlarge": 0.9,
+                "g6e.xlarge": 0.8,
+            }
+        },
+        usd_spot={"us-west-2b": 0.2},
+    )
     text = gpu_test(checkout, "--dry-run", "--hours", "2", code=0)
     costs = "3 GPU architectures, 2 h each at most; at most $5.05"
     assert f"test {GPU_IMAGE} {candidate} on {costs}" in text
-    first = {sm: line.split(maxsplit=1)[1] for line in reversed(text.splitlines())
-             if (sm := line.split(maxsplit=1)[0]).startswith("sm_")}
+    first = {
+        sm: line.split(maxsplit=1)[1]
+        for line in reversed(text.splitlines())
+        if (sm := line.split(maxsplit=1)[0]).startswith("sm_")
+    }
     assert first == {
         "sm_75": "g4dn.xlarge in us-west-2b Spot, at most $0.526/h (now $0.105)",
         "sm_86": "g5.2xlarge in us-west-2b Spot, at most $1.200/h (now $0.240)",
-        "sm_89": "g6e.xlarge in us-west-2b Spot, at most $0.800/h (now $0.160)"}
+        "sm_89": "g6e.xlarge in us-west-2b Spot, at most $0.800/h (now $0.160)",
+    }
     poor = "$1.20 do not pay 1 h on a GPU of architecture 75; the whole test needs at most $2."
     assert poor in gpu_test(checkout, "--max-usd", "1.20", code=2)
     aws.set(denied={"*": ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]})
@@ -64,7 +79,9 @@ def test_the_plan_names_types_zones_and_money_and_launches_nothing(
 
 
 def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
-    checkout: Checkout, candidate: str, faults: Faults,
+    checkout: Checkout,
+    candidate: str,
+    faults: Faults,
 ) -> None:
     faults.add("ec2:RunInstances", code="InsufficientInstanceCapacity", status=500)
     text = gpu_test(checkout, code=5)
@@ -87,17 +104,25 @@ def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
     assert RegionState(REGIONS[0], GPU_IMAGE).parameter(f"{candidate}/gpu-test") is None
 
 
-@pytest.mark.parametrize(("code", "where", "times", "launched"), [
-    ("InsufficientFreeAddressesInSubnet", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
-    ("InvalidSubnetID.NotFound", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
-    ("MissingInput", REGIONS[0], 2, (f"{REGIONS[0]}c", "spot")),
-    ("PendingVerification", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
-    ("MaxSpotInstanceCountExceeded", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
-    ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "*", 2, (f"{REGIONS[0]}a", None)),
-])
+@pytest.mark.parametrize(
+    ("code", "where", "times", "launched"),
+    [
+        ("InsufficientFreeAddressesInSubnet", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
+        ("InvalidSubnetID.NotFound", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
+        ("MissingInput", REGIONS[0], 2, (f"{REGIONS[0]}c", "spot")),
+        ("PendingVerification", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
+        ("MaxSpotInstanceCountExceeded", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "*", 2, (f"{REGIONS[0]}a", None)),
+    ],
+)
 def test_a_refused_launch_says_what_is_tried_next(
-    checkout: Checkout, candidate: str, faults: Faults,
-    code: str, where: str, times: int, launched: tuple[str, str | None],
+    checkout: Checkout,
+    candidate: str,
+    faults: Faults,
+    code: str,
+    where: str,
+    times: int,
+    launched: tuple[str, str | None],
 ) -> None:
     """The next zone of the region, the next region, or on demand: not what is refused alike."""
     faults.add("ec2:RunInstances", code=code, regions=[where], times=times)
@@ -109,7 +134,10 @@ def test_a_refused_launch_says_what_is_tried_next(
 
 
 def test_what_a_new_account_lacks_is_said_with_what_helps(
-    checkout: Checkout, candidate: str, aws: Emulator, faults: Faults,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
+    faults: Faults,
 ) -> None:
     faults.add("ec2:RunInstances", code="PendingVerification")
     assert "AWS looks at a new account for minutes" in gpu_test(checkout)
@@ -122,7 +150,9 @@ def test_what_a_new_account_lacks_is_said_with_what_helps(
 
 
 def test_in_an_account_without_default_network_the_definition_names_subnets(
-    checkout: Checkout, candidate: str, aws: Emulator,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
 ) -> None:
     """In each zone the one with the most free addresses; a zone without is not offered."""
     wanted = {}
@@ -131,7 +161,9 @@ def test_in_an_account_without_default_network_the_definition_names_subnets(
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         for cidr in ("10.0.0.0/28", "10.0.1.0/24"):
             wanted[region] = ec2.create_subnet(
-                VpcId=vpc, CidrBlock=cidr, AvailabilityZone=f"{region}b",
+                VpcId=vpc,
+                CidrBlock=cidr,
+                AvailabilityZone=f"{region}b",
                 TagSpecifications=tags.specifications({"Name": "machines"}, "subnet"),
             )["Subnet"]["SubnetId"]
     aws.set(has_default_vpc=False)
@@ -145,20 +177,25 @@ def test_in_an_account_without_default_network_the_definition_names_subnets(
 
 
 def test_a_company_s_tags_are_on_all_that_is_made(
-    checkout: Checkout, aws: Emulator,
+    checkout: Checkout,
+    aws: Emulator,
 ) -> None:
     """From the start: a policy of the company may refuse what has none."""
     candidates.build(checkout, 1)
-    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], tags: {{CostCenter: '42'}}}}\n",
-                    GPU_IMAGE)
+    checkout.define(
+        f"publish: {{regions: [{', '.join(REGIONS)}], tags: {{CostCenter: '42'}}}}\n", GPU_IMAGE
+    )
     checkout.golden("publish", GPU_IMAGE, "--accept-untested-gpu")
     gpu_test(checkout)
     ec2 = RegionState(REGIONS[0], GPU_IMAGE).ec2
-    tagged = {row["ResourceType"] for row in ec2.describe_tags(
-        Filters=[{"Name": "key", "Values": ["CostCenter"]}])["Tags"]}
+    tagged = {
+        row["ResourceType"]
+        for row in ec2.describe_tags(Filters=[{"Name": "key", "Values": ["CostCenter"]}])["Tags"]
+    }
     assert tagged >= {"image", "snapshot", "instance", "launch-template"}
     version = ec2.describe_launch_template_versions(
-        LaunchTemplateName=f"golden-{GPU_IMAGE}", Versions=["$Default"])["LaunchTemplateVersions"]
+        LaunchTemplateName=f"golden-{GPU_IMAGE}", Versions=["$Default"]
+    )["LaunchTemplateVersions"]
     specs = version[0]["LaunchTemplateData"]["TagSpecifications"]
     assert {each["ResourceType"] for each in specs} == {"instance", "volume"}
 
@@ -173,7 +210,9 @@ def test_no_candidate_and_one_of_another_lock_are_refused(checkout: Checkout) ->
 
 
 def test_a_spot_instance_that_ec2_takes_back_is_no_word_about_the_image(
-    checkout: Checkout, candidate: str, aws: Emulator,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
 ) -> None:
     aws.set(spot_taken=1)
     text = gpu_test(checkout)
@@ -184,18 +223,24 @@ def test_a_spot_instance_that_ec2_takes_back_is_no_word_about_the_image(
 
 
 def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_before(
-    checkout: Checkout, candidate: str,
+    checkout: Checkout,
+    candidate: str,
 ) -> None:
     """Of this image; another's is another test's to see."""
     ec2 = RegionState(REGIONS[1], GPU_IMAGE).ec2
     hour = timedelta(hours=1)
     here = f"{tags.owner().rpartition(':')[0]}:{ProcessId.of(os.getppid())}"  # of another checkout
     for name, image, owner, expires in (
-            ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour),
-            ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
-            ("others", "other", "ci@elsewhere:7", -hour), ("beside", GPU_IMAGE, here, hour)):
-        marks = {tags.IMAGE: image, tags.OWNER: owner,
-                 tags.EXPIRES: clock.stamp(clock.now() + expires)}
+        ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour),
+        ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
+        ("others", "other", "ci@elsewhere:7", -hour),
+        ("beside", GPU_IMAGE, here, hour),
+    ):
+        marks = {
+            tags.IMAGE: image,
+            tags.OWNER: owner,
+            tags.EXPIRES: clock.stamp(clock.now() + expires),
+        }
         ec2.create_key_pair(KeyName=name, TagSpecifications=tags.specifications(marks, "key-pair"))
     keys = {key["KeyName"]: key["KeyPairId"] for key in ec2.describe_key_pairs()["KeyPairs"]}
     text = gpu_test(checkout)
@@ -208,34 +253,52 @@ def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_befo
 
 
 def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_the_next_test(
-    checkout: Checkout, candidate: str, calendar: Calendar, aws: Emulator,
+    checkout: Checkout,
+    candidate: str,
+    calendar: Calendar,
+    aws: Emulator,
 ) -> None:
     """Its own timer is the image's: nobody else has it shut down."""
     state = RegionState(REGIONS[0], GPU_IMAGE)
     names = {}
     for image in (GPU_IMAGE, "other"):
-        marks = {tags.IMAGE: image, tags.OWNER: "ci@elsewhere:7",
-                 tags.EXPIRES: clock.stamp(clock.now() + timedelta(hours=1))}
+        marks = {
+            tags.IMAGE: image,
+            tags.OWNER: "ci@elsewhere:7",
+            tags.EXPIRES: clock.stamp(clock.now() + timedelta(hours=1)),
+        }
         ami = state.ami(candidate)
         names[image] = state.ec2.run_instances(
-            ImageId=ami, InstanceType="g4dn.xlarge", MinCount=1, MaxCount=1,
-            TagSpecifications=tags.specifications(marks, "instance"))["Instances"][0]["InstanceId"]
+            ImageId=ami,
+            InstanceType="g4dn.xlarge",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=tags.specifications(marks, "instance"),
+        )["Instances"][0]["InstanceId"]
     said = f"{names[GPU_IMAGE]} of {GPU_IMAGE} in {REGIONS[0]} has expired and still runs: `golden sweep` ends it"
     assert said not in checkout.golden("status", GPU_IMAGE).text
     calendar.days = 1
     assert said in checkout.golden("status", GPU_IMAGE).text
     assert "2 things removed that an earlier run left" in gpu_test(checkout)
-    ended = {raw["InstanceId"] for raw in instances(REGIONS[0]) if raw["State"]["Name"]
-             == "terminated"}
+    ended = {
+        raw["InstanceId"] for raw in instances(REGIONS[0]) if raw["State"]["Name"] == "terminated"
+    }
     assert ended >= set(names.values()) and left() == []
 
 
 # --- answers that are lost, and calls that fail ---
 
-@pytest.mark.parametrize("call", ["ImportKeyPair", "CreateSecurityGroup",
-                                  "AuthorizeSecurityGroupIngress", "RunInstances"])
+
+@pytest.mark.parametrize(
+    "call",
+    ["ImportKeyPair", "CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances"],
+)
 def test_a_lost_answer_leaves_nothing(
-    checkout: Checkout, candidate: str, aws: Emulator, monkeypatch: pytest.MonkeyPatch, call: str,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
 ) -> None:
     """The client makes the call again, and EC2 has the thing already: it is taken, and removed at
     the end."""
@@ -254,7 +317,9 @@ def test_a_lost_answer_leaves_nothing(
 
 
 def test_an_instance_that_cannot_be_ended_is_named_with_region_price_and_command(
-    checkout: Checkout, candidate: str, aws: Emulator,
+    checkout: Checkout,
+    candidate: str,
+    aws: Emulator,
 ) -> None:
     aws.set(denied={"*": ["ec2:TerminateInstances"]})
     text = gpu_test(checkout)

@@ -50,14 +50,18 @@ def killed(root: Path, kill_proxy: KillProxy, point: KillPoint, *, by_sweep: boo
 @pytest.mark.long
 @pytest.mark.parametrize("by_sweep", [False, True], ids=["next run", "sweep"])
 def test_what_a_run_leaves_that_was_killed_at_any_call_is_removed(
-    root: Path, kill_proxy: KillProxy, by_sweep: bool,
+    root: Path,
+    kill_proxy: KillProxy,
+    by_sweep: bool,
 ) -> None:
     found = points(root, kill_proxy)
     assert {point.region for point in found} >= set(REGIONS)
     left = {str(point): killed(root, kill_proxy, point, by_sweep=by_sweep) for point in found}
     assert any(left.values())
-    print(f"{len(found)} kills, {sum(map(bool, left.values()))} of them left something, nothing "
-          "is left")
+    print(
+        f"{len(found)} kills, {sum(map(bool, left.values()))} of them left something, nothing "
+        "is left"
+    )
 
 
 @pytest.mark.long

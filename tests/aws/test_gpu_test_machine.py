@@ -37,11 +37,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
     copy = checkout.copy(tmp_path / "checkout")
     builds.define(copy, f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
-    driver = Driver(version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0",
-                    modules=None)
-    folder = builds.build(copy, 1, image=GPU_IMAGE, sm=("75", "86"), driver=driver,
-                          variables={"nvidia_driver_version": DRIVER,
-                                     "nvidia_driver_persistenced_enabled": True})
+    driver = Driver(
+        version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0", modules=None
+    )
+    folder = builds.build(
+        copy,
+        1,
+        image=GPU_IMAGE,
+        sm=("75", "86"),
+        driver=driver,
+        variables={"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True},
+    )
     lockfile.write(lockfile.path_of(copy, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock))
     return copy
 
@@ -50,7 +56,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path) -> None:
     rights = ["publish", "gpu-test", "promote"]
     lock_file = lockfile.path_of(checkout.ROOT, TREE)
-    with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
+    with cloud.running_account(
+        root, tmp_path / "account", lock_file, rights, gpu_instances
+    ) as account:
         try:
             build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
             published = account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
@@ -73,12 +81,15 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     assert "`latest` is build" in promoted
     for region in REGIONS:
         record = GpuTestRecord.model_validate_json(
-            tested[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"])
+            tested[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"]
+        )
         assert [machine.sm for machine in record.machines] == ["75", "86", "89"]
         assert list(record.checks) == list(required(checkout.ROOT, ["nvidia_driver"]))
         assert {machine.not_asked for machine in record.machines} == {
-            ("nvidia_driver/gpus_reach_each_other",
-             "nvidia_driver/no_gpu_is_slower_than_the_others")
+            (
+                "nvidia_driver/gpus_reach_each_other",
+                "nvidia_driver/no_gpu_is_slower_than_the_others",
+            )
         }
         assert {raw["State"]["Name"] for raw in tested[region]["instances"]} <= {"terminated"}
         assert (tested[region]["volumes"], tested[region]["keys"]) == ([], [])

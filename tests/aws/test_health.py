@@ -34,25 +34,37 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def group(aws: Emulator, account: SeededAccount) -> list[str]:
     template = account.template("golden", [account.ami(1)])
     boto3.client("autoscaling", REGION).create_auto_scaling_group(
-        AutoScalingGroupName=GROUP, MinSize=0, MaxSize=4, DesiredCapacity=4,
+        AutoScalingGroupName=GROUP,
+        MinSize=0,
+        MaxSize=4,
+        DesiredCapacity=4,
         AvailabilityZones=[f"{REGION}a"],
-        LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+        LaunchTemplate={"LaunchTemplateId": template, "Version": "1"},
+    )
     return members()
 
 
 def members() -> list[str]:
     ec2 = boto3.client("ec2", REGION)
     found = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
-        AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0]["Instances"]
+        AutoScalingGroupNames=[GROUP]
+    )["AutoScalingGroups"][0]["Instances"]
     running = ec2.describe_instances(InstanceIds=[each["InstanceId"] for each in found])
-    return sorted(each["InstanceId"] for part in running["Reservations"]
-                  for each in part["Instances"] if each["State"]["Name"] == "running")
+    return sorted(
+        each["InstanceId"]
+        for part in running["Reservations"]
+        for each in part["Instances"]
+        if each["State"]["Name"] == "running"
+    )
 
 
 def tag(instance: str) -> str:
-    found = boto3.client("ec2", REGION).describe_tags(Filters=[
-        {"Name": "resource-id", "Values": [instance]},
-        {"Name": "key", "Values": ["goldenami:health"]}])["Tags"]
+    found = boto3.client("ec2", REGION).describe_tags(
+        Filters=[
+            {"Name": "resource-id", "Values": [instance]},
+            {"Name": "key", "Values": ["goldenami:health"]},
+        ]
+    )["Tags"]
     return "".join(each["Value"] for each in found)
 
 
@@ -84,10 +96,14 @@ def test_of_four_machines_exactly_the_broken_one_is_replaced(
     after = members()
     assert len(after) == 4 and set(group) - set(after) == {group[2]}
     assert [tag(each) for each in group] == [
-        "healthy", "GPU 0: ECC is off:  nvidia-smi -e 1   then reboot",
-        "GPU 3: nvmlDeviceGetMemoryInfo returned 15  GPU is lost ", "healthy"]
+        "healthy",
+        "GPU 0: ECC is off:  nvidia-smi -e 1   then reboot",
+        "GPU 3: nvmlDeviceGetMemoryInfo returned 15  GPU is lost ",
+        "healthy",
+    ]
     listed = boto3.client("cloudwatch", REGION).list_metrics(
-        Namespace="CWAgent", MetricName="golden_health_findings")["Metrics"]
+        Namespace="CWAgent", MetricName="golden_health_findings"
+    )["Metrics"]
     dimensions = [{pair["Name"]: pair["Value"] for pair in each["Dimensions"]} for each in listed]
     assert {each["InstanceId"] for each in dimensions} == set(group)
     assert {each["AutoScalingGroupName"] for each in dimensions} == {GROUP}

@@ -55,8 +55,10 @@ def member(instance: str) -> dict[str, Any] | None:
 def metrics() -> dict[str, dict[str, str]]:
     """Names of what was published, with the dimensions of each."""
     listed = boto3.client("cloudwatch", REGION).list_metrics(Namespace="CWAgent")["Metrics"]
-    return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
-            for each in listed}
+    return {
+        each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
+        for each in listed
+    }
 
 
 @pytest.mark.long
@@ -90,14 +92,19 @@ def test_notice_hold_grace_and_power_off(
 
 @pytest.mark.long
 def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
-    aws: Emulator, joined: str, imds: str, topic: Topic, tmp_path: Path,
+    aws: Emulator,
+    joined: str,
+    imds: str,
+    topic: Topic,
+    tmp_path: Path,
 ) -> None:
     groups = boto3.client("autoscaling", REGION)
     here = IdleMachine(tmp_path, action="leave_group", target=topic.arn)
     with here.agent(imds) as agent:
         agent.wait(lambda state: state["protected"])
-        groups.set_instance_protection(AutoScalingGroupName=GROUP, InstanceIds=[joined],
-                                       ProtectedFromScaleIn=False)
+        groups.set_instance_protection(
+            AutoScalingGroupName=GROUP, InstanceIds=[joined], ProtectedFromScaleIn=False
+        )
 
         def protected_again() -> bool:
             here.work()  # or it would become idle meanwhile
@@ -108,13 +115,25 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
         agent.wait(lambda state: state["stage"] == "done")
     assert "is terminated" in topic.messages()[0]["Message"]
     assert member(joined) is None
-    assert groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0][
-        "DesiredCapacity"] == 0
+    assert (
+        groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0][
+            "DesiredCapacity"
+        ]
+        == 0
+    )
     published = metrics()
-    assert {"cpu_usage_active", "mem_used_percent", "disk_used_percent", "golden_idle"
-            } <= published.keys()
+    assert {
+        "cpu_usage_active",
+        "mem_used_percent",
+        "disk_used_percent",
+        "golden_idle",
+    } <= published.keys()
     assert published["disk_used_percent"].keys() == DIMENSIONS | {
-        "path", "device", "fstype", "AutoScalingGroupName"}
+        "path",
+        "device",
+        "fstype",
+        "AutoScalingGroupName",
+    }
     assert published["golden_idle"]["InstanceId"] == joined
 
 
@@ -137,12 +156,24 @@ def test_what_a_calendar_wants_stays_until_the_evening(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("action", "place", "refusal"), [
-    ("poweroff", "joined", f"the group {GROUP} would replace the instance; set the action leave_group"),
-    ("leave_group", "instance", "the instance is in no group; set the action poweroff"),
-])
+@pytest.mark.parametrize(
+    ("action", "place", "refusal"),
+    [
+        (
+            "poweroff",
+            "joined",
+            f"the group {GROUP} would replace the instance; set the action leave_group",
+        ),
+        ("leave_group", "instance", "the instance is in no group; set the action poweroff"),
+    ],
+)
 def test_what_does_not_fit_the_group_is_refused_and_announced_so(
-    request: pytest.FixtureRequest, action: str, place: str, refusal: str, imds: str, topic: Topic,
+    request: pytest.FixtureRequest,
+    action: str,
+    place: str,
+    refusal: str,
+    imds: str,
+    topic: Topic,
     tmp_path: Path,
 ) -> None:
     before = member(request.getfixturevalue(place))
@@ -178,17 +209,22 @@ def test_the_policy_of_an_instance_is_what_the_agent_needs(aws: Emulator, instan
     aws.set(allowed={"*": granted("instance")})
     machine.ask_all(agent, GROUP, topic)
     aws.set(allowed={})
-    assert sorted({action for actions in aws.asked()[before:]
-                   for action in actions}) == sorted(granted("instance"))
+    assert sorted({action for actions in aws.asked()[before:] for action in actions}) == sorted(
+        granted("instance")
+    )
 
 
 def test_a_lost_gpu_is_a_metric_and_busy(
-    imds: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    imds: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    gpus = gpu_machine.GpuMachine(tmp_path,
-                                  gpu_machine.compile_libraries(tmp_path_factory.mktemp("nvidia")))
-    gpus.set({"count": 1, "name": "NVIDIA L4", "memory_mib": 23034, "used_mib": 500,
-              "utilization": 40})
+    gpus = gpu_machine.GpuMachine(
+        tmp_path, gpu_machine.compile_libraries(tmp_path_factory.mktemp("nvidia"))
+    )
+    gpus.set(
+        {"count": 1, "name": "NVIDIA L4", "memory_mib": 23034, "used_mib": 500, "utilization": 40}
+    )
     here = IdleMachine(tmp_path)
     here.gpu()
     with here.agent(
@@ -199,8 +235,14 @@ def test_a_lost_gpu_is_a_metric_and_busy(
         gpus.set({"lost.0": 15})
         agent.wait(lambda state: "a GPU cannot be asked: it fell off the bus" in state["reason"])
     own = metrics()["nvidia_smi_memory_used"]
-    assert own == {"index": "0", "name": "NVIDIA L4", "arch": "Turing", "ImageId": "ami-0",
-                   "InstanceType": "g6.xlarge", "InstanceId": own["InstanceId"]}
+    assert own == {
+        "index": "0",
+        "name": "NVIDIA L4",
+        "arch": "Turing",
+        "ImageId": "ami-0",
+        "InstanceType": "g6.xlarge",
+        "InstanceId": own["InstanceId"],
+    }
 
 
 def test_without_network_and_without_metadata_nothing_stops(tmp_path: Path) -> None:
@@ -217,5 +259,6 @@ def test_wrong_settings_end_the_agent_with_one_line(tmp_path: Path) -> None:
     here = IdleMachine(tmp_path, window_minutes=5)
     ran = here.golden_idle("run")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == ("golden-idle: error: window_minutes is 5: it has to be a whole number "
-                          "from 15 on\n")
+    assert ran.stderr == (
+        "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
+    )

@@ -20,15 +20,24 @@ IN_USE: dict[str, Any] = {"mode": "in-use", "seconds": 2.0}
 
 def a_launch(account: SeededAccount, folder: Path) -> instances.Launch:
     ami = account.ami(1)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")],
-                   check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")], check=True
+    )
     return instances.Launch(
-        name="golden-x", image=images.get(account.ec2, [ami])[ami], instance_type="c7i.large",
-        tags={"a": "b"}, public_key=folder / "key.pub", volume_gib=8)
+        name="golden-x",
+        image=images.get(account.ec2, [ami])[ami],
+        instance_type="c7i.large",
+        tags={"a": "b"},
+        public_key=folder / "key.pub",
+        volume_gib=8,
+    )
 
 
 def test_an_instance_that_does_not_end_in_time_is_said_to_run(
-    account: SeededAccount, aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    account: SeededAccount,
+    aws: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It costs money: the error has its region and the command that ends it."""
     launch, ec2 = a_launch(account, tmp_path), unbound.account().ec2("us-east-1")
@@ -40,7 +49,9 @@ def test_an_instance_that_does_not_end_in_time_is_said_to_run(
 
 
 def test_an_instance_and_its_group_are_not_found_at_first(
-    account: SeededAccount, aws: Emulator, tmp_path: Path,
+    account: SeededAccount,
+    aws: Emulator,
+    tmp_path: Path,
 ) -> None:
     """Both are used, and both are gone in the end."""
     launch, ec2 = a_launch(account, tmp_path), unbound.account().ec2("us-east-1")
@@ -48,8 +59,11 @@ def test_an_instance_and_its_group_are_not_found_at_first(
     with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):
         raise ZeroDivisionError
     aws.late()
-    states = [each["State"]["Name"] for reservation in ec2.describe_instances()["Reservations"]
-              for each in reservation["Instances"]]
+    states = [
+        each["State"]["Name"]
+        for reservation in ec2.describe_instances()["Reservations"]
+        for each in reservation["Instances"]
+    ]
     assert states == ["terminated"]
     assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == [
         "default"

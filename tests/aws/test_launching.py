@@ -18,8 +18,12 @@ from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import complaints
 
 NAMED = {"LaunchTemplateName": f"golden-{IMAGE}"}
-GROUP: dict[str, Any] = {"AutoScalingGroupName": "web", "MinSize": 1, "MaxSize": 2,
-                         "AvailabilityZones": ["us-east-1a"]}
+GROUP: dict[str, Any] = {
+    "AutoScalingGroupName": "web",
+    "MinSize": 1,
+    "MaxSize": 2,
+    "AvailabilityZones": ["us-east-1a"],
+}
 
 
 @pytest.fixture
@@ -32,8 +36,9 @@ def region(checkout: Checkout) -> RegionState:
 
 
 def launched(state: RegionState) -> list[dict[str, Any]]:
-    found = state.ec2.describe_instances(Filters=[{"Name": "instance-state-name",
-                                                   "Values": ["running"]}])
+    found = state.ec2.describe_instances(
+        Filters=[{"Name": "instance-state-name", "Values": ["running"]}]
+    )
     return [each for one in found["Reservations"] for each in one["Instances"]]
 
 
@@ -51,8 +56,9 @@ def policy() -> Any:
 
 
 def test_one_instance_by_the_template_and_a_type(region: RegionState) -> None:
-    region.ec2.run_instances(LaunchTemplate=NAMED, InstanceType="m7i.xlarge", MinCount=1,
-                             MaxCount=1)
+    region.ec2.run_instances(
+        LaunchTemplate=NAMED, InstanceType="m7i.xlarge", MinCount=1, MaxCount=1
+    )
     (instance,) = launched(region)
     assert (instance["ImageId"], instance["InstanceType"]) == (
         region.parameter("latest"),
@@ -97,6 +103,7 @@ def test_the_terraform_that_the_page_shows_is_well_formed(tmp_path: Path) -> Non
     file = tmp_path / "main.pkr.hcl"
     for text, said in ((shown, ""), (shown.replace("{", "", 1), "failed to parse HCL")):
         file.write_text(text, encoding="utf-8")
-        assert said in complaints("packer", "fmt", "-check", str(file),
-                                  env={"CHECKPOINT_DISABLE": "1"})
+        assert said in complaints(
+            "packer", "fmt", "-check", str(file), env={"CHECKPOINT_DISABLE": "1"}
+        )
     assert f'"{channel_name("IMAGE", Channel.LATEST)}"' in shown

@@ -47,23 +47,39 @@ proven."""
 FIRST_CALL = "GetCallerIdentity"
 """Each command asks first whose account it is in; one that got no answer did nothing, and can name
 no region."""
-KILLED_AT = ("ssm:PutParameter", "ec2:ModifyLaunchTemplate", "ec2:CreateLaunchTemplateVersion",
-             "dynamodb:UpdateItem",
-             "ec2:RegisterImage", "ebs:StartSnapshot", "ebs:CompleteSnapshot", "ec2:DescribeImages")
+KILLED_AT = (
+    "ssm:PutParameter",
+    "ec2:ModifyLaunchTemplate",
+    "ec2:CreateLaunchTemplateVersion",
+    "dynamodb:UpdateItem",
+    "ec2:RegisterImage",
+    "ebs:StartSnapshot",
+    "ebs:CompleteSnapshot",
+    "ec2:DescribeImages",
+)
 LATE: tuple[dict[str, Any], ...] = (
     {"mode": "stale", "share": 0.5, "seconds": 0.5},
     {"mode": "not-found", "calls": ["ec2:Describe*"], "seconds": 0.3},
-    {"mode": "throttled", "share": 0.5}, {"mode": "lost", "share": 0.1},
+    {"mode": "throttled", "share": 0.5},
+    {"mode": "lost", "share": 0.1},
     {"mode": "cut", "share": 0.2},
-    {"mode": "in-use", "seconds": 0.3})
+    {"mode": "in-use", "seconds": 0.3},
+)
 GONE: tuple[dict[str, Any], ...] = (
-    {"mode": "out"}, {"mode": "cut"}, {"mode": "throttled", "share": 0.65},
-    {"mode": "hanging", "seconds": 0.05})
+    {"mode": "out"},
+    {"mode": "cut"},
+    {"mode": "throttled", "share": 0.65},
+    {"mode": "hanging", "seconds": 0.05},
+)
 
 REFERENCES: tuple[Callable[[SeededAccount, str], None], ...] = (
-    references.by_instance, references.by_volume, references.by_spot_fleet,
+    references.by_instance,
+    references.by_volume,
+    references.by_spot_fleet,
     references.by_spot_fleet_of_a_volume,
-    references.by_spot_request, references.by_share_of_a_snapshot)
+    references.by_spot_request,
+    references.by_share_of_a_snapshot,
+)
 """What people do with an AMI of any age, as often as they like; half of it names the snapshot
 only."""
 
@@ -103,8 +119,9 @@ class AccountModel(RuleBasedStateMachine):
         if works:
             self.proven.add(folder.name)
         else:
-            builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED,
-                                checks=builds.wrong("boot/imdsv2"))
+            builds.write_verify(
+                folder, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong("boot/imdsv2")
+            )
 
     @rule(person=PEOPLE)
     def publish(self, person: int) -> None:
@@ -120,8 +137,9 @@ class AccountModel(RuleBasedStateMachine):
         """Once, or twice with the same result; never to what any region of the definition
         withdrew."""
         self.looking()
-        withdrawn = {build for region in self.regions
-                     for build in _ledger(RegionState(region)).withdrawn}
+        withdrawn = {
+            build for region in self.regions for build in _ledger(RegionState(region)).withdrawn
+        }
         self.aws.late(*self.late_rules)
         first = self.golden(person, "rollback", IMAGE)
         self.moved(person, first)
@@ -129,8 +147,9 @@ class AccountModel(RuleBasedStateMachine):
             self.looking()
             named = {region: RegionState(region).ledger().latest for region in self.regions}
             self.aws.late(*self.late_rules)
-            assert not [entry for entry in named.values() if entry
-                        and entry.build_id in withdrawn], first.text
+            assert not [
+                entry for entry in named.values() if entry and entry.build_id in withdrawn
+            ], first.text
         if first.code == 0 and times == 2:
             was = self.latest()
             again = self.golden(person, "rollback", IMAGE)
@@ -140,14 +159,18 @@ class AccountModel(RuleBasedStateMachine):
     @rule(person=PEOPLE, build=st.integers(0, 5))
     def rollback_to(self, person: int, build: int) -> None:
         names = sorted(self.proven)
-        self.moved(person,
-                   self.golden(person, "rollback", IMAGE, "--to", names[build % len(names)]))
+        self.moved(
+            person, self.golden(person, "rollback", IMAGE, "--to", names[build % len(names)])
+        )
 
     @rule(person=PEOPLE)
     def retire(self, person: int) -> None:
         self.golden(person, "retire", IMAGE, *GRACELESS)
 
-    @rule(chosen=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True), soak=st.sampled_from([0, 0, 1]))
+    @rule(
+        chosen=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True),
+        soak=st.sampled_from([0, 0, 1]),
+    )
     def change_definition(self, chosen: list[int], soak: int) -> None:
         """Other regions, dropped and added, and another soak, in everybody's checkout."""
         self.regions = [REGIONS[number] for number in sorted(chosen)]
@@ -156,12 +179,17 @@ class AccountModel(RuleBasedStateMachine):
                 f"publish: {{regions: [{', '.join(self.regions)}], soak_hours: {soak}}}\n"
             )
 
-    @rule(refer=st.sampled_from(REFERENCES), region=st.sampled_from(REGIONS), number=st.integers(0, 5))
+    @rule(
+        refer=st.sampled_from(REFERENCES), region=st.sampled_from(REGIONS), number=st.integers(0, 5)
+    )
     def use(self, refer: Callable[[SeededAccount, str], None], region: str, number: int) -> None:
         """Somebody launches an AMI of a region, or has a volume of its snapshot, or will."""
         self.looking()
-        amis = [raw["ImageId"] for raw in RegionState(region).amis().values() if raw["State"]
-                == "available"]
+        amis = [
+            raw["ImageId"]
+            for raw in RegionState(region).amis().values()
+            if raw["State"] == "available"
+        ]
         if amis:
             ami = sorted(amis)[number % len(amis)]
             refer(SeededAccount(self.aws, region), ami)
@@ -186,15 +214,22 @@ class AccountModel(RuleBasedStateMachine):
         self.late_rules.clear()
         self.aws.late()
 
-    @rule(person=PEOPLE, action=st.sampled_from(KILLED_AT), region=st.sampled_from(REGIONS), call=st.integers(1, 3),
-          when=st.sampled_from(When), args=st.sampled_from([("publish", IMAGE), ("rollback", IMAGE)]))
+    @rule(
+        person=PEOPLE,
+        action=st.sampled_from(KILLED_AT),
+        region=st.sampled_from(REGIONS),
+        call=st.integers(1, 3),
+        when=st.sampled_from(When),
+        args=st.sampled_from([("publish", IMAGE), ("rollback", IMAGE)]),
+    )
     def kill(
         self, person: int, action: str, region: str, call: int, when: When, args: tuple[str, ...]
     ) -> None:
         """A run ends by kill -9 at a call, and is run again."""
         self.heal()
-        self.kill_proxy.run(self.people[person].root, *args,
-                            point=KillPoint(action, region, call, when))
+        self.kill_proxy.run(
+            self.people[person].root, *args, point=KillPoint(action, region, call, when)
+        )
         self.check()
         self.moved(person, self.golden(person, *args))
 
@@ -229,21 +264,29 @@ class AccountModel(RuleBasedStateMachine):
             return
         self.looking()
         # In a region that was never published to, a candidate that has to stand is all there is.
-        empty = [region for region in self.regions if ran.code == ExitCode.HELD_BACK
-                 and self.before[region] is None]
+        empty = [
+            region
+            for region in self.regions
+            if ran.code == ExitCode.HELD_BACK and self.before[region] is None
+        ]
         for region in [name for name in self.regions if name not in empty]:
             try:
                 agreed = RegionState(region).agree()
-                alike = agreed in {RegionState(other).agree() for other in self.regions
-                                   if other not in empty}
+                alike = agreed in {
+                    RegionState(other).agree() for other in self.regions if other not in empty
+                }
             except (AssertionError, LookupError, ClientError) as error:
                 agreed, alike = str(error), False
-            assert alike or (region in ran.text
-                             and ran.code not in DONE), f"{ran.code} {agreed}\n{ran.text}"
+            assert alike or (region in ran.text and ran.code not in DONE), (
+                f"{ran.code} {agreed}\n{ran.text}"
+            )
         if ran.code in DONE:
             checked = self.people[person].golden("status", IMAGE)
-            odd = [said for said in ("the definition has dropped", "the regions' `latest` differ")
-                   if said in checked.text]
+            odd = [
+                said
+                for said in ("the definition has dropped", "the regions' `latest` differ")
+                if said in checked.text
+            ]
             assert checked.code == 0 or odd or empty, checked.text + ran.text
             assert all(said in ran.text for said in odd), checked.text + ran.text
         self.aws.late(*self.late_rules)
@@ -265,10 +308,16 @@ class AccountModel(RuleBasedStateMachine):
     def check_region(self, state: RegionState) -> None:
         amis = {raw["ImageId"]: raw for raw in state.amis().values()}
         template, ledger = state.template(), _ledger(state)
-        named = {name: ami for name, ami in (
-            ("latest", state.parameter("latest")), ("candidate", state.parameter("candidate")),
-            ("template", template and template["LaunchTemplateData"]["ImageId"]),
-            ("ledger", ledger.latest.ami if ledger.latest else None)) if ami}
+        named = {
+            name: ami
+            for name, ami in (
+                ("latest", state.parameter("latest")),
+                ("candidate", state.parameter("candidate")),
+                ("template", template and template["LaunchTemplateData"]["ImageId"]),
+                ("ledger", ledger.latest.ami if ledger.latest else None),
+            )
+            if ami
+        }
         for name, ami in named.items():
             assert ami in amis and amis[ami]["State"] == "available", (
                 f"{state.region}: {name} names {ami}"
@@ -280,11 +329,15 @@ class AccountModel(RuleBasedStateMachine):
             assert ami in amis and amis[ami]["State"] == "available", (
                 f"{state.region}: {ami} went, which is in use"
             )
-        used = {device["Ebs"]["SnapshotId"] for raw in amis.values()
-                for device in raw["BlockDeviceMappings"]}
+        used = {
+            device["Ebs"]["SnapshotId"]
+            for raw in amis.values()
+            for device in raw["BlockDeviceMappings"]
+        }
         for snapshot in state.snapshots():
-            assert snapshot["SnapshotId"] in used or tags.EXPIRES in tags.from_list(snapshot["Tags"]), \
-                f"{state.region}: {snapshot['SnapshotId']} is an orphan"
+            assert snapshot["SnapshotId"] in used or tags.EXPIRES in tags.from_list(
+                snapshot["Tags"]
+            ), f"{state.region}: {snapshot['SnapshotId']} is an orphan"
 
 
 def _ledger(state: RegionState) -> Ledger:
@@ -297,15 +350,24 @@ def _ledger(state: RegionState) -> Ledger:
     return Ledger.model_validate_json(item["ledger"]["S"]) if "ledger" in item else Ledger()
 
 
-@pytest.mark.parametrize(("examples", "steps", "part"), [
-    pytest.param(3, 30, 0, id="60", marks=pytest.mark.slow),
-    pytest.param(10, 30, 0, id="300", marks=pytest.mark.long),
-    *[pytest.param(25, 50, part, id=f"5000-{part}", marks=pytest.mark.long)
-      for part in range(1, 5)],
-])
+@pytest.mark.parametrize(
+    ("examples", "steps", "part"),
+    [
+        pytest.param(3, 30, 0, id="60", marks=pytest.mark.slow),
+        pytest.param(10, 30, 0, id="300", marks=pytest.mark.long),
+        *[
+            pytest.param(25, 50, part, id=f"5000-{part}", marks=pytest.mark.long)
+            for part in range(1, 5)
+        ],
+    ],
+)
 def test_whatever_happens_the_pointers_hold(
-    aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    examples: int, steps: int,
+    aws: Emulator,
+    kill_proxy: KillProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    examples: int,
+    steps: int,
     part: int,
 ) -> None:
     retry_at_once(monkeypatch)
@@ -320,6 +382,12 @@ def test_whatever_happens_the_pointers_hold(
     run_state_machine_as_test(
         seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, database=None, deadline=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
+            max_examples=examples,
+            stateful_step_count=steps,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
     print(f"{AccountModel.steps} steps without a violation")

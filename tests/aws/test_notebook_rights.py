@@ -27,10 +27,24 @@ def emulator() -> Iterator[Emulator]:
 def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: Path) -> None:
     """A first start, which also finds a home that one without capacity left, and a second one."""
     settings, ec2 = hubs.network(aws), boto3.client("ec2", REGION)
-    ec2.create_volume(AvailabilityZone=f"{REGION}b", Size=1, TagSpecifications=[
-        {"ResourceType": "volume", "Tags": [{"Key": f"goldenami:{key}", "Value": value} for key, value
-                                            in (("hub", "notebooks"), ("user", "ann"),
-                                                ("server", "-"), ("new", "yes"))]}])
+    ec2.create_volume(
+        AvailabilityZone=f"{REGION}b",
+        Size=1,
+        TagSpecifications=[
+            {
+                "ResourceType": "volume",
+                "Tags": [
+                    {"Key": f"goldenami:{key}", "Value": value}
+                    for key, value in (
+                        ("hub", "notebooks"),
+                        ("user", "ann"),
+                        ("server", "-"),
+                        ("new", "yes"),
+                    )
+                ],
+            }
+        ],
+    )
     before, noted = len(aws.asked()), len(aws.noted())
     aws.set(allowed={"*": granted("hub")})
     with Hub(tmp_path, **settings).running() as hub:
@@ -46,5 +60,4 @@ def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: 
     assert asked == {*granted("hub")} - {"iam:PassRole"}
     role = {"aws:PrincipalTag/goldenami:hub": RAW["Hub"]["Properties"]["Tags"][0]["Value"]}
     questions = [replace(each, context={**each.context, **role}) for each in aws.noted()[noted:]]
-    assert [each for each in questions
-            if not allows([document("HubPolicy")], BOUNDARY, each)] == []
+    assert [each for each in questions if not allows([document("HubPolicy")], BOUNDARY, each)] == []

@@ -39,7 +39,8 @@ def stack() -> Iterator[ExitStack]:
 
 def homes() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = boto3.client("ec2", REGION).describe_volumes(
-        Filters=[{"Name": "tag-key", "Values": ["goldenami:user"]}])["Volumes"]
+        Filters=[{"Name": "tag-key", "Values": ["goldenami:user"]}]
+    )["Volumes"]
     return found
 
 
@@ -65,8 +66,10 @@ def test_a_server_has_a_machine_of_its_own_and_the_home_of_its_user(
         assert (content["user"], content["home"]) == ("ann", home["VolumeId"])
         assert content["env"]["JUPYTERHUB_API_URL"] == f"http://127.0.0.1:{hub.port}/hub/api"
         assert content["env"]["JUPYTERHUB_API_TOKEN"] not in hub.log()
-        assert json.loads(idle["content"]) == {"action": "poweroff",
-                                               "target": "ssm:/golden-idle/team"}
+        assert json.loads(idle["content"]) == {
+            "action": "poweroff",
+            "target": "ssm:/golden-idle/team",
+        }
         hub.ask("DELETE", "/users/ann/server")
         until("its end", lambda: machines()[0]["State"]["Name"] == "terminated")
         again = started(hub, stack)
@@ -87,8 +90,11 @@ def test_a_user_s_name_is_no_pattern(hub: Hub, stack: ExitStack) -> None:
             hub.ask("DELETE", f"/users/{user}/server")
             until(f"the end of {name}'s", lambda: machines()[-1]["State"]["Name"] == "terminated")
             assert machines()[0]["State"]["Name"] == "running" and hub.is_ready("ann")
-        attached = [each["Attachments"][0]["InstanceId"] for each in homes()
-                    if each["VolumeId"] == home["VolumeId"]]
+        attached = [
+            each["Attachments"][0]["InstanceId"]
+            for each in homes()
+            if each["VolumeId"] == home["VolumeId"]
+        ]
     assert attached == [ann["InstanceId"]] and len(homes()) == 4
 
 
@@ -106,7 +112,8 @@ def test_a_zone_without_machines_is_left_for_the_next_until_there_is_a_home(
         hub.start("ann")
         assert hub.progress("ann")[-1:] == [
             "Spawn failed: No g6.xlarge now in us-east-1b; your home is in us-east-1b. Choose "
-            "another type, or try again later."]
+            "another type, or try again later."
+        ]
 
 
 def test_a_machine_that_never_answers_is_ended_and_the_next_form_says_so(hub: Hub) -> None:
@@ -114,7 +121,8 @@ def test_a_machine_that_never_answers_is_ended_and_the_next_form_says_so(hub: Hu
         hub.start("ann")
         [machine] = until("a machine", machines)
         assert hub.ended("ann") == (
-            f"Your last machine, {machine['InstanceId']}, gave no server, and was ended.")
+            f"Your last machine, {machine['InstanceId']}, gave no server, and was ended."
+        )
     assert machines()[0]["State"]["Name"] == "terminated"
 
 
@@ -138,9 +146,7 @@ def test_a_hub_that_starts_again_finds_its_machines(
     assert [each["State"]["Name"] for each in machines()] == ["running"]
 
 
-def test_the_next_form_says_how_a_machine_ended(
-    hub: Hub, aws: Emulator, stack: ExitStack
-) -> None:
+def test_the_next_form_says_how_a_machine_ended(hub: Hub, aws: Emulator, stack: ExitStack) -> None:
     ec2 = boto3.client("ec2", REGION)
     with hub.running():
         first = started(hub, stack)["InstanceId"]
@@ -148,14 +154,16 @@ def test_the_next_form_says_how_a_machine_ended(
         until("a warning", lambda: "is the machine there?" in hub.log())
         assert hub.is_ready("ann"), "nobody loses a server while AWS does not answer"
         aws.set(denied={})
-        ec2.create_tags(Resources=[first], Tags=[
-            {"Key": "goldenami:ended", "Value": "idle for 60 minutes"}])
+        ec2.create_tags(
+            Resources=[first], Tags=[{"Key": "goldenami:ended", "Value": "idle for 60 minutes"}]
+        )
         ec2.terminate_instances(InstanceIds=[first])
         assert hub.ended("ann") == f"Your last machine, {first}, ended: idle for 60 minutes."
         second = started(hub, stack)["InstanceId"]
         ec2.terminate_instances(InstanceIds=[second])
         assert hub.ended("ann") == (
-            f"Your last machine, {second}, ended: somebody ended it, you or an administrator.")
+            f"Your last machine, {second}, ended: somebody ended it, you or an administrator."
+        )
 
 
 def test_two_clicks_at_once_are_one_machine(hub: Hub) -> None:
@@ -167,14 +175,22 @@ def test_two_clicks_at_once_are_one_machine(hub: Hub) -> None:
     assert (len(machines()), len(homes())) == (1, 1)
 
 
-@pytest.mark.parametrize(("changed", "complaint"), [
-    ({"security_groups": []}, "The hub has no security group for machines: an administrator names "
-                              "one in /etc/jupyterhub/cluster.py."),
-    ({"subnets": ["subnet-0123456789abcdef0"]}, "AWS refuses describe_subnets: "
-                                                "InvalidSubnetID.NotFound: "),
-    ({"template": "golden-other"}, "AWS refuses run_instances: InvalidLaunchTemplate"),
-    ({"types": ["g5.xlarge"]}, "`g6.xlarge` is not offered: choose one of g5.xlarge."),
-])
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        (
+            {"security_groups": []},
+            "The hub has no security group for machines: an administrator names "
+            "one in /etc/jupyterhub/cluster.py.",
+        ),
+        (
+            {"subnets": ["subnet-0123456789abcdef0"]},
+            "AWS refuses describe_subnets: InvalidSubnetID.NotFound: ",
+        ),
+        ({"template": "golden-other"}, "AWS refuses run_instances: InvalidLaunchTemplate"),
+        ({"types": ["g5.xlarge"]}, "`g6.xlarge` is not offered: choose one of g5.xlarge."),
+    ],
+)
 def test_what_is_wrong_is_one_line_of_the_user_s_page(
     settings: dict[str, Any], tmp_path: Path, changed: dict[str, object], complaint: str
 ) -> None:

@@ -61,9 +61,12 @@ def test_what_was_put_is_there_once(remote: S3Store, bucket: Any, source: Path) 
 
 def test_a_damaged_object_is_sent_again(remote: S3Store, bucket: Any, source: Path) -> None:
     digest = sha256_file(source)
-    bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=b"other",
-                      ChecksumAlgorithm=
-                      "SHA256")
+    bucket.put_object(
+        Bucket="golden-store",
+        Key=f"packages/{digest[:2]}/{digest}",
+        Body=b"other",
+        ChecksumAlgorithm="SHA256",
+    )
     assert joined(remote.get(digest, 0)) == b"other"
     assert remote.put(digest, source)
     assert joined(remote.get(digest, 0)) == CONTENT
@@ -84,11 +87,16 @@ def test_a_permission_that_is_missing(remote: S3Store, source: Path, aws: Any) -
 
 @pytest.mark.usefixtures("bucket")
 def test_a_lock_whose_files_are_pushed_is_fetched_without_its_mirror(
-    root: Path, debian: debrepo.Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    debian: debrepo.Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def golden(*args: str) -> str:
-        return shell.output([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
-                            env={"PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"})
+        return shell.output(
+            [sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
+            env={"PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
 
     golden("lock", "debian-13-ml-cpu")
     monkeypatch.setenv("GOLDEN_STORE_S3", "s3://golden-store/packages")

@@ -38,8 +38,11 @@ def written(region: str, attribute: str = "ledger", item: str = IMAGE) -> dict[s
 
 def write(region: str, value: dict[str, Any], attribute: str = "ledger", item: str = IMAGE) -> None:
     RegionState(region).dynamodb.update_item(
-        TableName=TABLE, Key={"image": {"S": item}}, UpdateExpression=f"SET {attribute} = :value",
-        ExpressionAttributeValues={":value": value})
+        TableName=TABLE,
+        Key={"image": {"S": item}},
+        UpdateExpression=f"SET {attribute} = :value",
+        ExpressionAttributeValues={":value": value},
+    )
 
 
 def test_what_a_newer_ledger_has_is_kept_by_every_command(
@@ -48,11 +51,14 @@ def test_what_a_newer_ledger_has_is_kept_by_every_command(
     """Also within an entry, and a word for a test on GPUs that this version does not know."""
     ledger = written(REGIONS[0])
     newer = {**ledger, **FAR}
-    newer["history"] = [{**entry, "gpu": "tested twice", "proof": {"of": 2}}
-                        for entry in ledger["history"]]
+    newer["history"] = [
+        {**entry, "gpu": "tested twice", "proof": {"of": 2}} for entry in ledger["history"]
+    ]
     write(REGIONS[0], {"S": json.dumps(newer)})
-    warned = (f"golden: warning: the ledger of {IMAGE} in {REGIONS[0]} (table {TABLE}) is of a newer "
-              "goldenami: its schema version is 7, and this one knows 1; what it added is kept")
+    warned = (
+        f"golden: warning: the ledger of {IMAGE} in {REGIONS[0]} (table {TABLE}) is of a newer "
+        "goldenami: its schema version is 7, and this one knows 1; what it added is kept"
+    )
     for command in ("status", "drift", "retire", "rollback"):
         said = checkout.run(command, IMAGE)
         assert said.count(warned) == 1 and REGIONS[1] + " (table" not in said, said
@@ -65,16 +71,22 @@ def test_what_a_newer_ledger_has_is_kept_by_every_command(
 
 
 DAMAGED: list[dict[str, Any]] = [
-    {"S": "null"}, {"S": '{"latest": '}, {"M": {}}, {"N": "5"},
-    {"S": "[" * 100_000}]
+    {"S": "null"},
+    {"S": '{"latest": '},
+    {"M": {}},
+    {"N": "5"},
+    {"S": "[" * 100_000},
+]
 
 
 def test_a_damaged_ledger_is_one_line_with_what_helps_and_keeps_no_other_region(
     checkout: Checkout, published: list[str]
 ) -> None:
     line = f"the ledger of {IMAGE} in {REGIONS[0]} (table {TABLE}) cannot be read: "
-    remedy = (f"`aws dynamodb update-item --region {REGIONS[0]} --table-name {TABLE} --key "
-              f"'{{\"image\": {{\"S\": \"{IMAGE}\"}}}}' --update-expression 'REMOVE ledger'`")
+    remedy = (
+        f"`aws dynamodb update-item --region {REGIONS[0]} --table-name {TABLE} --key "
+        f'\'{{"image": {{"S": "{IMAGE}"}}}}\' --update-expression \'REMOVE ledger\'`'
+    )
     for value in DAMAGED:
         write(REGIONS[0], value)
         said = checkout.run("status", IMAGE, code=2)
@@ -85,8 +97,9 @@ def test_a_damaged_ledger_is_one_line_with_what_helps_and_keeps_no_other_region(
         assert f"{line}latest.build_id: " in said and remedy in said, said
     states = [RegionState(region) for region in REGIONS]
     assert states[1].ledger().latest.build_id == published[0]  # type: ignore[union-attr]
-    states[0].dynamodb.update_item(TableName=TABLE, Key={"image": {"S": IMAGE}},
-                                   UpdateExpression="REMOVE ledger")
+    states[0].dynamodb.update_item(
+        TableName=TABLE, Key={"image": {"S": IMAGE}}, UpdateExpression="REMOVE ledger"
+    )
     builds.build(checkout.root, 3)
     checkout.run("publish", IMAGE)
     checkout.run("status", IMAGE)
@@ -101,19 +114,32 @@ def test_a_number_that_is_none_and_a_ledger_that_only_a_newer_version_reads(
     write(REGIONS[0], {"N": "0"}, "expires")
     write(REGIONS[0], {"S": json.dumps({**written(REGIONS[0]), **FAR, "latest": [1, 2]})})
     assert "to do: update goldenami: this one knows schema version 1" in checkout.run(
-        "status", IMAGE, code=2)
+        "status", IMAGE, code=2
+    )
 
 
 def test_notes_of_digests(checkout: Checkout, published: list[str]) -> None:
     """What a newer digest noted is kept by one that sends; damaged notes are one line."""
-    account, message = unbound.account(), {"number": 1, "week": "2026-W01", "headline": "a", "text": "b",
-                                   "waiting": ["topic"], "thread": "t-1"}
+    account, message = (
+        unbound.account(),
+        {
+            "number": 1,
+            "week": "2026-W01",
+            "headline": "a",
+            "text": "b",
+            "waiting": ["topic"],
+            "thread": "t-1",
+        },
+    )
     write(REGIONS[0], {"S": json.dumps({"queue": [message], "muted": ["x"]})}, "notes", memory.ITEM)
     with memory.held(account, REGIONS[0]) as kept:
         kept.keep(kept.told.model_copy(update={"week": "2026-W02"}))
     found = written(REGIONS[0], "notes", memory.ITEM)
     assert (found["muted"], found["queue"][0]["thread"], found["week"]) == (
-        ["x"], "t-1", "2026-W02")
+        ["x"],
+        "t-1",
+        "2026-W02",
+    )
     write(REGIONS[0], {"S": "no notes"}, "notes", memory.ITEM)
     line = f"the notes of {memory.ITEM} in {REGIONS[0]} .* cannot be read"
     with pytest.raises(BadInput, match=line), memory.held(account, REGIONS[0]):

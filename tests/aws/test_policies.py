@@ -105,21 +105,29 @@ def _rich(*, soak: int = 0) -> str:
 
 def _group() -> None:
     boto3.client("autoscaling").create_auto_scaling_group(
-        AutoScalingGroupName=GROUP, MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
+        AutoScalingGroupName=GROUP,
+        MinSize=1,
+        MaxSize=2,
+        AvailabilityZones=["us-east-1a"],
         LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"},
-        Tags=[{"Key": tags.CLUSTER, "Value": IMAGE, "PropagateAtLaunch": True}])
+        Tags=[{"Key": tags.CLUSTER, "Value": IMAGE, "PropagateAtLaunch": True}],
+    )
 
 
 def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     """A first move of two regions, of which one fails, so that what is new in the other is
     removed."""
-    stage.checkout.define(f"publish: {{regions: [us-east-1, us-west-2], soak_hours: {soak}, "
-                          "launch_template: {instance_type: m7i.large}}\n")
+    stage.checkout.define(
+        f"publish: {{regions: [us-east-1, us-west-2], soak_hours: {soak}, "
+        "launch_template: {instance_type: m7i.large}}\n"
+    )
     stage.build(1)
     boto3.client("ec2", "us-west-2").create_launch_template(
-        LaunchTemplateName=f"golden-{IMAGE}", VersionDescription=f"build {'0' * 12}",
+        LaunchTemplateName=f"golden-{IMAGE}",
+        VersionDescription=f"build {'0' * 12}",
         LaunchTemplateData={"InstanceType": "m7i.xlarge"},
-        TagSpecifications=tags.specifications({tags.IMAGE: IMAGE}, "launch-template"))
+        TagSpecifications=tags.specifications({tags.IMAGE: IMAGE}, "launch-template"),
+    )
     if soak:
         stage.golden("publish", IMAGE)
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
@@ -152,8 +160,10 @@ def publish(stage: Stage) -> None:
 
 def _security_group(checkout: Checkout, *, soak: int = 0) -> None:
     boto3.client("ec2", "us-east-1").create_security_group(GroupName="front", Description="x")
-    checkout.define(f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
-                    "launch_template: {security_groups: [front]}}\n")
+    checkout.define(
+        f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
+        "launch_template: {security_groups: [front]}}\n"
+    )
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
@@ -209,8 +219,9 @@ def rollback(stage: Stage) -> None:
 def retire(stage: Stage) -> None:
     """Three builds of which the first, which had no deprecation date, goes, is called back, and
     goes to its end."""
-    stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: "
-                          "['210987654321']}\n")
+    stage.checkout.define(
+        "publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n"
+    )
     stage.aws.set(backdate_days=400)
     build_ids = []
     for number in (1, 2, 3):
@@ -245,8 +256,9 @@ def verify_provenance(stage: Stage) -> None:
     with signing_key.used(public.with_suffix("")):
         stage.golden("publish", IMAGE)
     ami = RegionState("us-east-1").parameter(build)
-    stage.under_policy("verify-provenance", str(ami), "--key", str(public), "--blocks", "--region",
-                       "us-east-1")
+    stage.under_policy(
+        "verify-provenance", str(ami), "--key", str(public), "--blocks", "--region", "us-east-1"
+    )
 
 
 def status(stage: Stage) -> None:
@@ -280,17 +292,21 @@ def _disk_of_an_instance(stage: Stage) -> None:
     stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.launch()), "--key", str(public))
     cloud.build.disk.unlink()
     cloud.account.ec2.import_key_pair(KeyName="ada", PublicKeyMaterial=signing_key.SSH)
-    stage.under_policy("drift", IMAGE, "--instance",
-                       _machine(cloud.account.launch(cloud.ami, KeyName="ada")))
+    stage.under_policy(
+        "drift", IMAGE, "--instance", _machine(cloud.account.launch(cloud.ami, KeyName="ada"))
+    )
 
 
 def _machine(instance: str) -> str:
     """An instance with the tag of the machines that `drift` may look into, as its volumes."""
     ec2 = boto3.client("ec2", "us-east-1")
-    found = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id",
-                                           "Values": [instance]}])["Volumes"]
-    ec2.create_tags(Resources=[instance, *(volume["VolumeId"] for volume in found)],
-                    Tags=tags.to_list({tags.CLUSTER: IMAGE}))
+    found = ec2.describe_volumes(
+        Filters=[{"Name": "attachment.instance-id", "Values": [instance]}]
+    )["Volumes"]
+    ec2.create_tags(
+        Resources=[instance, *(volume["VolumeId"] for volume in found)],
+        Tags=tags.to_list({tags.CLUSTER: IMAGE}),
+    )
     return instance
 
 
@@ -311,8 +327,9 @@ def sweep(stage: Stage) -> None:
     account.launch(account.ami(1), **given("instance"))
     ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))
     ec2.create_key_pair(KeyName="packer_1", **given("key-pair"))
-    ec2.create_security_group(GroupName="packer_1", Description="temporary",
-                              **given("security-group"))
+    ec2.create_security_group(
+        GroupName="packer_1", Description="temporary", **given("security-group")
+    )
     account.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
     ec2.create_tags(Resources=[account.ami(3)], Tags=tags.to_list(expired))
     stage.under_policy("sweep", "--region", "us-east-1")
@@ -330,7 +347,9 @@ def store(stage: Stage) -> None:
     boto3.client("s3", "us-east-1").create_bucket(Bucket=BUCKET.rpartition(":")[2])
     source = stage.checkout.root / "package"
     source.write_bytes(b"package")
-    remote = S3Store.at(unbound.account().s3("us-east-1"), f"s3://{BUCKET.rpartition(':')[2]}/store")
+    remote = S3Store.at(
+        unbound.account().s3("us-east-1"), f"s3://{BUCKET.rpartition(':')[2]}/store"
+    )
     digest = records.sha256_file(source)
     with stage.rights("store"):
         assert remote.get(digest, 0) is None
@@ -349,10 +368,20 @@ def site(stage: Stage) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
-    "publish": publish, "promote": promote, "rollback": rollback,
-    "retire": retire, "verify-provenance": verify_provenance, "status": status, "drift": drift,
-    "regions": regions, "sweep": sweep, "watch": watch, "store": store,
-    "site": site, "digest": digest_weeks.under_policy}
+    "publish": publish,
+    "promote": promote,
+    "rollback": rollback,
+    "retire": retire,
+    "verify-provenance": verify_provenance,
+    "status": status,
+    "drift": drift,
+    "regions": regions,
+    "sweep": sweep,
+    "watch": watch,
+    "store": store,
+    "site": site,
+    "digest": digest_weeks.under_policy,
+}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
@@ -362,8 +391,11 @@ def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     # ECR's rights are those of a registry's protocol, which the emulator does not speak.
     wanted = [action for action in granted(command) if not action.startswith("ecr:")]
     assert sorted(stage.asked) == sorted(wanted)
-    [policy] = [document(name) for name, body in BY_COMMANDS.items()
-                if command in body["Metadata"]["Commands"]]
+    [policy] = [
+        document(name)
+        for name, body in BY_COMMANDS.items()
+        if command in body["Metadata"]["Commands"]
+    ]
     assert len(stage.questions) >= len(stage.asked)
     assert [asked for asked in stage.questions if not allows([policy], BOUNDARY, asked)] == []
 
@@ -379,9 +411,12 @@ def test_a_policy_names_each_action_once_and_none_by_a_pattern() -> None:
         assert {statement["Effect"] for statement in statements} <= {"Allow", "Deny"}, path
         names = [statement["Sid"] for statement in statements]
         assert len(names) == len(set(names)), path
-        rights = [(action, resource, json.dumps(statement.get("Condition")))
-                  for statement in statements for action in statement["Action"]
-                  for resource in listed(statement["Resource"])]
+        rights = [
+            (action, resource, json.dumps(statement.get("Condition")))
+            for statement in statements
+            for action in statement["Action"]
+            for resource in listed(statement["Resource"])
+        ]
         assert len(rights) == len(set(rights)), path
         assert not [action for action, _, _ in rights if "*" in action], path
         assert path.stem in SCENARIOS or path.stem in others

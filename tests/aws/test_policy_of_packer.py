@@ -40,10 +40,19 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(aws.asked())
     aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})
-    said = complaints("packer", "build", "-color=false", "-var",
-                      f"lock={lockfile.path_of(ROOT, IMAGE)}",
-                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={aws.url}",
-                      str(templates), env={"CHECKPOINT_DISABLE": "1"})
+    said = complaints(
+        "packer",
+        "build",
+        "-color=false",
+        "-var",
+        f"lock={lockfile.path_of(ROOT, IMAGE)}",
+        "-var",
+        f"vars={tmp_path / 'vars.json'}",
+        "-var",
+        f"ec2_endpoint={aws.url}",
+        str(templates),
+        env={"CHECKPOINT_DISABLE": "1"},
+    )
     assert said == ""
     actions_asked = {action for actions in aws.asked()[before:] for action in actions}
     # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.

@@ -34,6 +34,7 @@ def promote(checkout: Checkout, *args: str, code: int = 0) -> str:
 
 # --- candidates that are none ---
 
+
 def test_candidates_that_are_none(checkout: Checkout, soaking: list[Path]) -> None:
     """One region's is another, was withdrawn there, or its AMI is gone."""
     build, state = soaking[1].name, RegionState("us-west-2")

@@ -43,8 +43,13 @@ def test_two_builds_reach_both_regions(checkout: Checkout, build: Path, aws: Emu
     before = len(aws.calls())
     done = f"nothing to do: build {build.name} is published in 2 regions"
     assert done in publish(checkout)
-    reads = ["ec2:DescribeImages", "ec2:DescribeImageAttribute", "ssm:GetParameters",
-             "ec2:DescribeLaunchTemplateVersions", "dynamodb:GetItem"]
+    reads = [
+        "ec2:DescribeImages",
+        "ec2:DescribeImageAttribute",
+        "ssm:GetParameters",
+        "ec2:DescribeLaunchTemplateVersions",
+        "dynamodb:GetItem",
+    ]
     calls = sorted(call for call, _ in aws.calls()[before:])
     assert calls == sorted(["sts:GetCallerIdentity", *2 * reads]), "no call more"
     second = builds.build(checkout.root, 2)
@@ -63,13 +68,22 @@ def tags_of(described: dict[str, Any]) -> dict[str, str]:
 def check_first(checkout: Checkout, build: Path) -> None:
     """AMI, snapshot, tags and record of a first publish."""
     bake, record = records.read(build / "bake.json", BakeRecord), checkout.record(build)
-    tags = {"goldenami:image": IMAGE, "goldenami:build-id": build.name,
-            "goldenami:lock-sha256": bake.lock_sha256, "goldenami:git-commit": "0" * 40,
-            "goldenami:disk-sha256": bake.disk_sha256,
-            "goldenami:manifest-sha256": bake.manifest_sha256}
-    wanted = {"Architecture": "x86_64", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
-              "EnaSupport": True, "RootDeviceName": "/dev/xvda",
-              "Description": "Debian 13 for tests"}
+    tags = {
+        "goldenami:image": IMAGE,
+        "goldenami:build-id": build.name,
+        "goldenami:lock-sha256": bake.lock_sha256,
+        "goldenami:git-commit": "0" * 40,
+        "goldenami:disk-sha256": bake.disk_sha256,
+        "goldenami:manifest-sha256": bake.manifest_sha256,
+    }
+    wanted = {
+        "Architecture": "x86_64",
+        "BootMode": "uefi-preferred",
+        "ImdsSupport": "v2.0",
+        "EnaSupport": True,
+        "RootDeviceName": "/dev/xvda",
+        "Description": "Debian 13 for tests",
+    }
     for region in REGIONS:
         state, published = RegionState(region), record.regions[region]
         state.check([build.name], build.name)
@@ -96,10 +110,13 @@ def check_difference(checkout: Checkout, build: Path, second: Path) -> None:
         parent, own = (raw["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] for raw in (old, new))
         tags = next(tags_of(each) for each in state.snapshots() if each["SnapshotId"] == own)
         assert (tags["goldenami:parent-snapshot"], tags["goldenami:stored-bytes"]) == (
-            parent, str(1 << 19))
+            parent,
+            str(1 << 19),
+        )
 
 
 # --- channels ---
+
 
 def gpu_build(checkout: Checkout, number: int = 1) -> Path:
     return builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",))
@@ -151,6 +168,7 @@ def test_builds_and_definitions_that_are_not_there(checkout: Checkout) -> None:
 
 # --- refusals ---
 
+
 def change_disk_and_list(build: Path) -> None:
     builds.write_disk(build / "disk.raw", 7)
     (build / BLOCKS_FILE).write_bytes((build / BLOCKS_FILE).read_bytes()[::-1])
@@ -158,21 +176,36 @@ def change_disk_and_list(build: Path) -> None:
 
 REFUSALS: list[tuple[Callable[[Path], object], str]] = [
     (lambda build: (build / "verify.json").unlink(), "has no verify record"),
-    (lambda build: builds.write_verify(build, verdict=Verdict.NOT_VERIFIED,
-                                       checks=builds.wrong("boot/imdsv2")),
-     "1 of 3 checks failed, boot/imdsv2 first"),
-    (lambda build: builds.write_verify(build, build_id="0" * 12),
-     f"its verify record is of {IMAGE} 000000000000"),
-    (lambda build: builds.write_verify(build, disk_sha256="0" * 64),
-     "its verify record is of another disk (000000000000, not"),
-    (lambda build: builds.write_verify(build, disk_sha256=None),
-     "does not say that it is of this disk"),
-    (lambda build: builds.write_verify(build, checks=builds.wrong("x")[1:]),
-     "does not prove that it boots where the metadata service"),
-    (lambda build: builds.write_verify(
-        build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
-    (lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
-     "lock.json is not the lock that was baked"),
+    (
+        lambda build: builds.write_verify(
+            build, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong("boot/imdsv2")
+        ),
+        "1 of 3 checks failed, boot/imdsv2 first",
+    ),
+    (
+        lambda build: builds.write_verify(build, build_id="0" * 12),
+        f"its verify record is of {IMAGE} 000000000000",
+    ),
+    (
+        lambda build: builds.write_verify(build, disk_sha256="0" * 64),
+        "its verify record is of another disk (000000000000, not",
+    ),
+    (
+        lambda build: builds.write_verify(build, disk_sha256=None),
+        "does not say that it is of this disk",
+    ),
+    (
+        lambda build: builds.write_verify(build, checks=builds.wrong("x")[1:]),
+        "does not prove that it boots where the metadata service",
+    ),
+    (
+        lambda build: builds.write_verify(build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]),
+        "it was not booted under uefi",
+    ),
+    (
+        lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
+        "lock.json is not the lock that was baked",
+    ),
     (change_disk_and_list, "is not of the disk that was verified"),
 ]
 
@@ -197,19 +230,23 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
     state = RegionState("us-west-2")
     volume = state.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
     snapshot = state.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot],
-                                                    WaiterConfig={"Delay": 1})
-    state.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda",
-                             Architecture="x86_64",
-                             VirtualizationType="hvm",
-                             BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
-                                                   "Ebs": {"SnapshotId": snapshot}}])
+    state.ec2.get_waiter("snapshot_completed").wait(
+        SnapshotIds=[snapshot], WaiterConfig={"Delay": 1}
+    )
+    state.ec2.register_image(
+        Name=f"{IMAGE}-{build.name}",
+        RootDeviceName="/dev/xvda",
+        Architecture="x86_64",
+        VirtualizationType="hvm",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+    )
     assert "was not made by this pipeline" in publish(checkout, code=2)
     assert nothing_there("us-east-1")
 
 
 def test_what_is_changed_behind_our_back_is_put_right_or_named(
-    checkout: Checkout, build: Path,
+    checkout: Checkout,
+    build: Path,
 ) -> None:
     checkout.define("""\
         publish:
@@ -228,14 +265,20 @@ def test_what_is_changed_behind_our_back_is_put_right_or_named(
 
     assert users() == ["210987654322"]
     assert state.amis()[name]["DeregistrationProtection"].startswith("enabled")
-    state.ec2.modify_image_attribute(ImageId=ami, Attribute="launchPermission",
-                                     LaunchPermission={"Add": [{"UserId": "210987654321"}]})
+    state.ec2.modify_image_attribute(
+        ImageId=ami,
+        Attribute="launchPermission",
+        LaunchPermission={"Add": [{"UserId": "210987654321"}]},
+    )
     state.ec2.disable_image_deprecation(ImageId=ami)
     lost = {"Key": "goldenami:manifest-sha256", "Value": "0" * 64}
     state.ec2.delete_tags(Resources=[ami, state.snapshots()[0]["SnapshotId"]], Tags=[lost])
     text = publish(checkout)
-    for said in ("launch permissions: ['210987654321', '210987654322'], not ['210987654322']",
-                 "deprecation date: False, not True", "tag goldenami:manifest-sha256: None"):
+    for said in (
+        "launch permissions: ['210987654321', '210987654322'], not ['210987654322']",
+        "deprecation date: False, not True",
+        "tag goldenami:manifest-sha256: None",
+    ):
         assert f"correct {ami}: {said}" in text, text
     assert users() == ["210987654322"]
     assert all(lost in each["Tags"] for each in (state.amis()[name], *state.snapshots()))

@@ -79,19 +79,36 @@ def test_a_key_encrypts_the_copy(checkout: Checkout) -> None:
 
 
 REFUSALS: list[tuple[Callable[[Path], object], int, str]] = [
-    (lambda build: ec2_builds.write_verify(build, ami="ami-1"), 6,
-     "its verify record is of another AMI (ami-1, not ami-"),
-    (lambda build: ec2_builds.write_verify(build, ami=None), 6,
-     "does not say that it is of this AMI"),
-    (lambda build: ec2_builds.write_verify(
-        build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), 6,
-     "it was not booted under uefi"),
-    (lambda build: ec2_builds.write_verify(
-        build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]), 6,
-     "does not prove that it boots"),
+    (
+        lambda build: ec2_builds.write_verify(build, ami="ami-1"),
+        6,
+        "its verify record is of another AMI (ami-1, not ami-",
+    ),
+    (
+        lambda build: ec2_builds.write_verify(build, ami=None),
+        6,
+        "does not say that it is of this AMI",
+    ),
+    (
+        lambda build: ec2_builds.write_verify(
+            build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]
+        ),
+        6,
+        "it was not booted under uefi",
+    ),
+    (
+        lambda build: ec2_builds.write_verify(
+            build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]
+        ),
+        6,
+        "does not prove that it boots",
+    ),
     (lambda build: name_another(build), 2, "is not ami-0, which the bake made"),
-    (lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)), 2,
-     "which the bake made in"),
+    (
+        lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)),
+        2,
+        "which the bake made in",
+    ),
 ]
 
 

@@ -88,7 +88,10 @@ def test_a_key_that_is_taken_out_or_replaced(checkout: Checkout, first: Path) ->
 
 
 def test_a_share_that_nobody_could_use_is_refused_before_anything_is_sent(
-    checkout: Checkout, first: Path, ec2: Any, aws: Emulator,
+    checkout: Checkout,
+    first: Path,
+    ec2: Any,
+    aws: Emulator,
 ) -> None:
     ec2.enable_ebs_encryption_by_default()
     define(checkout, f", share_with: ['{PARTNER}']")
@@ -126,7 +129,10 @@ def bring_back(kms: Any, key: str) -> None:
 
 @pytest.mark.parametrize("take_away", [disable, delete])
 def test_a_key_that_is_taken_away_stops_each_move_and_is_told(
-    checkout: Checkout, first: Path, ec2: Any, aws: Emulator,
+    checkout: Checkout,
+    first: Path,
+    ec2: Any,
+    aws: Emulator,
     take_away: Callable[[Any, str], str],
 ) -> None:
     """The account's default key, of the user: nothing is uploaded and no pointer moves."""

@@ -37,13 +37,22 @@ def publish(checkout: Checkout, *args: str, code: int = 0) -> str:
 
 
 def test_a_missing_permission_is_named_and_the_same_command_continues(
-    checkout: Checkout, build: Path, aws: Emulator, faults: Faults,
+    checkout: Checkout,
+    build: Path,
+    aws: Emulator,
+    faults: Faults,
 ) -> None:
     """One after the other, in the order in which a publish needs them; then one region alone."""
     checkout.define("publish: {regions: [us-east-1, us-west-2], transfer: upload}\n")
-    for action in ("ec2:DescribeImages", "dynamodb:UpdateItem", "ebs:StartSnapshot",
-                   "ec2:RegisterImage", "ec2:EnableImageDeprecation", "ssm:PutParameter",
-                   "ec2:CreateLaunchTemplate"):
+    for action in (
+        "ec2:DescribeImages",
+        "dynamodb:UpdateItem",
+        "ebs:StartSnapshot",
+        "ec2:RegisterImage",
+        "ec2:EnableImageDeprecation",
+        "ssm:PutParameter",
+        "ec2:CreateLaunchTemplate",
+    ):
         aws.set(denied={"*": [action]})
         text = publish(checkout, code=8)
         assert f"may not call {action} in us-east-1" in text
@@ -63,17 +72,23 @@ def test_a_missing_permission_is_named_and_the_same_command_continues(
 
 
 PASSING = {
-    "ebs:PutSnapshotBlock": "AccessDeniedException", "ebs:CompleteSnapshot": "AccessDeniedException",
-    "ec2:RegisterImage": "IncorrectState", "ec2:CopyImage": "InvalidAMIID.Unavailable",
+    "ebs:PutSnapshotBlock": "AccessDeniedException",
+    "ebs:CompleteSnapshot": "AccessDeniedException",
+    "ec2:RegisterImage": "IncorrectState",
+    "ec2:CopyImage": "InvalidAMIID.Unavailable",
     "ec2:EnableImageDeprecation": "UnauthorizedOperation",
-    "ec2:DeleteTags": "InvalidSnapshot.NotFound", "ssm:PutParameter": "TooManyUpdates",
+    "ec2:DeleteTags": "InvalidSnapshot.NotFound",
+    "ssm:PutParameter": "TooManyUpdates",
     "dynamodb:UpdateItem": "TransactionConflictException",
-    "ec2:ModifyLaunchTemplate": "InvalidLaunchTemplateId.VersionNotFound"}
+    "ec2:ModifyLaunchTemplate": "InvalidLaunchTemplateId.VersionNotFound",
+}
 """Calls of a publish, and how each may be refused for a moment."""
 
 
 def test_what_aws_refuses_for_a_moment_is_asked_again_and_told(
-    checkout: Checkout, build: Path, faults: Faults,
+    checkout: Checkout,
+    build: Path,
+    faults: Faults,
 ) -> None:
     """All in one publish, of a second build: its template exists, and a region is new."""
     checkout.define("publish: {regions: [us-east-1]}\n")
@@ -92,10 +107,16 @@ def test_what_aws_refuses_for_a_moment_is_asked_again_and_told(
 
 
 def test_what_aws_goes_on_refusing_ends_by_a_word_of_its_own(
-    checkout: Checkout, build: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refusals, "TABLE", tuple(
-        replace(row, limit_s=min(row.limit_s, 0.1)) for row in refusals.TABLE))
+    monkeypatch.setattr(
+        refusals,
+        "TABLE",
+        tuple(replace(row, limit_s=min(row.limit_s, 0.1)) for row in refusals.TABLE),
+    )
     faults.add("ec2:RegisterImage", code="IncorrectState")
     text = publish(checkout, code=4)
     assert "AWS refuses RegisterImage in us-east-1 for now: IncorrectState" in text
@@ -103,19 +124,28 @@ def test_what_aws_goes_on_refusing_ends_by_a_word_of_its_own(
 
 
 def test_an_ami_that_was_deregistered_and_is_listed_still_is_made_anew(
-    checkout: Checkout, build: Path, aws: Emulator,
+    checkout: Checkout,
+    build: Path,
+    aws: Emulator,
 ) -> None:
     checkout.define("publish: {regions: [us-east-1]}\n")
     publish(checkout)
     (old,) = RegionState("us-east-1").amis().values()
     boto3.client("ec2", "us-east-1").deregister_image(ImageId=old["ImageId"])
-    aws.answer("ec2:DescribeImages", "us-east-1", {"Filter.1.Value.1": old["Name"]},
-               Images=[{**old, "State": "deregistered", "CreationDate": None}])
+    aws.answer(
+        "ec2:DescribeImages",
+        "us-east-1",
+        {"Filter.1.Value.1": old["Name"]},
+        Images=[{**old, "State": "deregistered", "CreationDate": None}],
+    )
     assert "no pointer" not in publish(checkout, code=0)
 
 
 def test_who_may_not_read_parameters_in_one_region_moves_nothing_anywhere(
-    checkout: Checkout, build: Path, aws: Emulator, faults: Faults,
+    checkout: Checkout,
+    build: Path,
+    aws: Emulator,
+    faults: Faults,
 ) -> None:
     """Plans and moves read by one call: a right that a move alone needs is missed too late."""
     publish(checkout)
@@ -130,20 +160,25 @@ def test_who_may_not_read_parameters_in_one_region_moves_nothing_anywhere(
 
 # --- what does not take ---
 
+
 def test_a_parameter_that_ssm_does_not_take(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """SSM answers 200 and looks at the AMI later."""
     monkeypatch.setattr(pointers, "LATE_S", 1.0)
     name = pointers.channel_name(IMAGE, Channel.LATEST)
-    with pytest.raises(StageFailed,
-                       match=f"SSM did not take ami-0123456789abcdef0 for {name} within 1 s: it "
-                             "names "
-                                          "nothing"):
-        pointers.move_channel(boto3.client("ssm", region_name="us-east-1"), name,
-                              "ami-0123456789abcdef0", "build 1")
+    with pytest.raises(
+        StageFailed,
+        match=f"SSM did not take ami-0123456789abcdef0 for {name} within 1 s: it names nothing",
+    ):
+        pointers.move_channel(
+            boto3.client("ssm", region_name="us-east-1"), name, "ami-0123456789abcdef0", "build 1"
+        )
 
 
 def test_an_ami_that_cannot_be_made_right_is_named(
-    checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has our tags, our snapshot, and a boot mode that EC2 lets nobody change."""
     monkeypatch.setattr(publish_stage, "READ_BACK_S", 0.5)
@@ -153,21 +188,37 @@ def test_an_ami_that_cannot_be_made_right_is_named(
     (ours,) = state.amis().values()
     state.ec2.deregister_image(ImageId=ours["ImageId"])
     other = state.ec2.register_image(
-        **{key: ours[key]
-           for key in ("Name", "Description", "Architecture", "RootDeviceName",
-                       "VirtualizationType",
-                       "EnaSupport", "ImdsSupport")},
-        BootMode="legacy-bios", TagSpecifications=[{"ResourceType": "image", "Tags": ours["Tags"]}],
-        BlockDeviceMappings=[{"DeviceName": ours["RootDeviceName"], "Ebs": {
-            key: ours["BlockDeviceMappings"][0]["Ebs"][key]
-            for key in ("SnapshotId", "VolumeType", "VolumeSize",
-                        "DeleteOnTermination")}}])["ImageId"]
+        **{
+            key: ours[key]
+            for key in (
+                "Name",
+                "Description",
+                "Architecture",
+                "RootDeviceName",
+                "VirtualizationType",
+                "EnaSupport",
+                "ImdsSupport",
+            )
+        },
+        BootMode="legacy-bios",
+        TagSpecifications=[{"ResourceType": "image", "Tags": ours["Tags"]}],
+        BlockDeviceMappings=[
+            {
+                "DeviceName": ours["RootDeviceName"],
+                "Ebs": {
+                    key: ours["BlockDeviceMappings"][0]["Ebs"][key]
+                    for key in ("SnapshotId", "VolumeType", "VolumeSize", "DeleteOnTermination")
+                },
+            }
+        ],
+    )["ImageId"]
     text = publish(checkout, code=5)
     assert f"no pointer has moved: {other} is not what was asked for: boot mode: 'legacy" in text
     assert state.parameter("latest") == ours["ImageId"]
 
 
 # --- two at once ---
+
 
 def dynamodb(region: str = "us-east-1") -> Any:
     return boto3.client("dynamodb", region_name=region)
@@ -197,8 +248,15 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
     sleeper, late = (lease.take_lease(dynamodb(), name) for name in (IMAGE, of_build))
     time.sleep(2.1)  # AWS's dates have whole seconds
     winner, other = (lease.take_lease(dynamodb(), name) for name in (IMAGE, of_build))
-    entry = LedgerEntry(build_id="1" * 12, ami="ami-1", baked_at=clock.stamp(), since=clock.stamp(),
-                        by="a@b:1", fence=winner.fence, gpu=GpuProof.NONE)
+    entry = LedgerEntry(
+        build_id="1" * 12,
+        ami="ami-1",
+        baked_at=clock.stamp(),
+        since=clock.stamp(),
+        by="a@b:1",
+        fence=winner.fence,
+        gpu=GpuProof.NONE,
+    )
     winner.record(winner.ledger.moved(Channel.LATEST, entry))
     theirs = entry.model_copy(update={"build_id": "2" * 12})
     with pytest.raises(Busy):
@@ -213,7 +271,9 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_region_that_hangs_costs_no_other_its_lease(
-    aws: Emulator, faults: Faults, monkeypatch: pytest.MonkeyPatch,
+    aws: Emulator,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Renewals that us-east-1 answers after two seconds do not keep us-west-2 waiting, nor does the
     last one."""

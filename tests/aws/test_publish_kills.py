@@ -46,8 +46,9 @@ class Life:
         if point is not None:
             code, text = self.kill_proxy.run(self.root, *args, point=point, days=days)
             # how often a state is asked for depends on the time, so that the last look may not come
-            assert code in ([-9] if self.kill_proxy.struck
-                            else builds.DONE), f"{point}: {code}\n{text}"
+            assert code in ([-9] if self.kill_proxy.struck else builds.DONE), (
+                f"{point}: {code}\n{text}"
+            )
             for region in REGIONS:
                 self.check_launchable(RegionState(region, self.image))
         code, text = self.kill_proxy.run(self.root, *args, days=days)
@@ -58,8 +59,10 @@ class Life:
         """Whatever happened."""
         states = {raw["ImageId"]: raw["State"] for raw in state.amis().values()}
         template = state.template()
-        for ami in (state.parameter("latest"),
-                    template and template["LaunchTemplateData"]["ImageId"]):
+        for ami in (
+            state.parameter("latest"),
+            template and template["LaunchTemplateData"]["ImageId"],
+        ):
             assert ami is None or states.get(ami) == "available", (
                 f"{state.region}: {ami} of {states}"
             )
@@ -149,13 +152,19 @@ def test_a_publish_that_was_killed_is_continued(
 
 @pytest.mark.long
 def test_a_first_publish_that_was_killed_is_continued(
-    life: Life, request: pytest.FixtureRequest,
+    life: Life,
+    request: pytest.FixtureRequest,
 ) -> None:
     life.publish()
-    first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate",
-             "ssm:GetParameters"}
-    for point in chosen([point for point in life.kill_proxy.points() if point.action in first],
-                        request):
+    first = {
+        "dynamodb:CreateTable",
+        "dynamodb:DescribeTable",
+        "ec2:CreateLaunchTemplate",
+        "ssm:GetParameters",
+    }
+    for point in chosen(
+        [point for point in life.kill_proxy.points() if point.action in first], request
+    ):
         life.anew()
         life.publish(point)
 
@@ -179,7 +188,9 @@ def test_a_rollback_that_was_killed_is_continued(
 
 @pytest.mark.parametrize("_every", EXTENT)
 def test_a_promotion_that_was_killed_is_continued(
-    candidates: Candidates, _every: bool, request: pytest.FixtureRequest,
+    candidates: Candidates,
+    _every: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
     for _ in range(2):
         candidates.stand()

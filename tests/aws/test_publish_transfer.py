@@ -30,7 +30,11 @@ def build(checkout: Checkout) -> Path:
 
 
 def publish(
-    checkout: Checkout, more: str = "", *, regions: tuple[str, ...] = REGIONS, code: int = 0,
+    checkout: Checkout,
+    more: str = "",
+    *,
+    regions: tuple[str, ...] = REGIONS,
+    code: int = 0,
 ) -> str:
     checkout.define(f"publish: {{regions: [{', '.join(regions)}]{more}}}\n")
     return checkout.run("publish", IMAGE, code=code)
@@ -38,7 +42,11 @@ def publish(
 
 @pytest.mark.parametrize("told", [True, False], ids=["its own record", "the published one's"])
 def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
-    checkout: Checkout, build: Path, tmp_path: Path, *, told: bool,
+    checkout: Checkout,
+    build: Path,
+    tmp_path: Path,
+    *,
+    told: bool,
 ) -> None:
     """One lock, two bakes, two disks: a difference to the one that is here would leave the other's
     blocks in `latest`.
@@ -53,8 +61,7 @@ def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
         ]["SnapshotId"]
         assert (
             f"the whole disk: {snapshot} is of another bake of build {build.name} than this "
-            "machine has"
-            in said
+            "machine has" in said
         )
     listed = BlockMap.open(second / BLOCKS_FILE)
     for region, published in checkout.record(second).regions.items():
@@ -81,7 +88,10 @@ def test_what_is_encrypted_is_not_copied_to_where_nothing_is(
 
 
 def test_a_copy_that_takes_long_is_waited_for(
-    checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Longer than an AMI may take that is registered here, and than one look between two lines."""
     publish(checkout, regions=(HOME,))
@@ -103,12 +113,20 @@ def test_a_copy_that_fails_is_named_with_the_command_that_removes_it(
     kms, ec2 = boto3.client("kms", FAR), boto3.client("ec2", FAR)
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     kms.disable_key(KeyId=key)
-    name = ec2.copy_image(Name=source["Name"], SourceImageId=source["ImageId"], SourceRegion=HOME,
-                          Encrypted=True, KmsKeyId=key)["ImageId"]
-    with pytest.raises(StageFailed, match=f"{name} is failed: Given key ID is not accessible") as caught:
+    name = ec2.copy_image(
+        Name=source["Name"],
+        SourceImageId=source["ImageId"],
+        SourceRegion=HOME,
+        Encrypted=True,
+        KmsKeyId=key,
+    )["ImageId"]
+    with pytest.raises(
+        StageFailed, match=f"{name} is failed: Given key ID is not accessible"
+    ) as caught:
         images.wait_available(unbound.account().ec2(FAR), name)
     assert caught.value.hint == (
-        f"`aws ec2 deregister-image --region {FAR} --image-id {name}` removes it; then run again")
+        f"`aws ec2 deregister-image --region {FAR} --image-id {name}` removes it; then run again"
+    )
 
 
 @pytest.mark.long
@@ -136,7 +154,9 @@ def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -
     builds.write_disk(build / "disk.raw", 1)
     before = (build / BLOCKS_FILE).read_bytes()
     (build / BLOCKS_FILE).unlink()
-    assert "disk.blocks is not of the disk that was verified" in checkout.run("publish", IMAGE, code=6)
+    assert "disk.blocks is not of the disk that was verified" in checkout.run(
+        "publish", IMAGE, code=6
+    )
     (build / BLOCKS_FILE).write_bytes(before)
     publish(checkout, regions=(HOME,))
     state.check([build.name], build.name)

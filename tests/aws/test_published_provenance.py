@@ -55,9 +55,15 @@ class Signed:
         )
 
     def look(self, *more: str, ami: str = "", key: Path | None = None) -> Ran:
-        return self.checkout.golden("verify-provenance", ami or self.ami, "--region",
-                                    self.state.region,
-                                    "--key", str(key or self.public), *more)
+        return self.checkout.golden(
+            "verify-provenance",
+            ami or self.ami,
+            "--region",
+            self.state.region,
+            "--key",
+            str(key or self.public),
+            *more,
+        )
 
     def expect(self, code: int, said: str, *more: str, ami: str = "") -> None:
         ran = self.look(*more, ami=ami)
@@ -65,30 +71,41 @@ class Signed:
         assert code == 0 or len(ran.text.splitlines()) <= 3, ran.text
 
     def tags(self) -> list[str | None]:
-        found = [self.state.amis()[self.raw["Name"]], *self.state.ec2.describe_snapshots(
-            SnapshotIds=[self.snapshot])["Snapshots"]]
+        found = [
+            self.state.amis()[self.raw["Name"]],
+            *self.state.ec2.describe_snapshots(SnapshotIds=[self.snapshot])["Snapshots"],
+        ]
         return [{tag["Key"]: tag["Value"] for tag in each["Tags"]}.get(TAG) for each in found]
 
     def envelope(self, kind: str) -> str:
         return self.state.parameter(f"{self.build.name}/{kind}") or ""
 
     def put(self, kind: str, text: str) -> None:
-        self.state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}",
-                                     Value=text, Type="String",
-                                     Overwrite=True)
+        self.state.ssm.put_parameter(
+            Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}",
+            Value=text,
+            Type="String",
+            Overwrite=True,
+        )
 
     def twin(self, snapshot: str) -> str:
         """Another AMI with the same tags."""
         made = self.state.ec2.register_image(
-            Name="twin", RootDeviceName="/dev/xvda", BlockDeviceMappings=[
-                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
-        self.state.ec2.create_tags(Resources=[made],
-                                   Tags=self.state.amis()[self.raw["Name"]]["Tags"])
+            Name="twin",
+            RootDeviceName="/dev/xvda",
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        )["ImageId"]
+        self.state.ec2.create_tags(
+            Resources=[made], Tags=self.state.amis()[self.raw["Name"]]["Tags"]
+        )
         return str(made)
 
 
 def test_a_publish_signs_in_each_region_and_says_so(
-    checkout: Checkout, build: Path, public: Path, tmp_path: Path,
+    checkout: Checkout,
+    build: Path,
+    public: Path,
+    tmp_path: Path,
 ) -> None:
     said = publish(checkout)
     assert "sign where the new AMI comes from" in said and "provenance: signed by " in said
@@ -98,9 +115,11 @@ def test_a_publish_signs_in_each_region_and_says_so(
             copy = build / f"provenance/{region}.{kind}.dsse.json"
             assert signed.envelope(kind) == copy.read_text(encoding="utf-8")
         assert len({*signed.tags()}) == 1 and signed.tags()[0] is not None
-        signed.expect(0,
-                      f"{signed.ami} in {region}: what is signed of it, its tags and those of "
-                      f"{signed.snapshot} are")
+        signed.expect(
+            0,
+            f"{signed.ami} in {region}: what is signed of it, its tags and those of "
+            f"{signed.snapshot} are",
+        )
     signed.expect(0, f"so are the {builds.BLOCKS} blocks of {signed.snapshot}", "--blocks")
     said = checkout.run("verify-provenance", signed.ami, "--key", str(public))
     assert f"{signed.ami} in {THERE}: " in said, "any region of a definition"
@@ -123,7 +142,10 @@ def test_a_publish_signs_in_each_region_and_says_so(
 
 @pytest.mark.parametrize("commit", [f"{'1' * 40}+lock-0123456789ab", "uncommitted"])
 def test_a_lock_that_no_commit_has_yet(
-    checkout: Checkout, build: Path, public: Path, commit: str,
+    checkout: Checkout,
+    build: Path,
+    public: Path,
+    commit: str,
 ) -> None:
     """As `watch` makes one: the statement names its commit, or none, the tag says the rest."""
     bake = records.read(build / "bake.json", BakeRecord)
@@ -131,8 +153,9 @@ def test_a_lock_that_no_commit_has_yet(
     publish(checkout)
     signed = Signed(checkout, build, public)
     signed.expect(0, "are right")
-    signed.state.ec2.create_tags(Resources=[signed.ami],
-                                 Tags=[{"Key": "goldenami:git-commit", "Value": "2" * 40}])
+    signed.state.ec2.create_tags(
+        Resources=[signed.ami], Tags=[{"Key": "goldenami:git-commit", "Value": "2" * 40}]
+    )
     signed.expect(6, f"the tag goldenami:git-commit of {signed.ami} in {HERE} is 2222")
 
 
@@ -171,25 +194,35 @@ def test_what_was_changed_in_the_account_is_named_and_put_right(
 
 
 def test_a_snapshot_or_a_block_that_was_swapped_is_named(
-    checkout: Checkout, build: Path, public: Path, aws: Emulator,
+    checkout: Checkout,
+    build: Path,
+    public: Path,
+    aws: Emulator,
 ) -> None:
     checkout.define(f"publish: {{regions: [{HERE}]}}\n")
     publish(checkout)
     signed = Signed(checkout, build, public)
-    swapped = signed.twin(signed.state.ec2.copy_snapshot(
-        SourceRegion=HERE, SourceSnapshotId=signed.snapshot)["SnapshotId"])
+    swapped = signed.twin(
+        signed.state.ec2.copy_snapshot(SourceRegion=HERE, SourceSnapshotId=signed.snapshot)[
+            "SnapshotId"
+        ]
+    )
     signed.expect(6, f"image/{swapped} is not what was signed", ami=swapped)
     aws.damage(region=HERE, snapshot=signed.snapshot, block=0)
     signed.expect(0, "are right")
-    signed.expect(6, f"the blocks of {signed.snapshot} in {HERE} are not those that were signed",
-                  "--blocks")
+    signed.expect(
+        6, f"the blocks of {signed.snapshot} in {HERE} are not those that were signed", "--blocks"
+    )
     signed.expect(2, "there is no AMI ami-0123456789abcdef0", ami="ami-0123456789abcdef0")
     aws.set(denied={"*": ["ssm:GetParameters"]})
     signed.expect(8, "may not call ssm:GetParameters")
 
 
 def test_an_unsigned_build_says_so_until_it_is_signed(
-    checkout: Checkout, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkout.define(f"publish: {{regions: [{HERE}]}}\n")
     assert "provenance: unsigned" in publish(checkout)
@@ -205,35 +238,47 @@ def test_an_unsigned_build_says_so_until_it_is_signed(
 
 
 def test_a_key_of_kms_signs_and_one_that_may_not_stops_the_publish(
-    checkout: Checkout, build: Path, tmp_path: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    tmp_path: Path,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kms, arn = boto3.client("kms", HERE), signing_key.in_kms(HERE)
     kms.create_alias(AliasName="alias/signs", TargetKeyId=arn)
     monkeypatch.setenv(KEY, arn.partition("key/")[0] + "alias/signs")
     aws.set(denied={"*": ["kms:Sign"]})
-    assert "no pointer has moved" in (said := publish(checkout,
-                                                      code=8)) and "may not call kms:Sign" in said
+    assert (
+        "no pointer has moved" in (said := publish(checkout, code=8))
+        and "may not call kms:Sign" in said
+    )
     assert not any(RegionState(region).parameter("latest") for region in REGIONS)
     assert not list(build.glob("provenance/*"))
     aws.set(denied={})
     publish(checkout)
     public = serialization.load_der_public_key(kms.get_public_key(KeyId=arn)["PublicKey"])
-    (tmp_path / "kms.pub").write_bytes(public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "kms.pub").write_bytes(
+        public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
     for region in REGIONS:
         Signed(checkout, build, tmp_path / "kms.pub", region).expect(0, "are right")
     gone = f"{arn.partition('key/')[0]}key/12345678-1234-1234-1234-123456789012"
     for other, said in (
-            (gone, "KMS has no key"),
-            (signing_key.in_kms(HERE, "ECC_SECG_P256K1"), "no ECDSA key on P-256"),
-            (signing_key.in_kms(HERE, "RSA_2048", "ENCRYPT_DECRYPT"),
-             "does not sign by ECDSA_SHA_256")):
+        (gone, "KMS has no key"),
+        (signing_key.in_kms(HERE, "ECC_SECG_P256K1"), "no ECDSA key on P-256"),
+        (signing_key.in_kms(HERE, "RSA_2048", "ENCRYPT_DECRYPT"), "does not sign by ECDSA_SHA_256"),
+    ):
         monkeypatch.setenv(KEY, other)
         assert said in publish(checkout, code=2)
 
 
 def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
-    checkout: Checkout, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    build: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = f"publish: {{regions: [{HERE}], soak_hours: 1}}\n"
     checkout.define(held)
@@ -248,7 +293,10 @@ def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
 
 
 def test_a_publish_that_was_killed_while_it_signed_is_continued(
-    checkout: Checkout, build: Path, public: Path, kill_proxy: KillProxy,
+    checkout: Checkout,
+    build: Path,
+    public: Path,
+    kill_proxy: KillProxy,
 ) -> None:
     """The copy is here before the account has it; the first parameter that is written is an
     envelope."""

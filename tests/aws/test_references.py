@@ -32,7 +32,8 @@ USES: dict[Callable[[SeededAccount, str], None], str] = {
     references.by_stopped_spot_instance: "used by Spot instance request sir-",
     references.by_launch_configuration: "used by launch configuration old",
     references.by_instance: "(running)",
-    references.by_stopped_instance: "(stopped)", references.by_volume: "used by volume vol-",
+    references.by_stopped_instance: "(stopped)",
+    references.by_volume: "used by volume vol-",
     references.by_template_of_a_volume: "used by launch template theirs version 1",
     references.by_launch_configuration_of_a_volume: "used by launch configuration data",
     references.by_spot_fleet_of_a_volume: "used by Spot fleet request sfr-",
@@ -83,8 +84,11 @@ def test_every_page_is_read(account: SeededAccount, aws: Emulator) -> None:
         account.spot_request(ami)
     aws.set(page_most=1)
     kinds = sorted(reason.rpartition(" ")[0] for reason in reasons(plan(account))[old])
-    assert kinds == ["used by EC2 Fleet", "used by Spot fleet request",
-                     "used by Spot instance request"]
+    assert kinds == [
+        "used by EC2 Fleet",
+        "used by Spot fleet request",
+        "used by Spot instance request",
+    ]
 
 
 def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(
@@ -111,5 +115,6 @@ def test_a_record_whose_ami_exists_after_all_stays(account: SeededAccount) -> No
         account.point(name, "ami-00000000000000000")
     failed = removal.delete_records(account.ec2, account.ssm, [*others, kept])
     assert {name: error.message for name, error in failed.items()} == {
-        kept: f"{there} exists after all, so its record {kept} stays"}
+        kept: f"{there} exists after all, so its record {kept} stays"
+    }
     assert list(account.parameters()) == [kept]

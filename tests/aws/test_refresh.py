@@ -23,26 +23,46 @@ def client() -> Any:
 
 def policy(ours: dict[str, str], other: dict[str, str]) -> dict[str, Any]:
     """Two types, one of them from a template of its own, mostly on Spot."""
-    return {"LaunchTemplate": {"LaunchTemplateSpecification": ours, "Overrides": [
+    return {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": ours,
+            "Overrides": [
                 {"InstanceType": "c7i.large"},
-                {"InstanceType": "c7a.large", "WeightedCapacity": "2",
-                 "LaunchTemplateSpecification": other}]},
-            "InstancesDistribution": {"OnDemandBaseCapacity": 1,
-                                      "OnDemandPercentageAboveBaseCapacity": 20,
-                                      "SpotAllocationStrategy": "price-capacity-optimized"}}
+                {
+                    "InstanceType": "c7a.large",
+                    "WeightedCapacity": "2",
+                    "LaunchTemplateSpecification": other,
+                },
+            ],
+        },
+        "InstancesDistribution": {
+            "OnDemandBaseCapacity": 1,
+            "OnDemandPercentageAboveBaseCapacity": 20,
+            "SpotAllocationStrategy": "price-capacity-optimized",
+        },
+    }
 
 
 def shown() -> dict[str, Any]:
     """The group's policy, its templates by id and version, once no refresh is in progress."""
-    until("the end of the refresh", lambda: client().describe_instance_refreshes(
-        AutoScalingGroupName="web")["InstanceRefreshes"][0]["Status"] == "Successful")
+    until(
+        "the end of the refresh",
+        lambda: (
+            client().describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"][
+                0
+            ]["Status"]
+            == "Successful"
+        ),
+    )
     (group,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])[
         "AutoScalingGroups"
     ]
     found: dict[str, Any] = group["MixedInstancesPolicy"]
     template = found["LaunchTemplate"]
-    for spec in (template["LaunchTemplateSpecification"],
-                 template["Overrides"][1]["LaunchTemplateSpecification"]):
+    for spec in (
+        template["LaunchTemplateSpecification"],
+        template["Overrides"][1]["LaunchTemplateSpecification"],
+    ):
         spec.pop("LaunchTemplateName", None)
     return found
 
@@ -55,20 +75,30 @@ def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
     template = state.template()
     assert template is not None
     ami = template["LaunchTemplateData"]["ImageId"]
-    other = state.ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData={
-        "ImageId": ami, "InstanceType": "c7a.large"})["LaunchTemplate"]["LaunchTemplateId"]
+    other = state.ec2.create_launch_template(
+        LaunchTemplateName="other", LaunchTemplateData={"ImageId": ami, "InstanceType": "c7a.large"}
+    )["LaunchTemplate"]["LaunchTemplateId"]
     checkout.define(GROUP)
     assert "no region has the Auto Scaling group web" in checkout.run("publish", IMAGE, code=2)
     theirs = {"LaunchTemplateId": other, "Version": "1"}
     ours = {"LaunchTemplateId": template["LaunchTemplateId"], "Version": "1"}
     client().create_auto_scaling_group(
-        AutoScalingGroupName="web", MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
-        MixedInstancesPolicy=policy(ours, theirs))
+        AutoScalingGroupName="web",
+        MinSize=1,
+        MaxSize=2,
+        AvailabilityZones=["us-east-1a"],
+        MixedInstancesPolicy=policy(ours, theirs),
+    )
     checkout.define(GROUP)
     builds.build(checkout.root, 2)
     assert "us-east-1: refresh of web: started" in checkout.run("publish", IMAGE)
-    preferences = {"AutoRollback": True, "SkipMatching": True, "MinHealthyPercentage": 90,
-                   "CheckpointPercentages": [20, 100], "CheckpointDelay": 3600}
+    preferences = {
+        "AutoRollback": True,
+        "SkipMatching": True,
+        "MinHealthyPercentage": 90,
+        "CheckpointPercentages": [20, 100],
+        "CheckpointDelay": 3600,
+    }
     (started,) = state.refreshes()
     assert started["Preferences"] | preferences == started["Preferences"]
     assert shown() == policy(ours | {"Version": "2"}, theirs)
@@ -83,8 +113,12 @@ def group(checkout: Checkout, version: str) -> RegionState:
     builds.build(checkout.root, 1)
     checkout.run("publish", IMAGE)
     client().create_auto_scaling_group(
-        AutoScalingGroupName="web", MinSize=1, MaxSize=2, AvailabilityZones=["us-east-1a"],
-        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": version})
+        AutoScalingGroupName="web",
+        MinSize=1,
+        MaxSize=2,
+        AvailabilityZones=["us-east-1a"],
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": version},
+    )
     checkout.define(GROUP)
     builds.build(checkout.root, 2)
     return RegionState("us-east-1")
@@ -92,7 +126,8 @@ def group(checkout: Checkout, version: str) -> RegionState:
 
 def launched() -> str:
     (found,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])[
-        "AutoScalingGroups"]
+        "AutoScalingGroups"
+    ]
     return str(found["LaunchTemplate"]["Version"])
 
 
@@ -104,17 +139,23 @@ def test_a_group_that_no_refresh_rolls_back_is_told_before_anything_moves(
     state = group(checkout, version)
     before = state.parameter("latest")
     said = checkout.run("publish", IMAGE, code=2)
-    assert f"nothing is changed: the Auto Scaling group web in us-east-1 names version {version} " \
-        f"of golden-{IMAGE}, from which no refresh rolls back" in said, said
-    assert f"--auto-scaling-group-name web --launch-template LaunchTemplateName=golden-{IMAGE}," \
+    assert (
+        f"nothing is changed: the Auto Scaling group web in us-east-1 names version {version} "
+        f"of golden-{IMAGE}, from which no refresh rolls back" in said
+    ), said
+    assert (
+        f"--auto-scaling-group-name web --launch-template LaunchTemplateName=golden-{IMAGE},"
         "Version=NUMBER`" in said
+    )
     assert (state.parameter("latest"), state.refreshes()) == (before, [])
     checkout.define(GROUP.replace("regions", "soak_hours: 1, regions"))
     checkout.run("publish", IMAGE, code=11)
     assert "no refresh rolls back" in checkout.run("promote", IMAGE, "--now", code=2)
     assert state.parameter("latest") == before
-    client().update_auto_scaling_group(AutoScalingGroupName="web", LaunchTemplate={
-        "LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"})
+    client().update_auto_scaling_group(
+        AutoScalingGroupName="web",
+        LaunchTemplate={"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"},
+    )
     checkout.run("promote", IMAGE, "--now")
     until("the refresh", lambda: launched() == "2")
 
@@ -128,12 +169,16 @@ def test_a_build_that_another_refresh_keeps_from_its_group_is_told_until_it_has_
     checkout.run("status", IMAGE)
     third = builds.build(checkout.root, 3).name
     said = checkout.run("publish", IMAGE, code=7)
-    assert "`latest` has moved, but not every group follows: another refresh of web is in progress " \
-        "in us-east-1" in said, said
+    assert (
+        "`latest` has moved, but not every group follows: another refresh of web is in progress "
+        "in us-east-1" in said
+    ), said
     assert f"`scripts/golden publish {IMAGE} --build {third}` continues" in said
     assert state.parameter("latest") == state.ami(third)
-    behind = f"{IMAGE} in us-east-1: the group web launches version {{}}, and the default is 3; its " \
+    behind = (
+        f"{IMAGE} in us-east-1: the group web launches version {{}}, and the default is 3; its "
         "refresh is {}"
+    )
     assert behind.format("1", "not begun") in checkout.run("status", IMAGE, code=6)
     aws.set(refresh_s=0)
     until("the first refresh", lambda: launched() == "2")
@@ -154,7 +199,8 @@ def test_a_rollback_takes_a_group_back_though_a_person_set_the_default(checkout:
     until("the refresh", lambda: launched() == "2")
     template = {"LaunchTemplateName": f"golden-{IMAGE}"}
     state.ec2.create_launch_template_version(
-        **template, SourceVersion="2", LaunchTemplateData={"InstanceType": "m7i.large"})
+        **template, SourceVersion="2", LaunchTemplateData={"InstanceType": "m7i.large"}
+    )
     state.ec2.modify_launch_template(**template, DefaultVersion="3")
     assert "us-east-1: refresh of web: started" in checkout.run("rollback", IMAGE, code=5)
     until("the way back", lambda: launched() == "1")

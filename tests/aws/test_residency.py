@@ -26,25 +26,57 @@ TOPIC = f"arn:aws:sns:{AWAY}:123456789012:golden-ami"
 KEY = f"arn:aws:kms:{AWAY}:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 BUCKET = "golden-away"
 
-DECLARED = [(command, IMAGE) for command in (
-    "check", "lock", "bake", "publish", "promote", "rollback", "release", "retire", "reproduce",
-    "status", "costs", "drift")] + [("gpu-test", GPU_IMAGE)]
+DECLARED = [
+    (command, IMAGE)
+    for command in (
+        "check",
+        "lock",
+        "bake",
+        "publish",
+        "promote",
+        "rollback",
+        "release",
+        "retire",
+        "reproduce",
+        "status",
+        "costs",
+        "drift",
+    )
+] + [("gpu-test", GPU_IMAGE)]
 """Commands on a definition that names such a region: refused before they do anything."""
 ASKED: list[tuple[str, ...]] = [
-    ("account", "plan", "--region", AWAY), ("account", "apply", "--region", AWAY),
+    ("account", "plan", "--region", AWAY),
+    ("account", "apply", "--region", AWAY),
     ("regions", "--family", "m7i", "--region", AWAY),
-    ("rollback", IMAGE, "--region", AWAY), ("rollback", IMAGE, "--to", "0123456789ab", "--region", AWAY),
+    ("rollback", IMAGE, "--region", AWAY),
+    ("rollback", IMAGE, "--to", "0123456789ab", "--region", AWAY),
     ("gpu-test", GPU_IMAGE, "--region", AWAY),
     ("drift", IMAGE, "--instance", "i-0123456789abcdef0", "--region", AWAY),
     ("bake", IMAGE, "--builder", "ec2", "--region", AWAY),
 ]
 """Commands that are asked to go there."""
-NAMED = [("GOLDEN_STORE_S3", f"s3://{BUCKET}/store", ("store", "push")),
-         ("GOLDEN_SITE_S3", f"s3://{BUCKET}/site", ("status", "--site", "here")),
-         ("GOLDEN_SIGNING_KEY", KEY, ("publish", IMAGE))]
+NAMED = [
+    ("GOLDEN_STORE_S3", f"s3://{BUCKET}/store", ("store", "push")),
+    ("GOLDEN_SITE_S3", f"s3://{BUCKET}/site", ("status", "--site", "here")),
+    ("GOLDEN_SIGNING_KEY", KEY, ("publish", IMAGE)),
+]
 """What the environment names there."""
-SERVICES = ["autoscaling", "cloudformation", "cloudtrail", "cloudwatch", "dynamodb", "ebs", "ec2",
-            "ecr", "kms", "logs", "s3", "sns", "ssm", "sts"]
+SERVICES = [
+    "autoscaling",
+    "cloudformation",
+    "cloudtrail",
+    "cloudwatch",
+    "dynamodb",
+    "ebs",
+    "ec2",
+    "ecr",
+    "kms",
+    "logs",
+    "s3",
+    "sns",
+    "ssm",
+    "sts",
+]
 """What keeps something of an image, or runs it: log groups and registries, too."""
 
 
@@ -88,7 +120,8 @@ def test_nothing_that_is_named_there_is_used(
     bound: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boto3.client("s3", AWAY).create_bucket(
-        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": AWAY})
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": AWAY}
+    )
     builds.build(bound.root, 1)
     before = reached(aws)
     for variable, value, args in NAMED:
@@ -112,14 +145,16 @@ def test_no_service_is_reached_there(aws: Emulator) -> None:
 
 def test_the_view_of_regions(bound: Checkout, account: SeededAccount) -> None:
     """It leaves out what is not allowed, and says how far the rest is, and where machines run."""
-    (bound.root / RULE).write_text("regions: [eu-central-1, us-east-1]\n"
-                                   "data_center: {latitude: 52.5, longitude: 13.4}\n",
-                                   encoding="utf-8")
+    (bound.root / RULE).write_text(
+        "regions: [eu-central-1, us-east-1]\ndata_center: {latitude: 52.5, longitude: 13.4}\n",
+        encoding="utf-8",
+    )
     account.launch(account.ami(1))
     said = bound.golden("regions", "--family", "m7i").text
     first, second, left_out = said.splitlines()[:3]
     assert first.startswith("  us-east-1 ") and first.endswith(
-        " km away, 1 machines of the account run there, the default)")
+        " km away, 1 machines of the account run there, the default)"
+    )
     assert second.startswith("  eu-central-1 ") and second.endswith("(422 km away)")
     assert left_out.startswith("not allowed by `residency`, and left out: ")
     assert AWAY in left_out and "us-east-1" not in left_out
@@ -145,7 +180,12 @@ def test_the_digest_is_told_and_remembered_where_all_images_may_be(
 def test_what_looks_or_ends_goes_where_it_is_told_and_nowhere_else(
     bound: Checkout, aws: Emulator
 ) -> None:
-    for command, image in (("status", IMAGE), ("costs", IMAGE), ("drift", IMAGE), ("retire", IMAGE)):
+    for command, image in (
+        ("status", IMAGE),
+        ("costs", IMAGE),
+        ("drift", IMAGE),
+        ("retire", IMAGE),
+    ):
         before = len(aws.calls())
         said = bound.golden(command, image, "--region", AWAY).text
         assert "not allowed" not in said and said
@@ -159,6 +199,9 @@ def test_only_a_checkout_makes_accounts_and_rules() -> None:
     with pytest.raises(TypeError, match="allowed"):
         Account()  # type: ignore[call-arg]
     files = trees.scanned(300, ROOT, "scripts/goldenami/**/*.py")
-    makers = {path.name for path in files
-              if re.search(r"\b(Account|AllowedRegions)\((?!Record)", path.read_text("utf-8"))}
+    makers = {
+        path.name
+        for path in files
+        if re.search(r"\b(Account|AllowedRegions)\((?!Record)", path.read_text("utf-8"))
+    }
     assert makers == {"checkout.py", "session.py", "residency.py"}

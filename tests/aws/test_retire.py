@@ -34,8 +34,11 @@ pytestmark = pytest.mark.usefixtures("later")
 
 # --- the steps ---
 
+
 def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
-    account: SeededAccount, calendar: Calendar, tmp_path: Path,
+    account: SeededAccount,
+    calendar: Calendar,
+    tmp_path: Path,
 ) -> None:
     old = account.ami(1)
     account.ami(2)
@@ -63,15 +66,19 @@ def test_a_pointer_to_an_ami_that_is_gone_is_said(account: SeededAccount, tmp_pa
     planned = plan(account)
     assert planned.problems == [
         f"{gone} of build {build_id(1)} does not exist any more and is used by SSM parameter "
-        f"/golden-ami/{IMAGE}/latest"]
+        f"/golden-ami/{IMAGE}/latest"
+    ]
     run(account)
     assert account.record(1) in account.parameters()
 
 
 # --- what can go wrong ---
 
+
 def test_nothing_happens_to_an_image_that_was_enabled_after_the_plan(
-    account: SeededAccount, calendar: Calendar, tmp_path: Path,
+    account: SeededAccount,
+    calendar: Calendar,
+    tmp_path: Path,
 ) -> None:
     old = account.ami(1)
     backing = account.backing(old)
@@ -104,15 +111,24 @@ def test_a_refusal_stops_that_build_and_no_other(
 
 
 def test_a_region_that_cannot_be_read_is_unreachable_and_the_other_goes_on(
-    account: SeededAccount, aws: Emulator, tmp_path: Path,
+    account: SeededAccount,
+    aws: Emulator,
+    tmp_path: Path,
 ) -> None:
     """One call that is forbidden makes a region unreachable, not empty."""
     old, newest = account.ami(1), account.ami(2)
     account.template("theirs", [newest])
-    for action in ("ec2:DescribeInstances", "ssm:GetParameters", "dynamodb:GetItem",
-                   "autoscaling:DescribeAutoScalingGroups", "ec2:DescribeVolumes",
-                   "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeFleets",
-                   "ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotInstanceRequests"):
+    for action in (
+        "ec2:DescribeInstances",
+        "ssm:GetParameters",
+        "dynamodb:GetItem",
+        "autoscaling:DescribeAutoScalingGroups",
+        "ec2:DescribeVolumes",
+        "ec2:DescribeLaunchTemplateVersions",
+        "ec2:DescribeFleets",
+        "ec2:DescribeSpotFleetRequests",
+        "ec2:DescribeSpotInstanceRequests",
+    ):
         aws.set(denied={"*": [action]})
         prepared = prepare(account.session, [account.region])
         assert action in prepared.plan.unreachable[account.region]
@@ -131,9 +147,16 @@ def test_what_a_partner_launched_lately_is_not_released(days: int, stays: bool) 
     """EC2 tells of a launch a day later: no test waits for that, so this asks the planner."""
     now = clock.now()
     shared = AccountAmi(
-        id="ami-1", name="x", created=now - timedelta(days=400), state=AmiState.AVAILABLE,
-        image=IMAGE, build_id=build_id(1), snapshots=(), shared_with=(PARTNER,),
-        last_launched=now - timedelta(days=days))
+        id="ami-1",
+        name="x",
+        created=now - timedelta(days=400),
+        state=AmiState.AVAILABLE,
+        image=IMAGE,
+        build_id=build_id(1),
+        snapshots=(),
+        shared_with=(PARTNER,),
+        last_launched=now - timedelta(days=days),
+    )
     newest = replace(shared, id="ami-2", created=now, build_id=build_id(2))
     named = {build_name(IMAGE, each.build_id): each.id for each in (shared, newest)}
     found = Topology(REGION, amis=(shared, newest), parameters=named)
@@ -148,14 +171,23 @@ def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: Seeded
     old one."""
     oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
     lease = take_lease(account.session.dynamodb(account.region), IMAGE)
-    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0),
-                           by="me", fence=1,
-                           gpu=GpuProof.NONE)
-               for number, ami in enumerate(amis, 1)]
+    entries = [
+        LedgerEntry(
+            build_id=build_id(number),
+            ami=ami,
+            baked_at=iso(0),
+            since=iso(0),
+            by="me",
+            fence=1,
+            gpu=GpuProof.NONE,
+        )
+        for number, ami in enumerate(amis, 1)
+    ]
     lease.record(Ledger(latest=entries[1], history=(entries[0],)))
     lease.release()
     keeps_two = POLICY.model_copy(update={"keep_last": 2})
-    assert reasons(plan(account,
-                        keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
+    assert reasons(plan(account, keeps_two))[oldest] == [
+        "used by ledger: the build to roll back to"
+    ]
     assert reasons(plan(account, keeps_two))[latest] == ["used by ledger: latest"]
     assert (RetireStep.DEPRECATE, oldest) in steps(plan(account, POLICY))

@@ -13,9 +13,19 @@ from support.aws.kill_proxy import KillPoint, KillProxy
 from support.aws.seeded_account import IMAGE, PARTNER, REAL_NOW, Calendar, SeededAccount, iso
 from support.builds.builds import Checkout
 
-POLICY = ("--set", "keep_last=1", "--set", "max_age_days=30", "--set", "disable_after_days=7",
-          "--set", "deregister_after_days=7",
-          "--release-shared", "--region", "us-east-1")
+POLICY = (
+    "--set",
+    "keep_last=1",
+    "--set",
+    "max_age_days=30",
+    "--set",
+    "disable_after_days=7",
+    "--set",
+    "deregister_after_days=7",
+    "--release-shared",
+    "--region",
+    "us-east-1",
+)
 LATER, WAIT = 100, 8
 """Days after which the scene is looked at, and between two runs."""
 STRIDE = 9
@@ -48,8 +58,9 @@ class Scene:
         removal.disable(account.ec2, account.described(disabled), now)
         account.point("/somebody/uses", recalled)
         account.point(f"/golden-ami/{IMAGE}/latest", newest)
-        template = account.template(f"golden-{IMAGE}", [newest, disabled, gone, newest],
-                                    tagged=True)
+        template = account.template(
+            f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True
+        )
         account.ec2.deregister_image(ImageId=gone)
         account.snapshot(9, complete=False, expires=iso(-1))
         return cls(account, announced, disabled, fresh, recalled, newest, template)
@@ -67,12 +78,15 @@ class Scene:
         amis, account = self.account.amis(), self.account
         assert set(amis) == {self.newest, self.recalled}
         assert amis[self.recalled].announced is None and amis[self.recalled].deprecated is None
-        assert account.snapshots() == {snapshot for ami in amis.values()
-                                       for snapshot in ami.snapshots}, "an orphan"
+        assert account.snapshots() == {
+            snapshot for ami in amis.values() for snapshot in ami.snapshots
+        }, "an orphan"
         assert account.parameters() == {
-            account.record(4): self.recalled, account.record(6): self.newest,
+            account.record(4): self.recalled,
+            account.record(6): self.newest,
             "/somebody/uses": self.recalled,
-            f"/golden-ami/{IMAGE}/latest": self.newest}
+            f"/golden-ami/{IMAGE}/latest": self.newest,
+        }
         versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)
         assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [
             1,
@@ -98,9 +112,15 @@ def all_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator) -> list
     scene = Scene.make(aws)
     code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, days=LATER)
     assert code == 0, text
-    steps = ("recall", "deprecate", "disable", "delete template version", "deregister",
-             "delete snapshot",
-             "delete record")
+    steps = (
+        "recall",
+        "deprecate",
+        "disable",
+        "delete template version",
+        "deregister",
+        "delete snapshot",
+        "delete record",
+    )
     assert all(f": {step} " in text for step in steps), text
     points = kill_proxy.points()
     settle(checkout, scene)
@@ -113,8 +133,9 @@ def try_points(
 ) -> None:
     for point in points:
         scene = Scene.make(aws)
-        code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, point=point,
-                                    days=LATER)
+        code, text = kill_proxy.run(
+            checkout.root, "retire", IMAGE, *POLICY, point=point, days=LATER
+        )
         assert kill_proxy.struck and code == -9, f"{point}: {text}"
         scene.check_whole()
         settle(checkout, scene)
@@ -122,11 +143,16 @@ def try_points(
 
 
 def test_retire_killed_here_and_there(
-    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar,
+    checkout: Checkout,
+    kill_proxy: KillProxy,
+    aws: Emulator,
+    calendar: Calendar,
 ) -> None:
-    changes = [point for point in all_points(checkout, kill_proxy, aws)
-               if "Describe" not in point.action
-               and "Get" not in point.action]
+    changes = [
+        point
+        for point in all_points(checkout, kill_proxy, aws)
+        if "Describe" not in point.action and "Get" not in point.action
+    ]
     assert len(changes) >= 2 * 10
     try_points(checkout, kill_proxy, aws, changes[::STRIDE])
 

@@ -78,15 +78,20 @@ def test_a_template_that_a_person_set_keeps_nothing_else_from_going_back(
 ) -> None:
     """It stays, and is named with the command that takes it back, by an exit code that says so."""
     state, template = RegionState("us-west-2"), f"golden-{IMAGE}"
-    state.ec2.create_launch_template_version(LaunchTemplateName=template, SourceVersion="2",
-                                             LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+    state.ec2.create_launch_template_version(
+        LaunchTemplateName=template,
+        SourceVersion="2",
+        LaunchTemplateData={"InstanceType": "m7i.xlarge"},
+    )
     state.ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion="3")
     stays = f"default of {template}: version 3 -> it stays, since somebody set it"
     assert stays in rollback(checkout, "--dry-run")
     for _ in range(2):
         text = rollback(checkout, code=ExitCode.STAGE_FAILED)
-        assert f"1 of 2 regions went back: `latest` is back at {published[0]} in us-west-2, and " \
-            f"the default of {template} stays version 3, which somebody set" in text, text
+        assert (
+            f"1 of 2 regions went back: `latest` is back at {published[0]} in us-west-2, and "
+            f"the default of {template} stays version 3, which somebody set" in text
+        ), text
         assert {latest(region) for region in REGIONS} == {published[0]}
         assert state.parameter("latest") == state.ami(published[0])
         assert [version["DefaultVersion"] for version in state.versions()] == [False, False, True]
@@ -98,7 +103,9 @@ def test_a_template_that_a_person_set_keeps_nothing_else_from_going_back(
 
 
 def test_a_region_that_is_down_is_taken_back_later(
-    checkout: Checkout, published: list[str], aws: Emulator,
+    checkout: Checkout,
+    published: list[str],
+    aws: Emulator,
 ) -> None:
     """A plan names it, it keeps no other, and the same command again goes back by no build more."""
     aws.set(disabled_regions=["us-west-2"])
@@ -122,6 +129,7 @@ def test_a_region_that_is_down_is_taken_back_later(
 
 # --- what one region withdrew while another was out ---
 
+
 @pytest.fixture
 def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[str]:
     """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which
@@ -138,7 +146,8 @@ def check(checkout: Checkout, code: int) -> str:
 
 
 def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
-    checkout: Checkout, half_back: list[str],
+    checkout: Checkout,
+    half_back: list[str],
 ) -> None:
     lacks = f"us-west-2: the ledger does not say that {half_back[1]} was withdrawn, as it was in us-east-1"
     assert lacks in check(checkout, 6)
@@ -152,7 +161,9 @@ def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
 
 
 def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
-    checkout: Checkout, half_back: list[str], aws: Emulator,
+    checkout: Checkout,
+    half_back: list[str],
+    aws: Emulator,
 ) -> None:
     """The ledger of us-west-2 as an older version left it: a newer build, and nothing of what was
     withdrawn."""
@@ -168,6 +179,7 @@ def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
 
 
 # --- builds that `latest` never named ---
+
 
 def gpu_candidate(checkout: Checkout) -> str:
     """A GPU image whose second build is a candidate that no GPU has seen; returns its id."""
@@ -185,7 +197,8 @@ def test_the_gate_for_gpus_has_no_way_round(checkout: Checkout) -> None:
     shutil.rmtree(checkout.root / "build" / builds.GPU_IMAGE / candidate)
     assert checkout.golden(*to).code == 6, "also where this machine knows nothing of the build"
     assert RegionState("us-west-2", builds.GPU_IMAGE).parameter("latest") != RegionState(
-        "us-west-2", builds.GPU_IMAGE).parameter("candidate")
+        "us-west-2", builds.GPU_IMAGE
+    ).parameter("candidate")
     checkout.run(*to, "--accept-untested-gpu")
     for region in REGIONS:
         entry = RegionState(region, builds.GPU_IMAGE).ledger().latest
@@ -204,7 +217,8 @@ def test_a_soak_has_no_way_round(checkout: Checkout, published: list[str]) -> No
         checkout, "--to", build_ids[1], code=6
     )
     assert f"build {build_ids[0]} was neither `latest` nor is it the candidate" in rollback(
-        checkout, "--to", build_ids[0], code=6)
+        checkout, "--to", build_ids[0], code=6
+    )
     assert {latest(region) for region in REGIONS} == {published[1]}
     rollback(checkout, "--to", published[0])
     rollback(checkout, "--to", build_ids[0], "--now")

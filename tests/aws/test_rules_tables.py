@@ -15,72 +15,153 @@ from ec2_emulator.rules import RULES
 from support.aws import rule_requests as ask
 from support.aws.rule_requests import TYPE, Asked, ProbeAccount, block, refused
 
-BLOCK, SEAL, START, READ = (f"ebs.{name}" for name in (
-    "put_snapshot_block", "complete_snapshot", "start_snapshot", "get_snapshot_block"))
+BLOCK, SEAL, START, READ = (
+    f"ebs.{name}"
+    for name in ("put_snapshot_block", "complete_snapshot", "start_snapshot", "get_snapshot_block")
+)
 SHARED = "ec2.modify_image_attribute"
-INVALID, COMBINED, WRONG = ("ValidationException", "InvalidParameterCombination",
-                            "InvalidParameterValue")
+INVALID, COMBINED, WRONG = (
+    "ValidationException",
+    "InvalidParameterCombination",
+    "InvalidParameterValue",
+)
 REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
     ("block_is_whole", INVALID, BLOCK, lambda a: ask.put(a, b"short")),
-    ("block_is_what_was_signed", INVALID, BLOCK,
-     lambda a: ask.put(a, Checksum=ask.put(a, block("b"))["Checksum"])),
+    (
+        "block_is_what_was_signed",
+        INVALID,
+        BLOCK,
+        lambda a: ask.put(a, Checksum=ask.put(a, block("b"))["Checksum"]),
+    ),
     ("block_is_inside", INVALID, BLOCK, lambda a: ask.put(a, BlockIndex=2048)),
     ("block_comes_in_time", INVALID, BLOCK, lambda a: ask.put(a, snapshot=a.snapshot())),
     ("count_is_what_was_written", INVALID, SEAL, lambda a: ask.complete(a, 2)),
-    ("snapshot_is_what_was_meant", INVALID, SEAL,
-     lambda a: ask.complete(a, ChecksumAlgorithm="SHA256", Checksum="aaaa")),
-    ("readable_when_complete", INVALID, "ebs.list_snapshot_blocks",
-     lambda a: {"SnapshotId": a.start()}),
+    (
+        "snapshot_is_what_was_meant",
+        INVALID,
+        SEAL,
+        lambda a: ask.complete(a, ChecksumAlgorithm="SHA256", Checksum="aaaa"),
+    ),
+    (
+        "readable_when_complete",
+        INVALID,
+        "ebs.list_snapshot_blocks",
+        lambda a: {"SnapshotId": a.start()},
+    ),
     ("parent_fits", INVALID, START, lambda a: ask.child(a, a.snapshot(2), 1)),
-    ("snapshots_are_related", INVALID, "ebs.list_changed_blocks",
-     lambda a: {"FirstSnapshotId": a.snapshot(), "SecondSnapshotId": a.snapshot()}),
+    (
+        "snapshots_are_related",
+        INVALID,
+        "ebs.list_changed_blocks",
+        lambda a: {"FirstSnapshotId": a.snapshot(), "SecondSnapshotId": a.snapshot()},
+    ),
     ("token_is_ours", INVALID, READ, lambda a: ask.token(a, index=1)),
     ("key_opens_blocks", "AccessDeniedException", READ, ask.locked),
     ("paginate", WRONG, "ec2.describe_images", lambda a: {"NextToken": "nonsense"}),
     ("name_is_free", "InvalidAMIName.Duplicate", "image", ask.named),
-    ("snapshot_is_ready", "InvalidSnapshot.NotFound", "image",
-     lambda a: {"snapshot": ask.NO_SNAPSHOT}),
+    (
+        "snapshot_is_ready",
+        "InvalidSnapshot.NotFound",
+        "image",
+        lambda a: {"snapshot": ask.NO_SNAPSHOT},
+    ),
     ("snapshot_is_ready", "IncorrectState", "image", lambda a: {"snapshot": a.start()}),
-    ("volume_holds_snapshot", "InvalidBlockDeviceMapping", "image",
-     lambda a: ask.mapped(a.snapshot(2), VolumeSize=1)),
-    ("image_filter", WRONG, "ec2.describe_images",
-     lambda a: ask.image(a) and {"Filters": [{"Name": "colour", "Values": ["gold"]}]}),
-    ("find", "InvalidAMIID.NotFound", "ec2.describe_images",
-     lambda a: {"ImageIds": [a.image(), ask.NO_IMAGE]}),
-    ("describe_snapshots", COMBINED, "ec2.describe_snapshots",
-     lambda a: {"SnapshotIds": [a.snapshot()], "MaxResults": 5}),
-    ("disabled_is_not_shared", "InvalidAMIID.Unavailable", SHARED,
-     lambda a: ask.image(a, "disable_image", **ask.SHARE)),
-    ("default_key_is_not_shared", "OperationNotPermitted", SHARED,
-     lambda a: {"ImageId": a.image(snapshot=ask.secret(a)), **ask.SHARE}),
+    (
+        "volume_holds_snapshot",
+        "InvalidBlockDeviceMapping",
+        "image",
+        lambda a: ask.mapped(a.snapshot(2), VolumeSize=1),
+    ),
+    (
+        "image_filter",
+        WRONG,
+        "ec2.describe_images",
+        lambda a: ask.image(a) and {"Filters": [{"Name": "colour", "Values": ["gold"]}]},
+    ),
+    (
+        "find",
+        "InvalidAMIID.NotFound",
+        "ec2.describe_images",
+        lambda a: {"ImageIds": [a.image(), ask.NO_IMAGE]},
+    ),
+    (
+        "describe_snapshots",
+        COMBINED,
+        "ec2.describe_snapshots",
+        lambda a: {"SnapshotIds": [a.snapshot()], "MaxResults": 5},
+    ),
+    (
+        "disabled_is_not_shared",
+        "InvalidAMIID.Unavailable",
+        SHARED,
+        lambda a: ask.image(a, "disable_image", **ask.SHARE),
+    ),
+    (
+        "default_key_is_not_shared",
+        "OperationNotPermitted",
+        SHARED,
+        lambda a: {"ImageId": a.image(snapshot=ask.secret(a)), **ask.SHARE},
+    ),
     ("deprecation_date", WRONG, "ec2.enable_image_deprecation", lambda a: ask.deprecated(a, -1)),
-    ("protected_is_not_deregistered", "OperationNotPermitted", "ec2.deregister_image",
-     lambda a: ask.image(a, "enable_image_deregistration_protection")),
+    (
+        "protected_is_not_deregistered",
+        "OperationNotPermitted",
+        "ec2.deregister_image",
+        lambda a: ask.image(a, "enable_image_deregistration_protection"),
+    ),
     ("snapshot_of_an_ami_stays", "InvalidSnapshot.InUse", "ec2.delete_snapshot", ask.used),
     ("launchable", "InvalidAMIID.Unavailable", "launch", lambda a: ask.image(a, "disable_image")),
     ("resolve", WRONG, "launch", lambda a: {"ImageId": "resolve:ssm:/golden-ami/y/latest"}),
-    ("settle", "ParameterNotFound", "ssm.get_parameter",
-     lambda a: {"Name": ask.parameter(a)["Name"]}),
-    ("one_refresh_at_a_time", "InstanceRefreshInProgress", "autoscaling.start_instance_refresh",
-     lambda a: ask.refresh(a, "1")),
-    ("in_progress", "ActiveInstanceRefreshNotFound", "autoscaling.rollback_instance_refresh",
-     lambda a: ask.refresh(a)),
-    ("why_irreversible", "IrreversibleInstanceRefresh", "autoscaling.rollback_instance_refresh",
-     lambda a: ask.refresh(a, "$Latest")),
+    (
+        "settle",
+        "ParameterNotFound",
+        "ssm.get_parameter",
+        lambda a: {"Name": ask.parameter(a)["Name"]},
+    ),
+    (
+        "one_refresh_at_a_time",
+        "InstanceRefreshInProgress",
+        "autoscaling.start_instance_refresh",
+        lambda a: ask.refresh(a, "1"),
+    ),
+    (
+        "in_progress",
+        "ActiveInstanceRefreshNotFound",
+        "autoscaling.rollback_instance_refresh",
+        lambda a: ask.refresh(a),
+    ),
+    (
+        "why_irreversible",
+        "IrreversibleInstanceRefresh",
+        "autoscaling.rollback_instance_refresh",
+        lambda a: ask.refresh(a, "$Latest"),
+    ),
     ("group_type", "ValidationError", "group", ask.grouped),
     ("default_network", "VPCIdNotSpecified", "launch", ask.without_network),
-    ("default_network", "VPCIdNotSpecified", "ec2.create_security_group",
-     lambda a: ask.without_network(a) and {"GroupName": "x", "Description": "x"}),
+    (
+        "default_network",
+        "VPCIdNotSpecified",
+        "ec2.create_security_group",
+        lambda a: ask.without_network(a) and {"GroupName": "x", "Description": "x"},
+    ),
     ("put_parameter", "HierarchyTypeMismatchException", "ssm.put_parameter", ask.retyped),
-    ("key_works", INVALID, START, lambda a: {"VolumeSize": 1, "Encrypted": True,
-                                             "KmsKeyArn": ask.dead_key(a)}),
+    (
+        "key_works",
+        INVALID,
+        START,
+        lambda a: {"VolumeSize": 1, "Encrypted": True, "KmsKeyArn": ask.dead_key(a)},
+    ),
 ]
 """A rule, the code with which a call is refused that breaks it, and that call."""
 
 
 @pytest.mark.parametrize(("rule", "code", "call", "make"), REFUSALS, ids=[r[0] for r in REFUSALS])
 def test_it_is_refused(
-    rule: str, code: str, call: str, make: Callable[[ProbeAccount], Asked], probed: ProbeAccount,
+    rule: str,
+    code: str,
+    call: str,
+    make: Callable[[ProbeAccount], Asked],
+    probed: ProbeAccount,
 ) -> None:
     asked = make(probed)
     refused(code, probed.call(call), **asked)
@@ -92,10 +173,13 @@ def a_launch(account: ProbeAccount, **more: Any) -> str:
     return str(account.ec2.run_instances(**asked, **more)["Instances"][0]["InstanceId"])
 
 
-@pytest.mark.parametrize(("call", "other", "code"), [
-    (ProbeAccount.start, {"VolumeSize": 2}, "ConflictException"),
-    (a_launch, {"EbsOptimized": True}, "IdempotentParameterMismatch"),
-])
+@pytest.mark.parametrize(
+    ("call", "other", "code"),
+    [
+        (ProbeAccount.start, {"VolumeSize": 2}, "ConflictException"),
+        (a_launch, {"EbsOptimized": True}, "IdempotentParameterMismatch"),
+    ],
+)
 def test_a_token_makes_one(
     call: Callable[..., str], other: Asked, code: str, probed: ProbeAccount
 ) -> None:
@@ -116,7 +200,8 @@ def test_a_token_that_was_used_answers_with_the_state_of_now(probed: ProbeAccoun
 
 def test_it_is_listed_in_pages(probed: ProbeAccount) -> None:
     pages = probed.ec2.get_paginator("describe_images").paginate(
-        **ask.images(probed), PaginationConfig={"PageSize": 5})
+        **ask.images(probed), PaginationConfig={"PageSize": 5}
+    )
     assert [len(page["Images"]) for page in pages] == [5, 2]
 
 
@@ -125,9 +210,14 @@ def test_what_was_asked_of_spot_is_shown(probed: ProbeAccount) -> None:
     data = [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": probed.snapshot()}}]
     launch = {"ImageId": probed.image(), "InstanceType": TYPE, "BlockDeviceMappings": data}
     probed.ec2.request_spot_instances(LaunchSpecification=launch)
-    probed.ec2.request_spot_fleet(SpotFleetRequestConfig={
-        "IamFleetRole": "arn:aws:iam::123456789012:role/x", "TargetCapacity": 1,
-        "AllocationStrategy": "lowestPrice", "LaunchSpecifications": [launch]})
+    probed.ec2.request_spot_fleet(
+        SpotFleetRequestConfig={
+            "IamFleetRole": "arn:aws:iam::123456789012:role/x",
+            "TargetCapacity": 1,
+            "AllocationStrategy": "lowestPrice",
+            "LaunchSpecifications": [launch],
+        }
+    )
     [fleet] = probed.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
     [asked] = fleet["SpotFleetRequestConfig"]["LaunchSpecifications"]
     one = probed.ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]
@@ -138,7 +228,8 @@ def test_the_last_page_of_budgets_has_no_token(probed: ProbeAccount) -> None:
     """Also no null, which a client takes for one."""
     budgets, raw = ask.client(probed.ec2.meta.endpoint_url, "budgets"), list[bytes]()
     budgets.meta.events.register(
-        "before-parse", lambda response_dict, **_: raw.append(response_dict["body"]))
+        "before-parse", lambda response_dict, **_: raw.append(response_dict["body"])
+    )
     budgets.describe_budgets(AccountId="123456789012")
     assert json.loads(raw[0]) == {"Budgets": []}
 
@@ -151,10 +242,15 @@ def refusing(path: Path) -> Iterator[tuple[str, str]]:
     """Functions that refuse a call, and what says by which page."""
     for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(each, ast.FunctionDef) and each.name not in MECHANISM:
-            raised = [ast.unparse(node.exc) for node in ast.walk(each)
-                      if isinstance(node, ast.Raise) and node.exc]
-            if any(text.startswith(("ApiError", "invalid_parameter", "InvalidRequest"))
-                   for text in raised):
+            raised = [
+                ast.unparse(node.exc)
+                for node in ast.walk(each)
+                if isinstance(node, ast.Raise) and node.exc
+            ]
+            if any(
+                text.startswith(("ApiError", "invalid_parameter", "InvalidRequest"))
+                for text in raised
+            ):
                 rules = [ast.unparse(rule) for rule in each.decorator_list]
                 yield f"{path.name}:{each.name}", f"{rules} {ast.get_docstring(each)}"
 
@@ -163,8 +259,11 @@ def test_each_refusal_has_a_page() -> None:
     folder = Path(ec2_emulator.server.__file__).parent
     found = dict(pair for path in sorted(folder.rglob("*.py")) for pair in refusing(path))
     assert len(found) > 40
-    assert [name for name, page in found.items()
-            if "rule(" not in page and "https://docs.aws.amazon.com/" not in page] == []
+    assert [
+        name
+        for name, page in found.items()
+        if "rule(" not in page and "https://docs.aws.amazon.com/" not in page
+    ] == []
 
 
 def test_each_rule_names_its_page() -> None:

@@ -32,9 +32,17 @@ WEST = REGIONS[1]
 SILENCE_S = 3.0
 """Seconds, so that tests need not wait for seven; the emulator may be slow on a busy machine."""
 COMMANDS = (
-    ("status",), ("costs",), ("drift", IMAGE), ("sweep",),
-    ("retire", IMAGE), ("promote", IMAGE, "--now"), ("publish", IMAGE, "--dry-run"),
-    ("publish", IMAGE), ("release", IMAGE), ("rollback", IMAGE))
+    ("status",),
+    ("costs",),
+    ("drift", IMAGE),
+    ("sweep",),
+    ("retire", IMAGE),
+    ("promote", IMAGE, "--now"),
+    ("publish", IMAGE, "--dry-run"),
+    ("publish", IMAGE),
+    ("release", IMAGE),
+    ("rollback", IMAGE),
+)
 """All that ask every region; the last one moves what answers."""
 AT_ONCE = 3
 """Calls that a command may have under way in one region: `costs` asks for reservations beside the
@@ -51,12 +59,20 @@ def published(checkout: Checkout, aws: Emulator) -> list[str]:
     return build_ids
 
 
-@pytest.mark.parametrize("commands", [
-    pytest.param(COMMANDS[::9], id="some"),
-    pytest.param(COMMANDS, id="every", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "commands",
+    [
+        pytest.param(COMMANDS[::9], id="some"),
+        pytest.param(COMMANDS, id="every", marks=pytest.mark.slow),
+    ],
+)
 def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
-    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path, commands: tuple[tuple[str, ...], ...],
+    checkout: Checkout,
+    published: list[str],
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    commands: tuple[tuple[str, ...], ...],
 ) -> None:
     monkeypatch.setattr(session, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "of a machine with nothing else to do")
@@ -93,8 +109,12 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r
 
 
 def ask_at(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a",
-                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
         monkeypatch.setenv(name, value)
 
 
@@ -145,17 +165,28 @@ def refusing() -> Iterator[int]:
 SILENT, REFUSED = (f"AWS did not answer in us-east-1{how}" for how in (" for 2 s", ": Could not"))
 
 
-@pytest.mark.parametrize(("out", "said", "busy", "times"), [
-    (None, SILENT, "97.47", 2), (None, SILENT, "3.00", 1),
-    (silent, SILENT, "3.00", 0), (refusing, REFUSED, "3.00", 0),
-], ids=["busy", "accepts and says nothing", "accepts nothing", "refuses"])
+@pytest.mark.parametrize(
+    ("out", "said", "busy", "times"),
+    [
+        (None, SILENT, "97.47", 2),
+        (None, SILENT, "3.00", 1),
+        (silent, SILENT, "3.00", 0),
+        (refusing, REFUSED, "3.00", 0),
+    ],
+    ids=["busy", "accepts and says nothing", "accepts nothing", "refuses"],
+)
 def test_each_way_not_to_answer_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    out: Callable[[], AbstractContextManager[int]] | None, said: str, busy: str, times: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    out: Callable[[], AbstractContextManager[int]] | None,
+    said: str,
+    busy: str,
+    times: int,
 ) -> None:
     """Twice where the machine's processes wait for a processor nearly all the time."""
-    (tmp_path / "cpu").write_text(f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n",
-                                  encoding="utf-8")
+    (tmp_path / "cpu").write_text(
+        f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n", encoding="utf-8"
+    )
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "cpu")
     monkeypatch.setattr(session, "SILENCE_S", 2.0)
     asked, ended = list[socket.socket](), threading.Event()
@@ -167,8 +198,9 @@ def test_each_way_not_to_answer_is_named(
     hasty = unbound.account().with_short_timeouts()
     with out() if out else served(say_nothing) as port:
         ask_at(monkeypatch, port)
-        results = regions.for_each_region(["us-east-1"],
-                                          lambda name: hasty.ec2(name).describe_regions())
+        results = regions.for_each_region(
+            ["us-east-1"], lambda name: hasty.ec2(name).describe_regions()
+        )
         ended.set()
     assert said in results.failed["us-east-1"].message
     assert len(asked) <= times, "asked once, or twice"
@@ -198,10 +230,13 @@ def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
 
     with served(wait_for_the_stop) as port:
         ask_at(monkeypatch, port)
-        client = subprocess.Popen([sys.executable, "-c", CLIENT], stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT,
-                                  text=True,
-                                  env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+        )
         try:
             assert asked.wait(60)
             client.send_signal(signal.SIGSTOP)
@@ -214,7 +249,9 @@ def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
 
 
 def test_costs_ask_as_often_for_many_builds_as_for_few(
-    account: SeededAccount, checkout: Checkout, aws: Emulator,
+    account: SeededAccount,
+    checkout: Checkout,
+    aws: Emulator,
 ) -> None:
     def calls() -> list[str]:
         before = len(aws.calls())

@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 def status(checkout: Checkout, *args: str, code: int = 0) -> StatusRecord:
     said = checkout.run("status", *args, "--json", code=code)
-    return StatusRecord.model_validate_json(said[:said.index("\n}\n") + 3])
+    return StatusRecord.model_validate_json(said[: said.index("\n}\n") + 3])
 
 
 def test_status_says_who_runs_which_build_and_what_it_costs(
@@ -55,19 +55,41 @@ def test_status_says_who_runs_which_build_and_what_it_costs(
     assert (newer.bytes, newer.bytes_exact) == (20 * MIB, True), "its changed blocks alone"
     assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "no parent: the whole volume"
     text = checkout.golden("status", IMAGE, "--region", account.region).text
-    for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB",
-                     "group workers launches version 1",
-                     "prices: AWS's price list (pricing:GetProducts) of 2024-12-02"):
+    for expected in (
+        "2 running (1 in workers)",
+        "$0.05 a month",
+        "<= 1.00 GiB",
+        "group workers launches version 1",
+        "prices: AWS's price list (pricing:GetProducts) of 2024-12-02",
+    ):
         assert expected in text, text
     said = checkout.golden("status", "--region", account.region).text.splitlines()
     unsigned = [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)]
     assert unsigned == [True, True, False]
     head, *rows = (line.split() for line in said if ": " not in line)
-    assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a",
-                    "month"]
+    assert head == [
+        "image",
+        "region",
+        "latest",
+        "candidate",
+        "template",
+        "AMIs",
+        "running",
+        "a",
+        "month",
+    ]
     shown = {row[0]: row[1:] for row in rows}
-    assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3",
-                                "2", "<=", "$0.10"]
+    assert shown.pop(IMAGE) == [
+        account.region,
+        build_id(1),
+        build_id(2),
+        "v1",
+        build_id(1),
+        "3",
+        "2",
+        "<=",
+        "$0.10",
+    ]
     assert set(map(tuple, shown.values())) == {(account.region, "-", "-", "-", "0", "0", "$0.00")}
 
 
@@ -78,8 +100,9 @@ def test_of_a_build_for_gpus_its_test_and_its_support_are_said(
     name = "debian-13-ml"
     lock = data.lock(image=name)
     build = records.sha256_text(records.canonical(lock))[:12]
-    records.write_text(ImageFolder.of(checkout.root, name).build(build).lock,
-                       records.canonical(lock))
+    records.write_text(
+        ImageFolder.of(checkout.root, name).build(build).lock, records.canonical(lock)
+    )
     account.image = name
     ami = account.ami(1)
     account.ec2.create_tags(Resources=[ami], Tags=tags.to_list({tags.BUILD_ID: build}))
@@ -90,8 +113,10 @@ def test_of_a_build_for_gpus_its_test_and_its_support_are_said(
         f"{name} {build}: NVIDIA driver 535.309.01 ended 2026-06-30" in said
         and "Distribution" not in said
     )
-    assert "Distribution debian trixie supported until" in checkout.golden(
-        "status", name, "--region", account.region).text
+    assert (
+        "Distribution debian trixie supported until"
+        in checkout.golden("status", name, "--region", account.region).text
+    )
 
 
 def test_a_region_that_cannot_be_read_is_unreachable(
@@ -116,8 +141,9 @@ def test_five_hundred_amis_take_at_most_ten_calls(
 ) -> None:
     for number in range(1, 501):
         account.ami(number, recorded=False)
-    account.template(f"golden-{IMAGE}", [ami.id for ami in account.amis().values()][:5],
-                     tagged=True)
+    account.template(
+        f"golden-{IMAGE}", [ami.id for ami in account.amis().values()][:5], tagged=True
+    )
     for ami in list(account.amis())[:20]:
         account.launch(ami)
     before = len(aws.calls())
@@ -127,11 +153,21 @@ def test_five_hundred_amis_take_at_most_ten_calls(
     assert len(calls) <= 10, calls
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    ({"denied": {"*": ["pricing:GetProducts"]}}, "prices: unknown: the AWS credentials may not call pricing"),
-])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"denied": {"*": ["pricing:GetProducts"]}},
+            "prices: unknown: the AWS credentials may not call pricing",
+        ),
+    ],
+)
 def test_a_price_that_nobody_knows_is_unknown_and_stops_nothing(
-    account: SeededAccount, checkout: Checkout, aws: Emulator, settings: dict[str, Any], said: str,
+    account: SeededAccount,
+    checkout: Checkout,
+    aws: Emulator,
+    settings: dict[str, Any],
+    said: str,
 ) -> None:
     account.ami(1)
     aws.set(**settings)
@@ -148,32 +184,42 @@ def test_what_a_person_made_public_is_named_with_the_way_back(
     snapshot = account.backing(read)
     account.ec2.modify_image_attribute(ImageId=shown, LaunchPermission={"Add": [{"Group": "all"}]})
     account.ec2.modify_snapshot_attribute(
-        SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="add",
-        GroupNames=["all"])
+        SnapshotId=snapshot,
+        Attribute="createVolumePermission",
+        OperationType="add",
+        GroupNames=["all"],
+    )
     expected = [
         f"{shown} is public: `aws ec2 modify-image-attribute --region {account.region} --image-id "
         f"{shown} --launch-permission 'Remove=[{{Group=all}}]'` takes that back",
         f"{snapshot} of {read} is public: `aws ec2 modify-snapshot-attribute --region "
         f"{account.region} --snapshot-id {snapshot} --attribute createVolumePermission "
-        "--operation-type remove --group-names all` takes that back"]
+        "--operation-type remove --group-names all` takes that back",
+    ]
     for command in ("status", "drift"):
         said = checkout.run(command, IMAGE, "--region", account.region, code=6)
         assert [line for line in expected if line not in said] == [], said
     account.ec2.modify_image_attribute(
-        ImageId=shown, LaunchPermission={"Remove": [{"Group": "all"}]})
+        ImageId=shown, LaunchPermission={"Remove": [{"Group": "all"}]}
+    )
     account.ec2.modify_snapshot_attribute(
-        SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="remove",
-        GroupNames=["all"])
+        SnapshotId=snapshot,
+        Attribute="createVolumePermission",
+        OperationType="remove",
+        GroupNames=["all"],
+    )
     for command in ("status", "drift"):
         assert "is public" not in checkout.run(command, IMAGE, "--region", account.region)
 
 
 # --- regions ---
 
+
 def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Checkout) -> None:
     aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.006}})
-    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--region",
-                          "eu-south-1")
+    ran = checkout.golden(
+        "regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-south-1"
+    )
     assert ran.code == 0, ran.text
     assert "us-east-1       g5.xlarge $1.006/h to g5." in ran.text
     assert "eu-south-1      has no g5" in ran.text, ran.text
@@ -197,11 +243,24 @@ def test_regions_of_an_image_are_a_line_each(aws: Emulator, checkout: Checkout) 
 
 
 def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout) -> None:
-    aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.0, "g5.48xlarge": 16.0},
-                      "eu-west-1": {"g5.xlarge": 0.9}},
-            usd_spot={"us-east-1a": 0.5, "us-east-1b": 0.3})
-    asked = ("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-west-1",
-             "--gpu-hours", "1000")
+    aws.set(
+        usd_hour={
+            "us-east-1": {"g5.xlarge": 1.0, "g5.48xlarge": 16.0},
+            "eu-west-1": {"g5.xlarge": 0.9},
+        },
+        usd_spot={"us-east-1a": 0.5, "us-east-1b": 0.3},
+    )
+    asked = (
+        "regions",
+        "--family",
+        "g5",
+        "--region",
+        "us-east-1",
+        "--region",
+        "eu-west-1",
+        "--gpu-hours",
+        "1000",
+    )
     said = checkout.run(*asked, "--json")
     advice = RegionsRecord.model_validate_json(said).advice
     assert advice
@@ -213,7 +272,10 @@ def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout)
     assert advice.rows[0] == away, "the cheapest first"
     unpriced = rows["eu-west-1", "g5.48xlarge"]
     assert (unpriced.offer.usd_hour, unpriced.usd_month, unpriced.usd_month_spot) == (
-        None, None, None)
+        None,
+        None,
+        None,
+    )
     many = rows["us-east-1", "g5.48xlarge"]
     assert (many.offer.gpus, many.speedup, many.hours, many.usd_month) == (8, 5, 200, 3200)
     text = checkout.golden(*asked).text

@@ -49,9 +49,12 @@ class Build:
         self.key = account.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))[
             "KeyPairId"
         ]
-        self.instance = account.launch(account.ami(number, tagged=False, recorded=False),
-                                       SecurityGroupIds=[self.group],
-                                       KeyName=f"packer_{number}", **given("instance"))
+        self.instance = account.launch(
+            account.ami(number, tagged=False, recorded=False),
+            SecurityGroupIds=[self.group],
+            KeyName=f"packer_{number}",
+            **given("instance"),
+        )
         self.volume = account.ec2.create_volume(
             Size=1, AvailabilityZone="us-east-1a", **given("volume")
         )["VolumeId"]
@@ -64,16 +67,19 @@ class Build:
 
     def left(self) -> set[str]:
         ec2 = self.account.ec2
-        instance_ids = {each["InstanceId"]
-                        for reservation in ec2.describe_instances()["Reservations"]
-                        for each in reservation["Instances"] if each["State"]["Name"]
-                        != "terminated"}
+        instance_ids = {
+            each["InstanceId"]
+            for reservation in ec2.describe_instances()["Reservations"]
+            for each in reservation["Instances"]
+            if each["State"]["Name"] != "terminated"
+        }
         instance_ids |= {
             each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]
         } | self.account.snapshots()
         instance_ids |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
-        instance_ids |= {each["GroupId"]
-                         for each in ec2.describe_security_groups()["SecurityGroups"]}
+        instance_ids |= {
+            each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]
+        }
         instance_ids |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
         return instance_ids & self.all()
 
@@ -83,15 +89,18 @@ class Build:
 
 def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout: Checkout) -> None:
     """A name like Packer's is no proof: only the tags are."""
-    dead, alive, foreign = (Build(account, number, own)
-                            for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
+    dead, alive, foreign = (
+        Build(account, number, own) for number, own in ((1, marks(-1)), (2, marks(1)), (3, {}))
+    )
     dry = checkout.golden("sweep", "--region", account.region, "--dry-run")
     assert (dry.code, dead.left()) == (0, dead.all())
     assert f"remove instance {dead.instance} of me@host:1" in dry.text
     assert f"keep volume {alive.volume} of me@host:1: a run may use it until" in dry.text
     assert foreign.instance not in dry.text
-    order = [dry.text.index(name) for name in (
-        dead.instance, dead.image, dead.volume, dead.snapshot, dead.key, dead.group)]
+    order = [
+        dry.text.index(name)
+        for name in (dead.instance, dead.image, dead.volume, dead.snapshot, dead.key, dead.group)
+    ]
     assert order == sorted(order), "an instance goes before what it uses"
     said = checkout.run("sweep", "--region", account.region)
     assert (dead.left(), alive.left(), foreign.left()) == (set(), alive.all(), foreign.all())
@@ -107,7 +116,9 @@ def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(
     odd = account.snapshot(2, complete=False, expires="tomorrow")
     prepared = sweep.prepare(account.session, [account.region])
     assert {item.id: item.kept for item in prepared.plan.regions[account.region]} == {
-        used: "an AMI is made of it", odd: "its date of expiry is no time in UTC"}
+        used: "an AMI is made of it",
+        odd: "its date of expiry is no time in UTC",
+    }
     sweep.execute(account.session, prepared)
     assert {used, odd} <= account.snapshots()
 
@@ -147,7 +158,10 @@ Ec2Builder(root, Account(AllowedRegions(rules=())), "us-east-1", "m7i.xlarge").b
 
 
 def test_what_a_killed_bake_leaves_is_found(
-    aws: Emulator, account: SeededAccount, checkout: Checkout, tmp_path: Path,
+    aws: Emulator,
+    account: SeededAccount,
+    checkout: Checkout,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Golden and its Packer are killed when the instance runs, at whose address nobody answers."""
@@ -155,16 +169,22 @@ def test_what_a_killed_bake_leaves_is_found(
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    records.write_text(tmp_path / "out/vars.json",
-                       records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
+    records.write_text(
+        tmp_path / "out/vars.json",
+        records.canonical(bake_inputs.role_variables(ROOT, lock, digest)),
+    )
     plan = sample_plan.sample(tmp_path, lock, digest).model_copy(
         update={"lock": lockfile.path_of(ROOT, IMAGE)}
     )
     plan.tree.repository.mkdir()
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
-    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()],
-                               env=env, text=True,
-                               stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()],
+        env=env,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert process.stderr is not None
     said = ""
     while "(m7i.xlarge) in us-east-1" not in said:
@@ -177,8 +197,9 @@ def test_what_a_killed_bake_leaves_is_found(
     early = checkout.golden("sweep", "--region", account.region)
     assert "0 things removed" in early.text, early.text
     for kind in ("instance", "volume", "key-pair", "security-group"):
-        assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until",
-                         early.text), early.text
+        assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), (
+            early.text
+        )
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + ec2.LIFE + timedelta(minutes=1))
     checkout.run("sweep", "--region", account.region)

@@ -30,35 +30,89 @@ def _prompt(aws: Emulator) -> None:
 
 def entry(build_id: str, hours_ago: float = 0) -> LedgerEntry:
     since = clock.stamp(NOW - timedelta(hours=hours_ago))
-    return LedgerEntry(build_id=build_id, ami="ami-1", baked_at=since, since=since, by="me",
-                       fence=1,
-                       gpu=GpuProof.UNTESTED)
+    return LedgerEntry(
+        build_id=build_id,
+        ami="ami-1",
+        baked_at=since,
+        since=since,
+        by="me",
+        fence=1,
+        gpu=GpuProof.UNTESTED,
+    )
 
 
 def ledger(
     candidate: str | None = None, latest: str | None = None, hours_ago: float = 0, **more: object
 ) -> Ledger:
-    return Ledger(candidate=entry(candidate, hours_ago) if candidate else None,
-                  latest=entry(latest) if latest else None).model_copy(update=more)
+    return Ledger(
+        candidate=entry(candidate, hours_ago) if candidate else None,
+        latest=entry(latest) if latest else None,
+    ).model_copy(update=more)
 
 
-@pytest.mark.parametrize(("ledgers", "facts", "step", "why"), [
-    ([ledger(), ledger()], {"baked": False}, ReleaseStep.BAKE, "not the candidate in every region"),
-    ([ledger(), ledger()], {}, ReleaseStep.PUBLISH, "not the candidate in every region"),
-    ([ledger(OLD, OLD), ledger(OLD, OLD)], {"baked": False}, ReleaseStep.BAKE, "not the candidate"),
-    ([ledger(NEW, OLD), ledger(OLD, OLD)], {}, ReleaseStep.PUBLISH, "not the candidate"),  # one region refused
-    ([ledger(NEW, OLD)], {"tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
-    ([ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become `latest`"),
-    ([ledger(NEW, OLD)], {"judged": True, "baked": False}, ReleaseStep.BAKE, "may become `latest`"),
-    ([ledger(NEW, OLD)], {"judged": True}, ReleaseStep.PROMOTE, "may become `latest`"),
-    ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 1)], {"soak_hours": 2}, ReleaseStep.WAIT, "has to stand until"),
-    ([ledger(NEW, OLD, 3), ledger(NEW, OLD, 3)], {"soak_hours": 2}, ReleaseStep.PROMOTE, "may become"),
-    ([ledger(NEW, NEW), ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become"),
-    ([ledger(NEW, NEW), ledger(OLD, NEW)], {"baked": False, "tested": False}, ReleaseStep.DONE, "is `latest` in"),
-    ([ledger(NEW, OLD), ledger(NEW, OLD, withdrawn=(NEW,))], {}, ReleaseStep.WAIT, "was rolled back in r1"),
-])
+@pytest.mark.parametrize(
+    ("ledgers", "facts", "step", "why"),
+    [
+        (
+            [ledger(), ledger()],
+            {"baked": False},
+            ReleaseStep.BAKE,
+            "not the candidate in every region",
+        ),
+        ([ledger(), ledger()], {}, ReleaseStep.PUBLISH, "not the candidate in every region"),
+        (
+            [ledger(OLD, OLD), ledger(OLD, OLD)],
+            {"baked": False},
+            ReleaseStep.BAKE,
+            "not the candidate",
+        ),
+        (
+            [ledger(NEW, OLD), ledger(OLD, OLD)],
+            {},
+            ReleaseStep.PUBLISH,
+            "not the candidate",
+        ),  # one region refused
+        ([ledger(NEW, OLD)], {"tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
+        ([ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become `latest`"),
+        (
+            [ledger(NEW, OLD)],
+            {"judged": True, "baked": False},
+            ReleaseStep.BAKE,
+            "may become `latest`",
+        ),
+        ([ledger(NEW, OLD)], {"judged": True}, ReleaseStep.PROMOTE, "may become `latest`"),
+        (
+            [ledger(NEW, OLD, 3), ledger(NEW, OLD, 1)],
+            {"soak_hours": 2},
+            ReleaseStep.WAIT,
+            "has to stand until",
+        ),
+        (
+            [ledger(NEW, OLD, 3), ledger(NEW, OLD, 3)],
+            {"soak_hours": 2},
+            ReleaseStep.PROMOTE,
+            "may become",
+        ),
+        ([ledger(NEW, NEW), ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become"),
+        (
+            [ledger(NEW, NEW), ledger(OLD, NEW)],
+            {"baked": False, "tested": False},
+            ReleaseStep.DONE,
+            "is `latest` in",
+        ),
+        (
+            [ledger(NEW, OLD), ledger(NEW, OLD, withdrawn=(NEW,))],
+            {},
+            ReleaseStep.WAIT,
+            "was rolled back in r1",
+        ),
+    ],
+)
 def test_what_is_due(
-    ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str,
+    ledgers: list[Ledger],
+    facts: dict[str, bool],
+    step: ReleaseStep,
+    why: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
@@ -85,7 +139,9 @@ def latest(image: str = IMAGE) -> set[str | None]:
 
 
 def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
-    checkout: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    checkout: Checkout,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "1")
     aws.set(pending_s=0, instance_address="127.0.0.9")
@@ -105,16 +161,23 @@ def test_a_group_that_another_refresh_kept_from_a_build_gets_it_by_a_later_run(
     groups = boto3.client("autoscaling", REGIONS[0])
     build(checkout, 1)
     aws.set(refresh_s=3600)
-    checkout.define(f"publish: {{regions: [{REGIONS[0]}], launch_template: "
-                    "{instance_type: c7i.large}}\n")
+    checkout.define(
+        f"publish: {{regions: [{REGIONS[0]}], launch_template: {{instance_type: c7i.large}}}}\n"
+    )
     release(checkout)
     template = {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"}
     groups.create_auto_scaling_group(
-        AutoScalingGroupName="web", MinSize=1, MaxSize=2, LaunchTemplate=template,
-        AvailabilityZones=[f"{REGIONS[0]}a"])
+        AutoScalingGroupName="web",
+        MinSize=1,
+        MaxSize=2,
+        LaunchTemplate=template,
+        AvailabilityZones=[f"{REGIONS[0]}a"],
+    )
     groups.start_instance_refresh(AutoScalingGroupName="web")
-    checkout.define(f"publish: {{regions: [{REGIONS[0]}], launch_template: "
-                    "{instance_type: c7i.large}, instance_refresh: {groups: [web]}}\n")
+    checkout.define(
+        f"publish: {{regions: [{REGIONS[0]}], launch_template: "
+        "{instance_type: c7i.large}, instance_refresh: {groups: [web]}}\n"
+    )
     said = release(checkout, code=ExitCode.BUSY)
     assert "and web not asked to take it: publish" in said, said
     assert "another refresh of web is in progress" in said

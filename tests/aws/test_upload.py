@@ -51,14 +51,18 @@ class Upload:
 
     def sparse(self, count: int, mark: bytes = b"!") -> BlockMap:
         """A disk of `count` blocks, each with a few bytes of its own."""
-        return self.write({index * BLOCK + 7: index.to_bytes(4) + mark for index in range(count)},
-                          count * BLOCK)
+        return self.write(
+            {index * BLOCK + 7: index.to_bytes(4) + mark for index in range(count)}, count * BLOCK
+        )
 
     def upload(self, listed: BlockMap, **given: Any) -> str:
         """The snapshot; `sent` is how many blocks were put for it."""
-        arguments: dict[str, Any] = {"journal": self.folder / "journal", "description": "d",
-                                     "tags": {"goldenami:image": "i", "goldenami:owner": "o"},
-                                     "say": self.said.append}
+        arguments: dict[str, Any] = {
+            "journal": self.folder / "journal",
+            "description": "d",
+            "tags": {"goldenami:image": "i", "goldenami:owner": "o"},
+            "say": self.said.append,
+        }
         before = self.puts()
         done = ebs.Upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given)).run()
         self.sent = self.puts() - before
@@ -97,12 +101,17 @@ class Upload:
         """Blocks in which a volume of the snapshot differs from the disk."""
         stored = dict[int, bytes]()
         for row in self.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]:
-            stored[row["BlockIndex"]] = self.ebs.get_snapshot_block(
-                SnapshotId=snapshot, **row)["BlockData"].read()
+            stored[row["BlockIndex"]] = self.ebs.get_snapshot_block(SnapshotId=snapshot, **row)[
+                "BlockData"
+            ].read()
         content = self.disk.read_bytes()
         count = max(-(-len(content) // BLOCK), max(stored, default=-1) + 1)
-        return [index for index in range(count) if stored.get(index, bytes(BLOCK)) !=
-                content[index * BLOCK:(index + 1) * BLOCK].ljust(BLOCK, b"\0")]
+        return [
+            index
+            for index in range(count)
+            if stored.get(index, bytes(BLOCK))
+            != content[index * BLOCK : (index + 1) * BLOCK].ljust(BLOCK, b"\0")
+        ]
 
 
 @pytest.fixture
@@ -116,22 +125,34 @@ def setup(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upl
 # --- content ---
 
 SIZES = st.integers(1, 9 * BLOCK)
-PARTS = st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(1, 2 * BLOCK), st.booleans(),
-                           st.integers(0, 9)),
-                 max_size=6)
+PARTS = st.lists(
+    st.tuples(
+        st.integers(0, 9 * BLOCK), st.integers(1, 2 * BLOCK), st.booleans(), st.integers(0, 9)
+    ),
+    max_size=6,
+)
 
 
 def disk_of(size: int, parts: list[tuple[int, int, bool, int]]) -> dict[int, bytes]:
     """Holes where nothing is written; zeros as data, and noise, elsewhere."""
-    return {at: noise(length, seed)[:size - at] if full else bytes(min(length, size - at))
-            for at, length, full, seed in parts if at < size}
+    return {
+        at: noise(length, seed)[: size - at] if full else bytes(min(length, size - at))
+        for at, length, full, seed in parts
+        if at < size
+    }
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(SIZES, PARTS, SIZES, PARTS)
 def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
-    setup: Upload, tmp_path_factory: pytest.TempPathFactory, size: int,
-    parts: list[tuple[int, int, bool, int]], more: int, changed: list[tuple[int, int, bool, int]],
+    setup: Upload,
+    tmp_path_factory: pytest.TempPathFactory,
+    size: int,
+    parts: list[tuple[int, int, bool, int]],
+    more: int,
+    changed: list[tuple[int, int, bool, int]],
 ) -> None:
     setup.folder = tmp_path_factory.mktemp("disks")
     setup.aws.reset()
@@ -146,7 +167,7 @@ def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
     length = max(len(old_bytes), len(new_bytes))
     old_bytes, new_bytes = old_bytes.ljust(length, b"\0"), new_bytes.ljust(length, b"\0")
     assert setup.sent == sum(
-        old_bytes[at:at + BLOCK] != new_bytes[at:at + BLOCK] for at in range(0, length, BLOCK)
+        old_bytes[at : at + BLOCK] != new_bytes[at : at + BLOCK] for at in range(0, length, BLOCK)
     ), "more than the blocks that differ"
 
 
@@ -159,8 +180,11 @@ def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(
     first = setup.upload(old)
     if change == "gone":
         setup.ec2.delete_snapshot(SnapshotId=first)
-    done = setup.upload(setup.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"),
-                        journal=setup.folder / "new", parent=ebs.Parent(first, old))
+    done = setup.upload(
+        setup.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"),
+        journal=setup.folder / "new",
+        parent=ebs.Parent(first, old),
+    )
     assert f"no difference to {first}, it" in setup.said[0] and change in setup.said[0]
     assert (setup.sent, setup.differences(done)) == (2, [])
 
@@ -179,8 +203,9 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(setup: Upload) -> None:
 
 # --- again ---
 
+
 def test_a_second_call_sends_nothing_and_another_disk_gets_a_snapshot_of_its_own(
-    setup: Upload
+    setup: Upload,
 ) -> None:
     listed = setup.sparse(5)
     first = setup.upload(listed)
@@ -201,7 +226,8 @@ def test_an_upload_that_broke_off_continues_with_its_snapshot(setup: Upload) -> 
     assert 40 - 8 <= setup.sent < 40, "what EBS has is not sent again"
     [row] = setup.ec2.describe_snapshots(SnapshotIds=[begun])["Snapshots"]
     assert {"Key": "goldenami:owner", "Value": "next"} in row["Tags"], (
-        "a sweep would take the dead run's snapshot")
+        "a sweep would take the dead run's snapshot"
+    )
 
 
 def test_a_snapshot_or_a_journal_that_is_lost_is_begun_anew(setup: Upload) -> None:
@@ -225,13 +251,18 @@ def test_no_damage_to_the_journal_harms_the_snapshot(setup: Upload, damage: str)
     if damage == "json":
         path, damaged = setup.folder / "journal/upload.json", b'{"schema_version": 1, "region"'
     else:
-        damaged = {"cut": slots[:100], "flipped": bytes([slots[0] ^ 1]) + slots[1:],
-                   "emptied": b"", "longer": b"\1" * 64 * 1024 + slots}[damage]
+        damaged = {
+            "cut": slots[:100],
+            "flipped": bytes([slots[0] ^ 1]) + slots[1:],
+            "emptied": b"",
+            "longer": b"\1" * 64 * 1024 + slots,
+        }[damage]
     path.write_bytes(damaged)
     assert setup.differences(setup.upload(listed)) == []
 
 
 # --- faults ---
+
 
 @pytest.mark.parametrize("mode", ["throttled", "lost", "cut"])
 def test_thirty_percent_of_failing_calls_are_survived(setup: Upload, mode: str) -> None:

@@ -17,7 +17,10 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BakeRecord, VerifyRecord
 
 AIMS_S = {
-    "base + container": 60, "roles but CUDA": 90, "disk": 60, "SSH": 60,
+    "base + container": 60,
+    "roles but CUDA": 90,
+    "disk": 60,
+    "SSH": 60,
     "frameworks": 30,  # all of them, from wheels that another image's lock compiled
 }
 SHARES = {"nothing changed": 0.05, "tuning role": 0.15}
@@ -69,7 +72,7 @@ def main() -> None:
         copy.golden("lock", image)
         cold = copy.golden("bake", image, "--no-verify")
         copy.golden("verify", image)
-        build = copy.root / "build" / image / copy.lock()[1][:lockfile.ID_LENGTH]
+        build = copy.root / "build" / image / copy.lock()[1][: lockfile.ID_LENGTH]
         seconds = figures(build)
         again = rebakes(copy, image)
     sums = against_aims(seconds)
@@ -80,8 +83,10 @@ def main() -> None:
     harness.show("cold bake", cold)
     for name, value in again.items():
         harness.show(f"{name}, share of cold", value / cold, unit="", aim=SHARES[name])
-    harness.keep(f"bake-{image}", {"image": image, "seconds": seconds, "sums": sums, "cold": cold,
-                                   "rebakes": again})
+    harness.keep(
+        f"bake-{image}",
+        {"image": image, "seconds": seconds, "sums": sums, "cold": cold, "rebakes": again},
+    )
 
 
 if __name__ == "__main__":

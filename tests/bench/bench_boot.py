@@ -27,15 +27,17 @@ from goldenami.model.supported import instruction_sets
 from goldenami.packages import mirrors
 
 AIM = 0.6
-PACKAGES = " ".join((
-    "init netbase apt-utils linux-sysctl-defaults zstd apparmor linux-image-cloud-amd64 e2fsprogs",
-    "openssh-server ssh-import-id awscli cloud-init cloud-guest-utils amazon-ec2-utils sudo dbus "
-    "udev",
-    "libpam-systemd systemd-resolved libnss-resolve libnss-myhostname netplan.io polkitd chrony",
-    "unattended-upgrades iptables iputils-ping less nano vim-tiny whiptail apt-listchanges man-db",
-    "bash-completion bind9-host manpages socat pciutils reportbug traceroute vim psmisc tcpdump",
-    "ca-certificates curl ethtool uuid-runtime screen xz-utils",
-)).replace(" ", ",")
+PACKAGES = " ".join(
+    (
+        "init netbase apt-utils linux-sysctl-defaults zstd apparmor linux-image-cloud-amd64 e2fsprogs",
+        "openssh-server ssh-import-id awscli cloud-init cloud-guest-utils amazon-ec2-utils sudo dbus "
+        "udev",
+        "libpam-systemd systemd-resolved libnss-resolve libnss-myhostname netplan.io polkitd chrony",
+        "unattended-upgrades iptables iputils-ping less nano vim-tiny whiptail apt-listchanges man-db",
+        "bash-completion bind9-host manpages socat pciutils reportbug traceroute vim psmisc tcpdump",
+        "ca-certificates curl ethtool uuid-runtime screen xz-utils",
+    )
+).replace(" ", ",")
 """Debian's list without cloud-initramfs-growroot: the root of our disk grows by cloud-init."""
 GROWTH_BYTES = 1 << 30
 """The volume is larger than the image, as in `verify`."""
@@ -45,13 +47,22 @@ def plain(release: str, folder: Path) -> Path:
     """The disk of a plain Debian cloud image."""
     tree, answers = folder / "tree", folder / "debconf"
     answers.write_text("cloud-init cloud-init/datasources multiselect Ec2\n", encoding="utf-8")
-    shell.stream([
-        "mmdebstrap", "--quiet", "--mode=root", "--variant=important",
-        f"--include={PACKAGES}", "--aptopt=APT::Install-Recommends \"false\"",
-        "--dpkgopt=force-unsafe-io",
-        f"--essential-hook=chroot \"$1\" debconf-set-selections < {answers}", release, str(tree),
-        f"deb {mirrors.locate(['debian'])['debian']} {release} main",
-    ], log=folder / "mmdebstrap.log")
+    shell.stream(
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--mode=root",
+            "--variant=important",
+            f"--include={PACKAGES}",
+            '--aptopt=APT::Install-Recommends "false"',
+            "--dpkgopt=force-unsafe-io",
+            f'--essential-hook=chroot "$1" debconf-set-selections < {answers}',
+            release,
+            str(tree),
+            f"deb {mirrors.locate(['debian'])['debian']} {release} main",
+        ],
+        log=folder / "mmdebstrap.log",
+    )
     (tree / "etc/machine-id").write_text("", encoding="utf-8")
     for path in (tree / "etc/hostname", *(tree / "etc/ssh").glob("ssh_host_*")):
         path.unlink(missing_ok=True)
@@ -59,8 +70,12 @@ def plain(release: str, folder: Path) -> Path:
         for name in os.listxattr(path, follow_symlinks=False):
             if name.startswith("system.posix_acl"):  # systemd-tmpfiles sets them again
                 os.removexattr(path, name)
-    layout = disk.DiskLayout(image=f"plain-{release}", size_bytes=3 << 30, immutable=False,
-                             source_date_epoch=1_700_000_000)
+    layout = disk.DiskLayout(
+        image=f"plain-{release}",
+        size_bytes=3 << 30,
+        immutable=False,
+        source_date_epoch=1_700_000_000,
+    )
     facts = disk.write_disk(tree, folder / "disk.raw", log=folder / "disk.log", layout=layout)
     shell.output(["rm", "-rf", str(tree)])
     return facts.disk
@@ -82,12 +97,19 @@ def inside(image: Path, folder: Path) -> None:
     namespaces.prepare()
     features = instruction_sets.features("x86-64-v3")
     kvm = vm.kvm_works(image, folder / "probe")
-    with vm.running(vm.VmConfig(
-        disk=image, scratch=folder / "vm", private_key=folder / "key", user="debian",
-        firmware=vm.Firmware.BIOS, accelerator=Accel.KVM if kvm else Accel.TCG, ssh_limit_s=600,
-        size_bytes=image.stat().st_size + GROWTH_BYTES,
-        cpu=cpu.emulated(features, instruction_sets.KNOWN_X86).argument,
-    )) as machine:
+    with vm.running(
+        vm.VmConfig(
+            disk=image,
+            scratch=folder / "vm",
+            private_key=folder / "key",
+            user="debian",
+            firmware=vm.Firmware.BIOS,
+            accelerator=Accel.KVM if kvm else Accel.TCG,
+            ssh_limit_s=600,
+            size_bytes=image.stat().st_size + GROWTH_BYTES,
+            cpu=cpu.emulated(features, instruction_sets.KNOWN_X86).argument,
+        )
+    ) as machine:
         # After the command's name in parentheses, utime and stime are the fields 12 and 13.
         fields = Path(f"/proc/{machine.pid}/stat").read_text().rpartition(")")[2].split()
         processors = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -113,8 +135,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=build.image.path) as temporary:
         folder = Path(temporary)
         debian = plain(release, folder)
-        runs = harness.in_turn({"plain Debian": lambda: boot(debian, folder),
-                                image: lambda: boot(build.disk, folder)})
+        runs = harness.in_turn(
+            {"plain Debian": lambda: boot(debian, folder), image: lambda: boot(build.disk, folder)}
+        )
     compare(image, runs)
 
 

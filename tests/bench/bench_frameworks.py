@@ -55,8 +55,10 @@ def machine() -> str:
     for name in ("model name", "cpu family", "model"):
         match = re.search(rf"^{name}\s*: (.*)$", CPUINFO, re.MULTILINE)
         facts.append(match[1] if match else "?")
-    return (f"{facts[0]}, family {facts[1]} model {facts[2]}, {os.cpu_count()} CPUs, "
-            f"Linux {platform.release()}")
+    return (
+        f"{facts[0]}, family {facts[1]} model {facts[2]}, {os.cpu_count()} CPUs, "
+        f"Linux {platform.release()}"
+    )
 
 
 def runnable(wanted: list[str]) -> list[str]:
@@ -69,8 +71,10 @@ def runnable(wanted: list[str]) -> list[str]:
         else:
             names.append(name)
     if not names:
-        raise BadInput("the image has no frameworks to compile",
-                       hint="make bench-frameworks IMAGE=debian-13-ml-frameworks")
+        raise BadInput(
+            "the image has no frameworks to compile",
+            hint="make bench-frameworks IMAGE=debian-13-ml-frameworks",
+        )
     return names
 
 
@@ -85,18 +89,28 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
         request, around = resolve.framework_request(resolution)
         pairs = [wheel_benchmark.sides(name, request, around) for name in names]
     for build, wheels in pairs:
-        measured.append(Measurement(
-            framework=build.name, version=build.recipe.version, against=build.recipe.against,
-            machine=machine(), rounds=ROUNDS, cpu=own_cpu(), key=build.key,
-            workloads=wheel_benchmark.ratios(build, wheels, around, ROUNDS)))
+        measured.append(
+            Measurement(
+                framework=build.name,
+                version=build.recipe.version,
+                against=build.recipe.against,
+                machine=machine(),
+                rounds=ROUNDS,
+                cpu=own_cpu(),
+                key=build.key,
+                workloads=wheel_benchmark.ratios(build, wheels, around, ROUNDS),
+            )
+        )
     return measured
 
 
 def record(measured: list[Measurement]) -> None:
     """Put `measured` in the place of what was committed of the same framework and CPU."""
     rows = {(one.framework, one.cpu): one for one in [*build_decision.load(ROOT), *measured]}
-    write_text(ROOT / build_decision.FILE, canonical(
-        {"measurements": [rows[key].model_dump(mode="json") for key in sorted(rows)]}))
+    write_text(
+        ROOT / build_decision.FILE,
+        canonical({"measurements": [rows[key].model_dump(mode="json") for key in sorted(rows)]}),
+    )
 
 
 def show(measured: list[Measurement]) -> None:
@@ -128,9 +142,11 @@ def main() -> int:
         if args.record:  # before anything is compiled
             cpus = locked_hardware.derive(ROOT, definition).cpus
             if cpus != [own_cpu()]:
-                raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this "
-                               f"machine is {own_cpu()}",
-                               hint="measure an image whose families have this machine's CPU only")
+                raise BadInput(
+                    f"not recorded: the image is for {', '.join(cpus)}, and this "
+                    f"machine is {own_cpu()}",
+                    hint="measure an image whose families have this machine's CPU only",
+                )
         measured = measure(args.image, definition)
     except GoldenError as error:
         print(f"{error.message}\n{error.hint}\n{error.tail}", file=sys.stderr)
@@ -138,8 +154,10 @@ def main() -> int:
     if args.record:
         record(measured)
     show(measured)
-    harness.keep(f"frameworks-{args.image}", {
-        "image": args.image, "measurements": [one.model_dump(mode="json") for one in measured]})
+    harness.keep(
+        f"frameworks-{args.image}",
+        {"image": args.image, "measurements": [one.model_dump(mode="json") for one in measured]},
+    )
     return 0
 
 

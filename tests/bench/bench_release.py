@@ -49,16 +49,20 @@ def lock_older(copy: Checkout, definition: Definition, log: Path) -> str:
     log.write_text("", encoding="utf-8")
     store = Store(copy.cache)
     progress = Progress.of("lock", definition.image, store.cache)
-    requests = driver_requests.requests(copy.root, definition,
-                                        definition.variables("nvidia_driver"))
+    requests = driver_requests.requests(
+        copy.root, definition, definition.variables("nvidia_driver")
+    )
     with opened(copy.root, definition, store, progress, log) as resolution:
         candidates = driver_fit.candidates(resolution.apt, requests)
     newest, *others = dict.fromkeys(candidate.version for candidate in candidates)
     if not others:
-        raise NoFit(f"the archive has one driver of this branch only, {newest}",
-                    hint="there is nothing to measure until the next release")
-    resolve.run(copy.root, definition, store, progress, log,
-                constraints=LockConstraints(driver=others[0]))
+        raise NoFit(
+            f"the archive has one driver of this branch only, {newest}",
+            hint="there is nothing to measure until the next release",
+        )
+    resolve.run(
+        copy.root, definition, store, progress, log, constraints=LockConstraints(driver=others[0])
+    )
     return newest
 
 
@@ -97,8 +101,10 @@ def main() -> None:
         harness.show(name, value)
     harness.show("release to report", release, aim=AIM_S)
     harness.show("share of a full bake", share, unit="", aim=AIM_SHARE)
-    harness.keep(f"release-{image}", {"image": image, "seconds": seconds, "release": release,
-                                      "share": share, "driver": change})
+    harness.keep(
+        f"release-{image}",
+        {"image": image, "seconds": seconds, "release": release, "share": share, "driver": change},
+    )
 
 
 if __name__ == "__main__":

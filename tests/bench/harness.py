@@ -94,9 +94,11 @@ class Checkout:
 def emulator() -> Iterator[str]:
     """The emulator of EC2 as a process; its address."""
     os.environ |= {
-        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
     argv = [sys.executable, "-m", "ec2_emulator", "--port", "0"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:

@@ -33,7 +33,9 @@ def lock() -> Lock:
 
 @pytest.fixture(scope="session")
 def watched(
-    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory,
+    distribution: Path,
+    key: debrepo.Key,
+    tmp_path_factory: pytest.TempPathFactory,
     lockable: Callable[[Path], Path],
 ) -> Iterator[Path]:
     """The CPU image's lock and its store, made once from the synthetic archives."""
@@ -49,7 +51,11 @@ def watched(
 
 @pytest.fixture
 def checkout(
-    watched: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path,
+    watched: Path,
+    distribution: Path,
+    key: debrepo.Key,
+    offline: None,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[WatchCheckout]:

@@ -59,9 +59,15 @@ def assert_previous_build(root: Path) -> None:
     assert (root / "build" / IMAGE / "latest/disk.raw").read_text(encoding="utf-8") == "good"
 
 
-@pytest.mark.parametrize("step", [pytest.param(LAST, marks=LONG), "role seal",
-                                  pytest.param("seal check", marks=LONG),
-                                  pytest.param("disk", marks=LONG)])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(LAST, marks=LONG),
+        "role seal",
+        pytest.param("seal check", marks=LONG),
+        pytest.param("disk", marks=LONG),
+    ],
+)
 def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
     """What a kill meets differs twice: a container with Packer and Ansible, and the program that
     writes the disk."""
@@ -78,8 +84,9 @@ def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
 def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
     previous_build(root)
     cache = checkout.cache(tmp_path)
-    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force",
-                              GOLDEN_CACHE=str(cache))
+    process = checkout.golden(
+        root, "bake", IMAGE, "--no-verify", "--force", GOLDEN_CACHE=str(cache)
+    )
     until(process, "base")
     time.sleep(4)  # mmdebstrap is unpacking by now
     kill(process)
@@ -116,16 +123,17 @@ def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> N
     assert_previous_build(root)
 
 
-def bake_with_task(
-    root: Path, task: str, role: str = "os_updates", **more: str
-) -> tuple[int, str]:
+def bake_with_task(root: Path, task: str, role: str = "os_updates", **more: str) -> tuple[int, str]:
     """Bake with one task more, the first of a role, or of `more` roles, too; the roles and their
     lock are put back."""
-    tasks = {root / f"roles/{name}/tasks/main.yml": text
-             for name, text in {role: task, **more}.items()}
+    tasks = {
+        root / f"roles/{name}/tasks/main.yml": text for name, text in {role: task, **more}.items()
+    }
     lock = lockfile.path_of(root, IMAGE)
-    before = {path: path.read_text(encoding="utf-8")
-              for path in (*tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
+    before = {
+        path: path.read_text(encoding="utf-8")
+        for path in (*tasks, lock, lock.with_name(f"{lock.name}.sha256"))
+    }
     try:
         for path, text in tasks.items():
             changed(root, path, f"{text}\n{before[path].removeprefix('---')}")
@@ -162,19 +170,23 @@ def test_a_bake_starts_no_service_and_names_the_task_that_wants_one(root: Path) 
     status, output = bake_with_task(root, UNITS, role="kernel", limits=START)
     assert status == 5, output
     assert "role limits" in output
-    assert "error: roles/limits/tasks/main.yml:3: task [Start one by hand] starts lost.service, which " \
-           "is disabled: a bake starts no service" in output
+    assert (
+        "error: roles/limits/tasks/main.yml:3: task [Start one by hand] starts lost.service, which "
+        "is disabled: a bake starts no service" in output
+    )
 
 
 @LONG
 def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     settings = root / "ansible.cfg"
     before = settings.read_text(encoding="utf-8")
-    settings.write_text(before.replace("task_timeout = 3600\n", "task_timeout = 20\n"),
-                        encoding="utf-8")
+    settings.write_text(
+        before.replace("task_timeout = 3600\n", "task_timeout = 20\n"), encoding="utf-8"
+    )
     try:
-        status, output = bake_with_task(root,
-                                        "- name: Hang\n  ansible.builtin.command: sleep infinity\n")
+        status, output = bake_with_task(
+            root, "- name: Hang\n  ansible.builtin.command: sleep infinity\n"
+        )
     finally:
         settings.write_text(before, encoding="utf-8")
     assert status == 5, output
@@ -208,14 +220,17 @@ def test_code_for_a_newer_cpu_ends_the_bake(root: Path, tmp_path: Path) -> None:
     previous_build(root)
     disks = set(root.glob("build/*/*/disk.raw"))
     source, library = tmp_path / "newer.c", tmp_path / "newer.so"
-    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n',
-                      encoding="utf-8")
+    source.write_text(
+        'void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8"
+    )
     shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
     status, output = bake_with_task(
         root,
         f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: "
         "/opt/ml/bin/newer.so\n"
-        "    mode: '0755'\n", role="limits")
+        "    mode: '0755'\n",
+        role="limits",
+    )
     assert status == 5, output
     assert (
         "error: 1 functions or files cannot run on every declared machine: opt/ml/bin/newer.so: "
@@ -231,13 +246,21 @@ def test_code_for_a_newer_cpu_ends_the_bake(root: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
     small = root / "small"
     small.mkdir()
-    parts = " ".join(str(root / name)
-                     for name in ("packer", "roles", "ansible", "scripts", ".venv", "ansible.cfg"))
-    script = (f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {parts} {small}/ && "
-              f"{small}/scripts/golden bake {IMAGE} --no-verify")
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True,
-                          text=True, check=False,
-                          timeout=LIMIT_S)
+    parts = " ".join(
+        str(root / name)
+        for name in ("packer", "roles", "ansible", "scripts", ".venv", "ansible.cfg")
+    )
+    script = (
+        f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {parts} {small}/ && "
+        f"{small}/scripts/golden bake {IMAGE} --no-verify"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
     small.rmdir()
     assert done.returncode == 8, done.stderr
     assert "no space: the bake needs" in done.stderr
@@ -246,11 +269,13 @@ def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
 @LONG
 def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path) -> None:
     other = again(root, tmp_path / "other")
-    bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force")
-             for folder in (root, other)]
+    bakes = [
+        checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force") for folder in (root, other)
+    ]
     ends = [finish(process) for process in bakes]
     assert [status for status, _ in ends] == [0, 0], ends
-    manifests = [records.sha256_file(build_of_lock(folder) / "manifest.json")
-                 for folder in (root, other)]
+    manifests = [
+        records.sha256_file(build_of_lock(folder) / "manifest.json") for folder in (root, other)
+    ]
     assert manifests[0] == manifests[1]
     assert settle(other) == []

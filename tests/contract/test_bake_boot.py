@@ -38,17 +38,29 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     copy = locked(folder / "root")
     program, real = folder / "bin/mke2fs", shell.require("mke2fs", "e2fsprogs")
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n',
-                       encoding="utf-8")
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n', encoding="utf-8"
+    )
     program.chmod(0o755)
     empty = debrepo.Mirror(folder)
     lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
-    status, output = finish(checkout.golden(copy, "bake", IMAGE, "--no-verify", **lost,
-                                            PATH=f"{program.parent}:{os.environ['PATH']}"))
+    status, output = finish(
+        checkout.golden(
+            copy,
+            "bake",
+            IMAGE,
+            "--no-verify",
+            **lost,
+            PATH=f"{program.parent}:{os.environ['PATH']}",
+        )
+    )
     assert (status, empty.requests) == (0, []), output
     assert f"not reproducible: {NOT_REPRODUCIBLE}" in output
-    status, output = finish(checkout.golden(copy, "bake", IMAGE, "--fetch-only",
-                                            GOLDEN_CACHE=str(folder / "cache"), **lost))
+    status, output = finish(
+        checkout.golden(
+            copy, "bake", IMAGE, "--fetch-only", GOLDEN_CACHE=str(folder / "cache"), **lost
+        )
+    )
     empty.close()
     assert (status, "is no longer at" in output) == (4, True), output
     yield copy
@@ -135,13 +147,23 @@ class Place:
 USER = pwd.getpwnam("nobody")
 PROXY = "http://127.0.0.1:9"
 PLACES = {
-    "below root's home, which an image closes, too, with umask 077": Place("/root", {
-        "HOME": None, "LANG": None, "LC_ALL": None, "http_proxy": PROXY, "https_proxy": PROXY,
-    }, umask=0o077),
+    "below root's home, which an image closes, too, with umask 077": Place(
+        "/root",
+        {
+            "HOME": None,
+            "LANG": None,
+            "LC_ALL": None,
+            "http_proxy": PROXY,
+            "https_proxy": PROXY,
+        },
+        umask=0o077,
+    ),
     "a user's closed home by sudo, temporary folders in which nothing runs": Place(
-        "home", {"SUDO_USER": USER.pw_name, "HOME": USER.pw_dir},
+        "home",
+        {"SUDO_USER": USER.pw_name, "HOME": USER.pw_dir},
         mounts="mount --bind /tmp /tmp; mount -o remount,bind,noexec /tmp; "
-               "mount -t tmpfs -o size=1m s /dev/shm"),
+        "mount -t tmpfs -o size=1m s /dev/shm",
+    ),
     "a path with a space, through a link": Place("through a link"),
 }
 
@@ -151,16 +173,30 @@ def at_rest(root: Path, clone: Path, place: Place) -> dict[str, str]:
     clone.mkdir()
     for name in ("ansible", "build", "packer", "requirements", "roles", "scripts", "tests"):
         (clone / name).symlink_to(root / name)
-    env = {**os.environ, **shell.python_env(), "PYTHONPATH": f"{clone}/scripts:{clone}/tests",
-           **place.changes}
+    env = {
+        **os.environ,
+        **shell.python_env(),
+        "PYTHONPATH": f"{clone}/scripts:{clone}/tests",
+        **place.changes,
+    }
     with namespaces.own_cgroup("at-rest-") as cgroup:
-        look = shell.python_argv("support.builds.checks_at_rest", str(clone),
-                                 str(build_of_lock(root)), str(clone / "work"))
+        look = shell.python_argv(
+            "support.builds.checks_at_rest",
+            str(clone),
+            str(build_of_lock(root)),
+            str(clone / "work"),
+        )
         inside = ["sh", "-ec", f'{place.mounts}; exec "$@"', "sh", *look]
         done = subprocess.run(
-            namespaces.joined_argv(cgroup, inside), cwd=root, umask=place.umask,
+            namespaces.joined_argv(cgroup, inside),
+            cwd=root,
+            umask=place.umask,
             env={name: value for name, value in env.items() if value is not None},
-            stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False)
+            stdin=subprocess.DEVNULL,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found

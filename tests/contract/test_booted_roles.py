@@ -59,7 +59,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (served / "agent-1.2.tar.xz").write_bytes(tarball)
     mirror = debrepo.Mirror(served)
     text = DEFINITION.replace("URL", f"{mirror.uri}/agent-1.2.tar.xz").replace(
-        "SHA256", dkms_sources.sha256(tarball))
+        "SHA256", dkms_sources.sha256(tarball)
+    )
     files = {f"packer/images/{IMAGE}.yml": text}
     with bakes.baked(folder / "root", files, locked=mirror.close) as root:
         yield root / "build" / IMAGE / "latest"
@@ -74,15 +75,19 @@ def folder(build: Path, tmp_path: Path) -> Path:
 
 def test_every_role_is_as_it_should_be(build: Path) -> None:
     """What a skipped test would hide: the checks that were asked are named."""
-    checks = {check.id: check.outcome
-              for check in records.read(build / "verify.json", VerifyRecord).checks}
-    for name in ("hardening/audit_records_what_the_rules_say",
-                 "golden_idle/unit_is_well_and_within_its_memory",
-                 "golden_health/nothing_is_found_on_a_machine_without_faults",
-                 "container_runtime/container_has_the_limits_and_a_network",
-                 "immutable/root_is_verity_s_and_read_only",
-                 "kernel/out_of_tree_modules_are_those_of_the_lock",
-                 "kernel/the_kernel_takes_out_of_tree_modules"):
+    checks = {
+        check.id: check.outcome
+        for check in records.read(build / "verify.json", VerifyRecord).checks
+    }
+    for name in (
+        "hardening/audit_records_what_the_rules_say",
+        "golden_idle/unit_is_well_and_within_its_memory",
+        "golden_health/nothing_is_found_on_a_machine_without_faults",
+        "container_runtime/container_has_the_limits_and_a_network",
+        "immutable/root_is_verity_s_and_read_only",
+        "kernel/out_of_tree_modules_are_those_of_the_lock",
+        "kernel/the_kernel_takes_out_of_tree_modules",
+    ):
         assert checks.get(name) is Outcome.CORRECT, (
             f"{name}: {checks.get(name)}, of {sorted(checks)}"
         )
@@ -106,11 +111,18 @@ def test_golden_idle_protects_tells_and_turns_the_machine_off(folder: Path) -> N
     assert "GPU 0 at 40 %" in told["busy"]["reason"] and told["busy"]["group"] == idle.GROUP, told[
         "busy"
     ]
-    published = {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
-                 for each in told["metrics"]}
-    assert {"nvidia_smi_utilization_gpu", "nvidia_smi_memory_used", "cpu_usage_active",
-            "mem_used_percent",
-            "disk_used_percent", "golden_idle"} <= published.keys()
+    published = {
+        each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
+        for each in told["metrics"]
+    }
+    assert {
+        "nvidia_smi_utilization_gpu",
+        "nvidia_smi_memory_used",
+        "cpu_usage_active",
+        "mem_used_percent",
+        "disk_used_percent",
+        "golden_idle",
+    } <= published.keys()
     assert published["nvidia_smi_memory_used"]["name"] == "NVIDIA L4"
     assert {each["InstanceId"] for each in published.values() if "InstanceId" in each} == {
         told["instance"]

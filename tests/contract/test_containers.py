@@ -33,8 +33,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
 def ask_for(root: Path, *entries: str) -> None:
     """Have `containers` of a definition, and an engine."""
     rows = "".join(f"  - {entry}\n" for entry in entries)
-    edit(root, "roles:\n", f"containers:\n{rows}roles:\n  container_runtime:\n"
-                           "    container_runtime_packages: [python3]\n")
+    edit(
+        root,
+        "roles:\n",
+        f"containers:\n{rows}roles:\n  container_runtime:\n"
+        "    container_runtime_packages: [python3]\n",
+    )
 
 
 def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
@@ -43,7 +47,7 @@ def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
     digest = registry.push("library/tool:amd64", *LAYERS, label=f"{LEAST_DRIVER_LABEL}=525.60.13")
     other = registry.push("library/tool:arm64", *LAYERS, architecture="arm64")
     answer = registry.list("library/tool:7", arm64=other, amd64=digest)
-    ask_for(root, f"{{image: \"{NAME}\", called: golden-tool}}")
+    ask_for(root, f'{{image: "{NAME}", called: golden-tool}}')
     lock = locked(root)
     (one,) = lock.containers
     assert lock.variables["containers_images"][0]["name"] == "golden-tool:latest"
@@ -81,9 +85,10 @@ def test_what_a_registry_has_not(root: Path, registry: Registry, tmp_path: Path)
         "docker.io/library/tool:8": "docker.io/library/tool:8: reading manifest 8 in ",
         f"docker.io/library/tool@sha256:{lost}": f"docker.io/library/tool@sha256:{lost}: reading ",
         "docker.io/library/tool:arm": "docker.io/library/tool:arm is for linux/arm64, the image "
-                                      "for linux/amd64",
+        "for linux/amd64",
         "docker.io/library/tool:list": "docker.io/library/tool:list is not for linux/amd64, but "
-                                       "for linux/arm64"}
+        "for linux/arm64",
+    }
     before = "docker.io/library/tool:7"
     ask_for(root, before)
     for name, complaint in cases.items():
@@ -120,29 +125,44 @@ def test_a_login_that_is_missing_or_wrong(
     ask_for(root, NAME)
     code, told = refused(root)
     assert (code, told.startswith(f"10: containers.1: {NAME}: its registry wants a login: ")) == (
-        2, True), told
-    edit(root, f"- {NAME}", f"- {{image: \"{NAME}\", login: {VARIABLE}}}")
-    assert refused(root) == (2, f"10: containers.1: the login of `{NAME}` is missing: {VARIABLE} "
-                                "does not hold `user:password`")
+        2,
+        True,
+    ), told
+    edit(root, f"- {NAME}", f'- {{image: "{NAME}", login: {VARIABLE}}}')
+    assert refused(root) == (
+        2,
+        f"10: containers.1: the login of `{NAME}` is missing: {VARIABLE} "
+        "does not hold `user:password`",
+    )
     monkeypatch.setenv(VARIABLE, "ann:other")
     done = golden(root, "lock", IMAGE)
-    assert (done.returncode, f"{VARIABLE} holds another login" in done.stderr) == (4, True), \
+    assert (done.returncode, f"{VARIABLE} holds another login" in done.stderr) == (4, True), (
         done.stderr
+    )
     monkeypatch.setenv(VARIABLE, LOGIN)
     assert locked(root).containers[0].login == VARIABLE
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in kept if b"s3cr3t" in path.read_bytes()]
 
 
-@pytest.mark.parametrize("body", [
-    "[]", "no JSON", '{"schemaVersion": 1, "fsLayers": []}', '{"manifests": [1]}',
-    '{"config": {"digest": "sha256:../../../x", "size": 1}, "layers": []}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "no JSON",
+        '{"schemaVersion": 1, "fsLayers": []}',
+        '{"manifests": [1]}',
+        '{"config": {"digest": "sha256:../../../x", "size": 1}, "layers": []}',
+    ],
+)
 def test_a_registry_that_says_what_is_no_image(
     root: Path, body: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Handler(QuietHandler):
         def do_GET(self) -> None:
-            self.answer(200, body.encode(), Content_Type="application/vnd.oci.image.manifest.v1+json")
+            self.answer(
+                200, body.encode(), Content_Type="application/vnd.oci.image.manifest.v1+json"
+            )
 
     with Loopback(Handler) as server:
         monkeypatch.setenv("GOLDEN_MIRROR_DOCKER_IO", server.url)
@@ -188,5 +208,8 @@ def watched(root: Path, *options: str) -> tuple[int, dict[str, str]]:
     done = golden(root, "watch", IMAGE, *options)
     record = records.read(root / "build/watch/watch.json", WatchRecord)
     assert "Traceback" not in done.stderr
-    return done.returncode, {row.component: row.verdict.value for row in record.rows
-                             if row.component.startswith("docker.io/")}
+    return done.returncode, {
+        row.component: row.verdict.value
+        for row in record.rows
+        if row.component.startswith("docker.io/")
+    }

@@ -118,8 +118,9 @@ def booted(build: BuildFolder, folder: Path, boots: list[Boot]) -> list[dict[str
     """What each boot said, and how its disk differs from the bake."""
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
     argv = [sys.executable, "-c", BOOT, str(build.disk), str(folder), json.dumps(boots)]
-    subprocess.run(namespaces.unshare_argv(argv), env=shell.environment(shell.python_env()),
-                   check=True)
+    subprocess.run(
+        namespaces.unshare_argv(argv), env=shell.environment(shell.python_env()), check=True
+    )
     said: list[dict[str, Any]] = json.loads((folder / "said.json").read_text(encoding="utf-8"))
     assert "error" not in said[-1], said[-1]["error"]
     return said
@@ -129,8 +130,9 @@ def test_a_healthy_day_and_a_boot_a_week_later_are_no_drift(
     build: BuildFolder, tmp_path: Path
 ) -> None:
     """Timers that were missed run at the second boot; a tampering is found between all that."""
-    first, later = booted(build, tmp_path, [
-        (DAY, 0, None, "first.raw"), (LATER, DAYS, None, "later.raw")])
+    first, later = booted(
+        build, tmp_path, [(DAY, 0, None, "first.raw"), (LATER, DAYS, None, "later.raw")]
+    )
     begun, ended = (int(boot["said"].split()[-1]) for boot in (first, later))
     assert ended - begun > (DAYS - 1) * 86_400, "its clock was ahead"
     assert "kept" in later["said"].split(), "the engine started it again"

@@ -44,8 +44,9 @@ def test_the_build_is_the_committed_locks(build: Path, baked: BakeRecord) -> Non
     assert baked.lock_sha256 == digest == records.sha256_file(build / "lock.json")
     assert build.name == digest[:12] == baked.build_id
     entries = json.loads((build / "manifest.json").read_text(encoding="utf-8"))["entries"]
-    lists = [entry["path"] for entry in entries
-             if fnmatch(entry["path"], "/var/lib/dpkg/info/*.list")]
+    lists = [
+        entry["path"] for entry in entries if fnmatch(entry["path"], "/var/lib/dpkg/info/*.list")
+    ]
     assert baked.packages_count == len(lists) <= len(lock.packages)
 
 
@@ -53,9 +54,17 @@ def test_every_check_is_correct(verified: VerifyRecord) -> None:
     assert verified.verdict is Verdict.VERIFIED
     assert [check.id for check in verified.checks if check.outcome is not Outcome.CORRECT] == []
     roles = {check.role for check in verified.checks}
-    assert {"os_updates", "cuda", "kernel", "nvidia_driver", "limits", "network_tuning",
-            "provenance", "seal",
-            "boot"} <= roles
+    assert {
+        "os_updates",
+        "cuda",
+        "kernel",
+        "nvidia_driver",
+        "limits",
+        "network_tuning",
+        "provenance",
+        "seal",
+        "boot",
+    } <= roles
 
 
 def test_it_booted_under_both_firmwares(verified: VerifyRecord) -> None:
@@ -73,8 +82,13 @@ def test_the_disk_is_what_the_record_says(build: Path, baked: BakeRecord) -> Non
 
 
 def test_the_file_system_is_clean(build: Path) -> None:
-    shell.output([shell.require("e2fsck", "e2fsprogs"), "-fn",
-                  f"{build / 'disk.raw'}?offset={disk.ROOT_OFFSET}"])
+    shell.output(
+        [
+            shell.require("e2fsck", "e2fsprogs"),
+            "-fn",
+            f"{build / 'disk.raw'}?offset={disk.ROOT_OFFSET}",
+        ]
+    )
 
 
 def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
@@ -100,8 +114,9 @@ def test_the_manifest_holds_the_driver(build: Path) -> None:
 
 def test_a_second_bake_has_nothing_to_do() -> None:
     began = time.monotonic()
-    done = subprocess.run([str(CLONE / "scripts/golden"), "bake", IMAGE], capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        [str(CLONE / "scripts/golden"), "bake", IMAGE], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stderr
     print(f"second bake: {time.monotonic() - began:.1f} s")

@@ -24,8 +24,9 @@ def image(tmp_path: Path) -> Path:
     """A copy of the disk that anybody may write to."""
     latest = ROOT / "build" / IMAGE / "latest"
     assert latest.is_symlink(), f"run `make bake IMAGE={IMAGE}` first: scripts/test does"
-    shell.output(["cp", "--sparse=always", str(latest.resolve() / "disk.raw"),
-                  str(tmp_path / "disk.raw")])
+    shell.output(
+        ["cp", "--sparse=always", str(latest.resolve() / "disk.raw"), str(tmp_path / "disk.raw")]
+    )
     return tmp_path / "disk.raw"
 
 
@@ -49,8 +50,9 @@ def test_another_hash_stops_the_boot(image: Path) -> None:
 
 def test_a_changed_block_is_an_error_for_whoever_reads_it(image: Path) -> None:
     place = f"{image}?offset={disk.ROOT_OFFSET}"
-    block = int(shell.output(["/usr/sbin/debugfs", "-R", f"blocks {damaged.UNREAD}",
-                              place]).split()[0])
+    block = int(
+        shell.output(["/usr/sbin/debugfs", "-R", f"blocks {damaged.UNREAD}", place]).split()[0]
+    )
     with image.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + block * disk.BLOCK + 100)
         file.write(b"\xff")

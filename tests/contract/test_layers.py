@@ -58,8 +58,9 @@ class LayerCheckout:
         return found
 
     def start(self, stage: str, *options: str, **env: str) -> subprocess.Popen[str]:
-        return checkout.golden(self.root, stage, IMAGE, *options, GOLDEN_CACHE=str(self.cache),
-                               **env)
+        return checkout.golden(
+            self.root, stage, IMAGE, *options, GOLDEN_CACHE=str(self.cache), **env
+        )
 
     def bake(self, **env: str) -> tuple[str, BakeRecord]:
         """Bake; returns what was said and the record."""
@@ -69,8 +70,10 @@ class LayerCheckout:
 
     def layers(self) -> dict[str, Path]:
         """The kept layers by the name of their step."""
-        return {records.read(path, LayerRecord).name: path.parent
-                for path in self.cache.glob(f"layers/*/{RECORD}")}
+        return {
+            records.read(path, LayerRecord).name: path.parent
+            for path in self.cache.glob(f"layers/*/{RECORD}")
+        }
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +95,29 @@ def first(copy: LayerCheckout) -> BakeRecord:
 
 @pytest.mark.long
 def test_bakes_from_nothing_agree_elsewhere_on_another_day_and_with_one_from_layers(
-    copy: LayerCheckout, first: BakeRecord,
+    copy: LayerCheckout,
+    first: BakeRecord,
 ) -> None:
     """The network is cut: a namespace without a link, so that not even this machine's services
     answer."""
     program = str(copy.root / "scripts/golden")
     script = f'ip -o link && ip -o route && exec "{program}" reproduce {IMAGE}'
-    done = subprocess.run(["unshare", "--net", "sh", "-c", script], cwd=copy.root,
-                          capture_output=True, text=True,
-                          check=False, timeout=2 * LIMIT_S)
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script],
+        cwd=copy.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * LIMIT_S,
+    )
     assert done.returncode == 0, done.stderr
     link, said = done.stdout.splitlines()
     assert link.startswith("1: lo: <LOOPBACK> "), "something is reachable"
     assert first.disk is not None
-    assert said == (f"reproduced: both disks have SHA-256 {first.disk_sha256}; "
-                    "the second was baked as on the machine `elsewhere`, 400 days later")
+    assert said == (
+        f"reproduced: both disks have SHA-256 {first.disk_sha256}; "
+        "the second was baked as on the machine `elsewhere`, 400 days later"
+    )
     assert settle(copy.root) == []
 
 
@@ -139,8 +150,15 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout) ->
     assert "starts from layer instance_store+tools" in output
     assert record.layers == LAYERS[:-1]
     assert [timing.name for timing in record.roles] == [
-        "kernel", "hardening", "limits", "network_tuning", "first_touch", "fast_boot", "provenance",
-        "seal"]
+        "kernel",
+        "hardening",
+        "limits",
+        "network_tuning",
+        "first_touch",
+        "fast_boot",
+        "provenance",
+        "seal",
+    ]
     assert not list(copy.cache.glob("layers/*.part"))
     assert "layer base removed: not used for longest" in output
     assert copy.layers() == {}

@@ -27,7 +27,10 @@ def files(*folders: Path) -> set[Path]:
 
 
 def test_a_definition_becomes_exact_files(
-    locked: Path, debian: debrepo.Mirror, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    locked: Path,
+    debian: debrepo.Mirror,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     text = lock_path(locked).read_text(encoding="utf-8")
     data = json.loads(text)
@@ -40,7 +43,10 @@ def test_a_definition_becomes_exact_files(
     # Of the security archive, over the main one's.
     sed, bash = (data["packages"][name] for name in ("sed", "bash"))
     assert (sed["version"], sed["origin"], bash["origin"]) == (
-        "12.4+deb13u6", "debian-security", "debian")
+        "12.4+deb13u6",
+        "debian-security",
+        "debian",
+    )
     base = set(data["base_packages"])
     assert {"bash", "apt", "nano", "openssh-server"} <= base <= set(data["packages"])
     assert "linux-image-6.1.0-49-cloud-amd64" not in data["packages"]
@@ -50,16 +56,17 @@ def test_a_definition_becomes_exact_files(
         stored = tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]
         assert hashlib.sha256(stored.read_bytes()).hexdigest() == package["sha256"]
         assert stored.stat().st_size == package["size"]
-    done = subprocess.run(["sha256sum", "-c", f"{IMAGE}.lock.json.sha256"],
-                          cwd=locked / "packer/locks", check=False)
+    done = subprocess.run(
+        ["sha256sum", "-c", f"{IMAGE}.lock.json.sha256"], cwd=locked / "packer/locks", check=False
+    )
     assert done.returncode == 0
     checked = golden(locked, "check", IMAGE)
     assert checked.stdout == f"{IMAGE}: build {digest[:12]}\n"
 
 
-def test_two_locks_are_equal_bytes(locked: Path, distribution: Path,
-                                   monkeypatch: pytest.MonkeyPatch,
-                                   tmp_path: Path) -> None:
+def test_two_locks_are_equal_bytes(
+    locked: Path, distribution: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Also from another mirror, with another cache, in another checkout."""
     other = tmp_path / "other"
     shutil.copytree(locked, other, ignore=shutil.ignore_patterns("locks", "build"))
@@ -73,7 +80,10 @@ def test_two_locks_are_equal_bytes(locked: Path, distribution: Path,
 
 
 def test_an_archive_that_is_only_signed_again_changes_no_build(
-    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path,
+    locked: Path,
+    distribution: Path,
+    key: debrepo.Key,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where there is a lock it stays as it is; without one, only the record of what the archives
@@ -95,7 +105,10 @@ def test_an_archive_that_is_only_signed_again_changes_no_build(
 
 
 def test_a_lock_is_never_made_from_less_than_the_last_one(
-    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path,
+    locked: Path,
+    distribution: Path,
+    key: debrepo.Key,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An older mirror, validly signed, on a machine that has not seen the newer one."""
@@ -108,8 +121,10 @@ def test_a_lock_is_never_made_from_less_than_the_last_one(
     done = golden(locked, "lock", IMAGE)
     mirror.close()
     assert done.returncode == 4, done.stderr
-    assert ("suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, "
-            "the lock of ") in done.stderr
+    assert (
+        "suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, "
+        "the lock of "
+    ) in done.stderr
     assert lock_path(locked).read_bytes() == before
 
 
@@ -134,14 +149,21 @@ def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not lock_path(root).exists()
 
 
-@pytest.mark.parametrize(("faults", "archive"), [
-    ({"/security/*": Fault.HANG}, "security"),
-    ({"/debian/*": Fault.LOST}, "debian"), ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
-])
+@pytest.mark.parametrize(
+    ("faults", "archive"),
+    [
+        ({"/security/*": Fault.HANG}, "security"),
+        ({"/debian/*": Fault.LOST}, "debian"),
+        ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
+    ],
+)
 def test_a_mirror_without_a_usable_index(
-    in_process: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
+    in_process: Path,
+    debian: debrepo.Mirror,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    faults: dict[str, Fault], archive: str,
+    faults: dict[str, Fault],
+    archive: str,
 ) -> None:
     debian.faults = faults
     if Fault.HANG in faults.values():

@@ -60,39 +60,53 @@ def dkms_source(folder: Path, call: str, *, tarball: bool) -> Path:
     """A DKMS source package as distributions ship them, or a tarball of a vendor's; `call` is the
     module's only statement, or KILLED."""
     first = f"{call}\n" if call == KILLED else ""
-    files = {"golden_test.c": SOURCE.replace("CALL", call),
-             "Makefile": f"{first}obj-m := golden_test.o\n", "dkms.conf": CONFIGURATION}
+    files = {
+        "golden_test.c": SOURCE.replace("CALL", call),
+        "Makefile": f"{first}obj-m := golden_test.o\n",
+        "dkms.conf": CONFIGURATION,
+    }
     name = "golden-test-1.0"
     if tarball:
         target = folder / f"{name}.tar.gz"
         write(folder / name, files)
-        subprocess.run(["tar", "--create", "--gzip", f"--file={target}", f"--directory={folder}",
-                        name], check=True)
+        subprocess.run(
+            ["tar", "--create", "--gzip", f"--file={target}", f"--directory={folder}", name],
+            check=True,
+        )
         return target
     inside = {f"usr/src/{name}/{file}": text for file, text in files.items()}
-    return debrepo.build(Package("golden-test-dkms", "1.0-1", files=inside),
-                         folder / "golden-test-dkms.deb")
+    return debrepo.build(
+        Package("golden-test-dkms", "1.0-1", files=inside), folder / "golden-test-dkms.deb"
+    )
 
 
-def recipe(
-    kept: store.Store, folder: Path, call: str, *, tarball: bool = False
-) -> ModuleBuild:
+def recipe(kept: store.Store, folder: Path, call: str, *, tarball: bool = False) -> ModuleBuild:
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
     package = dkms_source(folder, call, tarball=tarball)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     bake_inputs.fetch(ROOT, lock, kept, Progress.of("test", IMAGE, CachePaths(folder)), tools=True)
     source = Deb(
-        name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
-        size=package.stat().st_size, installed_size=1024, archive="built", path=package.name,
+        name="golden-test-dkms",
+        version="1.0-1",
+        architecture="amd64",
+        sha256=kept.add(package),
+        size=package.stat().st_size,
+        installed_size=1024,
+        archive="built",
+        path=package.name,
         source="golden-test",
     )
-    return dataclasses.replace(ModuleBuild.of(lock)[0], source=source, version="1.0", name="test",
-                               provides=[])
+    return dataclasses.replace(
+        ModuleBuild.of(lock)[0], source=source, version="1.0", name="test", provides=[]
+    )
 
 
 @pytest.mark.parametrize("tarball", [False, True], ids=["package", "tarball"])
 def test_a_module_that_fits_becomes_a_package_of_that_kernel(
-    kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tarball: bool,
+    kept: store.Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tarball: bool,
 ) -> None:
     """Whatever whoever asks tells his own compilers."""
     monkeypatch.setenv("KCFLAGS", "-no-such-option")
@@ -100,8 +114,10 @@ def test_a_module_that_fits_becomes_a_package_of_that_kernel(
     outcome = compile_modules(wanted, kept, log=tmp_path / "log")
     assert (outcome.first_error, outcome.modules) == ("", ["golden_test"])
     assert outcome.deb_sha256 is not None
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)),
-                    str(tmp_path / "out")], check=True)
+    subprocess.run(
+        ["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(tmp_path / "out")],
+        check=True,
+    )
     module = tmp_path / f"out/usr/lib/modules/{wanted.kernel_release}/updates/dkms/golden_test.ko"
     content = module.read_bytes()
     assert f"vermagic={wanted.kernel_release} ".encode() in content
@@ -112,7 +128,9 @@ def test_a_module_that_fits_becomes_a_package_of_that_kernel(
 
 
 def test_modules_are_signed_with_the_users_key(
-    kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    kept: store.Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by
     whom."""
@@ -133,16 +151,19 @@ def test_modules_are_signed_with_the_users_key(
     ).stdout
     assert shown == "Test signer\n"
     kbuild = next(deb for deb in wanted.toolchain if deb.name.startswith("linux-kbuild-"))
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)),
-                    str(tmp_path / "kbuild")], check=True)
+    subprocess.run(
+        ["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)), str(tmp_path / "kbuild")],
+        check=True,
+    )
     program = next((tmp_path / "kbuild").rglob("sign-file"))
     argv = [str(program), "sha256", str(path), str(tmp_path / "cert.pem"), str(unsigned)]
     subprocess.run(argv, check=True)
     assert parts(signed.read_bytes()) == parts(unsigned.read_bytes())
     monkeypatch.delenv(module_signing.KEY)
     (kept.cache.modules / f"{wanted.key}.json").unlink()
-    with pytest.raises(BadInput,
-                       match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
+    with pytest.raises(
+        BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"
+    ):
         compile_modules(wanted, kept, log=tmp_path / "log")
     kept.path(first.deb_sha256).unlink()
 
@@ -153,17 +174,18 @@ def parts(signed: bytes) -> tuple[bytes, bytes, bytes]:
     PKCS#7 may write the parameters of an algorithm that has none as NULL, as sign-file does, or
     leave them out.
     """
-    trailer = signed[-12 - len(module_signing.MAGIC):]
+    trailer = signed[-12 - len(module_signing.MAGIC) :]
     (length,) = struct.unpack(">I", trailer[8:12])
     end = len(signed) - len(trailer)
-    return signed[:end - length], signed[end - 256:end], trailer[:8] + trailer[12:]
+    return signed[: end - length], signed[end - 256 : end], trailer[:8] + trailer[12:]
 
 
 def unpacked(kept: store.Store, outcome: ModuleOutcome, folder: Path) -> Path:
     assert outcome.deb_sha256 is not None
     target = folder / outcome.deb_sha256
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)],
-                   check=True)
+    subprocess.run(
+        ["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)], check=True
+    )
     return next(target.rglob("golden_test.ko"))
 
 
@@ -177,6 +199,8 @@ def test_one_that_does_not_fit_gives_the_compilers_first_error(
 
 def test_a_build_that_was_killed_is_no_result(kept: store.Store, tmp_path: Path) -> None:
     wanted = recipe(kept, tmp_path, KILLED)
-    with pytest.raises(HostNotReady, match=r"compiling golden-test-modules-\S+ broke off: .*Killed"):
+    with pytest.raises(
+        HostNotReady, match=r"compiling golden-test-modules-\S+ broke off: .*Killed"
+    ):
         compile_modules(wanted, kept, log=tmp_path / "log")
     assert not (kept.cache.modules / f"{wanted.key}.json").exists()

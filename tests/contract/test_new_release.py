@@ -22,18 +22,28 @@ FIRST = "RELEASES: Mapping[str, Platform] = {\n"
 
 def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "goldenami.cli", "--root", str(root), *args], text=True,
-        capture_output=True, check=False, cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"})
+        [sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
 @pytest.mark.usefixtures("debian")
 def test_a_new_release_is_one_row(
-    root: Path, key: debrepo.Key, names: list[str], tmp_path: Path,
+    root: Path,
+    key: debrepo.Key,
+    names: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.copytree(ROOT / "scripts", root / "scripts",
-                    ignore=shutil.ignore_patterns("__pycache__", "ec2_emulator"))
+    shutil.copytree(
+        ROOT / "scripts",
+        root / "scripts",
+        ignore=shutil.ignore_patterns("__pycache__", "ec2_emulator"),
+    )
     for facts in sorted(root.glob("roles/*/vars/Debian_13.yml")):
         shutil.copy(facts, facts.with_name("Debian_14.yml"))
     edit(root, "release: trixie", "release: forky")
@@ -51,6 +61,9 @@ def test_a_new_release_is_one_row(
     base = json.loads(lock_path(root).read_text(encoding="utf-8"))["base"]
     assert [base[name] for name in ("distribution", "release", "major")] == ["debian", "forky", 14]
     assert [suite["suite"] for suite in base["suites"]] == [
-        "forky", "forky-security", "forky-updates"]
+        "forky",
+        "forky-security",
+        "forky-updates",
+    ]
     checked = golden(root, "check", IMAGE)
     assert (checked.returncode, "ended" in checked.stdout) == (0, False), checked.stdout

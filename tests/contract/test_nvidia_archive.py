@@ -24,9 +24,17 @@ from support.debian.repack import Origins
 
 pytestmark = pytest.mark.long
 OLD, NEW, NEXT = "580.95.05", "580.105.08", "590.48.01"
-PARTS = ("firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1", "libnvidia-ml1",
-         "libnvidia-ptxjitcompiler1",
-         "nvidia-driver-cuda", "nvidia-fabricmanager", "nvidia-modprobe", "nvidia-persistenced")
+PARTS = (
+    "firmware-nvidia-gsp",
+    "libcuda1",
+    "libnvidia-cfg1",
+    "libnvidia-ml1",
+    "libnvidia-ptxjitcompiler1",
+    "nvidia-driver-cuda",
+    "nvidia-fabricmanager",
+    "nvidia-modprobe",
+    "nvidia-persistenced",
+)
 DAY_S = 86400
 
 
@@ -68,8 +76,10 @@ def test_a_release_is_locked_whole(image: NvidiaCheckout) -> None:
 
 def seen(image: NvidiaCheckout) -> dict[str, tuple[str, str, str]]:
     text = (image.root / "build/watch/watch.json").read_text(encoding="utf-8")
-    return {row.component: (row.verdict.value, row.available, row.source)
-            for row in WatchRecord.model_validate_json(text).rows}
+    return {
+        row.component: (row.verdict.value, row.available, row.source)
+        for row in WatchRecord.model_validate_json(text).rows
+    }
 
 
 @pytest.fixture
@@ -94,7 +104,8 @@ def refused(image: NvidiaCheckout, command: str, code: int, why: str) -> None:
 
 
 def test_an_archive_that_cannot_be_reached_or_believed(
-    fails: NvidiaCheckout, key: debrepo.Key,
+    fails: NvidiaCheckout,
+    key: debrepo.Key,
 ) -> None:
     """Out of reach, expired, signed by another key, with a key that is not the pinned one."""
     own = dict(fails.env)
@@ -118,8 +129,9 @@ def test_an_archive_that_cannot_be_reached_or_believed(
 
 
 def test_half_a_release_is_passed_over(fails: NvidiaCheckout) -> None:
-    fails.archive.release(DriverRelease("580.126.09",
-                                        lacking=frozenset({"nvidia-kernel-open-dkms"})))
+    fails.archive.release(
+        DriverRelease("580.126.09", lacking=frozenset({"nvidia-kernel-open-dkms"}))
+    )
     fails.archive.release(DriverRelease("580.126.10", lacking=frozenset({"libcuda1"})))
     fails.archive.publish(date=debrepo.DATE + DAY_S)
     code, said = fails.golden("watch", fails.image)
@@ -134,8 +146,12 @@ def test_half_a_release_is_passed_over(fails: NvidiaCheckout) -> None:
     )
     fails.archive.flat.remove(f"*_{OLD}-1_*.deb")
     fails.archive.publish(date=debrepo.DATE + DAY_S)
-    refused(fails, "lock", 3,
-            "no driver of branch 580: 580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does")
+    refused(
+        fails,
+        "lock",
+        3,
+        "no driver of branch 580: 580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does",
+    )
 
 
 def test_a_fabric_manager_of_another_version(fails: NvidiaCheckout) -> None:
@@ -147,35 +163,48 @@ def test_a_fabric_manager_of_another_version(fails: NvidiaCheckout) -> None:
 
 
 def test_the_container_toolkit_is_of_a_repository_of_its_own(
-    fails: NvidiaCheckout, key: debrepo.Key, origins: Origins,
+    fails: NvidiaCheckout,
+    key: debrepo.Key,
+    origins: Origins,
 ) -> None:
     """Its address is on another host of NVIDIA's; the copy of the role names the test's key, and
     where it is."""
     names = nvidia_packages.CONTAINER_TOOLKIT
     role = fails.root / "roles/container_runtime/vars/main.yml"
-    text = re.sub(r"fingerprint: \w+", f"fingerprint: {key.fingerprint}",
-                  role.read_text(encoding="utf-8"))
-    text = re.sub(r"key: \S+/gpgkey", f"key: {fails.mirror.uri}/{nvidia_archive.CONTAINERS}/gpgkey",
-                  text)
+    text = re.sub(
+        r"fingerprint: \w+", f"fingerprint: {key.fingerprint}", role.read_text(encoding="utf-8")
+    )
+    text = re.sub(
+        r"key: \S+/gpgkey", f"key: {fails.mirror.uri}/{nvidia_archive.CONTAINERS}/gpgkey", text
+    )
     role.write_text(text, encoding="utf-8")
     fails.env["GOLDEN_MIRROR_NVIDIA_CONTAINER"] = (
         f"{fails.mirror.uri}/{nvidia_archive.CONTAINERS}/stable/deb/amd64"
     )
     wanted = "  container_runtime:\n    container_runtime_gpu_source: nvidia\n"
     fails.definition = fails.definition.replace("  kernel:\n", f"{wanted}  kernel:\n", 1)
-    nvidia_archive.containers(fails.mirror.folder, key, nvidia_packages.container_toolkit("1.18.1"),
-                              origins)
+    nvidia_archive.containers(
+        fails.mirror.folder, key, nvidia_packages.container_toolkit("1.18.1"), origins
+    )
     code, said = fails.golden("lock", fails.image)
     assert code == 0, said
     lock = fails.lock()
     assert {(lock.packages[name].version, lock.packages[name].origin) for name in names} == {
-        ("1.18.1-1", "nvidia-container")}
+        ("1.18.1-1", "nvidia-container")
+    }
     assert {"nvidia", "nvidia-container"} <= {suite.suite for suite in lock.base.suites}
 
 
-CUDA = {"cuda-compiler": "cuda-nvcc", "cuda-libraries": "cuda-cudart",
-        "cuda-libraries-dev": "libcublas-dev", "cuda-cupti": "", "cuda-nvml-dev": "",
-        "cuda-nvcc": "", "cuda-cudart": "", "libcublas-dev": ""}
+CUDA = {
+    "cuda-compiler": "cuda-nvcc",
+    "cuda-libraries": "cuda-cudart",
+    "cuda-libraries-dev": "libcublas-dev",
+    "cuda-cupti": "",
+    "cuda-nvml-dev": "",
+    "cuda-nvcc": "",
+    "cuda-cudart": "",
+    "libcublas-dev": "",
+}
 """Packages that the role names, and what each needs. A lock reads their names and versions only."""
 
 

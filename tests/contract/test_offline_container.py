@@ -39,9 +39,12 @@ print(json.dumps([min(kind.fit(x, y).score(x, y) for kind in kinds), os.environ[
 """
 
 WHEEL = "demo-1.0-py3-none-any.whl"
-DEMO = {"demo.py": "answer = 42\n", "demo-1.0.dist-info/RECORD": "",
-        "demo-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n",
-        "demo-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+DEMO = {
+    "demo.py": "answer = 42\n",
+    "demo-1.0.dist-info/RECORD": "",
+    "demo-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n",
+    "demo-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+}
 DERIVED = f"""\
 FROM golden
 COPY {WHEEL} own.deb /opt/
@@ -66,7 +69,7 @@ THREADS = ["python3", "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
 def make(folder: Path) -> BuildFolder:
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     cache = CachePaths.default()
-    build = ImageFolder.of(folder, IMAGE).build(digest[:lockfile.ID_LENGTH])
+    build = ImageFolder.of(folder, IMAGE).build(digest[: lockfile.ID_LENGTH])
     build.image.path.mkdir(parents=True)
     progress = Progress.of("container", IMAGE, cache)
     container_image.run(ROOT, lock, digest, store.Store(cache.root), progress, build, None)
@@ -95,12 +98,28 @@ def test_it_trains_without_a_network(build: BuildFolder, tmp_path: Path) -> None
     shell.output(["umoci", "unpack", "--image", f"{build.layout}:{build.build_id}", str(tmp_path)])
     root = tmp_path / "rootfs"
     ran = subprocess.run(
-        ["unshare", "--net", "chroot", str(root), "/opt/ml/bin/ml-run", "ml", "python3", "-W",
-         "ignore", "-c", STEP], check=True, capture_output=True, text=True)
+        [
+            "unshare",
+            "--net",
+            "chroot",
+            str(root),
+            "/opt/ml/bin/ml-run",
+            "ml",
+            "python3",
+            "-W",
+            "ignore",
+            "-c",
+            STEP,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     worst, threads = json.loads(ran.stdout.splitlines()[-1])
     assert worst > 0.9 and int(threads) > 0
-    there = owners.installed(f"/var/lib/dpkg/info/{path.name}"
-                             for path in (root / "var/lib/dpkg/info").glob("*.list"))
+    there = owners.installed(
+        f"/var/lib/dpkg/info/{path.name}" for path in (root / "var/lib/dpkg/info").glob("*.list")
+    )
     assert not there & {"systemd", "openssh-server", "cloud-init", "udev", "initramfs-tools"}
     assert not list((root / "boot").iterdir())
     layout = OciLayout(build.layout, build.build_id)
@@ -144,10 +163,20 @@ def test_a_dockerfile_adds_packages_and_a_user_with_an_environment(
 
 def test_apt_asks_the_archives_of_a_machine(engine: Podman) -> None:
     """Signed by keys that are there; the packages that stayed need none that went."""
-    said = engine.podman("run", "--rm", "golden", "sh", "-ec", "apt-get check; ls $(sed -n "
-                         "'s/^Signed-By: //p' /etc/apt/sources.list.d/*); apt-get update --print-uris")
-    for suite in ("debian/dists/trixie", "debian/dists/trixie-updates",
-                  "debian-security/dists/trixie-security"):
+    said = engine.podman(
+        "run",
+        "--rm",
+        "golden",
+        "sh",
+        "-ec",
+        "apt-get check; ls $(sed -n "
+        "'s/^Signed-By: //p' /etc/apt/sources.list.d/*); apt-get update --print-uris",
+    )
+    for suite in (
+        "debian/dists/trixie",
+        "debian/dists/trixie-updates",
+        "debian-security/dists/trixie-security",
+    ):
         assert f"/{suite}/InRelease'" in said
 
 
@@ -178,4 +207,6 @@ def test_sagemaker_mounts_below_the_frameworks_folder(engine: Podman, tmp_path: 
     assert (tmp_path / "model/made").read_text(encoding="utf-8") == "2 + 2.0"
     refused = engine.ended("run", "--rm", f"--volume={tmp_path}:/opt/ml", train, "golden", "train")
     assert (refused.returncode, refused.stderr) == (
-        1, "golden: a mount hides /opt/ml: mount folders below it\n")
+        1,
+        "golden: a mount hides /opt/ml: mount folders below it\n",
+    )

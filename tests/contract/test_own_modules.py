@@ -27,9 +27,18 @@ pytestmark = pytest.mark.usefixtures("debian")
 OLD, NEW, NEXT = (f"6.1.0-{abi}-cloud-amd64" for abi in (49, 50, 51))
 SOURCE = "usr/src/golden-agent-1.2"
 TOOLS = [Package(name) for name in ("dkms", "make", "gcc", "cmake")]
-DRIVER = ("nvidia-kernel-dkms", "firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1",
-          "libnvidia-ml1", "libnvidia-ptxjitcompiler1", "nvidia-modprobe", "nvidia-persistenced",
-          "nvidia-smi", "nvidia-kernel-support")
+DRIVER = (
+    "nvidia-kernel-dkms",
+    "firmware-nvidia-gsp",
+    "libcuda1",
+    "libnvidia-cfg1",
+    "libnvidia-ml1",
+    "libnvidia-ptxjitcompiler1",
+    "nvidia-modprobe",
+    "nvidia-persistenced",
+    "nvidia-smi",
+    "nvidia-kernel-support",
+)
 REASON = "agent.c:7: error: too few arguments"
 TARBALL = dkms_sources.tarball(dkms_sources.files("golden_card"))
 
@@ -52,7 +61,8 @@ class Vendor:
         """Serve these, in the place of what was there."""
         folder = self._folder / f"security{len(self._mirrors)}"
         Archive(folder, self._key, label="Debian-Security", suites=("trixie-security",)).add(
-            [*TOOLS, Package("gawk"), *packages]).publish(date=debrepo.DATE + len(self._mirrors))
+            [*TOOLS, Package("gawk"), *packages]
+        ).publish(date=debrepo.DATE + len(self._mirrors))
         (folder / "card.tar.xz").write_bytes(TARBALL)
         self._mirrors.append(debrepo.Mirror(folder))
         self.address = f"{self._mirrors[-1].uri}/card.tar.xz"
@@ -64,9 +74,7 @@ class Vendor:
 
 
 @pytest.fixture
-def vendor(
-    key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Vendor]:
+def vendor(key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
     made = Vendor(key, tmp_path, monkeypatch)
     made.publish(agent())
     yield made
@@ -85,7 +93,9 @@ def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
             names = {deb.name for deb in build.toolchain}
             assert f"linux-headers-{build.kernel_release}" in names
             assert ("gawk" in names, "cmake" in names) == (
-                build.name == "agent", build.name == "card"), "its own dependencies and no other's"
+                build.name == "agent",
+                build.name == "card",
+            ), "its own dependencies and no other's"
             if not takes(build.name, build.kernel_release):
                 return outcome(build, None, 0, [])
             made = built(tmp_path / "made", build)
@@ -104,18 +114,29 @@ def text_of(source: Path) -> list[str]:
     unpack = ["tar", "--extract", "--to-stdout", "--wildcards", "*Makefile"]
     data = source.read_bytes()
     if data.startswith(b"!<arch>"):
-        data = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(source)], check=True,
-                              capture_output=True).stdout
+        data = subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", str(source)], check=True, capture_output=True
+        ).stdout
     else:
         unpack.append("--xz")
-    return subprocess.run([*unpack, "--file=-"], input=data, check=True,
-                          capture_output=True).stdout.decode().splitlines()
+    return (
+        subprocess.run([*unpack, "--file=-"], input=data, check=True, capture_output=True)
+        .stdout.decode()
+        .splitlines()
+    )
 
 
 def outcome(build: ModuleBuild, sha256: str | None, size: int, names: list[str]) -> ModuleOutcome:
-    return ModuleOutcome(key=build.key, deb_sha256=sha256, deb_size=size, installed_size=1,
-                         compiler="gcc 14", first_error="" if sha256 else REASON, seconds=1.0,
-                         modules=names)
+    return ModuleOutcome(
+        key=build.key,
+        deb_sha256=sha256,
+        deb_size=size,
+        installed_size=1,
+        compiler="gcc 14",
+        first_error="" if sha256 else REASON,
+        seconds=1.0,
+        modules=names,
+    )
 
 
 def built(folder: Path, build: ModuleBuild) -> Path:
@@ -124,10 +145,15 @@ def built(folder: Path, build: ModuleBuild) -> Path:
 
 
 def define(root: Path, vendor: Vendor, text: str = "", *, sha256: str = "") -> None:
-    card = (f"  - {{name: card, build_packages: [cmake], source: {{url: '{vendor.address}', "
-            f"sha256: '{sha256 or dkms_sources.sha256(TARBALL)}'}}}}\n")
-    edit(root, "roles:\n",
-         f"kernel_modules:\n{text or '  - {name: agent, package: agent-dkms}'}\n{card}roles:\n")
+    card = (
+        f"  - {{name: card, build_packages: [cmake], source: {{url: '{vendor.address}', "
+        f"sha256: '{sha256 or dkms_sources.sha256(TARBALL)}'}}}}\n"
+    )
+    edit(
+        root,
+        "roles:\n",
+        f"kernel_modules:\n{text or '  - {name: agent, package: agent-dkms}'}\n{card}roles:\n",
+    )
 
 
 def lock_of(root: Path) -> lockfile.Lock:
@@ -135,7 +161,9 @@ def lock_of(root: Path) -> lockfile.Lock:
 
 
 def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
 ) -> None:
     asked = fits()
     define(root, vendor)
@@ -147,7 +175,8 @@ def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
     assert {*names, f"linux-image-{NEW}"} <= {*step.packages}
     assert lock.variables["kernel_modules"] == [
         {"package": names[0], "names": ["golden_agent"], "signer": ""},
-        {"package": names[1], "names": ["golden_card"], "signer": ""}]
+        {"package": names[1], "names": ["golden_card"], "signer": ""},
+    ]
     made = lock.kernel_modules["agent"]
     assert made.provides == ["agent-dkms (= 1.2-3)"]
     assert not {"agent-dkms", "gcc", "dkms"} & lock.packages.keys(), "no image needs a compiler"
@@ -164,7 +193,9 @@ def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
 
 
 def test_the_newest_kernel_on_which_every_module_compiles(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
 ) -> None:
     fits(lambda name, release: name == "agent" or release == OLD)
     define(root, vendor)
@@ -175,30 +206,47 @@ def test_the_newest_kernel_on_which_every_module_compiles(
     lock = lock_of(root)
     assert (lock.kernel.release, lock.variables["kernel_release"]) == (OLD, OLD)
     assert (lock.choices[0].why, [entry.reason for entry in lock.choices[0].passed_over]) == (
-        "the newest on which its modules compile", [reason])
+        "the newest on which its modules compile",
+        [reason],
+    )
     fits(lambda name, _: name == "agent")
     edit(root, "build_packages: [cmake]", "build_packages: [cmake, less]")  # another build
     before = lock_path(root).read_bytes()
     done = golden(root, "lock", IMAGE)
     said = ".yml:9: kernel_modules: no kernel of this release takes agent, card"
     assert (done.returncode, said in done.stderr) == (3, True), done.stderr
-    assert all(f"kernel {name}: module card 1.2 on kernel {name}: {REASON}" in done.stderr
-               for name in (OLD, NEW)), done.stderr
+    assert all(
+        f"kernel {name}: module card 1.2 on kernel {name}: {REASON}" in done.stderr
+        for name in (OLD, NEW)
+    ), done.stderr
     assert "logs/lock.log" in done.stderr
     assert lock_path(root).read_bytes() == before
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"text": "  - {name: agent, package: agnet-dkms}"},
-     "10: kernel_modules.1.package: the archives have no package `agnet-dkms`"),
-    ({"text": "  - {name: agent, package: dkms}"},
-     "10: kernel_modules.1.package: dkms has no dkms.conf"),
-    ({"sha256": "1" * 64},
-     f"11: kernel_modules.2.source.sha256: {{address}}: {len(TARBALL)} bytes with SHA-256 "
-     f"{dkms_sources.sha256(TARBALL)[:12]}, expected"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"text": "  - {name: agent, package: agnet-dkms}"},
+            "10: kernel_modules.1.package: the archives have no package `agnet-dkms`",
+        ),
+        (
+            {"text": "  - {name: agent, package: dkms}"},
+            "10: kernel_modules.1.package: dkms has no dkms.conf",
+        ),
+        (
+            {"sha256": "1" * 64},
+            f"11: kernel_modules.2.source.sha256: {{address}}: {len(TARBALL)} bytes with SHA-256 "
+            f"{dkms_sources.sha256(TARBALL)[:12]}, expected",
+        ),
+    ],
+)
 def test_what_is_no_module_is_refused_with_its_line(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]], changes: dict[str, Any], said: str,
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
+    changes: dict[str, Any],
+    said: str,
 ) -> None:
     fits()
     define(root, vendor, **changes)
@@ -207,7 +255,9 @@ def test_what_is_no_module_is_refused_with_its_line(
 
 
 def test_two_modules_of_one_name(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
 ) -> None:
     fits()
     vendor.publish(agent(module="golden_card"))
@@ -217,19 +267,30 @@ def test_two_modules_of_one_name(
 
 
 def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
 ) -> None:
     source = {"Source": "nvidia-graphics-drivers"}
-    dkms = {"usr/src/nvidia-current-550.163.01/dkms.conf":
-            'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="550.163.01"\n'}
-    vendor.publish(agent(), *(
-        Package(name, "550.163.01-1", fields=source, files=dkms if name == DRIVER[0] else {})
-        for name in DRIVER))
+    dkms = {
+        "usr/src/nvidia-current-550.163.01/dkms.conf": 'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="550.163.01"\n'
+    }
+    vendor.publish(
+        agent(),
+        *(
+            Package(name, "550.163.01-1", fields=source, files=dkms if name == DRIVER[0] else {})
+            for name in DRIVER
+        ),
+    )
     fits(lambda name, release: name != "card" or release == OLD)
     define(root, vendor)
     edit(root, "hardware: [c7i, m7i, c7a, m7a]", "hardware: [g4dn]")
-    edit(root, "  kernel:\n", "  kernel:\n  nvidia_driver:\n    nvidia_driver_source: debian\n"
-         "    nvidia_driver_branch: \"550\"\n    nvidia_driver_flavour: proprietary\n")
+    edit(
+        root,
+        "  kernel:\n",
+        "  kernel:\n  nvidia_driver:\n    nvidia_driver_source: debian\n"
+        '    nvidia_driver_branch: "550"\n    nvidia_driver_flavour: proprietary\n',
+    )
     lock = locked(root)
     assert (lock.kernel.release, lock.driver and lock.driver.version) == (OLD, "550.163.01")
     assert [*lock.compiled_modules()] == ["nvidia", "agent", "card"]
@@ -237,17 +298,22 @@ def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
     [passed] = lock.choices[0].passed_over
     assert (passed.what, passed.reason) == (
         f"driver 550.163.01 (proprietary) on kernel {NEW}",
-        f"module card 1.2 on kernel {NEW}: {REASON}")
+        f"module card 1.2 on kernel {NEW}: {REASON}",
+    )
 
 
 def rows(root: Path) -> dict[str, tuple[str, str]]:
     text = (root / "build/watch/watch.json").read_text(encoding="utf-8")
-    return {row.component: (row.verdict.value, row.reason)
-            for row in WatchRecord.model_validate(json.loads(text)).rows}
+    return {
+        row.component: (row.verdict.value, row.reason)
+        for row in WatchRecord.model_validate(json.loads(text)).rows
+    }
 
 
 def test_watch_holds_a_kernel_back_and_takes_a_newer_source(
-    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+    root: Path,
+    vendor: Vendor,
+    fits: Callable[..., list[str]],
 ) -> None:
     fits(lambda _, release: release != NEXT)
     define(root, vendor)
@@ -260,7 +326,9 @@ def test_watch_holds_a_kernel_back_and_takes_a_newer_source(
     assert done.returncode == 0, done.stdout + done.stderr
     verdict, reason = rows(root)["kernel"]
     assert (verdict, f"module agent 1.2 on kernel {NEXT}: {REASON}" in reason) == (
-        "blocked", True), reason
+        "blocked",
+        True,
+    ), reason
     lock = lock_of(root)
     assert (lock.kernel.release, lock.choices[0].why) == (NEW, "the policy keeps it")
     assert lock.kernel_modules["agent"].build["agent-dkms"].version == "1.2-4"

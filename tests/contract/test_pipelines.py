@@ -25,10 +25,16 @@ NOBODY = "http://127.0.0.1:9"
 _TYPED = re.compile(r"^\s*(?:sudo -E )?((?:make|scripts/golden) .*)$", re.MULTILINE)
 OF_TESTS = {"make bake", "make test", "make test-fast", "make test LONG=1"}
 """They are the tests; and `make test` types `make bake` in a clone of its own."""
-WORKS_HERE = {"make setup", "make check", "make site",
-              'scripts/golden images --changed "$CHANGED"', "scripts/golden images --changed HEAD",
-              "scripts/golden images --published", "scripts/golden watch --propose",
-              'scripts/golden images --published --changed "$CHANGED"'}
+WORKS_HERE = {
+    "make setup",
+    "make check",
+    "make site",
+    'scripts/golden images --changed "$CHANGED"',
+    "scripts/golden images --changed HEAD",
+    "scripts/golden images --published",
+    "scripts/golden watch --propose",
+    'scripts/golden images --published --changed "$CHANGED"',
+}
 
 
 def scripts() -> list[str]:
@@ -74,16 +80,35 @@ def test_jobs_type_what_is_tried_here() -> None:
 def test_a_command_of_a_job_goes_as_far_as_somebody_else_s_machine(
     clone: Path, tmp_path: Path, command: str
 ) -> None:
-    mirrors = {f"GOLDEN_MIRROR_{name}": f"{NOBODY}/" for name in (
-        "DEBIAN", "DEBIAN_SECURITY", "UBUNTU", "NVIDIA", "NVIDIA_CONTAINER", "PYPI")}
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CI": "true", "CHANGED": "HEAD",
-           "IMAGE": GPU_IMAGE if "gpu" in command else builds.IMAGE,
-           "GOLDEN_CACHE": str(tmp_path / "cache"),
-           "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1",
-           "AWS_ENDPOINT_URL": NOBODY, "HTTPS_PROXY": NOBODY, "HTTP_PROXY": NOBODY, **mirrors}
-    done = subprocess.run(["sh", "-ec", _AFTER.get(command, "") + command], cwd=clone, env=env, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False)
+    mirrors = {
+        f"GOLDEN_MIRROR_{name}": f"{NOBODY}/"
+        for name in ("DEBIAN", "DEBIAN_SECURITY", "UBUNTU", "NVIDIA", "NVIDIA_CONTAINER", "PYPI")
+    }
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "CI": "true",
+        "CHANGED": "HEAD",
+        "IMAGE": GPU_IMAGE if "gpu" in command else builds.IMAGE,
+        "GOLDEN_CACHE": str(tmp_path / "cache"),
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": NOBODY,
+        "HTTPS_PROXY": NOBODY,
+        "HTTP_PROXY": NOBODY,
+        **mirrors,
+    }
+    done = subprocess.run(
+        ["sh", "-ec", _AFTER.get(command, "") + command],
+        cwd=clone,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert "Traceback" not in done.stdout and "No module named" not in done.stdout, done.stdout
     if command in WORKS_HERE:
         assert done.returncode == 0, done.stdout

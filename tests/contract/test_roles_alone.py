@@ -81,35 +81,72 @@ class Machines(Podman):
         uris = mirrors.locate(["debian", "debian-security"])
         sources, tree = self.folder / "debian.sources", self.folder / "debian.tar"
         sources.write_text(SOURCES.format(**uris), encoding="utf-8")
-        subprocess.run([find("mmdebstrap"), "--variant=minbase", "--include=ca-certificates",
-                        "--quiet", "trixie", str(tree), str(sources)], check=True)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
-                        str(self.folder / "key")], check=True)
+        subprocess.run(
+            [
+                find("mmdebstrap"),
+                "--variant=minbase",
+                "--include=ca-certificates",
+                "--quiet",
+                "trixie",
+                str(tree),
+                str(sources),
+            ],
+            check=True,
+        )
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key")],
+            check=True,
+        )
         self.podman("import", "--quiet", str(tree), "debian:13")
         tree.unlink()
-        self.podman("run", "--interactive", "--name", "first", "localhost/debian:13", "sh", "-ec",
-                    INSTALL, stdin=(self.folder / "key.pub").read_text(encoding="utf-8"))
+        self.podman(
+            "run",
+            "--interactive",
+            "--name",
+            "first",
+            "localhost/debian:13",
+            "sh",
+            "-ec",
+            INSTALL,
+            stdin=(self.folder / "key.pub").read_text(encoding="utf-8"),
+        )
         self.podman("commit", "--quiet", "first", "stock")
         self.podman("rm", "first")
 
     def start(self, name: str, image: str = "localhost/stock", *options: str) -> None:
-        self.podman("run", "--detach", "--name", name, "--systemd", "always", *options, image,
-                    "/sbin/init")
+        self.podman(
+            "run", "--detach", "--name", name, "--systemd", "always", *options, image, "/sbin/init"
+        )
         asked = ("exec", name, "systemctl", "is-system-running")
-        until("a running systemd",
-              lambda: self.ended(*asked).stdout.strip() in ("running", "degraded"))
+        until(
+            "a running systemd",
+            lambda: self.ended(*asked).stdout.strip() in ("running", "degraded"),
+        )
 
     def play(self, project: Path, name: str) -> tuple[int, str]:
         # This machine's network is the container's, too, and its ssh.service may not have started.
         self.podman("exec", name, "mkdir", "-p", "/run/sshd")
         way_in = f"podman exec --interactive {name} /usr/sbin/sshd -i"
-        inventory = f"{name} ansible_user=root ansible_ssh_private_key_file={self.folder}/key " \
-                    f"ansible_ssh_common_args='-o ProxyCommand=\"{way_in}\" -o ControlMaster=no'\n"
+        inventory = (
+            f"{name} ansible_user=root ansible_ssh_private_key_file={self.folder}/key "
+            f"ansible_ssh_common_args='-o ProxyCommand=\"{way_in}\" -o ControlMaster=no'\n"
+        )
         (project / f"{name}.ini").write_text(inventory, encoding="utf-8")
-        env = {**self.env, "ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_CONFIG": "",
-               "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run([find("ansible-playbook"), "-i", f"{name}.ini", f"{name}.yml"],
-                              cwd=project, env=env, text=True, capture_output=True, check=False)
+        env = {
+            **self.env,
+            "ANSIBLE_HOST_KEY_CHECKING": "False",
+            "ANSIBLE_CONFIG": "",
+            "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        done = subprocess.run(
+            [find("ansible-playbook"), "-i", f"{name}.ini", f"{name}.yml"],
+            cwd=project,
+            env=env,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
         return done.returncode, done.stdout + done.stderr
 
 
@@ -132,25 +169,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     galaxy = [find("ansible-galaxy"), "collection"]
     subprocess.run([*galaxy, "build", "--output-path", str(folder)], cwd=tracked, check=True)
     (file,) = folder.glob("goldenami-ml_images-*.tar.gz")
-    subprocess.run([*galaxy, "install", "--offline", "-p", str(folder / "collections"), str(file)],
-                   check=True)
+    subprocess.run(
+        [*galaxy, "install", "--offline", "-p", str(folder / "collections"), str(file)], check=True
+    )
     shutil.rmtree(tracked)
     return folder
 
 
-def _playbook(
-    project: Path, role: str, components: str = "main", **variables: Any
-) -> None:
-    play = {"hosts": "all", "vars": GIVEN.get(role, {}) | variables,
-            "pre_tasks": [{"name": "Choose the archive's components", "ansible.builtin.replace": {
-                "path": "/etc/apt/sources.list.d/0000debian.sources", "regexp": "^Components: .*",
-                "replace": f"Components: {components}"}}],
-            "roles": [f"goldenami.ml_images.{role}"]}
+def _playbook(project: Path, role: str, components: str = "main", **variables: Any) -> None:
+    play = {
+        "hosts": "all",
+        "vars": GIVEN.get(role, {}) | variables,
+        "pre_tasks": [
+            {
+                "name": "Choose the archive's components",
+                "ansible.builtin.replace": {
+                    "path": "/etc/apt/sources.list.d/0000debian.sources",
+                    "regexp": "^Components: .*",
+                    "replace": f"Components: {components}",
+                },
+            }
+        ],
+        "roles": [f"goldenami.ml_images.{role}"],
+    }
     (project / f"{role}.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
 
 
-@pytest.mark.parametrize("role", [
-    role for role in ROLES if role not in OF_A_BAKE])
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in OF_A_BAKE])
 def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
     components = "main contrib non-free non-free-firmware" if role in NON_FREE else "main"
     _playbook(project, role, components)
@@ -172,8 +217,17 @@ def test_a_machine_without_the_driver_s_archive_is_told(machines: Machines, proj
 
 
 def _write(machines: Machines, name: str, path: str, text: str) -> None:
-    machines.podman("exec", "--interactive", name, "sh", "-c",
-                    'mkdir -p "${1%/*}"; umask 077; cat >"$1"', "sh", path, stdin=text)
+    machines.podman(
+        "exec",
+        "--interactive",
+        name,
+        "sh",
+        "-c",
+        'mkdir -p "${1%/*}"; umask 077; cat >"$1"',
+        "sh",
+        path,
+        stdin=text,
+    )
 
 
 @pytest.fixture
@@ -190,8 +244,9 @@ def disk(tmp_path: Path) -> Iterator[str]:
     file = tmp_path / "disk"
     file.touch()
     os.truncate(file, 64 << 20)
-    device = subprocess.run([find("losetup"), "--find", "--show", str(file)], check=True, text=True,
-                            capture_output=True).stdout.strip()
+    device = subprocess.run(
+        [find("losetup"), "--find", "--show", str(file)], check=True, text=True, capture_output=True
+    ).stdout.strip()
     yield device
     subprocess.run([find("losetup"), "--detach", device], check=True)
 
@@ -215,9 +270,14 @@ def test_a_hub_and_a_user_s_servers_on_machines_of_one_image(
 ) -> None:
     """All of them boot; the account is the emulator's."""
     settings = hub.network(aws)
-    _playbook(project, "jupyterhub", jupyterhub_users=[USER], jupyterhub_spawner="cluster",
-              jupyterhub_cluster_image="debian-13-jupyterhub",
-              jupyterhub_cluster_types=hub.TYPES)
+    _playbook(
+        project,
+        "jupyterhub",
+        jupyterhub_users=[USER],
+        jupyterhub_spawner="cluster",
+        jupyterhub_cluster_image="debian-13-jupyterhub",
+        jupyterhub_cluster_types=hub.TYPES,
+    )
     machines.start("jupyterhub")
     status, said = machines.play(project, "jupyterhub")
     assert status == 0, said
@@ -226,8 +286,14 @@ def test_a_hub_and_a_user_s_servers_on_machines_of_one_image(
     machines.start("hub", "localhost/notebooks", *PRIVILEGED)
     for path, text in hub.of_a_launch(settings).items():
         _write(machines, "hub", path, text)
-    machines.podman("exec", "hub", "sh", "-c", f"useradd -m {USER}; echo {USER}:word | chpasswd; "
-                    "systemctl daemon-reload; systemctl reset-failed; systemctl restart jupyterhub")
+    machines.podman(
+        "exec",
+        "hub",
+        "sh",
+        "-c",
+        f"useradd -m {USER}; echo {USER}:word | chpasswd; "
+        "systemctl daemon-reload; systemctl reset-failed; systemctl restart jupyterhub",
+    )
     ann = hub.Browser(USER, "word")
     for count, kind in enumerate(reversed(hub.TYPES)):
         ann.choose(kind)
@@ -237,9 +303,13 @@ def test_a_hub_and_a_user_s_servers_on_machines_of_one_image(
         until("ann's server", ann.has_server, poll_s=0.5)
         ann.save(f"{kind}.txt", "hello")
         found = machines.podman("exec", "server", "sh", "-ec", LOOK)
-        owned = [".", ".bashrc", *(f"{each}.txt" for each in sorted(hub.TYPES[-count - 1:]))]
+        owned = [".", ".bashrc", *(f"{each}.txt" for each in sorted(hub.TYPES[-count - 1 :]))]
         assert found.splitlines() == [
-            "inactive", f"{disk} ext4", "700", *(f"{name} 2000" for name in owned)]
+            "inactive",
+            f"{disk} ext4",
+            "700",
+            *(f"{name} 2000" for name in owned),
+        ]
         ann.stop()
         until("its end", lambda: not hub.live())
         machines.podman("rm", "--force", "server")

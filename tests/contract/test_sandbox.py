@@ -52,8 +52,11 @@ def _own_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cgroups(pid: int) -> set[str]:
     """Names of the cgroups of the run of `pid`."""
-    return {path.name for root in namespaces._cgroup_roots() for path
-            in root.glob(f"{namespaces.CGROUP_PREFIX}{pid}-*")}
+    return {
+        path.name
+        for root in namespaces._cgroup_roots()
+        for path in root.glob(f"{namespaces.CGROUP_PREFIX}{pid}-*")
+    }
 
 
 @contextmanager
@@ -61,9 +64,18 @@ def parent(tmp_path: Path, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A process that runs `argv` in a sandbox and relays its lines; killed at the end whatever
     happens."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv),
-         namespaces.CGROUP_PREFIX], text=True,
-        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+        [
+            sys.executable,
+            "-c",
+            PARENT,
+            str(tmp_path / "log"),
+            json.dumps(argv),
+            namespaces.CGROUP_PREFIX,
+        ],
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    )
     try:
         yield process
     finally:
@@ -92,8 +104,10 @@ print(json.dumps([attempt(host, port) for host, port in {targets!r}]))
 
 
 def test_nothing_outside_is_reachable(tmp_path: Path) -> None:
-    addresses = {info.split()[3].partition("/")[0]
-                 for info in shell.output(["ip", "-4", "-o", "address"]).splitlines()}
+    addresses = {
+        info.split()[3].partition("/")[0]
+        for info in shell.output(["ip", "-4", "-o", "address"]).splitlines()
+    }
     addresses -= {"127.0.0.1"}
     if not addresses:
         pytest.skip("this machine has no address but loopback")
@@ -133,8 +147,9 @@ print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*
 
 def test_mounts_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    namespaces.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")],
-                   log=tmp_path / "log")
+    namespaces.run(
+        ["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")], log=tmp_path / "log"
+    )
     assert "golden-test" not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
@@ -148,9 +163,11 @@ def test_a_failure_is_raised_with_its_last_lines(tmp_path: Path) -> None:
 def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
     mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
     (tmp_path / "mnt").mkdir()
-    script = (f"mount -t tmpfs {mark} {tmp_path}/mnt; setsid sh -c 'trap \"\" TERM HUP INT; sleep "
-              f"600; : {mark}' & "
-              f"ip link add golden-t0 type veth peer name golden-t1; echo up; sleep 600; : {mark}")
+    script = (
+        f'mount -t tmpfs {mark} {tmp_path}/mnt; setsid sh -c \'trap "" TERM HUP INT; sleep '
+        f"600; : {mark}' & "
+        f"ip link add golden-t0 type veth peer name golden-t1; echo up; sleep 600; : {mark}"
+    )
     with parent(tmp_path, ["sh", "-c", script]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"

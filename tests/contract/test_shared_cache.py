@@ -70,12 +70,24 @@ with workspace.image_lock(Path(sys.argv[1]), "demo"):
 
 def elsewhere(program: str, *arguments: str) -> subprocess.Popen[str]:
     """A Python program in a pid namespace of its own."""
-    argv = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", sys.executable, "-c",
-            program]
-    return subprocess.Popen([*argv, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True,
-                            stderr=subprocess.STDOUT,
-                            env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+    argv = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child=KILL",
+        sys.executable,
+        "-c",
+        program,
+    ]
+    return subprocess.Popen(
+        [*argv, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +103,10 @@ def test_they_neither_collide_nor_sweep_each_other(tmp_path: Path) -> None:
         disk.truncate(1 << 20)
         disk.write(b"data")
     prefix = f"golden-test-{os.getpid()}-"
-    both = [elsewhere(AT_ONCE, str(tmp_path), mine, other, prefix, SWEEP)
-            for mine, other in ("ab", "ba")]
+    both = [
+        elsewhere(AT_ONCE, str(tmp_path), mine, other, prefix, SWEEP)
+        for mine, other in ("ab", "ba")
+    ]
     assert [process.communicate()[0] for process in both] == ["1 []\n"] * 2
     names = {path.name for path in tmp_path.iterdir() if path.is_file() and "-" not in path.name}
     assert names == {"disk", "disk.blocks", "record"}
@@ -102,10 +116,15 @@ def test_they_neither_collide_nor_sweep_each_other(tmp_path: Path) -> None:
 def test_who_holds_an_image_is_said(tmp_path: Path) -> None:
     holder = elsewhere(HOLDING, str(tmp_path))
     lock = tmp_path / "build/demo/.lock"
-    until("the lock's holder",
-          lambda: lock.exists() and ProcessId.parse(lock.read_text(encoding="utf-8")))
-    with pytest.raises(Busy,
-                       match="demo is being built by process 1 of another machine or container"), \
-            workspace.image_lock(tmp_path, "demo"):
+    until(
+        "the lock's holder",
+        lambda: lock.exists() and ProcessId.parse(lock.read_text(encoding="utf-8")),
+    )
+    with (
+        pytest.raises(
+            Busy, match="demo is being built by process 1 of another machine or container"
+        ),
+        workspace.image_lock(tmp_path, "demo"),
+    ):
         pass
     holder.communicate("\n")

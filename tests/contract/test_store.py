@@ -29,7 +29,8 @@ def test_damage_is_found_removed_and_repaired(
     found = golden(locked, "store", "verify")
     assert found.returncode == 5
     assert sorted(found.stdout.splitlines()[:2]) == sorted(
-        f"damaged and removed: {path.name}" for path in (corrupted, truncated))
+        f"damaged and removed: {path.name}" for path in (corrupted, truncated)
+    )
     assert found.stdout.endswith("objects are whole, 2 were damaged\n")
     assert not corrupted.exists() and not truncated.exists()
     assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0

@@ -51,9 +51,15 @@ class Walk:
         return finish(checkout.golden(self.root, *args, **self.told))
 
 
-@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.long)], ids=["plain", "driver"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["plain", "driver"],
+)
 def walk(
-    request: pytest.FixtureRequest, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+    key: debrepo.Key,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Walk]:
     """The archives on loopback, and a cache whose layers are this test's own."""
     need("zstd", "dpkg-deb", "gpg")
@@ -61,17 +67,23 @@ def walk(
     root = _without(checkout.copy(folder / "root"), "cuda" if driver else "cuda nvidia_driver")
     Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().root), key)
     mirror = debrepo.Mirror(folder / "served")
-    told = {"GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble",
-            "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
-            "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING": str(key.keyring)}
+    told = {
+        "GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble",
+        "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
+        "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING": str(key.keyring),
+    }
     if driver:
         origins = Origins(folder / "origins")
         nvidia = (
             NvidiaArchive(folder / "served", key, origins, "ubuntu2404").release(DRIVER).publish()
         )
         told |= {"GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{nvidia.path}"}
-        _edit(root, lambda data: data["roles"]["nvidia_driver"].update(
-            nvidia_driver_repository_key_fingerprint=key.fingerprint))
+        _edit(
+            root,
+            lambda data: data["roles"]["nvidia_driver"].update(
+                nvidia_driver_repository_key_fingerprint=key.fingerprint
+            ),
+        )
     yield Walk(root, told, driver)
     mirror.close()
     assert settle(root) == []
@@ -81,8 +93,9 @@ def walk(
 def _without(root: Path, roles: str) -> Path:
     def shrink(data: dict[str, Any]) -> None:
         data["disk_size_gib"] = 4
-        data["roles"] = {role: given for role, given in data["roles"].items()
-                         if role not in roles.split()}
+        data["roles"] = {
+            role: given for role, given in data["roles"].items() if role not in roles.split()
+        }
 
     _edit(root, shrink)
     return root
@@ -105,8 +118,12 @@ def lock(walk: Walk) -> Lock:
 def test_the_lock_has_ubuntu_s_names(walk: Walk, lock: Lock) -> None:
     assert (lock.base.distribution, lock.base.release, lock.base.major) == ("ubuntu", "noble", 24)
     named = [suite.suite for suite in lock.base.suites]
-    assert named == ["noble", "noble-security", "noble-updates",
-                     *(["nvidia"] if walk.driver else [])]
+    assert named == [
+        "noble",
+        "noble-security",
+        "noble-updates",
+        *(["nvidia"] if walk.driver else []),
+    ]
     assert (lock.kernel.package, lock.kernel.release) == (
         f"linux-image-{kernel.RELEASE}",
         kernel.RELEASE,
@@ -141,9 +158,13 @@ def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock
 
 def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
     """Ubuntu's own keyring, which `make setup` installs, does not know the test's key."""
-    told = {name: value for name, value in walk.told.items() if name
-            != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
-    status, output = finish(checkout.golden(walk.root, "lock", IMAGE,
-                                            **told | {"GOLDEN_CACHE": str(tmp_path)}))
+    told = {
+        name: value
+        for name, value in walk.told.items()
+        if name != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"
+    }
+    status, output = finish(
+        checkout.golden(walk.root, "lock", IMAGE, **told | {"GOLDEN_CACHE": str(tmp_path)})
+    )
     assert status == 4, output
     assert "apt could not read the indexes" in output

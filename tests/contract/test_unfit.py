@@ -31,10 +31,9 @@ def upstream(
 
     def release(version: str) -> None:
         folder = tmp_path / f"toolkit-{version}"
-        Archive(folder, key, label="Debian-Security", suites=("trixie-security",)).add([
-            Package(TOOLKIT, f"{version}-1", depends=LIBRARY),
-            Package(LIBRARY, "1.17.4-1")]).publish(
-                date=debrepo.DATE + len(mirrors))
+        Archive(folder, key, label="Debian-Security", suites=("trixie-security",)).add(
+            [Package(TOOLKIT, f"{version}-1", depends=LIBRARY), Package(LIBRARY, "1.17.4-1")]
+        ).publish(date=debrepo.DATE + len(mirrors))
         mirrors.append(debrepo.Mirror(folder))
         monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", mirrors[-1].uri)
 
@@ -73,8 +72,9 @@ def test_it_is_not_baked(root: Path, debian: debrepo.Mirror) -> None:
     assert golden(root, "lock", IMAGE).returncode == 0
     with changed(root) as changes:
         lock, _ = lockfile.read(lock_path(root))
-        changes["packages"] = {name: one for name, one in lock.packages.items() if name
-                               != lock.kernel.package}
+        changes["packages"] = {
+            name: one for name, one in lock.packages.items() if name != lock.kernel.package
+        }
     debian.requests.clear()
     for stage in ("bake", "reproduce", "check"):
         done = golden(root, stage, IMAGE)

@@ -54,7 +54,9 @@ def test_the_second_machine_is_another_one(told: dict[str, Any]) -> None:
     first, second = told["first"], told["second"]
     assert second["instance"] == used.SECOND != first["instance"]
     assert (first["launch"], second["launch"]) == ("first", "second")
-    assert not set(second["host_keys"]) & set(first["host_keys"]), "who has the one may be the other"
+    assert not set(second["host_keys"]) & set(first["host_keys"]), (
+        "who has the one may be the other"
+    )
     assert len(second["host_keys"]) == len(first["host_keys"]) > 1
 
 

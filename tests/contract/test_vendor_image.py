@@ -54,29 +54,27 @@ python_packages: [company-model]
 COLLECTION = "collections/ansible_collections/company/base/roles"
 OWN = {
     f"{COLLECTION}/fabric/tasks/main.yml": "- name: Run the vendor's installer\n"
-        "  ansible.builtin.command: /opt/fabric-installer/install.sh\n",
+    "  ansible.builtin.command: /opt/fabric-installer/install.sh\n",
     f"{COLLECTION}/fabric/vars/main.yml": "__fabric_files: [/opt/fabric/lib/fabric.so]\n",
     "tests/image/fabric/test_fabric.py": "def test_installer_has_run(host):\n"
-        "    assert host.file('/opt/fabric/lib/fabric.so').content_string == 'not really\\n'\n"
-        "    assert host.check_output('/opt/probe/bin/probe') == '2.1'\n",
+    "    assert host.file('/opt/fabric/lib/fabric.so').content_string == 'not really\\n'\n"
+    "    assert host.check_output('/opt/probe/bin/probe') == '2.1'\n",
     f"{recipes.FOLDER}/demo/recipe.yml": "version: '1.0'\ndistribution: demo\nmodule: demo\n"
-        "generic: x86-64-v3\nbuild:\n  requires: [setuptools==80.9.0]\n"
-        "  environment: {CFLAGS: '{options}'}\n  memory_mib: 100\n",
+    "generic: x86-64-v3\nbuild:\n  requires: [setuptools==80.9.0]\n"
+    "  environment: {CFLAGS: '{options}'}\n  memory_mib: 100\n",
     f"{recipes.FOLDER}/demo/smoke.py": "import demo\nassert demo.answer() == 42\nprint('42')\n",
     f"{recipes.FOLDER}/demo/bench.py": "print('{}')\n",
 }
 """A role of a collection, its check, and a recipe."""
 GALAXY = {
-    "roles/motd/meta/main.yml":
-        "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
-        "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n",
+    "roles/motd/meta/main.yml": "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
+    "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n",
     "roles/motd/defaults/main.yml": "motd_text: Hello\n",
     "roles/motd/tasks/main.yml": "- name: install\n"
-        "  apt: {name: tree, state: present, update_cache: yes, cache_valid_time: 3600}\n"
-        "- name: write\n"
-        "  template: {src: motd.j2, dest: /etc/motd.company, mode: '0644'}\n  notify: restart\n",
-    "roles/motd/handlers/main.yml": "- name: restart\n"
-        "  service: {name: ssh, state: restarted}\n",
+    "  apt: {name: tree, state: present, update_cache: yes, cache_valid_time: 3600}\n"
+    "- name: write\n"
+    "  template: {src: motd.j2, dest: /etc/motd.company, mode: '0644'}\n  notify: restart\n",
+    "roles/motd/handlers/main.yml": "- name: restart\n  service: {name: ssh, state: restarted}\n",
     "roles/motd/templates/motd.j2": "{{ motd_text }}\n",
 }
 """A role that knows nothing of goldenami, as one of Galaxy is written."""
@@ -88,15 +86,19 @@ def index() -> Iterator[PyIndex]:
     with pyindex.serve() as made:
         made.login = LOGIN
         made.wheel("company-model", "1.0")
-        made.sdist("demo", "1.0", {"setup.py": demo_wheel.SETUP.replace("EXTRA", "[]"),
-                                   "demo.cpp": demo_wheel.CODE.replace("ANSWER", "42")})
+        made.sdist(
+            "demo",
+            "1.0",
+            {
+                "setup.py": demo_wheel.SETUP.replace("EXTRA", "[]"),
+                "demo.cpp": demo_wheel.CODE.replace("ANSWER", "42"),
+            },
+        )
         yield made
 
 
 @pytest.fixture(scope="module")
-def vendor(
-    key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VendorServer]:
+def vendor(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VendorServer]:
     made = VendorServer(tmp_path_factory.mktemp("vendor"), key)
     made.take(docker_ce.build(tmp_path_factory.mktemp("docker")))
     (made.files / "card.tar.xz").write_bytes(MODULE)
@@ -112,7 +114,8 @@ def root(
     more = f"""python_index: {{url: '{index.url}', packages: [company-*, demo], login: {VARIABLE}}}
 kernel_modules:
   - {{name: card, source: {{url: '{vendor.uri}/files/card.tar.xz', sha256: '{
-      dkms_sources.sha256(MODULE)}'}}}}
+        dkms_sources.sha256(MODULE)
+    }'}}}}
 """
     definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads() + more)
 
@@ -132,10 +135,14 @@ def test_every_source_is_in_the_booted_image(root: Path) -> None:
     assert "docker.io" not in lock.packages
     record = records.read(root / f"build/{IMAGE}/latest/verify.json", VerifyRecord)
     checks = {check.id: check.outcome for check in record.checks}
-    for name in ("customize/packages_are_installed", "customize/files_by_address_are_there",
-                 "container_runtime/docker_is_configured", "fabric/installer_has_run",
-                 "frameworks/environments_hold_exactly_the_lock_s_wheels",
-                 "frameworks/python_packages_are_imported_by_a_user_without_rights"):
+    for name in (
+        "customize/packages_are_installed",
+        "customize/files_by_address_are_there",
+        "container_runtime/docker_is_configured",
+        "fabric/installer_has_run",
+        "frameworks/environments_hold_exactly_the_lock_s_wheels",
+        "frameworks/python_packages_are_imported_by_a_user_without_rights",
+    ):
         assert checks.get(name) is Outcome.CORRECT, f"{name}, of {sorted(checks)}"
     assert {"tree", lock.kernel_modules["card"].package} <= lock.packages.keys()
     assert [one.origin for one in lock.frameworks] == [Origin.SOURCE]
@@ -144,8 +151,12 @@ def test_every_source_is_in_the_booted_image(root: Path) -> None:
 def test_the_bill_of_materials_has_their_addresses(root: Path, vendor: VendorServer) -> None:
     text = (root / f"build/{IMAGE}/latest/sbom.cdx.json").read_text(encoding="utf-8")
     found = {part["name"]: part for part in json.loads(text)["components"]}
-    for name, file in (("company-sealed", "sealed.deb"), ("probe-2.1.tar.gz",) * 2,
-                       ("installer.tar.xz",) * 2, ("license.txt",) * 2):
+    for name, file in (
+        ("company-sealed", "sealed.deb"),
+        ("probe-2.1.tar.gz",) * 2,
+        ("installer.tar.xz",) * 2,
+        ("license.txt",) * 2,
+    ):
         urls = [reference["url"] for reference in found[name]["externalReferences"]]
         assert urls == [f"{vendor.uri}/files/{file}"], name
     assert found["company-tool"]["purl"].startswith("pkg:deb/tool/company-tool@2.0-1")

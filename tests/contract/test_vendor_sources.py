@@ -36,19 +36,24 @@ def vendor(
 def company(root: Path, vendor: VendorServer) -> Path:
     """A checkout whose image has a package of both repositories."""
     edit(root, "roles:\n", f"{vendor.repos()}roles:\n")
-    edit(root, "  kernel:\n",
-         "  kernel:\n  customize:\n    customize_packages: [company-tool]\n")
+    edit(root, "  kernel:\n", "  kernel:\n  customize:\n    customize_packages: [company-tool]\n")
     return root
 
 
 def test_packages_of_a_repository_by_suites_and_of_one_behind_a_login(
-    company: Path, vendor: VendorServer, tmp_path: Path,
+    company: Path,
+    vendor: VendorServer,
+    tmp_path: Path,
 ) -> None:
     lock = locked(company)
-    assert {name: (lock.packages[name].origin, lock.packages[name].version)
-            for name in ("company-agent", "agent-data", "company-tool")} == {
-        "company-agent": ("agent", "7.1-1"), "agent-data": ("agent", "7.1-1"),
-        "company-tool": ("tool", "2.0-1")}
+    assert {
+        name: (lock.packages[name].origin, lock.packages[name].version)
+        for name in ("company-agent", "agent-data", "company-tool")
+    } == {
+        "company-agent": ("agent", "7.1-1"),
+        "agent-data": ("agent", "7.1-1"),
+        "company-tool": ("tool", "2.0-1"),
+    }
     suites = {suite.suite: suite for suite in lock.base.suites}
     assert {"trixie", "agent trixie", "tool"} <= suites.keys()
     assert suites["agent trixie"].sha256 != suites["trixie"].sha256
@@ -66,7 +71,10 @@ def assert_no_secret(folder: Path) -> None:
 
 
 def test_another_machine_fetches_the_same_files_with_the_login(
-    company: Path, vendor: VendorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    company: Path,
+    vendor: VendorServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     locked(company)
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
@@ -79,7 +87,9 @@ def test_another_machine_fetches_the_same_files_with_the_login(
     shutil.rmtree(tmp_path / "other/store")
     done = golden(company, "bake", IMAGE, "--fetch-only")
     assert (done.returncode, "the login of `tool` is missing: TOOL_LOGIN does" in done.stderr) == (
-        2, True), done.stderr
+        2,
+        True,
+    ), done.stderr
 
 
 def test_a_login_that_is_missing_or_wrong(
@@ -87,20 +97,28 @@ def test_a_login_that_is_missing_or_wrong(
 ) -> None:
     monkeypatch.delenv(VARIABLE)
     assert golden(company, "check", IMAGE).returncode == 0
-    assert refused(company) == (2, "20: extra_repos.2.login: the login of `tool` is missing: "
-                                   "TOOL_LOGIN does not hold `user:password`")
+    assert refused(company) == (
+        2,
+        "20: extra_repos.2.login: the login of `tool` is missing: "
+        "TOOL_LOGIN does not hold `user:password`",
+    )
     monkeypatch.setenv(VARIABLE, "ann:other")
-    assert refused(company) == (2, "20: extra_repos.2.login: "
-                                   f"{vendor.uri}/tool/key.gpg answered 401")
+    assert refused(company) == (
+        2,
+        f"20: extra_repos.2.login: {vendor.uri}/tool/key.gpg answered 401",
+    )
     assert not lock_path(company).exists()
 
 
 def test_a_repository_that_lacks_the_package(company: Path) -> None:
     edit(company, "[company-tool]", "[company-tool, compony-agent]")
     code, told = refused(company)
-    assert (code, told) == (3, "25: roles.customize.customize_packages.2: no archive has the "
-                               "package `compony-agent`: looked in debian, debian-security, "
-                               "agent, tool")
+    assert (code, told) == (
+        3,
+        "25: roles.customize.customize_packages.2: no archive has the "
+        "package `compony-agent`: looked in debian, debian-security, "
+        "agent, tool",
+    )
 
 
 def test_a_key_in_the_repository(company: Path, vendor: VendorServer, key: debrepo.Key) -> None:
@@ -123,12 +141,17 @@ def test_files_by_their_address(with_files: Path, vendor: VendorServer, tmp_path
     lock = locked(with_files)
     sealed = lock.packages["company-sealed"]
     assert (sealed.origin, sealed.version, sealed.path) == (
-        "downloads", "3.0-1", f"{vendor.uri}/files/sealed.deb")
+        "downloads",
+        "3.0-1",
+        f"{vendor.uri}/files/sealed.deb",
+    )
     assert "agent-data" in lock.packages, "what it depends on is of an archive"
     assert [(file.name, file.version, file.signed_by) for file in lock.downloads] == [
-        ("sealed.deb", "3.0-1", None), ("probe-2.1.tar.gz", "2.1", vendor.key.fingerprint),
+        ("sealed.deb", "3.0-1", None),
+        ("probe-2.1.tar.gz", "2.1", vendor.key.fingerprint),
         ("installer.tar.xz", lock.downloads[2].sha256[:12], None),
-        ("license.txt", lock.downloads[3].sha256[:12], None)]
+        ("license.txt", lock.downloads[3].sha256[:12], None),
+    ]
     told = lock.variables["customize_downloads"]
     assert told[0] == {"package": "company-sealed", "version": "3.0-1"}
     assert set(told[1]["sample"]) == {"bin/probe", "etc/probe.conf"}
@@ -139,7 +162,8 @@ def test_files_by_their_address(with_files: Path, vendor: VendorServer, tmp_path
     locked(with_files)
     assert lock_path(with_files).read_bytes() == before
     assert [path for path in vendor.mirror.requests if path.startswith("/files/")] == [
-        "/files/probe-2.1.tar.gz.asc"], "fetched once"
+        "/files/probe-2.1.tar.gz.asc"
+    ], "fetched once"
 
 
 def replace(vendor: VendorServer, name: str, content: bytes) -> None:
@@ -156,13 +180,17 @@ def test_what_is_at_an_address_and_is_not_the_file(
         other.sign(vendor.files / "probe-2.1.tar.gz")
     finally:
         other.close()
-    assert refused(with_files) == (2, "29: downloads.2.fingerprint: the signature is none of this "
-                                      f"file by {key.fingerprint}")
+    assert refused(with_files) == (
+        2,
+        f"29: downloads.2.fingerprint: the signature is none of this file by {key.fingerprint}",
+    )
     replace(vendor, "sealed.deb", b"other bytes")
     shutil.rmtree(with_files.parent / "cache/store")
     code, told = refused(with_files)
     assert (code, told.partition(" with SHA-256 ")[0]) == (
-        2, f"23: downloads.1.sha256: {vendor.uri}/files/sealed.deb: 11 bytes")
+        2,
+        f"23: downloads.1.sha256: {vendor.uri}/files/sealed.deb: 11 bytes",
+    )
     (vendor.files / "sealed.deb").unlink()
     code, told = refused(with_files)
     assert (code, told) == (2, f"22: downloads.1.url: {vendor.uri}/files/sealed.deb answered 404")
@@ -172,14 +200,21 @@ def test_what_is_at_an_address_and_is_not_the_file(
     assert not lock_path(with_files).exists()
 
 
-@pytest.mark.parametrize(("content", "where", "complaint"), [
-    (b"<html>", "install: deb", "install: x is no Debian package"),
-    (b"<html>", "unpack: /opt/x", "unpack: is no whole tarball of gzip, bzip2, xz or none: "),
-    ({"x/y": "z"}, "unpack: /opt/x\n    strip: 2", "unpack: the tarball has no file below 2"),
-    ({"../y": "z"}, "unpack: /opt/x", "unpack: the tarball leads out of its folder: "),
-])
+@pytest.mark.parametrize(
+    ("content", "where", "complaint"),
+    [
+        (b"<html>", "install: deb", "install: x is no Debian package"),
+        (b"<html>", "unpack: /opt/x", "unpack: is no whole tarball of gzip, bzip2, xz or none: "),
+        ({"x/y": "z"}, "unpack: /opt/x\n    strip: 2", "unpack: the tarball has no file below 2"),
+        ({"../y": "z"}, "unpack: /opt/x", "unpack: the tarball leads out of its folder: "),
+    ],
+)
 def test_what_a_file_has_to_be(
-    root: Path, vendor: VendorServer, content: bytes | dict[str, str], where: str, complaint: str,
+    root: Path,
+    vendor: VendorServer,
+    content: bytes | dict[str, str],
+    where: str,
+    complaint: str,
 ) -> None:
     path = vendor.files / "x"
     if isinstance(content, bytes):
@@ -187,8 +222,12 @@ def test_what_a_file_has_to_be(
     else:
         vendors.tarball(path.with_suffix(".gz"), content)
         path.with_suffix(".gz").rename(path)
-    edit(root, "roles:\n", f"downloads:\n  - url: {vendor.uri}/files/x\n"
-                           f"    sha256: {sha256_file(path)}\n    {where}\nroles:\n  customize:\n")
+    edit(
+        root,
+        "roles:\n",
+        f"downloads:\n  - url: {vendor.uri}/files/x\n"
+        f"    sha256: {sha256_file(path)}\n    {where}\nroles:\n  customize:\n",
+    )
     code, told = refused(root)
     assert (code, told.startswith(f"12: downloads.1.{complaint}")) == (2, True), told
 
@@ -196,13 +235,15 @@ def test_what_a_file_has_to_be(
 def watched(root: Path) -> tuple[int, dict[str, str], dict[str, str], str]:
     done = golden(root, "watch", IMAGE)
     record = records.read(root / "build/watch/watch.json", WatchRecord)
-    return (done.returncode, {row.component: row.verdict.value for row in record.rows},
-            {source.name: source.error for source in record.sources}, done.stdout)
+    return (
+        done.returncode,
+        {row.component: row.verdict.value for row in record.rows},
+        {source.name: source.error for source in record.sources},
+        done.stdout,
+    )
 
 
-def test_watch_looks_at_all_of_them(
-    with_files: Path, vendor: VendorServer, tmp_path: Path
-) -> None:
+def test_watch_looks_at_all_of_them(with_files: Path, vendor: VendorServer, tmp_path: Path) -> None:
     locked(with_files)
     code, verdicts, errors, said = watched(with_files)
     assert (code, verdicts["packages"], verdicts["downloads"]) == (0, "current", "current"), said
@@ -227,12 +268,19 @@ def test_a_file_behind_a_login(
 ) -> None:
     vendor.mirror.logins = {"/files/": LOGIN}
     digest = sha256_file(vendor.files / "license.txt")
-    edit(root, "roles:\n", f"downloads:\n  - url: {vendor.uri}/files/license.txt\n    sha256: "
-                           f"{digest}\n    path: /etc/company/license.txt\n    login: {VARIABLE}\n"
-                           "roles:\n  customize:\n")
+    edit(
+        root,
+        "roles:\n",
+        f"downloads:\n  - url: {vendor.uri}/files/license.txt\n    sha256: "
+        f"{digest}\n    path: /etc/company/license.txt\n    login: {VARIABLE}\n"
+        "roles:\n  customize:\n",
+    )
     monkeypatch.delenv(VARIABLE)
-    assert refused(root) == (2, "13: downloads.1.login: the login of `license.txt` is missing: "
-                                "TOOL_LOGIN does not hold `user:password`")
+    assert refused(root) == (
+        2,
+        "13: downloads.1.login: the login of `license.txt` is missing: "
+        "TOOL_LOGIN does not hold `user:password`",
+    )
     monkeypatch.setenv(VARIABLE, LOGIN)
     lock = locked(root)
     assert (lock.downloads[0].sha256, lock.downloads[0].login) == (digest, VARIABLE)

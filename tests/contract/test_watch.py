@@ -45,8 +45,11 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
         "6.1.0-51-cloud-amd64",
         LESS.version,
     )
-    assert {name for name in after.packages.keys() & before.packages.keys()
-            if after.packages[name] != before.packages[name]} == {"less"}
+    assert {
+        name
+        for name in after.packages.keys() & before.packages.keys()
+        if after.packages[name] != before.packages[name]
+    } == {"less"}
     summary, change = checkout.summary, checkout.record.changes[0]
     assert summary.startswith(f"# new lock of {IMAGE}\n")
     assert "* Kernel: 6.1.0-50-cloud-amd64 to **6.1.0-51-cloud-amd64**" in summary
@@ -54,14 +57,17 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
     assert {(move.name, move.before, move.after) for move in change.packages} == {
         ("less", "1.0-1", LESS.version),
         ("linux-image-6.1.0-50-cloud-amd64", "6.1.140-1", ""),
-        ("linux-image-6.1.0-51-cloud-amd64", "", "6.1.150-1")}
+        ("linux-image-6.1.0-51-cloud-amd64", "", "6.1.150-1"),
+    }
     assert change.build_after == lockfile.read(lockfile.path_of(checkout.root, IMAGE))[1][:12]
     assert checkout.watch()[0] == 0
 
 
 def _newer_nano(names: list[str]) -> list[Package]:
-    known = [replace(one, version="7.3-1") if one.name == "nano" else one
-             for one in debrepo.base_packages()]
+    known = [
+        replace(one, version="7.3-1") if one.name == "nano" else one
+        for one in debrepo.base_packages()
+    ]
     more = sorted(set(names) - {package.name for package in known})
     return [*known, *(Package(name, depends="libc6") for name in more)]
 
@@ -92,12 +98,14 @@ def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(
 
 
 def test_what_a_point_release_takes_over_stays_a_security_update(
-    checkout: WatchCheckout, names: list[str],
+    checkout: WatchCheckout,
+    names: list[str],
 ) -> None:
     """Both archives have its version then; what the main one alone has is none."""
     checkout.define("watch: {kernel: {policy: security}, packages: {policy: security}}")
-    stock = [replace(one, version="7.2-1") if one.name == "nano" else one
-             for one in _newer_nano(names)]
+    stock = [
+        replace(one, version="7.2-1") if one.name == "nano" else one for one in _newer_nano(names)
+    ]
     main = [*(one for one in stock if one.name != "less"), *KERNEL, LESS]
     checkout.archive("debian", main).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()
@@ -112,25 +120,41 @@ def test_what_a_point_release_takes_over_stays_a_security_update(
 
 def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
     _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))
-    records.write(checkout.root / f"build/{IMAGE}/{digest[:12]}/{CVE_FILE}", CveRecord(
-        image=IMAGE, build_id=digest[:12], lock_sha256=digest, checked_at="2026-11-24T00:00:00Z",
-        fail_on=Rating.HIGH,
-        feeds=[FeedStatus(feed=Feed.DEBIAN, address="x", entries=1)], findings=list(findings),
-        warnings=[],
-        outcome=Outcome.INCORRECT))
+    records.write(
+        checkout.root / f"build/{IMAGE}/{digest[:12]}/{CVE_FILE}",
+        CveRecord(
+            image=IMAGE,
+            build_id=digest[:12],
+            lock_sha256=digest,
+            checked_at="2026-11-24T00:00:00Z",
+            fail_on=Rating.HIGH,
+            feeds=[FeedStatus(feed=Feed.DEBIAN, address="x", entries=1)],
+            findings=list(findings),
+            warnings=[],
+            outcome=Outcome.INCORRECT,
+        ),
+    )
 
 
 def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
-    checkout: WatchCheckout, names: list[str],
+    checkout: WatchCheckout,
+    names: list[str],
 ) -> None:
     """It comes with a point release, which the policy leaves as long as nothing is known of it."""
     checkout.archive("debian", _newer_nano(names)).publish(date=debrepo.DATE + 1)
-    mended = Vulnerability(id="CVE-2026-10000", feed=Feed.DEBIAN, part="nano", version="7.2-1",
-                           fix="7.3-1", fails=True)
-    others = [mended.model_copy(update=change) for change in (
-        {"id": "CVE-2026-2", "fix": "7.4-1"}, {"id": "CVE-2026-3", "part": "sed"},
-        {"id": "CVE-2026-4", "fix": ""},
-        {"id": "CVE-2026-5", "version": "7.1-1"}, {"id": "CVE-2026-6", "feed": Feed.PYPI})]
+    mended = Vulnerability(
+        id="CVE-2026-10000", feed=Feed.DEBIAN, part="nano", version="7.2-1", fix="7.3-1", fails=True
+    )
+    others = [
+        mended.model_copy(update=change)
+        for change in (
+            {"id": "CVE-2026-2", "fix": "7.4-1"},
+            {"id": "CVE-2026-3", "part": "sed"},
+            {"id": "CVE-2026-4", "fix": ""},
+            {"id": "CVE-2026-5", "version": "7.1-1"},
+            {"id": "CVE-2026-6", "feed": Feed.PYPI},
+        )
+    ]
     known(checkout, *others)
     code, said = checkout.watch()
     assert (code, checkout.verdicts()["packages"], "mends CVE" in said) == (0, "held", False), said
@@ -148,13 +172,20 @@ def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
     )
 
 
-@pytest.mark.parametrize(("faults", "broken", "said"), [
-    ({"/debian/*/InRelease": Fault.LOST, "/debian/*/Release.gpg": Fault.LOST}, "debian", "is not signed"),
-    ({"/security/*": Fault.CIRCLE}, "debian-security", "Redirection loop"),
-])
-def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict[str, Fault],
-                                           broken: str,
-                                           said: str) -> None:
+@pytest.mark.parametrize(
+    ("faults", "broken", "said"),
+    [
+        (
+            {"/debian/*/InRelease": Fault.LOST, "/debian/*/Release.gpg": Fault.LOST},
+            "debian",
+            "is not signed",
+        ),
+        ({"/security/*": Fault.CIRCLE}, "debian-security", "Redirection loop"),
+    ],
+)
+def test_a_source_that_cannot_be_looked_at(
+    checkout: WatchCheckout, faults: dict[str, Fault], broken: str, said: str
+) -> None:
     """The others still report; nothing is called current."""
     checkout.mirror.faults = faults
     code, printed = checkout.watch()
@@ -172,10 +203,13 @@ def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict
     checkout.mirror.faults = {}
 
 
-@pytest.mark.parametrize(("served", "said"), [
-    ([SED, Package("less", depends="libc6, bash")], "disagrees about less 1.0-1: SHA-256 "),
-    ([], "is empty: it has none of the 1 packages that the lock of"),
-])
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        ([SED, Package("less", depends="libc6, bash")], "disagrees about less 1.0-1: SHA-256 "),
+        ([], "is empty: it has none of the 1 packages that the lock of"),
+    ],
+)
 def test_an_archive_that_contradicts_the_lock(
     checkout: WatchCheckout, served: list[Package], said: str
 ) -> None:
@@ -202,12 +236,23 @@ def test_a_held_kernel_stays_while_packages_move(checkout: WatchCheckout) -> Non
 
 def with_framework(checkout: WatchCheckout, name: str, project: str, version: str) -> None:
     wheel = PyFile(project=project, version=version, filename="x.whl", sha256="0" * 64, size=1)
-    framework = lockfile.Framework(name=name, version=version, environment=name,
-                                   origin=lockfile.Origin.WHEEL, why="",
-                                   gain=None, measured_on=None, wheel=wheel, requires=[], made=None,
-                                   allow=[])
-    lockfile.write(lockfile.path_of(checkout.root, IMAGE),
-                   checkout.lock().model_copy(update={"frameworks": [framework]}))
+    framework = lockfile.Framework(
+        name=name,
+        version=version,
+        environment=name,
+        origin=lockfile.Origin.WHEEL,
+        why="",
+        gain=None,
+        measured_on=None,
+        wheel=wheel,
+        requires=[],
+        made=None,
+        allow=[],
+    )
+    lockfile.write(
+        lockfile.path_of(checkout.root, IMAGE),
+        checkout.lock().model_copy(update={"frameworks": [framework]}),
+    )
 
 
 def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) -> None:
@@ -239,15 +284,24 @@ def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) ->
 
 def test_python_packages_are_watched_each_on_its_index(checkout: WatchCheckout) -> None:
     """A person moves what the definition pins; a company's package is asked of its index alone."""
-    wheels = [PyFile(project=name, version="1.0", filename="x.whl", sha256=digit * 64, size=1)
-              for name, digit in (("pinned", "0"), ("company-model", "1"), ("needed", "2"))]
+    wheels = [
+        PyFile(project=name, version="1.0", filename="x.whl", sha256=digit * 64, size=1)
+        for name, digit in (("pinned", "0"), ("company-model", "1"), ("needed", "2"))
+    ]
     with pyindex.serve() as public, pyindex.serve() as private:
         private.login = "ann:secret"
         index = PythonIndex(url=private.url, packages=("company-*",), login="COMPANY_PYPI")
-        python = PythonPackages(environment="ml", wheels=wheels, index=index, allow=[], asked={
-            "pinned": "pinned==1.0", "company-model": "company-model<2"})
-        lockfile.write(lockfile.path_of(checkout.root, IMAGE),
-                       checkout.lock().model_copy(update={"python": python}))
+        python = PythonPackages(
+            environment="ml",
+            wheels=wheels,
+            index=index,
+            allow=[],
+            asked={"pinned": "pinned==1.0", "company-model": "company-model<2"},
+        )
+        lockfile.write(
+            lockfile.path_of(checkout.root, IMAGE),
+            checkout.lock().model_copy(update={"python": python}),
+        )
         checkout.patch.setenv("GOLDEN_MIRROR_PYPI", public.url)
         checkout.patch.setenv("COMPANY_PYPI", private.login)
         for name in ("pinned", "company-model"):
@@ -257,7 +311,8 @@ def test_python_packages_are_watched_each_on_its_index(checkout: WatchCheckout) 
         rows = {row.component: row for row in checkout.record.rows[-2:]}
         assert (rows["pinned"].available, rows["company-model"].available) == ("1.0.1", "1.0.2")
         assert rows["pinned"].reason == (
-            "a person moves it: `pinned==1.0` in python_packages of the definition")
+            "a person moves it: `pinned==1.0` in python_packages of the definition"
+        )
         assert rows["company-model"].reason == ""
         checkout.patch.delenv("COMPANY_PYPI")
         code, said = checkout.watch()
@@ -294,8 +349,10 @@ def test_a_security_update_goes_to_its_own_version(
     checkout: WatchCheckout, names: list[str]
 ) -> None:
     """Not to that of a point release, which the policy leaves, though apt would choose it."""
-    newer = [replace(one, version=f"{LESS.version}.1") if one.name == "less" else one
-             for one in _newer_nano(names)]
+    newer = [
+        replace(one, version=f"{LESS.version}.1") if one.name == "less" else one
+        for one in _newer_nano(names)
+    ]
     checkout.archive("debian", newer).publish(date=debrepo.DATE + 1)
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch("--update")

@@ -32,49 +32,72 @@ BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
 
 
 def modules_package(version: str, *, flavour: str = "", suite: str = "") -> Package:
-    return Package(f"nvidia-{flavour}kernel-dkms", version, fields=OPEN if flavour else SOURCE,
-                   component="non-free",
-                   suite=suite)
+    return Package(
+        f"nvidia-{flavour}kernel-dkms",
+        version,
+        fields=OPEN if flavour else SOURCE,
+        component="non-free",
+        suite=suite,
+    )
 
 
 def userland(version: str) -> Package:
     return Package("libcuda1", version, fields=SOURCE, component="non-free")
 
 
-DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("550.90.07-1"),
-          userland("550.90.07-1"),
-          modules_package("550.144.03-1"), userland("550.144.03-1"),
-          modules_package("560.35.05-1"),
-          modules_package("550.144.03-1", flavour="open-"), userland("560.35.05-1"),
-          modules_package("555.1.1-1"), userland("555.1.1-1"), modules_package("555.2.1-1"),
-          modules_package("595.10-1"), userland("595.10-1"),
-          Package("libcudart12", "12.4.1-1", fields={"Source": "nvidia-cuda-toolkit"})]
+DEBIAN = [
+    *debrepo.base_packages(),
+    *BUILD,
+    modules_package("550.90.07-1"),
+    userland("550.90.07-1"),
+    modules_package("550.144.03-1"),
+    userland("550.144.03-1"),
+    modules_package("560.35.05-1"),
+    modules_package("550.144.03-1", flavour="open-"),
+    userland("560.35.05-1"),
+    modules_package("555.1.1-1"),
+    userland("555.1.1-1"),
+    modules_package("555.2.1-1"),
+    modules_package("595.10-1"),
+    userland("595.10-1"),
+    Package("libcudart12", "12.4.1-1", fields={"Source": "nvidia-cuda-toolkit"}),
+]
 SECURITY = [modules_package("550.163.01-0+deb13u1"), userland("550.163.01-0+deb13u1")]
 
 
-OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64",
-                            version=version)
-            for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True))
+OLD, NEW = (
+    lockfile.Kernel(
+        release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64", version=version
+    )
+    for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True)
+)
 
 
 def gpu_lock(version: str, kernel: lockfile.Kernel = NEW) -> Lock:
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
-        image=IMAGE, kernel=kernel,
-        base=BaseLock(distribution="debian", release="trixie", major=13, architecture="amd64",
-                      suites=[]),
-        hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"],
-                                                      "sm": ["75", "90"]}), packages={},
-        driver=Driver(version=version, branch=version.partition(".")[0], flavour="proprietary",
-                      source="debian",
-                      cuda="12.4", modules=None),
+        image=IMAGE,
+        kernel=kernel,
+        base=BaseLock(
+            distribution="debian", release="trixie", major=13, architecture="amd64", suites=[]
+        ),
+        hardware=sample().hardware.model_copy(
+            update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}
+        ),
+        packages={},
+        driver=Driver(
+            version=version,
+            branch=version.partition(".")[0],
+            flavour="proprietary",
+            source="debian",
+            cuda="12.4",
+            modules=None,
+        ),
         cuda=Cuda(version="12.4", variant="runtime", why=""),
     )
 
 
-def write_lock(
-    checkout: WatchCheckout, version: str, kernel: lockfile.Kernel = NEW
-) -> None:
+def write_lock(checkout: WatchCheckout, version: str, kernel: lockfile.Kernel = NEW) -> None:
     lockfile.write(lockfile.path_of(checkout.root, IMAGE), gpu_lock(version, kernel))
 
 
@@ -94,8 +117,13 @@ def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def checkout(
-    root: Path, served: debrepo.Mirror, key: debrepo.Key, offline: None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    root: Path,
+    served: debrepo.Mirror,
+    key: debrepo.Key,
+    offline: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> WatchCheckout:
     watch_checkout.environment(monkeypatch, key, tmp_path / "cache", served.uri)
     monkeypatch.chdir(root)
@@ -119,21 +147,30 @@ def test_the_branch_moves_by_a_security_update(checkout: WatchCheckout) -> None:
 FAILED = "driver 550.163.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
 
 
-@pytest.mark.parametrize(("fits", "driver", "kernel"), [
-    (("550.163.01", "6.1.140-1"), "update", "update"),
-    (("550.144.03", "6.1.140-1"), "blocked", "update"),
-    (("550.163.01", "6.1.130-1"), "update", "blocked"),
-    (None, "blocked", "blocked"),
-])
+@pytest.mark.parametrize(
+    ("fits", "driver", "kernel"),
+    [
+        (("550.163.01", "6.1.140-1"), "update", "update"),
+        (("550.144.03", "6.1.140-1"), "blocked", "update"),
+        (("550.163.01", "6.1.130-1"), "update", "blocked"),
+        (None, "blocked", "blocked"),
+    ],
+)
 def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
-    checkout: WatchCheckout, fits: tuple[str, str] | None, driver: str, kernel: str,
+    checkout: WatchCheckout,
+    fits: tuple[str, str] | None,
+    driver: str,
+    kernel: str,
 ) -> None:
     """The pairs that were tried say so; the one that fits becomes the lock."""
     write_lock(checkout, "550.144.03", kernel=OLD)
-    image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(
-        checkout.root, IMAGE)), *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    record, results = watch.look(checkout.root, CachePaths.default(), [image],
-                                 "2026-11-25T00:00:00Z")
+    image = WatchedImage(
+        definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
+        *lockfile.read(lockfile.path_of(checkout.root, IMAGE)),
+    )
+    record, results = watch.look(
+        checkout.root, CachePaths.default(), [image], "2026-11-25T00:00:00Z"
+    )
     tried = list[tuple[str, str]]()
 
     def make_lock(_: Definition, wanted: LockConstraints) -> tuple[Lock, str]:
@@ -147,7 +184,8 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
     rows = {row.component: row for row in done.rows}
     assert (rows["driver"].verdict.value, rows["kernel"].verdict.value) == (driver, kernel)
     assert {row.reason for row in done.rows if row.verdict is UpdateVerdict.BLOCKED} <= {
-        f"no driver compiles: {FAILED}"}
+        f"no driver compiles: {FAILED}"
+    }
     assert (tried[0], len(tried), failures) == (("550.163.01", "6.1.140-1"), len(set(tried)), [])
     assert len(done.changes) == (fits is not None)
     for text in (watch_summary.headline(done), watch_summary.markdown(done)):
@@ -160,12 +198,25 @@ def lock_cuda_12_3(checkout: WatchCheckout) -> Path:
     path."""
     lock, path = gpu_lock("550.163.01"), lockfile.path_of(checkout.root, IMAGE)
     assert lock.cuda is not None
-    runtime = lockfile.Package(version="12.3.0-1", architecture="amd64", sha256="0" * 64, size=1,
-                               installed_size=1,
-                               origin="debian", path="x", source="nvidia-cuda-toolkit")
-    lockfile.write(path,
-                   lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "12.3"}),
-                                           "packages": {"libcudart12": runtime}}))
+    runtime = lockfile.Package(
+        version="12.3.0-1",
+        architecture="amd64",
+        sha256="0" * 64,
+        size=1,
+        installed_size=1,
+        origin="debian",
+        path="x",
+        source="nvidia-cuda-toolkit",
+    )
+    lockfile.write(
+        path,
+        lock.model_copy(
+            update={
+                "cuda": lock.cuda.model_copy(update={"version": "12.3"}),
+                "packages": {"libcudart12": runtime},
+            }
+        ),
+    )
     return path
 
 
@@ -183,8 +234,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: WatchCheckout) -
     write_lock(checkout, "550.163.01")
     path = lock_cuda_12_3(checkout)
     before = path.read_bytes()
-    checkout.define("", "  cuda:\n",
-                    "  cuda:\n    cuda_source: nvidia\n    cuda_release: \"12.3\"\n")
+    checkout.define("", "  cuda:\n", '  cuda:\n    cuda_source: nvidia\n    cuda_release: "12.3"\n')
     for update in ((), ("--update",)):
         _, said = checkout.watch(*update)
         assert "a person moves it: cuda_release of the definition" in said

@@ -37,7 +37,8 @@ def another_image(checkout: WatchCheckout) -> Path:
 
 
 def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
-    checkout: WatchCheckout, webhook: Callable[[], list[str]],
+    checkout: WatchCheckout,
+    webhook: Callable[[], list[str]],
 ) -> None:
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     checkout.mirror.faults = {"/debian/dists/trixie-updates/*": Fault.BROKEN}
@@ -57,7 +58,8 @@ def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
 
 
 def test_an_image_that_cannot_be_locked_keeps_no_other_from_its_lock(
-    checkout: WatchCheckout, webhook: Callable[[], list[str]],
+    checkout: WatchCheckout,
+    webhook: Callable[[], list[str]],
 ) -> None:
     other = another_image(checkout)
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
@@ -101,9 +103,14 @@ def test_packages_that_cannot_be_judged_are_a_row(checkout: WatchCheckout) -> No
 def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> None:
     """Not to the newest, which the policy's age forbids; the lock says why."""
     checkout.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
-    young = [*debrepo.kernel_packages("6.1.0-52", "6.1.160-1"),
-             Package("linux-image-cloud-amd64", "6.1.160-1",
-                     depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)")]
+    young = [
+        *debrepo.kernel_packages("6.1.0-52", "6.1.160-1"),
+        Package(
+            "linux-image-cloud-amd64",
+            "6.1.160-1",
+            depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)",
+        ),
+    ]
     made = checkout.archive("security", [SED, *KERNEL, *young]).publish(date=debrepo.DATE + 1)
     for path in made.folder.rglob("linux-*_6.1.150-1_*"):
         os.utime(path, (debrepo.DATE, debrepo.DATE))
@@ -114,23 +121,37 @@ def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> N
 
 
 def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) -> None:
-    image = WatchedImage(definition_file.load(checkout.root,
-                                              definition_file.path_of(checkout.root, IMAGE)),
-                         *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    record, [result] = watch.look(checkout.root, CachePaths.default(), [image],
-                                  "2026-11-25T00:00:00Z")
+    image = WatchedImage(
+        definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
+        *lockfile.read(lockfile.path_of(checkout.root, IMAGE)),
+    )
+    record, [result] = watch.look(
+        checkout.root, CachePaths.default(), [image], "2026-11-25T00:00:00Z"
+    )
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
     relock = Relock(checkout.root, lambda *_: (image.lock, image.sha256), wait=False)
     done, failures = relock.run(record, [replace(result, rows=moving)])
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
-        (UpdateVerdict.BLOCKED, "resolved again, the lock is the same")}
+        (UpdateVerdict.BLOCKED, "resolved again, the lock is the same")
+    }
 
 
-@pytest.mark.parametrize(("sed", "day", "said"), [
-    (SED, -86400, "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
-    (replace(SED, version="12.4+deb13u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb13u6 -> 12.4+deb13u5.1"),
-])
+@pytest.mark.parametrize(
+    ("sed", "day", "said"),
+    [
+        (
+            SED,
+            -86400,
+            "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z",
+        ),
+        (
+            replace(SED, version="12.4+deb13u5.1"),
+            1,
+            "debian-security: goes backwards: sed 12.4+deb13u6 -> 12.4+deb13u5.1",
+        ),
+    ],
+)
 def test_what_goes_backwards_makes_no_new_lock(
     checkout: WatchCheckout, sed: Package, day: int, said: str
 ) -> None:

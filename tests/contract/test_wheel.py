@@ -31,18 +31,29 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no hatchling")
     made = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation",
-                    "--wheel-dir", made, ROOT], check=True)
+    subprocess.run(
+        [
+            *pip,
+            "wheel",
+            "--no-index",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            made,
+            ROOT,
+        ],
+        check=True,
+    )
     python = runtime_environment.make(made / "venv")
-    subprocess.run([*pip, "--python", python, "install", "--no-index", "--no-deps",
-                    *made.glob("*.whl")], check=True)
+    subprocess.run(
+        [*pip, "--python", python, "install", "--no-index", "--no-deps", *made.glob("*.whl")],
+        check=True,
+    )
     return python.parent
 
 
 @pytest.fixture(scope="module")
-def company(
-    environment: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def company(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with a role and a file of its own in an immutable image; `make` makes an
     environment there."""
     folder = tmp_path_factory.mktemp("company") / "images"
@@ -50,13 +61,18 @@ def company(
     assert f"{IMAGE}: no lock" in _said(folder, "make", "check")
     _said(folder, "make", "role", "ROLE=agent")
     write(folder, {"roles/customize/files/company.conf": "colour = blue\n"})
-    edit(folder, "  limits:\n", """\
+    edit(
+        folder,
+        "  limits:\n",
+        """\
     customize_files: [{source: company.conf, path: /etc/company/company.conf}]
   agent:
     agent_packages: [tree]
     agent_interval_s: 5
   limits:
-""", IMAGE)
+""",
+        IMAGE,
+    )
     edit(folder, "roles:\n", "immutable: true\nroles:\n", IMAGE)
     yield folder
     shutil.rmtree(folder)
@@ -65,23 +81,42 @@ def company(
 def _said(folder: Path, *words: str | Path) -> str:
     """What a command says on both streams."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(words, cwd=folder, env=env, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 def test_all_that_runs_is_the_wheel_s(environment: Path) -> None:
     said = subprocess.run(
-        [environment / "python", "-c", "from goldenami.model import program_files as files\n"
-         "print(files.INSTALLED)"], cwd=environment, env={}, check=True, text=True,
-        capture_output=True)
+        [
+            environment / "python",
+            "-c",
+            "from goldenami.model import program_files as files\nprint(files.INSTALLED)",
+        ],
+        cwd=environment,
+        env={},
+        check=True,
+        text=True,
+        capture_output=True,
+    )
     data = Path(said.stdout.strip())
     assert data.is_relative_to(environment.parent) and data.name == "data"
     assert os.access(data / "scripts/setup", os.X_OK)
-    kept = [*trees.scanned(300, ROOT, "roles/**/*.*"), *trees.scanned(4, ROOT, "packer/*.hcl"),
-            *trees.scanned(35, ROOT, "tests/image/**/*.py"), *trees.scanned(2, ROOT, "ansible/*.yml"),
-            *trees.scanned(3, ROOT, "requirements/*.txt")]
+    kept = [
+        *trees.scanned(300, ROOT, "roles/**/*.*"),
+        *trees.scanned(4, ROOT, "packer/*.hcl"),
+        *trees.scanned(35, ROOT, "tests/image/**/*.py"),
+        *trees.scanned(2, ROOT, "ansible/*.yml"),
+        *trees.scanned(3, ROOT, "requirements/*.txt"),
+    ]
     assert [path for path in kept if not (data / path.relative_to(ROOT)).exists()] == []
 
 
@@ -93,5 +128,9 @@ def test_it_bakes_and_verifies(company: Path) -> None:
     correct = {check.id for check in record.checks if check.outcome is Outcome.CORRECT}
     assert {"agent/the_interval_is_the_definition_s", "agent/its_packages_are_installed"} <= correct
     assert {check.partition("/")[0] for check in correct} >= {
-        "customize", "immutable", "limits", "seal"}
+        "customize",
+        "immutable",
+        "limits",
+        "seal",
+    }
     assert f"{IMAGE}: build" in _said(company, "make", "check")

@@ -40,7 +40,9 @@ FULL = '(open("/dev/full", "w", buffering=1).write("x\\n") and [])'
 
 
 def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
-    lock: Lock, kept: store.Store, tmp_path: Path,
+    lock: Lock,
+    kept: store.Store,
+    tmp_path: Path,
 ) -> None:
     wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path))
     first, second = build(wanted, kept, tmp_path), build(wanted, kept, tmp_path)
@@ -52,9 +54,16 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert wheel_builds.compile_wheel(tmp_path, wanted, kept,
-                                      Progress.of("test", IMAGE, CachePaths(tmp_path)),
-                                      log=tmp_path / "none") == second
+    assert (
+        wheel_builds.compile_wheel(
+            tmp_path,
+            wanted,
+            kept,
+            Progress.of("test", IMAGE, CachePaths(tmp_path)),
+            log=tmp_path / "none",
+        )
+        == second
+    )
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
@@ -75,36 +84,49 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
     features = sorted(instruction_sets.features("x86-64-v2"))
-    record = coverage.scan(tmp_path, CoverageRequest(folders=["opt/ml"], features=features, sm=[],
-                                                     allow=[]))
+    record = coverage.scan(
+        tmp_path, CoverageRequest(folders=["opt/ml"], features=features, sm=[], allow=[])
+    )
     assert "avx" in {found.extension for found in record.findings}
-    with pytest.raises(StageFailed,
-                       match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
+    with pytest.raises(
+        StageFailed, match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"
+    ):
         coverage.demand(record)
 
 
 @LONG
 def test_a_compiler_killed_for_memory_is_tried_again_with_half(
-    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    lock: Lock,
+    kept: store.Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
     unseen_by_ccache = f"42 + 0 * {secrets.randbits(31)}"
-    killed = order(lock, kept, tmp_path,
-                   sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER))
+    killed = order(
+        lock, kept, tmp_path, sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER)
+    )
     assert build(killed, kept, tmp_path).jobs == 1
-    with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
+    with pytest.raises(
+        HostNotReady, match="a compiler was killed for memory, also with 1 at a time"
+    ):
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=ALWAYS)), kept, tmp_path)
 
 
 @LONG
 def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recipe(
-    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    lock: Lock,
+    kept: store.Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 1)
-    killed, full = (order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra))
-                    for extra in (KILLED, FULL))
-    with pytest.raises(HostNotReady,
-                       match="a compiler was killed for memory, also with 1 at a time"):
+    killed, full = (
+        order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra)) for extra in (KILLED, FULL)
+    )
+    with pytest.raises(
+        HostNotReady, match="a compiler was killed for memory, also with 1 at a time"
+    ):
         build(killed, kept, tmp_path)
     with pytest.raises(
         HostNotReady, match=r"recipe demo for \S+: compiling broke off: .*No space left"
@@ -123,32 +145,46 @@ def with_suite(wanted: WheelBuild, kept: store.Store, selected: str) -> WheelBui
         if one.name == "numpy"
     )
     assert numpy.made is not None
-    tests = [file for file in numpy.made.tests
-             if file.project in ("pytest", "pluggy", "iniconfig", "packaging")]
+    tests = [
+        file
+        for file in numpy.made.tests
+        if file.project in ("pytest", "pluggy", "iniconfig", "packaging")
+    ]
     Index.configured().fetch(tests, kept)
-    suite = UpstreamTests(requires=[],
-                          arguments=["-q", "-p", "no:cacheprovider", "-k", selected,
-                                     "/build/src/demo-1.0"])
-    return dataclasses.replace(wanted, tests=tests,
-                               recipe=wanted.recipe.model_copy(update={"suite": suite}))
+    suite = UpstreamTests(
+        requires=[],
+        arguments=["-q", "-p", "no:cacheprovider", "-k", selected, "/build/src/demo-1.0"],
+    )
+    return dataclasses.replace(
+        wanted, tests=tests, recipe=wanted.recipe.model_copy(update={"suite": suite})
+    )
 
 
-SUITE = {"test_demo.py": "import demo\n\ndef test_at_1():\n    assert demo.answer() == 42\n\n"
-                         "def test_at_2():\n    assert demo.answer() == 41\n"}
+SUITE = {
+    "test_demo.py": "import demo\n\ndef test_at_1():\n    assert demo.answer() == 42\n\n"
+    "def test_at_2():\n    assert demo.answer() == 41\n"
+}
 
 
 def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
-    lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    lock: Lock,
+    kept: store.Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is selected names the number of compilers: with the half, the one that passes."""
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
-    plain, killed = (sdist(kept, tmp_path, answer=f"42 + 0 * {secrets.randbits(31)}", extra=extra)
-                     for extra in ("[]", KILLER))
-    failing, passing = (with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept,
-                                   "at_{jobs}")
-                        for source in (plain, killed))
-    with pytest.raises(StageFailed,
-                       match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
+    plain, killed = (
+        sdist(kept, tmp_path, answer=f"42 + 0 * {secrets.randbits(31)}", extra=extra)
+        for extra in ("[]", KILLER)
+    )
+    failing, passing = (
+        with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept, "at_{jobs}")
+        for source in (plain, killed)
+    )
+    with pytest.raises(
+        StageFailed, match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"
+    ):
         build(failing, kept, tmp_path)
     assert wheel_builds.known(kept, failing) is None
     assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
@@ -156,7 +192,10 @@ def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
 
 @LONG
 def test_a_wheel_for_another_cpu_than_this_machines_is_not_tried_here(
-    lock: Lock, kept: store.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    lock: Lock,
+    kept: store.Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     wanted = order(lock, kept, tmp_path, sdist(kept, tmp_path))
     smoke = tmp_path / recipes.FOLDER / "demo/smoke.py"

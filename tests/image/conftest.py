@@ -35,8 +35,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Molecule has neither option: they are of goldenami.image.verify.pytest_plugin.
     """
-    asked = {"at_rest": not config.getoption("--booted", default=False),
-             "gpu": bool(config.getoption("--gpu-session", default=None))}
+    asked = {
+        "at_rest": not config.getoption("--booted", default=False),
+        "gpu": bool(config.getoption("--gpu-session", default=None)),
+    }
     marks = [mark for mark, wanted in asked.items() if not wanted]
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     config.hook.pytest_deselected(items=left_out)
@@ -48,15 +50,17 @@ def lock() -> dict[str, Any]:
     """The variables that the image was baked with."""
     path = os.environ.get("GOLDEN_VARS")
     if not path:
-        pytest.fail("GOLDEN_VARS has to name the JSON file with the image's variables",
-                    pytrace=False)
+        pytest.fail(
+            "GOLDEN_VARS has to name the JSON file with the image's variables", pytrace=False
+        )
     variables: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return variables
 
 
 @pytest.fixture(scope="session")
 def gpu_type(
-    pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None],
+    pytestconfig: pytest.Config,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> dict[str, Any]:
     """What the instance type's GPUs are: a GpuType of hardware.py. The JUnit file names the
     test."""

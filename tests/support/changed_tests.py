@@ -21,7 +21,9 @@ from goldenami.core import shell
 
 from support import trees
 
-ROOTS = re.compile(r"(?:scripts|tests|roles/golden_(?:idle|health)/files)/(?P<name>.*?)(?:/__init__)?\.py")
+ROOTS = re.compile(
+    r"(?:scripts|tests|roles/golden_(?:idle|health)/files)/(?P<name>.*?)(?:/__init__)?\.py"
+)
 """Where modules are imported from: `pythonpath` of pyproject.toml."""
 TEST = re.compile(r"tests/(?:unit|contract|aws)/test_\w+\.py")
 BUDGET_S, UNKNOWN_S = 80.0, 3.0
@@ -32,11 +34,13 @@ ran."""
 def changed(root: Path) -> set[str]:
     """The paths that differ from where HEAD left the main branch, uncommitted and untracked ones
     too."""
+
     def git(*arguments: str) -> list[str]:
         return shell.output(["git", *arguments], cwd=root).splitlines()
 
-    heads = git("for-each-ref", "--format=%(objectname)", "refs/remotes/origin/HEAD",
-                "refs/heads/main")
+    heads = git(
+        "for-each-ref", "--format=%(objectname)", "refs/remotes/origin/HEAD", "refs/heads/main"
+    )
     since = git("merge-base", "HEAD", heads[-1])[0] if heads else "HEAD"
     return {*git("diff", "--name-only", since), *git("ls-files", "--others", "--exclude-standard")}
 
@@ -77,8 +81,9 @@ def distances(root: Path, paths: set[str]) -> dict[str, int]:
         distance = 1 + max(found.values(), default=-1)
         found |= dict.fromkeys(ring, distance)
         ring = {importer for path in ring for importer in importers[_module(path)]} - set(found)
-    return {path: far for path, far in found.items() if TEST.fullmatch(path)
-            and (root / path).exists()}
+    return {
+        path: far for path, far in found.items() if TEST.fullmatch(path) and (root / path).exists()
+    }
 
 
 def chosen(far: dict[str, int], record: Path, budget_s: float = BUDGET_S) -> list[str]:
@@ -104,9 +109,12 @@ def main() -> None:
     far = distances(root, paths) | dict.fromkeys(["tests/unit/test_layout.py"], 0)
     picked = chosen(far, root / "build/tests/fast.xml")
     print("\n".join(picked))
-    print(f"{len(paths)} changed files reach {len(far)} files of tests; the nearest {len(picked)} "
-          "run, "
-          "`make test-fast` runs all", file=sys.stderr)
+    print(
+        f"{len(paths)} changed files reach {len(far)} files of tests; the nearest {len(picked)} "
+        "run, "
+        "`make test-fast` runs all",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

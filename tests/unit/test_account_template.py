@@ -22,9 +22,12 @@ from support.aws.account_template import (
 )
 from support.builds.tools import POLICIES, complaints
 
-NARROWED = {"arn:aws:s3:::*/store/*": f"{BUCKET}/store/*",
-            "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
-            "arn:aws:s3:::*": BUCKET, "arn:aws:sns:*:*:*": TOPIC}
+NARROWED = {
+    "arn:aws:s3:::*/store/*": f"{BUCKET}/store/*",
+    "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
+    "arn:aws:s3:::*": BUCKET,
+    "arn:aws:sns:*:*:*": TOPIC,
+}
 """What the policy of a command leaves open and the template knows: the bucket and the topic."""
 TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
 """Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's
@@ -44,8 +47,11 @@ def rights(document: Mapping[str, Any]) -> set[Right]:
             else [statement["Resource"]]
         )
         condition = json.dumps(statement.get("Condition"), sort_keys=True)
-        found |= {(statement["Effect"], action, str(NARROWED.get(resource, resource)), condition)
-                  for action in statement["Action"] for resource in resources}
+        found |= {
+            (statement["Effect"], action, str(NARROWED.get(resource, resource)), condition)
+            for action in statement["Action"]
+            for resource in resources
+        }
     return found
 
 
@@ -64,8 +70,11 @@ def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
         assert ROLES[f"GitHub{role}"] == ROLES[f"GitLab{role}"]
     assert {policy for each in ROLES.values() for policy in each} == set(BY_COMMANDS) - set(BY_HAND)
     assert max(map(len, ROLES.values())) <= POLICIES_A_ROLE
-    assert {body["Properties"]["PermissionsBoundary"]["Ref"] for body in RAW.values()
-            if body["Type"] == "AWS::IAM::Role"} == {"Boundary"}
+    assert {
+        body["Properties"]["PermissionsBoundary"]["Ref"]
+        for body in RAW.values()
+        if body["Type"] == "AWS::IAM::Role"
+    } == {"Boundary"}
 
 
 def test_quotas() -> None:
@@ -80,24 +89,32 @@ def beyond(needed: set[Right]) -> Iterator[str]:
     """Rights that the boundary does not let through."""
     limits = [(action, limit) for effect, action, limit, _ in rights(BOUNDARY) if effect == "Allow"]
     for effect, action, resource, _ in needed:
-        if effect == "Allow" and not any(fnmatchcase(action, has)
-                                         and (limit == "*" or fnmatchcase(resource, limit))
-                                         for has, limit in limits):
+        if effect == "Allow" and not any(
+            fnmatchcase(action, has) and (limit == "*" or fnmatchcase(resource, limit))
+            for has, limit in limits
+        ):
             yield f"{action} on {resource}"
 
 
 def test_the_boundary_lets_every_right_through_and_of_iam_the_machines_role_alone() -> None:
-    needed = {right for name, body in BY_COMMANDS.items() if name not in BY_HAND
-              for command in body["Metadata"]["Commands"] for right in of_command(command)}
+    needed = {
+        right
+        for name, body in BY_COMMANDS.items()
+        if name not in BY_HAND
+        for command in body["Metadata"]["Commands"]
+        for right in of_command(command)
+    }
     assert sorted(beyond(needed)) == []
     elsewhere: set[Right] = {
         ("Allow", "iam:PassRole", "*", ""),
         ("Allow", "s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
         ("Allow", "ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""),
-        ("Allow", "sts:AssumeRole", "*", "")}
+        ("Allow", "sts:AssumeRole", "*", ""),
+    }
     assert len(list(beyond(elsewhere))) == len(elsewhere)
-    assert not list(beyond({("Allow", "iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance",
-                             "")}))
+    assert not list(
+        beyond({("Allow", "iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance", "")})
+    )
 
 
 def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:

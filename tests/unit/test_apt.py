@@ -15,12 +15,21 @@ ESSENTIAL = {"Essential": "yes", "Priority": "required"}
 
 
 def test_the_closure_is_exact(resolver: Resolver) -> None:
-    root = resolver.root([
-        Package("base", fields=ESSENTIAL, depends="libc6"), Package("libc6"),
-        Package("tool", "1:2.0+x~1-3", depends="libc6, lib (>= 1)", fields={"Recommends": "extra",
-                                                                            "Source": "tool-src (9)"}),
-        Package("lib", "1.5"), Package("extra"), Package("unrelated"),
-    ])
+    root = resolver.root(
+        [
+            Package("base", fields=ESSENTIAL, depends="libc6"),
+            Package("libc6"),
+            Package(
+                "tool",
+                "1:2.0+x~1-3",
+                depends="libc6, lib (>= 1)",
+                fields={"Recommends": "extra", "Source": "tool-src (9)"},
+            ),
+            Package("lib", "1.5"),
+            Package("extra"),
+            Package("unrelated"),
+        ]
+    )
     found = {deb.name: deb for deb in root.solve(["?essential", "tool"])}
     assert sorted(found) == ["base", "lib", "libc6", "tool"]
     tool = found["tool"]
@@ -37,15 +46,20 @@ def test_the_closure_is_exact(resolver: Resolver) -> None:
         file.stat().st_size,
         16 * 1024,
     )
-    assert not any("127.0.0.1" in str(value) for deb in found.values()
-                   for value in dataclasses.astuple(deb))
+    assert not any(
+        "127.0.0.1" in str(value) for deb in found.values() for value in dataclasses.astuple(deb)
+    )
     assert root.file("tool", tool.version) == tool
     assert root.stanza("tool", tool.version)["Recommends"] == "extra"
 
 
-@pytest.mark.parametrize(("wanted", "reason"), [
-    ("nosuch", "Unable to locate package nosuch"), ("picky", "picky : Depends: lib (>= 3)"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("nosuch", "Unable to locate package nosuch"),
+        ("picky", "picky : Depends: lib (>= 3)"),
+    ],
+)
 def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reason: str) -> None:
     root = resolver.root([Package("lib"), Package("picky", depends="lib (>= 3)")])
     with pytest.raises(NoFit) as caught:
@@ -56,19 +70,23 @@ def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reas
 
 
 def test_the_reason_of_apts_newer_solver() -> None:
-    output = ("E: Unable to satisfy dependencies. Reached two conflicting decisions:\n"
-              "   1. picky:amd64=1.0-1 is selected for install\n   2. picky:amd64 Depends lib (>= "
-              "3)\n"
-              "      but none of the choices are installable:\n      [no choices]\n")
+    output = (
+        "E: Unable to satisfy dependencies. Reached two conflicting decisions:\n"
+        "   1. picky:amd64=1.0-1 is selected for install\n   2. picky:amd64 Depends lib (>= "
+        "3)\n"
+        "      but none of the choices are installable:\n      [no choices]\n"
+    )
     assert apt._reason(output) == "apt finds no solution: picky:amd64 Depends lib (>= 3)"
     assert apt._reason("") == "apt finds no solution: no reason given"
 
 
 def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
     source = {"Source": "nvidia-graphics-drivers"}
-    packages = [Package(name, version, depends=depends.format(version), fields=source)
-                for version in ("535.261.03-1", "535.309.01-1")
-                for name, depends in (("nvidia-smi", "libcuda1 (= {})"), ("libcuda1", ""))]
+    packages = [
+        Package(name, version, depends=depends.format(version), fields=source)
+        for version in ("535.261.03-1", "535.309.01-1")
+        for name, depends in (("nvidia-smi", "libcuda1 (= {})"), ("libcuda1", ""))
+    ]
     root = resolver.root([*packages, Package("other", "1"), Package("other", "2")])
     wanted = ["nvidia-smi", "other"]
 
@@ -83,8 +101,9 @@ def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
 
 
 def test_names_are_matched_whole(resolver: Resolver) -> None:
-    root = resolver.root([Package("linux-a"), Package("linux-ab"),
-                          Package("x-linux-a", depends="linux-a-headers")])
+    root = resolver.root(
+        [Package("linux-a"), Package("linux-ab"), Package("x-linux-a", depends="linux-a-headers")]
+    )
     assert root.names("linux-a") == ["linux-a"]
     # Not linux-a-headers, which is only mentioned.
     assert root.names("linux-a.*") == ["linux-a", "linux-ab"]
@@ -95,8 +114,10 @@ def test_no_mirror_decides_the_order_of_releases(
 ) -> None:
     source = resolver.root([Package("x")]).sources[0]
     folder = tmp_path / "archives"
-    for name, label, suite in (("a", "Debian", "stable"),
-                               ("z", "Debian-Security", "stable-security")):
+    for name, label, suite in (
+        ("a", "Debian", "stable"),
+        ("z", "Debian-Security", "stable-security"),
+    ):
         debrepo.Archive(folder / name, key, label=label, suites=(suite,)).add(
             [Package("x")]
         ).publish()
@@ -106,11 +127,14 @@ def test_no_mirror_decides_the_order_of_releases(
     seen: list[list[dict[str, str]]] = []
     for place, first, second in ((folder, "a", "z"), (tmp_path / "swapped", "z", "a")):
         mirror = debrepo.Mirror(place)
-        security = dataclasses.replace(source, archive="debian-security",
-                                       suites=("stable-security",))
-        root = apt.AptRoot(folder=tmp_path / f"root{len(seen)}", sources=(source, security),
-                           uris={"debian": f"{mirror.uri}/{first}",
-                                 "debian-security": f"{mirror.uri}/{second}"})
+        security = dataclasses.replace(
+            source, archive="debian-security", suites=("stable-security",)
+        )
+        root = apt.AptRoot(
+            folder=tmp_path / f"root{len(seen)}",
+            sources=(source, security),
+            uris={"debian": f"{mirror.uri}/{first}", "debian-security": f"{mirror.uri}/{second}"},
+        )
         root.configure()
         root.update()
         mirror.close()

@@ -18,8 +18,9 @@ from support.builds.tools import ROOT
 
 
 def step(name: str) -> BakeStep:
-    return BakeStep(name=name, key="0" * 64, view=name, variables=Path("vars"), installs=True,
-                    replaces=[])
+    return BakeStep(
+        name=name, key="0" * 64, view=name, variables=Path("vars"), installs=True, replaces=[]
+    )
 
 
 class Builder(LocalBuilder):
@@ -43,9 +44,15 @@ def test_layers_are_made_beside_the_compilation(tmp_path: Path) -> None:
         steps = [step(name) for name in ("os_updates", "cuda", "nvidia_driver", "seal")]
         return sample_plan.sample(folder, lock, digest).model_copy(update={"steps": steps})
 
-    made = bake._beside(plan, 2, lambda: compiled.append("modules"),
-                        Progress.of("bake", "x", CachePaths(tmp_path)),
-                        builder, work=tmp_path, log=tmp_path / "bake.log")
+    made = bake._beside(
+        plan,
+        2,
+        lambda: compiled.append("modules"),
+        Progress.of("bake", "x", CachePaths(tmp_path)),
+        builder,
+        work=tmp_path,
+        log=tmp_path / "bake.log",
+    )
     assert builder.asked == ["os_updates", "cuda"] and compiled == ["modules"]
     assert made == {"os_updates", "cuda"}, "the base tree was there before"
     assert (tmp_path / "roles-cuda.json").exists(), (

@@ -34,35 +34,62 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_build_that_is_there_needs_none_of_its_files(
-    checkout: Path, capsys: pytest.CaptureFixture[str],
+    checkout: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    build = BuildFolder(checkout / "build" / IMAGE / digest[:lockfile.ID_LENGTH])
-    records.write(build.bake, BakeRecord(
-        image=IMAGE, build_id=build.build_id, lock_sha256=digest, git_commit="0" * 40, phases=[],
-        roles=[],
-        components=[], started_at="2026-01-01T00:00:00Z", seconds=1.0, layers=[], packages_count=1,
-        manifest_sha256="0" * 64,
-        host=Host(cpus=1, python="3.11", packer="1.6.6"),
-        disk=Disk(path="disk.raw", bytes_apparent=1, bytes_allocated=1, sha256="0" * 64,
-                  blocks_sha256="0" * 64)))
+    build = BuildFolder(checkout / "build" / IMAGE / digest[: lockfile.ID_LENGTH])
+    records.write(
+        build.bake,
+        BakeRecord(
+            image=IMAGE,
+            build_id=build.build_id,
+            lock_sha256=digest,
+            git_commit="0" * 40,
+            phases=[],
+            roles=[],
+            components=[],
+            started_at="2026-01-01T00:00:00Z",
+            seconds=1.0,
+            layers=[],
+            packages_count=1,
+            manifest_sha256="0" * 64,
+            host=Host(cpus=1, python="3.11", packer="1.6.6"),
+            disk=Disk(
+                path="disk.raw",
+                bytes_apparent=1,
+                bytes_allocated=1,
+                sha256="0" * 64,
+                blocks_sha256="0" * 64,
+            ),
+        ),
+    )
     build.disk.touch()
     for name, package in lock.packages.items():  # what the bills of materials are made of
-        records.write_text(CachePaths(checkout / "cache").control / package.sha256,
-                           f"Package: {name}\n")
-    assert cli.main(["--root", str(checkout), "bake", IMAGE,
-                     "--no-verify"]) == 0, capsys.readouterr().err
+        records.write_text(
+            CachePaths(checkout / "cache").control / package.sha256, f"Package: {name}\n"
+        )
+    assert cli.main(["--root", str(checkout), "bake", IMAGE, "--no-verify"]) == 0, (
+        capsys.readouterr().err
+    )
     assert "nothing to do" in capsys.readouterr().err
-    assert cli.main(["--root", str(checkout), "bake", IMAGE, "--no-verify",
-                     "--force"]) == ExitCode.UNREACHABLE
+    assert (
+        cli.main(["--root", str(checkout), "bake", IMAGE, "--no-verify", "--force"])
+        == ExitCode.UNREACHABLE
+    )
 
 
 @pytest.mark.parametrize("command", ["bake", "reproduce"])
 def test_who_may_not_bake_fetches_nothing(checkout: Path, command: str) -> None:
     need("unshare")
     argv = [sys.executable, "-m", "goldenami.cli", "--root", str(checkout), command, IMAGE]
-    ran = subprocess.run(["unshare", "--user", *argv], capture_output=True, text=True, check=False,
-                         env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
+    ran = subprocess.run(
+        ["unshare", "--user", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+    )
     assert (ran.returncode, "root is needed for namespaces" in ran.stderr) == (
         ExitCode.HOST,
         True,

@@ -33,12 +33,21 @@ def lock(**changes: Any) -> Lock:
         base_packages=["bash"],
         packages={"bash": package("0"), "toolkit": package("1"), "module": package("2")},
         roles=["os_updates", "cuda", "nvidia_driver", "limits", "seal"],
-        steps=[step("os_updates"), step("cuda", "toolkit", stand_ins={"module": package("s")}),
-               step("nvidia_driver", "module"), step("limits"), step("seal")],
+        steps=[
+            step("os_updates"),
+            step("cuda", "toolkit", stand_ins={"module": package("s")}),
+            step("nvidia_driver", "module"),
+            step("limits"),
+            step("seal"),
+        ],
         variables={"cuda_variant": "toolkit", "limits_nofile": 1, "golden_image": "x"},
-        inputs={"ansible": "p",
-                **{f"roles/{role}": role for role in ("os_updates", "cuda", "nvidia_driver",
-                                                    "limits", "seal")}},
+        inputs={
+            "ansible": "p",
+            **{
+                f"roles/{role}": role
+                for role in ("os_updates", "cuda", "nvidia_driver", "limits", "seal")
+            },
+        },
     ).model_copy(update=changes)
 
 
@@ -47,8 +56,10 @@ def keys(found: Lock, work: Path) -> list[str]:
     (work / "out").mkdir(parents=True, exist_ok=True)
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
-    return [bake_inputs.base_key(found),
-            *(step.key for step in bake_inputs._steps(ROOT, found, work))]
+    return [
+        bake_inputs.base_key(found),
+        *(step.key for step in bake_inputs._steps(ROOT, found, work)),
+    ]
 
 
 def packages(**changes: str) -> dict[str, Any]:
@@ -61,8 +72,11 @@ def test_the_layers_below_the_driver_need_no_modules(
     found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
     store = Store(tmp_path)
     assert found.driver and found.driver.modules
-    roles = [role for step in found.steps[:bake_inputs.steps_before_modules(found, store)]
-             for role in step.roles]
+    roles = [
+        role
+        for step in found.steps[: bake_inputs.steps_before_modules(found, store)]
+        for role in step.roles
+    ]
     assert {"os_updates", "cuda", "frameworks", "kernel"} <= set(roles)
     assert "nvidia_driver" not in roles
     with monkeypatch.context() as patch:
@@ -77,10 +91,13 @@ def inputs(name: str) -> dict[str, Any]:
 
 
 CHANGES: dict[str, tuple[dict[str, Any], int]] = {
-    "base package": (packages(bash="9"), 0), "playbook": (inputs("ansible"), 1),
-    "first role": (inputs("roles/os_updates"), 1), "toolkit": (packages(toolkit="9"), 2),
+    "base package": (packages(bash="9"), 0),
+    "playbook": (inputs("ansible"), 1),
+    "first role": (inputs("roles/os_updates"), 1),
+    "toolkit": (packages(toolkit="9"), 2),
     "variable": ({"variables": lock().variables | {"cuda_variant": "runtime"}}, 2),
-    "driver": (packages(module="9"), 3), "tuning": (inputs("roles/limits"), 4),
+    "driver": (packages(module="9"), 3),
+    "tuning": (inputs("roles/limits"), 4),
     "seal": (inputs("roles/seal"), 5),
     "commit": ({"variables": lock().variables | {"golden_image": "y"}}, 6),
     "date": ({"source_date_epoch": 2}, 6),
@@ -92,18 +109,28 @@ def test_a_change_reaches_its_step_and_those_above(tmp_path: Path, change: str) 
     changes, first = CHANGES[change]
     before, after = keys(lock(), tmp_path), keys(lock(**changes), tmp_path)
     assert [one == other for one, other in zip(before, after, strict=True)] == [
-        number < first for number in range(len(before))]
+        number < first for number in range(len(before))
+    ]
 
 
 def test_a_step_sees_its_own_variables_and_packages_and_no_later_ones(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
     variables = json.loads((tmp_path / "step-1.json").read_text(encoding="utf-8"))
-    assert variables == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x",
-                         "golden_steps": ["cuda"]}
-    seen = {view: {digest[0] for digest in digests}
-            for view, digests in bake_inputs.views(lock()).items()}
-    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"},
-                    **{f"step-{number}": {"0", "1", "2"} for number in (2, 3, 4)}}
+    assert variables == {
+        "cuda_variant": "toolkit",
+        "golden_build_id": "0",
+        "golden_image": "x",
+        "golden_steps": ["cuda"],
+    }
+    seen = {
+        view: {digest[0] for digest in digests}
+        for view, digests in bake_inputs.views(lock()).items()
+    }
+    assert seen == {
+        "step-0": {"0"},
+        "step-1": {"0", "1", "s"},
+        **{f"step-{number}": {"0", "1", "2"} for number in (2, 3, 4)},
+    }
     # The driver's step replaces what stood in for its module.
     replaced = [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)]
     assert replaced == [[], [], ["module"], [], []]
@@ -118,8 +145,9 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 def planned(root: Path, found: Lock, digest: str) -> BakePlan:
     (root / "work").mkdir(exist_ok=True)
-    return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log",
-                            root / "layers")
+    return bake_inputs.plan(
+        root, found, digest, root / "repo", root / "work", root / "log", root / "layers"
+    )
 
 
 def committed(root: Path) -> str:
@@ -181,10 +209,14 @@ of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what other
 
 
 @of_root
-@pytest.mark.parametrize(("owner", "sudo"), [
-    (4321, None), (4321, "4321"), (4321, "1234"), (0, "4321")])
+@pytest.mark.parametrize(
+    ("owner", "sudo"), [(4321, None), (4321, "4321"), (4321, "1234"), (0, "4321")]
+)
 def test_root_reads_the_commit_of_a_users_clone(
-    tmp_path: Path, owner: int, sudo: str | None, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    owner: int,
+    sudo: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With sudo, from a shell of root's, from another user's; and leaves nothing in it that the
     user cannot write."""

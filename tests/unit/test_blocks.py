@@ -37,8 +37,9 @@ def test_blocks_with_data_are_found_once_and_holes_are_not_read(tmp_path: Path) 
 
 def test_equal_bytes_have_one_name_whatever_their_holes(tmp_path: Path) -> None:
     holes = scan(write(tmp_path / "a", {BLOCK: b"x"}, 4 * BLOCK), tmp_path / "a.blocks")
-    zeros = scan(write(tmp_path / "b", {0: bytes(4 * BLOCK), BLOCK: b"x"}, 4 * BLOCK),
-                 tmp_path / "b.blocks")
+    zeros = scan(
+        write(tmp_path / "b", {0: bytes(4 * BLOCK), BLOCK: b"x"}, 4 * BLOCK), tmp_path / "b.blocks"
+    )
     other = scan(write(tmp_path / "c", {BLOCK: b"y"}, 4 * BLOCK), tmp_path / "c.blocks")
     larger = scan(write(tmp_path / "d", {BLOCK: b"x"}, GIB + 1), tmp_path / "d.blocks")
     assert holes.content() == zeros.content()
@@ -47,8 +48,10 @@ def test_equal_bytes_have_one_name_whatever_their_holes(tmp_path: Path) -> None:
 
 
 def test_a_difference_names_what_changed_came_and_went(tmp_path: Path) -> None:
-    old = scan(write(tmp_path / "a", {0: b"same", BLOCK: b"old", 2 * BLOCK: b"gone"}, GIB),
-               tmp_path / "a.blocks")
+    old = scan(
+        write(tmp_path / "a", {0: b"same", BLOCK: b"old", 2 * BLOCK: b"gone"}, GIB),
+        tmp_path / "a.blocks",
+    )
     after = {0: b"same", BLOCK: b"new", 3000 * BLOCK: b"came"}
     new = scan(write(tmp_path / "b", after, 2 * GIB), tmp_path / "b.blocks")
     found = dict(differing(new, old))
@@ -83,11 +86,19 @@ def test_a_disk_is_listed_while_it_is_written(tmp_path: Path) -> None:
 
 def test_a_disk_is_as_baked_by_its_blocks(tmp_path: Path) -> None:
     disk = write(tmp_path / "disk", {BLOCK: b"x"}, 4 * BLOCK)
-    listed = Disk(path="disk", bytes_apparent=4 * BLOCK, bytes_allocated=0,
-                  sha256=records.sha256_file(disk), blocks_sha256=disk_blocks.digest_of(disk))
+    listed = Disk(
+        path="disk",
+        bytes_apparent=4 * BLOCK,
+        bytes_allocated=0,
+        sha256=records.sha256_file(disk),
+        blocks_sha256=disk_blocks.digest_of(disk),
+    )
     assert disk_blocks.is_as_baked(disk, listed)
-    for parts, size in (({BLOCK: b"y"}, 4 * BLOCK), ({BLOCK: b"x", 3 * BLOCK: b"z"}, 4 * BLOCK),
-                        ({}, 4 * BLOCK),
-                        ({BLOCK: b"x"}, 4 * BLOCK + 1)):
+    for parts, size in (
+        ({BLOCK: b"y"}, 4 * BLOCK),
+        ({BLOCK: b"x", 3 * BLOCK: b"z"}, 4 * BLOCK),
+        ({}, 4 * BLOCK),
+        ({BLOCK: b"x"}, 4 * BLOCK + 1),
+    ):
         write(disk, parts, size)
         assert not disk_blocks.is_as_baked(disk, listed), parts

@@ -41,25 +41,43 @@ def test_every_file_of_pins_is_kept_up_to_date() -> None:
 def test_gitlab_has_every_image() -> None:
     """Its matrix has to be written out."""
     pipeline = loaded(GITLAB)
-    images = sorted(path.name.removesuffix(".lock.json")
-                    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
-    published = [name for name in images
-                 if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
+    images = sorted(
+        path.name.removesuffix(".lock.json")
+        for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")
+    )
+    published = [
+        name
+        for name in images
+        if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish
+    ]
     for name, wanted in ((".images", images), (".published", published)):
         assert pipeline[name]["parallel"]["matrix"][0]["IMAGE"] == wanted
     assert ".published" in pipeline["publish"]["extends"]
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
-    asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
-              if "id-token" in job["permissions"]]
-    assert asking == [("digest", "digest"), ("drift", "drift"), ("drift", "site"),
-                      ("publish", "publish"),
-                      ("watch", "release")]
+    asking = [
+        (path.stem, name)
+        for path in WORKFLOWS
+        for name, job in loaded(path)["jobs"].items()
+        if "id-token" in job["permissions"]
+    ]
+    assert asking == [
+        ("digest", "digest"),
+        ("drift", "drift"),
+        ("drift", "site"),
+        ("publish", "publish"),
+        ("watch", "release"),
+    ]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
     assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == [
-        "digest", "drift", "publish", "release", "site"]
+        "digest",
+        "drift",
+        "publish",
+        "release",
+        "site",
+    ]
 
 
 UNATTENDED = re.compile(r"(vars\.|\$)GOLDEN_UNATTENDED (==|!=) ['\"]yes['\"]")
@@ -70,8 +88,11 @@ def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None
     release = JOBS["watch"]["release"]
     publish = JOBS["publish"]["publish"]
     pipeline = loaded(GITLAB)
-    conditions = [release["if"], publish["if"],
-                  *(pipeline[name]["rules"][0]["if"] for name in ("release", "publish"))]
+    conditions = [
+        release["if"],
+        publish["if"],
+        *(pipeline[name]["rules"][0]["if"] for name in ("release", "publish")),
+    ]
     found = [match[2] if (match := UNATTENDED.search(text)) else None for text in conditions]
     assert found == ["==", "!=", "==", "!="]
     assert (
@@ -98,15 +119,26 @@ jobs:
 """
 
 
-@pytest.mark.parametrize(("schema", "paths", "bad", "said"), [
-    ("vendor.github-workflows", WORKFLOWS, GOOD.replace("runs-on", "run-on"), "run-on"),
-    ("custom.github-workflows-require-timeout", WORKFLOWS,
-     GOOD.replace("    timeout-minutes: 5\n", ""), "timeout-minutes"),
-    ("vendor.gitlab-ci", [GITLAB], "a: {scripts: [make test-fast]}\n", ""),
-    ("vendor.renovate", [RENOVATE], "semanticCommits: sometimes\n", "semanticCommits"),
-])
+@pytest.mark.parametrize(
+    ("schema", "paths", "bad", "said"),
+    [
+        ("vendor.github-workflows", WORKFLOWS, GOOD.replace("runs-on", "run-on"), "run-on"),
+        (
+            "custom.github-workflows-require-timeout",
+            WORKFLOWS,
+            GOOD.replace("    timeout-minutes: 5\n", ""),
+            "timeout-minutes",
+        ),
+        ("vendor.gitlab-ci", [GITLAB], "a: {scripts: [make test-fast]}\n", ""),
+        ("vendor.renovate", [RENOVATE], "semanticCommits: sometimes\n", "semanticCommits"),
+    ],
+)
 def test_schemas(
-    tmp_path: Path, schema: str, paths: list[Path], bad: str, said: str,
+    tmp_path: Path,
+    schema: str,
+    paths: list[Path],
+    bad: str,
+    said: str,
 ) -> None:
     (tmp_path / "bad.yml").write_text(bad, encoding="utf-8")
     names = [str(path) for path in (*paths, tmp_path / "bad.yml")]
@@ -122,8 +154,10 @@ def test_zizmor(tmp_path: Path) -> None:
     (tmp_path / ".github/workflows/bad.yml").write_text(
         GOOD.replace("make test-fast", "make ${{ github.event.issue.title }}")
         .replace("@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2", "@v6")
-        .replace("permissions: {}\n", "").replace("    permissions: {contents: read}\n", ""),
-        encoding="utf-8")
+        .replace("permissions: {}\n", "")
+        .replace("    permissions: {contents: read}\n", ""),
+        encoding="utf-8",
+    )
     said = complaints("zizmor", *options, str(tmp_path / ".github"))
     for name in ("template-injection", "unpinned-uses", "excessive-permissions"):
         assert name in said

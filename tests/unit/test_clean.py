@@ -77,19 +77,27 @@ def test_the_only_build_stays_though_it_is_not_verified(
         build.unlink()
     assert cli.main(["clean"]) == 0
     assert left(folder) == {"logs", newest}
-    assert (f"kept {folder.name}/{newest}, which is not verified: `golden clean --all` removes it\n"
-            in capsys.readouterr().out)
+    assert (
+        f"kept {folder.name}/{newest}, which is not verified: `golden clean --all` removes it\n"
+        in capsys.readouterr().out
+    )
     assert cli.main(["clean", "--all"]) == 0
     assert left(folder) == set()
 
 
 @pytest.mark.parametrize("args", [[], ["--all"]])
 def test_what_is_published_keeps_its_records(
-    folder: Path, args: list[str], capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    args: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What is in the account is known by them: `disk.blocks` is the next upload's parent."""
     latest = (folder / "latest").resolve()
-    first = next(path for path in folder.iterdir() if (path / "bake.json").exists() and path.resolve() != latest)
+    first = next(
+        path
+        for path in folder.iterdir()
+        if (path / "bake.json").exists() and path.resolve() != latest
+    )
     for name in ("publish.json", "disk.blocks", "attest.json"):
         (first / name).write_text("{}", encoding="utf-8")
     (first / "upload").mkdir()
@@ -104,17 +112,24 @@ def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(
     folder: Path, tmp_path: Path
 ) -> None:
     latest = (folder / "latest").resolve()
-    first = next(path for path in folder.iterdir() if (path / "bake.json").exists()
-                 and path.resolve() != latest)
+    first = next(
+        path
+        for path in folder.iterdir()
+        if (path / "bake.json").exists() and path.resolve() != latest
+    )
     (first / "disk.raw").unlink()
     (latest / "verify.json").unlink()
     verify.point_latest(BuildFolder(latest))
     assert not (folder / "latest").is_symlink()
     lock, _ = lockfile.read_copy(first / "lock.json")
     with pytest.raises(BadInput, match=r"disk.raw does not exist"):
-        verify.run(tmp_path, BuildFolder(first), lock,
-                   Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
-                   LocalBuilder(tmp_path))
+        verify.run(
+            tmp_path,
+            BuildFolder(first),
+            lock,
+            Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+            LocalBuilder(tmp_path),
+        )
     assert BuildFolder(first).is_verified
 
 

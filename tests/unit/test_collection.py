@@ -27,8 +27,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("build/image/disk.raw", ".venv/bin/python", ".mypy_cache/x"):
         (checkout / name).parent.mkdir(parents=True)
         (checkout / name).write_text("x", encoding="utf-8")
-    assert complaints("ansible-galaxy", "collection", "build", "--output-path", str(folder),
-                      cwd=checkout) == ""
+    assert (
+        complaints(
+            "ansible-galaxy", "collection", "build", "--output-path", str(folder), cwd=checkout
+        )
+        == ""
+    )
     return folder / f"goldenami-ml_images-{GALAXY['version']}.tar.gz"
 
 
@@ -36,7 +40,14 @@ def test_the_collection_has_every_role_and_nothing_else(built: Path) -> None:
     with tarfile.open(built) as archive:
         names = archive.getnames()
     assert {name.split("/")[0] for name in names} == {
-        "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles"}
+        "MANIFEST.json",
+        "FILES.json",
+        "CHANGELOG.md",
+        "LICENSE",
+        "README.md",
+        "meta",
+        "roles",
+    }
     roles = trees.scanned(19, ROOT, "roles/*/")
     assert {f"roles/{path.name}/tasks/main.yml" for path in roles} <= set(names)
 

@@ -20,7 +20,9 @@ def ssh(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_status_of_a_session_is_not_that_of_its_last_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     ssh(tmp_path, 'echo "$@"; exit 1', monkeypatch)
     assert open_session.session(tmp_path / "config") == 0
@@ -50,7 +52,12 @@ def test_a_command_that_hangs_in_a_container_is_given_up(
 ) -> None:
     ssh(tmp_path, "exec sleep 20", monkeypatch)
     with subprocess.Popen(["true"]) as process:
-        box = Container(name="x", root=tmp_path, ssh_key=tmp_path / "key", process=process,
-                        console=tmp_path / "log")
+        box = Container(
+            name="x",
+            root=tmp_path,
+            ssh_key=tmp_path / "key",
+            process=process,
+            console=tmp_path / "log",
+        )
         with pytest.raises(StageFailed, match="`apt-get update` took longer than 1 s"):
             box.ssh("apt-get", "update", timeout_s=0.6)

@@ -45,11 +45,16 @@ def keys(lock: Lock) -> dict[str, str]:
 
 # --- what shapes it ---
 
+
 def test_a_container_has_nothing_of_kernel_driver_and_services(lock: Lock) -> None:
     part = container_image.part(lock)
     assert part.roles == ["os_updates", "cuda", "frameworks", "trim", "tools"]
-    driver = {name for step in lock.steps if {"kernel", "nvidia_driver"} & {*step.roles}
-              for name in step.packages}
+    driver = {
+        name
+        for step in lock.steps
+        if {"kernel", "nvidia_driver"} & {*step.roles}
+        for name in step.packages
+    }
     assert driver and not driver & part.packages.keys()
     assert "os_updates" in keys(lock) and lock.kernel.package not in part.packages
 
@@ -57,7 +62,9 @@ def test_a_container_has_nothing_of_kernel_driver_and_services(lock: Lock) -> No
 def test_tools_of_people_may_be_left_out(lock: Lock) -> None:
     """With what only they need; the layers below stay as they are."""
     tools = next(step for step in lock.steps if "tools" in step.roles)
-    lean = lock.model_copy(update={"variables": lock.variables | {"tools_container_enabled": False}})
+    lean = lock.model_copy(
+        update={"variables": lock.variables | {"tools_container_enabled": False}}
+    )
     part = container_image.part(lean)
     assert "tools" not in part.roles and not {*tools.packages} & part.packages.keys()
     assert "awscli" in container_image.part(lock).packages
@@ -67,14 +74,26 @@ def test_tools_of_people_may_be_left_out(lock: Lock) -> None:
 def test_a_driver_release_changes_no_layer(lock: Lock) -> None:
     """Nor does a kernel; the layers below the tools are the disk's own."""
     assert lock.driver is not None
-    late = {name for step in lock.steps if {"kernel", "nvidia_driver"} & {*step.roles}
-            for name in step.packages}
-    packages = {name: package.model_copy(update={"sha256": "0" * 64, "version": "9"})
-                if name in late else package for name, package in lock.packages.items()}
-    newer = lock.model_copy(update={
-        "driver": lock.driver.model_copy(update={"version": "999.1"}), "packages": packages,
-        "kernel": lock.kernel.model_copy(update={"release": "9.9"}),
-        "source_date_epoch": lock.source_date_epoch + 1})
+    late = {
+        name
+        for step in lock.steps
+        if {"kernel", "nvidia_driver"} & {*step.roles}
+        for name in step.packages
+    }
+    packages = {
+        name: package.model_copy(update={"sha256": "0" * 64, "version": "9"})
+        if name in late
+        else package
+        for name, package in lock.packages.items()
+    }
+    newer = lock.model_copy(
+        update={
+            "driver": lock.driver.model_copy(update={"version": "999.1"}),
+            "packages": packages,
+            "kernel": lock.kernel.model_copy(update={"release": "9.9"}),
+            "source_date_epoch": lock.source_date_epoch + 1,
+        }
+    )
     assert keys(newer) == keys(lock)
 
 
@@ -82,7 +101,11 @@ def test_a_release_of_a_framework_leaves_what_is_below(lock: Lock) -> None:
     variables = dict(lock.variables)
     variables["frameworks_installed"] = variables["frameworks_installed"][1:]
     before, after = keys(lock), keys(lock.model_copy(update={"variables": variables}))
-    assert [name for name in before if before[name] == after[name]] == ["base", "os_updates", "cuda"]
+    assert [name for name in before if before[name] == after[name]] == [
+        "base",
+        "os_updates",
+        "cuda",
+    ]
 
 
 def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock) -> None:
@@ -95,6 +118,7 @@ def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock) -> None:
 
 
 # --- how files are dealt out ---
+
 
 def tree(folder: Path) -> list[trees.Entry]:
     """A tree of two layers, as an overlay of them shows it."""
@@ -113,8 +137,19 @@ def test_each_file_is_once_in_the_layer_that_wrote_it_last(tmp_path: Path) -> No
     assert names == {
         "base": [".", "./etc", "./etc/a"],
         # both names of one file are where the later one is, and the first of them comes first
-        "rest": [".", "./empty", "./etc", "./etc/b", "./etc/two", "./opt", "./opt/one", "./usr",
-                 "./usr/lib", "./usr/lib/x"]}
+        "rest": [
+            ".",
+            "./empty",
+            "./etc",
+            "./etc/b",
+            "./etc/two",
+            "./opt",
+            "./opt/one",
+            "./usr",
+            "./usr/lib",
+            "./usr/lib/x",
+        ],
+    }
     for of_layer in found.values():
         archive = io.BytesIO()
         trees.stream_tar(tmp_path / "root", of_layer, archive, epoch=1)
@@ -124,12 +159,26 @@ def test_each_file_is_once_in_the_layer_that_wrote_it_last(tmp_path: Path) -> No
 
 def test_dates_are_packages_own_or_one_for_all(tmp_path: Path) -> None:
     """The day of a bake, and that of a lock, are in no layer."""
-    write(tmp_path, {"usr/bin/own": "", "usr/bin/late": "", "etc/own": "", "opt/ml/x": "",
-                     "var/lib/dpkg/info/p.list": "/usr/bin/own\n/usr/bin/late\n/etc/own\n"})
-    for name, when in (("usr/bin/own", 10), ("usr/bin/late", 30), ("etc/own", 10), ("opt/ml/x", 10)):
+    write(
+        tmp_path,
+        {
+            "usr/bin/own": "",
+            "usr/bin/late": "",
+            "etc/own": "",
+            "opt/ml/x": "",
+            "var/lib/dpkg/info/p.list": "/usr/bin/own\n/usr/bin/late\n/etc/own\n",
+        },
+    )
+    for name, when in (
+        ("usr/bin/own", 10),
+        ("usr/bin/late", 30),
+        ("etc/own", 10),
+        ("opt/ml/x", 10),
+    ):
         os.utime(tmp_path / name, (when, when))
-    dates = {entry.path: entry.mtime
-             for entry in image_layers.dated(trees.scan(tmp_path), tmp_path, 20)}
+    dates = {
+        entry.path: entry.mtime for entry in image_layers.dated(trees.scan(tmp_path), tmp_path, 20)
+    }
     assert {path for path, date in dates.items() if date != BASE_EPOCH} == {"./usr/bin/own"}
     assert dates["./usr/bin/own"] == 10
 
@@ -146,16 +195,25 @@ def test_an_image_is_the_same_from_two_folders(tmp_path: Path) -> None:
         layout.folder.parent.mkdir(exist_ok=True)
         layout.begin()
         layout.add(tar, "base", CREATED)
-        layout.configure(architecture="arm64", environment={"PATH": "/bin"},
-                         entrypoint=["/bin/run"], labels={"goldenami.cuda": "12.8"},
-                         created=CREATED)
+        layout.configure(
+            architecture="arm64",
+            environment={"PATH": "/bin"},
+            entrypoint=["/bin/run"],
+            labels={"goldenami.cuda": "12.8"},
+            created=CREATED,
+        )
         layout.attach(bill, "application/vnd.cyclonedx+json", CREATED)
         found.append((layout.digest, (layout.folder / "index.json").read_bytes()))
     assert found[0] == found[1]
     config = json.loads(layout.path_of(layout.blobs()[0][0]).read_bytes())
     assert (config["os"], config["architecture"]) == ("linux", "arm64")
-    assert config["config"] == {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/run"], "Cmd": ["bash"],
-                                "WorkingDir": "/scratch", "Labels": {"goldenami.cuda": "12.8"}}
+    assert config["config"] == {
+        "Env": ["PATH=/bin"],
+        "Entrypoint": ["/bin/run"],
+        "Cmd": ["bash"],
+        "WorkingDir": "/scratch",
+        "Labels": {"goldenami.cuda": "12.8"},
+    }
     kinds = [row.get("artifactType") for row in json.loads(found[0][1])["manifests"]]
     assert kinds == [None, "application/vnd.cyclonedx+json"]
 

@@ -32,8 +32,9 @@ float distance(const float *a, const float *b, size_t n) {
 }
 size_t lowest_bit(size_t x) { return (size_t)__builtin_ctzl(x); }
 """
-CLONES = DISTANCE.replace("float distance",
-                          '__attribute__((target_clones("avx512f", "default"))) float distance')
+CLONES = DISTANCE.replace(
+    "float distance", '__attribute__((target_clones("avx512f", "default"))) float distance'
+)
 
 
 def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> Path:
@@ -42,8 +43,19 @@ def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> 
     made.parent.mkdir(parents=True, exist_ok=True)
     text = folder / f"{name}.c"
     text.write_text(source, encoding="utf-8")
-    shell.output([tools.find("gcc"), "-O3", "-ffast-math", "-shared", "-fPIC", *options, "-o",
-                  str(made), str(text)])
+    shell.output(
+        [
+            tools.find("gcc"),
+            "-O3",
+            "-ffast-math",
+            "-shared",
+            "-fPIC",
+            *options,
+            "-o",
+            str(made),
+            str(text),
+        ]
+    )
     return made
 
 
@@ -54,8 +66,12 @@ def scan(
 
 
 def request(cpu: str, **changes: Any) -> CoverageRequest:
-    asked = {"folders": ["opt/ml"], "features": sorted(instruction_sets.features(cpu)), "sm": [],
-             "allow": []}
+    asked = {
+        "folders": ["opt/ml"],
+        "features": sorted(instruction_sets.features(cpu)),
+        "sm": [],
+        "allow": [],
+    }
     return CoverageRequest.model_validate(asked | changes)
 
 
@@ -71,22 +87,32 @@ def test_code_for_a_newer_machine_is_found(tmp_path: Path) -> None:
     assert {(found.file, found.symbol) for found in record.findings} == {
         ("opt/ml/hnswlib.so", "distance")
     }
-    assert all(re.fullmatch(r"0x[0-9a-f]+: v\w+ .*[xyz]mm.*", found.example)
-               for found in record.findings)
+    assert all(
+        re.fullmatch(r"0x[0-9a-f]+: v\w+ .*[xyz]mm.*", found.example) for found in record.findings
+    )
     with pytest.raises(StageFailed) as caught:
         coverage.demand(record)
-    assert re.search(r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: \d+ instructions? needs? "
-                     r"avx512\w+ \(0x[0-9a-f]+: v", caught.value.message)
+    assert re.search(
+        r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: \d+ instructions? needs? "
+        r"avx512\w+ \(0x[0-9a-f]+: v",
+        caught.value.message,
+    )
     assert said(scan(tmp_path, "icelake-server")) == set()
 
 
-@pytest.mark.parametrize(("options", "cpu", "findings"), [
-    (["-march=x86-64-v3"], "x86-64-v2", {"distance avx", "distance fma"}),
-    (["-march=x86-64-v3"], "haswell", set()),
-    (["-march=x86-64", "-mlzcnt"], "x86-64", set()),
-])
+@pytest.mark.parametrize(
+    ("options", "cpu", "findings"),
+    [
+        (["-march=x86-64-v3"], "x86-64-v2", {"distance avx", "distance fma"}),
+        (["-march=x86-64-v3"], "haswell", set()),
+        (["-march=x86-64", "-mlzcnt"], "x86-64", set()),
+    ],
+)
 def test_a_level_runs_where_it_is_within_the_baseline(
-    tmp_path: Path, options: list[str], cpu: str, findings: set[str],
+    tmp_path: Path,
+    options: list[str],
+    cpu: str,
+    findings: set[str],
 ) -> None:
     compiled(tmp_path, "code.so", *options)
     assert said(scan(tmp_path, cpu)) == findings
@@ -97,7 +123,8 @@ def test_stripped_code_is_found_function_by_function(tmp_path: Path) -> None:
     hidden = "\n".join(
         f"static __attribute__((noinline)) float {name}(const float *a, int n) "
         f"{{ float s = {start}; for (int i = 0; i < n; i++) s += a[i] * s; return s; }}"
-        for name, start in (("first", 1), ("second", 2)))
+        for name, start in (("first", 1), ("second", 2))
+    )
     source = f"{hidden}\nint call(const float *a, int n) {{ return first(a, n) < second(a, n); }}\n"
     compiled(tmp_path, "stripped.so", "-march=x86-64-v3", "-s", source=source)
     found = {finding.symbol for finding in scan(tmp_path, "x86-64-v2").findings} - {"call"}
@@ -111,8 +138,12 @@ def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> N
     assert {found.partition(" ")[0].removesuffix(".0") for found in dispatched} == {
         "distance.avx512f"
     }
-    fitting = Allowance(files="opt/ml/*.so", symbols="*.avx512f*", extensions=["avx*", "fma"],
-                        reason="an IFUNC asks")
+    fitting = Allowance(
+        files="opt/ml/*.so",
+        symbols="*.avx512f*",
+        extensions=["avx*", "fma"],
+        reason="an IFUNC asks",
+    )
     unused = Allowance(files="opt/ml/other.so", extensions=["*"], reason="not needed")
     record = scan(tmp_path, "x86-64-v2", unused, fitting)
     assert record.findings == []
@@ -124,8 +155,9 @@ def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> N
 
 def test_every_instruction_set_is_no_gpu_and_no_file_that_cannot_be_read(tmp_path: Path) -> None:
     every = Allowance(files="*", extensions=["*"], reason="it asks the CPU")
-    assert coverage.fits(every,
-                         Finding(file="a.so", symbol="f", extension="avx512f", count=1, example=""))
+    assert coverage.fits(
+        every, Finding(file="a.so", symbol="f", extension="avx512f", count=1, example="")
+    )
     for extension in ("sm_75", "unreadable"):
         found = Finding(file="a.so", symbol="file", extension=extension, count=1, example="")
         assert not coverage.fits(every, found)
@@ -163,19 +195,26 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     (whole.parent / "link.so").symlink_to("half.so")
     record = scan(tmp_path, "x86-64-v2")
     assert [(found.file, found.extension) for found in record.findings] == [
-        ("opt/ml/arm.so", "unreadable"), ("opt/ml/half.so", "unreadable")]
+        ("opt/ml/arm.so", "unreadable"),
+        ("opt/ml/half.so", "unreadable"),
+    ]
     assert "another machine (ELF machine 183)" in record.findings[0].example
     assert [file.path for file in record.files] == ["opt/ml/whole.so"]
     assert scan(tmp_path / "opt", "x86-64-v2").files == []
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ([("<Q", 40, 0), ("<H", 60, 0)], "no section has the code that is loaded at 0x"),
-    ([("<H", 60, 0)], "has more sections than its header counts"),
-    ([("<H", 56, 0)], None),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("<Q", 40, 0), ("<H", 60, 0)], "no section has the code that is loaded at 0x"),
+        ([("<H", 60, 0)], "has more sections than its header counts"),
+        ([("<H", 56, 0)], None),
+    ],
+)
 def test_code_that_no_section_names_cannot_be_looked_at(
-    tmp_path: Path, changes: list[tuple[str, int, int]], said: str | None,
+    tmp_path: Path,
+    changes: list[tuple[str, int, int]],
+    said: str | None,
 ) -> None:
     """Of e_shoff, e_shnum and e_phnum: a program needs no section to run (`sstrip` and packers take
     them off)."""
@@ -204,11 +243,14 @@ NVCC = Path(__file__).parent / "nvcc"
     nvcc -fatbin -gencode=arch=compute_86,code=sm_86 -gencode=arch=compute_86,code=compute_86 -o OUT kernel.cu"""
 
 
-@pytest.mark.parametrize(("codes", "asked"), [
-    ("sm_80-sm_90a", [("80 90", ""), ("80 86 89", ""), ("75 80 100", "75 100")]),
-    ("sm_86-compute_86", [("86 89 90 120", ""), ("75 80 86", "75 80")]),
-    ("sm_100f-compute_90a", [("90 100 103", ""), ("80 120", "80 120")]),
-])
+@pytest.mark.parametrize(
+    ("codes", "asked"),
+    [
+        ("sm_80-sm_90a", [("80 90", ""), ("80 86 89", ""), ("75 80 100", "75 100")]),
+        ("sm_86-compute_86", [("86 89 90 120", ""), ("75 80 86", "75 80")]),
+        ("sm_100f-compute_90a", [("90 100 103", ""), ("80 120", "80 120")]),
+    ],
+)
 def test_what_nvcc_left_out_is_found(
     tmp_path: Path, codes: str, asked: list[tuple[str, str]]
 ) -> None:
@@ -226,18 +268,24 @@ def with_device_code(folder: Path, *binaries: bytes) -> Path:
     return library(folder / "opt/ml/device.so", *binaries, source=DISTANCE)
 
 
-@pytest.mark.parametrize(("images", "declared", "missing"), [
-    ([(SASS, 75, 0), (SASS, 80, 0), (SASS, 90, 0)], "75 80 86 89 90", ""),
-    ([(SASS, 86, 0)], "80 86 89", "80"),
-    ([(SASS, 80, 0), (PTX, 80, 0)], "75 90 120", "75"),
-    ([(SASS, 90, EXACT)], "90 100", "100"),
-    ([(PTX, 90, EXACT)], "90 100", "100"),
-    ([(SASS, 100, FAMILY)], "100 103 120", "120"),
-    ([(PTX, 100, FAMILY)], "103 120", "120"),
-    ([(8, 90, 0)], "90", ""),
-])
+@pytest.mark.parametrize(
+    ("images", "declared", "missing"),
+    [
+        ([(SASS, 75, 0), (SASS, 80, 0), (SASS, 90, 0)], "75 80 86 89 90", ""),
+        ([(SASS, 86, 0)], "80 86 89", "80"),
+        ([(SASS, 80, 0), (PTX, 80, 0)], "75 90 120", "75"),
+        ([(SASS, 90, EXACT)], "90 100", "100"),
+        ([(PTX, 90, EXACT)], "90 100", "100"),
+        ([(SASS, 100, FAMILY)], "100 103 120", "120"),
+        ([(PTX, 100, FAMILY)], "103 120", "120"),
+        ([(8, 90, 0)], "90", ""),
+    ],
+)
 def test_every_declared_gpu_needs_code(
-    tmp_path: Path, images: list[tuple[int, int, int]], declared: str, missing: str,
+    tmp_path: Path,
+    images: list[tuple[int, int, int]],
+    declared: str,
+    missing: str,
 ) -> None:
     with_device_code(tmp_path, fat_binary(*images))
     record = scan(tmp_path, "x86-64-v3", sm=tuple(declared.split()))
@@ -249,8 +297,9 @@ def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path)
     record = scan(tmp_path, "x86-64-v3", sm=("80", "90", "120"))
     assert said(record) == {"file sm_120", "device code 2 of 2 sm_80"}
     assert {found.example for found in record.findings} == {"has sm_80, sm_90", "has sm_90"}
-    parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"],
-                      reason="kernels of Hopper only")
+    parts = Allowance(
+        files="*", symbols="device code *", extensions=["sm_*"], reason="kernels of Hopper only"
+    )
     assert said(scan(tmp_path, "x86-64-v3", parts, sm=("80", "90", "120"))) == {"file sm_120"}
 
 
@@ -271,6 +320,7 @@ def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(tmp_path: Pat
 
 # --- what is known already ------------------------------------------------------------------------------------------
 
+
 def known_scan(folder: Path, cpu: str = "x86-64-v2") -> CoverageRecord:
     return coverage.scan(folder, request(cpu, known=folder / "known"))
 
@@ -280,8 +330,9 @@ def test_a_file_is_read_once_whatever_its_name_and_for_one_baseline(tmp_path: Pa
     first = known_scan(tmp_path)
     assert first == scan(tmp_path, "x86-64-v2") and first.findings
     (kept,) = (path for path in (tmp_path / "known").rglob("*") if path.is_file())
-    kept.write_text(kept.read_text(encoding="utf-8").replace("distance", "renamed"),
-                    encoding="utf-8")
+    kept.write_text(
+        kept.read_text(encoding="utf-8").replace("distance", "renamed"), encoding="utf-8"
+    )
     path.rename(path.with_name("moved.so"))
     again = known_scan(tmp_path)
     assert {(found.file, found.symbol) for found in again.findings} == {

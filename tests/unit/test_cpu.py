@@ -37,8 +37,19 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     source.write_text(PROGRAM, encoding="utf-8")
     made = {march: folder / march for march in ("x86-64-v2", "haswell", "skylake-avx512")}
     for march, path in made.items():
-        shell.output([tools.find("gcc"), "-O3", "-ffast-math", "-static", f"-march={march}",
-                      "-mprefer-vector-width=512", "-o", str(path), str(source)])
+        shell.output(
+            [
+                tools.find("gcc"),
+                "-O3",
+                "-ffast-math",
+                "-static",
+                f"-march={march}",
+                "-mprefer-vector-width=512",
+                "-o",
+                str(path),
+                str(source),
+            ]
+        )
     return made
 
 
@@ -50,17 +61,24 @@ def run(program: Path, features: frozenset[str]) -> int:
     return subprocess.run(argv, check=False, capture_output=True, cwd=program.parent).returncode
 
 
-@pytest.mark.parametrize(("march", "cpus"), [
-    ("x86-64-v2", ["x86-64-v2"]),
-    ("haswell", ["cascadelake", "znver2", "znver3"]),
-])
+@pytest.mark.parametrize(
+    ("march", "cpus"),
+    [
+        ("x86-64-v2", ["x86-64-v2"]),
+        ("haswell", ["cascadelake", "znver2", "znver3"]),
+    ],
+)
 def test_code_for_a_baseline_runs_on_the_oldest_of_its_machines(
-    programs: dict[str, Path], march: str, cpus: list[str],
+    programs: dict[str, Path],
+    march: str,
+    cpus: list[str],
 ) -> None:
     assert run(programs[march], frozenset(instruction_sets.baseline(cpus, (12, 2)).features)) == 0
 
 
-@pytest.mark.parametrize(("march", "older"), [("haswell", "x86-64-v2"), ("skylake-avx512", "broadwell")])
+@pytest.mark.parametrize(
+    ("march", "older"), [("haswell", "x86-64-v2"), ("skylake-avx512", "broadwell")]
+)
 def test_it_dies_on_a_machine_that_is_one_older(
     programs: dict[str, Path], march: str, older: str
 ) -> None:

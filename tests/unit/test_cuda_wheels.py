@@ -15,21 +15,56 @@ from goldenami.model.definitions.recipes import CudaWheel, Wheel
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("name", "driver", "sm", "asked", "why"), [
-    ("pytorch", "", [], "torch==2.15.0", ""),
-    ("pytorch", "595.71.05", ["86", "89"], "torch===2.15.0", "CUDA 13.2: driver branch 595 has CUDA 13.2"),
-    ("pytorch", "595.71.05", ["75", "89"], "torch===2.10.0", "CUDA 12.8: driver branch 595 has CUDA 13.2"),
-    ("pytorch", "535.309.01", ["75", "89"], "torch===2.10.0",
-     "CUDA 12.8: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
-    ("pytorch", "535.309.01", ["61"], "torch===2.7.1",
-     "CUDA 12.6: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
-    ("tensorflow", "535.309.01", ["75", "89"], "tensorflow[and-cuda]===2.21.0",
-     "CUDA 12.5: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
-    ("tensorflow", "", [], "tensorflow-cpu==2.21.0", ""),
-    ("tensorflow", "535.309.01", ["52"], "tensorflow-cpu==2.21.0", "no wheel with CUDA fits"),
-    ("xgboost", "535.309.01", ["75"], "xgboost===3.2.0",
-     "CUDA 12.9: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
-])
+@pytest.mark.parametrize(
+    ("name", "driver", "sm", "asked", "why"),
+    [
+        ("pytorch", "", [], "torch==2.15.0", ""),
+        (
+            "pytorch",
+            "595.71.05",
+            ["86", "89"],
+            "torch===2.15.0",
+            "CUDA 13.2: driver branch 595 has CUDA 13.2",
+        ),
+        (
+            "pytorch",
+            "595.71.05",
+            ["75", "89"],
+            "torch===2.10.0",
+            "CUDA 12.8: driver branch 595 has CUDA 13.2",
+        ),
+        (
+            "pytorch",
+            "535.309.01",
+            ["75", "89"],
+            "torch===2.10.0",
+            "CUDA 12.8: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer",
+        ),
+        (
+            "pytorch",
+            "535.309.01",
+            ["61"],
+            "torch===2.7.1",
+            "CUDA 12.6: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer",
+        ),
+        (
+            "tensorflow",
+            "535.309.01",
+            ["75", "89"],
+            "tensorflow[and-cuda]===2.21.0",
+            "CUDA 12.5: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer",
+        ),
+        ("tensorflow", "", [], "tensorflow-cpu==2.21.0", ""),
+        ("tensorflow", "535.309.01", ["52"], "tensorflow-cpu==2.21.0", "no wheel with CUDA fits"),
+        (
+            "xgboost",
+            "535.309.01",
+            ["75"],
+            "xgboost===3.2.0",
+            "CUDA 12.9: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer",
+        ),
+    ],
+)
 def test_the_newest_wheel_that_fits(
     name: str, driver: str, sm: list[str], asked: str, why: str
 ) -> None:
@@ -38,11 +73,22 @@ def test_the_newest_wheel_that_fits(
     assert asked.endswith(f"={found.recipe.version}")
 
 
-@pytest.mark.parametrize(("driver", "sm", "reasons"), [
-    ("470.256.02", ["75"], "torch 2.15.0: it has no code for sm_75; torch 2.10.0: CUDA 12.8 does not run on driver "
-     "470.256.02: CUDA 12.x needs 525.60.13; torch 2.7.1: CUDA 12.6 does not run on driver 470.256.02: "),
-    ("595.71.05", ["37", "86"], "torch 2.15.0: it has no code for sm_37; torch 2.10.0: it has no code for sm_37; "),
-])
+@pytest.mark.parametrize(
+    ("driver", "sm", "reasons"),
+    [
+        (
+            "470.256.02",
+            ["75"],
+            "torch 2.15.0: it has no code for sm_75; torch 2.10.0: CUDA 12.8 does not run on driver "
+            "470.256.02: CUDA 12.x needs 525.60.13; torch 2.7.1: CUDA 12.6 does not run on driver 470.256.02: ",
+        ),
+        (
+            "595.71.05",
+            ["37", "86"],
+            "torch 2.15.0: it has no code for sm_37; torch 2.10.0: it has no code for sm_37; ",
+        ),
+    ],
+)
 def test_pytorch_is_refused_where_no_wheel_fits(driver: str, sm: list[str], reasons: str) -> None:
     """The index has no wheel of it without CUDA, so there is nothing to fall back to."""
     with pytest.raises(NoFit) as caught:
@@ -51,12 +97,19 @@ def test_pytorch_is_refused_where_no_wheel_fits(driver: str, sm: list[str], reas
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize(("held", "sm", "lacking"), [
-    (None, ["75"], []), ([], ["75"], ["75"]), (["80"], ["75", "80", "86", "89", "90"], ["75", "90"]),
-    (["70+ptx"], ["61", "70", "75", "120"], ["61"]),
-])
+@pytest.mark.parametrize(
+    ("held", "sm", "lacking"),
+    [
+        (None, ["75"], []),
+        ([], ["75"], ["75"]),
+        (["80"], ["75", "80", "86", "89", "90"], ["75", "90"]),
+        (["70+ptx"], ["61", "70", "75", "120"], ["61"]),
+    ],
+)
 def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
-    held: list[str] | None, sm: list[str], lacking: list[str],
+    held: list[str] | None,
+    sm: list[str],
+    lacking: list[str],
 ) -> None:
     assert cuda_wheels.uncovered(Wheel(distribution="demo", sm=held), sm) == lacking
 
@@ -64,8 +117,10 @@ def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:
     recipe = cuda_wheels.fit(recipes.load(ROOT, "xgboost"), "535.309.01", ["75"]).recipe
     decision = build_decision.decide("xgboost", recipe, ["znver4"], [], [])
-    assert (decision.origin, decision.why) == (Origin.WHEEL,
-                                               "a build would have no code for the GPUs")
+    assert (decision.origin, decision.why) == (
+        Origin.WHEEL,
+        "a build would have no code for the GPUs",
+    )
 
 
 @pytest.mark.parametrize("name", recipes.known(ROOT))

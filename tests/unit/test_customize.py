@@ -21,23 +21,38 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 
 def certificate(days: int) -> str:
     """A company's own certificate, in PEM, that ends in some `days`."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, "Company")])
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Company")]),
+    )
     ends = datetime.now(UTC) + timedelta(days=days)
-    made = (x509.CertificateBuilder().subject_name(name).issuer_name(name)
-            .public_key(key.public_key()).serial_number(1)
-            .not_valid_before(ends - timedelta(days=400)).not_valid_after(ends)
-            .sign(key, hashes.SHA256()))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(ends - timedelta(days=400))
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())
+    )
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 @pytest.fixture
 def checkout(root: Path) -> Path:
     good = certificate(30)
-    write(root / FILES, {
-        "company.conf": "colour = blue\n", "ca/good.pem": good, "old.pem": certificate(-1),
-        "both.pem": good + good, "key.pem": f"{good}-----BEGIN EC PRIVATE KEY-----\n",
-        "no.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"})
+    write(
+        root / FILES,
+        {
+            "company.conf": "colour = blue\n",
+            "ca/good.pem": good,
+            "old.pem": certificate(-1),
+            "both.pem": good + good,
+            "key.pem": f"{good}-----BEGIN EC PRIVATE KEY-----\n",
+            "no.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        },
+    )
     (root / FILES / "program").write_bytes(b"\x7fELF\0")
     return root
 
@@ -48,53 +63,83 @@ def say(root: Path, *lines: str) -> None:
 
 
 def test_what_everybody_asks_for(checkout: Path) -> None:
-    say(checkout, "packages: [htop]", "timezone: Europe/Berlin", "locale: de_DE.UTF-8",
+    say(
+        checkout,
+        "packages: [htop]",
+        "timezone: Europe/Berlin",
+        "locale: de_DE.UTF-8",
         "files: [{source: company.conf, path: /etc/company/agent.conf, mode: '0640'}]",
-        "ca_certificates: [ca/good.pem]", "units_disabled: [e2scrub_all.timer]",
-        f"users: [{{name: ann, groups: [adm], ssh_keys: ['{KEY}']}}, {{name: bob}}]")
+        "ca_certificates: [ca/good.pem]",
+        "units_disabled: [e2scrub_all.timer]",
+        f"users: [{{name: ann, groups: [adm], ssh_keys: ['{KEY}']}}, {{name: bob}}]",
+    )
     found = load(checkout)
     assert found.steps[-2] == ["customize"]
     brought = role_files.brought(checkout, "customize", found.variables("customize"))
-    assert {"/etc/company/agent.conf", "/etc/ssh/keys.d/ann", "/etc/ssh/keys.d/bob",
-            "/usr/local/share/ca-certificates/good.crt"} <= set(brought)
+    assert {
+        "/etc/company/agent.conf",
+        "/etc/ssh/keys.d/ann",
+        "/etc/ssh/keys.d/bob",
+        "/usr/local/share/ca-certificates/good.crt",
+    } <= set(brought)
     before = lockfile.digests(checkout, found)["roles/customize"]
     (checkout / FILES / "company.conf").write_text("colour = red\n", encoding="utf-8")
     assert lockfile.digests(checkout, found)["roles/customize"] != before
 
 
-@pytest.mark.parametrize(("line", "complaint"), [
-    ("ca_certificates: [old.pem]", "ca_certificates.1: `old.pem` expired on 20"),
-    ("ca_certificates: [no.pem]", "ca_certificates.1: `no.pem` is no certificate in PEM"),
-    ("ca_certificates: [company.conf]", "ca_certificates.1: `company.conf` is no certificate in"),
-    ("ca_certificates: [both.pem]", "ca_certificates.1: `both.pem` holds 2 certificates"),
-    ("ca_certificates: [key.pem]", "ca_certificates.1: `key.pem` holds a private key"),
-    ("ca_certificates: [odl.pem]", f"ca_certificates.1: `odl.pem` is no file of {FILES}; did you"),
-    ("files: [{source: ../tasks/main.yml, path: /etc/a/b}]",
-     f"files.1.source: `../tasks/main.yml` leads out of {FILES}"),
-    ("files: [{source: program, path: /opt/a/b}]", "files.1.source: `program` is no text"),
-    ("files: [{source: company.conf}]", "files.1.path: is required and missing"),
-    ("files: [{source: company.conf, path: /etc/a/b, mod: '0640'}]",
-     "files.1.mod: unknown key; did you mean `mode`?"),
-    ("files: [{source: company.conf, path: /etc/a/b, mode: 0640}]",
-     "files.1.mode: YAML reads 0640 as another number, 416"),
-    ("files: [{source: company.conf, path: /etc/a/b, mode: '416'}]", "files: has a mode that is"),
-    ("files: [{source: company.conf, path: etc/a}]", "files: has a path that is no whole one"),
-    ("groups: [Data sets]", "groups: has what is no group"),
-    ("users: [{name: root}]", "users: names root"),
-    ("users: [{name: Ann Lee}]", "users: names no account"),
-    ("users: [{name: ann}, {name: ann}]", "users: names an account twice"),
-    ("users: [{name: ann, ssh_keys: ['-----BEGIN OPENSSH PRIVATE KEY-----']}]",
-     "users: has an SSH key that is no public one"),
-    ("users: [{name: ann, groups: adm}]", "users.1.groups: input should be a valid list"),
-    ("proxy: 'http://ann:pw@proxy:3128'", "proxy: is no proxy such as http://proxy.company"),
-    ("proxy: proxy:3128", "proxy: is no proxy such as"),
-    ("no_proxy: [.company.example]", "no_proxy: says what goes past a proxy, and there is no"),
-    ("apt_mirror: mirror/debian", "apt_mirror: is no address such as https://mirror.company"),
-    ("apt_security_mirror: https://mirror/security", "apt_security_mirror: stands alone"),
-    ("pip_index_url: 'https://ann:pw@pypi/simple'", "pip_index_url: is no address such as"),
-    ("timezone: ../../etc/passwd", "timezone: is no time zone such as Europe/Berlin"),
-    ("locale: german", "locale: is no locale such as de_DE.UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("ca_certificates: [old.pem]", "ca_certificates.1: `old.pem` expired on 20"),
+        ("ca_certificates: [no.pem]", "ca_certificates.1: `no.pem` is no certificate in PEM"),
+        (
+            "ca_certificates: [company.conf]",
+            "ca_certificates.1: `company.conf` is no certificate in",
+        ),
+        ("ca_certificates: [both.pem]", "ca_certificates.1: `both.pem` holds 2 certificates"),
+        ("ca_certificates: [key.pem]", "ca_certificates.1: `key.pem` holds a private key"),
+        (
+            "ca_certificates: [odl.pem]",
+            f"ca_certificates.1: `odl.pem` is no file of {FILES}; did you",
+        ),
+        (
+            "files: [{source: ../tasks/main.yml, path: /etc/a/b}]",
+            f"files.1.source: `../tasks/main.yml` leads out of {FILES}",
+        ),
+        ("files: [{source: program, path: /opt/a/b}]", "files.1.source: `program` is no text"),
+        ("files: [{source: company.conf}]", "files.1.path: is required and missing"),
+        (
+            "files: [{source: company.conf, path: /etc/a/b, mod: '0640'}]",
+            "files.1.mod: unknown key; did you mean `mode`?",
+        ),
+        (
+            "files: [{source: company.conf, path: /etc/a/b, mode: 0640}]",
+            "files.1.mode: YAML reads 0640 as another number, 416",
+        ),
+        (
+            "files: [{source: company.conf, path: /etc/a/b, mode: '416'}]",
+            "files: has a mode that is",
+        ),
+        ("files: [{source: company.conf, path: etc/a}]", "files: has a path that is no whole one"),
+        ("groups: [Data sets]", "groups: has what is no group"),
+        ("users: [{name: root}]", "users: names root"),
+        ("users: [{name: Ann Lee}]", "users: names no account"),
+        ("users: [{name: ann}, {name: ann}]", "users: names an account twice"),
+        (
+            "users: [{name: ann, ssh_keys: ['-----BEGIN OPENSSH PRIVATE KEY-----']}]",
+            "users: has an SSH key that is no public one",
+        ),
+        ("users: [{name: ann, groups: adm}]", "users.1.groups: input should be a valid list"),
+        ("proxy: 'http://ann:pw@proxy:3128'", "proxy: is no proxy such as http://proxy.company"),
+        ("proxy: proxy:3128", "proxy: is no proxy such as"),
+        ("no_proxy: [.company.example]", "no_proxy: says what goes past a proxy, and there is no"),
+        ("apt_mirror: mirror/debian", "apt_mirror: is no address such as https://mirror.company"),
+        ("apt_security_mirror: https://mirror/security", "apt_security_mirror: stands alone"),
+        ("pip_index_url: 'https://ann:pw@pypi/simple'", "pip_index_url: is no address such as"),
+        ("timezone: ../../etc/passwd", "timezone: is no time zone such as Europe/Berlin"),
+        ("locale: german", "locale: is no locale such as de_DE.UTF-8"),
+    ],
+)
 def test_what_is_refused(checkout: Path, line: str, complaint: str) -> None:
     say(checkout, line)
     said = refused(checkout)

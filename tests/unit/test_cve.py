@@ -66,17 +66,24 @@ class Bench:
         self.server.lists[Feed.DEBIAN] = lists.tracker({"bash": {"CVE-2026-0001": state}})
 
     def waive(self, **changes: object) -> None:
-        row = {"id": "CVE-2026-0001", "kind": "vulnerability", "images": [IMAGE],
-               "status": "in_triage", "reason": "somebody looks at it",
-               "expires": lists.TODAY + timedelta(days=60), "by": "Ada"} | changes
+        row = {
+            "id": "CVE-2026-0001",
+            "kind": "vulnerability",
+            "images": [IMAGE],
+            "status": "in_triage",
+            "reason": "somebody looks at it",
+            "expires": lists.TODAY + timedelta(days=60),
+            "by": "Ada",
+        } | changes
         text = "".join(f"  {key}: {value}\n" for key, value in row.items() if value is not None)
         (self.root / waivers.PATH).write_text(f"waivers:\n- {text.lstrip()}", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bench]]:
-    benches = {image: Bench(tmp_path_factory.mktemp("checkout"), image)
-               for image in (IMAGE, GPU_IMAGE)}
+    benches = {
+        image: Bench(tmp_path_factory.mktemp("checkout"), image) for image in (IMAGE, GPU_IMAGE)
+    }
     yield benches
     for bench in benches.values():
         bench.server.close()
@@ -123,7 +130,8 @@ def test_without_a_build_the_lock_is_asked_and_of_all_images_one_answer_comes(be
 
 
 def test_where_no_list_is_there_nothing_was_compared(
-    made: dict[str, Bench], monkeypatch: pytest.MonkeyPatch,
+    made: dict[str, Bench],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That a branch of the driver has ended is known without a list."""
     whole, gpu_bench = lists.quiet(), ready(made[GPU_IMAGE], monkeypatch)
@@ -157,11 +165,21 @@ def test_what_a_newer_package_mends_stops_a_build(bench: Bench) -> None:
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in section
 
 
-@pytest.mark.parametrize(("rating", "exploited", "fails"), [
-    (Rating.UNKNOWN, False, False), (Rating.UNKNOWN, True, True), (Rating.MEDIUM, False, False),
-    (Rating.HIGH, False, True), (Rating.CRITICAL, False, True)])
+@pytest.mark.parametrize(
+    ("rating", "exploited", "fails"),
+    [
+        (Rating.UNKNOWN, False, False),
+        (Rating.UNKNOWN, True, True),
+        (Rating.MEDIUM, False, False),
+        (Rating.HIGH, False, True),
+        (Rating.CRITICAL, False, True),
+    ],
+)
 def test_what_nothing_mends_stops_by_rating_or_use(
-    bench: Bench, rating: Rating, exploited: bool, fails: bool,
+    bench: Bench,
+    rating: Rating,
+    exploited: bool,
+    fails: bool,
 ) -> None:
     bench.known(lists.release("open", urgency=rating))
     bench.server.lists[Feed.KEV] = lists.kev("CVE-2026-0001" if exploited else "CVE-2026-0002")
@@ -176,8 +194,12 @@ def tracked(state: State, version: str = "5.2-1") -> list[Vulnerability]:
 
 
 def test_the_tracker_rates_and_leaves_out() -> None:
-    for urgency, rating in (("high**", Rating.HIGH), ("end-of-life", Rating.HIGH),
-                            ("low", Rating.LOW), ("not yet assigned", Rating.UNKNOWN)):
+    for urgency, rating in (
+        ("high**", Rating.HIGH),
+        ("end-of-life", Rating.HIGH),
+        ("low", Rating.LOW),
+        ("not yet assigned", Rating.UNKNOWN),
+    ):
         [found] = tracked(lists.release("open", urgency=urgency))
         assert found.rating == rating, urgency
     assert [one.detail for one in tracked(lists.release("undetermined"))] == ["undetermined"]
@@ -195,27 +217,44 @@ def pypi(data: bytes, **wanted: str) -> list[Vulnerability]:
 def test_a_list_of_another_form_is_never_good_news() -> None:
     half = b'{"dateReleased": "2026-01-01", "count": 9, "vulnerabilities": []}'
     for read, data, said in (
-            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({})[:-40],
-             "is no tracker's data"),
-            (lambda data: debian_tracker.parse(data, BASH), b"<html>busy</html>",
-             "is no tracker's data"),
-            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({}, ("bookworm",)),
-             "no entry of trixie"),
-            (pypi, lists.osv()[:-30], "is no list of OSV's"),
-            (pypi, lists.osv(ecosystem="npm"), "no entry of PyPI"),
-            (feeds.exploited, half, "states 9 entries and has 0"),
-            (feeds.exploited, b"[]", "is no catalogue")):
+        (
+            lambda data: debian_tracker.parse(data, BASH),
+            lists.tracker({})[:-40],
+            "is no tracker's data",
+        ),
+        (
+            lambda data: debian_tracker.parse(data, BASH),
+            b"<html>busy</html>",
+            "is no tracker's data",
+        ),
+        (
+            lambda data: debian_tracker.parse(data, BASH),
+            lists.tracker({}, ("bookworm",)),
+            "no entry of trixie",
+        ),
+        (pypi, lists.osv()[:-30], "is no list of OSV's"),
+        (pypi, lists.osv(ecosystem="npm"), "no entry of PyPI"),
+        (feeds.exploited, half, "states 9 entries and has 0"),
+        (feeds.exploited, b"[]", "is no catalogue"),
+    ):
         with pytest.raises(Unreachable, match=said):
             read(data)
 
 
-@pytest.mark.parametrize(("feed", "data", "said"), [
-    (Feed.DEBIAN, None, "answered 404"), (Feed.DEBIAN, b"{}", "has no entry of"),
-    (Feed.PYPI, lists.osv(modified=lists.TODAY - timedelta(days=30)), "is stale"),
-    (Feed.KEV, lists.kev(released=lists.TODAY - timedelta(days=90)), "is stale"),
-])
+@pytest.mark.parametrize(
+    ("feed", "data", "said"),
+    [
+        (Feed.DEBIAN, None, "answered 404"),
+        (Feed.DEBIAN, b"{}", "has no entry of"),
+        (Feed.PYPI, lists.osv(modified=lists.TODAY - timedelta(days=30)), "is stale"),
+        (Feed.KEV, lists.kev(released=lists.TODAY - timedelta(days=90)), "is stale"),
+    ],
+)
 def test_a_list_that_cannot_be_used_makes_the_outcome_unreachable(
-    bench: Bench, feed: Feed, data: bytes | None, said: str,
+    bench: Bench,
+    feed: Feed,
+    data: bytes | None,
+    said: str,
 ) -> None:
     bench.server.lists.pop(feed)
     bench.server.lists |= {feed: data} if data else {}
@@ -255,8 +294,11 @@ def test_a_waiver_lets_one_finding_pass_until_it_ends(bench: Bench) -> None:
     assert bench.record.findings[0].waived.endswith("says Ada: somebody looks at it")
     vex = json.loads((bench.build.path / cve.VEX_FILE).read_text(encoding="utf-8"))
     [row] = vex["vulnerabilities"]
-    assert row["analysis"] == {"state": "not_affected", "justification": "code_not_present",
-                               "detail": "somebody looks at it"}
+    assert row["analysis"] == {
+        "state": "not_affected",
+        "justification": "code_not_present",
+        "detail": "somebody looks at it",
+    }
     bench.waive(expires=lists.TODAY)
     said = bench.ask(0)
     assert "warning: " in said and "in 0 days" in said
@@ -266,16 +308,18 @@ def test_a_waiver_that_is_wrong_names_its_line(bench: Bench) -> None:
     bench.known()
     late, past = lists.TODAY + timedelta(days=91), lists.TODAY - timedelta(days=1)
     for changes, said in (
-            ({"id": "CVE-2026-9999"}, "waivers.1.id: CVE-2026-9999 excuses nothing"),
-            ({"images": ["debian-13-ml-framework"]}, "did you mean `debian-13-ml-frameworks`?"),
-            ({"kind": "vulnerabilty"}, "waivers.1.kind"),
-            ({"stauts": "x"}, "did you mean `status`?"),
-            ({"expires": past}, "waivers.1.expires: the waiver of CVE-2026-0001 expired"),
-            ({"expires": late}, "is more than 90 days ahead, the most for in_triage"),
-            ({"status": "resolved"}, "waivers.1.status: resolved is none of in_triage, "),
-            ({"status": "not_affected"}, "not_affected needs a justification"),
-            ({"justification": "code_not_present"}, "not_affected needs a justification"),
-            ({"reason": "short"}, "waivers.1.reason"), ({"by": None}, "waivers.1.by: is required")):
+        ({"id": "CVE-2026-9999"}, "waivers.1.id: CVE-2026-9999 excuses nothing"),
+        ({"images": ["debian-13-ml-framework"]}, "did you mean `debian-13-ml-frameworks`?"),
+        ({"kind": "vulnerabilty"}, "waivers.1.kind"),
+        ({"stauts": "x"}, "did you mean `status`?"),
+        ({"expires": past}, "waivers.1.expires: the waiver of CVE-2026-0001 expired"),
+        ({"expires": late}, "is more than 90 days ahead, the most for in_triage"),
+        ({"status": "resolved"}, "waivers.1.status: resolved is none of in_triage, "),
+        ({"status": "not_affected"}, "not_affected needs a justification"),
+        ({"justification": "code_not_present"}, "not_affected needs a justification"),
+        ({"reason": "short"}, "waivers.1.reason"),
+        ({"by": None}, "waivers.1.by: is required"),
+    ):
         bench.waive(**changes)
         answer = bench.ask(2)
         assert "packer/waivers.yml:" in answer and said in answer, answer
@@ -291,7 +335,8 @@ def test_bulletins_say_which_drivers_are_affected() -> None:
     assert driver("535.261.03").keys() == {"CVE-2026-1001", "CVE-2026-1002", "CVE-2026-1003"}
     assert {name: (one.fix, one.rating) for name, one in driver("535.288.01").items()} == {
         "CVE-2026-1002": ("535.309.01", Rating.MEDIUM),
-        "CVE-2026-1003": ("535.309.01", Rating.CRITICAL)}
+        "CVE-2026-1003": ("535.309.01", Rating.CRITICAL),
+    }
     data = nvidia_bulletins.parse(lists.bulletins(*lists.NVIDIA), "535.309.01", ["86"])
     assert (data.entries, data.changed) == (2, lists.TODAY - timedelta(days=20))
 
@@ -305,11 +350,13 @@ def test_a_branch_that_the_newest_bulletin_does_not_name_is_a_finding() -> None:
 
 def test_a_sentence_that_is_not_understood_is_an_error() -> None:
     def said(words: str) -> dict[str, Any]:
-        return lists.bulletin(5900, lists.TODAY, {"535": "535.400.01"}, {"CVE-2026-1": "LOW"},
-                              words=words)
+        return lists.bulletin(
+            5900, lists.TODAY, {"535": "535.400.01"}, {"CVE-2026-1": "LOW"}, words=words
+        )
 
-    with pytest.raises(Unreachable,
-                       match=r"does not say which versions: 'Most versions, but 535\.400\.01'"):
+    with pytest.raises(
+        Unreachable, match=r"does not say which versions: 'Most versions, but 535\.400\.01'"
+    ):
         driver("535.309.01", said("Most versions, but {}"))
     other = lists.bulletin(5901, lists.TODAY, {"535": "1"}, {}, title="Security Bulletin: Jetson")
     with pytest.raises(Unreachable, match="has no bulletin of the GPU display driver"):
@@ -317,25 +364,42 @@ def test_a_sentence_that_is_not_understood_is_an_error() -> None:
     assert driver("535.400.02", said("All driver versions")).keys() == {"CVE-2026-1"}
 
 
-@pytest.mark.parametrize(("version", "ranges", "fix"), [
-    ("2.0", (("0", "2.1"),), "2.1"), ("2.1", (("0", "2.1"),), None), ("2.0rc1", (("2.0", "2.1"),), None),
-    ("3.0", (("0", "2.1"), ("3.0", "")), ""), ("2.5", (("0", "2.1"), ("3.0", "")), None),
-    ("2.10", (("2.9", "2.11"),), "2.11"), ("2.0+cu128", (("0", "2.0.1"),), "2.0.1"),
-])
-def test_osv_ranges_are_in_the_order_of_their_ecosystem(version: str,
-                                                        ranges: tuple[tuple[str, str], ...],
-                                                        fix: str | None) -> None:
-    entry = lists.osv_entry("GHSA-x", "Scikit_Learn", *ranges, aliases=["CVE-2026-5"],
-                            database_specific={"severity": "MODERATE"})
+@pytest.mark.parametrize(
+    ("version", "ranges", "fix"),
+    [
+        ("2.0", (("0", "2.1"),), "2.1"),
+        ("2.1", (("0", "2.1"),), None),
+        ("2.0rc1", (("2.0", "2.1"),), None),
+        ("3.0", (("0", "2.1"), ("3.0", "")), ""),
+        ("2.5", (("0", "2.1"), ("3.0", "")), None),
+        ("2.10", (("2.9", "2.11"),), "2.11"),
+        ("2.0+cu128", (("0", "2.0.1"),), "2.0.1"),
+    ],
+)
+def test_osv_ranges_are_in_the_order_of_their_ecosystem(
+    version: str, ranges: tuple[tuple[str, str], ...], fix: str | None
+) -> None:
+    entry = lists.osv_entry(
+        "GHSA-x",
+        "Scikit_Learn",
+        *ranges,
+        aliases=["CVE-2026-5"],
+        database_specific={"severity": "MODERATE"},
+    )
     found = pypi(lists.osv(entry), scikit_learn=version)
     assert [(one.id, one.fix, one.rating) for one in found] == (
-        [] if fix is None else [("CVE-2026-5", fix, Rating.MEDIUM)])
+        [] if fix is None else [("CVE-2026-5", fix, Rating.MEDIUM)]
+    )
 
 
 def test_osv_lists_no_build_of_an_index_of_builds() -> None:
     entry = lists.osv_entry("GHSA-x", "torch", aliases=["CVE-2026-5"])
-    entry["affected"][0] |= {"versions": ["2.7.0"], "ranges": [
-        {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "2.7.0"}]}]}
+    entry["affected"][0] |= {
+        "versions": ["2.7.0"],
+        "ranges": [
+            {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "2.7.0"}]}
+        ],
+    }
     [found] = pypi(lists.osv(entry), torch="2.7.0+cu128")
     assert (found.id, found.version) == ("CVE-2026-5", "2.7.0+cu128")
 
@@ -346,22 +410,37 @@ def test_osv_knows_releases_of_ubuntu_and_says_one_thing_once() -> None:
         wanted = {"openssl": ["3.0.13-0ubuntu3.4"]}
         return list(osv.parse(data, Feed.UBUNTU, {osv.ubuntu("24.04"): wanted}).found)
 
-    rows = [lists.osv_entry(name, "openssl", ("0", "3.0.13-0ubuntu3.9"),
-                            ecosystem="Ubuntu:24.04:LTS",
-                            upstream=["CVE-2026-7"], severity=[{"type": "Ubuntu", "score": score}])
-            for name, score in (("UBUNTU-CVE-2026-7", "high"), ("USN-1-1", "unknown"))]
+    rows = [
+        lists.osv_entry(
+            name,
+            "openssl",
+            ("0", "3.0.13-0ubuntu3.9"),
+            ecosystem="Ubuntu:24.04:LTS",
+            upstream=["CVE-2026-7"],
+            severity=[{"type": "Ubuntu", "score": score}],
+        )
+        for name, score in (("UBUNTU-CVE-2026-7", "high"), ("USN-1-1", "unknown"))
+    ]
     [found] = ubuntu(*rows)
     assert (found.id, found.fix, found.rating) == ("CVE-2026-7", "3.0.13-0ubuntu3.9", Rating.HIGH)
     assert ubuntu(rows[0] | {"withdrawn": "2026-01-01T00:00:00Z"}) == []
-    other = [row
-             | {"affected": [one | {"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "openssl"}}
-                             for one in row["affected"]]} for row in rows]
+    other = [
+        row
+        | {
+            "affected": [
+                one | {"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "openssl"}}
+                for one in row["affected"]
+            ]
+        }
+        for row in rows
+    ]
     assert ubuntu(*other) == [], "of another release"
 
 
 def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: Bench) -> None:
-    release_gate.check_vulnerabilities(definition_file.load(bench.root, bench.definition),
-                                       bench.build)
+    release_gate.check_vulnerabilities(
+        definition_file.load(bench.root, bench.definition), bench.build
+    )
     bench.definition.write_text(bench.text + "security: {cve: {}}\n", encoding="utf-8")
     definition = definition_file.load(bench.root, bench.definition)
 
@@ -382,9 +461,14 @@ def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: B
     refused("is of build 000000000000", build_id="0" * 12)
 
 
-@pytest.mark.parametrize(("host", "code"), [("debian-12", 6), ("debian-13", 0), ("ubuntu-24.04", 0)])
+@pytest.mark.parametrize(
+    ("host", "code"), [("debian-12", 6), ("debian-13", 0), ("ubuntu-24.04", 0)]
+)
 def test_the_loader_is_looked_up_in_the_release_of_the_machine_that_baked(
-    host: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = ready(Bench(tmp_path, "debian-13-immutable"), monkeypatch)
     text = bench.build.bake.read_text(encoding="utf-8")

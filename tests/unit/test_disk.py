@@ -25,8 +25,12 @@ from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
 MIB = 1 << 20
 EPOCH = 1_700_000_000
 LAYOUT = disk.DiskLayout(image="test", size_bytes=256 * MIB, source_date_epoch=EPOCH)
-NAMES = {"etc/hostname": "x\n", "usr/share/café-ñ": "ü", "boot/vmlinuz-6.1": "kernel",
-         "boot/initrd.img-6.1": "initrd"}
+NAMES = {
+    "etc/hostname": "x\n",
+    "usr/share/café-ñ": "ü",
+    "boot/vmlinuz-6.1": "kernel",
+    "boot/initrd.img-6.1": "initrd",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,10 @@ def debugfs(image: Path, request: str) -> str:
 
 
 def test_equal_trees_make_equal_bytes(
-    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    root: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     need_reproducible_disks()
     facts = write(root, target)
@@ -99,8 +106,9 @@ def test_file_system_is_clean_and_holds_the_tree(root: Path, target: Path) -> No
     assert "Mode:  0700" in debugfs(facts.disk, "stat /boot")
     kernel = debugfs(facts.disk, "stat /boot/vmlinuz-6.1")
     assert "mtime: 0x5f5e1000" in kernel.replace(":00000000", "")
-    assert CAPABILITY.hex(" ") in debugfs(facts.disk,
-                                          f"ea_get -x /boot/vmlinuz-6.1 {tree.CAPABILITY}")
+    assert CAPABILITY.hex(" ") in debugfs(
+        facts.disk, f"ea_get -x /boot/vmlinuz-6.1 {tree.CAPABILITY}"
+    )
 
 
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
@@ -113,13 +121,14 @@ def test_partitions_loaders_and_what_is_said_of_them(root: Path, target: Path) -
     assert records.sha256_file(target.with_name("disk.blocks")) == disk_blocks.digest_of(target)
     assert facts.disk.stat().st_size == facts.size_bytes == 256 * MIB
     assert facts.data_bytes == facts.disk.stat().st_blocks * 512 < 24 * MIB
-    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json",
-                                     str(facts.disk)]))["partitiontable"]
+    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(facts.disk)]))[
+        "partitiontable"
+    ]
     assert [part["name"] for part in table["partitions"]] == ["bios", "esp", "root"]
     assert table["partitions"][2]["start"] * 512 == disk.ROOT_OFFSET
     esp = f"{facts.disk}@@{disk.ESP[0]}"
     assert "BOOTX64" in shell.output(["mdir", "-i", esp, "::/EFI/BOOT"])
-    image = facts.disk.read_bytes()[:2 * MIB]
+    image = facts.disk.read_bytes()[: 2 * MIB]
     (core_lba,) = struct.unpack_from("<Q", image, 0x5C)
     (rest_lba,) = struct.unpack_from("<Q", image, core_lba * 512 + 500)
     assert (core_lba, rest_lba) == (2048, 2049)
@@ -144,8 +153,13 @@ def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(root: Path) 
     """Of the role's default one word is left out, as a definition may."""
     paths = trees.scanned(19, ROOT, "roles/*/defaults/main.yml")
     found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-    (words,) = (values[name] for values in found if values for name in values
-                if name.endswith("kernel_cmdline"))
+    (words,) = (
+        values[name]
+        for values in found
+        if values
+        for name in values
+        if name.endswith("kernel_cmdline")
+    )
     words.remove("net.ifnames=0")
     (root / "etc/default").mkdir()
     (root / grub.EXTRA_COMMAND_LINE).write_text(f"{' '.join(words)}\n", encoding="utf-8")
@@ -170,7 +184,9 @@ def test_no_kernel_to_choose(root: Path, target: Path, change: str) -> None:
 
 
 def test_mount_table_is_not_written_through_a_link(
-    tmp_path: Path, root: Path, target: Path,
+    tmp_path: Path,
+    root: Path,
+    target: Path,
 ) -> None:
     (tmp_path / "outside").write_text("precious", encoding="utf-8")
     (root / "etc/fstab").symlink_to(tmp_path / "outside")
@@ -210,24 +226,32 @@ def test_tree_larger_than_its_disk(root: Path, target: Path) -> None:
 
 # --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
 
+
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """Put a script before the real mke2fs, which it may exec."""
     folder.mkdir()
     script = folder / "mke2fs"
-    script.write_text(f"#!/bin/sh\n{body}\nexec {shell.require('mke2fs', 'e2fsprogs')} \"$@\"\n",
-                      encoding="utf-8")
+    script.write_text(
+        f'#!/bin/sh\n{body}\nexec {shell.require("mke2fs", "e2fsprogs")} "$@"\n', encoding="utf-8"
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
 def test_tool_that_fails_leaves_the_last_good_disk(
-    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    root: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = sha256(write(root, target).disk)
     # More than a pipe holds: the writer meets the reader's death.
     (root / "big").write_bytes(b"x" * 8 * MIB)
-    stand_in(tmp_path / "bin", monkeypatch,
-             'case "$*" in *probe*) ;; *) echo "mke2fs: odd thing"; exit 7;; esac')
+    stand_in(
+        tmp_path / "bin",
+        monkeypatch,
+        'case "$*" in *probe*) ;; *) echo "mke2fs: odd thing"; exit 7;; esac',
+    )
     with pytest.raises(shell.CommandFailed, match="exited with status 7") as caught:
         write(root, target)
     assert "odd thing" in caught.value.tail
@@ -241,18 +265,27 @@ def test_tool_that_fails_leaves_the_last_good_disk(
 
 # --- tree and manifest ---------------------------------------------------------------------------------------------
 
+
 def test_manifest(tmp_path: Path, root: Path) -> None:
     os.setxattr(root / "etc/hostname", tree.CAPABILITY, CAPABILITY)
     os.symlink(".//hostname", root / "etc/odd")  # noqa: PTH211 - pathlib would tidy the target
-    tree.write_manifest(root, tmp_path / "manifest.json", tree.scan(root), digests={}, boot={},
-                        stored={})
-    entries = {entry["path"]: entry
-               for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]}
+    tree.write_manifest(
+        root, tmp_path / "manifest.json", tree.scan(root), digests={}, boot={}, stored={}
+    )
+    entries = {
+        entry["path"]: entry
+        for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]
+    }
     assert list(entries)[:2] == ["/", "/boot"]
     assert entries["/etc/hostname"] == {
-        "path": "/etc/hostname", "type": "file", "mode": "4750", "uid": os.getuid(),
-        "gid": os.getgid(), "size": 2,
-        "sha256": hashlib.sha256(b"x\n").hexdigest(), "capability": CAPABILITY.hex(),
+        "path": "/etc/hostname",
+        "type": "file",
+        "mode": "4750",
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "size": 2,
+        "sha256": hashlib.sha256(b"x\n").hexdigest(),
+        "capability": CAPABILITY.hex(),
     }
     assert entries["/etc/same"]["target"] == "/etc/hostname"
     assert entries["/etc/link"]["target"] == "hostname"
@@ -263,8 +296,9 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     facts = write(root, target)
     boot = json.loads(facts.manifest.read_text(encoding="utf-8"))["boot"]
     assert [part["name"] for part in boot["partitions"]] == ["bios", "esp", "root"]
-    tree.write_manifest(root, tmp_path / "again.json", tree.scan(root), digests={}, boot=boot,
-                        stored={})
+    tree.write_manifest(
+        root, tmp_path / "again.json", tree.scan(root), digests={}, boot=boot, stored={}
+    )
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
@@ -275,12 +309,15 @@ def test_tar_has_no_time_after_the_epoch(root: Path) -> None:
         archive.seek(0)
         with tarfile.open(fileobj=archive) as opened:
             return {int(member.mtime) for member in opened}
+
     os.utime(root / "etc/hostname", (5, 5))
     assert times(EPOCH) == {5, EPOCH}
 
 
 def test_special_files_and_names_that_are_no_text(
-    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(root)  # a socket's path ends at 108 characters
     os.mkfifo(root / "pipe")

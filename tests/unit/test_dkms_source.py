@@ -35,7 +35,9 @@ def test_a_tarball_goes_where_dkms_looks(tmp_path: Path, folder: str) -> None:
 
 def test_a_package_has_it_there_already(tmp_path: Path) -> None:
     assert dkms_source.unpack(packaged(tmp_path, FILES), tmp_path / "root") == (
-        "golden-agent", "1.2")
+        "golden-agent",
+        "1.2",
+    )
     assert (tmp_path / "root/usr/src/golden-agent-1.2/dkms.conf").is_file()
 
 
@@ -44,14 +46,19 @@ def without(line: str, instead: str = "") -> dict[str, str]:
     return {**FILES, "dkms.conf": FILES["dkms.conf"].replace(line, instead)}
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    ({"Makefile": "obj-m := a.o\n"}, "has no dkms.conf"),
-    (without('PACKAGE_NAME="golden-agent"'), "dkms.conf: PACKAGE_NAME is missing"),
-    (without('"golden-agent"', '"../agent"'), "dkms.conf: PACKAGE_NAME is `../agent`"),
-    (without('PACKAGE_VERSION="1.2"', "PACKAGE_VERSION=#MODULE_VERSION#"),
-     "dkms.conf: PACKAGE_VERSION is ``"),
-    (without('"1.2"', '"@VERSION@"'), "dkms.conf: PACKAGE_VERSION is `@VERSION@`"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"Makefile": "obj-m := a.o\n"}, "has no dkms.conf"),
+        (without('PACKAGE_NAME="golden-agent"'), "dkms.conf: PACKAGE_NAME is missing"),
+        (without('"golden-agent"', '"../agent"'), "dkms.conf: PACKAGE_NAME is `../agent`"),
+        (
+            without('PACKAGE_VERSION="1.2"', "PACKAGE_VERSION=#MODULE_VERSION#"),
+            "dkms.conf: PACKAGE_VERSION is ``",
+        ),
+        (without('"1.2"', '"@VERSION@"'), "dkms.conf: PACKAGE_VERSION is `@VERSION@`"),
+    ],
+)
 def test_what_is_no_source(tmp_path: Path, content: dict[str, str], said: str) -> None:
     for source in (saved(tmp_path, dkms_sources.tarball(content)), packaged(tmp_path, content)):
         with pytest.raises(BadInput) as caught:
@@ -64,7 +71,7 @@ def test_what_is_no_tarball_or_leaves_its_folder(tmp_path: Path) -> None:
         dkms_source.unpack(saved(tmp_path, b"<html>not found</html>"), tmp_path / "root")
     whole = dkms_sources.tarball(FILES)
     with pytest.raises(BadInput, match="is no package and no tarball"):
-        dkms_source.unpack(saved(tmp_path, whole[:len(whole) // 2]), tmp_path / "root")
+        dkms_source.unpack(saved(tmp_path, whole[: len(whole) // 2]), tmp_path / "root")
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("../../../escaped"))

@@ -62,13 +62,16 @@ def other_address(note: Path) -> None:
 
 
 def test_a_part_that_is_not_of_the_file_costs_only_time(
-    tmp_path: Path, served: debrepo.Mirror,
+    tmp_path: Path,
+    served: debrepo.Mirror,
 ) -> None:
     item = kill_halfway(tmp_path / "killed", served)
     damages: list[tuple[str, Callable[[Path], object]]] = [
         ("part", lambda part: part.write_bytes(b"x" * 1000)),
         ("part", lambda part: part.write_bytes(b"x" * (item.size + 1))),
-        ("from", other_address), ("from", Path.unlink)]
+        ("from", other_address),
+        ("from", Path.unlink),
+    ]
     for number, (suffix, damage) in enumerate(damages):
         cache = Path(shutil.copytree(tmp_path / "killed", tmp_path / str(number)))
         damage(next(cache.rglob(f"*.{suffix}")))
@@ -97,8 +100,9 @@ def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
 
     def holds_it() -> bool:
         assert process.poll() is None
-        return any(path.resolve().suffix == ".part"
-                   for path in Path(f"/proc/{process.pid}/fd").iterdir())
+        return any(
+            path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir()
+        )
 
     until("a process that has opened the part", holds_it)
     return process
@@ -183,8 +187,9 @@ def test_a_file_is_what_is_sent_and_its_address_may_hold_a_login(tmp_path: Path,
 
 
 def test_a_body_without_an_end_is_left(tmp_path: Path, odd: str) -> None:
-    with pytest.raises(Unreachable,
-                       match=r"http://127\.0\.0\.1:\d+/endless: \d+ bytes with SHA-256"):
+    with pytest.raises(
+        Unreachable, match=r"http://127\.0\.0\.1:\d+/endless: \d+ bytes with SHA-256"
+    ):
         Store(tmp_path / "cache").fetch(
             [StoreRequest("0" * 64, 10, f"http://user:p%40ss@{odd}/endless", "endless")]
         )
@@ -194,7 +199,9 @@ def test_a_body_without_an_end_is_left(tmp_path: Path, odd: str) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_a_proxy_gets_the_requests_that_are_its_own(
-    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    served: debrepo.Mirror,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The mirror stands in for the proxy: a host that does not resolve is reached through it, with
     its login."""

@@ -45,13 +45,29 @@ def named(record: DiskRecord) -> dict[str, list[str]]:
 def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     """As growpart and resize2fs do it at first boot."""
     os.truncate(image, small_image.LAYOUT.size_bytes + (64 << 20))
-    shell.output([shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel",
-                  "-N", "3",
-                  str(image)], stdin=", +\n")
+    shell.output(
+        [
+            shell.require("sfdisk", "fdisk"),
+            "--quiet",
+            "--no-reread",
+            "--no-tell-kernel",
+            "-N",
+            "3",
+            str(image),
+        ],
+        stdin=", +\n",
+    )
     size = small_image.LAYOUT.root_bytes + (64 << 20)
-    device = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}",
-                           f"--sizelimit={size}",
-                           str(image)]).strip()
+    device = shell.output(
+        [
+            "losetup",
+            "--find",
+            "--show",
+            f"--offset={disk.ROOT_OFFSET}",
+            f"--sizelimit={size}",
+            str(image),
+        ]
+    ).strip()
     try:
         shell.output([shell.require("resize2fs", "e2fsprogs"), "-f", device])
     finally:
@@ -66,15 +82,21 @@ def test_random_tampering_is_found_and_named(
     build: BuildFolder, image: Path, tmp_path: Path, seed: int
 ) -> None:
     """Twenty kinds a disk, after a launch: nothing is missed, nothing else is named."""
-    files = [path for path, state in manifest.read(build).paths.items()
-             if "/usr/share/many/" in path and state.size]
+    files = [
+        path
+        for path, state in manifest.read(build).paths.items()
+        if "/usr/share/many/" in path and state.size
+    ]
     with small_image.mounted(image, tmp_path / "mount") as tree:
         tampering.launch(tree)
         made = tampering.tamper(tree, files, seed)
     found = named(small_image.look(build, image))
     assert found.keys() == {path for path, _ in made}
-    assert [(path, said, found[path]) for path, said in made if not any(
-        line.startswith(said) for line in found[path])] == []
+    assert [
+        (path, said, found[path])
+        for path, said in made
+        if not any(line.startswith(said) for line in found[path])
+    ] == []
 
 
 def append(name: str, text: str) -> Callable[[Path], None]:
@@ -82,6 +104,7 @@ def append(name: str, text: str) -> Callable[[Path], None]:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         with (tree / name).open("a", encoding="utf-8") as file:
             file.write(text)
+
     return change
 
 
@@ -90,14 +113,17 @@ def link(path: str, target: str) -> Callable[[Path], None]:
         shutil.rmtree(tree / path, ignore_errors=True)
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).symlink_to(target)
+
     return change
 
 
 ATTACKS: dict[str, Callable[[Path], None]] = {
-    "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service",
-                                                   "[Service]\n"),
+    "/etc/systemd/system/backdoor.service": append(
+        "etc/systemd/system/backdoor.service", "[Service]\n"
+    ),
     "/usr/lib/python3/__pycache__/tool.cpython-313.pyc": append(
-        "usr/lib/python3/__pycache__/tool.cpython-313.pyc", "code"),
+        "usr/lib/python3/__pycache__/tool.cpython-313.pyc", "code"
+    ),
     "/usr/lib/python3/__pycache__": lambda _: None,
     "/etc/ld.so.preload": append("etc/ld.so.preload", "/tmp/x.so\n"),
     "/usr/lib/modules/6.1/extra/nvidia.ko": append("usr/lib/modules/6.1/extra/nvidia.ko", "x"),
@@ -109,8 +135,9 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "/home/admin": link("home/admin", "/home/debian/x"),
     "/home/debian": lambda tree: (tree / "home/debian").chmod(0o777),
     "/var/log": lambda tree: (tree / "var/log").chmod(0o777),
-    "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability",
-                                               tampering.CAPABILITY),
+    "/usr/bin/false": lambda tree: os.setxattr(
+        tree / "usr/bin/false", "security.capability", tampering.CAPABILITY
+    ),
 }
 
 
@@ -147,11 +174,15 @@ def test_what_a_launch_and_a_day_write_is_counted_and_what_starts_by_itself_is_n
     record = small_image.look(engine, image)
     assert named(record) == {}
     assert {row.path for row in record.made} == {
-        "/etc/machine-id", plants.NETPLAN, "/etc/ssh/ssh_host_ed25519_key",
-        "/etc/ssh/ssh_host_ed25519_key.pub"}
+        "/etc/machine-id",
+        plants.NETPLAN,
+        "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/ssh_host_ed25519_key.pub",
+    }
     starts = {line.rpartition(": ")[2] for line in record.starts}
     assert {path for path in starts if not path.endswith(".keep")} == {
-        plant.path for plant in plants.LISTED}
+        plant.path for plant in plants.LISTED
+    }
     rights = [line.partition(": ")[0] for area in record.data for line in area.named]
     assert sorted(rights) == sorted(["/var/log/disk", *(plant.path for plant in plants.RIGHTS)])
     counted = {area.area: area.paths for area in record.data}
@@ -170,14 +201,19 @@ def test_what_is_added_outside_data_is_drift(engine: BuildFolder, tmp_path: Path
     found = named(small_image.look(engine, image))
     assert [plant.path for plant in plants.DRIFT if plant.path not in found] == []
     wanted = {plant.path for plant in plants.DRIFT}
-    folders = [path for path in found.keys() - wanted
-               if not any(each.startswith(f"{path}/") for each in wanted)]
+    folders = [
+        path
+        for path in found.keys() - wanted
+        if not any(each.startswith(f"{path}/") for each in wanted)
+    ]
     assert folders == []
 
 
 PLACES = {
-    "first sector": 100, "gap before the partitions": 34 * 512 + 7,
-    "partition bios": disk.BIOS_BOOT[0] + 5000, "partition esp": disk.ESP[0] + (1 << 20),
+    "first sector": 100,
+    "gap before the partitions": 34 * 512 + 7,
+    "partition bios": disk.BIOS_BOOT[0] + 5000,
+    "partition esp": disk.ESP[0] + (1 << 20),
 }
 
 
@@ -196,9 +232,12 @@ def test_a_definition_allows_a_path_until_a_day(
     name = "debian-13-ml-cpu"
     path = definition_file.path_of(root, name)
     before = path.read_text(encoding="utf-8")
-    path.write_text(f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our "
-                    "agent updates itself\n"
-                    "      until: 2027-01-31\n", encoding="utf-8")
+    path.write_text(
+        f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our "
+        "agent updates itself\n"
+        "      until: 2027-01-31\n",
+        encoding="utf-8",
+    )
     definition = definition_file.load(root, path)
     assert definition_file.without_publish(
         path.read_text(encoding="utf-8")
@@ -211,8 +250,9 @@ def test_a_definition_allows_a_path_until_a_day(
     assert [row.path for row in record.passed] == ["/opt/agent/bin", "/opt/agent/bin/agent"]
     assert "our agent updates itself, until 2027-01-31" in record.passed[0].rule
     assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
-    with pytest.raises(BadInput,
-                       match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
+    with pytest.raises(
+        BadInput, match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"
+    ):
         may_differ.allowed_paths(definition, datetime.date(2027, 2, 1))
 
 
@@ -220,9 +260,13 @@ def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
     root = builds.copy_definitions(tmp_path)
     file = definition_file.path_of(root, "debian-13-ml-cpu")
     before = file.read_text(encoding="utf-8")
-    for path, said in (("/**", "names no place"), ("/etc/**", "names no place"),
-                       ("etc/x/y", "names no place"), ("/usr/../etc/x", "names no place"),
-                       ("/opt/agent/x.pyc", "Python runs .pyc")):
+    for path, said in (
+        ("/**", "names no place"),
+        ("/etc/**", "names no place"),
+        ("etc/x/y", "names no place"),
+        ("/usr/../etc/x", "names no place"),
+        ("/opt/agent/x.pyc", "Python runs .pyc"),
+    ):
         row = f"    - path: '{path}'\n      reason: because of this\n      until: 2027-01-31\n"
         file.write_text(f"{before}drift:\n  allow:\n{row}", encoding="utf-8")
         with pytest.raises(BadInput, match=said):
@@ -230,17 +274,21 @@ def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
 
 
 def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
-    build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    build: BuildFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each block that is read is held to the bake's list: one that was changed is found, and none
     else is read."""
     need("qemu-img")
     here = BuildFolder(tmp_path / build.path.name)
-    shutil.copytree(build.path, here.path,
-                    copy_function=lambda *names: small_image.copy_file(*map(Path, names)))
+    shutil.copytree(
+        build.path, here.path, copy_function=lambda *names: small_image.copy_file(*map(Path, names))
+    )
     path = tmp_path / "overlay.qcow2"
-    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk),
-                  str(path)])
+    shell.output(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk), str(path)]
+    )
     read = list[int]()
 
     def noted(file: int, index: int) -> bytes:

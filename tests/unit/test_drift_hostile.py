@@ -68,8 +68,12 @@ def places(system: Ext4) -> list[Place]:
         is_folder, is_file = stat.S_ISDIR(inode.mode), stat.S_ISREG(inode.mode)
         if (is_folder and not inode.flags & FLAG_INDEX) or (is_file and inode.size):
             _, first, count = system.runs(inode, path)[0]
-            found.append((disk.ROOT_OFFSET + first * BLOCK,
-                          count * BLOCK if is_folder else min(inode.size, BLOCK)))
+            found.append(
+                (
+                    disk.ROOT_OFFSET + first * BLOCK,
+                    count * BLOCK if is_folder else min(inode.size, BLOCK),
+                )
+            )
     return found
 
 
@@ -122,7 +126,7 @@ def forge(system: Ext4, image: Path, path: str, changes: dict[int, bytes]) -> No
 def forge_raw(system: Ext4, image: Path, inode: Inode, changes: dict[int, bytes]) -> None:
     raw = bytearray(inode.raw)
     for at, data in changes.items():
-        raw[at:at + len(data)] = data
+        raw[at : at + len(data)] = data
     raw[0x7C:0x7E] = raw[0x82:0x84] = b"\0\0"
     checksum = crc32c(inode.seed, raw).to_bytes(4, "little")
     raw[0x7C:0x7E], raw[0x82:0x84] = checksum[:2], checksum[2:]
@@ -134,33 +138,44 @@ def forge_raw(system: Ext4, image: Path, inode: Inode, changes: dict[int, bytes]
 U32_MAX = b"\xff\xff\xff\xff"
 
 
-@pytest.mark.parametrize(("path", "changes", "expected"), [
-    ("/usr/lib/large.so", {4: U32_MAX, 0x6C: b"\xff\xff\xff\x7f"}, "drifted"),
-    ("/etc/hostname", {4: U32_MAX, 0x6C: b"\xff\xff\xff\x7f"}, "drifted"),
-    ("/usr/share", {4: U32_MAX, 0x6C: b"\xff\xff\0\0"}, "could not look"),
-    ("/usr/lib/large.so", {0x28 + 20: U32_MAX}, "could not look"),
-    ("/usr/lib/large.so", {0x28 + 2: b"\x05\0"}, "could not look"),
-    ("/usr/share", {0x20: bytes(4)}, "could not look"),
-    ("/etc/long", {4: b"\xff\xff\0\0"}, "could not look"),
-    ("/usr/share", {0: b"\0\0"}, "could not look"),
-    ("/usr/share", {0: b"\xa4\x81"}, "drifted"),
-    ("/etc/hostname", {0x68: U32_MAX}, "could not look"),
-    # Less than no blocks: the kernel reads them, as of no link in its inode
-    # (ext4_inode_is_fast_symlink).
-    ("/etc/link", {0x68: b"\1\0\0\0"}, "could not look"),
-    ("/etc/hostname", {0x80: b"\xf0\xff"}, "could not look"),
-    ("/usr/bin/sudo", {0x1A: b"\0\0"}, "could not look"),
-    # Linux opens none of these: an extent of no blocks, fields that end within another, an empty
-    # file without extents that has something in their place.
-    ("/usr/bin/true", {0x2A: b"\2\0", 0x40: struct.pack("<IHHI", 3, 0, 0, 1000)}, "could not look"),
-    ("/usr/bin/true", {0x80: b"\x1e\0"}, "could not look"),
-    ("/etc/machine-id", {0x20: bytes(4)}, "could not look"),
-    # Where sectors are counted in blocks, a link with an attribute is not in its inode.
-    ("/etc/link", {0x20: b"\0\0\4\0"}, "could not look"),
-    ("/etc/link", {0x28: b"host\0ame"}, "drifted"),
-])
+@pytest.mark.parametrize(
+    ("path", "changes", "expected"),
+    [
+        ("/usr/lib/large.so", {4: U32_MAX, 0x6C: b"\xff\xff\xff\x7f"}, "drifted"),
+        ("/etc/hostname", {4: U32_MAX, 0x6C: b"\xff\xff\xff\x7f"}, "drifted"),
+        ("/usr/share", {4: U32_MAX, 0x6C: b"\xff\xff\0\0"}, "could not look"),
+        ("/usr/lib/large.so", {0x28 + 20: U32_MAX}, "could not look"),
+        ("/usr/lib/large.so", {0x28 + 2: b"\x05\0"}, "could not look"),
+        ("/usr/share", {0x20: bytes(4)}, "could not look"),
+        ("/etc/long", {4: b"\xff\xff\0\0"}, "could not look"),
+        ("/usr/share", {0: b"\0\0"}, "could not look"),
+        ("/usr/share", {0: b"\xa4\x81"}, "drifted"),
+        ("/etc/hostname", {0x68: U32_MAX}, "could not look"),
+        # Less than no blocks: the kernel reads them, as of no link in its inode
+        # (ext4_inode_is_fast_symlink).
+        ("/etc/link", {0x68: b"\1\0\0\0"}, "could not look"),
+        ("/etc/hostname", {0x80: b"\xf0\xff"}, "could not look"),
+        ("/usr/bin/sudo", {0x1A: b"\0\0"}, "could not look"),
+        # Linux opens none of these: an extent of no blocks, fields that end within another, an empty
+        # file without extents that has something in their place.
+        (
+            "/usr/bin/true",
+            {0x2A: b"\2\0", 0x40: struct.pack("<IHHI", 3, 0, 0, 1000)},
+            "could not look",
+        ),
+        ("/usr/bin/true", {0x80: b"\x1e\0"}, "could not look"),
+        ("/etc/machine-id", {0x20: bytes(4)}, "could not look"),
+        # Where sectors are counted in blocks, a link with an attribute is not in its inode.
+        ("/etc/link", {0x20: b"\0\0\4\0"}, "could not look"),
+        ("/etc/link", {0x28: b"host\0ame"}, "drifted"),
+    ],
+)
 def test_forged_inodes(
-    build: BuildFolder, system: Ext4, tmp_path: Path, path: str, changes: dict[int, bytes],
+    build: BuildFolder,
+    system: Ext4,
+    tmp_path: Path,
+    path: str,
+    changes: dict[int, bytes],
     expected: str,
 ) -> None:
     image = small_image.copy(build, tmp_path / "disk.raw")
@@ -168,9 +183,16 @@ def test_forged_inodes(
     assert verdict(build, image) == expected
 
 
-@pytest.mark.parametrize("asked", [
-    "set_super_value errors 3", "set_super_value def_resuid 1000", "feature -dir_index",
-    "set_super_value default_mount_opts 0", "set_super_value mount_opts data=writeback"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "set_super_value errors 3",
+        "set_super_value def_resuid 1000",
+        "feature -dir_index",
+        "set_super_value default_mount_opts 0",
+        "set_super_value mount_opts data=writeback",
+    ],
+)
 def test_what_the_file_system_says_of_itself(
     build: BuildFolder, tmp_path: Path, asked: str
 ) -> None:
@@ -211,10 +233,11 @@ def forge_block(image: Path, path: str, number: int, change: Callable[[bytearray
     change(block)
     if inode.flags & FLAG_INDEX and (number == 0 or block[4:6] == b"\0\x10"):
         end = (8 if number else 32) + 8 * int.from_bytes(block[34:36], "little")
-        block[BLOCK - 4:] = crc32c(crc32c(inode.seed, block[:end]),
-                                   block[BLOCK - 8:BLOCK - 4] + bytes(4)).to_bytes(4, "little")
+        block[BLOCK - 4 :] = crc32c(
+            crc32c(inode.seed, block[:end]), block[BLOCK - 8 : BLOCK - 4] + bytes(4)
+        ).to_bytes(4, "little")
     else:
-        block[BLOCK - 4:] = crc32c(inode.seed, block[:BLOCK - 12]).to_bytes(4, "little")
+        block[BLOCK - 4 :] = crc32c(inode.seed, block[: BLOCK - 12]).to_bytes(4, "little")
     with image.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + places[number] * BLOCK)
         file.write(block)
@@ -222,32 +245,42 @@ def forge_block(image: Path, path: str, number: int, change: Callable[[bytearray
 
 def lost_to_kernel(image: Path, point: Path) -> set[str]:
     """The baked names that Linux does not find in that folder."""
-    names = [f"{MANY}/a-rather-long-name-of-a-file-{number:04}" for number in range(small_image.MANY)]
+    names = [
+        f"{MANY}/a-rather-long-name-of-a-file-{number:04}" for number in range(small_image.MANY)
+    ]
     with small_image.mounted(image, point, "ro,loop") as tree:
         return {name for name in names if not os.access(tree / name[1:], os.F_OK)}
 
 
 def exchange(one: int, other: int, size: int = 4) -> Callable[[bytearray], None]:
     def change(block: bytearray) -> None:
-        (block[one:one + size], block[other:other + size]) = (
-            block[other:other + size], block[one:one + size])
+        (block[one : one + size], block[other : other + size]) = (
+            block[other : other + size],
+            block[one : one + size],
+        )
+
     return change
 
 
 def write(place: int, data: bytes) -> Callable[[bytearray], None]:
     def change(block: bytearray) -> None:
-        block[place:place + len(data)] = data
+        block[place : place + len(data)] = data
+
     return change
 
 
-@pytest.mark.parametrize("change", [
-    pytest.param(exchange(44, 52), id="two of its blocks exchanged"),
-    pytest.param(exchange(40, 48), id="two of its hashes exchanged"),
-    pytest.param(write(44, b"\2\0\0\0"), id="one block twice"),
-    pytest.param(write(44, b"\xff\xff\0\0"), id="a block behind its end"),
-    pytest.param(write(40, b"\xff" * 4), id="the end too early"),
-    pytest.param(write(34, b"\2\0"), id="fewer entries"),
-    pytest.param(write(30, b"\1"), id="another level")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(exchange(44, 52), id="two of its blocks exchanged"),
+        pytest.param(exchange(40, 48), id="two of its hashes exchanged"),
+        pytest.param(write(44, b"\2\0\0\0"), id="one block twice"),
+        pytest.param(write(44, b"\xff\xff\0\0"), id="a block behind its end"),
+        pytest.param(write(40, b"\xff" * 4), id="the end too early"),
+        pytest.param(write(34, b"\2\0"), id="fewer entries"),
+        pytest.param(write(30, b"\1"), id="another level"),
+    ],
+)
 def test_names_that_the_index_does_not_lead_to(
     build: BuildFolder, indexed: Path, tmp_path: Path, change: Callable[[bytearray], None]
 ) -> None:
@@ -256,15 +289,28 @@ def test_names_that_the_index_does_not_lead_to(
     forge_block(image, MANY, 0, change)
     drift = small_image.look(build, image).drift
     assert {line for row in drift for line in row.what} == {
-        "attribute name: none, now not found through the index of its folder"}
+        "attribute name: none, now not found through the index of its folder"
+    }
     named, lost = {row.path for row in drift}, lost_to_kernel(image, tmp_path / "mount")
     assert set() != lost <= named
     assert lost == named or len(named) == small_image.MANY
 
 
-@pytest.mark.parametrize(("place", "data"), [
-    (28, b"\2"), (28, b"\5"), (29, b"\0"), (24, b"\1"), (31, b"\1"), (30, b"\2"), (4, b"\0\x10"),
-    (32, b"\0\1"), (34, b"\0\0"), (34, b"\xff\xff")])
+@pytest.mark.parametrize(
+    ("place", "data"),
+    [
+        (28, b"\2"),
+        (28, b"\5"),
+        (29, b"\0"),
+        (24, b"\1"),
+        (31, b"\1"),
+        (30, b"\2"),
+        (4, b"\0\x10"),
+        (32, b"\0\1"),
+        (34, b"\0\0"),
+        (34, b"\xff\xff"),
+    ],
+)
 def test_an_index_that_is_none(
     build: BuildFolder, indexed: Path, tmp_path: Path, place: int, data: bytes
 ) -> None:
@@ -301,8 +347,11 @@ def test_random_indexes_hide_nothing(indexed: Path, tmp_path: Path, seed: int) -
 
     forge_block(image, MANY, 0, change)
     system, inode = at(image, MANY)
-    lost = {f"{MANY}/{name.decode()}" for name, entry in entries(system, inode, MANY).items()
-            if not entry.is_found}
+    lost = {
+        f"{MANY}/{name.decode()}"
+        for name, entry in entries(system, inode, MANY).items()
+        if not entry.is_found
+    }
     assert lost_to_kernel(image, tmp_path / "mount") <= lost
 
 
@@ -314,10 +363,13 @@ def test_what_a_folder_says_of_a_name(build: BuildFolder, tmp_path: Path) -> Non
     forge_block(image, "/etc/ssh", 0, lambda block: write(block.index(name) - 1, b"\2")(block))
     drift = small_image.look(build, image).drift
     assert [(row.path, row.what) for row in drift] == [
-        ("/etc/ssh/sshd_config", ["attribute name: none, now of type 2 in its folder"])]
+        ("/etc/ssh/sshd_config", ["attribute name: none, now of type 2 in its folder"])
+    ]
     system, inode = at(image, "/etc/ssh/sshd_config")
     forge_raw(system, image, replace(inode, number=9), {})
-    forge_block(image, "/etc/ssh", 0, lambda block: write(block.index(name) - 8, b"\x09\0\0\0")(block))
+    forge_block(
+        image, "/etc/ssh", 0, lambda block: write(block.index(name) - 8, b"\x09\0\0\0")(block)
+    )
     forge_block(image, "/etc/ssh", 0, lambda block: write(block.index(name) - 1, b"\1")(block))
     assert verdict(build, image) == "could not look"
     with small_image.mounted(image, tmp_path / "mount", "ro,loop") as tree:
@@ -328,8 +380,11 @@ def test_inodes_that_linux_will_overwrite(build: BuildFolder, tmp_path: Path) ->
     """The kernel writes zeros to inodes that a group says to have never used."""
     image = small_image.copy(build, tmp_path / "disk.raw")
     system, _ = at(image, "/etc/ssh")
-    small_image.debugfs(image, f"set_block_group 0 itable_unused {system.inodes_per_group - 20}",
-                        "set_block_group 0 checksum calc")
+    small_image.debugfs(
+        image,
+        f"set_block_group 0 itable_unused {system.inodes_per_group - 20}",
+        "set_block_group 0 checksum calc",
+    )
     assert verdict(build, image) == "could not look"
 
 
@@ -348,13 +403,16 @@ def test_attributes_are_those_that_linux_reads(build: BuildFolder, tmp_path: Pat
     block = bytearray(system.block_at(inode.attribute_block))
     exchange(48, 68, 1)(block)
     block[16:20] = bytes(4)
-    block[16:20] = crc32c(crc32c(system.seed, inode.attribute_block.to_bytes(8, "little")),
-                          block).to_bytes(4, "little")
+    block[16:20] = crc32c(
+        crc32c(system.seed, inode.attribute_block.to_bytes(8, "little")), block
+    ).to_bytes(4, "little")
     with image.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + inode.attribute_block * BLOCK)
         file.write(block)
-    found = {path: attributes(at(image, path)[0], at(image, path)[1], path)
-             for path in ("/etc/hostname", "/usr/bin/true")}
+    found = {
+        path: attributes(at(image, path)[0], at(image, path)[1], path)
+        for path in ("/etc/hostname", "/usr/bin/true")
+    }
     with small_image.mounted(image, tmp_path / "mount", "ro,loop") as tree:
         for path, values in found.items():
             for name in ("user.b", "user.c"):
@@ -379,8 +437,10 @@ def test_a_tree_of_extents_that_leads_elsewhere(build: BuildFolder, tmp_path: Pa
     with pytest.raises(Unreadable, match="tree of its extents is damaged"):
         system, inode = at(image, "/srv")
         system.runs(inode, "/srv")
-    with (small_image.mounted(image, tmp_path / "mount", "ro,loop") as tree,
-          pytest.raises(OSError, match=r"error|cleaning")):
+    with (
+        small_image.mounted(image, tmp_path / "mount", "ro,loop") as tree,
+        pytest.raises(OSError, match=r"error|cleaning"),
+    ):
         (tree / "srv").read_bytes()
 
 
@@ -412,8 +472,10 @@ class Deadly(RawFile):
         if offset >= disk.ROOT_OFFSET:
             for status in Path("/proc").glob("[0-9]*/status"):
                 with contextlib.suppress(OSError):
-                    if f"\nPPid:\t{os.getpid()}\n" in status.read_text(encoding="utf-8") and b"reader.read_disk" in (
-                            status.parent / "cmdline").read_bytes():
+                    if (
+                        f"\nPPid:\t{os.getpid()}\n" in status.read_text(encoding="utf-8")
+                        and b"reader.read_disk" in (status.parent / "cmdline").read_bytes()
+                    ):
                         os.kill(int(status.parent.name), signal.SIGXCPU)
         return super().read(offset, length)
 
@@ -431,7 +493,9 @@ def test_a_reader_that_is_silent_is_no_verdict(
         small_image.look(build, build.disk)
 
 
-@pytest.mark.parametrize("end", [0, 512, 1 << 20, disk.ROOT_OFFSET, disk.ROOT_OFFSET + 4096, 100 << 20])
+@pytest.mark.parametrize(
+    "end", [0, 512, 1 << 20, disk.ROOT_OFFSET, disk.ROOT_OFFSET + 4096, 100 << 20]
+)
 def test_a_disk_that_ends_too_early(build: BuildFolder, tmp_path: Path, end: int) -> None:
     image = small_image.copy(build, tmp_path / "disk.raw")
     os.truncate(image, end)
@@ -448,8 +512,24 @@ def test_a_raw_disk_that_begins_as_an_overlay(build: BuildFolder, tmp_path: Path
     with small_image.mounted(image, tmp_path / "mount") as tree:
         (tree / "usr/bin/false").write_text("other", encoding="utf-8")
     with image.open("r+b") as file:
-        file.write(struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 0, 0, 16, 192 << 20, 0, 1, 1 << 20,
-                               1 << 16, 1, 0, 0))
+        file.write(
+            struct.pack(
+                ">4sIQIIQIIQQIIQ",
+                b"QFI\xfb",
+                2,
+                0,
+                0,
+                16,
+                192 << 20,
+                0,
+                1,
+                1 << 20,
+                1 << 16,
+                1,
+                0,
+                0,
+            )
+        )
     drift = disk_check.check(build, opened(build, image)).drift
     assert [row.path for row in drift] == ["first sector", "/usr/bin/false"]
 
@@ -468,15 +548,30 @@ def test_an_overlay_over_something_else(build: BuildFolder, tmp_path: Path) -> N
     path = tmp_path / "overlay.qcow2"
 
     def made(below: Path, form: str, *options: str) -> LookedAt:
-        shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", str(below),
-                      *options, str(path)])
+        shell.output(
+            [
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-F",
+                form,
+                "-b",
+                str(below),
+                *options,
+                str(path),
+            ]
+        )
         return opened(build, path)
 
     assert disk_check.check(build, made(build.disk, "raw")).verdict is DiskVerdict.AS_BAKED
     between = path.rename(tmp_path / "between.qcow2")
     for below, form, *options in (
-            (other, "raw"), (between, "qcow2"),
-            (build.disk, "raw", "-o", f"data_file={tmp_path}/apart.raw")):
+        (other, "raw"),
+        (between, "qcow2"),
+        (build.disk, "raw", "-o", f"data_file={tmp_path}/apart.raw"),
+    ):
         with pytest.raises(BadInput, match="is no overlay over"):
             made(below, form, *options)
     made(build.disk, "raw")

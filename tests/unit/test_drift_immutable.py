@@ -19,14 +19,19 @@ from support.drift import small_image, tampering
 
 pytestmark = pytest.mark.slow
 
-LAYOUT = disk.DiskLayout(image="small", size_bytes=320 << 20, source_date_epoch=1_700_000_000,
-                         immutable=True)
+LAYOUT = disk.DiskLayout(
+    image="small", size_bytes=320 << 20, source_date_epoch=1_700_000_000, immutable=True
+)
 OVERLAYS = ("etc", "home", "opt", "var", "root")
 FILES = {
     str(immutable.LIST): "".join(f"overlay /{name}\n" for name in OVERLAYS)
     + "plain /var/lib/docker\n",
-    "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x",
-    "usr/sbin/dockerd": "", "var/lib/docker/.keep": "",
+    "opt/tool/lib/a": "a",
+    "opt/tool/lib/b": "b",
+    "opt/tool/run": "run",
+    "opt/other/x": "x",
+    "usr/sbin/dockerd": "",
+    "var/lib/docker/.keep": "",
 }
 
 
@@ -45,6 +50,7 @@ def image(build: BuildFolder, tmp_path: Path) -> Path:
 def running(image: Path, folder: Path) -> Iterator[Path]:
     """The tree as an instance sees it, mounted as its initramfs does."""
     with contextlib.ExitStack() as stack:
+
         def mount(point: Path, kind: str, options: str, source: str) -> None:
             point.mkdir(parents=True, exist_ok=True)
             shell.output(["mount", "-t", kind, "-o", options, source, str(point)])
@@ -106,20 +112,48 @@ CHANGES: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (unit, {"/etc/systemd/system/mine.service": "added: "}),
     (remove_several, {"/opt/tool/run": "removed", "/etc/link": "removed", "/etc/long": "removed"}),
     (lambda root: (root / "opt/tool/run").chmod(0o4755), {"/opt/tool/run": "mode: 0644, now 4755"}),
-    (move_folder,
-     {"/opt/tool/bin": "added: ", "/opt/tool/bin/a": "added: ", "/opt/tool/bin/b": "added: ",
-      "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed", "/opt/tool/lib/b": "removed"}),
-    (new_folder_in_its_place,
-     {"/opt/tool/run": "content: ", "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed",
-      "/opt/tool/lib/b": "removed"}),
+    (
+        move_folder,
+        {
+            "/opt/tool/bin": "added: ",
+            "/opt/tool/bin/a": "added: ",
+            "/opt/tool/bin/b": "added: ",
+            "/opt/tool/lib": "removed",
+            "/opt/tool/lib/a": "removed",
+            "/opt/tool/lib/b": "removed",
+        },
+    ),
+    (
+        new_folder_in_its_place,
+        {
+            "/opt/tool/run": "content: ",
+            "/opt/tool/lib": "removed",
+            "/opt/tool/lib/a": "removed",
+            "/opt/tool/lib/b": "removed",
+        },
+    ),
     (outside_of_overlays, {"/persist/tool": "added: "}),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[
-    "a launch", "a unit", "removed", "set-id", "a moved folder", "another folder", "beside the overlays"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    CHANGES,
+    ids=[
+        "a launch",
+        "a unit",
+        "removed",
+        "set-id",
+        "a moved folder",
+        "another folder",
+        "beside the overlays",
+    ],
+)
 def test_what_an_instance_has_written(
-    build: BuildFolder, image: Path, tmp_path: Path, change: Callable[[Path], object],
+    build: BuildFolder,
+    image: Path,
+    tmp_path: Path,
+    change: Callable[[Path], object],
     said: dict[str, str],
 ) -> None:
     with running(image, tmp_path) as root:

@@ -14,7 +14,9 @@ KEYS, HOSTNAME = "/home/debian/.ssh/authorized_keys", "/etc/hostname"
 MINE, OTHER = (f"ssh-ed25519 AAAAC3NzaC1lZDI1{name}" for name in ("mine", "other"))
 
 
-def said(path: str, text: str, launch: LaunchedWith, mode: int = 0o600, uid: int = 1000) -> list[str]:
+def said(
+    path: str, text: str, launch: LaunchedWith, mode: int = 0o600, uid: int = 1000
+) -> list[str]:
     found = PathState(path, "file", mode, uid, uid, size=len(text), text=text, sha256="0" * 64)
     made = MayDiffer({}).made(path)
     assert made
@@ -47,23 +49,42 @@ def test_the_name_is_ec2_s_or_one_that_user_data_gives(kind: str) -> None:
     assert name("other") == name(NAME, b"") == ["content: not the hostname of the launch"]
 
 
-@pytest.mark.parametrize(("mode", "uid", "what"), [
-    (0o644, 1000, "mode: 0644, may be 0600"), (0o600, 33, "owner: 33:33, may be person"),
-    (0o600, 0, "owner: 0:0, may be person")])
+@pytest.mark.parametrize(
+    ("mode", "uid", "what"),
+    [
+        (0o644, 1000, "mode: 0644, may be 0600"),
+        (0o600, 33, "owner: 33:33, may be person"),
+        (0o600, 0, "owner: 0:0, may be person"),
+    ],
+)
 def test_who_may_write_what_a_launch_made(mode: int, uid: int, what: str) -> None:
     assert said(KEYS, f"{MINE}\n", UNKNOWN, mode, uid) == [what]
 
 
 def test_a_file_that_the_siblings_of_a_machine_have_otherwise_is_named() -> None:
     def looked_at(disk: str, digit: str) -> DiskRecord:
-        rows = [MadeAtLaunch(path=path, sha256=digit * 64, why="x", alike=alike)
-                for path, alike in (("/etc/alike", True), ("/etc/machine-id", False))]
-        return DiskRecord(image="x", build_id="0" * 12, manifest_sha256="0" * 64, disk=disk,
-                          looked_at="2026-11-30T12:00:00Z", verdict=DiskVerdict.AS_BAKED, paths=1,
-                          drift=[], passed=[], made=rows, data=[], starts=[], unseen=[])
+        rows = [
+            MadeAtLaunch(path=path, sha256=digit * 64, why="x", alike=alike)
+            for path, alike in (("/etc/alike", True), ("/etc/machine-id", False))
+        ]
+        return DiskRecord(
+            image="x",
+            build_id="0" * 12,
+            manifest_sha256="0" * 64,
+            disk=disk,
+            looked_at="2026-11-30T12:00:00Z",
+            verdict=DiskVerdict.AS_BAKED,
+            paths=1,
+            drift=[],
+            passed=[],
+            made=rows,
+            data=[],
+            starts=[],
+            unseen=[],
+        )
 
     siblings = [looked_at("i-1", "1"), looked_at("i-2", "1"), looked_at("i-3", "3")]
     assert list(disk_records.unlike(looked_at("i-4", "1"), siblings)) == []
     assert list(disk_records.unlike(looked_at("i-3", "3"), siblings)) == [
-        "/etc/alike is not that of its siblings: 0 of 2 have it so"]
-
+        "/etc/alike is not that of its siblings: 0 of 2 have it so"
+    ]

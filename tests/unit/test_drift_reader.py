@@ -75,14 +75,22 @@ def of_kernel(tree: Path) -> Iterator[PathState]:
             kind, target = "hardlink", first[status.st_ino]
         plain = kind == "file"
         yield PathState(
-            path=name, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid,
+            path=name,
+            kind=kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
             gid=status.st_gid,
-            size=status.st_size if plain else 0, target=target,
+            size=status.st_size if plain else 0,
+            target=target,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest() if plain else None,
             device=(os.major(status.st_rdev), os.minor(status.st_rdev))
-            if kind in ("character", "block") else (0, 0),
-            attributes={each: os.getxattr(path, each, follow_symlinks=False).hex()
-                        for each in os.listxattr(path, follow_symlinks=False)})
+            if kind in ("character", "block")
+            else (0, 0),
+            attributes={
+                each: os.getxattr(path, each, follow_symlinks=False).hex()
+                for each in os.listxattr(path, follow_symlinks=False)
+            },
+        )
 
 
 def change(tree: Path) -> None:
@@ -157,10 +165,33 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(
 def test_an_overlay_is_its_changes_over_the_disk(build: BuildFolder, tmp_path: Path) -> None:
     need("qemu-img", "qemu-io")
     path = tmp_path / "overlay.qcow2"
-    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(build.disk),
-                  str(path), "200M"])
-    shell.output(["qemu-io", "-f", "qcow2", "-c", f"write -P 7 {150 * MIB} 70000",
-                  "-c", f"write -z {MIB} 65536", str(path)])
+    shell.output(
+        [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            str(build.disk),
+            str(path),
+            "200M",
+        ]
+    )
+    shell.output(
+        [
+            "qemu-io",
+            "-f",
+            "qcow2",
+            "-c",
+            f"write -P 7 {150 * MIB} 70000",
+            "-c",
+            f"write -z {MIB} 65536",
+            str(path),
+        ]
+    )
     baked = RawFile(build.disk)
     found = overlay(path, baked)
     assert found.size == 200 * MIB
@@ -178,10 +209,12 @@ def test_changed_blocks_stand_before_the_base() -> None:
         def read(self, offset: int, length: int) -> bytes:
             return bytes(range(offset, offset + length))
 
-    disk = ChangedBlocks(40, Letters(), merged([(20, 25), (5, 8), (8, 10)]),
-                         lambda _, length: b"x" * length)
-    whole = b"".join((bytes(range(5)), b"x" * 5, bytes(range(10, 20)), b"x" * 5,
-                      bytes(range(25, 30)), bytes(10)))
+    disk = ChangedBlocks(
+        40, Letters(), merged([(20, 25), (5, 8), (8, 10)]), lambda _, length: b"x" * length
+    )
+    whole = b"".join(
+        (bytes(range(5)), b"x" * 5, bytes(range(10, 20)), b"x" * 5, bytes(range(25, 30)), bytes(10))
+    )
     for start in range(41):
         for stop in range(start, 41):
             assert disk.read(start, stop - start) == whole[start:stop]
@@ -200,12 +233,17 @@ class Counted:
 def changed_parts(first: Path, second: Path, size: int = 1 << 16) -> list[tuple[int, int]]:
     """As EBS lists them: blocks of 64 KiB here, since the disk is small."""
     one, other = first.read_bytes(), second.read_bytes()
-    return merged((at, at + size) for at in range(0, len(one), size) if one[at:at + size]
-                  != other[at:at + size])
+    return merged(
+        (at, at + size)
+        for at in range(0, len(one), size)
+        if one[at : at + size] != other[at : at + size]
+    )
 
 
 def differing(
-    build: BuildFolder, disk: BlockSource, base: BlockSource | None = None,
+    build: BuildFolder,
+    disk: BlockSource,
+    base: BlockSource | None = None,
     changed: list[Extent] | None = None,
 ) -> set[str]:
     looked_at = LookedAt(label="", disk=disk, base=base, changed=changed)
@@ -231,9 +269,13 @@ def test_content_that_lies_elsewhere_is_read(
 ) -> None:
     """Both files' blocks are as baked, and each has the other's."""
     true, false = (small_image.blocks(image, f"/usr/bin/{name}") for name in ("true", "false"))
-    small_image.debugfs(image,
-                        *(f"set_inode_field /usr/bin/{name} block[5] {blocks}" for name, blocks in (
-                            ("true", false), ("false", true))))
+    small_image.debugfs(
+        image,
+        *(
+            f"set_inode_field /usr/bin/{name} block[5] {blocks}"
+            for name, blocks in (("true", false), ("false", true))
+        ),
+    )
     now = RawFile(image)
     parts = changed_parts(build.disk, image)
     disk = ChangedBlocks(now.size, RawFile(build.disk), parts, now.read)
@@ -243,10 +285,14 @@ def test_content_that_lies_elsewhere_is_read(
 
 def asked(image: Path, request: str, answer: str) -> list[int]:
     """Numbers that debugfs answers with, behind `answer`."""
-    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", request,
-                         f"{image}?offset={disk.ROOT_OFFSET}"])
-    return [int(word) for word in said.partition(answer)[2].partition("\n")[0].split()
-            if word.isdecimal()]
+    said = shell.output(
+        [shell.require("debugfs", "e2fsprogs"), "-R", request, f"{image}?offset={disk.ROOT_OFFSET}"]
+    )
+    return [
+        int(word)
+        for word in said.partition(answer)[2].partition("\n")[0].split()
+        if word.isdecimal()
+    ]
 
 
 def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(
@@ -258,8 +304,10 @@ def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(
     system = Ext4(root(base))
     begin, size = system.place_of(1), system.inodes * system.inode_size
     table = bytearray(system.source.read(begin, size))
-    places = [system.place_of(asked(base, f"stat /usr/bin/{name}", "Inode:")[0]) - begin
-              for name in ("true", "false")]
+    places = [
+        system.place_of(asked(base, f"stat /usr/bin/{name}", "Inode:")[0]) - begin
+        for name in ("true", "false")
+    ]
     one, other = (slice(place, place + system.inode_size) for place in places)
     table[one], table[other] = table[other], table[one]
     free = asked(base, f"ffb {size // 4096}", "Free blocks found:")
@@ -268,8 +316,9 @@ def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(
         file.seek(disk.ROOT_OFFSET + free[0] * 4096)
         file.write(table)
     image = small_image.copy_file(base, tmp_path / "disk.raw")
-    small_image.debugfs(image, f"set_block_group 0 inode_table {free[0]}",
-                        "set_block_group 0 checksum calc")
+    small_image.debugfs(
+        image, f"set_block_group 0 inode_table {free[0]}", "set_block_group 0 checksum calc"
+    )
     parts = changed_parts(base, image, 4096)
     disk_now = ChangedBlocks(base.stat().st_size, RawFile(base), parts, RawFile(image).read)
     found = differing(build, disk_now, RawFile(base), parts)
@@ -325,10 +374,25 @@ def test_each_name_that_the_kernel_made_is_found_through_its_index(
     assert not all(entry.is_found for entry in entries(system, folder(system, "more"), "").values())
 
 
-IN_USE = {*range(0x14), *range(0x2C, 0x38), 0x3A, 0x3B, *range(0x40, 0x44), *range(0x88, 0xC8),
-          0xCE, 0xCF, *range(0xE8, 0xEC), *range(0x150, 0x15C), *range(0x178, 0x180),
-          *range(0x194, 0x200), *range(0x248, 0x24C), 0x274, 0x275, *range(0x277, 0x27C),
-          *range(0x3FC, 0x400)}
+IN_USE = {
+    *range(0x14),
+    *range(0x2C, 0x38),
+    0x3A,
+    0x3B,
+    *range(0x40, 0x44),
+    *range(0x88, 0xC8),
+    0xCE,
+    0xCF,
+    *range(0xE8, 0xEC),
+    *range(0x150, 0x15C),
+    *range(0x178, 0x180),
+    *range(0x194, 0x200),
+    *range(0x248, 0x24C),
+    0x274,
+    0x275,
+    *range(0x277, 0x27C),
+    *range(0x3FC, 0x400),
+}
 """Bytes of a superblock that Linux changes; of its features, it sets five bits."""
 FEATURES = {0x5C: 0x18, 0x60: 0x04, 0x64: 0x02, 0x66: 0x01}
 
@@ -342,7 +406,7 @@ def test_every_bit_of_a_superblock_that_use_does_not_change(image: Path) -> None
     before = settings(raw)
     for at in range(1024):
         for bit in (1 << shift for shift in range(8)):
-            other = raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1:]
+            other = raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1 :]
             is_free = at in IN_USE or bool(FEATURES.get(at, 0) & bit)
             assert (settings(other) == before) is is_free, hex(at)
     assert f"; journal inode 8 device 0 UUID {uuid.UUID(int=0)}, UUID " in before
@@ -356,7 +420,7 @@ def test_use_leaves_what_a_file_system_says_of_itself(image: Path, on_disk: Path
     def look(image: Path) -> None:
         system = Ext4(root(image, grown))
         ext4_journal.replay(system)
-        now = system.block_at(0)[SUPERBLOCK_AT:SUPERBLOCK_AT + 1024]
+        now = system.block_at(0)[SUPERBLOCK_AT : SUPERBLOCK_AT + 1024]
         assert system.settings == settings(now) == said
         seen.update(at for at in range(1024) if now[at] != before[at])
 
@@ -378,8 +442,10 @@ def test_use_leaves_what_a_file_system_says_of_itself(image: Path, on_disk: Path
     with lost.open("r+b") as file:
         file.seek(disk.ROOT_OFFSET + small_image.blocks(lost, "/usr/share/many") * 4096 + 100)
         file.write(b"damage")
-    with (small_image.mounted(lost, point, "loop,errors=continue", grown=grown) as tree,
-          pytest.raises(OSError, match="Bad message")):
+    with (
+        small_image.mounted(lost, point, "loop,errors=continue", grown=grown) as tree,
+        pytest.raises(OSError, match="Bad message"),
+    ):
         list((tree / "usr/share/many").iterdir())
     assert superblock(lost)[0x194:0x198] != bytes(4)
     look(lost)
@@ -413,16 +479,30 @@ def counted(
         (many / "0").write_bytes(b"x" * 10)
         for number in range(1, count):
             (many / str(number)).hardlink_to(many / "0")
-    parts = [(max(start - disk.ROOT_OFFSET, 0), stop - disk.ROOT_OFFSET) for start, stop in (
-        changed_parts(base, image) if base else []) if stop > disk.ROOT_OFFSET]
-    found = observe(Observation(
-        root(image), {}, {"/srv": -1, "/var/lib": -1}, "/srv/key", data=DATA,
-        base=root(base) if base else None, changed=parts))
-    assert {state.kind for state in found.states
-            if state.path in {"/etc/hostname", "/usr/bin/sudo"}} == {"file"}
+    parts = [
+        (max(start - disk.ROOT_OFFSET, 0), stop - disk.ROOT_OFFSET)
+        for start, stop in (changed_parts(base, image) if base else [])
+        if stop > disk.ROOT_OFFSET
+    ]
+    found = observe(
+        Observation(
+            root(image),
+            {},
+            {"/srv": -1, "/var/lib": -1},
+            "/srv/key",
+            data=DATA,
+            base=root(base) if base else None,
+            changed=parts,
+        )
+    )
+    assert {
+        state.kind for state in found.states if state.path in {"/etc/hostname", "/usr/bin/sudo"}
+    } == {"file"}
     data = re.compile("/(srv|data|var)/.+")
-    return ({(state.path, state.kind) for state in found.states if data.fullmatch(state.path)},
-            found.areas)
+    return (
+        {(state.path, state.kind) for state in found.states if data.fullmatch(state.path)},
+        found.areas,
+    )
 
 
 def test_data_is_counted(build: BuildFolder, image: Path, tmp_path: Path) -> None:
@@ -435,14 +515,22 @@ def test_data_is_counted(build: BuildFolder, image: Path, tmp_path: Path) -> Non
         (tree / "srv").mkdir()
         (tree / "srv/key").write_text("key", encoding="utf-8")
         (tree / "srv/able").touch()
-        os.setxattr(tree / "srv/able", "security.capability",
-                    bytes.fromhex("0100000200040000000000000000000000000000"))
+        os.setxattr(
+            tree / "srv/able",
+            "security.capability",
+            bytes.fromhex("0100000200040000000000000000000000000000"),
+        )
         os.mknod(tree / "srv/disk", 0o600 | stat.S_IFBLK, os.makedev(259, 1))
         os.mknod(tree / "srv/removed", 0o600 | stat.S_IFCHR, os.makedev(0, 0))
         (tree / "srv/deep/").joinpath(*"d" * 120).mkdir(parents=True)
     few, before = counted(image, tmp_path / "mount", 30)
-    assert few == {("/var/lib", "directory"), ("/data/sudo", "file"), ("/srv/key", "file"),
-                   ("/srv/able", "file"), ("/srv/disk", "block")}
+    assert few == {
+        ("/var/lib", "directory"),
+        ("/data/sudo", "file"),
+        ("/srv/key", "file"),
+        ("/srv/able", "file"),
+        ("/srv/disk", "block"),
+    }
     assert before["srv"] == Area(4 + 121 + 31, 3 + 10)
     many, after = counted(image, tmp_path / "mount", 30_000, build.disk)
     assert many == few

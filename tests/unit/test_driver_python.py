@@ -25,13 +25,18 @@ TEMPLATES = ROOT / "roles/nvidia_driver/templates/etc"
 def rendered(name: str, branch: str) -> str:
     """A file of the role on a machine with a driver of this branch."""
     found: dict[str, Any] = role_packages.facts(
-        ROOT, "nvidia_driver", RELEASES["trixie"], {"nvidia_driver_branch": branch},
-        only="__nvidia_driver_constraints")
+        ROOT,
+        "nvidia_driver",
+        RELEASES["trixie"],
+        {"nvidia_driver_branch": branch},
+        only="__nvidia_driver_constraints",
+    )
     made = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     made.filters["to_json"] = json.dumps
     text = (TEMPLATES / f"{name}.j2").read_text(encoding="utf-8")
     return made.from_string(text).render(
-        ansible_managed="managed", nvidia_driver_branch=branch, **found)
+        ansible_managed="managed", nvidia_driver_branch=branch, **found
+    )
 
 
 @pytest.mark.parametrize("branch", compatibility.CUDA_OF_BRANCH)
@@ -49,18 +54,24 @@ def test_each_branch_is_held_to_the_newest_cuda_that_it_runs(branch: str) -> Non
 def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
     """A package without files."""
     info = f"{name.replace('-', '_')}-{version}"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}",
-                *(f"Requires-Dist: {need}" for need in needs)]
+    metadata = [
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}",
+        *(f"Requires-Dist: {need}" for need in needs),
+    ]
     with zipfile.ZipFile(folder / f"{info}-py3-none-any.whl", "w") as file:
         file.writestr(f"{info}.dist-info/METADATA", "\n".join(metadata) + "\n")
-        file.writestr(f"{info}.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\n"
-                                                 "Root-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(
+            f"{info}.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         file.writestr(f"{info}.dist-info/RECORD", "")
 
 
 @pytest.mark.parametrize(("branch", "brought"), [("550", "torch-2.10.0"), ("580", "torch-2.15.0")])
 def test_a_newer_torch_is_the_newest_that_the_driver_runs(
-    tmp_path: Path, branch: str, brought: str,
+    tmp_path: Path,
+    branch: str,
+    brought: str,
 ) -> None:
     """By packages that need each other as PyTorch's of these versions do."""
     for torch, cuda in (("2.10.0", ""), ("2.11.0", "13.0.2"), ("2.15.0", "13.2.2")):
@@ -71,7 +82,20 @@ def test_a_newer_torch_is_the_newest_that_the_driver_runs(
     settings = rendered("xdg/pip/pip.conf", branch).replace("/etc/xdg/pip", str(tmp_path))
     (tmp_path / "pip.conf").write_text(settings)
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", tmp_path,
-         "--target", tmp_path / "own", "torch"],
-        env={"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--no-index",
+            "--find-links",
+            tmp_path,
+            "--target",
+            tmp_path / "own",
+            "torch",
+        ],
+        env={"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")},
+        capture_output=True,
+        text=True,
+    )
     assert brought in done.stdout.splitlines()[-1].split(), done.stdout + done.stderr

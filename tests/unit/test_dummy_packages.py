@@ -43,29 +43,56 @@ def test_a_store_that_lacks_it_or_has_it_damaged_gets_it_again(store: Store) -> 
 
 def test_one_that_comes_out_otherwise_is_refused(store: Store) -> None:
     wanted = Package.of(dummy_packages.make(store, "libcuda1", "535", "amd64"))
-    with pytest.raises(StageFailed,
-                       match=r"the dummy package libcuda1 came out as \w{12}, the lock names 0{12}"):
+    with pytest.raises(
+        StageFailed, match=r"the dummy package libcuda1 came out as \w{12}, the lock names 0{12}"
+    ):
         dummy_packages.have(store, "libcuda1", wanted.model_copy(update={"sha256": "0" * 64}))
 
 
 def test_what_compiles_a_wheel_that_is_lacking_has_it(store: Store, tmp_path: Path) -> None:
     """No mirror has a dummy: it is made where the wheel has to be compiled, and nowhere else."""
     (tmp_path / "source").write_text("abc", encoding="utf-8")
-    source = PyFile(project="demo", version="1.0", filename="demo-1.0.tar.gz",
-                    sha256=store.add(tmp_path / "source"),
-                    size=3)
-    made = CompiledWheel(key="k", target=Target(cpu="znver4", options=[]), compiler="gcc",
-                         source=source,
-                         build=["libcuda1"], requires=[], tests=[], result="")
+    source = PyFile(
+        project="demo",
+        version="1.0",
+        filename="demo-1.0.tar.gz",
+        sha256=store.add(tmp_path / "source"),
+        size=3,
+    )
+    made = CompiledWheel(
+        key="k",
+        target=Target(cpu="znver4", options=[]),
+        compiler="gcc",
+        source=source,
+        build=["libcuda1"],
+        requires=[],
+        tests=[],
+        result="",
+    )
     dummy = dummy_packages.make(store, "libcuda1", "535", "amd64")
 
     def fetch(wheel: PyFile) -> bool:
         """Whether the dummy is there once the lock's files are fetched."""
         store.path(dummy.sha256).unlink(missing_ok=True)
-        lock = sample(packages={}, toolchain={"libcuda1": Package.of(dummy)}, frameworks=[Framework(
-            name="demo", version="1.0", environment="demo", origin=Origin.SOURCE, why="", gain=None,
-            measured_on=None,
-            wheel=wheel, requires=[], made=made, allow=[])])
+        lock = sample(
+            packages={},
+            toolchain={"libcuda1": Package.of(dummy)},
+            frameworks=[
+                Framework(
+                    name="demo",
+                    version="1.0",
+                    environment="demo",
+                    origin=Origin.SOURCE,
+                    why="",
+                    gain=None,
+                    measured_on=None,
+                    wheel=wheel,
+                    requires=[],
+                    made=made,
+                    allow=[],
+                )
+            ],
+        )
         bake_inputs.fetch(ROOT, lock, store, Progress.of("test", "demo", CachePaths(tmp_path)))
         return store.check(dummy.sha256)
 

@@ -34,8 +34,9 @@ def library(tmp_path: Path) -> Path:
         pytest.skip("needs gcc")
     (tmp_path / "x.c").write_text(SOURCE, encoding="utf-8")
     target = tmp_path / "libx.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(target), str(tmp_path / "x.c")],
-                   check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", str(target), str(tmp_path / "x.c")], check=True
+    )
     return target
 
 
@@ -57,8 +58,9 @@ def test_of_a_library_is_read_what_loading_it_reads(library: Path) -> None:
     symbols = subprocess.run(
         ["nm", str(library)], text=True, capture_output=True, check=True
     ).stdout
-    table = next(int(line.split()[0], 16) for line in symbols.splitlines()
-                 if line.endswith(" table"))
+    table = next(
+        int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" table")
+    )
     assert set(data.blocks(table - data.address + (1 << 20), 8)) <= wanted
 
 
@@ -68,9 +70,12 @@ def test_other_files_are_whole(tmp_path: Path) -> None:
 
 
 def traced(*modules: str, without: str = "[]") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", "-B", "-c", record.TRACE, without, *modules],
-                          text=True,
-                          capture_output=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-I", "-B", "-c", record.TRACE, without, *modules],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
 
 
 def test_an_import_is_seen_twice_alike_with_modules_data_and_libraries() -> None:
@@ -80,9 +85,12 @@ def test_an_import_is_seen_twice_alike_with_modules_data_and_libraries() -> None
 
 
 def run(listed: Path, *options: str) -> str:
-    return subprocess.run([sys.executable, "-I", "-B", str(FILES / "golden-first-touch"),
-                           str(listed), *options],
-                          text=True, capture_output=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-I", "-B", str(FILES / "golden-first-touch"), str(listed), *options],
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
 
 
 @pytest.fixture
@@ -91,9 +99,12 @@ def listed(tmp_path: Path) -> Path:
     (tmp_path / "large").write_bytes(bytes(3 * BLOCK + 7))
     (tmp_path / "small").write_bytes(b"x" * 100)
     target = tmp_path / "list.tsv"
-    target.write_text(f"{tmp_path}/gone\t0+100\n{tmp_path}/large\t0+{BLOCK} "
-                      f"{2 * BLOCK}+{BLOCK + 7}\n"
-                      f"{tmp_path}/small\t0+100\n", encoding="utf-8")
+    target.write_text(
+        f"{tmp_path}/gone\t0+100\n{tmp_path}/large\t0+{BLOCK} "
+        f"{2 * BLOCK}+{BLOCK + 7}\n"
+        f"{tmp_path}/small\t0+100\n",
+        encoding="utf-8",
+    )
     return target
 
 
@@ -101,7 +112,12 @@ def test_parts_are_read_in_chunks_short_ranges_first_and_what_is_gone_is_passed_
     listed: Path,
 ) -> None:
     assert [(offset, length) for _, offset, length in reader.listed(listed)] == [
-        (0, 100), (0, 100), (0, BLOCK), (2 * BLOCK, BLOCK), (3 * BLOCK, 7)]
+        (0, 100),
+        (0, 100),
+        (0, BLOCK),
+        (2 * BLOCK, BLOCK),
+        (3 * BLOCK, 7),
+    ]
     assert run(listed, "--slow-ms", "0.0000001").startswith("read 1 MB of 3 files in ")
 
 

@@ -34,25 +34,50 @@ from support.debian.pyindex import PyIndex
 from support.debian.resolver import Resolver
 
 RECIPES = {
-    "plain": {"version": "1.0", "distribution": "plain", "module": "plain",
-              "wheel": {"distribution": "plain"},
-              "requires": ["helper"], "build": {"requires": [], "memory_mib": 100}},
-    "loose": {"version": "1.0", "distribution": "loose", "module": "loose",
-              "wheel": {"distribution": "loose"},
-              "build": {"requires": [], "memory_mib": 100}},
-    "solo": {"version": "2.0", "distribution": "solo", "module": "solo", "generic": "x86-64-v3",
-             "requires": ["plain", "lib"],
-             "build": {"requires": ["setuptools==80.9.0"], "environment": {"CXXFLAGS": "{options}"},
-                       "memory_mib": 100}},
+    "plain": {
+        "version": "1.0",
+        "distribution": "plain",
+        "module": "plain",
+        "wheel": {"distribution": "plain"},
+        "requires": ["helper"],
+        "build": {"requires": [], "memory_mib": 100},
+    },
+    "loose": {
+        "version": "1.0",
+        "distribution": "loose",
+        "module": "loose",
+        "wheel": {"distribution": "loose"},
+        "build": {"requires": [], "memory_mib": 100},
+    },
+    "solo": {
+        "version": "2.0",
+        "distribution": "solo",
+        "module": "solo",
+        "generic": "x86-64-v3",
+        "requires": ["plain", "lib"],
+        "build": {
+            "requires": ["setuptools==80.9.0"],
+            "environment": {"CXXFLAGS": "{options}"},
+            "memory_mib": 100,
+        },
+    },
 }
 ALLOWED = {"li*": [{"files": "lib/*.so", "extensions": ["avx*"], "reason": "it asks the CPU"}]}
 TOOLS = [*wheel_builds.PACKAGES, "apt"]
-ARCHIVE = [Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
-           Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
-           *(Package(name, depends="python3" if name == "python3-dev" else "") for name in TOOLS)]
-REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"],
-                           suite="trixie",
-                           gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
+ARCHIVE = [
+    Package("python3", "3.11.2-1", depends="libc6"),
+    Package("libc6", "2.36-9"),
+    Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
+    *(Package(name, depends="python3" if name == "python3-dev" else "") for name in TOOLS),
+]
+REQUEST = FrameworkRequest(
+    names=["solo", "plain", "loose"],
+    shared_environment="",
+    cpus=["znver4"],
+    suite="trixie",
+    gcc=(12, 2),
+    target=Target(cpu="znver4", options=["-march=znver3"]),
+)
 
 
 @pytest.fixture
@@ -77,7 +102,10 @@ def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = Index.resolve
 
     def resolve(
-        index: Index, requirements: Sequence[str], constraints: Sequence[str], python: Interpreter,
+        index: Index,
+        requirements: Sequence[str],
+        constraints: Sequence[str],
+        python: Interpreter,
     ) -> list[PyFile]:
         key = (index, tuple(requirements), tuple(constraints), python)
         if key not in answers:
@@ -89,7 +117,10 @@ def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def around(
-    served: PyIndex, resolver: Resolver, asked_once: None, tmp_path: Path,
+    served: PyIndex,
+    resolver: Resolver,
+    asked_once: None,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> ResolverContext:
     """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty
@@ -106,29 +137,44 @@ def around(
     (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
     (root / build_decision.FILE).unlink()
     monkeypatch.setenv(VARIABLE, served.url)
-    return ResolverContext(root=root, apt=resolver.root(ARCHIVE), store=Store(tmp_path / "cache"),
-                           index=Index.configured(), log=tmp_path,
-                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
-                           fetch_debs=lambda _: None)
+    return ResolverContext(
+        root=root,
+        apt=resolver.root(ARCHIVE),
+        store=Store(tmp_path / "cache"),
+        index=Index.configured(),
+        log=tmp_path,
+        progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
+        fetch_debs=lambda _: None,
+    )
 
 
 def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFile:
     """Leave `content` as the outcome of `order`, as a build does."""
     made = around.log / f"{order.name}-{order.recipe.version}-cp311-cp311-linux_x86_64.whl"
     made.write_text(content, encoding="utf-8")
-    wheel = PyFile(project=order.name, version=order.recipe.version, filename=made.name,
-                   sha256=around.store.add(made), size=len(content))
+    wheel = PyFile(
+        project=order.name,
+        version=order.recipe.version,
+        filename=made.name,
+        sha256=around.store.add(made),
+        size=len(content),
+    )
     path = wheel_builds.path_of(around.store, order.key)
     path.parent.mkdir(exist_ok=True)
-    records.write(path,
-                  WheelOutcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1,
-                               jobs=1,
-                               cache={}))
+    records.write(
+        path,
+        WheelOutcome(
+            key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1, cache={}
+        ),
+    )
     return wheel
 
 
 def order_of(
-    around: ResolverContext, name: str, request: FrameworkRequest = REQUEST, **source: object,
+    around: ResolverContext,
+    name: str,
+    request: FrameworkRequest = REQUEST,
+    **source: object,
 ) -> WheelBuild:
     """The order for a recipe, with this source if one is named."""
     recipe = recipes.load(around.root, name)
@@ -165,16 +211,25 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     assert [one.reason for one in solo.allow] == ["it asks the CPU"]
     assert {deb.name for deb in found.toolchain} == set(solo.made.build)
     assert [(one.component, one.taken) for one in found.choices] == [
-        ("loose", "1.0, the index's wheel"), ("plain", "1.0, the index's wheel"),
-        ("solo", "2.0, compiled for znver4")]
+        ("loose", "1.0, the index's wheel"),
+        ("plain", "1.0, the index's wheel"),
+        ("solo", "2.0, compiled for znver4"),
+    ]
     assert plain.why == "the rule's default; not measured on znver4"
     assert solo.why == "the index has no wheel; not measured on znver4"
 
 
 def committed(key: str) -> str:
-    row = Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel",
-                      machine="m", rounds=3, key=key,
-                      workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
+    row = Measurement(
+        framework="plain",
+        version="1.0",
+        cpu="znver4",
+        against="the wheel",
+        machine="m",
+        rounds=3,
+        key=key,
+        workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)],
+    )
     return Measurements(measurements=[row]).model_dump_json()
 
 
@@ -189,13 +244,18 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
     have_built(around, order_of(around, "solo"), "solo built")
     _, plain, solo = frameworks.resolve(REQUEST, around).frameworks
     assert (plain.wheel, plain.gain, plain.measured_on) == (built, None, None)
-    assert plain.why == ("1.50x over the wheel, measured on znver4; "
-                         "that was another build of this version: measure again")
+    assert plain.why == (
+        "1.50x over the wheel, measured on znver4; "
+        "that was another build of this version: measure again"
+    )
     assert built in solo.requires
     file.write_text(committed(order.key), encoding="utf-8")
     again = frameworks.resolve(REQUEST, around).frameworks[1]
     assert (again.gain, again.measured_on, again.why) == (
-        1.5, "znver4", "1.50x over the wheel, measured on znver4")
+        1.5,
+        "znver4",
+        "1.50x over the wheel, measured on znver4",
+    )
 
 
 def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
@@ -213,27 +273,44 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
     assert former[-1].wheel == wheel
     own = have_built(around, order, "what this machine builds of the same key")
     assert frameworks.resolve(REQUEST, around).frameworks[-1].wheel == own
-    other = dataclasses.replace(REQUEST,
-                                target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
+    other = dataclasses.replace(
+        REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]})
+    )
     built = have_built(around, order_of(around, "solo", other), "built for another")
     assert frameworks.resolve(other, around).frameworks[-1].wheel == built
 
 
 @pytest.mark.parametrize(("version", "equal"), [("535.309.01-1", True), ("550.54.14-1", False)])
 def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
-    around: ResolverContext, resolver: Resolver, version: str, equal: bool,
+    around: ResolverContext,
+    resolver: Resolver,
+    version: str,
+    equal: bool,
 ) -> None:
     """What compiles depends on the driver's library, as Debian's CUDA does, and gets a dummy in its
     place."""
+
     def order(version: str) -> WheelBuild:
-        apt = resolver.root([*ARCHIVE, Package("compiler", depends="libdriver1 (>= 530)"),
-                             Package("libdriver1", version, fields={"Source": "driver"})])
+        apt = resolver.root(
+            [
+                *ARCHIVE,
+                Package("compiler", depends="libdriver1 (>= 530)"),
+                Package("libdriver1", version, fields={"Source": "driver"}),
+            ]
+        )
         recipe = recipes.load(around.root, "solo")
         build = recipe.build.model_copy(update={"packages": ["compiler"]})
-        request = dataclasses.replace(REQUEST, driver=version.partition("-")[0],
-                                      driver_sources=["driver"])
-        return frameworks.wheel_build("solo", recipe.model_copy(update={"build": build}), request,
-                                      dataclasses.replace(around, apt=apt), [], [])
+        request = dataclasses.replace(
+            REQUEST, driver=version.partition("-")[0], driver_sources=["driver"]
+        )
+        return frameworks.wheel_build(
+            "solo",
+            recipe.model_copy(update={"build": build}),
+            request,
+            dataclasses.replace(around, apt=apt),
+            [],
+            [],
+        )
 
     before, after = order("535.261.03-1"), order(version)
     dummies = [deb for deb in before.debs if deb.name == "libdriver1"]
@@ -248,9 +325,11 @@ def test_a_source_that_is_not_what_the_recipe_names(
 ) -> None:
     there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
     assert order_of(around, "solo", sha256=there).source.sha256 == there
-    with pytest.raises(BadInput,
-                       match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
-                                       "the recipe names 000000000000"):
+    with pytest.raises(
+        BadInput,
+        match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
+        "the recipe names 000000000000",
+    ):
         order_of(around, "solo", sha256="0" * 64)
 
 
@@ -259,8 +338,12 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
     it."""
     data = served.files["solo"]["solo-2.0.tar.gz"]
     page = next(one for one in around.index._files("solo") if one["filename"] == "solo-2.0.tar.gz")
-    source = {"kind": "archive", "url": page["url"], "size": len(data),
-              "sha256": hashlib.sha256(data).hexdigest()}
+    source = {
+        "kind": "archive",
+        "url": page["url"],
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     found = order_of(around, "solo", **source).source
     assert isinstance(found, Archive)
     assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
@@ -277,11 +360,15 @@ def test_frameworks_that_fit_no_common_versions_are_refused(
     around: ResolverContext, served: PyIndex
 ) -> None:
     served.wheel("helper", "1.1", ("lib>=2",))
-    served.files["helper"] = {name: data for name, data in served.files["helper"].items()
-                              if "1.1" in name}
-    why = (r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: .*"
-           r"plain 1\.0 depends on lib<2; .*helper 1\.1 depends on lib>=2$")
+    served.files["helper"] = {
+        name: data for name, data in served.files["helper"].items() if "1.1" in name
+    }
+    why = (
+        r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: .*"
+        r"plain 1\.0 depends on lib<2; .*helper 1\.1 depends on lib>=2$"
+    )
     with pytest.raises(NoFit, match=why) as caught:
         frameworks.resolve(REQUEST, around)
-    assert caught.value.hint.startswith("they share one choice of versions: give those that "
-                                        "conflict images of their")
+    assert caught.value.hint.startswith(
+        "they share one choice of versions: give those that conflict images of their"
+    )

@@ -11,24 +11,51 @@ import pytest
 from support import files
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/os_updates/files/golden-fresh-cloud-init"
-NOTES = ("sem/config_scripts_per_once.once", "sem/bootper.a name.once", "data/instance-id",
-         "data/set-hostname",
-         "data/previous-instance-id", "data/previous-datasource", "data/previous-hostname",
-         "instances/i-0123/sem/consume_data", "instances/i-0456/sem/config_ssh")
-LEFT = ("scripts/per-boot/x", "scripts/per-once/x", "scripts/vendor/x", "handlers/x.py",
-        "seed/nocloud/user-data", "hotplug.enabled", "data/upgraded-network", "data/status.json",
-        "data/previous-x/y", "sem/folder/x", "instances/sem", "instances/i-0123/obj.pkl",
-        "instances/i-0123/scripts/runcmd", "instances/i-0123/boothooks/x",
-        "instances/i-0123/handlers/__pycache__/x.pyc", "instances/i-0123/cloud-config.txt",
-        "instances/i-0123/vendor-cloud-config.txt", "instances/i-0123/user-data.txt",
-        "instances/i-0123/manual-clean", "instances/i-0123/sem/deep/sem/x", ".hidden", "a\nb/c")
+NOTES = (
+    "sem/config_scripts_per_once.once",
+    "sem/bootper.a name.once",
+    "data/instance-id",
+    "data/set-hostname",
+    "data/previous-instance-id",
+    "data/previous-datasource",
+    "data/previous-hostname",
+    "instances/i-0123/sem/consume_data",
+    "instances/i-0456/sem/config_ssh",
+)
+LEFT = (
+    "scripts/per-boot/x",
+    "scripts/per-once/x",
+    "scripts/vendor/x",
+    "handlers/x.py",
+    "seed/nocloud/user-data",
+    "hotplug.enabled",
+    "data/upgraded-network",
+    "data/status.json",
+    "data/previous-x/y",
+    "sem/folder/x",
+    "instances/sem",
+    "instances/i-0123/obj.pkl",
+    "instances/i-0123/scripts/runcmd",
+    "instances/i-0123/boothooks/x",
+    "instances/i-0123/handlers/__pycache__/x.pyc",
+    "instances/i-0123/cloud-config.txt",
+    "instances/i-0123/vendor-cloud-config.txt",
+    "instances/i-0123/user-data.txt",
+    "instances/i-0123/manual-clean",
+    "instances/i-0123/sem/deep/sem/x",
+    ".hidden",
+    "a\nb/c",
+)
 
 
 def forget(folder: Path) -> list[str]:
     """Run it; returns what is left, but folders."""
     subprocess.run([PROGRAM, folder], check=True)
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")
-                  if path.is_symlink() or not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
 
 
 @pytest.fixture
@@ -73,6 +100,21 @@ def test_what_cannot_be_removed_stops_cloud_init(cloud: Path) -> None:
     """By a mount: to root nothing else is closed."""
     there = cloud / "scripts"
     script = 'mount -t tmpfs none "$1" && exec "$2" "$3"'
-    done = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script,
-                           "sh", there, PROGRAM, cloud], check=False, capture_output=True)
+    done = subprocess.run(
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            there,
+            PROGRAM,
+            cloud,
+        ],
+        check=False,
+        capture_output=True,
+    )
     assert done.returncode == 1 and b"scripts" in done.stderr

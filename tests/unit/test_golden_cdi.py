@@ -28,9 +28,12 @@ UVM = 508
 
 def run(root: Path) -> tuple[int, str]:
     """Exit status and what was said."""
-    done = subprocess.run([sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root)],
-                          capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == "" and "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stderr.removesuffix("\n")
 
@@ -50,8 +53,9 @@ def refused(root: Path) -> str:
     (root / "run/cdi").mkdir(parents=True, exist_ok=True)
     (root / "run/cdi/golden-nvidia.json").write_text("{}", encoding="utf-8")
     status, said = run(root)
-    assert status == 1 and "\n" not in said and said.startswith("golden-cdi: containers get no "
-                                                                "GPU: ")
+    assert (
+        status == 1 and "\n" not in said and said.startswith("golden-cdi: containers get no GPU: ")
+    )
     assert [path.name for path in (root / "run/cdi").iterdir()] == []
     return said
 
@@ -68,9 +72,11 @@ def link(path: Path, target: str) -> None:
 
 def gpu(root: Path, bus: str, uuid: str, minor: int) -> None:
     """A GPU as the driver's procfs shows it, and its device node."""
-    write(root / GPUS / bus / "information",
-          f"Model: \t\t Tesla T4\nIRQ:   \t\t 44\nGPU UUID: \t {uuid}\n"
-          f"Bus Location: \t {bus}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n")
+    write(
+        root / GPUS / bus / "information",
+        f"Model: \t\t Tesla T4\nIRQ:   \t\t 44\nGPU UUID: \t {uuid}\n"
+        f"Bus Location: \t {bus}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n",
+    )
     node(root, f"nvidia{minor}", minor)
 
 
@@ -96,13 +102,17 @@ def tree(tmp_path: Path) -> Path:
         pytest.skip("only root can make a device node")
     root = tmp_path / "tree"
     write(root / "proc/mounts", "/dev/nvme0n1p3 / ext4 rw 0 0\ntmpfs /scratch/in tmpfs rw 0 0\n")
-    write(root / "proc/driver/nvidia/version",
-          f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC "
-          "2026\nGCC version: 14\n")
+    write(
+        root / "proc/driver/nvidia/version",
+        f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC "
+        "2026\nGCC version: 14\n",
+    )
     gpu(root, "0000:00:1e.0", SECOND, 0)
     gpu(root, "0000:00:1b.0", FIRST, 1)
-    write(root / "proc/devices",
-          f"Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n")
+    write(
+        root / "proc/devices",
+        f"Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n",
+    )
     node(root, "nvidiactl", 255)
     node(root, "nvidia-uvm", 0, UVM)
     node(root, "nvidia-uvm-tools", 1, UVM)
@@ -119,8 +129,10 @@ def tree(tmp_path: Path) -> Path:
 
 def names(spec: dict[str, Any]) -> dict[str, list[str]]:
     """CDI name -> device nodes beyond those that all have."""
-    return {device["name"]: [entry["path"] for entry in device["containerEdits"]["deviceNodes"]]
-            for device in spec["devices"]}
+    return {
+        device["name"]: [entry["path"] for entry in device["containerEdits"]["deviceNodes"]]
+        for device in spec["devices"]
+    }
 
 
 def test_what_is_described(tree: Path) -> None:
@@ -134,20 +146,35 @@ def test_what_is_described(tree: Path) -> None:
     assert (spec["cdiVersion"], spec["kind"]) == ("0.5.0", "nvidia.com/gpu")
     assert "hooks" not in json.dumps(spec)
     first, second = ["/dev/nvidia1"], ["/dev/nvidia0"]
-    assert names(spec) == {"0": first, "1": second, FIRST: first, SECOND: second,
-                           "all": first + second}
+    assert names(spec) == {
+        "0": first,
+        "1": second,
+        FIRST: first,
+        SECOND: second,
+        "all": first + second,
+    }
     assert spec["containerEdits"]["deviceNodes"] == [
-        {"path": f"/dev/{name}"} for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")]
+        {"path": f"/dev/{name}"} for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+    ]
     mounts = spec["containerEdits"]["mounts"]
     cuda, ml = (f"/{DEBIANS}/{stem}.so.{VERSION}" for stem in ("libcuda", "libnvidia-ml"))
     gpucomp = f"/{FOLDER}/libnvidia-gpucomp.so.{VERSION}"
-    wanted = {(cuda, f"libcuda.so.{VERSION}"), (cuda, "libcuda.so.1"), (cuda, "libcuda.so"),
-              (ml, f"libnvidia-ml.so.{VERSION}"), (ml, "libnvidia-ml.so.1"),
-              (gpucomp, f"libnvidia-gpucomp.so.{VERSION}")}
+    wanted = {
+        (cuda, f"libcuda.so.{VERSION}"),
+        (cuda, "libcuda.so.1"),
+        (cuda, "libcuda.so"),
+        (ml, f"libnvidia-ml.so.{VERSION}"),
+        (ml, "libnvidia-ml.so.1"),
+        (gpucomp, f"libnvidia-gpucomp.so.{VERSION}"),
+    }
     assert {(mount["hostPath"], mount["containerPath"]) for mount in mounts} == {
-        *((host, f"{folder}/{name}")
-          for host, name in wanted for folder in (f"/{FOLDER}", "/usr/lib64")),
-        ("/usr/lib/nvidia/current/nvidia-smi", "/usr/bin/nvidia-smi")}
+        *(
+            (host, f"{folder}/{name}")
+            for host, name in wanted
+            for folder in (f"/{FOLDER}", "/usr/lib64")
+        ),
+        ("/usr/lib/nvidia/current/nvidia-smi", "/usr/bin/nvidia-smi"),
+    }
     assert all({"ro", "nosuid", "nodev"} <= set(mount["options"]) for mount in mounts)
 
 
@@ -157,26 +184,34 @@ def test_local_disks_come_with_gpus(tree: Path) -> None:
     with (tree / "proc/mounts").open("a", encoding="utf-8") as mounts:
         mounts.write("/dev/md0 /scratch xfs rw 0 0\n")
     assert described(tree)["containerEdits"]["mounts"][-1] == {
-        "hostPath": "/scratch", "containerPath": "/scratch",
-        "options": ["rw", "nosuid", "nodev", "rbind", "rprivate"]}
+        "hostPath": "/scratch",
+        "containerPath": "/scratch",
+        "options": ["rw", "nosuid", "nodev", "rbind", "rprivate"],
+    }
 
 
 def test_open_modules_and_nvidia_s_own_layout(tree: Path) -> None:
     (tree / "proc/driver/nvidia/version").write_text(
         f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {VERSION}  Release Build  "
-        "(dvs)\n", encoding="utf-8")
+        "(dvs)\n",
+        encoding="utf-8",
+    )
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         (tree / FOLDER / name).unlink()
         library(tree, FOLDER, name.removesuffix(".so.1"), VERSION, name)
     hosts = {mount["hostPath"] for mount in described(tree)["containerEdits"]["mounts"]}
-    assert hosts == {f"/{FOLDER}/{stem}.so.{VERSION}"
-                     for stem in ("libcuda", "libnvidia-ml", "libnvidia-gpucomp")}
+    assert hosts == {
+        f"/{FOLDER}/{stem}.so.{VERSION}"
+        for stem in ("libcuda", "libnvidia-ml", "libnvidia-gpucomp")
+    }
 
 
 def test_an_excluded_gpu_has_no_number(tree: Path) -> None:
     path = tree / GPUS / "0000:00:1b.0/information"
-    path.write_text(path.read_text(encoding="utf-8").replace("Excluded:\t No", "Excluded:\t Yes"),
-                    encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("Excluded:\t No", "Excluded:\t Yes"),
+        encoding="utf-8",
+    )
     assert names(described(tree)) == {name: ["/dev/nvidia0"] for name in ("0", SECOND, "all")}
 
 
@@ -222,31 +257,66 @@ def linked_device(tree: Path) -> None:
 
 def not_initialised(tree: Path) -> None:
     path = tree / GPUS / "0000:00:1b.0/information"
-    path.write_text(re.sub("[0-9a-f]{4,}-?", "????", path.read_text(encoding="utf-8")),
-                    encoding="utf-8")
+    path.write_text(
+        re.sub("[0-9a-f]{4,}-?", "????", path.read_text(encoding="utf-8")), encoding="utf-8"
+    )
 
 
-@pytest.mark.parametrize(("spoil", "said"), [
-    (lambda tree: (tree / "proc/driver/nvidia/version").unlink(), "/proc/driver/nvidia/version names no driver: is"),
-    (no_gpu, "the driver has no GPU"),
-    (not_initialised, "the driver has not initialised the GPU at 0000:00:1b.0: see `nvidia-smi -L`"),
-    (half_a_driver, f"the loaded kernel module is of driver {VERSION}, libnvidia-ml.so.1 of {OTHER}: reboot, and if"),
-    (lambda tree: (tree / FOLDER / "libcuda.so.1").unlink(), "libcuda.so.1 is missing: install the driver's libraries"),
-    (loop, "too many links: install the driver's libraries again"),
-    (no_device, "/dev/nvidia1 is no device: remove it, then run `systemctl restart golden-cdi`"),
-    (linked_device, "/dev/nvidia0 is no device"),
-    (lambda tree: (tree / "dev/nvidia-uvm").unlink(), "/dev/nvidia-uvm is missing: run `nvidia-modprobe -u -c 0`, the"),
-    (lambda tree: (tree / "proc/driver/nvidia/capabilities/gpu1/mig/gi3").mkdir(parents=True),
-     "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: run `nvidia-smi -mig 0`, or use"),
-    (lambda tree: node(tree, "nvidia1", 3, 1),
-     "/dev/nvidia1 is device 1:3, the driver's is 195:1: remove it, then run `systemctl restart"),
-    (lambda tree: node(tree, "nvidia-uvm-tools", 0, UVM), f"device {UVM}:0, the driver's is {UVM}:1"),
-    (lambda tree: node(tree, "nvidia-modeset", 3, 1), "device 1:3, the driver's is 195:254"),
-    (lambda tree: write(tree / "proc/devices", "195 nvidia\n"),
-     "/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then"),
-    (lambda tree: gpu(tree, "0000:00:1f.0", FIRST[:-1] + "c", 0),
-     "the GPUs at 0000:00:1e.0 and 0000:00:1f.0 have one number (0) or UUID: reboot"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda tree: (tree / "proc/driver/nvidia/version").unlink(),
+            "/proc/driver/nvidia/version names no driver: is",
+        ),
+        (no_gpu, "the driver has no GPU"),
+        (
+            not_initialised,
+            "the driver has not initialised the GPU at 0000:00:1b.0: see `nvidia-smi -L`",
+        ),
+        (
+            half_a_driver,
+            f"the loaded kernel module is of driver {VERSION}, libnvidia-ml.so.1 of {OTHER}: reboot, and if",
+        ),
+        (
+            lambda tree: (tree / FOLDER / "libcuda.so.1").unlink(),
+            "libcuda.so.1 is missing: install the driver's libraries",
+        ),
+        (loop, "too many links: install the driver's libraries again"),
+        (
+            no_device,
+            "/dev/nvidia1 is no device: remove it, then run `systemctl restart golden-cdi`",
+        ),
+        (linked_device, "/dev/nvidia0 is no device"),
+        (
+            lambda tree: (tree / "dev/nvidia-uvm").unlink(),
+            "/dev/nvidia-uvm is missing: run `nvidia-modprobe -u -c 0`, the",
+        ),
+        (
+            lambda tree: (tree / "proc/driver/nvidia/capabilities/gpu1/mig/gi3").mkdir(
+                parents=True
+            ),
+            "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: run `nvidia-smi -mig 0`, or use",
+        ),
+        (
+            lambda tree: node(tree, "nvidia1", 3, 1),
+            "/dev/nvidia1 is device 1:3, the driver's is 195:1: remove it, then run `systemctl restart",
+        ),
+        (
+            lambda tree: node(tree, "nvidia-uvm-tools", 0, UVM),
+            f"device {UVM}:0, the driver's is {UVM}:1",
+        ),
+        (lambda tree: node(tree, "nvidia-modeset", 3, 1), "device 1:3, the driver's is 195:254"),
+        (
+            lambda tree: write(tree / "proc/devices", "195 nvidia\n"),
+            "/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then",
+        ),
+        (
+            lambda tree: gpu(tree, "0000:00:1f.0", FIRST[:-1] + "c", 0),
+            "the GPUs at 0000:00:1e.0 and 0000:00:1f.0 have one number (0) or UUID: reboot",
+        ),
+    ],
+)
 def test_what_is_not_whole_is_refused_and_leaves_no_specification(
     tree: Path, spoil: Any, said: str
 ) -> None:

@@ -21,9 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKS = gpu_checks.module(ROOT / "tests/image/nvidia_driver/test_gpu.py")
 LOCK = {"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True}
 BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
+
+
 def gpu_type(name: str) -> GpuType:
-    return hardware.gpu_type(hardware.load(ROOT),
-                             next(row for row in described() if row["InstanceType"] == name))
+    return hardware.gpu_type(
+        hardware.load(ROOT), next(row for row in described() if row["InstanceType"] == name)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +36,55 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
     """What the checks that fail say of a machine."""
-    return gpu_checks.complaints(CHECKS,
-                                 {"gpus": machine.gather(), "gpu_type": kind.model_dump(),
-                                  "lock": LOCK})
+    return gpu_checks.complaints(
+        CHECKS, {"gpus": machine.gather(), "gpu_type": kind.model_dump(), "lock": LOCK}
+    )
 
 
-@pytest.mark.parametrize("name", [
-    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
-    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        SMALL,
+        "g4dn.12xlarge",
+        "g5.xlarge",
+        "g5.12xlarge",
+        "g5g.16xlarge",
+        "g6.xlarge",
+        "g6e.12xlarge",
+        "g6e.48xlarge",
+        "p4d.24xlarge",
+        "p4de.24xlarge",
+        BIG,
+        "p5en.48xlarge",
+    ],
+)
 def test_a_healthy_machine_raises_no_alarm(tmp_path: Path, libraries: Path, name: str) -> None:
     kind = gpu_type(name)
     assert complaints(gpu_machine.healthy(tmp_path / "machine", libraries, kind), kind) == {}
 
 
 def test_what_a_gpu_does_not_have_and_its_power_limit_are_no_fault(
-    tmp_path: Path, libraries: Path,
+    tmp_path: Path,
+    libraries: Path,
 ) -> None:
     kind = gpu_type(SMALL)
     machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
-    machine.set({"mig": "unsupported", "remap_pending": "unsupported", "ecc": "unsupported",
-                 "throttled_by": 0x4})
+    machine.set(
+        {
+            "mig": "unsupported",
+            "remap_pending": "unsupported",
+            "ecc": "unsupported",
+            "throttled_by": 0x4,
+        }
+    )
     assert complaints(machine, kind) == {}
 
 
 @pytest.mark.parametrize("fault", ALONE)
 def test_a_fault_that_hides_another_is_named_alone(
-    tmp_path: Path, libraries: Path, fault: str,
+    tmp_path: Path,
+    libraries: Path,
+    fault: str,
 ) -> None:
     do, check, cause = ALONE[fault]
     machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
@@ -82,8 +108,9 @@ def test_a_gpu_that_slows_down_under_load_is_found(tmp_path: Path, libraries: Pa
     kind = gpu_type("g5.12xlarge")
     machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
     machine.set({"throttled_by.2": 0x40, "throttled_after_s": 2})
-    found = gpu_checks.complaints(CHECKS, {"gpus": machine.gather(load_s=3.0),
-                                           "gpu_type": kind.model_dump(), "lock": LOCK})
+    found = gpu_checks.complaints(
+        CHECKS, {"gpus": machine.gather(load_s=3.0), "gpu_type": kind.model_dump(), "lock": LOCK}
+    )
     assert found == {"nothing_throttles_a_busy_gpu": "['GPU 2: hardware thermal slowdown']"}, found
 
 
@@ -98,14 +125,16 @@ def test_memory_that_another_program_holds_is_named(tmp_path: Path, libraries: P
 def hurried(machine: GpuMachine) -> dict[str, str]:
     """What the checks say of eight GPUs that have two seconds for each call."""
     kind = gpu_type(BIG)
-    return gpu_checks.complaints(CHECKS,
-                                 {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(),
-                                  "lock": LOCK})
+    return gpu_checks.complaints(
+        CHECKS, {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(), "lock": LOCK}
+    )
 
 
 @pytest.mark.parametrize("how", HURRIED)
 def test_a_gpu_or_a_driver_that_does_not_answer_is_named_alone(
-    tmp_path: Path, libraries: Path, how: str,
+    tmp_path: Path,
+    libraries: Path,
+    how: str,
 ) -> None:
     settings, wanted = HURRIED[how]
     machine = gpu_machine.healthy(tmp_path / "machine", libraries, gpu_type(BIG))
@@ -127,8 +156,11 @@ def test_no_process_of_a_call_that_hangs_is_left(tmp_path: Path, libraries: Path
 
 
 CONTAINER_FAULTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
-    "engine refuses": ({}, {"rc": 125, "err": "unresolvable CDI devices"},
-                       "does not start: unresolvable CDI"),
+    "engine refuses": (
+        {},
+        {"rc": 125, "err": "unresolvable CDI devices"},
+        "does not start: unresolvable CDI",
+    ),
     "GPU hidden": ({"cuda_count": 7}, {}, "CUDA has 7 of 8 GPUs in the container"),
     "devices denied": ({"cuda_init": 999}, {}, "cuInit returned 999 in the container"),
 }
@@ -137,13 +169,21 @@ CONTAINER_FAULTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = 
 def in_container(machine: GpuMachine, **ran: object) -> dict[str, str]:
     """What the check says of a container that has the machine's libraries; that one starts takes a
     booted image."""
-    done = subprocess.run([sys.executable, ROOT / "tests/image/container_runtime/in_container.py"],
-                          text=True,
-                          env=machine.environment, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/image/container_runtime/in_container.py"],
+        text=True,
+        env=machine.environment,
+        capture_output=True,
+        check=True,
+    )
     checks = gpu_checks.module(ROOT / "tests/image/container_runtime/test_gpu.py")
-    return gpu_checks.complaints(checks, {
-        "seen": {"image": {"rc": 0}, "all": {"rc": 0, "out": done.stdout, "err": "", **ran}},
-        "gpu_type": gpu_type(BIG).model_dump()})
+    return gpu_checks.complaints(
+        checks,
+        {
+            "seen": {"image": {"rc": 0}, "all": {"rc": 0, "out": done.stdout, "err": "", **ran}},
+            "gpu_type": gpu_type(BIG).model_dump(),
+        },
+    )
 
 
 def test_a_container_with_all_gpus_raises_no_alarm(tmp_path: Path, libraries: Path) -> None:

@@ -29,14 +29,25 @@ from support.builds.tools import need
 IMAGE = "debian-13-ml"
 BUILD = "0123456789ab"
 KEPT, BROKEN, UNREAD = RuleOutcome.PASS, RuleOutcome.FAIL, RuleOutcome.UNREACHABLE
-SCAN = HardeningScan(content="a guide", rules=[
-    HardeningRule(id=f"rule_{number}", title=f"Rule {number}", level=level, outcome=outcome)
-    for number, (level, outcome) in enumerate([
-        (HardeningLevel.MINIMAL, KEPT), (HardeningLevel.MINIMAL, BROKEN),
-        (HardeningLevel.INTERMEDIARY, KEPT),
-        (HardeningLevel.INTERMEDIARY, UNREAD), (HardeningLevel.ENHANCED, BROKEN)])])
-FILE = ("rules: {minimal: 2, intermediary: 4, enhanced: 5}\n"
-        "waived:\n  rule_1: it would lock everybody out\n  rule_0: is kept after all\n")
+SCAN = HardeningScan(
+    content="a guide",
+    rules=[
+        HardeningRule(id=f"rule_{number}", title=f"Rule {number}", level=level, outcome=outcome)
+        for number, (level, outcome) in enumerate(
+            [
+                (HardeningLevel.MINIMAL, KEPT),
+                (HardeningLevel.MINIMAL, BROKEN),
+                (HardeningLevel.INTERMEDIARY, KEPT),
+                (HardeningLevel.INTERMEDIARY, UNREAD),
+                (HardeningLevel.ENHANCED, BROKEN),
+            ]
+        )
+    ],
+)
+FILE = (
+    "rules: {minimal: 2, intermediary: 4, enhanced: 5}\n"
+    "waived:\n  rule_1: it would lock everybody out\n  rule_0: is kept after all\n"
+)
 
 
 KERNEL = """Package: linux-base
@@ -66,15 +77,22 @@ def judged(build: BuildFolder, scan: HardeningScan = SCAN) -> HardeningRecord:
 def test_a_broken_rule_is_waived_by_its_name_and_a_kept_one_is_kept(build: BuildFolder) -> None:
     record = judged(build)
     assert [(rule.outcome, rule.reason) for rule in record.rules] == [
-        (KEPT, ""), (RuleOutcome.WAIVED, "it would lock everybody out"), (KEPT, ""), (UNREAD, ""),
-        (BROKEN, "")]
+        (KEPT, ""),
+        (RuleOutcome.WAIVED, "it would lock everybody out"),
+        (KEPT, ""),
+        (UNREAD, ""),
+        (BROKEN, ""),
+    ]
     assert str(record) == "minimal 1/2, intermediary 2/4, enhanced 2/5"
 
 
-@pytest.mark.parametrize(("scan", "problem"), [
-    (SCAN.model_copy(update={"rules": SCAN.rules[:-1]}), "4 of 5 enhanced rules were asked"),
-    (HardeningScan(problem="no oscap"), "no oscap"),
-])
+@pytest.mark.parametrize(
+    ("scan", "problem"),
+    [
+        (SCAN.model_copy(update={"rules": SCAN.rules[:-1]}), "4 of 5 enhanced rules were asked"),
+        (HardeningScan(problem="no oscap"), "no oscap"),
+    ],
+)
 def test_fewer_rules_or_none_are_no_score(
     build: BuildFolder, scan: HardeningScan, problem: str
 ) -> None:
@@ -82,9 +100,13 @@ def test_fewer_rules_or_none_are_no_score(
     assert (record.problem, str(record)) == (problem, f"unreachable: {problem}")
 
 
-@pytest.mark.parametrize(("old", "new", "complaint"), [
-    ("minimal", "smallest", ":1: rules.smallest"), ("it would lock everybody out", "no", ":3: waived.rule_1"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("minimal", "smallest", ":1: rules.smallest"),
+        ("it would lock everybody out", "no", ":3: waived.rule_1"),
+    ],
+)
 def test_a_wrong_file_is_named_by_its_line(
     build: BuildFolder, old: str, new: str, complaint: str
 ) -> None:
@@ -116,16 +138,18 @@ def test_publishing_waits_for_as_many_rules_as_the_definition_asks(build: BuildF
     refused(three, "keeps 2 intermediary rules of the guide to hardening, not 3")
     records.write(build.path / HARDENING_FILE, judged(build, HardeningScan(problem="no oscap")))
     refused(two, "no oscap")
-    records.write(build.path / HARDENING_FILE,
-                  judged(build).model_copy(update={"build_id": "f" * 12}))
+    records.write(
+        build.path / HARDENING_FILE, judged(build).model_copy(update={"build_id": "f" * 12})
+    )
     refused(two, "is of build ffffffffffff")
 
 
 def test_the_checkout_s_file_is_right(build: BuildFolder) -> None:
     """Its numbers are more than five, so the score of a scan of five is none."""
     source = Path(__file__).resolve().parents[2] / hardening.PATH
-    (build.path.parents[2] / hardening.PATH).write_text(source.read_text(encoding="utf-8"),
-                                                        encoding="utf-8")
+    (build.path.parents[2] / hardening.PATH).write_text(
+        source.read_text(encoding="utf-8"), encoding="utf-8"
+    )
     assert "5 of 208 enhanced rules were asked" in judged(build).problem
 
 
@@ -148,9 +172,11 @@ def test_another_repository_adds_to_goldenami_s(build: BuildFolder) -> None:
 def tree(tmp_path: Path) -> Path:
     """As much of a Debian 13 as the rules of three parameters read."""
     root = tmp_path / "tree"
-    for name, text in {"etc/debian_version": "13.2\n", "etc/sysctl.d/60-x.conf":
-                       "kernel.kptr_restrict = 2\nkernel.sysrq = 0\nnet.ipv4.tcp_syncookies = 1\n",
-                       "var/lib/dpkg/status": KERNEL}.items():
+    for name, text in {
+        "etc/debian_version": "13.2\n",
+        "etc/sysctl.d/60-x.conf": "kernel.kptr_restrict = 2\nkernel.sysrq = 0\nnet.ipv4.tcp_syncookies = 1\n",
+        "var/lib/dpkg/status": KERNEL,
+    }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
     (root / "proc").mkdir()
@@ -163,9 +189,9 @@ def test_rules_are_asked_of_files_and_of_what_the_kernel_said(tree: Path, tmp_pa
     need("oscap", "mount")
     if not hardening_scan.CONTENT.exists():
         pytest.skip("this machine has no rules for Debian 12 (a Debian 13 has)")
-    found = hardening_scan.scan(tree,
-                                "kernel/kptr_restrict:1\nnet/ipv4/tcp_syncookies:1\n../../x:1\n",
-                                tmp_path)
+    found = hardening_scan.scan(
+        tree, "kernel/kptr_restrict:1\nnet/ipv4/tcp_syncookies:1\n../../x:1\n", tmp_path
+    )
     said = {rule.id: (rule.outcome, rule.level) for rule in found.rules}
     assert found.problem == "" and found.content.startswith("SCAP Security Guide 0.")
     assert said["sysctl_net_ipv4_tcp_syncookies"] == (KEPT, HardeningLevel.INTERMEDIARY)

@@ -15,8 +15,11 @@ from support.gpu import gpu_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = gpu_checks.module(ROOT / "tests/image/hardening/test_hardening.py")
-LOCK = {**yaml.safe_load((ROOT / "roles/hardening/defaults/main.yml").read_text(encoding="utf-8")),
-        "golden_image": "demo", "golden_roles": ["hardening", "container_runtime"]}
+LOCK = {
+    **yaml.safe_load((ROOT / "roles/hardening/defaults/main.yml").read_text(encoding="utf-8")),
+    "golden_image": "demo",
+    "golden_roles": ["hardening", "container_runtime"],
+}
 PARAMETERS = CHECKS.parameters(LOCK)
 BANNER = LOCK["hardening_banner_text"]
 
@@ -26,40 +29,61 @@ def answer(*lines: str, status: int = 0) -> SimpleNamespace:
 
 
 GOOD = {
-    "sshd": answer(*(f"{name.lower()} {value}"
-                     for name, value in LOCK["hardening_ssh_options"].items()),
-                   "banner /etc/issue.net", "debianbanner no"),
+    "sshd": answer(
+        *(f"{name.lower()} {value}" for name, value in LOCK["hardening_ssh_options"].items()),
+        "banner /etc/issue.net",
+        "debianbanner no",
+    ),
     "ssh modes": answer("600"),
     "sysctl": answer(*(f"{name} {value}" for name, value in PARAMETERS.items())),
     "sysctl file": answer("# made", *(f"{name} = {value}" for name, value in PARAMETERS.items())),
-    "auth": answer("auth required pam_faillock.so preauth",
-                   "auth [success=2 default=ignore] pam_unix.so nullok",
-                   "auth [default=die] pam_faillock.so authfail",
-                   "auth sufficient pam_faillock.so authsucc"),
+    "auth": answer(
+        "auth required pam_faillock.so preauth",
+        "auth [success=2 default=ignore] pam_unix.so nullok",
+        "auth [default=die] pam_faillock.so authfail",
+        "auth sufficient pam_faillock.so authsucc",
+    ),
     "account": answer("account required pam_faillock.so"),
-    "password": answer("password requisite pam_pwquality.so retry=3",
-                       "password requisite pam_pwhistory.so remember=2",
-                       "deny = 3", "unlock_time = 900", "SHA_CRYPT_MIN_ROUNDS 65536"),
-    "quality": answer("True", "False"), "sudo": answer("use_pty, ignore_dot", "750"),
-    "apparmor": answer("/usr/sbin/chronyd (enforce)"), "aa unit": answer("enabled"),
-    "aa labels": answer("/usr/sbin/chronyd (enforce)"), "aa left": answer(),
-    "modules": answer(status=1), "modules asked": answer(*["install /bin/false"] * 14),
+    "password": answer(
+        "password requisite pam_pwquality.so retry=3",
+        "password requisite pam_pwhistory.so remember=2",
+        "deny = 3",
+        "unlock_time = 900",
+        "SHA_CRYPT_MIN_ROUNDS 65536",
+    ),
+    "quality": answer("True", "False"),
+    "sudo": answer("use_pty, ignore_dot", "750"),
+    "apparmor": answer("/usr/sbin/chronyd (enforce)"),
+    "aa unit": answer("enabled"),
+    "aa labels": answer("/usr/sbin/chronyd (enforce)"),
+    "aa left": answer(),
+    "modules": answer(status=1),
+    "modules asked": answer(*["install /bin/false"] * 14),
     "core": answer("|/bin/false", "0"),
     "core file": answer("[Coredump]", "Storage=none", "ProcessSizeMax=0"),
     "core service": answer("0", "0"),
-    "journal": answer("File path: /var/log/journal/0/system.journal",
-                      "System Journal () is 8M, max 1G"),
+    "journal": answer(
+        "File path: /var/log/journal/0/system.journal", "System Journal () is 8M, max 1G"
+    ),
     "aa cache": answer(),
     "journal file": answer("Storage=persistent", "SystemMaxUse=1G"),
-    "mounts": answer("/ rw", "/tmp rw,nosuid,nodev", "/dev/shm rw,nosuid,nodev", "/home rw,nodev",
-                     "/var/tmp rw,nosuid,nodev"),
+    "mounts": answer(
+        "/ rw",
+        "/tmp rw,nosuid,nodev",
+        "/dev/shm rw,nosuid,nodev",
+        "/home rw,nodev",
+        "/var/tmp rw,nosuid,nodev",
+    ),
     "mount units": answer("enabled", "enabled"),
-    "mount folders": answer("/usr/local/lib/systemd/system/home.mount",
-                            "/usr/local/lib/systemd/system/var-tmp.mount"),
-    "unit folders": answer("/etc/systemd/system", "/run/systemd/generator",
-                           "/usr/local/lib/systemd/system"),
+    "mount folders": answer(
+        "/usr/local/lib/systemd/system/home.mount", "/usr/local/lib/systemd/system/var-tmp.mount"
+    ),
+    "unit folders": answer(
+        "/etc/systemd/system", "/run/systemd/generator", "/usr/local/lib/systemd/system"
+    ),
     "banner": answer(BANNER, BANNER),
-    "audit": answer("enabled 1", "active"), "audit rules": answer(*CHECKS.audit_rules()),
+    "audit": answer("enabled 1", "active"),
+    "audit rules": answer(*CHECKS.audit_rules()),
 }
 Change = Callable[[str], str]
 
@@ -69,39 +93,87 @@ def replaced(old: str, new: str) -> Change:
 
 
 FAULTS: dict[str, tuple[str, Change, str, str]] = {
-    "a flipped option": ("sshd", replaced("permitrootlogin no", "permitrootlogin yes"),
-                         "sshd_has_every_option",
-                         "permitrootlogin is yes, not no"),
-    "a flipped parameter": ("sysctl", replaced("kernel.kptr_restrict 2", "kernel.kptr_restrict 0"),
-                            "kernel_took_every_parameter", "kernel.kptr_restrict is 0, not 2"),
-    "a parameter that the file lacks": ("sysctl file", replaced("fs.protected_fifos = 2\n", ""),
-                                        "file_asks_for_every_parameter",
-                                        "fs.protected_fifos is missing, not 2"),
-    "guesses counted too late": ("auth", replaced("auth required pam_faillock.so preauth\n", ""),
-                                 "guessing_at_a_password_ends", "pam_unix.so"),
+    "a flipped option": (
+        "sshd",
+        replaced("permitrootlogin no", "permitrootlogin yes"),
+        "sshd_has_every_option",
+        "permitrootlogin is yes, not no",
+    ),
+    "a flipped parameter": (
+        "sysctl",
+        replaced("kernel.kptr_restrict 2", "kernel.kptr_restrict 0"),
+        "kernel_took_every_parameter",
+        "kernel.kptr_restrict is 0, not 2",
+    ),
+    "a parameter that the file lacks": (
+        "sysctl file",
+        replaced("fs.protected_fifos = 2\n", ""),
+        "file_asks_for_every_parameter",
+        "fs.protected_fifos is missing, not 2",
+    ),
+    "guesses counted too late": (
+        "auth",
+        replaced("auth required pam_faillock.so preauth\n", ""),
+        "guessing_at_a_password_ends",
+        "pam_unix.so",
+    ),
     "a short password": ("quality", replaced("True", "False"), "password_has_to_be_good", "False"),
-    "SHA-512 in a hurry": ("password", replaced("ROUNDS 65536", "ROUNDS 5000"),
-                           "sha512_is_slow_to_guess", "65536"),
-    "sudo from here": ("sudo", replaced("ignore_dot", ""), "sudo_ignores_the_folder_one_stands_in",
-                       "use_pty"),
-    "a daemon unconfined": ("aa labels", replaced("/usr/sbin/chronyd (enforce)", "unconfined"),
-                            "apparmor_confines",
-                            "unconfined"),
+    "SHA-512 in a hurry": (
+        "password",
+        replaced("ROUNDS 65536", "ROUNDS 5000"),
+        "sha512_is_slow_to_guess",
+        "65536",
+    ),
+    "sudo from here": (
+        "sudo",
+        replaced("ignore_dot", ""),
+        "sudo_ignores_the_folder_one_stands_in",
+        "use_pty",
+    ),
+    "a daemon unconfined": (
+        "aa labels",
+        replaced("/usr/sbin/chronyd (enforce)", "unconfined"),
+        "apparmor_confines",
+        "unconfined",
+    ),
     "a module loaded": ("modules", lambda _: "sctp", "denied_modules_cannot_be_loaded", "sctp"),
     "dumps on the disk": ("core", replaced("|/bin/false", "core"), "no_process_dumps_core", "core"),
-    "a journal in memory": ("journal", replaced("/var/log", "/run/log"),
-                            "journal_is_on_the_disk_and_limited", "/run/"),
-    "a journal without a limit": ("journal", replaced("max 1G", "max 1.5G"),
-                                  "journal_is_on_the_disk_and_limited", "1.5G"),
-    "devices in homes": ("mounts", replaced("/home rw,nodev", "/home rw"),
-                         "folders_have_fewer_rights", "/home lacks"),
-    "a unit that hides fstab's": ("mount folders", lambda _: "",
-                                  "a_folder_in_fstab_keeps_its_own_mount", ""),
-    "the system's name": ("banner", replaced(BANNER, "Debian GNU/Linux 13"),
-                          "banner_names_no_system", "Debian"),
-    "a rule that auditd lacks": ("audit rules", replaced("-w /etc/shadow -p wa -k accounts\n", ""),
-                                 "audit_records_what_the_rules_say",
-                                 "-w /etc/shadow -p wa -k accounts"),
+    "a journal in memory": (
+        "journal",
+        replaced("/var/log", "/run/log"),
+        "journal_is_on_the_disk_and_limited",
+        "/run/",
+    ),
+    "a journal without a limit": (
+        "journal",
+        replaced("max 1G", "max 1.5G"),
+        "journal_is_on_the_disk_and_limited",
+        "1.5G",
+    ),
+    "devices in homes": (
+        "mounts",
+        replaced("/home rw,nodev", "/home rw"),
+        "folders_have_fewer_rights",
+        "/home lacks",
+    ),
+    "a unit that hides fstab's": (
+        "mount folders",
+        lambda _: "",
+        "a_folder_in_fstab_keeps_its_own_mount",
+        "",
+    ),
+    "the system's name": (
+        "banner",
+        replaced(BANNER, "Debian GNU/Linux 13"),
+        "banner_names_no_system",
+        "Debian",
+    ),
+    "a rule that auditd lacks": (
+        "audit rules",
+        replaced("-w /etc/shadow -p wa -k accounts\n", ""),
+        "audit_records_what_the_rules_say",
+        "-w /etc/shadow -p wa -k accounts",
+    ),
 }
 
 
@@ -110,9 +182,17 @@ def complaints(facts: dict[str, SimpleNamespace], **lock: bool) -> dict[str, str
         if not {**LOCK, "hardening_audit_enabled": True, **lock}[f"hardening_{name}_enabled"]:
             pytest.skip(name)
 
-    return gpu_checks.complaints(CHECKS, {
-        "facts": facts, "lock": LOCK, "concern": concern, "booted": True, "needs_boot": None,
-        "user": SimpleNamespace(check_output=lambda _: "0\n0")})
+    return gpu_checks.complaints(
+        CHECKS,
+        {
+            "facts": facts,
+            "lock": LOCK,
+            "concern": concern,
+            "booted": True,
+            "needs_boot": None,
+            "user": SimpleNamespace(check_output=lambda _: "0\n0"),
+        },
+    )
 
 
 def test_a_hardened_machine_raises_no_alarm() -> None:
@@ -120,8 +200,10 @@ def test_a_hardened_machine_raises_no_alarm() -> None:
 
 
 def test_a_journal_that_began_on_a_small_disk_has_less() -> None:
-    small = {**GOOD,
-             "journal": answer(*GOOD["journal"].text.replace("max 1G", "max 286.1M").splitlines())}
+    small = {
+        **GOOD,
+        "journal": answer(*GOOD["journal"].text.replace("max 1G", "max 286.1M").splitlines()),
+    }
     assert complaints(small) == {}
 
 

@@ -13,5 +13,12 @@ def test_the_list_of_families_needs_no_account(capsys: pytest.CaptureFixture[str
     assert hardware.refusal("p6-b200") in lines
     rows = {line.split()[0]: line.split()[1:] for line in lines if line}
     assert rows["p6-b200"] == [
-        "emeraldrapids", "B200", "sm_100", "open", "required", "legacy-bios", "uefi"]
+        "emeraldrapids",
+        "B200",
+        "sm_100",
+        "open",
+        "required",
+        "legacy-bios",
+        "uefi",
+    ]
     assert rows["trn1"] == ["icelake-server", "Trainium", "-", "-", "legacy-bios"]

@@ -51,8 +51,7 @@ OF_TOGETHER = {
     "GPU 3: software thermal slowdown": ODD,
     "GPU 4: hardware slowdown, hardware thermal slowdown": BROKEN,
     "GPU 5: power brake": BROKEN,
-    "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: `systemctl status nvidia-persistenced`":
-        ODD,
+    "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: `systemctl status nvidia-persistenced`": ODD,
     "GPU 3: Xid 79 (GPU has fallen off the bus)": BROKEN,
     "GPU 3: Xid 74 (NVLink error)": BROKEN,
     "GPU 3: Xid 48 (uncorrected memory error)": BROKEN,
@@ -72,7 +71,9 @@ OF_HURRIED = {
     "lost meanwhile": ("GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons returned 15", BROKEN),
     "hangs while it copies": ("GPU 3: cuCtxSynchronize did not return within 3 s", BROKEN),
     "hangs at work": (
-        "GPU 3: nvmlDeviceGetCurrPcieLinkGeneration did not return within 3 s", BROKEN),
+        "GPU 3: nvmlDeviceGetCurrPcieLinkGeneration did not return within 3 s",
+        BROKEN,
+    ),
     "NVML hangs": ("NVML: nvmlInit_v2 did not return within 3 s", ODD),
     "CUDA hangs": ("CUDA: cuInit did not return within 3 s", ODD),
 }
@@ -80,26 +81,28 @@ OF_HURRIED = {
 
 def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
     """A fault that a file of the machine shows; None where it is gone."""
+
     def do(machine: GpuMachine) -> None:
         path = machine.path / file
         path.unlink()
         if text is not None:
             path.write_text(f"{text}\n", encoding="utf-8")
+
     return do
 
 
 XID = "NVRM: Xid (PCI:0000:00:13 GPU-I:05): 95, pid=7, Uncontained"
 FALLEN = "NVRM: GPU 0000:00:13.0: GPU has fallen off the bus."
-OLD_FALLEN = ("NVRM: The NVIDIA GPU 0000:00:13.0 (PCI ID: 10de:2330)\n"
-              "NVRM: installed in this system has fallen off the bus and is not responding")
+OLD_FALLEN = (
+    "NVRM: The NVIDIA GPU 0000:00:13.0 (PCI ID: 10de:2330)\n"
+    "NVRM: installed in this system has fallen off the bus and is not responding"
+)
 OF_LOG = {
     XID: "GPU 3: Xid 95 (uncontained memory error)",
     FALLEN: "0000:00:13.0: GPU has fallen off the bus",
     OLD_FALLEN: "a GPU: has fallen off the bus",
-    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}":
-        "GPU 3: Xid 79 (GPU has fallen off the bus)",
-    "NVRM: RmInitAdapter failed! (0x24:0x65:1568)":
-        "a GPU: RmInitAdapter failed! (0x24:0x65:1568)",
+    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}": "GPU 3: Xid 79 (GPU has fallen off the bus)",
+    "NVRM: RmInitAdapter failed! (0x24:0x65:1568)": "a GPU: RmInitAdapter failed! (0x24:0x65:1568)",
 }
 """What the kernel's log alone says, and how it is named."""
 ROOT_DISK = "29 1 259:1 / / rw,noatime shared:1 - ext4 /dev/nvme0n1p1 {},errors=remount-ro\n"
@@ -108,24 +111,31 @@ EFA = "sys/bus/pci/devices/0000:00:20.0"
 DOWN, UP = "1: DOWN\n", "4: ACTIVE\n"
 ADAPTER = {f"{EFA}/vendor": "0x1d0f\n", f"{EFA}/class": "0x020000\n", f"{EFA}/device": "0xefa2\n"}
 OF_FILES = {
-    "a root that became read-only": (AT_ROOT, {
-        "/ became read-only: see `dmesg` for its disk's errors": BROKEN}),
+    "a root that became read-only": (
+        AT_ROOT,
+        {"/ became read-only: see `dmesg` for its disk's errors": BROKEN},
+    ),
     "a root that may be written": ({**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.format("rw")}, {}),
     "a root that is read-only by design": ({**AT_ROOT, "sys/dev/block/259:1/ro": "1\n"}, {}),
     "a unit that may not write": (
-        {**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.replace(" rw", " ro").format("rw")}, {}),
+        {**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.replace(" rw", " ro").format("rw")},
+        {},
+    ),
     "an adapter without driver": (ADAPTER, {"EFA 0000:00:20.0: no driver has it": ODD}),
     "an adapter that is down": (
         {**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": DOWN},
-        {"EFA 0000:00:20.0: its port is 1: DOWN": BROKEN}),
+        {"EFA 0000:00:20.0: its port is 1: DOWN": BROKEN},
+    ),
     "an adapter": ({**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": UP}, {}),
 }
 KEPT = ("spins-outside", "lab-container-forgotten")
 """Machines that golden_idle keeps, too."""
 OF_DISKS = {
     "a disk missing": (off("sys/block/nvme3n1/device/model", None), "7 of 8 local disks"),
-    "a dead controller": (off("sys/class/nvme/nvme5/state", "dead"),
-                          "disk nvme5: its controller is dead"),
+    "a dead controller": (
+        off("sys/class/nvme/nvme5/state", "dead"),
+        "disk nvme5: its controller is dead",
+    ),
 }
 
 
@@ -139,9 +149,23 @@ def big(tmp_path: Path, libraries: Path) -> GpuMachine:
     return health_machine.whole(tmp_path / "machine", libraries, BIG)
 
 
-@pytest.mark.parametrize("name", [
-    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
-    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        SMALL,
+        "g4dn.12xlarge",
+        "g5.xlarge",
+        "g5.12xlarge",
+        "g5g.16xlarge",
+        "g6.xlarge",
+        "g6e.12xlarge",
+        "g6e.48xlarge",
+        "p4d.24xlarge",
+        "p4de.24xlarge",
+        BIG,
+        "p5en.48xlarge",
+    ],
+)
 def test_nothing_is_found_on_a_healthy_machine(tmp_path: Path, libraries: Path, name: str) -> None:
     machine = health_machine.whole(tmp_path / "machine", libraries, name)
     assert health_machine.found(machine) == {}
@@ -152,10 +176,16 @@ def test_nothing_is_found_on_a_healthy_machine(tmp_path: Path, libraries: Path, 
 
 def test_what_programs_bring_about_is_no_fault_of_the_machine(big: GpuMachine) -> None:
     """A crash of a user's kernel, MIG, GPUs at work, and a throttle by the power limit."""
-    big.program("dmesg", "\n".join(f"[8.1] NVRM: Xid (PCI:0000:00:13): {number}, pid=7, name=train"
-                                   for number in findings.OF_PROGRAMS))
-    big.set({"mig.7": 1, "cuda_count": 7, "throttled_by": 0x4, "utilization": 99,
-             "used_mib": 70_000})
+    big.program(
+        "dmesg",
+        "\n".join(
+            f"[8.1] NVRM: Xid (PCI:0000:00:13): {number}, pid=7, name=train"
+            for number in findings.OF_PROGRAMS
+        ),
+    )
+    big.set(
+        {"mig.7": 1, "cuda_count": 7, "throttled_by": 0x4, "utilization": 99, "used_mib": 70_000}
+    )
     assert health_machine.found(big) == {}
 
 
@@ -176,7 +206,7 @@ def test_a_link_that_saves_power_is_no_fault(big: GpuMachine, works: bool) -> No
 def test_a_fault_is_named(big: GpuMachine, fault: str) -> None:
     do, _, _ = ALONE[fault]
     do(big)
-    (text, broken), = health_machine.found(big).items()
+    ((text, broken),) = health_machine.found(big).items()
     assert (text.startswith(OF_ALONE[fault][0]), broken) == (True, OF_ALONE[fault][1]), text
 
 
@@ -193,14 +223,14 @@ def test_no_fault_hides_another(big: GpuMachine) -> None:
 @pytest.mark.parametrize("fault", OF_HURRIED)
 def test_what_does_not_answer_is_named_and_the_look_ends(big: GpuMachine, fault: str) -> None:
     big.set(HURRIED[fault][0])
-    (text, broken), = health_machine.found(big).items()
+    ((text, broken),) = health_machine.found(big).items()
     assert (text.startswith(OF_HURRIED[fault][0]), broken) == (True, OF_HURRIED[fault][1]), text
 
 
 def test_a_driver_that_knows_no_gpu_is_named(big: GpuMachine) -> None:
     """NVML answers and counts none of eight; a new machine of the image may be so, too."""
     big.set({"count": 0})
-    (text, broken), = health_machine.found(big).items()
+    ((text, broken),) = health_machine.found(big).items()
     assert text.startswith("on the bus, unknown to the driver: 0000:00:10.0, ") and not broken
     assert text.count(":") == 1 + 8 * 2
 
@@ -213,13 +243,16 @@ def test_cuda_of_another_version_than_nvml_is_named(tmp_path: Path, libraries: P
     (other / "libcuda.so.1").symlink_to("libcuda.so.570.1.1")
     machine = health_machine.whole(tmp_path / "machine", other, BIG)
     assert health_machine.found(machine) == {
-        f"libcuda 570.1.1 beside NVML {gpu_machine.DRIVER}: install both of one version": ODD}
+        f"libcuda 570.1.1 beside NVML {gpu_machine.DRIVER}: install both of one version": ODD
+    }
 
 
 @pytest.mark.parametrize("program", ["dmesg", "journalctl"])
 @pytest.mark.parametrize("log", OF_LOG)
 def test_what_the_kernel_s_log_said_once_holds_until_the_next_boot(
-    big: GpuMachine, log: str, program: str,
+    big: GpuMachine,
+    log: str,
+    program: str,
 ) -> None:
     """Also where the ring has lost it and the journal has it, and where both have lost it."""
     big.program(program, log)
@@ -278,20 +311,22 @@ def test_the_login_is_told_no_more_once_it_is_mended(big: GpuMachine) -> None:
     assert not (big.path / "run/motd.d/40-golden-health").exists()
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    ({"replace": "sometimes"}, "replace is 'sometimes': write never, idle or always"),
-    ({"replace": None}, "replace is None, no str"),
-    ({"publish_enabled": "yes"}, "publish_enabled is 'yes', no bool"),
-    ({"types": []}, "types is [], no dict"),
-])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"replace": "sometimes"}, "replace is 'sometimes': write never, idle or always"),
+        ({"replace": None}, "replace is None, no str"),
+        ({"publish_enabled": "yes"}, "publish_enabled is 'yes', no bool"),
+        ({"types": []}, "types is [], no dict"),
+    ],
+)
 def test_wrong_settings_are_one_line(big: GpuMachine, settings: dict[str, Any], said: str) -> None:
     path = big.path / "etc/golden-health.json"
     known = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**known, **settings}), encoding="utf-8")
     for command in ("look", "check"):
         told = health_machine.golden_health(big, command)
-        assert (told.returncode, told.stderr) == (
-            2, f"golden-health: error: {path}: {said}\n")
+        assert (told.returncode, told.stderr) == (2, f"golden-health: error: {path}: {said}\n")
 
 
 def test_before_the_first_look_it_says_so(big: GpuMachine) -> None:
@@ -314,12 +349,16 @@ def replaced_at(life: Life, hours: float) -> float | None:
     return None
 
 
-@pytest.mark.parametrize("life", [life for life in LIVES if life.needed], ids=lambda life: life.name)
+@pytest.mark.parametrize(
+    "life", [life for life in LIVES if life.needed], ids=lambda life: life.name
+)
 def test_a_broken_machine_on_which_somebody_works_is_not_replaced(life: Life) -> None:
     assert replaced_at(life, hours=3) is None
 
 
-@pytest.mark.parametrize("life", [life for life in LIVES if not life.needed], ids=lambda life: life.name)
+@pytest.mark.parametrize(
+    "life", [life for life in LIVES if not life.needed], ids=lambda life: life.name
+)
 def test_a_broken_machine_that_nobody_uses_is_replaced(life: Life) -> None:
     """CUDA that is open, by a program that hangs or sleeps, keeps it for a day."""
     found = replaced_at(life, hours=26)

@@ -23,20 +23,30 @@ FIRST_BOOT = "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\n
 def _cycles(folder: Path, unit: str) -> list[str]:
     """What systemd says of cycles where ssh.socket is enabled, as Ubuntu has it, and cloud-init
     runs."""
-    units = {"golden-ssh-hostkeys.service": unit, "ssh.socket": SOCKET, "ssh.service": SERVICE,
-             "cloud-init-network.service": FIRST_BOOT}
+    units = {
+        "golden-ssh-hostkeys.service": unit,
+        "ssh.socket": SOCKET,
+        "ssh.service": SERVICE,
+        "cloud-init-network.service": FIRST_BOOT,
+    }
     folder.mkdir()
     for name, text in units.items():
         (folder / name).write_text(text, encoding="utf-8")
-    for target, name in (("multi-user", "golden-ssh-hostkeys.service"), ("sockets", "ssh.socket"),
-                         ("multi-user", "cloud-init-network.service")):
+    for target, name in (
+        ("multi-user", "golden-ssh-hostkeys.service"),
+        ("sockets", "ssh.socket"),
+        ("multi-user", "cloud-init-network.service"),
+    ):
         wants = folder / f"{target}.target.wants"
         wants.mkdir(exist_ok=True)
         (wants / name).symlink_to(f"../{name}")
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "multi-user.target"], text=True, check=False,
+        ["systemd-analyze", "verify", "--man=no", "multi-user.target"],
+        text=True,
+        check=False,
         capture_output=True,
-        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:/usr/lib/systemd/system"})
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:/usr/lib/systemd/system"},
+    )
     return [line for line in done.stderr.splitlines() if "ycle" in line]
 
 

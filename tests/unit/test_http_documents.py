@@ -77,12 +77,16 @@ def test_a_short_redirect_is_followed(server: Server) -> None:
     assert http_documents.read(f"{server.url}/old").data == b"here"
 
 
-@pytest.mark.parametrize(("answer", "said"), [
-    (sending(b"", 404), "answered 404"), (sending(b"", 503), "answered 503"),
-    (sending(b"half", Content_Length="100"), "4 bytes read, 96 more expected"),
-    (sending(b"{}", Content_Length="many"), "states a length that is none: 'many'"),
-    (sending(b"", Content_Length=str(2 << 30)), "is larger than 32 MiB"),
-])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (sending(b"", 404), "answered 404"),
+        (sending(b"", 503), "answered 503"),
+        (sending(b"half", Content_Length="100"), "4 bytes read, 96 more expected"),
+        (sending(b"{}", Content_Length="many"), "states a length that is none: 'many'"),
+        (sending(b"", Content_Length=str(2 << 30)), "is larger than 32 MiB"),
+    ],
+)
 def test_an_answer_that_is_none(server: Server, answer: Answer, said: str) -> None:
     server.answer = answer
     assert said in refused(f"{server.url}/list")
@@ -101,7 +105,9 @@ def test_a_server_that_hangs_or_is_not_there(
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_deadline_is_looked_at_whenever_something_comes(
-    server: Server, monkeypatch: pytest.MonkeyPatch, chunked: bool,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    chunked: bool,
 ) -> None:
     held = threading.Event()
     monkeypatch.setattr(http_documents, "DEADLINE_S", 0)
@@ -109,8 +115,9 @@ def test_the_deadline_is_looked_at_whenever_something_comes(
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.protocol_version = "HTTP/1.1"
         handler.send_response(200)
-        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked
-                              else ("Content-Length", "100")))
+        handler.send_header(
+            *(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", "100"))
+        )
         handler.end_headers()
         handler.wfile.write(b"1\r\nx\r\n" if chunked else b"x")
         held.wait(20)

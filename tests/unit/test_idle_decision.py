@@ -27,9 +27,16 @@ from support.idle.traces import Trace, quiet, settings
 
 SHORT = settings(window_minutes=15)
 BUSY: tuple[dict[str, Any], ...] = (
-    {"gpus": (0.0, 3.1)}, {"gpus": (math.nan,)}, {"lost": "it fell off the bus"}, {"cores": 0.31},
+    {"gpus": (0.0, 3.1)},
+    {"gpus": (math.nan,)},
+    {"lost": "it fell off the bus"},
+    {"cores": 0.31},
     {"cores": math.nan},
-    {"stalled": 0.06}, {"used": ("a sign",)}, {"waits": ("a sign",)}, {"network_mb_s": 0.06}, {"typed": True},
+    {"stalled": 0.06},
+    {"used": ("a sign",)},
+    {"waits": ("a sign",)},
+    {"network_mb_s": 0.06},
+    {"typed": True},
 )
 
 
@@ -49,15 +56,18 @@ def test_reasons_are_words_with_figures() -> None:
     assert decide(samples[:31], 330.0, SHORT).reason == "watched for 5 of 15 minutes"
     samples[60] = replace(samples[60], gpus=(0.0, 97.0))
     assert decide(samples, 930.0, SHORT) == Decision(
-        False, 630.0, "GPU 1 at 97 %, line 3, 5 minutes ago; idle after 15 quiet ones")
+        False, 630.0, "GPU 1 at 97 %, line 3, 5 minutes ago; idle after 15 quiet ones"
+    )
     assert decide(samples[:61], 630.0, SHORT) == Decision(False, None, "GPU 1 at 97 %, line 3, now")
     samples[60] = replace(samples[60], lost="it fell off the bus", gpus=())
     assert (
         decide(samples[:61], 630.0, SHORT).reason
         == "a GPU cannot be asked: it fell off the bus, now"
     )
-    assert decide(samples, 930.0, SHORT, [Hold(4530.0, "ann", "a demo")]).reason == \
-        "held for 60 more minutes by ann: a demo"
+    assert (
+        decide(samples, 930.0, SHORT, [Hold(4530.0, "ann", "a demo")]).reason
+        == "held for 60 more minutes by ann: a demo"
+    )
 
 
 def test_a_hold_ends() -> None:
@@ -74,14 +84,16 @@ EDGES = st.integers(0, 6)
 lives = st.tuples(
     st.integers(85, 95),
     st.dictionaries(EDGES | st.integers(0, 94), st.sampled_from(CHANGED), max_size=2),
-    st.dictionaries(st.integers(1, 94), st.sampled_from([MISSING_S, MISSING_S + 1]), max_size=2))
+    st.dictionaries(st.integers(1, 94), st.sampled_from([MISSING_S, MISSING_S + 1]), max_size=2),
+)
 """A number of samples around a window of 15 minutes, what differs, and longer gaps before some."""
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(lives, st.integers(0, 10**9))
 def test_idle_means_that_all_of_the_window_is_known_and_quiet(
-    life: tuple[int, dict[int, dict[str, Any]], dict[int, float]], began: int,
+    life: tuple[int, dict[int, dict[str, Any]], dict[int, float]],
+    began: int,
 ) -> None:
     """Whatever the clock says when the machine starts."""
     count, used, gaps = life
@@ -99,8 +111,9 @@ def test_idle_means_that_all_of_the_window_is_known_and_quiet(
 # --- what follows from a decision -------------------------------------------------------------------------------------
 
 IDLE, NEEDED = Decision(True, 30.0, "quiet"), Decision(False, None, "busy")
-POWEROFF = settings(action=Action.POWEROFF, target="arn:aws:sns:us-east-1:123456789012:ops",
-                    grace_minutes=5)
+POWEROFF = settings(
+    action=Action.POWEROFF, target="arn:aws:sns:us-east-1:123456789012:ops", grace_minutes=5
+)
 
 
 def test_notice_then_grace_then_the_action() -> None:
@@ -121,7 +134,9 @@ def test_a_busy_machine_is_protected_whatever_was_announced(stage: Stage) -> Non
     assert next_step(Progress(stage, 0.0), NEEDED, POWEROFF, 9999.0) is Step.PROTECT
 
 
-@pytest.mark.parametrize(("stage", "again"), [(Stage.BUSY, Step.NOTIFY), (Stage.NOTIFIED, Step.ACT)])
+@pytest.mark.parametrize(
+    ("stage", "again"), [(Stage.BUSY, Step.NOTIFY), (Stage.NOTIFIED, Step.ACT)]
+)
 def test_what_failed_is_tried_again_later(stage: Stage, again: Step) -> None:
     """And a machine of which nobody could be told is not stopped."""
     failed = Progress(stage, 0.0).failed(1000.0)

@@ -16,12 +16,16 @@ KEPT = ("spins-outside", "lab-container-forgotten")
 word, look the same."""
 
 
-@pytest.mark.parametrize("life", [life for life in LIVES if life.needed], ids=lambda life: life.name)
+@pytest.mark.parametrize(
+    "life", [life for life in LIVES if life.needed], ids=lambda life: life.name
+)
 def test_who_works_is_not_stopped(life: Life) -> None:
     assert recording.ended(life, POWEROFF, hours=3) is None
 
 
-@pytest.mark.parametrize("life", [life for life in LIVES if not life.needed], ids=lambda life: life.name)
+@pytest.mark.parametrize(
+    "life", [life for life in LIVES if not life.needed], ids=lambda life: life.name
+)
 def test_a_machine_that_nobody_uses_ends_within_two_hours(life: Life) -> None:
     ended = recording.ended(life, POWEROFF, hours=2)
     assert (ended is None) == (life.name in KEPT), ended

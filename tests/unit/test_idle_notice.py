@@ -26,8 +26,17 @@ def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
 
 
 def test_a_notice_goes_by_https_alone_and_the_address_is_in_no_message() -> None:
-    for address in ("http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x",
-                    "https://h/a b", "https://h/\u00e9", "https://h:abc/x", "https://h:0/x"):
+    for address in (
+        "http://127.0.0.1:9/x",
+        "file:///etc/passwd",
+        "https://",
+        "https:///x",
+        "x",
+        "https://h/a b",
+        "https://h/\u00e9",
+        "https://h:abc/x",
+        "https://h:0/x",
+    ):
         with pytest.raises(AccountError, match="does not begin with https://"):
             account.post(address, {"text": "x"})
     with pytest.raises(AccountError) as caught:

@@ -34,8 +34,10 @@ IMAGE = "debian-13-jupyterhub"
 def defaults() -> dict[str, Any]:
     """The file of an image that sets nothing."""
     found = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
-    return {**{name.removeprefix("golden_idle_"): value for name, value in found.items()},
-            "poweroff_command": ["systemctl", "poweroff"]}
+    return {
+        **{name.removeprefix("golden_idle_"): value for name, value in found.items()},
+        "poweroff_command": ["systemctl", "poweroff"],
+    }
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -48,8 +50,10 @@ def test_the_role_s_defaults_are_settings_and_those_of_the_traces() -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"window_minutes": 14}, "window_minutes is 14: it has to be a whole number from 15 on"),
     ({"longest_wait_hours": -1}, "longest_wait_hours is -1: it has to be a whole number from 0 on"),
-    ({"grace_minutes": 4}, "grace_minutes is 4"), ({"longest_hold_hours": 0}, "hold_hours is 0"),
-    ({"gpu_percent": -1}, "gpu_percent is -1"), ({"cores": float("inf")}, "cores is inf"),
+    ({"grace_minutes": 4}, "grace_minutes is 4"),
+    ({"longest_hold_hours": 0}, "hold_hours is 0"),
+    ({"gpu_percent": -1}, "gpu_percent is -1"),
+    ({"cores": float("inf")}, "cores is inf"),
     ({"network_mb_s": float("nan")}, "network_mb_s is nan"),
     ({"action": "notify"}, "action is notify, and target is empty: nobody would be told"),
     ({"action": "poweroff"}, "action is poweroff, and target is empty"),
@@ -78,8 +82,11 @@ def refuse(folder: Path, text: str | None, complaint: str) -> None:
 
 def test_a_file_that_is_no_settings(tmp_path: Path) -> None:
     refuse(tmp_path, None, "No such file")
-    for text, complaint in {"{": "no JSON", "[]": "has to be an object",
-                            '{"action": "none"}': "target is missing"}.items():
+    for text, complaint in {
+        "{": "no JSON",
+        "[]": "has to be an object",
+        '{"action": "none"}': "target is missing",
+    }.items():
         refuse(tmp_path, text, complaint)
     misspelt = json.dumps({**defaults(), "gpu_persent": 3})
     refuse(tmp_path, misspelt, "unknown key `gpu_persent`; did you mean `gpu_percent`")
@@ -88,10 +95,18 @@ def test_a_file_that_is_no_settings(tmp_path: Path) -> None:
 def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path) -> None:
     """Each in a definition of its own would load a checkout for each: these say all at once."""
     wrong: list[dict[str, Any]] = [
-        {"window_minutes": 14, "grace_minutes": 4, "longest_hold_hours": 0,
-         "longest_wait_hours": -1, "gpu_percent": -1,
-         "cores": float("inf"), "network_mb_s": float("nan"), "action": "notify"},
-        {"target": "https://hooks.slack.com/services/T/B/x"}, {"target": f"{TOPIC}.fifo"},
+        {
+            "window_minutes": 14,
+            "grace_minutes": 4,
+            "longest_hold_hours": 0,
+            "longest_wait_hours": -1,
+            "gpu_percent": -1,
+            "cores": float("inf"),
+            "network_mb_s": float("nan"),
+            "action": "notify",
+        },
+        {"target": "https://hooks.slack.com/services/T/B/x"},
+        {"target": f"{TOPIC}.fifo"},
     ]
     for number, changed in enumerate(wrong):
         with pytest.raises(BadInput) as refused:
@@ -123,8 +138,10 @@ def _yaml(value: Any) -> str:
 @pytest.mark.parametrize("target", [TOPIC, "ssm:/team/slack"])
 def test_right_values_are_taken(tmp_path: Path, target: str) -> None:
     _definition(tmp_path, {"action": "poweroff", "target": target})
-    assert settings.check({**defaults(), "action": "poweroff",
-                           "target": target}).action is Action.POWEROFF
+    assert (
+        settings.check({**defaults(), "action": "poweroff", "target": target}).action
+        is Action.POWEROFF
+    )
 
 
 def test_a_launch_says_what_the_image_left_open(tmp_path: Path) -> None:
@@ -171,11 +188,16 @@ def test_what_is_no_hold_is_passed_over(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "link.json").symlink_to(tmp_path / "outside")
     os.mkfifo(folder / "pipe.json")
-    for name, text in {"text": "no", "list": "[1]", "endless": '{"until": Infinity, "reason": "x"}',
-                       "far": '{"until": 9e9, "reason": "x"}', "deep": "[" * 4000,
-                       "huge": '{"until": 1' + "0" * 400 + ', "reason": "x"}',
-                       "nan": '{"until": NaN, "reason": "x"}',
-                       "long": json.dumps({"until": 500.0, "reason": "x" * 5000})}.items():
+    for name, text in {
+        "text": "no",
+        "list": "[1]",
+        "endless": '{"until": Infinity, "reason": "x"}',
+        "far": '{"until": 9e9, "reason": "x"}',
+        "deep": "[" * 4000,
+        "huge": '{"until": 1' + "0" * 400 + ', "reason": "x"}',
+        "nan": '{"until": NaN, "reason": "x"}',
+        "long": json.dumps({"until": 500.0, "reason": "x" * 5000}),
+    }.items():
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     assert holds.read(folder, 100.0, 72) == []
     (folder / "good.json").write_text(good, encoding="utf-8")
@@ -185,6 +207,7 @@ def test_what_is_no_hold_is_passed_over(tmp_path: Path) -> None:
 
 def test_nobody_hides_the_holds_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one user those count that last longest; what has ended or is no hold goes with time."""
+
     def put(number: int, until: float, owner: int) -> None:
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps({"until": until, "reason": str(number)}), encoding="utf-8")
@@ -215,25 +238,32 @@ def write(path: Path, text: str = "") -> None:
 def root(tmp_path: Path) -> Path:
     """A machine with two cores, a network card, a bridge, a terminal."""
     counters(tmp_path)
-    for name in ("sys/class/net/ens5/device",
-                 "sys/class/net/docker0"):
+    for name in ("sys/class/net/ens5/device", "sys/class/net/docker0"):
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "dev/pts/0")
     write(tmp_path / "dev/pts/ptmx")
-    write(tmp_path / "proc/meminfo",
-          "MemTotal: 1000 kB\nMemFree: 300 kB\nBuffers: 100 kB\nCached: 90 kB\n"
-          "SReclaimable: 10 kB\n")
-    write(tmp_path / "proc/1/mounts",
-          f"/dev/nvme0n1p1 {tmp_path} ext4 rw 0 0\n/dev/nvme0n1p1 /b ext4 rw 0 0\n"
-          "tmpfs /run tmpfs rw 0 0\n/dev/gone /no/such ext4 rw 0 0\n")
+    write(
+        tmp_path / "proc/meminfo",
+        "MemTotal: 1000 kB\nMemFree: 300 kB\nBuffers: 100 kB\nCached: 90 kB\nSReclaimable: 10 kB\n",
+    )
+    write(
+        tmp_path / "proc/1/mounts",
+        f"/dev/nvme0n1p1 {tmp_path} ext4 rw 0 0\n/dev/nvme0n1p1 /b ext4 rw 0 0\n"
+        "tmpfs /run tmpfs rw 0 0\n/dev/gone /no/such ext4 rw 0 0\n",
+    )
     return tmp_path
 
 
 def counters(root: Path, *, ticks: int = 1000, octets: int = 0) -> None:
     write(root / "proc/stat", f"cpu  {ticks} 0 0 5000 100 0 0 7 0 0\ncpu0 1 2\n")
-    write(root / "proc/net/dev",
-          "head\nhead\n" + "".join(f"  {name}: {octets} 1 0 0 0 0 0 0 {octets} 1 0 0 0 0 0 0\n"
-                                   for name in ("ens5", "lo", "docker0")))
+    write(
+        root / "proc/net/dev",
+        "head\nhead\n"
+        + "".join(
+            f"  {name}: {octets} 1 0 0 0 0 0 0 {octets} 1 0 0 0 0 0 0\n"
+            for name in ("ens5", "lo", "docker0")
+        ),
+    )
 
 
 def moved(root: Path, gpus: list[Gpu] | None = None, **changed: int) -> Any:
@@ -280,14 +310,22 @@ def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path)
     metrics.add(minute, metrics.figures(root, earlier, machine.read(root), [gpu]))
     metrics.add(minute, iter([metrics.Figure("mem_used_percent", 70.0, "Percent")]))
     data = {each["MetricName"]: each for each in metrics.data(minute, 5.0, {"InstanceId": "i-1"})}
-    own = [{"Name": "index", "Value": "1"}, {"Name": "name", "Value": "Tesla T4"},
-           {"Name": "arch", "Value": "Turing"}, {"Name": "InstanceId", "Value": "i-1"}]
+    own = [
+        {"Name": "index", "Value": "1"},
+        {"Name": "name", "Value": "Tesla T4"},
+        {"Name": "arch", "Value": "Turing"},
+        {"Name": "InstanceId", "Value": "i-1"},
+    ]
     assert data["nvidia_smi_utilization_gpu"]["Dimensions"] == own
     assert data["nvidia_smi_memory_used"]["StatisticValues"]["Sum"] == 300
     assert data["nvidia_smi_memory_total"]["Unit"] == "None"
     assert data["cpu_usage_active"]["StatisticValues"]["Maximum"] == pytest.approx(100)
     assert data["mem_used_percent"]["StatisticValues"] == {
-        "SampleCount": 2, "Sum": 120, "Minimum": 50, "Maximum": 70}
+        "SampleCount": 2,
+        "Sum": 120,
+        "Minimum": 50,
+        "Maximum": 70,
+    }
     disk = data["disk_used_percent"]
     named = [(one["Name"], one["Value"]) for one in disk["Dimensions"][:3]]
     assert named == [("path", str(root)), ("device", "nvme0n1p1"), ("fstype", "ext4")]
@@ -306,21 +344,30 @@ def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:
     assert len(metrics.data(minute, 5.0, {"InstanceId": "i-1"})) == 2
     *_, whole = metrics.data(minute, 5.0, {"InstanceId": "i-1", "AutoScalingGroupName": "web"})
     assert whole["Dimensions"] == [{"Name": "AutoScalingGroupName", "Value": "web"}]
-    assert whole["StatisticValues"] == {"SampleCount": 3, "Sum": 130.0, "Minimum": 10.0,
-                                        "Maximum": 90.0}
+    assert whole["StatisticValues"] == {
+        "SampleCount": 3,
+        "Sum": 130.0,
+        "Minimum": 10.0,
+        "Maximum": 90.0,
+    }
 
 
 def test_a_group_is_told_apart_how_many_are_free_and_unused() -> None:
     """By the group alone, and of `golden_idle` by another name: costs add up all that has its own."""
     minute: metrics.Minute = {}
-    metrics.add(minute, iter([metrics.Figure("golden_idle", 0.0), metrics.Figure("golden_free", 1.0)]))
+    metrics.add(
+        minute, iter([metrics.Figure("golden_idle", 0.0), metrics.Figure("golden_free", 1.0)])
+    )
     alone = metrics.data(minute, 5.0, {"InstanceId": "i-1"})
     assert [each["MetricName"] for each in alone] == ["golden_idle"]
     _, *group = metrics.data(minute, 5.0, {"InstanceId": "i-1", "AutoScalingGroupName": "web"})
     assert {each["MetricName"]: each["StatisticValues"]["Sum"] for each in group} == {
-        names.UNUSED: 0.0, names.FREE: 1.0}
+        names.UNUSED: 0.0,
+        names.FREE: 1.0,
+    }
     assert {str(each["Dimensions"]) for each in group} == {
-        str([{"Name": "AutoScalingGroupName", "Value": "web"}])}
+        str([{"Name": "AutoScalingGroupName", "Value": "web"}])
+    }
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------
@@ -346,16 +393,24 @@ def gpus(
 def test_gpus_are_asked(gpus: gpu_machine.GpuMachine) -> None:
     gpus.set({"utilization.1": 40, "used_mib.1": 300, "pid.1": 4242})
     nvml = Nvml()
-    assert nvml.gpus(2) == [Gpu(0, "Tesla T4", "Turing", 0, 0, 0, 15360),
-                            Gpu(1, "Tesla T4", "Turing", 40, 40, 300, 15360)]
+    assert nvml.gpus(2) == [
+        Gpu(0, "Tesla T4", "Turing", 0, 0, 0, 15360),
+        Gpu(1, "Tesla T4", "Turing", 40, 40, 300, 15360),
+    ]
     assert nvml.processes() == [4242]
     nvml.close()
 
 
-@pytest.mark.parametrize(("answers", "spins"), [
-    ({}, True), ({"utilization.0": 98}, False), ({"memory_utilization.0": 1}, False),
-    ({"power.0": 200_001}, False), ({"power.0": "unsupported"}, False),
-])
+@pytest.mark.parametrize(
+    ("answers", "spins"),
+    [
+        ({}, True),
+        ({"utilization.0": 98}, False),
+        ({"memory_utilization.0": 1}, False),
+        ({"power.0": 200_001}, False),
+        ({"power.0": "unsupported"}, False),
+    ],
+)
 def test_a_gpu_spins_that_moves_no_memory_and_draws_little(
     gpus: gpu_machine.GpuMachine, answers: dict[str, Any], spins: bool
 ) -> None:
@@ -372,14 +427,21 @@ def test_a_burst_between_two_samples_is_seen_once(gpus: gpu_machine.GpuMachine) 
     nvml.close()
 
 
-@pytest.mark.parametrize(("answers", "complaint"), [
-    ({"lost.1": 15}, "it fell off the bus"), ({"handle.1": 15}, "it fell off the bus"),
-    ({"count.-1": 1}, "1 of 2 GPUs"),
-    ({"init.-1": 18}, "different versions: reboot"), ({"init.-1": 9}, "the driver is not loaded"),
-    ({"init.-1": 999}, "nvmlInit says 999"),
-])
+@pytest.mark.parametrize(
+    ("answers", "complaint"),
+    [
+        ({"lost.1": 15}, "it fell off the bus"),
+        ({"handle.1": 15}, "it fell off the bus"),
+        ({"count.-1": 1}, "1 of 2 GPUs"),
+        ({"init.-1": 18}, "different versions: reboot"),
+        ({"init.-1": 9}, "the driver is not loaded"),
+        ({"init.-1": 999}, "nvmlInit says 999"),
+    ],
+)
 def test_a_gpu_that_cannot_be_asked_says_why(
-    gpus: gpu_machine.GpuMachine, answers: dict[str, int], complaint: str,
+    gpus: gpu_machine.GpuMachine,
+    answers: dict[str, int],
+    complaint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpus.set(answers)
@@ -392,8 +454,12 @@ def test_a_gpu_that_cannot_be_asked_says_why(
 
 def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> None:
     assert machine.gpus_on_bus(tmp_path) == 0
-    for slot, vendor, kind in (("a", "0x10de", "0x030200"), ("b", "0x10de", "0x030000"),
-                               ("c", "0x10de", "0x068000"), ("d", "0x1d0f", "0x030000")):
+    for slot, vendor, kind in (
+        ("a", "0x10de", "0x030200"),
+        ("b", "0x10de", "0x030000"),
+        ("c", "0x10de", "0x068000"),
+        ("d", "0x1d0f", "0x030000"),
+    ):
         device = tmp_path / "sys/bus/pci/devices" / slot
         files.write(device, {"vendor": f"{vendor}\n", "class": f"{kind}\n"})
     assert machine.gpus_on_bus(tmp_path) == 2

@@ -29,46 +29,78 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
     write(root / "tests/image", files)
     (root / "ssh_config").touch()
     roles = sorted({Path(name).parts[0] for name in files if "/" in name})
-    return image_tests.run(root, [*roles, "untested"], root / "vars.json", root / "ssh_config",
-                           work=root, log=root / "log")
+    return image_tests.run(
+        root,
+        [*roles, "untested"],
+        root / "vars.json",
+        root / "ssh_config",
+        work=root,
+        log=root / "log",
+    )
 
 
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     marked = "import pytest\n@pytest.mark.no_boot\ndef test_file():\n    assert False\n"
     named = "def pytest_configure(config):\n    config.addinivalue_line('markers', 'no_boot')\n"
-    files = {"limits/test_limits.py": f"{marked}{RIGHT}", "seal/test_seal.py": RIGHT,
-             "conftest.py": named}
+    files = {
+        "limits/test_limits.py": f"{marked}{RIGHT}",
+        "seal/test_seal.py": RIGHT,
+        "conftest.py": named,
+    }
     write(tmp_path / "tests/image", files)
     (tmp_path / "ssh_config").touch()
     found = {}
-    for name, argv in (("-disk", image_tests.without_boot(tmp_path)),
-                       ("", image_tests.over_ssh(tmp_path / "ssh_config", everything=False))):
-        with image_tests.running(tmp_path, ["limits", "seal"], tmp_path / "vars.json", argv,
-                                 work=tmp_path,
-                                 log=tmp_path / "log", name=name) as tests:
+    for name, argv in (
+        ("-disk", image_tests.without_boot(tmp_path)),
+        ("", image_tests.over_ssh(tmp_path / "ssh_config", everything=False)),
+    ):
+        with image_tests.running(
+            tmp_path,
+            ["limits", "seal"],
+            tmp_path / "vars.json",
+            argv,
+            work=tmp_path,
+            log=tmp_path / "log",
+            name=name,
+        ) as tests:
             found[name] = tests.checks()
     assert outcomes(found["-disk"]) == {"limits/file": "incorrect"}
     assert outcomes(found[""]) == {"limits/right": "correct", "seal/right": "correct"}
-    whole = image_tests.complete([*found[""], *found["-disk"], *found[""]],
-                                 ["limits", "seal", "cuda"])
-    assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file",
-                                             "cuda/ran"]
+    whole = image_tests.complete(
+        [*found[""], *found["-disk"], *found[""]], ["limits", "seal", "cuda"]
+    )
+    assert [check.id for check in whole] == [
+        "limits/right",
+        "seal/right",
+        "limits/file",
+        "cuda/ran",
+    ]
 
 
 def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A role without a file is not missed; a person's own options leave no test out."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k right")
     monkeypatch.setenv("PYTEST_PLUGINS", "nowhere")
     skips = "import pytest\npytest.skip('no GPU', allow_module_level=True)\n"
-    found = run(tmp_path, {
-        "limits/test_limits.py": RIGHT + WRONG,
-        "seal/test_seal.py": "# every test has moved away\n",
-        "cuda/test_cuda.py": "import nothing_like_it\n", "kernel/test_kernel.py": skips})
+    found = run(
+        tmp_path,
+        {
+            "limits/test_limits.py": RIGHT + WRONG,
+            "seal/test_seal.py": "# every test has moved away\n",
+            "cuda/test_cuda.py": "import nothing_like_it\n",
+            "kernel/test_kernel.py": skips,
+        },
+    )
     assert outcomes(found) == {
-        "cuda/collected[cuda]": "unreachable", "kernel/collected[kernel]": "unreachable",
-        "limits/right": "correct", "limits/wrong": "incorrect", "seal/ran": "unreachable"}
+        "cuda/collected[cuda]": "unreachable",
+        "kernel/collected[kernel]": "unreachable",
+        "limits/right": "correct",
+        "limits/wrong": "incorrect",
+        "seal/ran": "unreachable",
+    }
     details = {check.role: check.detail for check in found}
     assert "No module named 'nothing_like_it'" in details["cuda"]
     assert "no GPU" in details["kernel"]
@@ -92,19 +124,35 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
 
 def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     """pytest wrote a list of checks nevertheless, of what it had come to."""
-    with pytest.raises(HostNotReady, match="could not run the image's checks: RuntimeError: the disk is full"):
-        run(tmp_path,
-            {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
+    with pytest.raises(
+        HostNotReady, match="could not run the image's checks: RuntimeError: the disk is full"
+    ):
+        run(
+            tmp_path,
+            {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT},
+        )
     assert (tmp_path / "checks.json").exists()
 
 
 def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path) -> None:
     (tmp_path / program_files.PLAYBOOK).unlink()
     asks = "def test_port(lock):\n    assert lock['agent_port'] == 9100\n"
-    write(tmp_path, {"tests/image/agent/test_it.py": asks, "tests/image/other/test_it.py": RIGHT,
-                     "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100}',
-                     "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k nothing'\n",
-                     "ssh_config": ""})
-    found = image_tests.run(tmp_path, ["agent", "other"], tmp_path / "vars.json",
-                            tmp_path / "ssh_config", work=tmp_path / "build", log=tmp_path / "log")
+    write(
+        tmp_path,
+        {
+            "tests/image/agent/test_it.py": asks,
+            "tests/image/other/test_it.py": RIGHT,
+            "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100}',
+            "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k nothing'\n",
+            "ssh_config": "",
+        },
+    )
+    found = image_tests.run(
+        tmp_path,
+        ["agent", "other"],
+        tmp_path / "vars.json",
+        tmp_path / "ssh_config",
+        work=tmp_path / "build",
+        log=tmp_path / "log",
+    )
     assert outcomes(found) == {"agent/port": "correct", "other/right": "correct"}

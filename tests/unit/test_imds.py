@@ -21,9 +21,7 @@ class Client:
     def __init__(self, port: int, log: Path) -> None:
         self.port, self.log = port, log
 
-    def ask(
-        self, method: str, path: str, headers: dict[str, str] | None = None
-    ) -> tuple[int, str]:
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         link.request(method, path, headers=headers or {})
         answer = link.getresponse()
@@ -74,8 +72,13 @@ def test_invented_token_gets_nothing(client: Client) -> None:
 
 
 def test_what_is_not_there(client: Client) -> None:
-    for path in ("latest/meta-data/iam/info", "latest/meta-data/instance-i",
-                 "latest/meta-data/mac/x", "2030-01-01/meta-data/instance-id", "latest/user-data"):
+    for path in (
+        "latest/meta-data/iam/info",
+        "latest/meta-data/instance-i",
+        "latest/meta-data/mac/x",
+        "2030-01-01/meta-data/instance-id",
+        "latest/user-data",
+    ):
         assert client.ask("GET", f"/{path}", client.token())[0] == 404, path
 
 

@@ -21,8 +21,9 @@ from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
-LAYOUT = disk.DiskLayout(image="test", size_bytes=320 * MIB, source_date_epoch=1_700_000_000,
-                         immutable=True)
+LAYOUT = disk.DiskLayout(
+    image="test", size_bytes=320 * MIB, source_date_epoch=1_700_000_000, immutable=True
+)
 ZEROS = 20_000
 """Blocks of a hole, behind 300 that hold their own numbers."""
 ROOT_HASH = "aa15448c1a08358f10c8e4f36ff123fbd6b08797e891cb96fb7e404e453577b0"
@@ -32,9 +33,14 @@ of hashes."""
 SALT = bytes(range(16))
 IDENTITY = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 LIST = "# a comment\noverlay /etc\noverlay /root\nplain /var/lib/docker\n"
-NAMES = {"etc/hostname": "x\n", "root/.profile": "", "boot/vmlinuz-6.1": "kernel",
-         "boot/initrd.img-6.1": "initrd",
-         "boot/grub/grub.cfg": "of an older bake", str(immutable.LIST): LIST}
+NAMES = {
+    "etc/hostname": "x\n",
+    "root/.profile": "",
+    "boot/vmlinuz-6.1": "kernel",
+    "boot/initrd.img-6.1": "initrd",
+    "boot/grub/grub.cfg": "of an older bake",
+    str(immutable.LIST): LIST,
+}
 
 
 def numbered(path: Path) -> int:
@@ -67,8 +73,9 @@ def test_a_changed_byte_makes_another_hash(tmp_path: Path) -> None:
 
 def test_tree_without_room(tmp_path: Path) -> None:
     size = numbered(tmp_path / "image")
-    with pytest.raises(BadInput,
-                       match=r"the hashes of 83148800 bytes need 667648 bytes, their partition has 4096"):
+    with pytest.raises(
+        BadInput, match=r"the hashes of 83148800 bytes need 667648 bytes, their partition has 4096"
+    ):
         verity.write(tmp_path / "image", (0, size), (size, 4096), salt=SALT, identity=IDENTITY)
 
 
@@ -114,14 +121,20 @@ def test_disk_is_made_alike_twice(root: Path, written: disk.DiskFacts, tmp_path:
 def test_root_is_named_by_its_hash(written: disk.DiskFacts, tmp_path: Path) -> None:
     copy, (size, room) = tmp_path / "copy", (LAYOUT.root_bytes, LAYOUT.parts["tree"][1])
     copy.write_bytes(partition(written.disk, "root") + bytes(room))
-    found = verity.write(copy, (0, size), (size, room), salt=uuid.UUID(LAYOUT.uuid("salt")).bytes,
-                         identity=uuid.UUID(LAYOUT.uuid("tree")))
+    found = verity.write(
+        copy,
+        (0, size),
+        (size, room),
+        salt=uuid.UUID(LAYOUT.uuid("salt")).bytes,
+        identity=uuid.UUID(LAYOUT.uuid("tree")),
+    )
     assert copy.read_bytes()[size:] == partition(written.disk, "tree")
     words = re.search(r"^  linux /boot/vmlinuz-6.1 (.*)$", menu(written.disk), re.MULTILINE)
     assert words and words[1].startswith(f"root=/dev/mapper/root golden.hash={found} golden.root=")
     assert f" {grub.ALWAYS} " in words[1]
-    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json",
-                                     str(written.disk)]))["partitiontable"]["partitions"]
+    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(written.disk)]))[
+        "partitiontable"
+    ]["partitions"]
     assert [part["name"] for part in table] == ["bios", "esp", "root", "tree", "persist"]
     assert all(f" golden.{part['name']}={part['uuid'].lower()}" in words[1] for part in table[2:])
 
@@ -138,22 +151,31 @@ def test_nothing_writes_the_root(root: Path, written: disk.DiskFacts) -> None:
 
 
 def debugfs(image: Path, part: str, request: str) -> str:
-    return shell.output(["/usr/sbin/debugfs", "-R", request,
-                         f"{image}?offset={LAYOUT.parts[part][0]}"])
+    return shell.output(
+        ["/usr/sbin/debugfs", "-R", request, f"{image}?offset={LAYOUT.parts[part][0]}"]
+    )
 
 
 def test_persistent_file_system_begins_with_the_folders(written: disk.DiskFacts) -> None:
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{written.disk}?offset={LAYOUT.parts['persist'][0]}"])
 
     def mode(path: str) -> str:
-        found = re.search(r"Type: directory +Mode: +(\d+)",
-                          debugfs(written.disk, "persist", f"stat {path}"))
+        found = re.search(
+            r"Type: directory +Mode: +(\d+)", debugfs(written.disk, "persist", f"stat {path}")
+        )
         return found[1] if found else ""
 
-    assert [mode(path)
-            for path in ("/", "/upper", "/upper/etc", "/upper/root", "/work/etc",
-                         "/plain/var/lib/docker")] \
-        == ["0700", "0755", "0755", "0700", "0700", "0710"]
+    assert [
+        mode(path)
+        for path in (
+            "/",
+            "/upper",
+            "/upper/etc",
+            "/upper/root",
+            "/work/etc",
+            "/plain/var/lib/docker",
+        )
+    ] == ["0700", "0755", "0755", "0700", "0700", "0710"]
     assert mode("/upper/var") == ""
 
 
@@ -169,5 +191,9 @@ def test_an_instance_cannot_write_such_a_disk(tmp_path: Path) -> None:
     lock = sample_lock.sample(roles=["os_updates", "immutable"])
     builder = Ec2Builder(tmp_path, unbound.account(), "us-east-1", "m7i.large")
     with pytest.raises(BadInput, match="is immutable: an instance cannot write its disk"):
-        builder.bake(lock, sample_plan.sample(tmp_path, lock, "0" * 64),
-                     Progress("bake", lock.image, tmp_path / "timings"), force=False)
+        builder.bake(
+            lock,
+            sample_plan.sample(tmp_path, lock, "0" * 64),
+            Progress("bake", lock.image, tmp_path / "timings"),
+            force=False,
+        )

@@ -60,26 +60,39 @@ def test_what_the_last_line_says_finds_the_program_and_nothing_but_it(
     (tmp_path / "index").mkdir()
     with zipfile.ZipFile(tmp_path / f"index/{name}-{version}-9-{'-'.join(rest)}", "w") as other:
         other.writestr("goldenami/__init__.py", "raise SystemExit('of the index')\n")
-        other.writestr(f"goldenami-{version}.dist-info/METADATA",
-                       f"Metadata-Version: 2.1\nName: goldenami\nVersion: {version}\n")
+        other.writestr(
+            f"goldenami-{version}.dist-info/METADATA",
+            f"Metadata-Version: 2.1\nName: goldenami\nVersion: {version}\n",
+        )
         other.writestr(f"goldenami-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\n")
         other.writestr(f"goldenami-{version}.dist-info/RECORD", "")
     # The rest of what `make setup` does takes minutes: it is seen where a company's image is baked.
     env = {**os.environ, "PIP_FIND_LINKS": str(tmp_path / "index"), "PIP_NO_INDEX": "1"}
     pip = "python3 -m venv .venv && .venv/bin/python -m pip install -q --no-deps --require-hashes"
-    subprocess.run(["sh", "-ec", f"{command.partition('&&')[0]} && {pip} -r requirements.txt"],
-                   env=env, check=True)
+    subprocess.run(
+        ["sh", "-ec", f"{command.partition('&&')[0]} && {pip} -r requirements.txt"],
+        env=env,
+        check=True,
+    )
     installed = tmp_path / "a company/.venv/bin/golden"
     assert "import main" in installed.read_text()
     with zipfile.ZipFile(wheel, "a") as changed:
         changed.writestr("goldenami/more.py", "")
-    done = subprocess.run(["make", "check"], cwd=wheel.parents[1], env=env, text=True,
-                          capture_output=True, check=False)
+    done = subprocess.run(
+        ["make", "check"],
+        cwd=wheel.parents[1],
+        env=env,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 2 and "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
     assert "make: to do: put the file that requirements.txt names into wheels/" in done.stderr
 
 
-@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x cannot be made: file exists")])
+@pytest.mark.parametrize(
+    ("there", "said"), [("x/file", "x is not empty"), ("x", "x cannot be made: file exists")]
+)
 def test_what_is_there_stays(
     tmp_path: Path, there: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,12 +100,18 @@ def test_what_is_there_stays(
     assert cli.main(["init", str(tmp_path / "x")]) == ExitCode.BAD_INPUT
     assert f"{said}\ngolden: to do: name a folder that is not there yet" in capfd.readouterr().err
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
-        there]
+        there
+    ]
 
 
-@pytest.mark.parametrize(("folder", "why"), [
-    ("/proc/x", "no such file or directory"), ("/dev/null/x", "not a directory"),
-    ("/" + "x" * 300, "file name too long")])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/proc/x", "no such file or directory"),
+        ("/dev/null/x", "not a directory"),
+        ("/" + "x" * 300, "file name too long"),
+    ],
+)
 def test_a_folder_that_cannot_be_made(
     folder: str, why: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,10 +136,13 @@ def test_its_ci_is_valid(company: Path) -> None:
     assert complaints("yamllint", "--strict", "--config-file", settings, str(company)) == ""
 
 
-@pytest.mark.parametrize(("wanted", "said"), [
-    ('">=1.2"', f"4: goldenami: wants >=1.2, and this is {goldenami.__version__}"),
-    ("1.2", '4: goldenami: is 1.2, no versions such as ">=1.2"'),
-])
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ('">=1.2"', f"4: goldenami: wants >=1.2, and this is {goldenami.__version__}"),
+        ("1.2", '4: goldenami: is 1.2, no versions such as ">=1.2"'),
+    ],
+)
 def test_another_version_is_refused_before_all_else(company: Path, wanted: str, said: str) -> None:
     edit(company, f'">={goldenami.__version__}"', wanted, IMAGE)
     edit(company, "kernel: cloud", "kernal: cloud", IMAGE)
@@ -140,12 +162,17 @@ def test_a_new_role_keeps_the_contract_of_roles(
     assert "roles/agent/\ntests/image/agent/\nmolecule/agent/\n" in capfd.readouterr().out
     assert "\n".join(line for rule in role_rules.RULES for line in rule(company, "agent")) == ""
     settings = str(ROOT / ".ansible-lint")
-    assert complaints("ansible-lint", "-q", "--offline", "--config-file", settings, "roles/agent",
-                      cwd=company) == ""
+    assert (
+        complaints(
+            "ansible-lint", "-q", "--offline", "--config-file", settings, "roles/agent", cwd=company
+        )
+        == ""
+    )
     assert complaints("ruff", "check", "--config", str(ROOT / "pyproject.toml"), str(company)) == ""
     edit(company, "  limits:\n", "  agent:\n    agent_interval_s: 0\n  limits:\n", IMAGE)
     assert refused(company, IMAGE) == (
-        f"{IMAGE}.yml:17: roles.agent.agent_interval_s: is 0: it has to be 1 or more")
+        f"{IMAGE}.yml:17: roles.agent.agent_interval_s: is 0: it has to be 1 or more"
+    )
     edit(company, "interval_s: 0", "interval_s: 5", IMAGE)
     assert ["agent"] in load(company, IMAGE).steps
     assert "/etc/agent.conf" in role_files.brought(company, "agent", {})
@@ -162,21 +189,41 @@ def test_molecule_finds_in_one_folder_what_a_clone_has(
     assert seen == ""
     for name in ("roles/agent", "molecule/agent/molecule.yml", "tests/image/agent"):
         assert (folder / name).samefile(company / name)
-    for name in ("roles/limits", "tests/image/conftest.py", "tests/image/pytest.ini",
-                 "molecule/shared/create.yml", "ansible.cfg"):
+    for name in (
+        "roles/limits",
+        "tests/image/conftest.py",
+        "tests/image/pytest.ini",
+        "molecule/shared/create.yml",
+        "ansible.cfg",
+    ):
         assert (folder / name).samefile(ROOT / name)
-    asked = subprocess.run([folder / "scripts/golden", "check"], cwd="/", capture_output=True,
-                           text=True, env={"PYTHONPATH": str(ROOT / "scripts")}, check=True)
+    asked = subprocess.run(
+        [folder / "scripts/golden", "check"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+    )
     assert f"{IMAGE}: no lock" in asked.stdout
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("limits", "there is a role limits, which is goldenami's"),
-    ("mine", "there is a role mine"), ("half", "tests/image/half is there already"),
-    ("A-b", "`A-b` is no name for a role"), ("../x", "`../x` is no name"), ("", "`` is no name"),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("limits", "there is a role limits, which is goldenami's"),
+        ("mine", "there is a role mine"),
+        ("half", "tests/image/half is there already"),
+        ("A-b", "`A-b` is no name for a role"),
+        ("../x", "`../x` is no name"),
+        ("", "`` is no name"),
+    ],
+)
 def test_a_name_that_is_taken_or_none_is_refused(
-    company: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch,
+    company: Path,
+    name: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     write(company, {"roles/mine/tasks/main.yml": "[]\n", "tests/image/half/test_half.py": "\n"})

@@ -24,9 +24,15 @@ def block(sys_root: Path, name: str, model: str, hidden: str = "0") -> None:
     (folder / "holders").mkdir()
 
 
-def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str = "0x010802",
-               driver: str = "nvme",
-               disk: bool = True) -> None:
+def controller(
+    sys_root: Path,
+    slot: str,
+    *,
+    vendor: str = "0x1d0f",
+    kind: str = "0x010802",
+    driver: str = "nvme",
+    disk: bool = True,
+) -> None:
     """A PCI device; with `disk` its driver has found the namespace."""
     device = {"vendor": f"{vendor}\n", "class": f"{kind}\n"}
     folder = write(sys_root / "bus/pci/devices" / slot, device)
@@ -59,11 +65,17 @@ def test_udev_is_waited_for_where_there_is_a_local_disk(
         store.settle(tmp_path)
 
 
-@pytest.mark.parametrize(("shape", "waits"), [
-    ({}, False), ({"disk": False}, True), ({"disk": False, "driver": ""}, True),
-    ({"disk": False, "vendor": "0x8086"}, False), ({"disk": False, "kind": "0x020000"}, False),
-    ({"disk": False, "driver": "vfio-pci"}, False),
-])
+@pytest.mark.parametrize(
+    ("shape", "waits"),
+    [
+        ({}, False),
+        ({"disk": False}, True),
+        ({"disk": False, "driver": ""}, True),
+        ({"disk": False, "vendor": "0x8086"}, False),
+        ({"disk": False, "kind": "0x020000"}, False),
+        ({"disk": False, "driver": "vfio-pci"}, False),
+    ],
+)
 def test_controllers_that_are_waited_for(
     tmp_path: Path, shape: dict[str, Any], waits: bool
 ) -> None:
@@ -90,18 +102,33 @@ def member(name: str, array: str = "u1", members: int = 2) -> Any:
     return store.Disk(f"/dev/{name}", "linux_raid_member", "golden-store", array, members)
 
 
-@pytest.mark.parametrize(("disks", "complaint"), [
-    ([blank("a"), member("b")], "half-wiped: /dev/a is blank, /dev/b holds linux_raid_member 'golden-store'"),
-    ([blank("a"), single("b")], "half-wiped: /dev/a is blank, /dev/b holds xfs"),
-    ([member("a"), member("b", "u2")], "not the members of one array of 2"),
-    ([member("a", members=3), member("b", members=3)], "not the members of one array of 2"),
-    ([member("a")], "not the members of one array of 1"),
-    ([single("a"), single("b")], "not the members of one array of 2"),
-    ([store.Disk("/dev/a", "ext4", "mine")], "/dev/a holds ext4 'mine', which was not made here: back it up"),
-    ([store.Disk("/dev/a", "gpt")], "/dev/a holds gpt '', which was not made here"),
-    ([store.Disk("/dev/a", "xfs", "data"), blank("b")], "/dev/a holds xfs 'data', which was not made here"),
-    ([store.Disk("/dev/a", "linux_raid_member", "md0", "u", 2), member("b")], "holds linux_raid_member 'md0', which"),
-])
+@pytest.mark.parametrize(
+    ("disks", "complaint"),
+    [
+        (
+            [blank("a"), member("b")],
+            "half-wiped: /dev/a is blank, /dev/b holds linux_raid_member 'golden-store'",
+        ),
+        ([blank("a"), single("b")], "half-wiped: /dev/a is blank, /dev/b holds xfs"),
+        ([member("a"), member("b", "u2")], "not the members of one array of 2"),
+        ([member("a", members=3), member("b", members=3)], "not the members of one array of 2"),
+        ([member("a")], "not the members of one array of 1"),
+        ([single("a"), single("b")], "not the members of one array of 2"),
+        (
+            [store.Disk("/dev/a", "ext4", "mine")],
+            "/dev/a holds ext4 'mine', which was not made here: back it up",
+        ),
+        ([store.Disk("/dev/a", "gpt")], "/dev/a holds gpt '', which was not made here"),
+        (
+            [store.Disk("/dev/a", "xfs", "data"), blank("b")],
+            "/dev/a holds xfs 'data', which was not made here",
+        ),
+        (
+            [store.Disk("/dev/a", "linux_raid_member", "md0", "u", 2), member("b")],
+            "holds linux_raid_member 'md0', which",
+        ),
+    ],
+)
 def test_disks_that_are_left_alone(disks: list[Any], complaint: str) -> None:
     with pytest.raises(store.Refused) as caught:
         store.choose(disks)
@@ -109,16 +136,23 @@ def test_disks_that_are_left_alone(disks: list[Any], complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("mounts", "fstab", "made", "complaint"), [
-    ("/dev/b {0} ext4 rw 0 0\n", "", None, "is taken: /dev/b is mounted there"),
-    ("", "UUID=1 {0} xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
-    ("", "UUID=1 {0}/ xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
-    ("", "", "folder", "is taken: it holds files"),
-    ("", "", "file", "is taken: it is no folder"),
-    ("", "", "link", "is taken: it is no folder"),
-])
+@pytest.mark.parametrize(
+    ("mounts", "fstab", "made", "complaint"),
+    [
+        ("/dev/b {0} ext4 rw 0 0\n", "", None, "is taken: /dev/b is mounted there"),
+        ("", "UUID=1 {0} xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
+        ("", "UUID=1 {0}/ xfs defaults 0 0\n", None, "is taken: /etc/fstab has it"),
+        ("", "", "folder", "is taken: it holds files"),
+        ("", "", "file", "is taken: it is no folder"),
+        ("", "", "link", "is taken: it is no folder"),
+    ],
+)
 def test_a_mount_point_that_is_taken(
-    tmp_path: Path, mounts: str, fstab: str, made: str | None, complaint: str,
+    tmp_path: Path,
+    mounts: str,
+    fstab: str,
+    made: str | None,
+    complaint: str,
 ) -> None:
     point = tmp_path / "scratch"
     if made == "folder":
@@ -132,14 +166,28 @@ def test_a_mount_point_that_is_taken(
     assert str(caught.value).startswith(f"{point} is taken")
 
 
-STARTED = ("engine-id", "buildkit/cache.db", "containers/", "image/overlay2/repositories.json",
-           "image/overlay2/imagedb/content/sha256/", "network/files/local-kv.db", "overlay2/l/",
-           "swarm/",
-           "plugins/storage/ingest/", "runtimes/", "tmp/", "volumes/metadata.db", "tmpmounts/",
-           "opt/bin/",
-           "io.containerd.metadata.v1.bolt/meta.db", "io.containerd.content.v1.content/ingest/",
-           "io.containerd.snapshotter.v1.overlayfs/metadata.db", "storage/overlay/l/",
-           "storage/db.sql", "cache/x")
+STARTED = (
+    "engine-id",
+    "buildkit/cache.db",
+    "containers/",
+    "image/overlay2/repositories.json",
+    "image/overlay2/imagedb/content/sha256/",
+    "network/files/local-kv.db",
+    "overlay2/l/",
+    "swarm/",
+    "plugins/storage/ingest/",
+    "runtimes/",
+    "tmp/",
+    "volumes/metadata.db",
+    "tmpmounts/",
+    "opt/bin/",
+    "io.containerd.metadata.v1.bolt/meta.db",
+    "io.containerd.content.v1.content/ingest/",
+    "io.containerd.snapshotter.v1.overlayfs/metadata.db",
+    "storage/overlay/l/",
+    "storage/db.sql",
+    "cache/x",
+)
 """What engines leave where they only started; a folder ends with `/`."""
 
 
@@ -161,11 +209,16 @@ def test_an_engine_s_folder_that_only_its_start_filled_is_free(tmp_path: Path) -
 
 
 THEIRS = (
-    "overlay2/0a/diff/", "containers/0a/", "image/overlay2/imagedb/content/sha256/0a",
+    "overlay2/0a/diff/",
+    "containers/0a/",
+    "image/overlay2/imagedb/content/sha256/0a",
     "volumes/mine/_data/",
-    "swarm/docker-state.json", "plugins/storage/blobs/sha256/0a", "mine",
+    "swarm/docker-state.json",
+    "plugins/storage/blobs/sha256/0a",
+    "mine",
     "io.containerd.content.v1.content/blobs/sha256/0a",
-    "io.containerd.snapshotter.v1.overlayfs/snapshots/1/", "opt/bin/tool",
+    "io.containerd.snapshotter.v1.overlayfs/snapshots/1/",
+    "opt/bin/tool",
     "storage/overlay/0a/diff/",
     "storage/volumes/mine/_data/",
 )

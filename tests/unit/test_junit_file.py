@@ -14,16 +14,24 @@ BUILD = "0123456789ab"
 SESSION = GpuSession.model_construct(ami="ami-1", nonce="n")
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({}, ""), ({"build_id": "0" * 12}, "it is of build 000000000000, not 0123456789ab"),
-    ({"build_id": ""}, "it is of build (unnamed), not"), ({"gpu": ""}, "it names no GPU"),
-    ({"ami": "ami-2"}, "it is of ami-2, not ami-1"), ({"ami": ""}, "it is of an unnamed AMI, not"),
-    ({"nonce": "m"}, "it is of another session"),
-    ({"inner": "<failure/>"}, "tests failed, limits/one first"),
-    ({"inner": "<error/>"}, "tests failed, limits/one first"),
-    ({"without": "nvidia_driver/every_gpu_computes_right"},
-     "checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"build_id": "0" * 12}, "it is of build 000000000000, not 0123456789ab"),
+        ({"build_id": ""}, "it is of build (unnamed), not"),
+        ({"gpu": ""}, "it names no GPU"),
+        ({"ami": "ami-2"}, "it is of ami-2, not ami-1"),
+        ({"ami": ""}, "it is of an unnamed AMI, not"),
+        ({"nonce": "m"}, "it is of another session"),
+        ({"inner": "<failure/>"}, "tests failed, limits/one first"),
+        ({"inner": "<error/>"}, "tests failed, limits/one first"),
+        (
+            {"without": "nvidia_driver/every_gpu_computes_right"},
+            "checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first",
+        ),
+    ],
+)
 def test_a_file_that_proves_nothing(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     path = tmp_path / "gpu.xml"
     write_junit(path, **({"build_id": BUILD} | changes))

@@ -140,8 +140,12 @@ with Stack(Path(sys.argv[1])) as stack, stack.make(sys.argv[2], "demo") as aside
 
 def _started(code: str, folder: Path, *before: str) -> subprocess.Popen[bytes]:
     """A process that does this with the first layer of the folder."""
-    return subprocess.Popen([*before, sys.executable, "-c", code, str(folder), KEYS[0]],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=shell.python_env())
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", code, str(folder), KEYS[0]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=shell.python_env(),
+    )
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
@@ -165,8 +169,12 @@ def _until_it_waits(path: Path) -> None:
     """Return when the kernel has a process waiting for the lock on the file `path` (`->` in
     /proc/locks)."""
     number = path.stat().st_ino
-    until("a process that waits for the lock", lambda: re.search(
-        rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M))
+    until(
+        "a process that waits for the lock",
+        lambda: re.search(
+            rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M
+        ),
+    )
 
 
 USER = """

@@ -8,9 +8,15 @@ from hypothesis import strategies as st
 
 
 def mark(number: int, ami: str = "ami-1") -> LedgerEntry:
-    return LedgerEntry(build_id=f"{number:012x}", ami=ami,
-                       baked_at=f"2026-11-25T09:{number:02}:00Z",
-                       since="2026-11-25T09:00:00Z", by="a@b:1", fence=1, gpu=GpuProof.NONE)
+    return LedgerEntry(
+        build_id=f"{number:012x}",
+        ami=ami,
+        baked_at=f"2026-11-25T09:{number:02}:00Z",
+        since="2026-11-25T09:00:00Z",
+        by="a@b:1",
+        fence=1,
+        gpu=GpuProof.NONE,
+    )
 
 
 def moved(*numbers: int) -> Ledger:

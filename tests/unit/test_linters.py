@@ -53,8 +53,11 @@ def test_yamllint() -> None:
 
 def test_ansible_lint() -> None:
     """It takes 44 s of a processor, and looks neither at Python nor at prose nor at locks."""
-    inputs = [path for path in trees.files(ROOT)
-              if path.suffix not in (".py", ".md") and "packer/locks/" not in str(path)]
+    inputs = [
+        path
+        for path in trees.files(ROOT)
+        if path.suffix not in (".py", ".md") and "packer/locks/" not in str(path)
+    ]
     assert len(inputs) > 300
     assert complaints_kept("ansible-lint", *ANSIBLE_LINT, inputs=inputs) == ""
 
@@ -73,6 +76,7 @@ def test_shellcheck() -> None:
 
 # --- each linter has been seen to complain ---------------------------------------------------------------------------
 
+
 def _write(path: Path, text: str) -> str:
     path.write_text(text, encoding="utf-8")
     return str(path)
@@ -80,9 +84,12 @@ def _write(path: Path, text: str) -> str:
 
 def test_ruff_complains(tmp_path: Path) -> None:
     """Of a bare import, and of who starts a process, asks for a pid or reads the clock."""
-    bad = _write(tmp_path / "bad.py", '"""Bad."""\n\nimport os\nimport subprocess\nimport time\n'
-                                      'subprocess.run([str(os.getpid()), str(time.time())])\n'
-                                      "import json\n")
+    bad = _write(
+        tmp_path / "bad.py",
+        '"""Bad."""\n\nimport os\nimport subprocess\nimport time\n'
+        "subprocess.run([str(os.getpid()), str(time.time())])\n"
+        "import json\n",
+    )
     said = complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
     assert "F401" in said
     assert said.count("TID251") == 3
@@ -91,8 +98,9 @@ def test_ruff_complains(tmp_path: Path) -> None:
 def test_imports_complain(tmp_path: Path) -> None:
     """Each contract, by one line that breaks it; and a folder that no contract names."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for module, line in (
         ("goldenami/core/errors.py", "from goldenami.model.supported import hardware"),
         ("goldenami/aws/tags.py", "from goldenami.local import ssh"),
@@ -103,30 +111,43 @@ def test_imports_complain(tmp_path: Path) -> None:
     ):
         with (tmp_path / "scripts" / module).open("a", encoding="utf-8") as source:
             source.write(f"\n\ndef broken() -> None:\n    {line or 'pass'}\n")
-    said = complaints("lint-imports", "--no-cache", cwd=tmp_path,
-                      env={"PYTHONPATH": str(tmp_path / "scripts")})
-    for part in ("goldenami.core is not allowed to import goldenami.model",
-                 "goldenami.aws is not allowed to import goldenami.local", "goldenami.odd",
-                 "goldenami.image is not allowed to import botocore",
-                 "goldenami is not allowed to import ec2_emulator",
-                 "ec2_emulator is not allowed to import goldenami.model"):
+    said = complaints(
+        "lint-imports", "--no-cache", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "scripts")}
+    )
+    for part in (
+        "goldenami.core is not allowed to import goldenami.model",
+        "goldenami.aws is not allowed to import goldenami.local",
+        "goldenami.odd",
+        "goldenami.image is not allowed to import botocore",
+        "goldenami is not allowed to import ec2_emulator",
+        "ec2_emulator is not allowed to import goldenami.model",
+    ):
         assert part in said, said
 
 
-@pytest.mark.parametrize(("text", "rule"), [
-    ("a: yes\n", "truthy"), ("a: 1\na: 2\n", "key-duplicates"), ("a: 0644\n", "octal-values"),
-    ("a:\n   - b\n  - c\n", "syntax"), (f"a: {'b ' * 60}c\n", "line-length"),
-])
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("a: yes\n", "truthy"),
+        ("a: 1\na: 2\n", "key-duplicates"),
+        ("a: 0644\n", "octal-values"),
+        ("a:\n   - b\n  - c\n", "syntax"),
+        (f"a: {'b ' * 60}c\n", "line-length"),
+    ],
+)
 def test_yamllint_complains(tmp_path: Path, text: str, rule: str) -> None:
     assert f"({rule})" in complaints("yamllint", *YAMLLINT, _write(tmp_path / "bad.yml", text))
 
 
 def test_ansible_lint_complains(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
-    bad = _write(tmp_path / "tasks/bad.yml", "---\n- shell: uname\n- name: Make\n"
-                                             "  file: {path: /x, state: touch, mode: 644}\n")
-    said = complaints("ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad,
-                      cwd=tmp_path)
+    bad = _write(
+        tmp_path / "tasks/bad.yml",
+        "---\n- shell: uname\n- name: Make\n  file: {path: /x, state: touch, mode: 644}\n",
+    )
+    said = complaints(
+        "ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad, cwd=tmp_path
+    )
     for rule in ("no-changed-when", "fqcn[action-core]", "name[missing]", "risky-octal"):
         assert rule in said, said
 

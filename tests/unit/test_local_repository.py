@@ -15,14 +15,19 @@ from support.debian.resolver import Resolver
 @pytest.fixture
 def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
     """A store with the closure of `tool`, one of them with an epoch."""
-    root = resolver.root([
-        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"),
-        Package("lib",
-                "1.5")])
+    root = resolver.root(
+        [
+            Package("base", fields={"Essential": "yes"}),
+            Package("tool", "1:2.0+x~1-3", depends="lib"),
+            Package("lib", "1.5"),
+        ]
+    )
     debs = root.solve(["?essential", "tool"])
     store = Store(tmp_path / "cache")
-    store.fetch(StoreRequest(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name)
-                for deb in debs)
+    store.fetch(
+        StoreRequest(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name)
+        for deb in debs
+    )
     return store, debs
 
 
@@ -35,11 +40,13 @@ def test_apt_takes_exactly_what_is_in_it(
     root.configure()
     root.update()
     found = root.solve(["?essential", "tool"])
-    assert [(deb.name, deb.version, deb.sha256) for deb in found] == [(deb.name, deb.version,
-                                                                       deb.sha256) for deb in debs]
+    assert [(deb.name, deb.version, deb.sha256) for deb in found] == [
+        (deb.name, deb.version, deb.sha256) for deb in debs
+    ]
     assert {deb.archive for deb in found} == {"built"}
-    shell.output(["apt-get", "install", "--download-only", "--yes", "tool"],
-                 env=root._env)  # reads and checks each file
+    shell.output(
+        ["apt-get", "install", "--download-only", "--yes", "tool"], env=root._env
+    )  # reads and checks each file
 
 
 def test_it_is_hard_links_and_always_the_same_bytes(

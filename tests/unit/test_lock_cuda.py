@@ -27,10 +27,15 @@ from support.debian.debrepo import Package
 from support.debian.pyindex import PyIndex
 from support.debian.resolver import Resolver
 
-REQUEST = FrameworkRequest(names=["pytorch", "numpy"], shared_environment="ml", cpus=["znver3"],
-                           suite="trixie",
-                           gcc=(14, 2), target=Target(cpu="znver3", options=[], sm=["75", "86"]),
-                           driver="550.163.01")
+REQUEST = FrameworkRequest(
+    names=["pytorch", "numpy"],
+    shared_environment="ml",
+    cpus=["znver3"],
+    suite="trixie",
+    gcc=(14, 2),
+    target=Target(cpu="znver3", options=[], sm=["75", "86"]),
+    driver="550.163.01",
+)
 PARTS = ("nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-cuda-nvcc-cu12")
 
 
@@ -47,18 +52,30 @@ def served() -> Iterator[PyIndex]:
 
 @pytest.fixture
 def context(
-    served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    served: PyIndex,
+    resolver: Resolver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> ResolverContext:
     monkeypatch.setenv(VARIABLE, served.url)
-    apt = resolver.root([Package("python3", "3.13.5-1", depends="libc6"),
-                         Package("libc6", "2.41-12"),
-                         Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
-                         Package("apt"),
-                         *(Package(name, depends="python3") for name in wheel_builds.PACKAGES)])
-    return ResolverContext(root=ROOT, apt=apt, store=Store(tmp_path / "cache"),
-                           index=Index.configured(), log=tmp_path,
-                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
-                           fetch_debs=lambda _: None)
+    apt = resolver.root(
+        [
+            Package("python3", "3.13.5-1", depends="libc6"),
+            Package("libc6", "2.41-12"),
+            Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
+            Package("apt"),
+            *(Package(name, depends="python3") for name in wheel_builds.PACKAGES),
+        ]
+    )
+    return ResolverContext(
+        root=ROOT,
+        apt=apt,
+        store=Store(tmp_path / "cache"),
+        index=Index.configured(),
+        log=tmp_path,
+        progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
+        fetch_debs=lambda _: None,
+    )
 
 
 def resolution(context: ResolverContext, **settings: Any) -> Resolution:
@@ -66,17 +83,27 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
     definition = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-13-ml"))
     given = {"cuda_source": "wheels", **{f"cuda_{name}": value for name, value in settings.items()}}
     roles = {**definition.roles, "cuda": given}
-    return Resolution(ROOT, definition.model_copy(update={"roles": roles}), context.store,
-                      context.progress,
-                      context.log, PLATFORMS["trixie"], context.apt,
-                      derived={"cuda": {"cuda_architectures": REQUEST.target.sm}})
+    return Resolution(
+        ROOT,
+        definition.model_copy(update={"roles": roles}),
+        context.store,
+        context.progress,
+        context.log,
+        PLATFORMS["trixie"],
+        context.apt,
+        derived={"cuda": {"cuda_architectures": REQUEST.target.sm}},
+    )
 
 
-@pytest.mark.parametrize(("settings", "release", "part"), [
-    ({}, "12.8", "cublas"), ({"variant": "jit"}, "12.8", "nvcc"),
-    ({"variant": "nvcc"}, "12.8", "nvcc"),
-    ({"variant": "toolkit", "release": "13.2"}, "13.2", "nvvm"),
-])
+@pytest.mark.parametrize(
+    ("settings", "release", "part"),
+    [
+        ({}, "12.8", "cublas"),
+        ({"variant": "jit"}, "12.8", "nvcc"),
+        ({"variant": "nvcc"}, "12.8", "nvcc"),
+        ({"variant": "toolkit", "release": "13.2"}, "13.2", "nvvm"),
+    ],
+)
 def test_what_pip_is_asked_for(
     context: ResolverContext, settings: dict[str, str], release: str, part: str
 ) -> None:
@@ -87,20 +114,39 @@ def test_what_pip_is_asked_for(
     assert part in wanted.partition("[")[2].partition("]")[0].split(",")
 
 
-@pytest.mark.parametrize(("settings", "names", "message"), [
-    ({"release": "12.7"}, ["pytorch"],
-     "the package index has no CUDA 12.7: its cuda-toolkit is 12.6, 12.8, 13.2"),
-    ({"variant": "toolkit"}, ["pytorch"],
-     "the package index has no nvcc of CUDA 12.8: NVIDIA's wheels hold it from CUDA 13.0 on, those of 12 ptxas and "
-     "libnvvm only"),
-    ({"variant": "nvcc", "release": "13.2"}, ["pytorch"],
-     "cuda_variant is nvcc, and the distribution's nvcc is of CUDA 12.4: nothing that it compiles runs with wheels of "
-     "CUDA 13.2"),
-    ({}, ["numpy"], "cuda_source is wheels, and no framework of the image has CUDA"),
-    ({}, ["pytorch", "xgboost"], "cuda_source is wheels, and pytorch has CUDA 12.8, xgboost has CUDA 12.9"),
-])
+@pytest.mark.parametrize(
+    ("settings", "names", "message"),
+    [
+        (
+            {"release": "12.7"},
+            ["pytorch"],
+            "the package index has no CUDA 12.7: its cuda-toolkit is 12.6, 12.8, 13.2",
+        ),
+        (
+            {"variant": "toolkit"},
+            ["pytorch"],
+            "the package index has no nvcc of CUDA 12.8: NVIDIA's wheels hold it from CUDA 13.0 on, those of 12 ptxas and "
+            "libnvvm only",
+        ),
+        (
+            {"variant": "nvcc", "release": "13.2"},
+            ["pytorch"],
+            "cuda_variant is nvcc, and the distribution's nvcc is of CUDA 12.4: nothing that it compiles runs with wheels of "
+            "CUDA 13.2",
+        ),
+        ({}, ["numpy"], "cuda_source is wheels, and no framework of the image has CUDA"),
+        (
+            {},
+            ["pytorch", "xgboost"],
+            "cuda_source is wheels, and pytorch has CUDA 12.8, xgboost has CUDA 12.9",
+        ),
+    ],
+)
 def test_what_is_refused(
-    context: ResolverContext, settings: dict[str, str], names: list[str], message: str,
+    context: ResolverContext,
+    settings: dict[str, str],
+    names: list[str],
+    message: str,
 ) -> None:
     request = FrameworkRequest(**{**vars(REQUEST), "names": names})
     with pytest.raises(GoldenError) as caught:
@@ -123,8 +169,11 @@ def test_an_image_without_frameworks_has_an_environment_for_cuda(context: Resolv
         "no driver in this image",
     )
     assert [f"{file.project} {file.version}" for file in found.wheels] == [
-        "cuda-toolkit 12.8.1", "nvidia-cublas-cu12 12.8.1", "nvidia-cuda-nvcc-cu12 12.8.1",
-        "nvidia-cuda-runtime-cu12 12.8.1"]
+        "cuda-toolkit 12.8.1",
+        "nvidia-cublas-cu12 12.8.1",
+        "nvidia-cuda-nvcc-cu12 12.8.1",
+        "nvidia-cuda-runtime-cu12 12.8.1",
+    ]
     assert {row.files for row in found.allow} >= {"nvidia/*.so*"}
     derived = state.derived["cuda"]
     assert (derived["cuda_version"], derived["cuda_environment"]) == ("12.8", "cuda")
@@ -139,6 +188,7 @@ def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) 
     state = resolution(context, release="13.2")
     request = dataclasses.replace(REQUEST, beside=["cuda-toolkit==13.2.*"])
     files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
-    with pytest.raises(GoldenError,
-                       match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"):
+    with pytest.raises(
+        GoldenError, match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"
+    ):
         cuda.of_wheels(state, files, Fitted(), REQUEST)  # type: ignore[arg-type]

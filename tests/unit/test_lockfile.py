@@ -25,8 +25,9 @@ def locked(root: Path) -> Lock:
 
 
 def check(root: Path, lock: Lock) -> None:
-    lockfile.check_fresh(root, lock,
-                         definition_file.load(root, definition_file.path_of(root, IMAGE)))
+    lockfile.check_fresh(
+        root, lock, definition_file.load(root, definition_file.path_of(root, IMAGE))
+    )
 
 
 def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
@@ -38,12 +39,18 @@ def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
     assert lockfile.write(path, sample()) == digest
     assert lockfile.write(path, sample(disk_size_gib=5)) != digest
     lockfile.write(path, sample())
-    done = subprocess.run(["sha256sum", "-c", f"{path.name}.sha256"], cwd=path.parent, text=True,
-                          check=False,
-                          capture_output=True)
+    done = subprocess.run(
+        ["sha256sum", "-c", f"{path.name}.sha256"],
+        cwd=path.parent,
+        text=True,
+        check=False,
+        capture_output=True,
+    )
     assert (done.returncode, done.stdout) == (0, f"{path.name}: OK\n")
-    assert re.fullmatch(rf"{digest}  {path.name}\n",
-                        path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8"))
+    assert re.fullmatch(
+        rf"{digest}  {path.name}\n",
+        path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8"),
+    )
 
 
 def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
@@ -54,9 +61,14 @@ def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
     assert caught.value.hint == f"run `make lock IMAGE={IMAGE}`"
     lockfile.write(path, sample())
     text, digest = path.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8")
-    for edited, sidecar in ((text.replace('"size": 7', '"size": 8'), digest), (text + "\n", digest),
-                            (text, ""),
-                            (text, "0" * 64 + f"  {path.name}\n"), (text, "\udcff"), (text, None)):
+    for edited, sidecar in (
+        (text.replace('"size": 7', '"size": 8'), digest),
+        (text + "\n", digest),
+        (text, ""),
+        (text, "0" * 64 + f"  {path.name}\n"),
+        (text, "\udcff"),
+        (text, None),
+    ):
         path.write_text(edited, encoding="utf-8")
         if sidecar is None:
             beside.unlink()
@@ -71,9 +83,11 @@ def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
 
 def test_a_stale_lock_says_what_changed(root: Path) -> None:
     lock = locked(root)
-    for path, changed in (("roles/limits/templates/new.j2", "roles/limits"),
-                          ("ansible/bake.yml", "ansible"),
-                          (f"packer/images/{IMAGE}.yml", "definition")):
+    for path, changed in (
+        ("roles/limits/templates/new.j2", "roles/limits"),
+        ("ansible/bake.yml", "ansible"),
+        (f"packer/images/{IMAGE}.yml", "definition"),
+    ):
         file = root / path
         text = file.read_text(encoding="utf-8") if file.exists() else None
         file.write_text("# changed\n" + (text or ""), encoding="utf-8")
@@ -151,8 +165,12 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
     lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
     below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
     assert ["+".join(step.roles) for step in below] == [
-        "os_updates", "cuda", "frameworks+trim",
-        "container_runtime+instance_store+tools+golden_health", "kernel"]
+        "os_updates",
+        "cuda",
+        "frameworks+trim",
+        "container_runtime+instance_store+tools+golden_health",
+        "kernel",
+    ]
     assert [
         name
         for step in below

@@ -21,8 +21,9 @@ RUN = ROOT / "roles/frameworks/files/ml-run"
 def test_a_program_that_is_not_there_says_where_programs_come_from(name: str) -> None:
     """Bash calls the one, zsh the other."""
     call = "golden-no-such" if name == "handle" else f"command_not_found_{name} golden-no-such"
-    done = subprocess.run(["bash", "--norc", "-c", f". {TOOLS}; {call}"], capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f". {TOOLS}; {call}"], capture_output=True, text=True
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (127, 1)
     assert done.stderr.startswith("golden-no-such: command not found: its package comes by ")
     assert "`customize_packages`" in done.stderr and "`ml env NAME && pip install" in done.stderr
@@ -35,26 +36,50 @@ def test_what_looks_for_nvcc_is_told_that_there_is_none() -> None:
 
 
 def downloads(
-    folder: Path, before: str, environ: Mapping[str, str], *, run: bool = False,
+    folder: Path,
+    before: str,
+    environ: Mapping[str, str],
+    *,
+    run: bool = False,
 ) -> list[str]:
     """HF_HOME and HF_TOKEN_PATH of a login, or of ml-run, on a machine whose local disks are
     mounted at `folder`/disk where `before` has done it."""
     disk = folder / "disk"
     disk.mkdir()
-    text = Environment(undefined=StrictUndefined).from_string(
-        STORE.read_text(encoding="utf-8")).render(ansible_managed="managed",
-                                                  instance_store_mount_point=str(disk))
+    text = (
+        Environment(undefined=StrictUndefined)
+        .from_string(STORE.read_text(encoding="utf-8"))
+        .render(ansible_managed="managed", instance_store_mount_point=str(disk))
+    )
     program = RUN.read_text(encoding="utf-8").replace("/etc/profile.d", str(folder))
-    write(folder, {"golden-instance-store.sh": text, "ml/pyvenv.cfg": "",
-                   "ml-run": program.replace("/opt/ml/", f"{folder}/")})
+    write(
+        folder,
+        {
+            "golden-instance-store.sh": text,
+            "ml/pyvenv.cfg": "",
+            "ml-run": program.replace("/opt/ml/", f"{folder}/"),
+        },
+    )
     say = 'echo "${HF_HOME-}"; echo "${HF_TOKEN_PATH-}"'
-    last = f"sh {folder}/ml-run ml sh -c '{say}'" if run else (
-        f"set -eu; . {folder}/golden-instance-store.sh; {say}")
+    last = (
+        f"sh {folder}/ml-run ml sh -c '{say}'"
+        if run
+        else (f"set -eu; . {folder}/golden-instance-store.sh; {say}")
+    )
     mounted = f"mount -t tmpfs -o mode=1777 none {disk}"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", f"{before.format(mount=mounted)}; {last}"],
-                          capture_output=True, text=True, check=True, env={
-                              "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/srv/ann",
-                              "OMP_NUM_THREADS": "1", "USER": "ann", **environ})
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{before.format(mount=mounted)}; {last}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/srv/ann",
+            "OMP_NUM_THREADS": "1",
+            "USER": "ann",
+            **environ,
+        },
+    )
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -62,20 +87,35 @@ def downloads(
 @pytest.mark.parametrize("run", [False, True])
 def test_models_are_kept_on_local_disks_and_tokens_at_home(tmp_path: Path, run: bool) -> None:
     assert downloads(tmp_path, "{mount}", {}, run=run) == [
-        f"{tmp_path}/disk/ann/huggingface", "/srv/ann/.cache/huggingface/token"]
+        f"{tmp_path}/disk/ann/huggingface",
+        "/srv/ann/.cache/huggingface/token",
+    ]
 
 
-@pytest.mark.parametrize(("before", "environ", "wanted"), [
-    (":", {}, ["", ""]),
-    ("{mount}", {"HF_HOME": "/mine"}, ["/mine", ""]),
-    ("{mount}; mkdir disk/ann; chown 99 disk/ann", {}, ["", ""]),
-    ("{mount},ro", {}, ["", ""]),
-], ids=["no local disks", "a choice of one's own", "another's folder", "disks that take nothing"])
+@pytest.mark.parametrize(
+    ("before", "environ", "wanted"),
+    [
+        (":", {}, ["", ""]),
+        ("{mount}", {"HF_HOME": "/mine"}, ["/mine", ""]),
+        ("{mount}; mkdir disk/ann; chown 99 disk/ann", {}, ["", ""]),
+        ("{mount},ro", {}, ["", ""]),
+    ],
+    ids=["no local disks", "a choice of one's own", "another's folder", "disks that take nothing"],
+)
 def test_else_they_are_kept_where_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    environ: dict[str, str],
     wanted: list[str],
 ) -> None:
     """A folder that somebody else has made is not trusted: who can write models can run code."""
     monkeypatch.chdir(tmp_path)
-    assert downloads(tmp_path, before.replace("{mount},ro", "{mount}; mount -o remount,ro $PWD/disk"),
-                     environ) == wanted
+    assert (
+        downloads(
+            tmp_path,
+            before.replace("{mount},ro", "{mount}; mount -o remount,ro $PWD/disk"),
+            environ,
+        )
+        == wanted
+    )

@@ -24,20 +24,23 @@ def shell() -> Iterator[MachineShell]:
     opened.close()
 
 
-@pytest.mark.parametrize(("command", "done"), [
-    ("echo one; echo two >&2", (0, b"one\n", b"two\n")),
-    ("printf 'no newline'", (0, b"no newline", b"")),
-    ("exit 7", (7, b"", b"")),
-    ("false", (1, b"", b"")),
-    ("kill -TERM $(exec sh -c 'echo $PPID')", (128 + signal.SIGTERM, b"", b"Terminated\n")),
-    ("cat", (0, b"", b"")),
-    ("read line || echo at once", (0, b"at once\n", b"")),
-    ("""echo "it's" 'a "$HOME"' \\\\ '%s' \\$x""", (0, b"it's a \"$HOME\" \\ %s $x\n", b"")),
-    ("echo $# $0", (0, b"0 sh\n", b"")),
-    ("echo a\necho b # and c", (0, b"a\nb\n", b"")),
-    ("cat <<'END'\ntext\nEND", (0, b"text\n", b"")),
-    ("", (0, b"", b"")),
-])
+@pytest.mark.parametrize(
+    ("command", "done"),
+    [
+        ("echo one; echo two >&2", (0, b"one\n", b"two\n")),
+        ("printf 'no newline'", (0, b"no newline", b"")),
+        ("exit 7", (7, b"", b"")),
+        ("false", (1, b"", b"")),
+        ("kill -TERM $(exec sh -c 'echo $PPID')", (128 + signal.SIGTERM, b"", b"Terminated\n")),
+        ("cat", (0, b"", b"")),
+        ("read line || echo at once", (0, b"at once\n", b"")),
+        ("""echo "it's" 'a "$HOME"' \\\\ '%s' \\$x""", (0, b'it\'s a "$HOME" \\ %s $x\n', b"")),
+        ("echo $# $0", (0, b"0 sh\n", b"")),
+        ("echo a\necho b # and c", (0, b"a\nb\n", b"")),
+        ("cat <<'END'\ntext\nEND", (0, b"text\n", b"")),
+        ("", (0, b"", b"")),
+    ],
+)
 def test_a_command_is_what_it_is_alone(
     shell: MachineShell, command: str, done: tuple[int, bytes, bytes]
 ) -> None:
@@ -105,5 +108,7 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
 
 def test_a_way_that_leads_nowhere_says_why() -> None:
     shell = MachineShell(["sh", "-c", "echo no route to host >&2; exit 255"], "ssh://gone")
-    with pytest.raises(ShellLost, match="the shell on ssh://gone ended before `true` did: no route"):
+    with pytest.raises(
+        ShellLost, match="the shell on ssh://gone ended before `true` did: no route"
+    ):
         shell.run(b"true")

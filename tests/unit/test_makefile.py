@@ -13,17 +13,31 @@ from support.builds.tools import ROOT
 
 def run(*args: str, **env: str) -> str:
     """The last command that Make would run; the environment's own CI does not count."""
-    known = {name: value for name, value in os.environ.items()
-             if name not in ("CI", "RELOCK", "IMAGE", "MAKEFLAGS")}
-    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *args], cwd=ROOT,
-                          env={**known, **env},
-                          check=True, capture_output=True, text=True)
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CI", "RELOCK", "IMAGE", "MAKEFLAGS")
+    }
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *args],
+        cwd=ROOT,
+        env={**known, **env},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return " ".join(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize(("env", "relocks"), [
-    ({}, True), ({"CI": "true"}, False), ({"CI": "true", "RELOCK": "1"}, True), ({"RELOCK": "1"}, True),
-])
+@pytest.mark.parametrize(
+    ("env", "relocks"),
+    [
+        ({}, True),
+        ({"CI": "true"}, False),
+        ({"CI": "true", "RELOCK": "1"}, True),
+        ({"RELOCK": "1"}, True),
+    ],
+)
 def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks: bool) -> None:
     """It would be baked and published without that anybody has seen it."""
     assert run("bake", "IMAGE=x", **env) == "scripts/golden bake x" + (
@@ -34,31 +48,47 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
     )
 
 
-@pytest.mark.parametrize(("words", "env", "command"), [
-    ("bake IMAGE=x", {"CI": "true", "CHANGED": "HEAD"}, "golden bake x --changed HEAD"),
-    ("bake IMAGE=x", {"CI": "true", "CHANGED": ""}, "golden bake x"),
-    ("bake IMAGE=x GOLDEN_CACHE=/a AWS_REGION=us-east-1 CI=1", {}, "golden bake x"),
-    ("rollback IMAGE=x", {}, "golden rollback x"),
-    ("rollback IMAGE=x BUILD=0123456789ab REGION=us-east-1 DRY_RUN=1", {},
-     "golden rollback x --to 0123456789ab --region us-east-1 --dry-run"),
-    ("test", {}, "test all"), ("test", {"LONG": "1"}, "test long"), ("test LONG=1", {}, "test long"),
-    ("test-fast", {}, "test fast"), ("test-fast CHANGED=1", {}, "test changed"),
-])
+@pytest.mark.parametrize(
+    ("words", "env", "command"),
+    [
+        ("bake IMAGE=x", {"CI": "true", "CHANGED": "HEAD"}, "golden bake x --changed HEAD"),
+        ("bake IMAGE=x", {"CI": "true", "CHANGED": ""}, "golden bake x"),
+        ("bake IMAGE=x GOLDEN_CACHE=/a AWS_REGION=us-east-1 CI=1", {}, "golden bake x"),
+        ("rollback IMAGE=x", {}, "golden rollback x"),
+        (
+            "rollback IMAGE=x BUILD=0123456789ab REGION=us-east-1 DRY_RUN=1",
+            {},
+            "golden rollback x --to 0123456789ab --region us-east-1 --dry-run",
+        ),
+        ("test", {}, "test all"),
+        ("test", {"LONG": "1"}, "test long"),
+        ("test LONG=1", {}, "test long"),
+        ("test-fast", {}, "test fast"),
+        ("test-fast CHANGED=1", {}, "test changed"),
+    ],
+)
 def test_what_a_variable_becomes(words: str, env: dict[str, str], command: str) -> None:
     """As pipelines give it, in the environment, and as a person types it."""
     assert run(*words.split(), **env) == f"scripts/{command}"
 
 
-@pytest.mark.parametrize(("args", "complaint"), [
-    (["bake", "image=x"], "there is no variable image; known, in capitals: IMAGE ROLE "),
-    (["clean", "ALL=1", "IMGAE=x"], "there is no variable IMGAE; known, in capitals: IMAGE ROLE "),
-    (["bake", "IMAGE="], "IMAGE is empty; known: "),
-    (["clean", "ALL=0"], "ALL is a switch: give 1, or leave it out"),
-])
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["bake", "image=x"], "there is no variable image; known, in capitals: IMAGE ROLE "),
+        (
+            ["clean", "ALL=1", "IMGAE=x"],
+            "there is no variable IMGAE; known, in capitals: IMAGE ROLE ",
+        ),
+        (["bake", "IMAGE="], "IMAGE is empty; known: "),
+        (["clean", "ALL=0"], "ALL is a switch: give 1, or leave it out"),
+    ],
+)
 def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: str) -> None:
     """Make would bake the default image instead."""
-    done = subprocess.run(["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        ["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert complaint in done.stderr and len(done.stderr.splitlines()) == 1
 

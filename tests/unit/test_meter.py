@@ -44,8 +44,9 @@ def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.M
             advance(2 * MIB)
             both.wait()
 
-    threads = [threading.Thread(target=transfer, args=(name,))
-               for name in ("us-east-1", "eu-west-1")]
+    threads = [
+        threading.Thread(target=transfer, args=(name,)) for name in ("us-east-1", "eu-west-1")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

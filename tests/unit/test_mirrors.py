@@ -8,14 +8,17 @@ from goldenami.core.errors import ExitCode, HostNotReady, Unreachable
 from goldenami.packages import mirrors
 from support.debian import debrepo
 
-NVIDIA = mirrors.VendorArchive(name="nvidia", uri="https://vendor.example/debian13/x86_64",
-                               key="key.pub", fingerprint="A" * 40)
+NVIDIA = mirrors.VendorArchive(
+    name="nvidia", uri="https://vendor.example/debian13/x86_64", key="key.pub", fingerprint="A" * 40
+)
 
 
 def test_what_an_image_is_resolved_from() -> None:
     debian = mirrors.sources("debian", "trixie", backports=False)
     assert [(source.archive, source.suites) for source in debian] == [
-        ("debian", ("trixie", "trixie-updates")), ("debian-security", ("trixie-security",))]
+        ("debian", ("trixie", "trixie-updates")),
+        ("debian-security", ("trixie-security",)),
+    ]
     assert "trixie-backports" in mirrors.sources("debian", "trixie", backports=True)[0].suites
     ubuntu = mirrors.sources("ubuntu", "noble", backports=False, vendors=[NVIDIA])
     assert [(source.archive, source.flat) for source in ubuntu] == [
@@ -25,9 +28,13 @@ def test_what_an_image_is_resolved_from() -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize(("archives", "variable"), [
-    (["ubuntu", "nvidia"], "GOLDEN_MIRROR_UBUNTU"), (["debian-security"], "GOLDEN_MIRROR_DEBIAN_SECURITY"),
-])
+@pytest.mark.parametrize(
+    ("archives", "variable"),
+    [
+        (["ubuntu", "nvidia"], "GOLDEN_MIRROR_UBUNTU"),
+        (["debian-security"], "GOLDEN_MIRROR_DEBIAN_SECURITY"),
+    ],
+)
 def test_an_archive_that_no_mirror_is_known_of(archives: list[str], variable: str) -> None:
     with pytest.raises(Unreachable) as caught:
         mirrors.locate(archives)
@@ -46,17 +53,23 @@ def test_a_vendors_archive_is_at_its_address_unless_the_environment_says_otherwi
 
 
 def test_the_machines_own_apt_says_where(
-    mirror_of_apt: str, monkeypatch: pytest.MonkeyPatch,
+    mirror_of_apt: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert mirrors.locate(["debian", "debian-security"]) == {
-        "debian": f"{mirror_of_apt}/debian", "debian-security": f"{mirror_of_apt}/security"}
+        "debian": f"{mirror_of_apt}/debian",
+        "debian-security": f"{mirror_of_apt}/security",
+    }
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://other.example")
     assert mirrors.locate(["debian"]) == {"debian": "http://other.example"}
 
 
 @pytest.fixture
 def mirror_of_apt(
-    distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path,
+    distribution: Path,
+    key: debrepo.Key,
+    offline: None,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """An apt configuration whose sources are the synthetic archives, updated; the address of their
@@ -66,11 +79,14 @@ def mirror_of_apt(
         (tmp_path / "machine" / folder).mkdir(parents=True)
     machine = tmp_path / "machine"
     (machine / "status").touch()
-    (machine / "test.sources").write_text("\n".join(
-        f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: "
-        f"{key.keyring}\n"
-        for name, suite in (("debian", "trixie"), ("security", "trixie-security"))),
-                                          encoding="utf-8")
+    (machine / "test.sources").write_text(
+        "\n".join(
+            f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: "
+            f"{key.keyring}\n"
+            for name, suite in (("debian", "trixie"), ("security", "trixie-security"))
+        ),
+        encoding="utf-8",
+    )
     (machine / "apt.conf").write_text(
         f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts '
         f'"{machine}/";\n'
@@ -78,7 +94,8 @@ def mirror_of_apt(
         f'"{machine}/cache/";\n'
         'Acquire::Languages "none"; APT::Sandbox::User "root"; APT::Architecture "amd64";\n'
         'APT::Architectures {"amd64";};\n',
-        encoding="utf-8")
+        encoding="utf-8",
+    )
     monkeypatch.setenv("APT_CONFIG", str(machine / "apt.conf"))
     subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
     served.close()
@@ -97,26 +114,52 @@ def test_keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         mirrors.keyring("some-keyring")
 
 
-@pytest.mark.parametrize(("settings", "url", "expected"), [
-    ({}, "http://a.example/x", None),
-    ({"Acquire::http::Proxy": "http://p:1"}, "https://a.example/x", "http://p:1"),
-    ({"Acquire::http::Proxy": "http://p:1", "Acquire::https::Proxy": "http://q:2"}, "https://a.example", "http://q:2"),
-    ({"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"}, "http://a.example/x", None),
-    ({"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"}, "http://b.example/x",
-     "http://p:1"),
-    ({"Acquire::http::Proxy-Auto-Detect": "DETECT"}, "http://a.example/x", "http://found:3"),
-    ({"http_proxy": "http://env:4"}, "http://a.example/x", "http://env:4"),
-    ({"http_proxy": "http://env:4", "Acquire::http::Proxy": "DIRECT"}, "http://a.example/x", None),
-    ({"http_proxy": "http://env:4", "no_proxy": "b.example,a.example"}, "http://a.example/x", None),
-])
+@pytest.mark.parametrize(
+    ("settings", "url", "expected"),
+    [
+        ({}, "http://a.example/x", None),
+        ({"Acquire::http::Proxy": "http://p:1"}, "https://a.example/x", "http://p:1"),
+        (
+            {"Acquire::http::Proxy": "http://p:1", "Acquire::https::Proxy": "http://q:2"},
+            "https://a.example",
+            "http://q:2",
+        ),
+        (
+            {"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"},
+            "http://a.example/x",
+            None,
+        ),
+        (
+            {"Acquire::http::Proxy": "http://p:1", "Acquire::http::Proxy::a.example": "DIRECT"},
+            "http://b.example/x",
+            "http://p:1",
+        ),
+        ({"Acquire::http::Proxy-Auto-Detect": "DETECT"}, "http://a.example/x", "http://found:3"),
+        ({"http_proxy": "http://env:4"}, "http://a.example/x", "http://env:4"),
+        (
+            {"http_proxy": "http://env:4", "Acquire::http::Proxy": "DIRECT"},
+            "http://a.example/x",
+            None,
+        ),
+        (
+            {"http_proxy": "http://env:4", "no_proxy": "b.example,a.example"},
+            "http://a.example/x",
+            None,
+        ),
+    ],
+)
 @pytest.mark.usefixtures("offline")
 def test_the_proxy_is_the_one_that_apt_would_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    url: str,
     expected: str | None,
 ) -> None:
     program = tmp_path / "detect"
-    program.write_text("#!/bin/sh\n[ \"$1\" = http://a.example/ ] && echo http://found:3\n",
-                       encoding="utf-8")
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = http://a.example/ ] && echo http://found:3\n', encoding="utf-8"
+    )
     program.chmod(0o755)
     lines = []
     for name, value in settings.items():

@@ -23,27 +23,41 @@ POWERLESS = ("setpriv", "--bounding-set=-dac_override")
 
 
 def threads(root: Path, env: dict[str, str] | None = None) -> int:
-    done = subprocess.run([str(PROGRAMS / "ml-threads"), str(root)], capture_output=True, text=True,
-                          check=True,
-                          env={"PATH": os.environ["PATH"], **(env or {})})
+    done = subprocess.run(
+        [str(PROGRAMS / "ml-threads"), str(root)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], **(env or {})},
+    )
     return int(done.stdout)
 
 
 OWN_GROUP = {"proc/self/cgroup": "0::/a.slice/b.service\n"}
 QUOTA = "sys/fs/cgroup/a.slice/b.service/cpu.max"
-OLDER = {"proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n",
-         "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "80000\n",
-         "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n"}
+OLDER = {
+    "proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n",
+    "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "80000\n",
+    "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n",
+}
 
 
-@pytest.mark.parametrize(("files", "wanted"), [
-    ({**OWN_GROUP, QUOTA: "50000 100000\n"}, 1),
-    ({**OWN_GROUP, QUOTA: "110000 100000\n"}, min(2, HERE)),
-    ({**OWN_GROUP, QUOTA: "9900000 100000\n"}, HERE),
-    ({**OWN_GROUP, QUOTA: "max 100000\n", "sys/fs/cgroup/a.slice/cpu.max": "60000 100000\n"}, 1),
-    ({**OWN_GROUP, QUOTA: "max 100000\n"}, HERE),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1), (OLDER, 1),
-], ids=["half", "more than one", "all", "above", "none", "container", "older"])
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({**OWN_GROUP, QUOTA: "50000 100000\n"}, 1),
+        ({**OWN_GROUP, QUOTA: "110000 100000\n"}, min(2, HERE)),
+        ({**OWN_GROUP, QUOTA: "9900000 100000\n"}, HERE),
+        (
+            {**OWN_GROUP, QUOTA: "max 100000\n", "sys/fs/cgroup/a.slice/cpu.max": "60000 100000\n"},
+            1,
+        ),
+        ({**OWN_GROUP, QUOTA: "max 100000\n"}, HERE),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+        (OLDER, 1),
+    ],
+    ids=["half", "more than one", "all", "above", "none", "container", "older"],
+)
 def test_the_quota_of_a_cgroup(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
     assert threads(write(tmp_path, files)) == wanted
 
@@ -55,9 +69,12 @@ def test_without_any_limit_and_whatever_openmp_was_told(tmp_path: Path) -> None:
 def test_a_cpu_set_counts(tmp_path: Path) -> None:
     """The set that this process was given, not the machine's CPUs."""
     one = str(min(os.sched_getaffinity(0)))
-    done = subprocess.run(["taskset", "--cpu-list", one, str(PROGRAMS / "ml-threads"),
-                           str(tmp_path)],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["taskset", "--cpu-list", one, str(PROGRAMS / "ml-threads"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "1\n"
 
 
@@ -65,25 +82,47 @@ def login_file(name: str, *environments: str, packages: str = "") -> str:
     """A file that the role writes for frameworks, one in each of `environments`, and for einops in
     `packages`."""
     template = PROGRAMS.parent / f"templates/{name}.j2"
-    installed = [{"name": f"f{number}", "module": f"m{number}", "environment": environment}
-                 for number, environment in enumerate(environments)]
+    installed = [
+        {"name": f"f{number}", "module": f"m{number}", "environment": environment}
+        for number, environment in enumerate(environments)
+    ]
     beside = [{"environment": packages, "projects": ["einops"]}] if packages else []
     # As Ansible has it: a block's own line leaves no empty one.
-    return Environment(
-        trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined).from_string(
-        template.read_text(encoding="utf-8")).render(
-            frameworks_installed=installed, frameworks_python_packages=beside,
+    return (
+        Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+        .from_string(template.read_text(encoding="utf-8"))
+        .render(
+            frameworks_installed=installed,
+            frameworks_python_packages=beside,
             __frameworks_environments=sorted({*environments, *filter(None, [packages])}),
-            __frameworks_home="/opt/ml", __frameworks_python="3.13",
-            ansible_managed="managed")
+            __frameworks_home="/opt/ml",
+            __frameworks_python="3.13",
+            ansible_managed="managed",
+        )
+    )
 
 
-@pytest.mark.parametrize(("environments", "path", "told"), [
-    (["ml", "ml"], "/opt/ml/ml/bin:/opt/ml/bin:/bin", f"python3 has f0, f1 (from /opt/ml/ml).\n{OWN}"),
-    (["numpy"], "/opt/ml/numpy/bin:/opt/ml/bin:/bin", f"python3 has f0 (from /opt/ml/numpy).\n{OWN}"),
-    (["a", "b"], "/opt/ml/bin:/bin", "Each framework has an environment of its own. To use one:\n"
-     f'    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n{OWN}'),
-])
+@pytest.mark.parametrize(
+    ("environments", "path", "told"),
+    [
+        (
+            ["ml", "ml"],
+            "/opt/ml/ml/bin:/opt/ml/bin:/bin",
+            f"python3 has f0, f1 (from /opt/ml/ml).\n{OWN}",
+        ),
+        (
+            ["numpy"],
+            "/opt/ml/numpy/bin:/opt/ml/bin:/bin",
+            f"python3 has f0 (from /opt/ml/numpy).\n{OWN}",
+        ),
+        (
+            ["a", "b"],
+            "/opt/ml/bin:/bin",
+            "Each framework has an environment of its own. To use one:\n"
+            f'    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n{OWN}',
+        ),
+    ],
+)
 def test_a_login_has_the_only_environment_or_is_told_of_each(
     environments: list[str], path: str, told: str
 ) -> None:
@@ -91,19 +130,28 @@ def test_a_login_has_the_only_environment_or_is_told_of_each(
         login_file("etc/profile.d/golden-frameworks.sh", *environments)
         + '\necho "$PATH"; type -t ml'
     )
-    done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True,
-                          check=False,
-                          env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        ["/bin/bash", "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/bin", "OMP_NUM_THREADS": "1"},
+    )
     assert done.stdout.split() == [path, "function"], done.stderr
     assert login_file("etc/motd.d/60-golden-frameworks", *environments) == told
 
 
-@pytest.mark.parametrize(("environments", "packages", "told"), [
-    (["ml"], "ml", "python3 has f0, einops (from /opt/ml/ml)."),
-    ([], "python", "python3 has einops (from /opt/ml/python)."),
-])
+@pytest.mark.parametrize(
+    ("environments", "packages", "told"),
+    [
+        (["ml"], "ml", "python3 has f0, einops (from /opt/ml/ml)."),
+        ([], "python", "python3 has einops (from /opt/ml/python)."),
+    ],
+)
 def test_a_login_is_told_of_packages_beside_the_frameworks(
-    environments: list[str], packages: str, told: str,
+    environments: list[str],
+    packages: str,
+    told: str,
 ) -> None:
     text = login_file("etc/motd.d/60-golden-frameworks", *environments, packages=packages)
     assert text == f"{told}\n{OWN}"
@@ -122,7 +170,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .replace("/run/systemd/system", str(home.parent / "systemd"))
     )
     module = (PROGRAMS / "pip.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
-    start = (PROGRAMS / "golden_threads.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
+    start = (
+        (PROGRAMS / "golden_threads.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
+    )
     packages = next(home.glob("ml/lib/python3*/site-packages"))
     write(packages, {"pip.py": module, "golden_threads.py": start})
     shutil.copy(PROGRAMS / "golden-threads.pth", packages)
@@ -137,9 +187,13 @@ def typed(
     image: Path, *words: str, active: str, by: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     environment = {"VIRTUAL_ENV": str(image / active)} if active else {}
-    return subprocess.run([*by, image / "bin/pip", *words], capture_output=True, text=True,
-                          check=False,
-                          env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", **environment})
+    return subprocess.run(
+        [*by, image / "bin/pip", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", **environment},
+    )
 
 
 def test_pip_serves_an_environment_of_one_s_own_and_else_the_system(image: Path) -> None:
@@ -168,35 +222,63 @@ def test_pip_of_a_container_changes_the_environment_for_root(image: Path) -> Non
     assert f"{image}/ml stays as it was tested, but for a container's root" in done.stderr
 
 
-@pytest.mark.parametrize(("environ", "wanted"), [
-    ({}, [str(HERE)] * 2), ({"TF_NUM_INTRAOP_THREADS": "3"}, [str(HERE), "3"]),
-    ({"OMP_NUM_THREADS": "7"}, ["7", "None"])])
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, [str(HERE)] * 2),
+        ({"TF_NUM_INTRAOP_THREADS": "3"}, [str(HERE), "3"]),
+        ({"OMP_NUM_THREADS": "7"}, ["7", "None"]),
+    ],
+)
 def test_python_has_its_threads_without_a_login(
     image: Path, environ: dict[str, str], wanted: list[str]
 ) -> None:
     """As `command:` of Kubernetes starts it, in place of the entrypoint."""
     code = "import os; print(*map(os.environ.get, ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS')))"
-    done = subprocess.run([image / "ml/bin/python3", "-I", "-c", code], capture_output=True,
-                          text=True, check=True, env=environ)
+    done = subprocess.run(
+        [image / "ml/bin/python3", "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ,
+    )
     assert (done.stdout.split(), done.stderr) == (wanted, "")
 
 
 def made(
-    home: Path, name: str, active: str = "", before: str = ":",
+    home: Path,
+    name: str,
+    active: str = "",
+    before: str = ":",
 ) -> subprocess.CompletedProcess[str]:
     """`ml env NAME` of somebody whose home is beside the image's environments; `before`: what root
     does first, in namespaces of its own."""
     text = (PROGRAMS / "ml").read_text(encoding="utf-8").replace("/opt/ml", str(home))
     write(home, {"bin/ml": text.replace("/usr/bin/python3", sys.executable)})
-    return subprocess.run(["unshare", "--mount", "sh", "-c", f"{before} && exec sh $0 env \"$1\"",
-                           home / "bin/ml", name], capture_output=True, text=True,
-                          env={"PATH": os.environ["PATH"], "HOME": str(home.parent / "home"),
-                               **({"VIRTUAL_ENV": str(home / active)} if active else {})})
+    return subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            f'{before} && exec sh $0 env "$1"',
+            home / "bin/ml",
+            name,
+        ],
+        capture_output=True,
+        text=True,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home.parent / "home"),
+            **({"VIRTUAL_ENV": str(home / active)} if active else {}),
+        },
+    )
 
 
 @pytest.mark.parametrize("active", ["ml", ""])
 def test_an_environment_of_one_s_own_sees_the_image_s_alone_and_has_a_pip(
-    image: Path, active: str,
+    image: Path,
+    active: str,
 ) -> None:
     """The active one, or the only one. Made again, it stays; one that a kill left half is made
     anew. The system's packages are not seen."""
@@ -207,19 +289,28 @@ def test_an_environment_of_one_s_own_sees_the_image_s_alone_and_has_a_pip(
     for _ in range(2):
         done = made(image, f"mine{active}", active)
         assert (done.returncode, done.stderr.splitlines()[-1]) == (
-            0, f"ml: {own} is ready; outside of a login shell: . {own}/bin/activate")
+            0,
+            f"ml: {own} is ready; outside of a login shell: . {own}/bin/activate",
+        )
         subprocess.run([own / "bin/python", "-c", "import seen_by_all"], check=True)
     assert "makes" not in done.stderr and (own / "bin/pip").is_file()
     code = "import json, sys; print(json.dumps([path for path in sys.path if 'packages' in path]))"
     seen = subprocess.run([own / "bin/python", "-c", code], capture_output=True, text=True)
     assert json.loads(seen.stdout) == [
-        str(next(own.glob("lib/python3*/site-packages"))), str(packages)]
+        str(next(own.glob("lib/python3*/site-packages"))),
+        str(packages),
+    ]
 
 
-@pytest.mark.parametrize(("options", "why"), [
-    ("size=16k", "No space left on device"), ("size=300k", "No space left on device"),
-    ("size=4m", "No space left on device"), ("ro", "Read-only file system"),
-])
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("size=16k", "No space left on device"),
+        ("size=300k", "No space left on device"),
+        ("size=4m", "No space left on device"),
+        ("ro", "Read-only file system"),
+    ],
+)
 def test_a_home_without_room_is_one_line(image: Path, options: str, why: str) -> None:
     """Full at once, after a few files, and in the midst of pip."""
     home = image.parent / "home"

@@ -30,17 +30,34 @@ def test_a_signed_module_is_the_module_and_what_the_kernel_expects(
     signed = signer.sign(MODULE)
     assert signed.startswith(MODULE)
     assert signed.endswith(b"~Module signature appended~\n")
-    trailer = signed[-len(module_signing.MAGIC) - 12:-len(module_signing.MAGIC)]
+    trailer = signed[-len(module_signing.MAGIC) - 12 : -len(module_signing.MAGIC)]
     algo, digest, kind, signer_length, key_length, size = struct.unpack(">BBBBB3xI", trailer)
     assert (algo, digest, kind, signer_length, key_length) == (0, 0, 2, 0, 0)
-    der = signed[len(MODULE):-len(module_signing.MAGIC) - 12]
+    der = signed[len(MODULE) : -len(module_signing.MAGIC) - 12]
     assert len(der) == size
     (tmp_path / "module").write_bytes(MODULE)
     (tmp_path / "signature").write_bytes(der)
-    argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "signature",
-            "-content", "module",
-            "-certfile", "cert.pem", "-CAfile", "cert.pem", "-no_check_time", "-purpose", "any",
-            "-out", "/dev/null"]
+    argv = [
+        "openssl",
+        "cms",
+        "-verify",
+        "-binary",
+        "-inform",
+        "DER",
+        "-in",
+        "signature",
+        "-content",
+        "module",
+        "-certfile",
+        "cert.pem",
+        "-CAfile",
+        "cert.pem",
+        "-no_check_time",
+        "-purpose",
+        "any",
+        "-out",
+        "/dev/null",
+    ]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (tmp_path / "module").write_bytes(MODULE[:-1] + b"x")
@@ -64,13 +81,19 @@ def test_keys_that_cannot_sign_are_refused(key: rsa.RSAPrivateKey, tmp_path: Pat
         (tmp_path / "junk", "junk has no usable private key"),
         (tmp_path / "absent", "absent has no usable private key"),
         (write(tmp_path / "bare", key, None), "has no certificate"),
-        (write(tmp_path / "curve", curve, certificate(curve)),
-         "has no RSA key: with another one each"),
-        (write(tmp_path / "locked", key, certificate(key), password=b"x"),
-         "has no usable private key: Password"),
+        (
+            write(tmp_path / "curve", curve, certificate(curve)),
+            "has no RSA key: with another one each",
+        ),
+        (
+            write(tmp_path / "locked", key, certificate(key), password=b"x"),
+            "has no usable private key: Password",
+        ),
         (write(tmp_path / "other", key, certificate(other)), "is not that of its key"),
-        (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)),
-         "has no common name"),
+        (
+            write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)),
+            "has no common name",
+        ),
     ):
         with pytest.raises(BadInput, match=complaint) as caught:
             module_signing.load(path)

@@ -29,17 +29,22 @@ molecule.wait_ready("x", folder, supervisor)
 
 
 def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)],
-                               stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True,
-                               env={"PYTHONPATH": str(SCRIPTS), "PATH": "/bin"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(SCRIPTS), "PATH": "/bin"},
+    )
     assert process.stdout is not None
     supervisor = Path("/proc", process.stdout.readline().strip())
     assert supervisor.exists()
     stat = Path(f"/proc/{process.pid}/stat")
     # Until it sleeps, it does not wait.
-    until("a process that sleeps",
-          lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S")
+    until(
+        "a process that sleeps",
+        lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S",
+    )
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert "KeyboardInterrupt" in said
@@ -56,8 +61,9 @@ def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(
     supervisor = shell.start(["sleep", "600"], log=tmp_path / "log", session=True)
     process = ProcessId.of(supervisor.pid)
     assert process is not None
-    (folder / "pid").write_text(str(ProcessId(process.pid, process.started - earlier)),
-                                encoding="utf-8")
+    (folder / "pid").write_text(
+        str(ProcessId(process.pid, process.started - earlier)), encoding="utf-8"
+    )
     molecule.down("x", store)
     assert (process.alive, folder.exists()) == (earlier > 0, False)
     shell.stop(supervisor)
@@ -71,7 +77,12 @@ def test_a_scenario_s_tests_import_the_pipeline_without_the_wrapper() -> None:
     path = config["verifier"]["env"]["PYTHONPATH"].replace(
         "${MOLECULE_PROJECT_DIRECTORY}", str(SCRIPTS.parent)
     )
-    done = subprocess.run([sys.executable, "-c", "import goldenami; print(goldenami.__file__)"],
-                          cwd="/",
-                          env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import goldenami; print(goldenami.__file__)"],
+        cwd="/",
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.startswith(f"{SCRIPTS}/"), done.stderr

@@ -45,13 +45,25 @@ def denies(policy: OrganizationPolicy, request: Mapping[str, Any]) -> bool:
     asked = {"aws:PrincipalArn": SOMEBODY, **request}
     for statement in policy.document["Statement"]:
         assert statement["Effect"] == "Deny"
-        conditions = [holds(operator, key, wanted, asked)
-                      for operator, keys in statement.get("Condition", {}).items()
-                      for key, wanted in keys.items()]
-        acts = asked["action"] in listed(statement["Action"]) if "Action" in statement else not any(
-            fnmatchcase(asked["action"], pattern) for pattern in statement["NotAction"])
-        if all(conditions) and acts and any(fnmatchcase(asked["resource"], pattern)
-                                            for pattern in listed(statement["Resource"])):
+        conditions = [
+            holds(operator, key, wanted, asked)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        ]
+        acts = (
+            asked["action"] in listed(statement["Action"])
+            if "Action" in statement
+            else not any(
+                fnmatchcase(asked["action"], pattern) for pattern in statement["NotAction"]
+            )
+        )
+        if (
+            all(conditions)
+            and acts
+            and any(
+                fnmatchcase(asked["resource"], pattern) for pattern in listed(statement["Resource"])
+            )
+        ):
             return True
     return False
 
@@ -64,8 +76,11 @@ def test_a_policy_stops_what_it_says_and_nothing_else(name: str) -> None:
     stopped = [effect for effect in policy.stops if effect.request]
     assert bool(stopped) is (policy.type is PolicyType.SERVICE_CONTROL)
     assert [effect.what for effect in stopped if not denies(policy, effect.request)] == []
-    assert [effect.what for effect in policy.does_not_stop
-            if effect.request and denies(policy, effect.request)] == []
+    assert [
+        effect.what
+        for effect in policy.does_not_stop
+        if effect.request and denies(policy, effect.request)
+    ] == []
 
 
 def test_the_command_prints_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +89,18 @@ def test_the_command_prints_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     checkout.define(f"publish: {{regions: [us-east-1], account: '{ACCOUNT}'}}\n")
     said = checkout.run("account", "policies")
     printed = {one["name"]: one["document"] for one in json.loads(said)}
-    assert printed == {name: policy.document for name, policy in POLICIES.items()
-                       if name != organization.ALLOWED_REGIONS}
-    (checkout.root / "packer/residency.yml").write_text("regions: [us-*, eu-central-1]\n",
-                                                        encoding="utf-8")
+    assert printed == {
+        name: policy.document
+        for name, policy in POLICIES.items()
+        if name != organization.ALLOWED_REGIONS
+    }
+    (checkout.root / "packer/residency.yml").write_text(
+        "regions: [us-*, eu-central-1]\n", encoding="utf-8"
+    )
     said = checkout.run("account", "policies")
-    [asked] = [one["document"] for one in json.loads(said)
-               if one["name"] == organization.ALLOWED_REGIONS]
+    [asked] = [
+        one["document"] for one in json.loads(said) if one["name"] == organization.ALLOWED_REGIONS
+    ]
     assert asked["Statement"][0]["Condition"] == {
-        "StringNotLike": {"aws:RequestedRegion": ["us-*", "eu-central-1"]}}
+        "StringNotLike": {"aws:RequestedRegion": ["us-*", "eu-central-1"]}
+    }

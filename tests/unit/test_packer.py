@@ -19,8 +19,10 @@ from goldenami.model.supported.platforms import PLATFORMS
 from support import trees
 from support.builds.tools import ROOT, complaints, find
 
-LOCKS = sorted(path.name.removesuffix(".lock.json")
-               for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
+LOCKS = sorted(
+    path.name.removesuffix(".lock.json")
+    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")
+)
 HOST = {"CHECKPOINT_DISABLE": "1"}
 """Packer would ask its vendor for a newer version."""
 
@@ -36,11 +38,21 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
     """Packer's arguments for a lock, as `bake` gives them."""
     path = lockfile.path_of(ROOT, image)
     lock, digest = lockfile.read(path)
-    records.write_text(folder / "vars.json",
-                       records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
-    return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var",
-            f"ssh_key={key}",
-            "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
+    records.write_text(
+        folder / "vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest))
+    )
+    return [
+        "-var",
+        f"lock={path}",
+        "-var",
+        f"vars={folder / 'vars.json'}",
+        "-var",
+        f"ssh_key={key}",
+        "-var",
+        "ssh_host=127.0.0.1",
+        "-var",
+        f"repo={folder}",
+    ]
 
 
 @pytest.fixture
@@ -70,17 +82,24 @@ def test_the_readme_s_line_validates_in_a_clean_clone(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     text = (ROOT / "packer/README.md").read_text(encoding="utf-8")
-    (line,) = [each.strip() for each in text.splitlines()
-               if each.startswith("    packer validate ")]
+    (line,) = [
+        each.strip() for each in text.splitlines() if each.startswith("    packer validate ")
+    ]
     path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env={**HOST, "PATH": path},
-                          capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env={**HOST, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_newer_packer_gets_the_folder_itself_with_its_plugins_and_imdsv2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _program(tmp_path, monkeypatch, "Packer v1.11.2")
     folder = packer.templates(ROOT, tmp_path)
@@ -115,16 +134,22 @@ is 1.11.2. You can update by downloading from www.packer.io/downloads.html"""
 def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """A packer that says so, and keeps what it was told of Checkpoint."""
     path = folder / "packer"
-    path.write_text(f"#!/bin/sh\nprintf %s \"$CHECKPOINT_DISABLE\" >{folder}/checkpoint\ncat "
-                    f"<<'EOF'\n{said}\nEOF\n",
-                    encoding="utf-8")
+    path.write_text(
+        f'#!/bin/sh\nprintf %s "$CHECKPOINT_DISABLE" >{folder}/checkpoint\ncat '
+        f"<<'EOF'\n{said}\nEOF\n",
+        encoding="utf-8",
+    )
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-@pytest.mark.parametrize("said", ["Packer v1.6.6", f"Packer v1.6.6\n\n{NOTICE}", f"{NOTICE}\n\nPacker v1.6.6"])
+@pytest.mark.parametrize(
+    "said", ["Packer v1.6.6", f"Packer v1.6.6\n\n{NOTICE}", f"{NOTICE}\n\nPacker v1.6.6"]
+)
 def test_the_version_is_found_beside_a_notice_and_the_vendor_is_not_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
 ) -> None:
     _program(tmp_path, monkeypatch, said)
     assert packer.version() == "1.6.6"
@@ -132,6 +157,7 @@ def test_the_version_is_found_beside_a_notice_and_the_vendor_is_not_asked(
 
 
 # --- what is wrong is refused ----------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def templates(known: Path, tmp_path: Path) -> Path:
@@ -159,8 +185,13 @@ def test_invalid_is_refused(templates: Path, tmp_path: Path, ssh_key: Path) -> N
 def test_what_a_shell_tells_ansible_and_packer_is_not_for_a_bake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("ANSIBLE_RUN_TAGS", "PKR_VAR_disk", "PACKER_LOG_PATH", "MOLECULE_FILE",
-                 "PACKER_PLUGIN_PATH"):
+    for name in (
+        "ANSIBLE_RUN_TAGS",
+        "PKR_VAR_disk",
+        "PACKER_LOG_PATH",
+        "MOLECULE_FILE",
+        "PACKER_PLUGIN_PATH",
+    ):
         monkeypatch.setenv(name, "x")
     packer.forget_settings()
     assert sorted(name for name, value in os.environ.items() if value == "x") == [
@@ -180,6 +211,14 @@ def test_packer_finds_the_ansible_of_this_interpreter(
     (tmp_path / "packer").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     said: list[str] = []
-    packer.build("null.local", {}, work=tmp_path, step="a", root=ROOT, log=tmp_path / "log", env={},
-                 on_line=said.append)
+    packer.build(
+        "null.local",
+        {},
+        work=tmp_path,
+        step="a",
+        root=ROOT,
+        log=tmp_path / "log",
+        env={},
+        on_line=said.append,
+    )
     assert said == [str(Path(sys.executable).parent / "ansible-playbook")]

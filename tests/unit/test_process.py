@@ -62,8 +62,14 @@ def test_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_of_a_process_elsewhere_only_age_tells(tmp_path: Path) -> None:
     here = ProcessId.current()
-    names = [here, replace(here, started=here.started - 1), replace(here, machine=THERE), ONE,
-             "4711-99", "4711"]
+    names = [
+        here,
+        replace(here, started=here.started - 1),
+        replace(here, machine=THERE),
+        ONE,
+        "4711-99",
+        "4711",
+    ]
     paths = [tmp_path / f"work-{name}" for name in names]
     for path in paths:
         path.mkdir()
@@ -78,9 +84,15 @@ def test_of_a_process_elsewhere_only_age_tells(tmp_path: Path) -> None:
 def test_a_proc_of_another_namespace_shows_no_machine(tmp_path: Path) -> None:
     """Without --mount-proc the pid that a process has for itself is another's in /proc."""
     program = "from goldenami.core.process import *; me = ProcessId.current(); print(me, me.alive, me.has_ended)"
-    said = [subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", program],
-                           check=True, text=True,
-                           capture_output=True, env={"PYTHONPATH": str(SCRIPTS)}).stdout.split()
-            for _ in range(2)]
+    said = [
+        subprocess.run(
+            ["unshare", "--pid", "--fork", sys.executable, "-c", program],
+            check=True,
+            text=True,
+            capture_output=True,
+            env={"PYTHONPATH": str(SCRIPTS)},
+        ).stdout.split()
+        for _ in range(2)
+    ]
     assert [words[1:] for words in said] == [["True", "False"]] * 2
     assert machine() not in {words[0].rpartition("-")[2] for words in said}

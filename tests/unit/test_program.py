@@ -39,10 +39,13 @@ def test_every_exit_code_has_its_class() -> None:
 
 @pytest.mark.parametrize("kind", errors.KINDS)
 def test_an_error_is_raised_again_as_what_it_was(
-    kind: type[GoldenError], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    kind: type[GoldenError],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert events.fail(kind("what happened", hint="what to do",
-                            tail="last lines")) == kind.exit_code
+    assert (
+        events.fail(kind("what happened", hint="what to do", tail="last lines")) == kind.exit_code
+    )
     event = events.read(capsys.readouterr().out)
     assert event is not None
     again = events.failure(event, tmp_path / "log")
@@ -64,10 +67,12 @@ def test_a_plan_goes_in_and_a_result_comes_out(
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     plan = ProgramPlan(work=tmp_path, log=tmp_path / "log")
-    access = program.call("answers", plan, ContainerAccess,
-                          Progress.of("bake", "x", CachePaths(tmp_path)))
-    assert access == ContainerAccess(address="10.0.0.2", ssh_key=tmp_path / "key",
-                                     proxy_command="nc")
+    access = program.call(
+        "answers", plan, ContainerAccess, Progress.of("bake", "x", CachePaths(tmp_path))
+    )
+    assert access == ContainerAccess(
+        address="10.0.0.2", ssh_key=tmp_path / "key", proxy_command="nc"
+    )
     assert list((tmp_path / "temporary").iterdir()) == [], "temporary files outlive the run"
 
 
@@ -106,15 +111,19 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Beside:
 
 
 def test_a_program_runs_beside_a_step(
-    beside: Beside, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    beside: Beside,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its lines stand among those of the step. Both together took what the phases say."""
     progress = Progress.of("bake", "x", CachePaths(tmp_path))
 
     def work() -> None:
         with progress.step("modules"):
-            until("the program's line",
-                  lambda: "role os_updates" in (tmp_path / "log").read_text(encoding="utf-8"))
+            until(
+                "the program's line",
+                lambda: "role os_updates" in (tmp_path / "log").read_text(encoding="utf-8"),
+            )
             (tmp_path / "go").touch()
 
     (tmp_path / "log").touch()
@@ -131,14 +140,20 @@ def test_a_program_runs_beside_a_step(
 
 def test_a_failure_beside_a_step_is_raised_as_what_it_was(beside: Beside, tmp_path: Path) -> None:
     with pytest.raises(HostNotReady, match="no space") as caught:
-        beside(Progress.of("bake", "x", CachePaths(tmp_path)),
-               lambda: print((tmp_path / "go").write_text("fail")))
+        beside(
+            Progress.of("bake", "x", CachePaths(tmp_path)),
+            lambda: print((tmp_path / "go").write_text("fail")),
+        )
     assert caught.value.hint == "free some"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), StageFailed("it does not compile", hint="look")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), StageFailed("it does not compile", hint="look")]
+)
 def test_what_ends_a_step_ends_the_program_beside_it(
-    beside: Beside, tmp_path: Path, error: BaseException,
+    beside: Beside,
+    tmp_path: Path,
+    error: BaseException,
 ) -> None:
     def work() -> None:
         until("the program", lambda: processes(f"{tmp_path}/plan.json"))
@@ -148,8 +163,9 @@ def test_what_ends_a_step_ends_the_program_beside_it(
         beside(Progress.of("bake", "x", CachePaths(tmp_path)), work)
     assert caught.value is error
     until("the end of the program", lambda: not processes(f"{tmp_path}/plan.json"))
-    cgroups = [folder for root in namespaces._cgroup_roots()
-               for folder in root.glob("goldenami-beside-*")]
+    cgroups = [
+        folder for root in namespaces._cgroup_roots() for folder in root.glob("goldenami-beside-*")
+    ]
     assert not [path for path in cgroups if ProcessId.parse(path.name) == ProcessId.current()]
 
 

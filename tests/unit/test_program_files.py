@@ -37,21 +37,28 @@ def company(tmp_path: Path) -> Path:
 
 
 def test_rows_of_a_repository_add_to_the_program_s_or_stand_for_one(company: Path) -> None:
-    write(company, {"packer/hardware.yml": HARDWARE, recipes.DISPATCHING: "torch: []\ncompany: []\n"})
+    write(
+        company, {"packer/hardware.yml": HARDWARE, recipes.DISPATCHING: "torch: []\ncompany: []\n"}
+    )
     given, families = hardware.load(ROOT), hardware.load(company)
     assert (families["x9"].cpu, families["c7a"].cpu.name) == (given["c7a"].cpu, "znver5")
     assert families["c7i"] == given["c7i"] and len(families) == len(given) + 1
     assert recipes.dispatching(company) == {**recipes.dispatching(ROOT), "torch": [], "company": []}
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ("x9: {cpu: znver4", "x9: {cpu: znver44", ":2: families.x9.cpu: unknown cpu `znver44`"),
-    ("c7a: {cpu: znver5, source: co", "c7a: {cpu: znver5", ":3: families.c7a.source: is required"),
-    ("families", "family", ":1: family: unknown key; did you mean `families`?"),
-])
-def test_a_wrong_row_is_named_with_its_file(
-    company: Path, old: str, new: str, said: str
-) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("x9: {cpu: znver4", "x9: {cpu: znver44", ":2: families.x9.cpu: unknown cpu `znver44`"),
+        (
+            "c7a: {cpu: znver5, source: co",
+            "c7a: {cpu: znver5",
+            ":3: families.c7a.source: is required",
+        ),
+        ("families", "family", ":1: family: unknown key; did you mean `families`?"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_file(company: Path, old: str, new: str, said: str) -> None:
     write(company, {"packer/hardware.yml": HARDWARE.replace(old, new)})
     with pytest.raises(BadInput) as caught:
         hardware.load(company)
@@ -60,8 +67,13 @@ def test_a_wrong_row_is_named_with_its_file(
 
 def test_a_recipe_of_a_repository_is_as_one_of_the_program_s(company: Path) -> None:
     text = "version: '1.0'\ndistribution: company-model\nmodule: model\nwheel: {distribution: company-model}\n"
-    write(company, {f"{recipes.FOLDER}/model/recipe.yml": text,
-                    f"{recipes.FOLDER}/model/smoke.py": "import model\n"})
+    write(
+        company,
+        {
+            f"{recipes.FOLDER}/model/recipe.yml": text,
+            f"{recipes.FOLDER}/model/smoke.py": "import model\n",
+        },
+    )
     edit(company, "frameworks: [numpy,", "frameworks: [model, numpy,")
     assert load(company).frameworks[0] == "model"
     assert recipes.load(company, "model").module == "model"
@@ -99,20 +111,27 @@ def test_a_stale_lock_tells_whose_inputs_changed(company: Path) -> None:
 
     names = ("ansible", "definition", "hardware", "roles/agent", "roles/limits")
     here = goldenami.__version__
-    assert said(company, *names) == ("definition, roles/agent; "
-                                     f"ansible, hardware, roles/limits of goldenami {here}")
+    assert said(company, *names) == (
+        f"definition, roles/agent; ansible, hardware, roles/limits of goldenami {here}"
+    )
     assert said(company, "roles/limits") == f"roles/limits of goldenami {here}"
     assert said(company, "roles/agent") == "roles/agent"
-    write(company, {CONF: "", program_files.PLAYBOOK: "a clone\n", "roles/limits/tasks/main.yml": "[]"})
+    write(
+        company,
+        {CONF: "", program_files.PLAYBOOK: "a clone\n", "roles/limits/tasks/main.yml": "[]"},
+    )
     assert said(company, "hardware").startswith("ansible, hardware")
 
 
-@pytest.mark.parametrize(("name", "folder"), [
-    ("roles/limits/tasks/main.yml", "roles/limits"),
-    ("roles/frameworks/tasks/main.yml", "roles/frameworks"),
-    ("roles/customize/tasks/main.yml", "roles/customize"),
-    ("tests/image/limits/test_limits.py", "tests/image/limits"),
-])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("roles/limits/tasks/main.yml", "roles/limits"),
+        ("roles/frameworks/tasks/main.yml", "roles/frameworks"),
+        ("roles/customize/tasks/main.yml", "roles/customize"),
+        ("tests/image/limits/test_limits.py", "tests/image/limits"),
+    ],
+)
 def test_two_of_one_name_are_refused(company: Path, name: str, folder: str) -> None:
     write(company, {name: "[]\n"})
     edit(company, "  limits:\n", "  customize:\n  limits:\n")

@@ -42,15 +42,20 @@ with progress.step("a step with a very long name, longer than any column"):
 Progress("report", "x", Path(sys.argv[1])).say("the same clock")
 """
 LINES = [
-    " verify 0:01  checks (about 1:18)", " verify 0:01  role limits",
+    " verify 0:01  checks (about 1:18)",
+    " verify 0:01  role limits",
     " verify 0:01  fetch: 2 MB in 1 package, whose line is no longer than it was",
     " verify 0:01  a step with a very long name, longer than any column",
-    " report 0:01  the same clock"]
+    " report 0:01  the same clock",
+]
 
 
 def environment() -> dict[str, str]:
-    known = {name: value for name, value in os.environ.items()
-             if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    known = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES", "NO_COLOR")
+    }
     return {**known, "PYTHONPATH": str(ROOT / "scripts"), "TERM": "xterm"}
 
 
@@ -83,8 +88,11 @@ def test_a_terminal_shows_how_far_each_step_is(tmp_path: Path) -> None:
     shown = on_a_terminal([sys.executable, "-c", WORKS, str(remembering(tmp_path))])
     rows = [row.strip() for row in re.split(r"[\r\n]+", shown) if row.strip()]
     assert max(map(len, rows)) <= 80
-    seen = {clock for row in rows
-            for clock in re.findall(r"checks 41 of 108, (\d:\d\d), 1:\d\d left", row)}
+    seen = {
+        clock
+        for row in rows
+        for clock in re.findall(r"checks 41 of 108, (\d:\d\d), 1:\d\d left", row)
+    }
     assert len(seen) > 1, "the row does not move"
     assert any("1.00 MiB of 2.00 MiB" in row for row in rows)
     assert any(re.search(r"a step with a very lo… .*0:00", row) for row in rows)
@@ -92,9 +100,13 @@ def test_a_terminal_shows_how_far_each_step_is(tmp_path: Path) -> None:
 
 
 def test_a_log_has_a_line_a_step_and_one_clock(tmp_path: Path) -> None:
-    ran = subprocess.run([sys.executable, "-c", WORKS, str(remembering(tmp_path))],
-                         capture_output=True, text=True,
-                         check=True, env=environment())
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKS, str(remembering(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
     clocks = re.findall(r"(?m)^.{7} (\d:\d\d)  ", ran.stderr)
     assert clocks == sorted(clocks) and clocks[-1] >= "0:03"
     assert re.sub(r"(?m)^(.{7}) \d:\d\d  ", r"\1 0:01  ", ran.stderr).splitlines() == LINES
@@ -114,10 +126,17 @@ def test_steps_within_others_are_no_phases(tmp_path: Path) -> None:
 
 
 def test_how_far_a_bake_is(tmp_path: Path) -> None:
-    step = BakeStep(name="limits+seal", key="b" * 64, view="step-0", variables=tmp_path,
-                    installs=True, replaces=[])
-    plan = BakePlan.model_construct(work=tmp_path / "work", layers=tmp_path / "layers",
-                                    base_key="a" * 64, steps=[step])
+    step = BakeStep(
+        name="limits+seal",
+        key="b" * 64,
+        view="step-0",
+        variables=tmp_path,
+        installs=True,
+        replaces=[],
+    )
+    plan = BakePlan.model_construct(
+        work=tmp_path / "work", layers=tmp_path / "layers", base_key="a" * 64, steps=[step]
+    )
     upper = tmp_path / "work/layer/upper"
     assert how_far.of_bake(plan, {}, "limits+seal") is None, "nothing is there yet"
     info = "var/lib/dpkg/info"

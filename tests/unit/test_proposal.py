@@ -28,19 +28,27 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
     git(server, "config", "receive.advertisePushOptions", "true")
     hook = server / "hooks/pre-receive"
-    hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n',
-                    encoding="utf-8")
+    hook.write_text(
+        '#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n', encoding="utf-8"
+    )
     hook.chmod(0o755)
     git(tmp_path, "clone", "--quiet", str(server), str(made))
     images = dict.fromkeys((f"packer/images/{name}.yml" for name in ("a", "new", "none")), "")
-    write(made, {"packer/locks/a.lock.json": "{}", **images,
-                 "build/watch/summary.md": "# new lock of a\n\n| a | b |\n"})
+    write(
+        made,
+        {
+            "packer/locks/a.lock.json": "{}",
+            **images,
+            "build/watch/summary.md": "# new lock of a\n\n| a | b |\n",
+        },
+    )
     git(made, "add", "packer")
     git(made, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "packer: Lock")
     git(made, "push", "--quiet", "origin", "HEAD:main")
-    records.write(made / "build/watch/watch.json",
-                  WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[],
-                             warnings=[]))
+    records.write(
+        made / "build/watch/watch.json",
+        WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[], warnings=[]),
+    )
     monkeypatch.chdir(made)
     monkeypatch.delenv("CI_DEFAULT_BRANCH", raising=False)
     monkeypatch.delenv(proposal.URL, raising=False)
@@ -63,13 +71,18 @@ def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPa
     assert git(server, "show", "golden/watch:packer/locks/a.lock.json") == "second"
     assert "scrap" not in git(server, "ls-tree", "--name-only", "golden/watch")
     assert git(server, "log", "-1", "--format=%B", "golden/watch") == (
-        "packer: Lock what `make watch` found\n\n# new lock of a\n\n| a | b |")
-    assert [line.partition("=")[2]
-            for line in (server / "options").read_text(encoding="utf-8").splitlines()
-            if "COUNT" not in line] == [
-        "merge_request.create", "merge_request.target=trunk",
+        "packer: Lock what `make watch` found\n\n# new lock of a\n\n| a | b |"
+    )
+    assert [
+        line.partition("=")[2]
+        for line in (server / "options").read_text(encoding="utf-8").splitlines()
+        if "COUNT" not in line
+    ] == [
+        "merge_request.create",
+        "merge_request.target=trunk",
         "merge_request.title=nothing newer that matters",
-        "merge_request.remove_source_branch"]
+        "merge_request.remove_source_branch",
+    ]
 
 
 def test_the_token_is_sent_and_in_no_message_and_on_no_command_line(
@@ -99,8 +112,9 @@ def test_the_token_is_sent_and_in_no_message_and_on_no_command_line(
     assert caught.value.__cause__ is None
 
 
-def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_images_of_a_matrix(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     (clone / "packer/locks/new.lock.json").write_text("{}", encoding="utf-8")
     assert cli.main(["images"]) == 0
@@ -115,7 +129,9 @@ def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_images_that_are_published_nowhere_are_left_out(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(root)
     (root / "packer/locks").mkdir()
@@ -129,12 +145,23 @@ def test_images_that_are_published_nowhere_are_left_out(
 
 
 def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(root)
     git(root, "init", "--quiet")
-    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm",
-        "x")
+    git(
+        root,
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@localhost",
+        "commit",
+        "--allow-empty",
+        "-qm",
+        "x",
+    )
     assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 0
     assert (
         capsys.readouterr().out == "the lock of debian-13-ml-cpu is that of HEAD: nothing to bake\n"

@@ -45,8 +45,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ami(name: str) -> Image:
-    return Image({"ImageId": name, "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [
-        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}}]})
+    return Image(
+        {
+            "ImageId": name,
+            "RootDeviceName": "/dev/xvda",
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}}],
+        }
+    )
 
 
 @pytest.fixture
@@ -77,9 +82,17 @@ def build(attestor: Attestor) -> BuildFolder:
 
 
 def write_published(build: BuildFolder, amis: dict[str, str]) -> None:
-    build.publish.write_text(json.dumps({"published_at": "2026-11-26T12:00:00Z", "regions": {
-        region: {"ami": name, "snapshot": "snap-1"} for region, name in amis.items()}}),
-                             encoding="utf-8")
+    build.publish.write_text(
+        json.dumps(
+            {
+                "published_at": "2026-11-26T12:00:00Z",
+                "regions": {
+                    region: {"ami": name, "snapshot": "snap-1"} for region, name in amis.items()
+                },
+            }
+        ),
+        encoding="utf-8",
+    )
 
 
 def stated(path: Path) -> dict[str, Any]:
@@ -110,16 +123,25 @@ def test_what_was_signed_is_right_and_says_all(build: BuildFolder, keys: Path) -
     bake, (origin, verified) = build.read_bake(), provenance.copies(build, OTHER)
     statement, summary = stated(origin), stated(verified)
     disk = {"sha256": bake.disk_sha256}
-    assert statement["subject"] == summary["subject"] == [
-        {"name": f"arn:aws-cn:ec2:{OTHER}::image/{PUBLISHED[OTHER]}", "digest": disk},
-        {"name": f"arn:aws-cn:ec2:{OTHER}::snapshot/snap-1",
-         "digest": disk | {"blocksSha256": records.sha256_text("list")}}]
+    assert (
+        statement["subject"]
+        == summary["subject"]
+        == [
+            {"name": f"arn:aws-cn:ec2:{OTHER}::image/{PUBLISHED[OTHER]}", "digest": disk},
+            {
+                "name": f"arn:aws-cn:ec2:{OTHER}::snapshot/snap-1",
+                "digest": disk | {"blocksSha256": records.sha256_text("list")},
+            },
+        ]
+    )
     assert statement["predicate"]["buildDefinition"]["resolvedDependencies"] == [
         {"name": "lock.json", "digest": {"sha256": bake.lock_sha256}},
-        {"name": "checkout", "digest": {"gitCommit": bake.checkout_commit}}]
+        {"name": "checkout", "digest": {"gitCommit": bake.checkout_commit}},
+    ]
     byproducts = statement["predicate"]["runDetails"]["byproducts"]
     assert {row["name"]: row["digest"]["sha256"] for row in byproducts} == {
-        name: records.sha256_file(build.path / name) for name in provenance.BYPRODUCTS}
+        name: records.sha256_file(build.path / name) for name in provenance.BYPRODUCTS
+    }
     [given] = summary["predicate"]["inputAttestations"]
     assert given["digest"] == {"sha256": records.sha256_file(origin)}
     for path in (origin, verified):
@@ -136,15 +158,26 @@ def cosign(path: Path, key: Path, blob: Path, *options: str) -> str:
     docs/security.md."""
     if shutil.which("cosign") is None:
         pytest.skip("this release's archive has no cosign")
-    return complaints("cosign", "verify-blob-attestation", "--key", str(key), "--type",
-                      stated(path)["predicateType"],
-                      "--signature", str(path), "--new-bundle-format=false",
-                      "--insecure-ignore-tlog", *options,
-                      str(blob))
+    return complaints(
+        "cosign",
+        "verify-blob-attestation",
+        "--key",
+        str(key),
+        "--type",
+        stated(path)["predicateType"],
+        "--signature",
+        str(path),
+        "--new-bundle-format=false",
+        "--insecure-ignore-tlog",
+        *options,
+        str(blob),
+    )
 
 
 def test_cosign_takes_what_is_signed_and_nothing_else(
-    attestor: Attestor, keys: Path, tmp_path: Path,
+    attestor: Attestor,
+    keys: Path,
+    tmp_path: Path,
 ) -> None:
     build, disk, other = attestor.build, tmp_path / "disk", tmp_path / "another"
     disk.write_bytes(b"a disk")
@@ -160,18 +193,29 @@ def test_cosign_takes_what_is_signed_and_nothing_else(
         assert "accepted signatures do not match" in cosign(path, keys / "ours.pub", disk)
 
 
-@pytest.mark.parametrize(("edit", "kind", "said"), [
-    (forged, NotVerified, "is not signed by the key"), (spoilt, NotVerified, "is not signed by the key"),
-    (lambda envelope: envelope["signatures"].clear(), NotVerified, "is not signed by the key"),
-    (lambda envelope: envelope.update(payloadType="text/plain"), NotVerified, "is not signed by the key"),
-    (lambda envelope: envelope.update(payload="%"), Unreachable, "is no DSSE envelope"),
-    (lambda envelope: envelope.update(payload=5), Unreachable, "is no DSSE envelope"),
-    (lambda envelope: envelope.pop("signatures"), Unreachable, "is no DSSE envelope"),
-    (lambda envelope: envelope.update(signatures=["x"]), Unreachable, "is no DSSE envelope"),
-])
+@pytest.mark.parametrize(
+    ("edit", "kind", "said"),
+    [
+        (forged, NotVerified, "is not signed by the key"),
+        (spoilt, NotVerified, "is not signed by the key"),
+        (lambda envelope: envelope["signatures"].clear(), NotVerified, "is not signed by the key"),
+        (
+            lambda envelope: envelope.update(payloadType="text/plain"),
+            NotVerified,
+            "is not signed by the key",
+        ),
+        (lambda envelope: envelope.update(payload="%"), Unreachable, "is no DSSE envelope"),
+        (lambda envelope: envelope.update(payload=5), Unreachable, "is no DSSE envelope"),
+        (lambda envelope: envelope.pop("signatures"), Unreachable, "is no DSSE envelope"),
+        (lambda envelope: envelope.update(signatures=["x"]), Unreachable, "is no DSSE envelope"),
+    ],
+)
 def test_an_envelope_that_was_changed_is_refused(
-    build: BuildFolder, keys: Path, edit: Callable[[dict[str, Any]], object],
-    kind: type[GoldenError], said: str,
+    build: BuildFolder,
+    keys: Path,
+    edit: Callable[[dict[str, Any]], object],
+    kind: type[GoldenError],
+    said: str,
 ) -> None:
     for path in provenance.copies(build, REGION):
         whole = path.read_text(encoding="utf-8")
@@ -188,8 +232,10 @@ def test_an_envelope_in_the_place_of_another_is_refused(attestor: Attestor) -> N
     assert attestor.is_right(REGION, ami(AMI), again) and not attestor.is_right(
         REGION, ami(AMI), mixed
     )
-    for found, snapshot, said in ((mixed, "snap-1", "is of another build"),
-                                  (again, "snap-2", "snapshot/snap-2 is not what was signed")):
+    for found, snapshot, said in (
+        (mixed, "snap-1", "is of another build"),
+        (again, "snap-2", "snapshot/snap-2 is not what was signed"),
+    ):
         with pytest.raises(NotVerified, match=said):
             provenance.hold(found, attestor.key.public_key, REGION, AMI, snapshot)
 
@@ -247,8 +293,9 @@ def test_the_lock_is_held_to_its_own_bytes(build: BuildFolder, keys: Path) -> No
     text = build.lock.read_bytes()
     for changed in (text + b"\n", text[:-2] + b" " + text[-1:], b""):
         build.lock.write_bytes(changed)
-        with pytest.raises(NotVerified,
-                           match=r"lock\.json differs: signed is [0-9a-f]{64}, here is"):
+        with pytest.raises(
+            NotVerified, match=r"lock\.json differs: signed is [0-9a-f]{64}, here is"
+        ):
             provenance.verify(build, keys / "ours.pub")
     build.lock.unlink()
     with pytest.raises(NotVerified, match=r"lock\.json differs: .* here is none"):
@@ -261,8 +308,11 @@ def test_the_disk_is_held_to_its_own_bytes(attestor: Attestor, keys: Path) -> No
         disk.truncate(size)
         os.pwrite(disk.fileno(), b"boot", 0)
         os.pwrite(disk.fileno(), b"root", size - (300 << 10))
-    found = {"sha256": records.sha256_sparse(build.disk), "bytes_apparent": size,
-             "blocks_sha256": disk_blocks.digest_of(build.disk)}
+    found = {
+        "sha256": records.sha256_sparse(build.disk),
+        "bytes_apparent": size,
+        "blocks_sha256": disk_blocks.digest_of(build.disk),
+    }
     change(build.bake, lambda bake: bake["disk"].update(found))
     attest_all(attestor)
     assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
@@ -270,8 +320,9 @@ def test_the_disk_is_held_to_its_own_bytes(attestor: Attestor, keys: Path) -> No
         with build.disk.open("r+b") as disk:
             byte = os.pread(disk.fileno(), 1, at)
             os.pwrite(disk.fileno(), b"!", at)
-            with pytest.raises(NotVerified,
-                               match=r"disk\.raw differs from the one that was signed"):
+            with pytest.raises(
+                NotVerified, match=r"disk\.raw differs from the one that was signed"
+            ):
                 provenance.verify(build, keys / "ours.pub")
             os.pwrite(disk.fileno(), byte, at)
             disk.truncate(size)
@@ -285,10 +336,12 @@ def test_keys_that_cannot_sign_are_refused(
     root.mkdir()
     shutil.copyfile(keys / "ours", root / "key")
     signing_key.make(tmp_path / "p384", "secp384r1")
-    for path, said in ((root / "key", "is inside the checkout"),
-                       (tmp_path / "gone", "is no private key"),
-                       (keys / "ours.pub", "is no private key"),
-                       (tmp_path / "p384", "is no ECDSA key on P-256")):
+    for path, said in (
+        (root / "key", "is inside the checkout"),
+        (tmp_path / "gone", "is no private key"),
+        (keys / "ours.pub", "is no private key"),
+        (tmp_path / "p384", "is no ECDSA key on P-256"),
+    ):
         monkeypatch.setenv(signers.KEY, str(path))
         with pytest.raises(BadInput, match=said):
             signers.of_environment(root, unbound.account())

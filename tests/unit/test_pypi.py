@@ -33,13 +33,19 @@ def index(served: PyIndex, monkeypatch: pytest.MonkeyPatch) -> Index:
 
 @pytest.mark.parametrize(("version", "wanted"), [((3, 13), "newer"), ((3, 9), "older")])
 def test_a_closure_for_another_python(
-    served: PyIndex, index: Index, version: tuple[int, int], wanted: str,
+    served: PyIndex,
+    index: Index,
+    version: tuple[int, int],
+    wanted: str,
 ) -> None:
     """Platform, markers and constraints count, and not the interpreter that runs this."""
     served.wheel("newer", "1.0")
     served.wheel("older", "1.0")
-    served.wheel("app", "1.0", ("lib>=1", 'newer; python_version >= "3.10"',
-                                'older; python_full_version < "3.10"'))
+    served.wheel(
+        "app",
+        "1.0",
+        ("lib>=1", 'newer; python_version >= "3.10"', 'older; python_full_version < "3.10"'),
+    )
     python, other = f"cp3{version[1]}", "cp310"
     for number in ("1.0", "1.1", "2.0"):
         for tag in (python, other):
@@ -47,12 +53,17 @@ def test_a_closure_for_another_python(
     served.wheel("lib", "1.5", tag=f"{python}-{python}-manylinux_2_37_x86_64")
     found = index.resolve(["app"], ["lib<2"], Interpreter(version, 36))
     assert [file.filename for file in found] == [
-        "app-1.0-py3-none-any.whl", f"lib-1.1-{python}-{python}-manylinux_2_28_x86_64.whl",
-        f"{wanted}-1.0-py3-none-any.whl"]
+        "app-1.0-py3-none-any.whl",
+        f"lib-1.1-{python}-{python}-manylinux_2_28_x86_64.whl",
+        f"{wanted}-1.0-py3-none-any.whl",
+    ]
 
 
 def test_what_this_machine_sets_for_pip_does_not_count(
-    served: PyIndex, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    served: PyIndex,
+    index: Index,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     served.wheel("lib", "2.0")
     (tmp_path / "limits").write_text("lib<2\n", encoding="utf-8")
@@ -81,7 +92,10 @@ def test_a_refusal_names_what_is_missing(served: PyIndex, index: Index) -> None:
 
 @pytest.mark.parametrize("digests", [True, False])
 def test_an_index_that_speaks_html_alone(
-    served: PyIndex, index: Index, tmp_path: Path, digests: bool,
+    served: PyIndex,
+    index: Index,
+    tmp_path: Path,
+    digests: bool,
 ) -> None:
     """Its server says the size; where it states no digest, what pip read is what the lock names.
     Its files want the login of its pages, which do not repeat it."""
@@ -108,7 +122,9 @@ def test_an_index_that_speaks_html_alone(
 
 
 def test_content_with_another_digest_than_its_index_states_is_refused(
-    served: PyIndex, index: Index, tmp_path: Path,
+    served: PyIndex,
+    index: Index,
+    tmp_path: Path,
 ) -> None:
     served.sdist("app", "1.0", {"setup.py": ""})
     served.wrong.add("app-1.0.tar.gz")
@@ -122,17 +138,38 @@ def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
         Index.configured().sdist("app", "1.0")
 
 
-@pytest.mark.parametrize(("page", "said"), [
-    (b"<!DOCTYPE html><title>Links for app</title>", "/app/ is no project page: it links to no"),
-    (b"Not found", "/app/ is not JSON"),
-    (b"[]", "/app/ is no project page in JSON"), (b'{"files": [1]}', "/app/ is no project page in JSON"),
-    (b'{"files": [{"filename": "app-1.0.tar.gz"}]}', "/app/ is no project page in JSON"),
-    (json.dumps({"files": [{"filename": "app-1.0.tar.gz", "url": "/files/x/x",
-                            "hashes": {"sha256": "0" * 64}}]}).encode(),
-     "states no size of app-1.0.tar.gz"),
-])
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (
+            b"<!DOCTYPE html><title>Links for app</title>",
+            "/app/ is no project page: it links to no",
+        ),
+        (b"Not found", "/app/ is not JSON"),
+        (b"[]", "/app/ is no project page in JSON"),
+        (b'{"files": [1]}', "/app/ is no project page in JSON"),
+        (b'{"files": [{"filename": "app-1.0.tar.gz"}]}', "/app/ is no project page in JSON"),
+        (
+            json.dumps(
+                {
+                    "files": [
+                        {
+                            "filename": "app-1.0.tar.gz",
+                            "url": "/files/x/x",
+                            "hashes": {"sha256": "0" * 64},
+                        }
+                    ]
+                }
+            ).encode(),
+            "states no size of app-1.0.tar.gz",
+        ),
+    ],
+)
 def test_an_index_that_answers_nonsense_is_unreachable(
-    served: PyIndex, index: Index, page: bytes, said: str,
+    served: PyIndex,
+    index: Index,
+    page: bytes,
+    said: str,
 ) -> None:
     served.page = page
     with pytest.raises(Unreachable, match=said):
@@ -140,13 +177,17 @@ def test_an_index_that_answers_nonsense_is_unreachable(
 
 
 def test_a_private_index_is_reached_past_the_proxy_of_the_other(
-    served: PyIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    served: PyIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "apt.conf").write_text(
         f'Acquire::http::Proxy "{served.url.removesuffix("/simple")}/";\n'
-        'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n', encoding="utf-8")
+        'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n',
+        encoding="utf-8",
+    )
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     monkeypatch.setenv(VARIABLE, "http://127.0.0.2:9/simple")
     served.wheel("lib", "1.0")
@@ -160,7 +201,8 @@ def test_a_private_index_is_reached_past_the_proxy_of_the_other(
 
 
 def test_an_index_is_trusted_by_the_certificates_that_pip_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bundle, context = tls.certificate(tmp_path)
     with pyindex.serve(context) as served:

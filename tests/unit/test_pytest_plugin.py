@@ -70,10 +70,21 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
     target = folder / "checks.json"
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image.verify.pytest_plugin", "-p",
-         "no:cacheprovider",
-         f"--checks={target}", str(folder)],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, cwd=folder, check=False,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "goldenami.image.verify.pytest_plugin",
+            "-p",
+            "no:cacheprovider",
+            f"--checks={target}",
+            str(folder),
+        ],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        cwd=folder,
+        check=False,
         capture_output=True,
     )
     found = json.loads(target.read_text(encoding="utf-8"))
@@ -83,11 +94,15 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 def test_outcomes(checks: dict[str, dict[str, Any]]) -> None:
     """What the definition does not ask for (`left_out`) is no check."""
     expected = {
-        "right": ("correct", ""), "measured": ("correct", "import torch 1.5 s"),
-        "wrong": ("incorrect", "one is not two"), "gone": ("missing", "/nonexistent/file"),
+        "right": ("correct", ""),
+        "measured": ("correct", "import torch 1.5 s"),
+        "wrong": ("incorrect", "one is not two"),
+        "gone": ("missing", "/nonexistent/file"),
         "package": ("missing", "package x is not installed"),
-        "not_looked": ("unreachable", "no route to host"), "crash": ("unreachable", "ValueError"),
-        "skipped": ("unreachable", "needs a GPU"), "each[a]": ("correct", ""),
+        "not_looked": ("unreachable", "no route to host"),
+        "crash": ("unreachable", "ValueError"),
+        "skipped": ("unreachable", "needs a GPU"),
+        "each[a]": ("correct", ""),
         "each[b]": ("incorrect", "assert"),
         "gpu_s_seed_is_the_machine_s[b-1]": ("correct", ""),
     }
@@ -99,8 +114,12 @@ def test_outcomes(checks: dict[str, dict[str, Any]]) -> None:
 
 
 def test_a_comparison_that_failed_has_both_sides(checks: dict[str, dict[str, Any]]) -> None:
-    for name, sides in {"wrong": ("1", "2"), "each[b]": ("b", "a"), "each[a]": ("", ""),
-                        "gone": ("", "")}.items():
+    for name, sides in {
+        "wrong": ("1", "2"),
+        "each[b]": ("b", "a"),
+        "each[a]": ("", ""),
+        "gone": ("", ""),
+    }.items():
         check = checks[f"limits/{name}"]
         assert (check["actual"], check["expected"]) == sides, name
 

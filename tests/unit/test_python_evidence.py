@@ -23,13 +23,22 @@ URL = "https://pypi.company.example/simple"
 
 @pytest.fixture
 def lock() -> Lock:
-    wheels = [PyFile(project=name, version="1.0", filename=f"{name}-1.0.whl", sha256=digit * 64,
-                     size=10**9)
-              for name, digit in (("einops", "a"), ("company-model", "b"), ("cupy-cuda12x", "c"))]
+    wheels = [
+        PyFile(
+            project=name, version="1.0", filename=f"{name}-1.0.whl", sha256=digit * 64, size=10**9
+        )
+        for name, digit in (("einops", "a"), ("company-model", "b"), ("cupy-cuda12x", "c"))
+    ]
     index = PythonIndex(url=URL, packages=("company-*",), login="COMPANY_PYPI")
-    return sample(python=PythonPackages(
-        environment="ml", asked={"einops": "einops", "company-model": "company-model==1.0"},
-        wheels=wheels, index=index, allow=[]))
+    return sample(
+        python=PythonPackages(
+            environment="ml",
+            asked={"einops": "einops", "company-model": "company-model==1.0"},
+            wheels=wheels,
+            index=index,
+            allow=[],
+        )
+    )
 
 
 def test_bills_of_materials_name_a_private_package_as_such(lock: Lock, tmp_path: Path) -> None:
@@ -38,7 +47,8 @@ def test_bills_of_materials_name_a_private_package_as_such(lock: Lock, tmp_path:
     parts = {part.name: part for part in components.of_lock(lock, store).parts}
     assert parts["einops"].purl == "pkg:pypi/einops@1.0"
     assert parts["company-model"].purl == (
-        "pkg:pypi/company-model@1.0?repository_url=https://pypi.company.example/simple")
+        "pkg:pypi/company-model@1.0?repository_url=https://pypi.company.example/simple"
+    )
     assert ("environment", "ml") in parts["company-model"].properties
 
 
@@ -58,5 +68,6 @@ def test_no_public_list_is_asked_of_a_private_package(lock: Lock, tmp_path: Path
 
 def test_the_lint_sees_wheels_of_cuda_without_gpus(lock: Lock) -> None:
     said = [finding.message for finding in lint.check(lock, hardware.load(ROOT))]
-    assert any(line.startswith("python_packages brings 1 wheels of CUDA (1.0 GB)")
-               for line in said), said
+    assert any(
+        line.startswith("python_packages brings 1 wheels of CUDA (1.0 GB)") for line in said
+    ), said

@@ -37,12 +37,19 @@ def load(tmp_path: Path, text: str) -> recipes.Recipe:
     return recipes.load(tmp_path, "demo")
 
 
-@pytest.mark.parametrize(("old", "new", "complaint"), [
-    ("  environment:", "  enviroment:", ":7: build.enviroment: unknown key; did you mean `environment`?"),
-    ("  memory_mib: 500\n", "", ":5: build.memory_mib: is required and missing"),
-    ("generic: x86-64-v3\n", "", ":1: generic: is required where there is no wheel"),
-    (GOOD[GOOD.index("build:"):], "", ":1: build: is required where there is no wheel"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (
+            "  environment:",
+            "  enviroment:",
+            ":7: build.enviroment: unknown key; did you mean `environment`?",
+        ),
+        ("  memory_mib: 500\n", "", ":5: build.memory_mib: is required and missing"),
+        ("generic: x86-64-v3\n", "", ":1: generic: is required where there is no wheel"),
+        (GOOD[GOOD.index("build:") :], "", ":1: build: is required where there is no wheel"),
+    ],
+)
 def test_one_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:
         load(tmp_path, GOOD.replace(old, new, 1))
@@ -82,14 +89,19 @@ def test_tensorflow_s_backend_hands_pip_the_wheel_that_bazel_made(tmp_path: Path
         == "golden_backend"
     )
     code = f"import golden_backend; print(golden_backend.build_wheel({str(out)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
-                          check=True,
-                          env={**os.environ, "BAZEL_OPTIONS": "--jobs=2 --config=opt",
-                               "PYTHONPATH": "."})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "BAZEL_OPTIONS": "--jobs=2 --config=opt", "PYTHONPATH": "."},
+    )
     assert done.stdout == "demo-1-py3-none-any.whl\n"
     assert (out / "demo-1-py3-none-any.whl").read_text() == "made\n"
     assert (folder / ".log").read_text() == (
-        "configured\nbuild --jobs=2 --config=opt //tensorflow/tools/pip_package:wheel\n")
+        "configured\nbuild --jobs=2 --config=opt //tensorflow/tools/pip_package:wheel\n"
+    )
 
 
 def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
@@ -97,6 +109,7 @@ def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
     path = tmp_path / recipes.DISPATCHING
     path.parent.mkdir(parents=True)
     path.write_text("demo:\n  - files: a\n    extensions: ['*']\n", encoding="utf-8")
-    with pytest.raises(BadInput,
-                       match=r"dispatching.yml:2: demo\.1\.reason: is required and missing"):
+    with pytest.raises(
+        BadInput, match=r"dispatching.yml:2: demo\.1\.reason: is required and missing"
+    ):
         recipes.dispatching(tmp_path)

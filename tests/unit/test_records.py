@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
@@ -48,12 +51,18 @@ def test_a_written_record_is_read_back(tmp_path: Path) -> None:
     assert records.read(path, Sample) == Sample(name="ä", count=3)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("", "the whole file: Invalid JSON"), ('{"name": "x"', "the whole file: Invalid JSON"), ("[]", "the whole file: "),
-    ('{"name": 5}', "name: Input should be a valid string"), ("{}", "name: Field required"),
-    ('{"name": "x", "nam": 1}', "nam: Extra inputs are not permitted"),
-    ('{"name": "x", "count": "3"}', "count: Input should be a valid integer"),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the whole file: Invalid JSON"),
+        ('{"name": "x"', "the whole file: Invalid JSON"),
+        ("[]", "the whole file: "),
+        ('{"name": 5}', "name: Input should be a valid string"),
+        ("{}", "name: Field required"),
+        ('{"name": "x", "nam": 1}', "nam: Extra inputs are not permitted"),
+        ('{"name": "x", "count": "3"}', "count: Input should be a valid integer"),
+    ],
+)
 def test_a_broken_record_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "record.json"
     path.write_text(text, encoding="utf-8")
@@ -103,8 +112,10 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3 << 20)), max_size=6), stops=st.lists(
-    st.integers(1000, 1 << 20), min_size=1, max_size=20))
+@given(
+    pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3 << 20)), max_size=6),
+    stops=st.lists(st.integers(1000, 1 << 20), min_size=1, max_size=20),
+)
 def test_a_sparse_file_is_hashed_as_far_as_it_is_final(
     pieces: list[tuple[bool, int]], stops: list[int]
 ) -> None:

@@ -26,8 +26,11 @@ def outside(html: str) -> list[str]:
     the build is none."""
     found = re.findall(r"<(?:script|link|img|iframe|object|base|form)\b", html)
     found += re.findall(r"<\w[^>]*\s(?:src|srcset|on\w+)=", html)
-    found += [link for link in re.findall(r'href="([^"#][^"]*)"', html)
-              if not re.fullmatch(r"(\.\./)?([\w.-]+/)?[\w.-]+", link)]
+    found += [
+        link
+        for link in re.findall(r'href="([^"#][^"]*)"', html)
+        if not re.fullmatch(r"(\.\./)?([\w.-]+/)?[\w.-]+", link)
+    ]
     style = html.partition("<style>")[2].partition("</style>")[0]
     return found + re.findall(r"url\(|@import|@font-face|https?:", style)
 
@@ -65,17 +68,31 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
 
 # The page
 
+
 def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) -> None:
     folder, previous = data.write_pair(tmp_path)
     said = data.text(rendered(folder, previous))
     assert "no GPU has run this build" in said and "Published" not in said
     short = folder.summary.read_text(encoding="utf-8")
     assert "| NVIDIA driver's support | ended 2026-06-30 |" in short
-    region = {"ami": "ami-0abc", "snapshot": "snap-0abc", "channels": ["candidate", "latest"],
-              "template": "golden-x", "template_version": 3}
-    folder.publish.write_text(json.dumps({
-        "published_at": "2026-11-26T12:00:00Z", "account": "123456789012",
-        "gpu": "tested on a GPU", "regions": {"us-east-1": region}}), encoding="utf-8")
+    region = {
+        "ami": "ami-0abc",
+        "snapshot": "snap-0abc",
+        "channels": ["candidate", "latest"],
+        "template": "golden-x",
+        "template_version": 3,
+    }
+    folder.publish.write_text(
+        json.dumps(
+            {
+                "published_at": "2026-11-26T12:00:00Z",
+                "account": "123456789012",
+                "gpu": "tested on a GPU",
+                "regions": {"us-east-1": region},
+            }
+        ),
+        encoding="utf-8",
+    )
     folder.log("bake").parent.mkdir(parents=True)
     folder.log("bake").write_text("", encoding="utf-8")
     report.write_report(previous, None)
@@ -85,9 +102,14 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
         assert text in data.text(page), text
     assert "no GPU has run this build" not in data.text(page)
     links = set(re.findall(r'href="([^"#][^"]*)"', page))
-    assert {"lock.json", "bake.json", "verify.json", "publish.json",
-            f"../logs/bake-{folder.build_id}.log",
-            f"../{previous.build_id}/report.html"} == links
+    assert {
+        "lock.json",
+        "bake.json",
+        "verify.json",
+        "publish.json",
+        f"../logs/bake-{folder.build_id}.log",
+        f"../{previous.build_id}/report.html",
+    } == links
     assert all((folder.path / link).exists() for link in links)
     assert "| us-east-1 | `ami-0abc` | candidate, latest | golden-x 3 |" in summary.splitlines()
     assert f"## Since {previous.build_id}" in summary
@@ -97,9 +119,16 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
 
 
 def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
-    check = Check(id="kernel/x", role="kernel", title="Bbr is taken", outcome=Outcome.INCORRECT,
-                  detail="no",
-                  expected="bbr", actual="cubic | reno", seconds=1.0)
+    check = Check(
+        id="kernel/x",
+        role="kernel",
+        title="Bbr is taken",
+        outcome=Outcome.INCORRECT,
+        detail="no",
+        expected="bbr",
+        actual="cubic | reno",
+        seconds=1.0,
+    )
     folder, previous = data.write_pair(tmp_path, data.FAILING)
     verify = records.read(folder.verify, VerifyRecord).model_copy(update={"checks": [check]})
     records.write(folder.verify, verify)
@@ -112,7 +141,7 @@ def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
 
 def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
     page = rendered(*failing)
-    checks = page[page.index('id="checks"'):]
+    checks = page[page.index('id="checks"') :]
     assert checks.count("<details open") == len({"network_tuning", "provenance", "seal"})
     text = data.text(page)
     assert "4 of 7 checks not correct: 2 incorrect, 1 missing, 1 unreachable" in text
@@ -133,14 +162,18 @@ def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
 def test_what_changed_stands_on_top_and_versions_in_the_open(
     pair: data.Pair, tmp_path: Path
 ) -> None:
-    packages = data.packages_of() | {"python3": data.package("3.13.5-1"),
-                                     "git": data.package("1:2.47.3~rc1-0+deb13u1")}
+    packages = data.packages_of() | {
+        "python3": data.package("3.13.5-1"),
+        "git": data.package("1:2.47.3~rc1-0+deb13u1"),
+    }
     lock = data.lock(packages=packages)
-    text = data.text(rendered(data.write_build(tmp_path, data.bake_record(lock), None, lock), pair[1]))
-    top = text[:text.index("What is inside")]
+    text = data.text(
+        rendered(data.write_build(tmp_path, data.bake_record(lock), None, lock), pair[1])
+    )
+    top = text[: text.index("What is inside")]
     assert "NVIDIA driver 535.309.01 before: 535.261.03" in top
     assert "libcuda1" in top and "tzdata" in top
-    inside = text[text.index("What is inside"):text.index("Support until")]
+    inside = text[text.index("What is inside") : text.index("Support until")]
     assert "Tools python3 3.13.5, git 2.47.3 " in inside
 
 
@@ -149,7 +182,7 @@ def test_a_choice_without_another_candidate_is_no_row_of_nothing(tmp_path: Path)
     weighed = {**plain, "component": "driver", "passed_over": [{"what": "550", "reason": "no GSP"}]}
     lock = data.lock(choices=[plain, weighed, {**plain, "component": "cuda"}])
     page = rendered(data.write_build(tmp_path, data.bake_record(lock), None, lock))
-    choices = page[page.index('id="choices"'):page.index('id="charts"')]
+    choices = page[page.index('id="choices"') : page.index('id="charts"')]
     assert choices.count('<tr role="row">') == 2, "a head and one row"
     assert "nothing" not in choices
     said = data.text(page)
@@ -160,20 +193,31 @@ def test_unverified_build_says_so(tmp_path: Path) -> None:
     lock = data.lock(driver=None, cuda=None, choices=[])
     folder = data.write_build(tmp_path, data.bake_record(lock), None, lock)
     text = data.text(rendered(folder))
-    for said in ("This disk has not been booted: there is no verify.json. Run make verify "
-                 f"IMAGE={data.IMAGE}.", "Not verified.", "The lock records no choice.",
-                 "There is no previous verified build to compare with."):
+    for said in (
+        "This disk has not been booted: there is no verify.json. Run make verify "
+        f"IMAGE={data.IMAGE}.",
+        "Not verified.",
+        "The lock records no choice.",
+        "There is no previous verified build to compare with.",
+    ):
         assert said in text
     assert "Verified" not in text
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"checks": [], "boots": []},
-     "No check ran (0 boots of the sealed disk under TCG, 3 min 07 s)."),
-    ({}, "All 7 checks are correct, yet the verdict was withheld"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"checks": [], "boots": []},
+            "No check ran (0 boots of the sealed disk under TCG, 3 min 07 s).",
+        ),
+        ({}, "All 7 checks are correct, yet the verdict was withheld"),
+    ],
+)
 def test_a_verdict_that_was_not_earned_is_not_painted_good(
-    tmp_path: Path, changes: dict[str, Any], said: str,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    said: str,
 ) -> None:
     lock = data.lock()
     bake = data.bake_record(lock)
@@ -205,6 +249,7 @@ def test_equal_records_give_equal_bytes(pair: data.Pair) -> None:
 
 
 # Refusals
+
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, pair: data.Pair) -> None:
     folder, old = pair

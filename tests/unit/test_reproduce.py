@@ -19,8 +19,12 @@ from support.builds.tools import need, need_disk_tools, need_reproducible_disks
 from support.files import write
 
 MIB = 1 << 20
-FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel",
-         "boot/initrd.img-6.1": "initrd"}
+FILES = {
+    "etc/motd": "hello\n",
+    "etc/same": "same\n",
+    "boot/vmlinuz-6.1": "kernel",
+    "boot/initrd.img-6.1": "initrd",
+}
 Change = Callable[[Path], None]
 
 
@@ -43,24 +47,40 @@ class Bakes:
     def __call__(self, work: Path, layers: Path) -> BakeRecord:
         layers.mkdir()
         second = bool(self.seen)
-        self.seen.append((shell.output(["uname", "-n"]).strip(),
-                          shell.output(["date", "+%F"]).strip(), work))
+        self.seen.append(
+            (shell.output(["uname", "-n"]).strip(), shell.output(["date", "+%F"]).strip(), work)
+        )
         tree = write(work / "tree", FILES)
         if second:
             self.change(tree)
-        layout = disk.DiskLayout(image="test", size_bytes=256 * MIB,
-                                 source_date_epoch=1_700_000_000)
+        layout = disk.DiskLayout(
+            image="test", size_bytes=256 * MIB, source_date_epoch=1_700_000_000
+        )
         facts = disk.write_disk(tree, work / "out/disk.raw", layout=layout, log=work / "log")
         if second:
             self.spoil(facts.disk)
         return BakeRecord(
-            image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[],
+            image="test",
+            build_id="0" * 12,
+            lock_sha256="0" * 64,
+            git_commit="0" * 40,
+            phases=[],
             roles=[],
-            started_at="2026-01-01T00:00:00Z", seconds=1.0, components=[], layers=[], packages_count=0,
+            started_at="2026-01-01T00:00:00Z",
+            seconds=1.0,
+            components=[],
+            layers=[],
+            packages_count=0,
             host=Host(cpus=2, python="3.11", packer="1.6.6", tools={"mke2fs-package": "1.47"}),
             manifest_sha256="0" * 64,
-            disk=Disk(path="disk.raw", bytes_apparent=256 * MIB, bytes_allocated=1,
-                      sha256=records.sha256_sparse(facts.disk), blocks_sha256="0" * 64))
+            disk=Disk(
+                path="disk.raw",
+                bytes_apparent=256 * MIB,
+                bytes_allocated=1,
+                sha256=records.sha256_sparse(facts.disk),
+                blocks_sha256="0" * 64,
+            ),
+        )
 
     def run(self) -> str:
         return reproduce.run(self, self.folder)
@@ -111,7 +131,10 @@ def test_files_that_differ_are_named_with_what_differs(tmp_path: Path) -> None:
     error = Bakes(tmp_path, change).failure()
     assert error.message == "two bakes of 000000000000 differ: 3 files"
     assert error.tail.splitlines()[:3] == [
-        "/etc/more: only in the second", "/etc/motd: sha256, size", "/etc/same: mode"]
+        "/etc/more: only in the second",
+        "/etc/motd: sha256, size",
+        "/etc/same: mode",
+    ]
     assert "the second was baked as on the machine `elsewhere`" in error.hint
 
 
@@ -121,8 +144,9 @@ def test_diffoscope_looks_into_them_where_it_is_installed(
     """A program of that name shows that it is given both files' content, out of both disks."""
     program = tmp_path / "bin/diffoscope"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ "$1" = --timeout=60 ] && shift && exec diff "$@"\n',
-                       encoding="utf-8")
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = --timeout=60 ] && shift && exec diff "$@"\n', encoding="utf-8"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     work = tmp_path / "work"
@@ -132,12 +156,18 @@ def test_diffoscope_looks_into_them_where_it_is_installed(
         (tree / "etc/motd").write_text("bye\n", encoding="utf-8")
 
     error = Bakes(work, change).failure()
-    assert error.tail.splitlines() == ["/etc/motd: sha256, size", "    1c1", "    < hello",
-                                       "    ---", "    > bye"]
+    assert error.tail.splitlines() == [
+        "/etc/motd: sha256, size",
+        "    1c1",
+        "    < hello",
+        "    ---",
+        "    > bye",
+    ]
 
 
 PLACES = {
-    0: "the first sectors and the partition table", disk.BIOS_BOOT[0] + 7: "GRUB's core image",
+    0: "the first sectors and the partition table",
+    disk.BIOS_BOOT[0] + 7: "GRUB's core image",
     disk.ESP[0]: "the EFI system partition",
     disk.ROOT_OFFSET + 5 * MIB + 3: "the root file system",
     255 * MIB + 9: "the second partition table",
@@ -157,4 +187,5 @@ def test_disks_that_differ_in_no_file_say_where(tmp_path: Path) -> None:
     assert error.message == "two bakes of 000000000000 differ in the disk, but in no file"
     assert error.tail.splitlines() == [
         *(f"{place}: 1 MiB, first at byte {offset}" for offset, place in PLACES.items()),
-        "made by mke2fs-package 1.47"]
+        "made by mke2fs-package 1.47",
+    ]

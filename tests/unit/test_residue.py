@@ -24,17 +24,28 @@ from support.builds.tools import ROOT
 from support.security import canaries
 from support.security.secret_lines import PLANTED
 
-BROUGHT = [path for role in ROLE_ORDER
-           for path in role_files.brought(ROOT, role, {"cuda_variant": "toolkit"})]
+BROUGHT = [
+    path
+    for role in ROLE_ORDER
+    for path in role_files.brought(ROOT, role, {"cuda_variant": "toolkit"})
+]
 """What our roles bring, with all of CUDA."""
-OWNED = ("usr/bin/bash", "usr/share/doc/bash/README", "usr/lib/python3/app.py",
-         "etc/ssh/ssh_config")
+OWNED = (
+    "usr/bin/bash",
+    "usr/share/doc/bash/README",
+    "usr/lib/python3/app.py",
+    "etc/ssh/ssh_config",
+)
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
 CLEAN = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nhub:x:1001:1001::/srv/hub:/bin/sh\n",
-    "etc/shadow": "root:!*:1:0:9:7:::\n", "etc/shadow-": "root:!*:1:0:9:7:::\n", "etc/.pwd.lock": "",
-    "etc/gshadow": "root:!::\n", "etc/machine-id": "",
-    "etc/hosts": HOSTS, "etc/resolv.conf": "",
+    "etc/shadow": "root:!*:1:0:9:7:::\n",
+    "etc/shadow-": "root:!*:1:0:9:7:::\n",
+    "etc/.pwd.lock": "",
+    "etc/gshadow": "root:!::\n",
+    "etc/machine-id": "",
+    "etc/hosts": HOSTS,
+    "etc/resolv.conf": "",
     "root/.bashrc": "umask 022\n",
     "etc/chrony/chrony.conf": "keyfile /etc/chrony/chrony.keys\n",
     "etc/docker/daemon.json": '{"live-restore": true}\n',
@@ -44,7 +55,8 @@ CLEAN = {
     "etc/tool/tool.conf": "token_lifetime = 86400\n",
     "var/lib/dpkg/info/bash.postinst": "#!/bin/sh\ntouch /etc/tool/tool.conf\n",
     "srv/hub/.profile": "umask 077\n",
-    "opt/ml/FRAMEWORKS.json": "{}", "etc/environment": "PATH=/usr/bin\n",
+    "opt/ml/FRAMEWORKS.json": "{}",
+    "etc/environment": "PATH=/usr/bin\n",
 }
 
 
@@ -89,8 +101,10 @@ def test_each_of_them_is_named(tree: Path, kinds: dict[str, str]) -> None:
 
 def _is_named(name: str, said: str) -> bool:
     """Whether a line is about the file, or about a folder that goes with all that is in it."""
-    paths = [f"/{name}",
-             *(f"/{folder}" for folder in map(str, Path(name).parents) if folder != ".")]
+    paths = [
+        f"/{name}",
+        *(f"/{folder}" for folder in map(str, Path(name).parents) if folder != "."),
+    ]
     return any(re.search(rf": {re.escape(path)}( \(.*\))?$", said, re.MULTILINE) for path in paths)
 
 
@@ -153,13 +167,25 @@ def test_a_diverted_file_has_its_package_s_digest(tree: Path) -> None:
 
 
 NOBODYS = (
-    "etc/systemd/system/golden-agent.service", "etc/golden.d/x", "etc/cron.d/golden",
+    "etc/systemd/system/golden-agent.service",
+    "etc/golden.d/x",
+    "etc/cron.d/golden",
     "etc/golden-notes",
-    "etc/systemd/system/multi-user.target.wants/golden", "usr/local/bin/golden-x",
+    "etc/systemd/system/multi-user.target.wants/golden",
+    "usr/local/bin/golden-x",
     "usr/local/libexec/golden-x",
-    "usr/share/golden/x", "var/lib/golden/x", "etc/sudoers.d/61-golden", "etc/profile.d/golden.sh",
-    "etc/default/x/y", "etc/apt/apt.conf.d/x/y", "etc/modules-load.d/x/y", "boot/initrd.img-1/x",
-    "etc/initramfs-tools/hooks/x", "etc/pam.d/common-x/y", "opt/ml/bin/x/y", "opt/ml/one/bin/x/y",
+    "usr/share/golden/x",
+    "var/lib/golden/x",
+    "etc/sudoers.d/61-golden",
+    "etc/profile.d/golden.sh",
+    "etc/default/x/y",
+    "etc/apt/apt.conf.d/x/y",
+    "etc/modules-load.d/x/y",
+    "boot/initrd.img-1/x",
+    "etc/initramfs-tools/hooks/x",
+    "etc/pam.d/common-x/y",
+    "opt/ml/bin/x/y",
+    "opt/ml/one/bin/x/y",
     "usr/lib/python3/__pycache__/gone.cpython-313.pyc",
 )
 """Names like a role's, a folder deeper than one, byte code without its module."""
@@ -179,11 +205,16 @@ def test_the_roles_own_files_are_declared(tree: Path) -> None:
         if kind in ("files", "templates") and names[0] in ("etc", "usr") and path.is_file():
             paths.add("/".join(names).removesuffix(".j2"))
     for tasks in trees.scanned(55, ROOT, "roles/*/tasks/*.yml"):
-        found = re.findall(r"^\s+(?:dest|path): \"?/?((?:etc|usr)/[\w./-]*golden[\w./-]*)\"?$",
-                           tasks.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.findall(
+            r"^\s+(?:dest|path): \"?/?((?:etc|usr)/[\w./-]*golden[\w./-]*)\"?$",
+            tasks.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         paths.update(found)
-    paths -= {"etc/systemd/system/60-golden-fast-boot.conf",
-              "etc/systemd/system/engine.d/60-golden.conf"}
+    paths -= {
+        "etc/systemd/system/60-golden-fast-boot.conf",
+        "etc/systemd/system/engine.d/60-golden.conf",
+    }
     for name in paths:
         plant(tree, name, "x")
     assert residue.find(tree, BROUGHT) == []
@@ -201,8 +232,11 @@ def test_a_secret_in_a_name_a_target_or_an_attribute_is_named(tree: Path) -> Non
     os.setxattr(tree / "usr/lib/python3", "user.login", token.encode())
     beside = "GitHub token in its name, target or attributes"
     assert residue.find(tree, BROUGHT) == [
-        f"{beside}: /etc/tool/lock", f"{beside}: /opt/{token}", f"{beside}: /usr/bin/bash",
-        f"{beside}: /usr/lib/python3"]
+        f"{beside}: /etc/tool/lock",
+        f"{beside}: /opt/{token}",
+        f"{beside}: /usr/bin/bash",
+        f"{beside}: /usr/lib/python3",
+    ]
 
 
 def test_a_secret_anywhere_in_a_large_text_is_named(tree: Path) -> None:
@@ -211,7 +245,9 @@ def test_a_secret_anywhere_in_a_large_text_is_named(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])
-def test_a_compressed_file_is_read_where_it_is_not_as_packaged(tree: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_a_compressed_file_is_read_where_it_is_not_as_packaged(
+    tree: Path, pack: Callable[[bytes], bytes]
+) -> None:
     name, packed = "usr/share/doc/bash/README", pack(PASSWORD.encode())
     digest = hashlib.md5(packed, usedforsecurity=False).hexdigest()
     plant(tree, "var/lib/dpkg/info/bash.md5sums", f"{digest}  {name}\n")
@@ -225,9 +261,14 @@ def test_what_is_appended_to_a_compressed_stream_is_read(tree: Path) -> None:
     """As to an initramfs, whose own files come from the tree."""
     for before in (gzip.compress(bytes(4096)), b"\x28\xb5\x2f\xfd" + bytes(range(256)) * 16):
         appended = before + b"070701\0etc/app.conf\0\0" + PASSWORD.encode() + b"\0\0"
-        for data in (appended, before + gzip.compress(PASSWORD.encode()) if before[:1] == b"\x1f" else appended):
+        for data in (
+            appended,
+            before + gzip.compress(PASSWORD.encode()) if before[:1] == b"\x1f" else appended,
+        ):
             plant(tree, "boot/initrd.img-6.12.0", data.decode("latin-1"))
-            assert residue.find(tree, BROUGHT) == ["a value of something secret: /boot/initrd.img-6.12.0"]
+            assert residue.find(tree, BROUGHT) == [
+                "a value of something secret: /boot/initrd.img-6.12.0"
+            ]
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -27,8 +27,12 @@ from support.aws.accounts import (
     proven,
 )
 
-DESTRUCTIVE = {RetireStep.DEPRECATE, RetireStep.DISABLE, RetireStep.DEREGISTER,
-               RetireStep.NOTE_DISABLED}
+DESTRUCTIVE = {
+    RetireStep.DEPRECATE,
+    RetireStep.DISABLE,
+    RetireStep.DEREGISTER,
+    RetireStep.NOTE_DISABLED,
+}
 
 
 def check_account(topology: Topology, policy: RetentionPolicy) -> None:
@@ -72,19 +76,33 @@ def check_end(topology: Topology, policy: RetentionPolicy, now: datetime) -> Non
         "an AMI that nothing needs was kept past its time"
     )
     held = {backing for ami in topology.amis for backing in ami.snapshots} | alive(topology)
-    records = {name.split("/")[-1] for name, value in topology.parameters.items()
-               if name.startswith(f"/golden-ami/{IMAGE}/") and value.startswith("ami-")}
-    orphans = [snapshot.id for snapshot in topology.snapshots
-               if snapshot.image == IMAGE and snapshot.id not in held
-               and (snapshot.expires is not None
-                    or (snapshot.state == "completed" and snapshot.build_id in records))]
+    records = {
+        name.split("/")[-1]
+        for name, value in topology.parameters.items()
+        if name.startswith(f"/golden-ami/{IMAGE}/") and value.startswith("ami-")
+    }
+    orphans = [
+        snapshot.id
+        for snapshot in topology.snapshots
+        if snapshot.image == IMAGE
+        and snapshot.id not in held
+        and (
+            snapshot.expires is not None
+            or (snapshot.state == "completed" and snapshot.build_id in records)
+        )
+    ]
     assert not orphans, "a snapshot was left behind"
     snapshots = {snapshot.build_id for snapshot in topology.snapshots if snapshot.image == IMAGE}
     images = {ami.id for ami in topology.amis} | alive(topology)
-    dead = [name for name, value in topology.parameters.items()
-            if name.startswith(f"/golden-ami/{IMAGE}/") and name.split("/")[-1] in BUILDS
-            and value.startswith("ami-") and value not in images
-            and name.split("/")[-1] not in snapshots]
+    dead = [
+        name
+        for name, value in topology.parameters.items()
+        if name.startswith(f"/golden-ami/{IMAGE}/")
+        and name.split("/")[-1] in BUILDS
+        and value.startswith("ami-")
+        and value not in images
+        and name.split("/")[-1] not in snapshots
+    ]
     assert not dead, "a record was left behind"
 
 
@@ -96,7 +114,9 @@ def test_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-@settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 @given(accounts, policies)
 def test_ten_thousand_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
     check_account(topology, policy)
@@ -108,9 +128,17 @@ def test_a_version_of_our_template_is_idle_until_something_launches_from_it(
     name: str, kind: LauncherKind
 ) -> None:
     default, old, latest = (
-        TemplateVersion("lt-1", f"golden-{IMAGE}", number, f"ami-{number:017x}",
-                        default=number == 1,
-                        latest=number == 3, image=IMAGE) for number in (1, 2, 3))
+        TemplateVersion(
+            "lt-1",
+            f"golden-{IMAGE}",
+            number,
+            f"ami-{number:017x}",
+            default=number == 1,
+            latest=number == 3,
+            image=IMAGE,
+        )
+        for number in (1, 2, 3)
+    )
     found = Topology("eu-west-1", templates=(default, old, latest))
     assert references.idle(found) == (old,)
     launcher = Launcher(kind, "one", templates=(TemplateUse(name, "2"),))

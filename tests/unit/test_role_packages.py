@@ -38,12 +38,17 @@ def combinations(role: str) -> list[dict[str, Any]]:
     `any` is for the lock, which puts a real value in its place: no role ever gets it.
     """
     options = role_spec(ROOT, role).options
-    axes = [[(name, value) for value in option["choices"] if value != ANY]
-            for name, option in options.items() if "choices" in option]
+    axes = [
+        [(name, value) for value in option["choices"] if value != ANY]
+        for name, option in options.items()
+        if "choices" in option
+    ]
     switches = [name for name, option in options.items() if option.get("type") == "bool"]
-    return [{**dict(chosen), **dict.fromkeys(switches,
-                                             state)} for chosen in itertools.product(*axes)
-            for state in (False, True)]
+    return [
+        {**dict(chosen), **dict.fromkeys(switches, state)}
+        for chosen in itertools.product(*axes)
+        for state in (False, True)
+    ]
 
 
 @pytest.mark.parametrize("role", ROLE_ORDER)
@@ -51,23 +56,29 @@ def combinations(role: str) -> list[dict[str, Any]]:
 def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platform) -> None:
     given = {"cuda_release": "12.8"} if role == "cuda" else {}
     if platform.vars_file in ELSEWHERE.get(role, ()):
-        with pytest.raises(BadInput,
-                           match=f"role {role} does not know {platform.distribution} "
-                                 f"{platform.major}"):
+        with pytest.raises(
+            BadInput, match=f"role {role} does not know {platform.distribution} {platform.major}"
+        ):
             role_packages.packages(ROOT, role, platform, given)
         return
     for chosen in combinations(role):
-        names = role_packages.packages(ROOT, role, platform,
-                                       {**DERIVED.get(role, {}), **given, **chosen})
+        names = role_packages.packages(
+            ROOT, role, platform, {**DERIVED.get(role, {}), **given, **chosen}
+        )
         assert [name for name in names if not NAME.fullmatch(name)] == []
         assert len(names) == len(set(names))
 
 
 def role(root: Path, text: str, platform: str = "Debian_13.yml") -> Path:
     """A role `limits` whose platform file is `text`."""
-    write(root / "roles/limits", {
-        "defaults/main.yml": "limits_nofile: 5\nlimits_extra: [b]\n",
-        "meta/argument_specs.yml": "argument_specs: {main: {}}\n", f"vars/{platform}": text})
+    write(
+        root / "roles/limits",
+        {
+            "defaults/main.yml": "limits_nofile: 5\nlimits_extra: [b]\n",
+            "meta/argument_specs.yml": "argument_specs: {main: {}}\n",
+            f"vars/{platform}": text,
+        },
+    )
     return root
 
 
@@ -78,20 +89,33 @@ def test_a_list_or_an_expression(tmp_path: Path) -> None:
         "a",
         "lib-7",
     ]
-    root = role(tmp_path / "b",
-                "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
-                                "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n")
-    assert role_packages.packages(
-        root, "limits", PLATFORMS["trixie"], {"limits_extra": ["x"]}
-    ) == ["a", "x", "c"]
+    root = role(
+        tmp_path / "b",
+        "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
+        "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n",
+    )
+    assert role_packages.packages(root, "limits", PLATFORMS["trixie"], {"limits_extra": ["x"]}) == [
+        "a",
+        "x",
+        "c",
+    ]
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("__limits_packages: '{{ [limits_nofil] }}'\n", "'limits_nofil' is undefined"),
-    ("__limits_packages: '{{ limits_extra + 5 }}'\n", 'can only concatenate list (not "int") to list'),
-    ("__limits_packages: '{{ ansible_facts.packages }}'\n", "'ansible_facts' is undefined"),
-    ("__limits_packages: '{{ __limits_a }}'\n__limits_a: '{{ __limits_packages }}'\n", "use each other in a circle"),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("__limits_packages: '{{ [limits_nofil] }}'\n", "'limits_nofil' is undefined"),
+        (
+            "__limits_packages: '{{ limits_extra + 5 }}'\n",
+            'can only concatenate list (not "int") to list',
+        ),
+        ("__limits_packages: '{{ ansible_facts.packages }}'\n", "'ansible_facts' is undefined"),
+        (
+            "__limits_packages: '{{ __limits_a }}'\n__limits_a: '{{ __limits_packages }}'\n",
+            "use each other in a circle",
+        ),
+    ],
+)
 def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:
         role_packages.packages(role(tmp_path, text), "limits", PLATFORMS["trixie"], {})

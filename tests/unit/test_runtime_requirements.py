@@ -28,8 +28,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "scripts")}
-    return subprocess.run([python, "-B", *words], env=env, cwd=ROOT, text=True, capture_output=True,
-                          check=False)
+    return subprocess.run(
+        [python, "-B", *words], env=env, cwd=ROOT, text=True, capture_output=True, check=False
+    )
 
 
 def test_every_module_can_be_imported(python: Path) -> None:
@@ -41,12 +42,23 @@ def test_every_module_can_be_imported(python: Path) -> None:
 
 def test_every_check_of_an_image_can_be_collected(python: Path) -> None:
     files = trees.scanned(25, ROOT, "tests/image/**/test_*.py")
-    words = ("-m", "pytest", "--collect-only", "-q", "-c", "tests/image/pytest.ini", "--booted",
-             "-p", "goldenami.image.verify.pytest_plugin", "tests/image")
+    words = (
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-c",
+        "tests/image/pytest.ini",
+        "--booted",
+        "-p",
+        "goldenami.image.verify.pytest_plugin",
+        "tests/image",
+    )
     done = ran(python, *words)
     assert done.returncode == 0, done.stdout
     assert {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line} <= {
-        str(path.relative_to(ROOT / "tests/image")) for path in files}
+        str(path.relative_to(ROOT / "tests/image")) for path in files
+    }
     found = re.search(r"(\d+)(?:/\d+)? tests collected", done.stdout)
     assert found and int(found[1]) > 250
 

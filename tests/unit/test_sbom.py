@@ -64,13 +64,15 @@ class Baked:
         for name in BILLS:
             (self.build.path / name).unlink(missing_ok=True)
         records.write(self.root / "lock.json", self.lock)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts"),
-                       "PYTHONHASHSEED": str(seed)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "scripts"),
+            "PYTHONHASHSEED": str(seed),
+        }
         paths = (self.root / "lock.json", self.root / "cache", self.build.path)
         argv = [sys.executable, "-c", WRITE, *map(str, paths)]
         subprocess.run(argv, check=True, env=environment)
-        return {name: (self.build.path / name).read_text(encoding="utf-8")
-                for name in BILLS}
+        return {name: (self.build.path / name).read_text(encoding="utf-8") for name in BILLS}
 
 
 @pytest.fixture
@@ -126,17 +128,30 @@ def test_a_bake_leaves_bills_that_may_be_signed(baked: Baked) -> None:
 
 def test_names_are_those_that_scanners_know(tmp_path: Path) -> None:
     kernel = materials.committed(DRIVER).kernel
-    baked = Baked(tmp_path, DRIVER, {
-        "bash": "bash (5.2-2)", kernel.package: "linux-signed-amd64 (6.12.1+1)", "libc6": "glibc"})
+    baked = Baked(
+        tmp_path,
+        DRIVER,
+        {"bash": "bash (5.2-2)", kernel.package: "linux-signed-amd64 (6.12.1+1)", "libc6": "glibc"},
+    )
     parts = baked.parts()
     urls = {name: PackageURL.from_string(part.purl) for name, part in parts.items()}
     version = baked.lock.packages["bash"].version
-    assert urls["bash"] == PackageURL("deb", "debian", "bash", version, {
-        "arch": "amd64", "distro": "debian-13", "upstream": "bash@5.2-2"})
+    assert urls["bash"] == PackageURL(
+        "deb",
+        "debian",
+        "bash",
+        version,
+        {"arch": "amd64", "distro": "debian-13", "upstream": "bash@5.2-2"},
+    )
     assert urls["libc6"].qualifiers == {"arch": "amd64", "distro": "debian-13", "upstream": "glibc"}
     assert parts[kernel.package].source == SourcePackage("linux", kernel.version)
-    assert urls["grub-pc-bin"] == PackageURL("deb", "ubuntu", "grub-pc-bin", "2.12-1ubuntu7", {
-        "arch": "amd64", "distro": "ubuntu-24.04", "upstream": "grub2"})
+    assert urls["grub-pc-bin"] == PackageURL(
+        "deb",
+        "ubuntu",
+        "grub-pc-bin",
+        "2.12-1ubuntu7",
+        {"arch": "amd64", "distro": "ubuntu-24.04", "upstream": "grub2"},
+    )
     assert urls["torch"] == PackageURL("pypi", None, "torch", parts["torch"].version)
 
 
@@ -156,26 +171,45 @@ def test_what_was_compiled_says_what_from(baked: Baked, tmp_path: Path) -> None:
 
 def test_modules_of_somebody_s_own_name_their_source(baked: Baked) -> None:
     lock, names = baked.lock, [f"golden-{name}-modules-6" for name in ("agent", "card")]
-    built = lock.packages["bash"].model_copy(update={
-        "origin": "built", "version": "1.2-1", "sha256": "b" * 64})
-    tarball = built.model_copy(update={"origin": "https://localhost/files", "path": "card.tgz",
-                                        "version": "1.2"})
-    made = {name: KernelModules(key="0" * 64, package=package, source_package="source",
-                                compiler="gcc 14", provides=[], depends=[], build={"source": source},
-                                signature=Signature(signer="Me", certificate_sha256="0" * 64))
-            for name, package, source in zip(("agent", "card"), names,
-                                             (lock.packages["less"], tarball), strict=True)}
-    mine = lock.model_copy(update={"kernel_modules": made,
-                                   "packages": lock.packages | dict.fromkeys(names, built)})
+    built = lock.packages["bash"].model_copy(
+        update={"origin": "built", "version": "1.2-1", "sha256": "b" * 64}
+    )
+    tarball = built.model_copy(
+        update={"origin": "https://localhost/files", "path": "card.tgz", "version": "1.2"}
+    )
+    made = {
+        name: KernelModules(
+            key="0" * 64,
+            package=package,
+            source_package="source",
+            compiler="gcc 14",
+            provides=[],
+            depends=[],
+            build={"source": source},
+            signature=Signature(signer="Me", certificate_sha256="0" * 64),
+        )
+        for name, package, source in zip(
+            ("agent", "card"), names, (lock.packages["less"], tarball), strict=True
+        )
+    }
+    mine = lock.model_copy(
+        update={"kernel_modules": made, "packages": lock.packages | dict.fromkeys(names, built)}
+    )
     (baked.store.cache.control / built.sha256).write_bytes(b"")
     parts = {part.name: part for part in components.of_lock(mine, baked.store).parts}
     assert [parts[name].purl for name in names] == [f"pkg:generic/{name}@1.2-1" for name in names]
     assert dict(parts[names[0]].properties) == {
-        "compiled-with": "gcc 14", "kernel": lock.kernel.release, "signer": "Me"}
+        "compiled-with": "gcc 14",
+        "kernel": lock.kernel.release,
+        "signer": "Me",
+    }
     [agent], [card] = (parts[name].ancestors for name in names)
     assert agent.purl.startswith("pkg:deb/debian/source@")
-    assert card.purl == ("pkg:generic/card@1.2?checksum=sha256:" + tarball.sha256
-                         + "&download_url=https://localhost/files/card.tgz")
+    assert card.purl == (
+        "pkg:generic/card@1.2?checksum=sha256:"
+        + tarball.sha256
+        + "&download_url=https://localhost/files/card.tgz"
+    )
 
 
 def test_a_bill_is_what_the_tree_holds(baked: Baked) -> None:
@@ -183,10 +217,13 @@ def test_a_bill_is_what_the_tree_holds(baked: Baked) -> None:
     assert lock.packages.keys() - baked.parts().keys() == {materials.PURGED}
     odd = "/opt/ml/numpy/lib/python3.11/site-packages/odd_one-1.0.dist-info/METADATA"
     for paths, said in (
-            ([*listed, "/var/lib/dpkg/info/telnetd.list"], "package telnetd is in the image alone"),
-            ([*listed, odd], "wheel numpy odd-one 1.0 is in the image alone"),
-            ([path for path in listed if "/hnswlib-" not in path],
-             r"wheel \S+ hnswlib \S+ is in the lock alone")):
+        ([*listed, "/var/lib/dpkg/info/telnetd.list"], "package telnetd is in the image alone"),
+        ([*listed, odd], "wheel numpy odd-one 1.0 is in the image alone"),
+        (
+            [path for path in listed if "/hnswlib-" not in path],
+            r"wheel \S+ hnswlib \S+ is in the lock alone",
+        ),
+    ):
         baked.build = materials.build(baked.root, lock, paths)
         with pytest.raises(NotVerified, match=said):
             baked.parts()
@@ -231,8 +268,11 @@ METADATA = "Metadata-Version: 2.4\nName: {}\nVersion: {}\n{}\n"
 
 def tree(root: Path, lock: Lock) -> Path:
     doc = root / "usr/share/doc"
-    for name, licence in (("glibc2.36", "GPL-3+"), ("debianutils", "GPL-2+ and Expat"),
-                          ("nano", "odd thing")):
+    for name, licence in (
+        ("glibc2.36", "GPL-3+"),
+        ("debianutils", "GPL-2+ and Expat"),
+        ("nano", "odd thing"),
+    ):
         (doc / name).mkdir(parents=True)
         (doc / name / "copyright").write_text(COPYRIGHT.format(licence), encoding="utf-8")
     (doc / "python3").mkdir()
@@ -254,12 +294,13 @@ def tree(root: Path, lock: Lock) -> Path:
                 "License-Expression: BSD-3-Clause\nAuthor-email: Team <t@example.org>\n"
                 if file.project != "torch"
                 else "License: MIT\nRequires-Dist: NumPy>1; python_version >= "
-                     "'3.10'\nRequires-Dist: absent\n"
+                "'3.10'\nRequires-Dist: absent\n"
                 "Requires-Dist: (odd\nRequires-Dist: sympy; extra == 'x'\nRequires-Dist: jinja2; "
                 "python_version < '3'\n"
             )
-            (info / "METADATA").write_text(METADATA.format(file.project, file.version, more),
-                                           encoding="utf-8")
+            (info / "METADATA").write_text(
+                METADATA.format(file.project, file.version, more), encoding="utf-8"
+            )
     return root
 
 
@@ -280,8 +321,9 @@ def test_what_the_tree_says_of_its_parts_is_in_valid_bills(driven: Baked, tmp_pa
     assert parts["bash"]["supplier"] == {"name": "Ada Lovelace"}
     assert parts["libc6"]["supplier"] == {"name": "GNU Libc"}
     names = {part["bom-ref"]: part["name"] for part in bill["components"]} | {"image": "image"}
-    needs = {names[row["ref"]]: {names[ref] for ref in row["dependsOn"]}
-             for row in bill["dependencies"]}
+    needs = {
+        names[row["ref"]]: {names[ref] for ref in row["dependsOn"]} for row in bill["dependencies"]
+    }
     assert needs["bash"] == {"libc6", "debianutils", "nano", "python3"}
     assert needs["torch"] == {"numpy"}
     assert "libc6" not in needs, "nobody said that it needs nothing"
@@ -294,15 +336,24 @@ def test_what_the_tree_says_of_its_parts_is_in_valid_bills(driven: Baked, tmp_pa
     assert sum(row["relationshipType"] == "DEPENDS_ON" for row in spdx["relationships"]) == 5
 
 
-@pytest.mark.parametrize(("names", "said"), [
-    (["GPL-2+", "Expat", "GPL-2+"], "GPL-2.0-or-later AND MIT"), (["LGPL-2.1"], "LGPL-2.1-only"),
-    (["GPL-1+ or Artistic, and Expat"], "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND MIT"),
-    (["BSD-3-clause or GPL-2"], "(BSD-3-Clause OR GPL-2.0-only)"), (["Apache-2.0 and/or MIT"], "(Apache-2.0 OR MIT)"),
-    (["GPL-3+ with Bison exception"], "LicenseRef-GPL-3-plus-with-Bison-exception"), (["GPL-2.0+"], "GPL-2.0-or-later"),
-    (["MIT OR Apache-2.0"], "(MIT OR Apache-2.0)"), (["MIT AND (ISC OR 0BSD)"], "(MIT AND (ISC OR 0BSD))"),
-    (["Apache-2.0 WITH LLVM-exception"], "Apache-2.0 WITH LLVM-exception"),
- (["", "public-domain"], "LicenseRef-public-domain"), ([], ""),
-    (["NVIDIA Proprietary"], "LicenseRef-NVIDIA-Proprietary"), (["???"], "LicenseRef-other"),
-])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["GPL-2+", "Expat", "GPL-2+"], "GPL-2.0-or-later AND MIT"),
+        (["LGPL-2.1"], "LGPL-2.1-only"),
+        (["GPL-1+ or Artistic, and Expat"], "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND MIT"),
+        (["BSD-3-clause or GPL-2"], "(BSD-3-Clause OR GPL-2.0-only)"),
+        (["Apache-2.0 and/or MIT"], "(Apache-2.0 OR MIT)"),
+        (["GPL-3+ with Bison exception"], "LicenseRef-GPL-3-plus-with-Bison-exception"),
+        (["GPL-2.0+"], "GPL-2.0-or-later"),
+        (["MIT OR Apache-2.0"], "(MIT OR Apache-2.0)"),
+        (["MIT AND (ISC OR 0BSD)"], "(MIT AND (ISC OR 0BSD))"),
+        (["Apache-2.0 WITH LLVM-exception"], "Apache-2.0 WITH LLVM-exception"),
+        (["", "public-domain"], "LicenseRef-public-domain"),
+        ([], ""),
+        (["NVIDIA Proprietary"], "LicenseRef-NVIDIA-Proprietary"),
+        (["???"], "LicenseRef-other"),
+    ],
+)
 def test_licences_are_expressions_of_spdx(names: list[str], said: str) -> None:
     assert read_facts.expression(names) == said

@@ -22,12 +22,24 @@ from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1,
-          archive="debian",
-          path="p", source="gcc")
-RECIPE = recipes.Recipe(version="1", distribution="w", module="w", generic="x86-64-v3",
-                        build=recipes.BuildInstructions(requires=["setuptools"], environment={},
-                                                        memory_mib=500))
+DEB = Deb(
+    name="gcc",
+    version="1",
+    architecture="amd64",
+    sha256="a" * 64,
+    size=1,
+    installed_size=1,
+    archive="debian",
+    path="p",
+    source="gcc",
+)
+RECIPE = recipes.Recipe(
+    version="1",
+    distribution="w",
+    module="w",
+    generic="x86-64-v3",
+    build=recipes.BuildInstructions(requires=["setuptools"], environment={}, memory_mib=500),
+)
 ENDLESS = """
 import sys
 from pathlib import Path
@@ -40,8 +52,13 @@ with workspace.scratch_in(Path(sys.argv[1]), "other") as folder:
 
 def working(folder: Path) -> subprocess.Popen[str]:
     """A process that has a work folder in `folder`."""
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(folder)], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(SCRIPTS)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(SCRIPTS)},
+    )
     assert process.stdout is not None
     assert Path(process.stdout.readline().strip()).is_dir()
     return process
@@ -82,19 +99,33 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     """Both fail at once, because the store has no file of theirs."""
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
     killed(workspace.in_cache(store))
-    recipe = ModuleBuild(name="m", kernel_release="6.1.0-1", version="1", provides=[],
-                         depends=[],
-                         suite="trixie", source=DEB, toolchain=[DEB])
+    recipe = ModuleBuild(
+        name="m",
+        kernel_release="6.1.0-1",
+        version="1",
+        provides=[],
+        depends=[],
+        suite="trixie",
+        source=DEB,
+        toolchain=[DEB],
+    )
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
     assert list(workspace.in_cache(store).iterdir()) == []
     killed(workspace.in_cache(store))
-    order = WheelBuild(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]),
-                       suite="trixie", debs=[DEB],
-                       source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64,
-                                     size=3),
-                       requires=[], runs_with=[], tests=[])
+    order = WheelBuild(
+        name="w",
+        recipe=RECIPE,
+        target=Target(cpu="znver4", options=[]),
+        suite="trixie",
+        debs=[DEB],
+        source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
+        requires=[],
+        runs_with=[],
+        tests=[],
+    )
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheel_builds.compile_wheel(tmp_path, order, store,
-                                   Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
+        wheel_builds.compile_wheel(
+            tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log
+        )
     assert list(workspace.in_cache(store).iterdir()) == []

@@ -31,8 +31,10 @@ def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
     shutil.copy(ROOT / "scripts/golden", tmp_path / "scripts/golden")
     ran = subprocess.run([tmp_path / "scripts/golden", "clean"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (8, "")
-    assert ran.stderr == ("golden: error: this checkout has no Python environment (.venv)\n"
-                          "golden: to do: run `make setup`\n")
+    assert ran.stderr == (
+        "golden: error: this checkout has no Python environment (.venv)\n"
+        "golden: to do: run `make setup`\n"
+    )
 
 
 def scenarios(root: Path, program: str, *names: str) -> Path:
@@ -58,12 +60,15 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
     run = functools.partial(subprocess.run, capture_output=True, text=True)
     misspelt = run([program, "frist"])
     assert (misspelt.returncode, misspelt.stderr) == (
-        2, "molecule: error: there is no role frist; known: first limits second third\n")
+        2,
+        "molecule: error: there is no role frist; known: first limits second third\n",
+    )
     ran = run([program, "first", "second", "third"])
     assert ran.returncode == 1
     assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)
-    assert re.search(r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ",
-                     ran.stdout, re.M)
+    assert re.search(
+        r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ", ran.stdout, re.M
+    )
     assert (tmp_path / "ran-third").exists() and not (tmp_path / "ran-limits").exists()
     ran = run([program])
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
@@ -73,8 +78,9 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
     """With the command that takes it away."""
     page = (ROOT / "docs/installing.md").read_text(encoding="utf-8")
-    written = re.findall(r"^ +>(/etc/\S+)$", (ROOT / "scripts/setup").read_text(encoding="utf-8"),
-                         re.MULTILINE)
+    written = re.findall(
+        r"^ +>(/etc/\S+)$", (ROOT / "scripts/setup").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(written) == 2
     (removal,) = re.findall(r"^    sudo rm (.+)$", page, re.MULTILINE)
     assert removal.split() == written
@@ -83,7 +89,8 @@ def test_what_setup_adds_to_apt_is_in_its_page() -> None:
 SEEN = {
     "dpkg-query": 'case " $ABSENT " in *" ${*: -1} "*) exit 1;; esac\nprintf installed\n',
     "apt-get": 'echo "$DEBIAN_FRONTEND $*" >>"$LOG"\n',
-    "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
+    "id": 'echo "$UID_SEEN"\n',
+    "packer": "echo Packer v1.6.6\n",
     "apt-cache": '[ "$2" != libarchive13 ] || echo "  Candidate: 3.6"\n',
 }
 """What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of
@@ -113,11 +120,25 @@ def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProce
 
 
 def _start(folder: Path, purpose: str, **seen: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"),
-           "ABSENT": "",
-           "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", "TMPDIR": str(folder), **seen}
-    return subprocess.Popen([folder / "scripts/setup", *purpose.split()], cwd=folder, env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    env = {
+        **os.environ,
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "LOG": str(folder / "apt"),
+        "ABSENT": "",
+        "UID_SEEN": "0",
+        "BROKEN": "",
+        "NO_PIP": "",
+        "TMPDIR": str(folder),
+        **seen,
+    }
+    return subprocess.Popen(
+        [folder / "scripts/setup", *purpose.split()],
+        cwd=folder,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.fixture
@@ -136,13 +157,23 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("absent", "uid", "code", "asked"), [
-    ("libarchive13t64", 1000, 0, []), ("libarchive13", 1000, 0, []), ("libarchive13t64", 0, 0, []),
-    ("libarchive13t64 libarchive13", 1000, 8, []), ("git", 1000, 8, []),
-    ("libarchive13t64 libarchive13", 0, 0, ["update", "libarchive13"]),
-])
+@pytest.mark.parametrize(
+    ("absent", "uid", "code", "asked"),
+    [
+        ("libarchive13t64", 1000, 0, []),
+        ("libarchive13", 1000, 0, []),
+        ("libarchive13t64", 0, 0, []),
+        ("libarchive13t64 libarchive13", 1000, 8, []),
+        ("git", 1000, 8, []),
+        ("libarchive13t64 libarchive13", 0, 0, ["update", "libarchive13"]),
+    ],
+)
 def test_setup_takes_a_package_under_the_name_that_the_release_has(
-    machine: Path, absent: str, uid: int, code: int, asked: list[str],
+    machine: Path,
+    absent: str,
+    uid: int,
+    code: int,
+    asked: list[str],
 ) -> None:
     (machine / ".venv/.requirements").write_text("run\n", encoding="utf-8")
     ran = _setup(machine, "bake", ABSENT=absent, UID_SEEN=str(uid))
@@ -160,9 +191,11 @@ def test_setup_takes_a_package_under_the_name_that_the_release_has(
 
 
 def _installed(machine: Path) -> list[str]:
-    return [line.split()[-1]
-            for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
-            if "--require-hashes" in line]
+    return [
+        line.split()[-1]
+        for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
+        if "--require-hashes" in line
+    ]
 
 
 def test_setup_installs_what_its_purpose_needs_and_only_what_is_not_there(machine: Path) -> None:
@@ -182,7 +215,10 @@ def test_setup_of_a_wheel_makes_the_environment_of_another_folder(machine: Path)
     (machine / ".venv").rename(other / ".venv")
     for purpose in ("bake", "bake", "molecule"):
         assert _setup(machine, f"{purpose} {other}").returncode == 0, purpose
-    assert _installed(other) == [f"{machine}/requirements/run.txt", f"{machine}/requirements/test.txt"]
+    assert _installed(other) == [
+        f"{machine}/requirements/run.txt",
+        f"{machine}/requirements/test.txt",
+    ]
     assert not (machine / ".venv").exists()
 
 
@@ -213,7 +249,8 @@ def test_two_at_once_take_turns(machine: Path, end: signal.Signals) -> None:
     both.append(_start(machine, "bake"))
     assert both[1].stderr is not None
     assert both[1].stderr.readline() == (
-        f"  setup waits for process {both[0].pid}, which is setting this checkout up\n")
+        f"  setup waits for process {both[0].pid}, which is setting this checkout up\n"
+    )
     both[0].send_signal(end)
     assert both[1].poll() is None
     hold.unlink()
@@ -231,13 +268,20 @@ def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
 def waiting() -> list[str]:
     """Subcommands with --wait that are Make targets, too."""
     targets = surface_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
-    return [name for name in cli.MODULES if name in targets
-            and any("--wait" in option.opts for option in cli.command(name).params)]
+    return [
+        name
+        for name in cli.MODULES
+        if name in targets and any("--wait" in option.opts for option in cli.command(name).params)
+    ]
 
 
 @pytest.mark.parametrize("target", waiting())
 def test_a_target_hands_wait_on(target: str) -> None:
-    ran = subprocess.run([tools.find("make"), "--dry-run", target, "WAIT=1"], cwd=ROOT,
-                         capture_output=True, text=True,
-                         check=True)
+    ran = subprocess.run(
+        [tools.find("make"), "--dry-run", target, "WAIT=1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert f"scripts/golden {target} " in ran.stdout and " --wait" in ran.stdout

@@ -16,26 +16,53 @@ EPOCH = 1_760_000_000
 DAY = str(EPOCH // 86400)
 
 LITTER = (
-    "root/.bash_history", "home/debian/.python_history", "home/debian/.ssh/authorized_keys",
+    "root/.bash_history",
+    "home/debian/.python_history",
+    "home/debian/.ssh/authorized_keys",
     "srv/robot/.netrc",
-    "home/left/.cache/pip/x", "etc/ssh/ssh_host_rsa_key",
+    "home/left/.cache/pip/x",
+    "etc/ssh/ssh_host_rsa_key",
     "etc/apt/sources.list.d/golden-bake.sources",
-    "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal",
-    "var/tmp/.hidden", "etc/passwd-", "root/.ssh/id_ed25519",
-    "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname",
+    "var/log/apt/history.log",
+    "var/log/wtmp",
+    "var/log/journal/0/system.journal",
+    "var/tmp/.hidden",
+    "etc/passwd-",
+    "root/.ssh/id_ed25519",
+    "var/lib/dkms/nvidia/1.0/build/nv.o",
+    "var/lib/cloud/instance/id",
+    "etc/hostname",
     "etc/nvme/hostid",
-    "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/0/0-json.log",
-    "var/lib/jupyterhub/jupyterhub_cookie_secret", "var/lib/dkms/mok.key", "swapfile",
-    "var/crash/x", "var/lib/apt/lists/x_Packages",
+    "etc/docker/key.json",
+    "var/lib/docker/engine-id",
+    "var/lib/docker/containers/0/0-json.log",
+    "var/lib/jupyterhub/jupyterhub_cookie_secret",
+    "var/lib/dkms/mok.key",
+    "swapfile",
+    "var/crash/x",
+    "var/lib/apt/lists/x_Packages",
 )
-KEPT = ("etc/ssh/sshd_config", "etc/docker/daemon.json", "var/lib/docker/overlay2/0/diff/x",
-        "var/lib/apt/extended_states", "home/debian/x", "var/lib/dkms/nvidia/1.0/source/nv.c",
-        "usr/share/netplan/netplan_cli/x.py")
+KEPT = (
+    "etc/ssh/sshd_config",
+    "etc/docker/daemon.json",
+    "var/lib/docker/overlay2/0/diff/x",
+    "var/lib/apt/extended_states",
+    "home/debian/x",
+    "var/lib/dkms/nvidia/1.0/source/nv.c",
+    "usr/share/netplan/netplan_cli/x.py",
+)
 
 
 def seal(root: Path, *options: str) -> list[str]:
-    argv = [sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root),
-            *(options or ("--epoch", str(EPOCH)))]
+    argv = [
+        sys.executable,
+        "-I",
+        "-B",
+        str(PROGRAM),
+        "--root",
+        str(root),
+        *(options or ("--epoch", str(EPOCH))),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout.splitlines()
@@ -48,12 +75,21 @@ def tree(tmp_path: Path) -> Path:
     for name in ("tmp", "boot", "var/lib/dbus", "var/lib/apt/lists/partial", "usr/lib/systemd"):
         (root / name).mkdir(parents=True)
     (root / "usr/lib/systemd/systemd-resolved").touch()
-    users = {"root": "/root", "ann": "/home/debian", "robot": "/srv/robot",
-             "nobody": "/nonexistent"}
+    users = {
+        "root": "/root",
+        "ann": "/home/debian",
+        "robot": "/srv/robot",
+        "nobody": "/nonexistent",
+    }
     write(root, "etc/passwd", *(f"{user}:x:0:0::{home}:/bin/sh" for user, home in users.items()))
-    write(root, "etc/shadow", "root:$6$salt$hash:1:0:99999:7:::", "ann::1:0:::::",
-          "robot:!:1::::::",
-          "nobody:*:1::::::")
+    write(
+        root,
+        "etc/shadow",
+        "root:$6$salt$hash:1:0:99999:7:::",
+        "ann::1:0:::::",
+        "robot:!:1::::::",
+        "nobody:*:1::::::",
+    )
     write(root, "etc/gshadow", "root:*::", "staff::ann:ann", "wheel:$6$x$y::")
     write(root, "etc/machine-id", "0" * 32)
     return root
@@ -87,8 +123,9 @@ def test_a_second_run_changes_nothing(tree: Path) -> None:
 
 
 def test_what_packages_left_uncompiled_is_compiled_without_a_time(tree: Path) -> None:
-    assert any("bytecode: /usr/share/netplan/netplan_cli/__pycache__/x." in line
-               for line in seal(tree))
+    assert any(
+        "bytecode: /usr/share/netplan/netplan_cli/__pycache__/x." in line for line in seal(tree)
+    )
     source = tree / "usr/share/netplan/netplan_cli/x.py"
     compiled = Path(importlib.util.cache_from_source(str(source))).read_bytes()
     checked_by_hash = (3).to_bytes(4, "little")  # PEP 552
@@ -103,10 +140,16 @@ def test_a_check_changes_nothing(tree: Path) -> None:
 
 def test_passwords_lose_their_hash_and_their_day(tree: Path) -> None:
     seal(tree)
-    shadow = [line.split(":")[:3]
-              for line in (tree / "etc/shadow").read_text(encoding="utf-8").splitlines()]
-    assert shadow == [["root", "!*", DAY], ["ann", "!*", DAY], ["robot", "!", DAY],
-                      ["nobody", "*", DAY]]
+    shadow = [
+        line.split(":")[:3]
+        for line in (tree / "etc/shadow").read_text(encoding="utf-8").splitlines()
+    ]
+    assert shadow == [
+        ["root", "!*", DAY],
+        ["ann", "!*", DAY],
+        ["robot", "!", DAY],
+        ["nobody", "*", DAY],
+    ]
     assert "$6$" not in (tree / "etc/gshadow").read_text(encoding="utf-8")
 
 

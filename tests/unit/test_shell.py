@@ -50,9 +50,10 @@ def test_a_command_that_is_not_installed(tmp_path: Path) -> None:
         shell.output(["no-such-tool"])
     with pytest.raises(HostNotReady) as caught:
         shell.require("no-such-tool", "some-package")
-    assert (caught.value.exit_code, caught.value.hint) == (ExitCode.HOST,
-                                                           "run `make setup` (Debian package "
-                                                           "some-package)")
+    assert (caught.value.exit_code, caught.value.hint) == (
+        ExitCode.HOST,
+        "run `make setup` (Debian package some-package)",
+    )
     with pytest.raises(FileNotFoundError):
         shell.output(["true"], cwd=tmp_path / "gone")
 
@@ -89,20 +90,28 @@ def test_an_exception_ends_the_command(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shell.stream([PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"],
-                     log=tmp_path / "log",
-                     on_line=on_line)
+        shell.stream(
+            [PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"],
+            log=tmp_path / "log",
+            on_line=on_line,
+        )
     assert gone(pids[0])
 
 
-@pytest.mark.parametrize(("ignores", "grace_s", "expected"), [
-    (False, 5.0, -signal.SIGTERM), (True, 0.2, -signal.SIGKILL), (False, 0.0, -signal.SIGKILL),
-])
+@pytest.mark.parametrize(
+    ("ignores", "grace_s", "expected"),
+    [
+        (False, 5.0, -signal.SIGTERM),
+        (True, 0.2, -signal.SIGKILL),
+        (False, 0.0, -signal.SIGKILL),
+    ],
+)
 def test_stop_asks_then_kills(tmp_path: Path, ignores: bool, grace_s: float, expected: int) -> None:
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if ignores else ""
     log = tmp_path / "log"
-    process = shell.start([PYTHON, "-uc",
-                           f"import signal, time; {ignore} print('up'); time.sleep(600)"], log=log)
+    process = shell.start(
+        [PYTHON, "-uc", f"import signal, time; {ignore} print('up'); time.sleep(600)"], log=log
+    )
     until("a process that is up", lambda: "up" in log.read_text(encoding="utf-8"))
     shell.stop(process, grace_s=grace_s)
     assert process.returncode == expected

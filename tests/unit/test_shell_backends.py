@@ -15,8 +15,13 @@ LAST_WORD = '#!/bin/sh\nfor word; do :; done\nexec sh -c "$word"\n'
 """A way in that leads to this machine: its last argument is what runs there."""
 AS_USER = '#!/bin/sh\n[ "$1" != -n ] || shift\nexport AS="$2"\nshift 2\nexec "$@"\n'
 """sudo that only says who it would become."""
-WAYS = {"local": "local://", "chroot": "/?connection=chroot", "ssh": "ssh://one@machine:2222",
-        "docker": "docker://box", "podman": "podman://one@box"}
+WAYS = {
+    "local": "local://",
+    "chroot": "/?connection=chroot",
+    "ssh": "ssh://one@machine:2222",
+    "docker": "docker://box",
+    "podman": "podman://one@box",
+}
 
 
 @pytest.fixture
@@ -25,8 +30,10 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(testinfra.backend, "BACKENDS", dict(testinfra.backend.BACKENDS))
     monkeypatch.setattr(testinfra.host.Host, "_host_cache", {})
     shell_backends.install()
-    for name, text in {**dict.fromkeys(("ssh", "docker", "podman"), LAST_WORD),
-                       "sudo": AS_USER}.items():
+    for name, text in {
+        **dict.fromkeys(("ssh", "docker", "podman"), LAST_WORD),
+        "sudo": AS_USER,
+    }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

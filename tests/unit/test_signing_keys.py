@@ -24,9 +24,13 @@ def vendor(key: debrepo.Key, tmp_path: Path) -> Iterator[debrepo.Mirror]:
 
 
 def source(fingerprint: str, key: str = "key.pub") -> Source:
-    return Source("nvidia", ("./",), (), "golden-nvidia",
-                  VendorArchive(name="nvidia", uri="http://127.0.0.1:9", key=key,
-                                fingerprint=fingerprint))
+    return Source(
+        "nvidia",
+        ("./",),
+        (),
+        "golden-nvidia",
+        VendorArchive(name="nvidia", uri="http://127.0.0.1:9", key=key, fingerprint=fingerprint),
+    )
 
 
 def test_the_key_beside_the_index_is_fetched_once(
@@ -41,8 +45,9 @@ def test_the_key_beside_the_index_is_fetched_once(
 def test_a_key_elsewhere_has_a_whole_address(
     key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
 ) -> None:
-    found = signing_keys.keyring(source(key.fingerprint, f"{vendor.uri}/key.pub"),
-                                 "http://127.0.0.1:9", tmp_path)
+    found = signing_keys.keyring(
+        source(key.fingerprint, f"{vendor.uri}/key.pub"), "http://127.0.0.1:9", tmp_path
+    )
     assert found.read_text(encoding="utf-8") == key.public
 
 
@@ -60,15 +65,25 @@ def test_another_key_is_refused_and_not_kept(
     assert not list(tmp_path.glob("*.asc"))
 
 
-@pytest.mark.parametrize(("text", "said"), [("{key}{other}", "{key_id} and {other_id}"), ("<html>", "no key at all")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("{key}{other}", "{key_id} and {other_id}"), ("<html>", "no key at all")]
+)
 def test_one_key_too_many_is_as_bad_as_none(
-    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path, text: str, said: str,
+    key: debrepo.Key,
+    vendor: debrepo.Mirror,
+    tmp_path: Path,
+    text: str,
+    said: str,
 ) -> None:
     """apt would trust both."""
     other = debrepo.Key()
     try:
-        names = {"key": key.public, "other": other.public, "key_id": key.fingerprint,
-                 "other_id": other.fingerprint}
+        names = {
+            "key": key.public,
+            "other": other.public,
+            "key_id": key.fingerprint,
+            "other_id": other.fingerprint,
+        }
     finally:
         other.close()
     (vendor.folder / "key.pub").write_text(text.format(**names), encoding="utf-8")
@@ -77,7 +92,10 @@ def test_one_key_too_many_is_as_bad_as_none(
 
 
 def test_a_key_on_this_machine_needs_the_fingerprint_too(
-    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    key: debrepo.Key,
+    vendor: debrepo.Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOLDEN_KEYRING_GOLDEN_NVIDIA", str(key.keyring))
     assert signing_keys.keyring(source(key.fingerprint), vendor.uri, tmp_path) == key.keyring
@@ -95,7 +113,9 @@ def test_a_key_as_text_is_the_same_key(key: debrepo.Key) -> None:
 
 
 def test_a_distributions_keyring_is_this_machines(
-    key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    key: debrepo.Key,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOLDEN_KEYRING_TEST", str(key.keyring))
     debian = Source("debian", ("stable",), ("main",), "test")

@@ -45,10 +45,13 @@ def make(made: Path) -> Path:
     """Small files, and large ones of awkward sizes: to the byte a slot, a hole, an odd tail, many
     extents."""
     contents = {
-        "boot/vmlinuz-6.1": b"kernel", "boot/initrd.img-6.1": b"initrd",
+        "boot/vmlinuz-6.1": b"kernel",
+        "boot/initrd.img-6.1": b"initrd",
         "etc/small": b"x" * (SLOT_BYTES - 1),
-        "usr/lib/slot": os.urandom(SLOT_BYTES), "usr/lib/odd": os.urandom(3 * SLOT_BYTES + 17),
-        "usr/lib/zzz-last": os.urandom(5 * MIB), "usr/lib/café": os.urandom(MIB),
+        "usr/lib/slot": os.urandom(SLOT_BYTES),
+        "usr/lib/odd": os.urandom(3 * SLOT_BYTES + 17),
+        "usr/lib/zzz-last": os.urandom(5 * MIB),
+        "usr/lib/café": os.urandom(MIB),
     }
     for name, content in contents.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -63,13 +66,15 @@ def make(made: Path) -> Path:
 
 def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
     folder.mkdir()
-    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log",
-                           ranks=ranks)
+    return disk.write_disk(
+        root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks
+    )
 
 
 def debugfs(facts: disk.DiskFacts, request: str) -> str:
-    return shell.output(["/usr/sbin/debugfs", "-R", request,
-                         f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+    return shell.output(
+        ["/usr/sbin/debugfs", "-R", request, f"{facts.disk}?offset={disk.ROOT_OFFSET}"]
+    )
 
 
 def places(facts: disk.DiskFacts, path: str) -> list[int]:
@@ -79,13 +84,16 @@ def places(facts: disk.DiskFacts, path: str) -> list[int]:
 
 def changed(one: disk.DiskFacts, other: disk.DiskFacts) -> int:
     """Blocks of 512 KiB that differ."""
-    pieces = [[data[at:at + SLOT_BYTES] for at in range(0, len(data), SLOT_BYTES)]
-              for data in (one.disk.read_bytes(), other.disk.read_bytes())]
+    pieces = [
+        [data[at : at + SLOT_BYTES] for at in range(0, len(data), SLOT_BYTES)]
+        for data in (one.disk.read_bytes(), other.disk.read_bytes())
+    ]
     return sum(first != second for first, second in zip(*pieces, strict=True))
 
 
 def test_the_file_system_is_clean_sparse_and_holds_every_byte(
-    written: disk.DiskFacts, tmp_path: Path,
+    written: disk.DiskFacts,
+    tmp_path: Path,
 ) -> None:
     root = written.disk.parents[1] / "root"
     assert written.sha256 == records.sha256_file(written.disk)
@@ -122,15 +130,17 @@ def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) 
     debugfs(dense, f"dump /usr/lib/library {tmp_path / 'copy'}")
     assert (tmp_path / "copy").read_bytes() == content
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{dense.disk}?offset={disk.ROOT_OFFSET}"])
-    rows = {row["path"]: row
-            for row in json.loads(dense.manifest.read_text(encoding="utf-8"))["entries"]}
+    rows = {
+        row["path"]: row
+        for row in json.loads(dense.manifest.read_text(encoding="utf-8"))["entries"]
+    }
     assert rows["/usr/lib/library"]["stored"] == len(held) * BLOCK
     assert "stored" not in rows["/usr/lib/odd"]
     with library.open("wb") as sparse:
         for at in range(0, len(content), BLOCK):
             sparse.seek(at)
-            if content[at:at + BLOCK].strip(b"\0"):
-                sparse.write(content[at:at + BLOCK])
+            if content[at : at + BLOCK].strip(b"\0"):
+                sparse.write(content[at : at + BLOCK])
         sparse.truncate(len(content))
     assert library.stat().st_blocks * 512 < len(content) // 2
     assert write(root, tmp_path / "sparse").sha256 == dense.sha256
@@ -163,8 +173,9 @@ def test_one_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * (SLOT_BYTES + BLOCK))
     sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
     try:
-        with pytest.raises(StageFailed,
-                           match=re.escape(f"/file changed its size from {SLOT_BYTES}")):
+        with pytest.raises(
+            StageFailed, match=re.escape(f"/file changed its size from {SLOT_BYTES}")
+        ):
             slots._copy(tmp_path, entry, [(0, 0, SLOT)], sink, 0)
     finally:
         os.close(sink)

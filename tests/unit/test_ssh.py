@@ -42,8 +42,9 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def config(machine: Machine, tmp_path: Path) -> Path:
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")])
-    return ssh.write_config(tmp_path, host="127.0.0.1", port=machine.port, user="admin",
-                            key=tmp_path / "key")
+    return ssh.write_config(
+        tmp_path, host="127.0.0.1", port=machine.port, user="admin", key=tmp_path / "key"
+    )
 
 
 def test_a_lost_session_is_named_with_what_ssh_did(config: Path, machine: Machine) -> None:

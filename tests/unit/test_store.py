@@ -32,15 +32,21 @@ def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debre
     assert Store(tmp_path / "cache").objects() == []
 
 
-@pytest.mark.parametrize(("fault", "kind", "complaint"), [
-    (Fault.LOST, Vanished, "05 is no longer at http://127.0.0.1"),
-    (Fault.BROKEN, Unreachable, "/05 answered 503"),
-    (Fault.CORRUPTED, Replaced, "/05: 1005 bytes with SHA-256 "),
-    (Fault.HANG, Unreachable, "/05: "),
-    (Fault.STALLED, Unreachable, "/05: "),
-])
+@pytest.mark.parametrize(
+    ("fault", "kind", "complaint"),
+    [
+        (Fault.LOST, Vanished, "05 is no longer at http://127.0.0.1"),
+        (Fault.BROKEN, Unreachable, "/05 answered 503"),
+        (Fault.CORRUPTED, Replaced, "/05: 1005 bytes with SHA-256 "),
+        (Fault.HANG, Unreachable, "/05: "),
+        (Fault.STALLED, Unreachable, "/05: "),
+    ],
+)
 def test_what_was_not_served_properly_is_never_visible(
-    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, fault: Fault,
+    tmp_path: Path,
+    served: debrepo.Mirror,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
     kind: type[Unreachable],
     complaint: str,
 ) -> None:

@@ -46,7 +46,9 @@ def shared(tmp_path: Path, served: debrepo.Mirror) -> SharedFolder:
 
 
 def test_the_remote_store_is_asked_before_the_mirror(
-    tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder,
+    tmp_path: Path,
+    served: debrepo.Mirror,
+    shared: SharedFolder,
 ) -> None:
     items = wanted(served, "00", "01", "02")
     Store(tmp_path / "cache", remote=shared).fetch(items)
@@ -55,7 +57,9 @@ def test_the_remote_store_is_asked_before_the_mirror(
 
 
 def test_what_the_remote_store_has_spoilt_comes_from_the_mirror(
-    tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder,
+    tmp_path: Path,
+    served: debrepo.Mirror,
+    shared: SharedFolder,
 ) -> None:
     shared.spoil = True
     items = wanted(served, "00")
@@ -84,7 +88,9 @@ def test_garbage_is_what_nothing_names(tmp_path: Path, served: debrepo.Mirror) -
     kept.fetch([first, second])
     found = kept.garbage([first.sha256])
     assert {path.name: size for path, size in found.items() if path.suffix != ".from"} == {
-        second.sha256: second.size, f"{item.sha256}.part": item.size // 2}
+        second.sha256: second.size,
+        f"{item.sha256}.part": item.size // 2,
+    }
 
 
 def test_nothing_is_deleted_under_another_process(tmp_path: Path) -> None:
@@ -99,6 +105,7 @@ def test_nothing_is_deleted_under_another_process(tmp_path: Path) -> None:
 
 def test_of_two_that_use_it_neither_is_ever_alone(tmp_path: Path) -> None:
     """Not in the moment, either, in which the other asks for it in vain."""
+
     def ask(store: Store) -> int:
         alone = 0
         for _ in range(2000):

@@ -21,11 +21,15 @@ def part(name: str, **changes: object) -> support.PartSupport:
     return next(one for one in support.of_lock(data.lock(**changes)) if one.part == name)
 
 
-@pytest.mark.parametrize(("days", "state", "words"), [
-    (-91, SupportState.SUPPORTED, "supported until 2026-06-30"),
-    (-90, SupportState.ENDING, "ends 2026-06-30, in 90 days"),
-    (0, SupportState.ENDING, "ends 2026-06-30, in 0 days"), (1, SupportState.ENDED, "ended 2026-06-30"),
-])
+@pytest.mark.parametrize(
+    ("days", "state", "words"),
+    [
+        (-91, SupportState.SUPPORTED, "supported until 2026-06-30"),
+        (-90, SupportState.ENDING, "ends 2026-06-30, in 90 days"),
+        (0, SupportState.ENDING, "ends 2026-06-30, in 0 days"),
+        (1, SupportState.ENDED, "ended 2026-06-30"),
+    ],
+)
 def test_a_part_is_supported_until_its_last_day(days: int, state: SupportState, words: str) -> None:
     driver, day = part("NVIDIA driver"), END + timedelta(days=days)
     assert driver.ends == END
@@ -56,5 +60,6 @@ def test_ubuntu_keeps_its_kernel_as_long_as_the_release() -> None:
 def test_every_part_of_a_committed_lock_has_its_dates() -> None:
     for path in LOCKS:
         for one in support.of_lock(json.loads(path.read_text(encoding="utf-8"))):
-            assert one.source and (one.ends or one.over or one.part
-                                   == "CUDA"), f"{path.name}: {one}"
+            assert one.source and (one.ends or one.over or one.part == "CUDA"), (
+                f"{path.name}: {one}"
+            )

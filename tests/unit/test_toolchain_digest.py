@@ -13,8 +13,14 @@ from goldenami.image.bake import toolchain_digest
 from support.builds.tools import ROOT
 
 LOCAL = ROOT / "scripts/goldenami/local"
-AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/owners",
-              "tree/read_facts", "tree/sealed"}
+AFTERWARDS = {
+    "code_coverage/coverage",
+    "disk/disk",
+    "disk/immutable",
+    "tree/owners",
+    "tree/read_facts",
+    "tree/sealed",
+}
 """What the program uses for the sealed tree, of which no layer is kept."""
 BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
 """What starts it, reaches the container, reads what is there and reports."""
@@ -32,10 +38,16 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [
-    "ansible.cfg", "ansible/plugins/callback/golden_progress.py", "packer/golden.pkr.hcl",
-    "scripts/goldenami/local/container.py", "scripts/goldenami/local/programs/bake_tree.py",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ansible.cfg",
+        "ansible/plugins/callback/golden_progress.py",
+        "packer/golden.pkr.hcl",
+        "scripts/goldenami/local/container.py",
+        "scripts/goldenami/local/programs/bake_tree.py",
+    ],
+)
 def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:
     before = digest(checkout)
     assert before == toolchain_digest.digest(ROOT)
@@ -46,8 +58,11 @@ def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:
 
 def test_what_comes_after_the_layers_does_not_count(checkout: Path) -> None:
     before = digest(checkout)
-    for name in ("scripts/goldenami/local/disk/disk.py", "scripts/goldenami/local/vm/vm.py",
-                 "ansible/verify.yml"):
+    for name in (
+        "scripts/goldenami/local/disk/disk.py",
+        "scripts/goldenami/local/vm/vm.py",
+        "ansible/verify.yml",
+    ):
         with (checkout / name).open("a", encoding="utf-8") as file:
             file.write("# another\n")
     assert digest(checkout) == before
@@ -58,8 +73,9 @@ def test_another_version_makes_another_digest(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, installed = toolchain_digest.digest(ROOT), metadata.version
-    monkeypatch.setattr(metadata, "version",
-                        lambda name: "0" if name == library else installed(name))
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "0" if name == library else installed(name)
+    )
     assert toolchain_digest.digest(ROOT) != before
 
 

@@ -13,16 +13,23 @@ SITE = "opt/ml/ml/lib/python3.13/site-packages"
 CUPTI, COPY = "nvidia/cupti/lib/libcupti.so.12", "triton/backends/nvidia/lib/cupti/libcupti.so"
 BIG = b"library" * 20_000
 STAYS: dict[str, bytes] = {
-    "numpy/core.py": b"x = 1", "numpy/testing/__init__.py": b"", "cuda/bindings/driver.pxd": b"",
-    CUPTI: BIG, COPY: BIG, "nvidia/cupti/lib/same_size.so": b"another" * 20_000,
-    "nvidia/cupti/private.so": BIG, "nvidia/cupti/small.h": b"h", "triton/small.h": b"h",
+    "numpy/core.py": b"x = 1",
+    "numpy/testing/__init__.py": b"",
+    "cuda/bindings/driver.pxd": b"",
+    CUPTI: BIG,
+    COPY: BIG,
+    "nvidia/cupti/lib/same_size.so": b"another" * 20_000,
+    "nvidia/cupti/private.so": BIG,
+    "nvidia/cupti/small.h": b"h",
+    "triton/small.h": b"h",
 }
 LEFTOVERS = {
     "cuda/bindings/driver.cpp": b"code",
     "triton/backends/nvidia/lib/cupti/libcupti_static.a": b"archive",
 }
 SUITES = {
-    "numpy/tests/test_core.py": b"", "numpy/tests/__pycache__/test_core.pyc": b"",
+    "numpy/tests/test_core.py": b"",
+    "numpy/tests/__pycache__/test_core.pyc": b"",
     "numpy/lib/tests/data/x,y.csv": b"1",
 }
 
@@ -30,8 +37,9 @@ SUITES = {
 def trim(root: Path, *options: str) -> list[str]:
     """What it printed."""
     argv = ["python3", "-I", "-B", "-", str(root), *options]
-    done = subprocess.run(argv, input=PROGRAM.read_text(encoding="utf-8"), text=True,
-                          capture_output=True, check=False)
+    done = subprocess.run(
+        argv, input=PROGRAM.read_text(encoding="utf-8"), text=True, capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 

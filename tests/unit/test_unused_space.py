@@ -34,8 +34,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def immutable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_disk_tools()
     need_reproducible_disks()
-    layout = disk.DiskLayout(image="small", size_bytes=512 * MIB, source_date_epoch=1_700_000_000,
-                             immutable=True)
+    layout = disk.DiskLayout(
+        image="small", size_bytes=512 * MIB, source_date_epoch=1_700_000_000, immutable=True
+    )
     return small_image.bake(
         tmp_path_factory.mktemp("immutable") / "0123456789ab", layout, LIST
     ).disk
@@ -51,8 +52,9 @@ def put(image: Path, copy: Path, at: int, data: bytes = b"x") -> list[str]:
 
 
 def said(image: Path, request: str) -> str:
-    return shell.output([shell.require("debugfs", "e2fsprogs"), "-R", request,
-                         f"{image}?offset={disk.ROOT_OFFSET}"])
+    return shell.output(
+        [shell.require("debugfs", "e2fsprogs"), "-R", request, f"{image}?offset={disk.ROOT_OFFSET}"]
+    )
 
 
 def test_a_disk_as_it_is_written_has_nothing_else(written: Path, immutable: Path) -> None:
@@ -88,8 +90,13 @@ def test_between_the_partitions_and_behind_them_is_nothing(
 
 @pytest.mark.parametrize("part", ["bios", "esp"])
 def test_what_boots_the_disk_is_read_for_secrets(written: Path, tmp_path: Path, part: str) -> None:
-    (entry,) = (entry for entry in boot_regions.partitions(RawFile(written).read) if entry["name"]
-                == part)
-    found = put(written, tmp_path / "copy.raw", entry["offset"] + entry["size"] - 4096,
-                b"\n" + TOKEN + b"\n")
+    (entry,) = (
+        entry for entry in boot_regions.partitions(RawFile(written).read) if entry["name"] == part
+    )
+    found = put(
+        written,
+        tmp_path / "copy.raw",
+        entry["offset"] + entry["size"] - 4096,
+        b"\n" + TOKEN + b"\n",
+    )
     assert found == [f"GitHub token in partition {part}"]

@@ -27,21 +27,30 @@ def offer(version: str, source: str = "debian trixie", **more: Any) -> VersionOf
     return VersionOffer(version, version.partition(".")[0], source, **more)
 
 
-OFFERS = [offer("535.261.03"),
-          offer("535.309.01", "debian-security trixie-security", security=True),
-          offer("550.163.01"), offer("575.64"), offer("580.95")]
+OFFERS = [
+    offer("535.261.03"),
+    offer("535.309.01", "debian-security trixie-security", security=True),
+    offer("550.163.01"),
+    offer("575.64"),
+    offer("580.95"),
+]
 
 
 def rule(name: str, **more: object) -> UpdateRule:
-    return UpdateRule.model_validate({"policy": name,
-                                      **({"review": date(2027, 1, 31)} if name == "hold" else {}),
-                                      **more})
+    return UpdateRule.model_validate(
+        {"policy": name, **({"review": date(2027, 1, 31)} if name == "hold" else {}), **more}
+    )
 
 
-@pytest.mark.parametrize(("name", "available", "verdict"), [
-    ("hold", "580.95", UpdateVerdict.HELD), ("security", "535.309.01", UpdateVerdict.UPDATE),
-    ("branch", "535.309.01", UpdateVerdict.UPDATE), ("newest", "580.95", UpdateVerdict.UPDATE),
-])
+@pytest.mark.parametrize(
+    ("name", "available", "verdict"),
+    [
+        ("hold", "580.95", UpdateVerdict.HELD),
+        ("security", "535.309.01", UpdateVerdict.UPDATE),
+        ("branch", "535.309.01", UpdateVerdict.UPDATE),
+        ("newest", "580.95", UpdateVerdict.UPDATE),
+    ],
+)
 def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVerdict) -> None:
     found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY)
     assert (found.available, found.verdict) == (available, verdict)
@@ -49,14 +58,19 @@ def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVer
     assert (found.available, found.verdict) == ("580.95", UpdateVerdict.CURRENT)
 
 
-@pytest.mark.parametrize(("name", "offers", "reason"), [
-    ("security", [offer("535.261.03")], "no security update: it comes from debian trixie"),
-    ("security", [offer("550.1", security=True)], "no security update"),
-    ("branch", [offer("550.163.01")], "of branch 550"),
-    ("hold", [offer("550.163.01")], "the definition holds it"),
-])
+@pytest.mark.parametrize(
+    ("name", "offers", "reason"),
+    [
+        ("security", [offer("535.261.03")], "no security update: it comes from debian trixie"),
+        ("security", [offer("550.1", security=True)], "no security update"),
+        ("branch", [offer("550.163.01")], "of branch 550"),
+        ("hold", [offer("550.163.01")], "the definition holds it"),
+    ],
+)
 def test_a_newer_version_that_a_policy_leaves_is_still_shown(
-    name: str, offers: list[VersionOffer], reason: str,
+    name: str,
+    offers: list[VersionOffer],
+    reason: str,
 ) -> None:
     found = judge(rule(name), "535.216.03", "535", offers, TODAY)
     assert (found.available, found.verdict) == (offers[0].version, UpdateVerdict.HELD)
@@ -67,18 +81,26 @@ def test_frameworks_are_in_pythons_order() -> None:
     offers = [offer("2.10.0"), offer("2.9.1.post1")]
     found = judge(rule("newest"), "2.9.0", "2.9", offers, TODAY, order=index_versions.order)
     assert found.available == "2.10.0"
-    assert judge(rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY,
-                 order=index_versions.order).verdict is UpdateVerdict.CURRENT
+    assert (
+        judge(
+            rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY, order=index_versions.order
+        ).verdict
+        is UpdateVerdict.CURRENT
+    )
 
 
-@pytest.mark.parametrize(("released", "verdict", "reason"), [
-    (date(2026, 11, 20), UpdateVerdict.YOUNG, "5 days old, has to be 7"),
-    (date(2026, 11, 18), UpdateVerdict.UPDATE, ""),
-    (None, UpdateVerdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
-])
+@pytest.mark.parametrize(
+    ("released", "verdict", "reason"),
+    [
+        (date(2026, 11, 20), UpdateVerdict.YOUNG, "5 days old, has to be 7"),
+        (date(2026, 11, 18), UpdateVerdict.UPDATE, ""),
+        (None, UpdateVerdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
+    ],
+)
 def test_a_minimum_age(released: date | None, verdict: UpdateVerdict, reason: str) -> None:
-    found = judge(rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)],
-                  TODAY)
+    found = judge(
+        rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)], TODAY
+    )
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
@@ -99,8 +121,10 @@ def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None
 
 
 @settings(deadline=None)
-@given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
-       name=st.sampled_from(UpdatePolicy))
+@given(
+    versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
+    name=st.sampled_from(UpdatePolicy),
+)
 def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
     found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY)
     assert compatibility.version_tuple(found.available) >= (535, 1)
@@ -116,11 +140,15 @@ def test_a_hold_past_its_review() -> None:
     assert overdue("driver", held, date(2026, 11, 24)) == ""
 
 
-@pytest.mark.parametrize(("end", "said"), [
-    (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"), (date(2027, 2, 24), ""),
-    (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
-    (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
-])
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"),
+        (date(2027, 2, 24), ""),
+        (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
+        (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
+    ],
+)
 def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
     assert compatibility.near_end("580", end, TODAY) == said
 
@@ -129,21 +157,30 @@ def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None
     assert (
         compatibility.near_end("999", compatibility.branch_end("999"), TODAY)
         == "the end of driver branch 999 is not known: look it up, add it to BRANCH_END of "
-           "compatibility.py"
+        "compatibility.py"
     )
-    assert compatibility.near_end("550", None, TODAY) == \
-        "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
+    assert (
+        compatibility.near_end("550", None, TODAY)
+        == "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
+    )
     # A list that states one knows better.
     assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""
-    assert compatibility.near_end("570", compatibility.branch_end("570"),
-                                  TODAY).startswith("driver branch 570 ended on 2026-02-28")
+    assert compatibility.near_end("570", compatibility.branch_end("570"), TODAY).startswith(
+        "driver branch 570 ended on 2026-02-28"
+    )
 
 
-@pytest.mark.parametrize(("branch", "sms", "said"), [
-    ("580", ["70", "90"], ""), ("590", ["70"], "branch 590 does not run sm_70: 580 was the last branch that does"),
-    ("535", ["75", "80", "86", "89", "90"], ""), ("550", ["120"], "sm_120: 570 is the first branch that does"),
-    ("570", ["120"], ""), ("470", ["90"], "sm_90: 520 is the first branch that does"),
-])
+@pytest.mark.parametrize(
+    ("branch", "sms", "said"),
+    [
+        ("580", ["70", "90"], ""),
+        ("590", ["70"], "branch 590 does not run sm_70: 580 was the last branch that does"),
+        ("535", ["75", "80", "86", "89", "90"], ""),
+        ("550", ["120"], "sm_120: 570 is the first branch that does"),
+        ("570", ["120"], ""),
+        ("470", ["90"], "sm_90: 520 is the first branch that does"),
+    ],
+)
 def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> None:
     assert compatibility.branch_refusal(branch, sms).endswith(said)
     assert bool(compatibility.branch_refusal(branch, sms)) == bool(said)
@@ -164,10 +201,14 @@ WRONG = [
     ("driver: {polcy: newest}", "driver.polcy: unknown key; did you mean `policy`?"),
     ("driver: {policy: hold}", "driver: a hold needs a `review` date, and only a hold has one"),
     ("driver: {policy: newest, review: 2027-01-01}", "driver: a hold needs a `review` date"),
-    ("driver: {policy: newest, minimum_age_days: -1}",
-     "driver.minimum_age_days: input should be greater than or equal to 0"),
-    ("frameworks: {torch: {policy: security}}",
-     "frameworks: `security` would never take anything; one of hold, branch, newest"),
+    (
+        "driver: {policy: newest, minimum_age_days: -1}",
+        "driver.minimum_age_days: input should be greater than or equal to 0",
+    ),
+    (
+        "frameworks: {torch: {policy: security}}",
+        "frameworks: `security` would never take anything; one of hold, branch, newest",
+    ),
 ]
 """What stands below `watch`, and the complaint."""
 
@@ -193,10 +234,12 @@ def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     )
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, path)
-    line = text[:text.index("nvidia_driver_branch")].count("\n") + 1
-    assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
-                                    "branch 590 does not run "
-                                    f"sm_70: 580 was the last branch that does")
+    line = text[: text.index("nvidia_driver_branch")].count("\n") + 1
+    assert caught.value.message == (
+        f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
+        "branch 590 does not run "
+        f"sm_70: 580 was the last branch that does"
+    )
     path.write_text(text.replace('branch: "550"', "branch: newst"), encoding="utf-8")
     with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
         definition_file.load(root, path)
@@ -214,7 +257,9 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
 
 @pytest.mark.parametrize("component", ["driver", "cuda"])
 def test_nvidias_repository_has_no_security_updates(root: Path, component: str) -> None:
-    with pytest.raises(BadInput,
-                       match=f"watch.{component}.policy: is `security`, but NVIDIA's repository "
-                             "marks no security updates"):
+    with pytest.raises(
+        BadInput,
+        match=f"watch.{component}.policy: is `security`, but NVIDIA's repository "
+        "marks no security updates",
+    ):
         written(root, f"watch: {{{component}: {{policy: security}}}}\n", "ubuntu-24.04-ml-gpu")

@@ -37,20 +37,46 @@ def plan(tmp_path: Path) -> VerifyPlan:
     files = []
     for name in ("one.so", "two.so"):
         (code / name).write_text(name, encoding="utf-8")
-        files.append(CodeFile(path=str(code / name)[1:], sha256=records.sha256_file(code / name),
-                              instructions=1,
-                              extensions={}, sass=[], ptx=[]))
-    record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files,
-                            findings=[],
-                            allowed={})
+        files.append(
+            CodeFile(
+                path=str(code / name)[1:],
+                sha256=records.sha256_file(code / name),
+                instructions=1,
+                extensions={},
+                sass=[],
+                ptx=[],
+            )
+        )
+    record = CoverageRecord(
+        folders=[str(tmp_path / "opt/ml")[1:]],
+        features=[],
+        sm=[],
+        files=files,
+        findings=[],
+        allowed={},
+    )
     records.write(tmp_path / "coverage.json", record)
-    baked = Disk(path="disk.raw", bytes_apparent=0, bytes_allocated=0, sha256="0" * 64,
-                 blocks_sha256="0" * 64)
+    baked = Disk(
+        path="disk.raw",
+        bytes_apparent=0,
+        bytes_allocated=0,
+        sha256="0" * 64,
+        blocks_sha256="0" * 64,
+    )
     return VerifyPlan(
-        work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", baked=baked,
-        variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian",
+        work=tmp_path,
+        log=tmp_path / "log",
+        root=tmp_path,
+        disk=tmp_path / "disk.raw",
+        baked=baked,
+        variables=tmp_path / "vars.json",
+        coverage=tmp_path / "coverage.json",
+        user="debian",
         roles=[],
-        features=sorted(instruction_sets.KNOWN_X86), growth_bytes=0, boot_limit_s=60.0)
+        features=sorted(instruction_sets.KNOWN_X86),
+        growth_bytes=0,
+        boot_limit_s=60.0,
+    )
 
 
 def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
@@ -79,7 +105,8 @@ def test_other_code_on_the_machine_is_found(
 
 
 def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only(
-    plan: VerifyPlan, tmp_path: Path,
+    plan: VerifyPlan,
+    tmp_path: Path,
 ) -> None:
     """A role may have brought it. The same bytes elsewhere were read, and what is no library is not
     asked for."""
@@ -92,7 +119,9 @@ def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only
     assert image_tests.code(record, here.ssh)[0].outcome is Outcome.CORRECT
     (check,) = image_tests.code(record, here.ssh, complete=False)
     assert (check.outcome, check.detail) == (
-        Outcome.INCORRECT, f"it did not read {str(tmp_path)[1:]}/opt/ml/alien.so.2.1")
+        Outcome.INCORRECT,
+        f"it did not read {str(tmp_path)[1:]}/opt/ml/alien.so.2.1",
+    )
     nothing = record.model_copy(update={"files": [], "folders": ["nosuch"]})
     assert image_tests.code(nothing, here.ssh, complete=False)[0].outcome is Outcome.CORRECT
 

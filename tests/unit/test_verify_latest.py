@@ -75,26 +75,46 @@ def test_another_build_that_fails_moves_nothing(folders: list[Path]) -> None:
 
 
 def test_a_boot_that_comes_to_a_dead_end_takes_the_earlier_verdict_and_a_slow_host_does_not(
-    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The disk has an empty root: no loader, no kernel."""
     need("qemu-system-x86_64", "unshare", "setpriv", "systemd-nspawn")
     for name in ("proc", "dev"):
         (tmp_path / "root" / name).mkdir(parents=True)
-    shell.output(["mke2fs", "-q", "-F", "-t", "ext4", "-E", f"offset={disk.ROOT_OFFSET}", "-d",
-                  str(tmp_path / "root"), str(folders[2] / "disk.raw"), "8M"])
+    shell.output(
+        [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-E",
+            f"offset={disk.ROOT_OFFSET}",
+            "-d",
+            str(tmp_path / "root"),
+            str(folders[2] / "disk.raw"),
+            "8M",
+        ]
+    )
     lock, _ = lockfile.read_copy(folders[2] / "lock.json")
     (folders[2] / REPORT_FILE).write_text("verified", encoding="utf-8")
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
-        verify.run(tmp_path, BuildFolder(folders[2]), lock,
-                   Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
-                   LocalBuilder(tmp_path))
+        verify.run(
+            tmp_path,
+            BuildFolder(folders[2]),
+            lock,
+            Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+            LocalBuilder(tmp_path),
+        )
 
     too_early: list[tuple[str, type[GoldenError], str]] = [
         ("1 s", BadInput, "give seconds"),
-        ("0.01", HostNotReady, r"SSH did not answer within 0 s: load [\d.]+ on \d+ processors")]
+        ("0.01", HostNotReady, r"SSH did not answer within 0 s: load [\d.]+ on \d+ processors"),
+    ]
     for limit, error, said in too_early:
         with pytest.raises(error) as caught:
             again(limit)
@@ -132,21 +152,30 @@ class Seen:
 
 
 def outcome(*outcomes: Outcome) -> list[Check]:
-    return [Check(id=f"a/{number}", role="a", title="A check", seconds=0.1, outcome=each)
-            for number, each in enumerate(outcomes)]
+    return [
+        Check(id=f"a/{number}", role="a", title="A check", seconds=0.1, outcome=each)
+        for number, each in enumerate(outcomes)
+    ]
 
 
-@pytest.mark.parametrize(("seen", "error", "stays"), [
-    (Seen(outcome(Outcome.CORRECT, Outcome.INCORRECT)), None, False),
-    (Seen(outcome(Outcome.CORRECT, Outcome.MISSING)), None, False),
-    (Seen(outcome(Outcome.INCORRECT, Outcome.UNREACHABLE)), None, False),
-    (Seen(outcome(Outcome.CORRECT, Outcome.UNREACHABLE)), HostNotReady, True),
-    (Seen([]), HostNotReady, True),
-    (Seen([], StageFailed("broke off")), StageFailed, True),
-    (Seen([], NotVerified("dead end")), NotVerified, False),
-])
+@pytest.mark.parametrize(
+    ("seen", "error", "stays"),
+    [
+        (Seen(outcome(Outcome.CORRECT, Outcome.INCORRECT)), None, False),
+        (Seen(outcome(Outcome.CORRECT, Outcome.MISSING)), None, False),
+        (Seen(outcome(Outcome.INCORRECT, Outcome.UNREACHABLE)), None, False),
+        (Seen(outcome(Outcome.CORRECT, Outcome.UNREACHABLE)), HostNotReady, True),
+        (Seen([]), HostNotReady, True),
+        (Seen([], StageFailed("broke off")), StageFailed, True),
+        (Seen([], NotVerified("dead end")), NotVerified, False),
+    ],
+)
 def test_only_a_check_that_was_wrong_takes_an_earlier_verdict(
-    folders: list[Path], tmp_path: Path, seen: Seen, error: type[GoldenError] | None, stays: bool,
+    folders: list[Path],
+    tmp_path: Path,
+    seen: Seen,
+    error: type[GoldenError] | None,
+    stays: bool,
 ) -> None:
     build = BuildFolder(folders[2])
     kept = dict.fromkeys((REPORT_FILE, "serial-bios.log"), b"of the earlier one")
@@ -166,12 +195,17 @@ def test_only_a_check_that_was_wrong_takes_an_earlier_verdict(
 
 
 def test_a_build_that_never_passed_is_not_verified_by_checks_that_could_not_look(
-    folders: list[Path], tmp_path: Path,
+    folders: list[Path],
+    tmp_path: Path,
 ) -> None:
     fail(folders[2])
     lock, _ = lockfile.read_copy(folders[2] / "lock.json")
     seen = Seen(outcome(Outcome.CORRECT, Outcome.UNREACHABLE))
-    record = verify.run(tmp_path, BuildFolder(folders[2]), lock,
-                        Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
-                        seen)  # type: ignore[arg-type]
+    record = verify.run(
+        tmp_path,
+        BuildFolder(folders[2]),
+        lock,
+        Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+        seen,
+    )  # type: ignore[arg-type]
     assert record.verdict is Verdict.NOT_VERIFIED

@@ -36,10 +36,18 @@ def wait(process: subprocess.Popen[bytes], folder: Path, limit_s: float) -> None
     vm.wait_for_ssh(process, settings, folder / "serial.log", limit_s=limit_s)
 
 
-@pytest.mark.parametrize("line", [
-    "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs", "No bootable device.", "grub rescue> ",
-    "error: no such device: 1ca12c3f.", "(initramfs) ", "You are in emergency mode. After logging in", "Shell> ",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs",
+        "No bootable device.",
+        "grub rescue> ",
+        "error: no such device: 1ca12c3f.",
+        "(initramfs) ",
+        "You are in emergency mode. After logging in",
+        "Shell> ",
+    ],
+)
 def test_dead_end_is_the_cause(tmp_path: Path, sleeper: subprocess.Popen[bytes], line: str) -> None:
     (tmp_path / "serial.log").write_text(f"Booting\r\n{line}\r\n", encoding="utf-8")
     with pytest.raises(NotVerified, match="the boot ended in: ") as caught:
@@ -49,18 +57,23 @@ def test_dead_end_is_the_cause(tmp_path: Path, sleeper: subprocess.Popen[bytes],
 
 
 def test_silence_ends_with_the_console_s_tail(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    sleeper: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vm, "SSH_PORT", 1)
     (tmp_path / "serial.log").write_text("Reached target network\r\n", encoding="utf-8")
-    with pytest.raises(HostNotReady, match=r"within 1 s: load \S+ on \d+ processors, .* free$") as caught:
+    with pytest.raises(
+        HostNotReady, match=r"within 1 s: load \S+ on \d+ processors, .* free$"
+    ) as caught:
         wait(sleeper, tmp_path, 1)
     assert caught.value.tail == "Reached target network"
     assert caught.value.log == tmp_path / "serial.log"
 
 
 def test_a_boot_that_goes_on_has_time_from_its_last_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its console speaks each half second for 8 s, which is more than the limit of 5."""
     monkeypatch.setattr(vm, "SSH_PORT", 1)
@@ -75,7 +88,9 @@ def test_a_clock_that_a_busy_host_made_wrong_is_no_verdict(
     tmp_path: Path, sleeper: subprocess.Popen[bytes]
 ) -> None:
     line = "[    0.040000] tsc: PIT calibration deviates from HPET: 42843 2445453"
-    (tmp_path / "serial.log").write_text(f"{line}\r\nKernel panic - not syncing\r\n", encoding="utf-8")
+    (tmp_path / "serial.log").write_text(
+        f"{line}\r\nKernel panic - not syncing\r\n", encoding="utf-8"
+    )
     with pytest.raises(vm.WrongClock, match=r"deviates from HPET: 42843 2445453: load \S+ on \d+ "):
         wait(sleeper, tmp_path, 30)
 
@@ -88,8 +103,9 @@ def test_a_machine_that_powers_off_before_ssh_is_the_disk_s_fault(tmp_path: Path
 
 
 def test_dead_qemu_is_noticed_with_its_words(tmp_path: Path) -> None:
-    process = shell.start(["sh", "-c", "echo 'could not open disk' >&2; exit 3"],
-                          log=tmp_path / "qemu.log")
+    process = shell.start(
+        ["sh", "-c", "echo 'could not open disk' >&2; exit 3"], log=tmp_path / "qemu.log"
+    )
     process.wait()
     with pytest.raises(HostNotReady, match="QEMU ended with status 3") as caught:
         wait(process, tmp_path, 30)
@@ -97,7 +113,9 @@ def test_dead_qemu_is_noticed_with_its_words(tmp_path: Path) -> None:
 
 
 def test_sshd_that_lets_nobody_in(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    sleeper: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     need("ssh")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -134,8 +152,12 @@ def test_power_off_that_nobody_hears(
     with ours:
         theirs.close()
         machine = vm.Machine(
-            ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
-            serial_log=tmp_path / "x", process=sleeper, monitor=ours,
+            ssh_config=tmp_path / "x",
+            pid=sleeper.pid,
+            seconds_to_ssh=0,
+            serial_log=tmp_path / "x",
+            process=sleeper,
+            monitor=ours,
         )
         assert not vm.power_off(machine)
     assert sleeper.poll() == -9
@@ -152,6 +174,7 @@ def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
 
 
 # --- a boot sector is enough for these --------------------------------------------------------------------------------
+
 
 def boot_sector(disk: Path, text: str) -> None:
     """A disk that prints `text` on the serial port, byte by byte, and halts.
@@ -197,12 +220,15 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA x\n", encoding="utf-8")
     # A network namespace only: no pid namespace helps here, as it would in a real boot.
     process = shell.start(
-        ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)], log=tmp_path / "boot.log",
+        ["unshare", "--net", sys.executable, "-c", BOOT, str(tmp_path)],
+        log=tmp_path / "boot.log",
         env=shell.python_env(),
     )
     machine, metadata = f"file={tmp_path / 'vm/root.qcow2'}", str(tmp_path / "vm/imds.json")
-    until("the metadata service and a machine that boots",
-          lambda: programs(machine) and programs(metadata))
+    until(
+        "the metadata service and a machine that boots",
+        lambda: programs(machine) and programs(metadata),
+    )
     process.kill()
     process.wait()
     until("neither of them", lambda: not processes(str(tmp_path / "vm")))

@@ -111,14 +111,18 @@ def test_aws_refusal_that_stays_is_raised_at_the_limit_and_another_at_once(clock
 
 
 def test_a_long_wait_is_told_with_what_is_waited_for(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """At most once in a minute, and by the refusal where nobody named the wait."""
     monkeypatch.setattr(progress, "time", clock)
     calls.wait_for(lambda: None, limit_s=150.0, pauses=10.0, what="ami-1 is pending")
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition("  ")[2] for line in lines] == [
-        "ami-1 is pending, for 1:00 so far", "ami-1 is pending, for 2:00 so far"]
+        "ami-1 is pending, for 1:00 so far",
+        "ami-1 is pending, for 2:00 so far",
+    ]
 
     def ask() -> None:
         raise refused("InvalidThing.NotFound")

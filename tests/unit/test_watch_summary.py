@@ -17,40 +17,73 @@ from goldenami.watch.watch_summary import BODY_LIMIT, headline, markdown
 
 
 def package(version: str, installed_size: int = 1024) -> Package:
-    return Package(version=version, architecture="all", sha256="0" * 64, size=1,
-                   installed_size=installed_size, origin="debian", path="x", source="tool")
+    return Package(
+        version=version,
+        architecture="all",
+        sha256="0" * 64,
+        size=1,
+        installed_size=installed_size,
+        origin="debian",
+        path="x",
+        source="tool",
+    )
 
 
 def row(component: str, verdict: UpdateVerdict, reason: str = "") -> ComponentRow:
-    return ComponentRow(image="debian-13-ml", component=component, locked="535.216.03",
-                        available="535.309.01", policy="branch", verdict=verdict, reason=reason)
+    return ComponentRow(
+        image="debian-13-ml",
+        component=component,
+        locked="535.216.03",
+        available="535.309.01",
+        policy="branch",
+        verdict=verdict,
+        reason=reason,
+    )
 
 
 def record(
     *rows: ComponentRow, changes: tuple[LockChange, ...] = (), error: str = ""
 ) -> WatchRecord:
-    return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows),
-                       warnings=["branch 535 ended"],
-                       sources=[SourceStatus(name="debian trixie", changed="2026-11-24T00:00:00Z",
-                                             error=error)],
-                       changes=list(changes))
+    return WatchRecord(
+        looked_at="2026-11-25T04:17:00Z",
+        rows=list(rows),
+        warnings=["branch 535 ended"],
+        sources=[SourceStatus(name="debian trixie", changed="2026-11-24T00:00:00Z", error=error)],
+        changes=list(changes),
+    )
 
 
 def change(*packages: PackageMove) -> LockChange:
-    return LockChange(image="debian-13-ml", build_before="a" * 12, build_after="b" * 12, kernel=[],
-                      driver=["535.216.03", "535.309.01"], packages=list(packages),
-                      installed_bytes=-4096)
+    return LockChange(
+        image="debian-13-ml",
+        build_before="a" * 12,
+        build_after="b" * 12,
+        kernel=[],
+        driver=["535.216.03", "535.309.01"],
+        packages=list(packages),
+        installed_bytes=-4096,
+    )
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    (record(row("driver", UpdateVerdict.CURRENT)), "nothing newer that matters"),
-    (record(row("driver", UpdateVerdict.UPDATE)), "newer for debian-13-ml"),
-    (record(row("driver", UpdateVerdict.BLOCKED, "x")),
-     "nothing newer that matters; blocked: driver 535.309.01 of debian-13-ml"),
-    (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-13-ml"),
-    (record(row("driver", UpdateVerdict.UPDATE), error="down"),
-     "newer for debian-13-ml; could not look at debian trixie"),
-])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (record(row("driver", UpdateVerdict.CURRENT)), "nothing newer that matters"),
+        (record(row("driver", UpdateVerdict.UPDATE)), "newer for debian-13-ml"),
+        (
+            record(row("driver", UpdateVerdict.BLOCKED, "x")),
+            "nothing newer that matters; blocked: driver 535.309.01 of debian-13-ml",
+        ),
+        (
+            record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)),
+            "new lock of debian-13-ml",
+        ),
+        (
+            record(row("driver", UpdateVerdict.UPDATE), error="down"),
+            "newer for debian-13-ml; could not look at debian trixie",
+        ),
+    ],
+)
 def test_the_headline(given: WatchRecord, said: str) -> None:
     assert headline(given) == said
 

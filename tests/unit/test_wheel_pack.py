@@ -11,8 +11,9 @@ def wheel(path: Path, scratch: str) -> Path:
     """A wheel whose build installed into `scratch`."""
     with zipfile.ZipFile(path, "w") as sink:
         sink.writestr("demo/__init__.py", "")
-        sink.writestr("lib/pkgconfig/demo.pc",
-                      f"prefix={scratch}\nlibdir={scratch}/lib\n\nName: demo\n")
+        sink.writestr(
+            "lib/pkgconfig/demo.pc", f"prefix={scratch}\nlibdir={scratch}/lib\n\nName: demo\n"
+        )
         sink.writestr("demo-1.dist-info/RECORD", "")
     return path
 
@@ -26,8 +27,10 @@ def packed(path: Path) -> bytes:
 
 def test_the_folder_of_a_build_is_not_in_its_wheel(tmp_path: Path) -> None:
     """pip lets a build install into a folder of a random name: two builds gave two wheels."""
-    first, second = (packed(wheel(tmp_path / f"{name}.whl", f"/tmp/tmp{name}/wheel/platlib"))
-                     for name in ("a1", "b2"))
+    first, second = (
+        packed(wheel(tmp_path / f"{name}.whl", f"/tmp/tmp{name}/wheel/platlib"))
+        for name in ("a1", "b2")
+    )
     assert first == second
     with zipfile.ZipFile(tmp_path / "a1.whl") as source:
         text = source.read("lib/pkgconfig/demo.pc").decode()

@@ -87,8 +87,9 @@ def test_no_item_is_lost_or_done_twice_whatever_comes_and_goes() -> None:
     budget = Budget(3)
     for _ in range(20):
         done: list[int] = []
-        threads = together(*[lambda done=done: WorkerPool(5, budget).run(range(50), done.append)]
-                           * 6)
+        threads = together(
+            *[lambda done=done: WorkerPool(5, budget).run(range(50), done.append)] * 6
+        )
         for thread in threads:
             thread.join()
         assert sorted(done) == sorted([*range(50)] * 6)

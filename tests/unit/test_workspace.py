@@ -64,8 +64,11 @@ def baked_again(folder: Path, seed: int = 1) -> Path:
 
 
 def later(folder: Path) -> dict[str, str]:
-    return {name: (folder / name).read_text(encoding="utf-8") for name in LATER
-            if (folder / name).exists()}
+    return {
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in LATER
+        if (folder / name).exists()
+    }
 
 
 def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:

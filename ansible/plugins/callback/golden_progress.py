@@ -76,7 +76,9 @@ class CallbackModule(CallbackBase):
         if role != self._role:
             self._display.display(f"golden-role {role} {elapsed:.1f} s")
         self._role = role
-        self._display.display(f"golden-task {elapsed:.1f} s: {task.get_name().rpartition(' : ')[2]}")
+        self._display.display(
+            f"golden-task {elapsed:.1f} s: {task.get_name().rpartition(' : ')[2]}"
+        )
 
     def _tell_start(self, result: Any) -> None:
         task, said = result._task, result._result
@@ -86,7 +88,9 @@ class CallbackModule(CallbackBase):
         unit = asked["unit"] if asked else said.get("name")
         if asked or (module and said.get("changed") and said.get("state") == "started"):
             place = f"roles/{task.get_path().rpartition('/roles/')[2]}"
-            self._display.display(f"golden-start {place} {unit} {task.get_name().rpartition(' : ')[2]}")
+            self._display.display(
+                f"golden-start {place} {unit} {task.get_name().rpartition(' : ')[2]}"
+            )
 
     def _count(self) -> None:
         now = time.monotonic()

@@ -58,9 +58,13 @@ class Gpu:
 def driver_version(root: Path) -> str:
     """The version of the kernel module that is loaded: `550.163.01`."""
     path = root / DRIVER / "version"
-    match = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", path.read_text() if path.is_file() else "")
+    match = re.search(
+        r"^NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", path.read_text() if path.is_file() else ""
+    )
     if match is None:
-        raise Refused(f"/{DRIVER}/version names no driver: is the module loaded? See `modprobe nvidia`")
+        raise Refused(
+            f"/{DRIVER}/version names no driver: is the module loaded? See `modprobe nvidia`"
+        )
     return match[1]
 
 
@@ -71,17 +75,27 @@ def gpus(root: Path) -> list[Gpu]:
         fields = dict(re.findall(r"^([^:]+?)\s*:\s*(.*?)\s*$", path.read_text(), re.MULTILINE))
         if fields.get("GPU Excluded") == "Yes":
             continue
-        uuid, minor, bus = fields.get("GPU UUID", ""), fields.get("Device Minor", ""), path.parent.name
+        uuid, minor, bus = (
+            fields.get("GPU UUID", ""),
+            fields.get("Device Minor", ""),
+            path.parent.name,
+        )
         if not re.fullmatch(r"GPU-[0-9a-f-]{36}", uuid) or not minor.isdecimal():
-            raise Refused(f"the driver has not initialised the GPU at {bus}: see `nvidia-smi -L` and the kernel's log")
+            raise Refused(
+                f"the driver has not initialised the GPU at {bus}: see `nvidia-smi -L` and the kernel's log"
+            )
         if any((root / DRIVER / f"capabilities/gpu{minor}/mig").glob("gi*")):
-            raise Refused(f"the GPU at {bus} is partitioned (MIG), which is not supported: "
-                          "run `nvidia-smi -mig 0`, or use container_runtime_gpu_source: nvidia")
+            raise Refused(
+                f"the GPU at {bus} is partitioned (MIG), which is not supported: "
+                "run `nvidia-smi -mig 0`, or use container_runtime_gpu_source: nvidia"
+            )
         gpu = Gpu(uuid, int(minor), bus)
         for other in found:
             if gpu.minor == other.minor or uuid == other.uuid:
-                raise Refused(f"the GPUs at {other.bus} and {bus} have one number ({minor}) or UUID: "
-                              "reboot, and see the kernel's log for `NVRM`")
+                raise Refused(
+                    f"the GPUs at {other.bus} and {bus} have one number ({minor}) or UUID: "
+                    "reboot, and see the kernel's log for `NVRM`"
+                )
         found.append(gpu)
     if not found:
         raise Refused(f"the driver has no GPU (/{DRIVER}/gpus): see the kernel's log for `NVRM`")
@@ -106,7 +120,9 @@ def libraries(root: Path, version: str) -> dict[str, set[str]]:
     required = [_required(root, name, version) for name in REQUIRED]
     found: dict[str, set[str]] = {}
     for folder in sorted({LIBRARIES, *map(posixpath.dirname, required)}):
-        for link in sorted((root / folder.lstrip("/")).glob("lib*.so.*")):  # libx.so alone is the linker's
+        for link in sorted(
+            (root / folder.lstrip("/")).glob("lib*.so.*")
+        ):  # libx.so alone is the linker's
             try:
                 file = follow(root, f"{folder}/{link.name}")
             except OSError:
@@ -126,8 +142,10 @@ def _required(root: Path, name: str, version: str) -> str:
         raise Refused(f"{LIBRARIES}/{name} is missing: install the driver's libraries")
     has = posixpath.basename(file).partition(".so.")[2]
     if has != version:
-        raise Refused(f"the loaded kernel module is of driver {version}, {name} of {has}: "
-                      "reboot, and if that does not help install both of one version")
+        raise Refused(
+            f"the loaded kernel module is of driver {version}, {name} of {has}: "
+            "reboot, and if that does not help install both of one version"
+        )
     return file
 
 
@@ -141,12 +159,16 @@ def nodes(root: Path, minors: dict[str, int], *, required: bool) -> list[dict[st
             if not stat.S_ISCHR(status.st_mode):
                 raise Refused(f"/dev/{name} is no device: {_MAKE_ANEW}")
             if (has := (os.major(status.st_rdev), os.minor(status.st_rdev))) != (major, minor):
-                raise Refused(f"/dev/{name} is device {has[0]}:{has[1]}, the driver's is "
-                              f"{major}:{minor}: {_MAKE_ANEW}")
+                raise Refused(
+                    f"/dev/{name} is device {has[0]}:{has[1]}, the driver's is "
+                    f"{major}:{minor}: {_MAKE_ANEW}"
+                )
             found.append({"path": f"/dev/{name}"})
         elif required:
-            raise Refused(f"/dev/{name} is missing: run `nvidia-modprobe -u -c 0`, then "
-                          "`systemctl restart golden-cdi`")
+            raise Refused(
+                f"/dev/{name} is missing: run `nvidia-modprobe -u -c 0`, then "
+                "`systemctl restart golden-cdi`"
+            )
     return found
 
 
@@ -157,10 +179,14 @@ def _major(root: Path, name: str) -> int:
     if not name.startswith("nvidia-uvm"):
         return MAJOR
     path = root / "proc/devices"
-    match = re.search(r"^ *(\d+) nvidia-uvm$", path.read_text() if path.is_file() else "", re.MULTILINE)
+    match = re.search(
+        r"^ *(\d+) nvidia-uvm$", path.read_text() if path.is_file() else "", re.MULTILINE
+    )
     if match is None:
-        raise Refused("/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then "
-                      "`systemctl restart golden-cdi`")
+        raise Refused(
+            "/proc/devices has no nvidia-uvm: run `modprobe nvidia-uvm`, then "
+            "`systemctl restart golden-cdi`"
+        )
     return int(match[1])
 
 
@@ -169,8 +195,12 @@ def specification(root: Path) -> dict[str, Any]:
     version = driver_version(root)
     files = libraries(root, version)
     own = {gpu: nodes(root, {f"nvidia{gpu.minor}": gpu.minor}, required=True) for gpu in gpus(root)}
-    mounts = [_mount(file, f"{folder}/{name}")
-              for file, names in sorted(files.items()) for name in sorted(names) for folder in IN_CONTAINERS]
+    mounts = [
+        _mount(file, f"{folder}/{name}")
+        for file, names in sorted(files.items())
+        for name in sorted(names)
+        for folder in IN_CONTAINERS
+    ]
     smi = follow(root, SMI)
     if (root / smi.lstrip("/")).is_file():
         mounts.append(_mount(smi, SMI))
@@ -180,22 +210,32 @@ def specification(root: Path) -> dict[str, Any]:
     devices |= {gpu.uuid: entries for gpu, entries in own.items()}
     devices["all"] = [entry for entries in own.values() for entry in entries]
     return {
-        "cdiVersion": "0.5.0", "kind": "nvidia.com/gpu",
+        "cdiVersion": "0.5.0",
+        "kind": "nvidia.com/gpu",
         "containerEdits": {
             "deviceNodes": nodes(root, CONTROL, required=True) + nodes(root, EXTRA, required=False),
             "mounts": mounts,
         },
-        "devices": [{"name": name, "containerEdits": {"deviceNodes": entries}} for name, entries in devices.items()],
+        "devices": [
+            {"name": name, "containerEdits": {"deviceNodes": entries}}
+            for name, entries in devices.items()
+        ],
     }
 
 
 def _mount(host: str, container: str, mode: str = "ro") -> dict[str, object]:
-    return {"hostPath": host, "containerPath": container, "options": [mode, "nosuid", "nodev", "rbind", "rprivate"]}
+    return {
+        "hostPath": host,
+        "containerPath": container,
+        "options": [mode, "nosuid", "nodev", "rbind", "rprivate"],
+    }
 
 
 def main() -> int:
     """Write the specification, or remove it and say why."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path("/"))
     root: Path = parser.parse_args().root
     path = root / SPECIFICATION

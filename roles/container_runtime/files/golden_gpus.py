@@ -34,8 +34,11 @@ class Refused(Exception):
 
 def asked(config: Json) -> list[str]:
     """Names of GPUs: `all`, numbers or UUIDs. Docker's own word is the last, after the image's."""
-    values = [entry.partition("=")[2] for entry in config["process"].get("env", [])
-              if entry.startswith("NVIDIA_VISIBLE_DEVICES=")]
+    values = [
+        entry.partition("=")[2]
+        for entry in config["process"].get("env", [])
+        if entry.startswith("NVIDIA_VISIBLE_DEVICES=")
+    ]
     value = values[-1] if values else ""
     return [] if value in NONE else value.split(",")
 
@@ -43,7 +46,9 @@ def asked(config: Json) -> list[str]:
 def edits(specification: Path, names: list[str]) -> list[Json]:
     """CDI's edits for GPUs of these names, those of every container first."""
     if not specification.is_file():
-        raise Refused("this machine has no GPU for containers: `systemctl status golden-cdi` says why")
+        raise Refused(
+            "this machine has no GPU for containers: `systemctl status golden-cdi` says why"
+        )
     found: Json = json.loads(specification.read_text())
     devices = {device["name"]: device["containerEdits"] for device in found["devices"]}
     for name in names:
@@ -60,11 +65,19 @@ def give(config: Json, containers: list[Json]) -> None:
         for node in entry.get("deviceNodes", []):
             number = Path(node["path"]).stat().st_rdev
             device = {"type": "c", "major": os.major(number), "minor": os.minor(number)}
-            linux.setdefault("devices", []).append({"path": node["path"], "fileMode": ANYBODY, **device})
+            linux.setdefault("devices", []).append(
+                {"path": node["path"], "fileMode": ANYBODY, **device}
+            )
             allowed.append({"allow": True, "access": "rwm", **device})
         config.setdefault("mounts", []).extend(
-            {"destination": mount["containerPath"], "source": mount["hostPath"], "type": "bind",
-             "options": mount["options"]} for mount in entry.get("mounts", []))
+            {
+                "destination": mount["containerPath"],
+                "source": mount["hostPath"],
+                "type": "bind",
+                "options": mount["options"],
+            }
+            for mount in entry.get("mounts", [])
+        )
 
 
 def main(bundle: Path, specification: Path = SPECIFICATION) -> int:

@@ -28,7 +28,17 @@ BLOCK = 512 << 10
 """Bytes that EBS loads at once: the block size of snapshots (EBS direct APIs)."""
 FRAMEWORKS = Path("/opt/ml/FRAMEWORKS.json")
 """What role frameworks installed: module, environment and origin of each."""
-SKIPPED = ("/proc/", "/sys/", "/dev/", "/run/", "/tmp/", "/var/tmp/", "/root/", "/home/", "/var/cache/")  # noqa: S108 - none is written
+SKIPPED = (
+    "/proc/",
+    "/sys/",
+    "/dev/",
+    "/run/",
+    "/tmp/",  # noqa: S108 - none is written
+    "/var/tmp/",  # noqa: S108 - none is written
+    "/root/",
+    "/home/",
+    "/var/cache/",
+)
 """Not on the disk, or of one machine."""
 GPU_CODE = frozenset({b".nv_fatbin", b"__nv_relfatbin"})
 """Sections with code of GPUs; CUDA reads a kernel's when it is first used (CUDA_MODULE_LOADING, lazy since 11.7)."""
@@ -64,11 +74,26 @@ print(json.dumps([sorted(seen), failed]))
 
 def imported(environment: str, modules: Sequence[str], without: Sequence[str]) -> set[str]:
     """Paths that importing `modules` reads; SystemExit with Python's own words where that fails."""
-    argv = ["runuser", "-u", "nobody", "--", "/opt/ml/bin/ml-run", environment, "python", "-I", "-B", "-c", TRACE,
-            json.dumps(without), *modules]
+    argv = [
+        "runuser",
+        "-u",
+        "nobody",
+        "--",
+        "/opt/ml/bin/ml-run",
+        environment,
+        "python",
+        "-I",
+        "-B",
+        "-c",
+        TRACE,
+        json.dumps(without),
+        *modules,
+    ]
     done = subprocess.run(argv, text=True, capture_output=True, check=False, cwd="/")
     if done.returncode:
-        raise SystemExit(f"importing {', '.join(modules)} in {environment} failed: {done.stderr.strip()[-2000:]}")
+        raise SystemExit(
+            f"importing {', '.join(modules)} in {environment} failed: {done.stderr.strip()[-2000:]}"
+        )
     paths, failed = json.loads(done.stdout.splitlines()[-1])
     for line in failed:
         print(f"not recorded: {line}")
@@ -92,20 +117,28 @@ class Section(NamedTuple):
 
     def blocks(self, begin: int, length: int) -> range:
         """The file's blocks that hold so many of its bytes from its byte `begin` on."""
-        return range((self.offset + begin) // BLOCK, (self.offset + begin + length - 1) // BLOCK + 1)
+        return range(
+            (self.offset + begin) // BLOCK, (self.offset + begin + length - 1) // BLOCK + 1
+        )
 
 
 def sections(source: int) -> list[Section]:
     """Those of a 64-bit little-endian library that have bytes in the file and are mapped."""
     head = os.pread(source, 64, 0)
-    start, = struct.unpack_from("<Q", head, 0x28)
+    (start,) = struct.unpack_from("<Q", head, 0x28)
     width, count, names = struct.unpack_from("<HHH", head, 0x3A)
     table = os.pread(source, width * count, start)
-    rows = [Section(b"", *struct.unpack_from("<4xIQQQQ", table, width * number)) for number in range(count)]
+    rows = [
+        Section(b"", *struct.unpack_from("<4xIQQQQ", table, width * number))
+        for number in range(count)
+    ]
     text = os.pread(source, rows[names].size, rows[names].offset) if rows else b""
     starts = [struct.unpack_from("<I", table, width * number)[0] for number in range(count)]
-    return [row._replace(name=text[at:text.index(b"\0", at)]) for row, at in zip(rows, starts, strict=True)
-            if row.size and row.kind != NO_BITS and row.flags & ALLOCATED]
+    return [
+        row._replace(name=text[at : text.index(b"\0", at)])
+        for row, at in zip(rows, starts, strict=True)
+        if row.size and row.kind != NO_BITS and row.flags & ALLOCATED
+    ]
 
 
 def relocated(source: int, found: Sequence[Section]) -> list[int]:
@@ -164,9 +197,16 @@ def main() -> None:
             compiled.append(one["module"])
         else:
             modules.setdefault(one["environment"], []).append(one["module"])
-    paths = {path for environment, names in modules.items() for path in imported(environment, names, compiled)}
-    lines = [f"{path}\t{' '.join(f'{begin}+{end - begin}' for begin, end in parts(path))}\n"
-             for path in sorted(filter(on_disk, paths)) if Path(path).stat().st_size]
+    paths = {
+        path
+        for environment, names in modules.items()
+        for path in imported(environment, names, compiled)
+    }
+    lines = [
+        f"{path}\t{' '.join(f'{begin}+{end - begin}' for begin, end in parts(path))}\n"
+        for path in sorted(filter(on_disk, paths))
+        if Path(path).stat().st_size
+    ]
     text, place = "".join(lines), Path(target)
     if not place.exists() or place.read_text(encoding="utf-8") != text:
         place.write_text(text, encoding="utf-8")

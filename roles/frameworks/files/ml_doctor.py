@@ -43,7 +43,7 @@ ANSWERS = {
 STARTS = {
     2: "another process holds its memory: `nvidia-smi` names it",
     46: "another process has it alone: `nvidia-smi -q -d COMPUTE,PIDS` names it, "
-        "`sudo nvidia-smi -c 0` lets programs share it",
+    "`sudo nvidia-smi -c 0` lets programs share it",
 }
 """Results of cuCtxCreate (the same)."""
 SECONDS = 120.0
@@ -59,15 +59,22 @@ if "TRY" not in globals():  # as in a container, where there is no such file
 TITLES = {"torch": "torch", "tensorflow": "TensorFlow", "jax": "JAX"}
 BUILDS = {
     "torch": ("torch/version.py", r"^cuda[^=\n]*= *['\"]([0-9.]+)['\"]"),
-    "tensorflow": ("tensorflow/python/platform/build_info.py", r"cuda_version['\"]: *['\"]([0-9.]+)"),
+    "tensorflow": (
+        "tensorflow/python/platform/build_info.py",
+        r"cuda_version['\"]: *['\"]([0-9.]+)",
+    ),
 }
 """Where a framework says for which CUDA it is built."""
-BRING = {"torch": "take the index's own build, whose version has no `+cpu`",
-         "tensorflow": "`pip install tensorflow[and-cuda]`", "jax": "`pip install jax[cuda12]`"}
+BRING = {
+    "torch": "take the index's own build, whose version has no `+cpu`",
+    "tensorflow": "`pip install tensorflow[and-cuda]`",
+    "jax": "`pip install jax[cuda12]`",
+}
 HINTS = {
     "`glibc_": "take a newer base image",
     "numpy": "`pip install --force-reinstall numpy`; a torch before 2.3 wants 'numpy<2'",
-    "busy or unavailable": STARTS[46], "out of memory": STARTS[2],
+    "busy or unavailable": STARTS[46],
+    "out of memory": STARTS[2],
     "no kernel image": "take a build with code for this GPU",
     "memoryerror": f"it wants more than {MEMORY >> 30} GiB",
 }
@@ -91,15 +98,19 @@ class Machine:
     @property
     def gpus(self):
         """PCI folders of NVIDIA's display controllers."""
-        return [path for path in sorted(self.at("/sys/bus/pci/devices").glob("*"))
-                if (path / "vendor").read_text().strip() == "0x10de"
-                and (path / "class").read_text().startswith("0x03")]
+        return [
+            path
+            for path in sorted(self.at("/sys/bus/pci/devices").glob("*"))
+            if (path / "vendor").read_text().strip() == "0x10de"
+            and (path / "class").read_text().startswith("0x03")
+        ]
 
     @property
     def driver(self):
         """The version of the driver that is loaded, or ""."""
-        found = re.search(r"NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s",
-                          self.text("/proc/driver/nvidia/version"))
+        found = re.search(
+            r"NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", self.text("/proc/driver/nvidia/version")
+        )
         return found[1] if found else ""
 
     @property
@@ -111,7 +122,10 @@ class Machine:
     @property
     def ask(self):
         """How a container is given a GPU."""
-        if "KUBERNETES_SERVICE_HOST" in os.environ or self.at("/run/secrets/kubernetes.io").exists():
+        if (
+            "KUBERNETES_SERVICE_HOST" in os.environ
+            or self.at("/run/secrets/kubernetes.io").exists()
+        ):
             return "give the pod `nvidia.com/gpu: 1` in `resources.limits`"
         return "start it with `--gpus all`"
 
@@ -120,14 +134,17 @@ def distributions(name):
     """Each `dist-info` of a distribution, the one that this Python would use first."""
     word = re.compile(rf"{name.replace('-', '[-_.]')}-([^-]+)\.dist-info", re.IGNORECASE)
     for folder in sys.path:
-        yield from (path for path in sorted(Path(folder or ".").glob("*.dist-info"))
-                    if word.fullmatch(path.name))
+        yield from (
+            path
+            for path in sorted(Path(folder or ".").glob("*.dist-info"))
+            if word.fullmatch(path.name)
+        )
 
 
 def installed(name):
     """Version and folder of a distribution that this Python would use, or two empty strings."""
     for path in [*distributions(name), *distributions(f"{name}-cpu")]:
-        return path.name[:-len(".dist-info")].rpartition("-")[2], str(path.parent)
+        return path.name[: -len(".dist-info")].rpartition("-")[2], str(path.parent)
     return "", ""
 
 
@@ -149,7 +166,9 @@ def machine_findings(machine):
     if not machine.driver:
         return ["NVIDIA's kernel module is not loaded: run `sudo modprobe nvidia`, see `dmesg`"]
     nodes = sorted(path.name for path in machine.at("/dev").glob("nvidia[0-9]*"))
-    missing = [name for name in ("nvidiactl", "nvidia-uvm") if not machine.at(f"/dev/{name}").exists()]
+    missing = [
+        name for name in ("nvidiactl", "nvidia-uvm") if not machine.at(f"/dev/{name}").exists()
+    ]
     missing += [] if nodes else ["nvidia0"]
     if missing and machine.is_container:
         return [f"the container was given no GPU (no /dev/{missing[0]}): {machine.ask}"]
@@ -164,8 +183,10 @@ def _closed_nodes(machine, names):
             os.close(os.open(machine.at(f"/dev/{name}"), os.O_RDWR))
         except PermissionError as error:
             if os.access(machine.at(f"/dev/{name}"), os.R_OK | os.W_OK):
-                return [f"the cgroup denies /dev/{name} ({error.strerror}): "
-                        "start the unit or container anew with the GPU as its device"]
+                return [
+                    f"the cgroup denies /dev/{name} ({error.strerror}): "
+                    "start the unit or container anew with the GPU as its device"
+                ]
             return [f"/dev/{name} may not be opened by you: run `sudo chmod 0666 /dev/{name}`"]
         except OSError as error:
             return [f"/dev/{name} does not open ({error.strerror}): see `dmesg` for `NVRM`"]
@@ -186,14 +207,17 @@ def library_findings(machine):
         return [f"{path} is CUDA's stub for the linker: take its folder out of LD_LIBRARY_PATH"]
     version = os.path.realpath(path).partition(".so.")[2]
     if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) and version != machine.driver:
-        return [f"{path} is of driver {version}, the kernel's is {machine.driver}: "
-                "reboot the machine, or start the container anew"]
+        return [
+            f"{path} is of driver {version}, the kernel's is {machine.driver}: "
+            "reboot the machine, or start the container anew"
+        ]
     return []
 
 
 def bounded(*argv):
     """What a program of this Python prints, and its status; None for what does not end in time. It
     is the first that the kernel ends where memory is short."""
+
     def limit():
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         with contextlib.suppress(OSError):
@@ -201,9 +225,15 @@ def bounded(*argv):
 
     calm = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     argv = [sys.executable, *["-S"] * sys.flags.no_site, "-B", *argv]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                               start_new_session=True, preexec_fn=limit,  # noqa: PLW1509 - no thread
-                               env={**os.environ, **calm})
+    process = subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=limit,  # noqa: PLW1509 - no thread
+        env={**os.environ, **calm},
+    )
     try:
         return process.communicate(timeout=SECONDS)[0], process.returncode
     except subprocess.TimeoutExpired:
@@ -224,8 +254,10 @@ def cuda_answer():
     said = ast.literal_eval(text)
     status, capabilities = said["status"], said["capabilities"]
     if said.get("mig") and not capabilities:
-        return ("the GPU is partitioned (MIG) and has no instance: `sudo nvidia-smi mig -cgi 0 -C` "
-                "makes one of all of it"), []
+        return (
+            "the GPU is partitioned (MIG) and has no instance: `sudo nvidia-smi mig -cgi 0 -C` "
+            "makes one of all of it"
+        ), []
     if status:
         return ANSWERS.get(status, f"cuInit ended with CUDA error {status}: see cuda.h"), []
     for index, start in enumerate(said["starts"]):
@@ -243,8 +275,10 @@ def hidden_findings(environ, count):
     if hidden is not None and hidden.strip() in ("", "-1"):
         found.append(f"CUDA_VISIBLE_DEVICES={hidden} hides all GPUs: unset it")
     elif any(number.strip().isdecimal() and int(number) >= count for number in numbers):
-        found.append(f"CUDA_VISIBLE_DEVICES={hidden} names a GPU that is not there "
-                     f"(there are {count}): unset it")
+        found.append(
+            f"CUDA_VISIBLE_DEVICES={hidden} names a GPU that is not there "
+            f"(there are {count}): unset it"
+        )
     for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
         if environ.get(name, "").strip() == "cpu":
             found.append(f"{name}=cpu keeps JAX from the GPU: unset it")
@@ -259,7 +293,9 @@ def built_for(name):
     if not version:
         return ""
     if name == "jax":  # its plugin's name says it
-        return next((major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]), None)
+        return next(
+            (major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]), None
+        )
     path, pattern = BUILDS[name]
     found = re.search(pattern, read(folder, path), re.M)
     return found[1] if found else None
@@ -270,7 +306,9 @@ def framework_findings(driver, capabilities):
     found, builds = [], {name: built_for(name) for name in TITLES}
     for name, cuda in builds.items():
         if cuda is None:
-            found.append(f"{TITLES[name]} is built without CUDA ({installed(name)[0]}): {BRING[name]}")
+            found.append(
+                f"{TITLES[name]} is built without CUDA ({installed(name)[0]}): {BRING[name]}"
+            )
         elif cuda:
             found += _misfits(TITLES[name], int(cuda.split(".")[0]), driver, capabilities)
     major = (builds["tensorflow"] or "").split(".")[0]
@@ -278,20 +316,26 @@ def framework_findings(driver, capabilities):
         found.append(f"TensorFlow finds no cuDNN of its own: {BRING['tensorflow']} brings it")
     plugin = installed(f"jax-cuda{builds['jax']}-plugin")[0]
     if plugin and plugin != installed("jaxlib")[0]:
-        found.append(f"jaxlib is {installed('jaxlib')[0] or 'missing'} and its CUDA plugin {plugin}: "
-                     "install both of one version")
+        found.append(
+            f"jaxlib is {installed('jaxlib')[0] or 'missing'} and its CUDA plugin {plugin}: "
+            "install both of one version"
+        )
     return found
 
 
 def _misfits(name, major, driver, capabilities):
     branch = int(driver.split(".")[0]) if driver else 0
     if branch and branch < CUDA_NEEDS.get(major, 0):
-        return [f"{name} is built for CUDA {major}, which needs driver {CUDA_NEEDS[major]}; "
-                f"this machine's is {driver}: take a build for CUDA {_newest(branch)}"]
+        return [
+            f"{name} is built for CUDA {major}, which needs driver {CUDA_NEEDS[major]}; "
+            f"this machine's is {driver}: take a build for CUDA {_newest(branch)}"
+        ]
     old = [pair for pair in capabilities if pair < OLDEST_GPU.get(major, (0, 0))]
     if old:
-        return [f"{name} is built for CUDA {major}, which has no code for this GPU "
-                f"(sm_{old[0][0]}{old[0][1]}): take a build for CUDA {major - 1}"]
+        return [
+            f"{name} is built for CUDA {major}, which has no code for this GPU "
+            f"(sm_{old[0][0]}{old[0][1]}): take a build for CUDA {major - 1}"
+        ]
     return []
 
 
@@ -304,20 +348,28 @@ def _files(name):
     not as pip installed them."""
     needs = read(*[path / "METADATA" for path in distributions(name)][:1])
     for other, version in re.findall(
-            r"^Requires-Dist: (nvidia-[\w-]+|triton) *\(?==([\w.]+)(?!.*extra)", needs, re.M):
+        r"^Requires-Dist: (nvidia-[\w-]+|triton) *\(?==([\w.]+)(?!.*extra)", needs, re.M
+    ):
         has = installed(other)[0]
         if has not in ("", version):
-            return (f"{name} was built with {other} {version}, and {has} is installed: "
-                    f"`pip install {other}=={version}`")
-    for dist in [path for other in (name, "jaxlib", "numpy", "triton", "nvidia-.+")
-                 for path in distributions(other)]:
+            return (
+                f"{name} was built with {other} {version}, and {has} is installed: "
+                f"`pip install {other}=={version}`"
+            )
+    for dist in [
+        path
+        for other in (name, "jaxlib", "numpy", "triton", "nvidia-.+")
+        for path in distributions(other)
+    ]:
         for row in csv.reader(read(dist, "RECORD").splitlines()):
             path = dist.parent / row[0]
             size = str(path.stat().st_size) if path.is_file() else "none"
             if ".so" in path.name and row[2] not in ("", size):
-                wheel = dist.name[:-len(".dist-info")].replace("-", "==").replace("_", "-")
-                return (f"{path} has {size} of its {row[2]} bytes: "
-                        f"`pip install --force-reinstall --no-deps {wheel}`")
+                wheel = dist.name[: -len(".dist-info")].replace("-", "==").replace("_", "-")
+                return (
+                    f"{path} has {size} of its {row[2]} bytes: "
+                    f"`pip install --force-reinstall --no-deps {wheel}`"
+                )
     return ""
 
 
@@ -327,8 +379,10 @@ def _tried(name, device):
     again = f"`pip install --force-reinstall {name}` brings its files back"
     if text is None or ended:
         how = f"took {SECONDS:g} s" if text is None else f"ended its process ({ended})"
-        return (f"importing {title} {how}: `python3 -X faulthandler -X importtime -c 'import {name}'` "
-                "shows where"), ""
+        return (
+            f"importing {title} {how}: `python3 -X faulthandler -X importtime -c 'import {name}'` "
+            "shows where"
+        ), ""
     said = ast.literal_eval(text)
     wrong = _shadow(said["files"]) or _foreign(said["mapped"])
     missing = re.search(r"No module named '(\w+)'", said["error"])
@@ -351,8 +405,10 @@ def _shadow(files):
     for module, file in [(module, file) for module, file in files if file]:
         place = Path(file).parent.parent if Path(file).stem == "__init__" else Path(file).parent
         if place.resolve() == here not in folders:
-            return (f"./{Path(file).relative_to(place)} hides {module or Path(file).stem} from programs "
-                    "of this folder: rename it")
+            return (
+                f"./{Path(file).relative_to(place)} hides {module or Path(file).stem} from programs "
+                "of this folder: rename it"
+            )
         dist = next(distributions(module), None) if module in (*TITLES, "numpy", "jaxlib") else None
         editable = dist and (dist / "direct_url.json").exists()
         if dist and not editable and not place.samefile(dist.parent):
@@ -362,11 +418,15 @@ def _shadow(files):
 
 def _foreign(mapped):
     """Which library of CUDA is another's than the one that came with the framework."""
-    own = {path.name: path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")}
+    own = {
+        path.name: path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")
+    }
     for path in map(Path, mapped):
         if path.name in own and not path.samefile(own[path.name]):
-            return (f"{path} comes before the frameworks' own {own[path.name]}: "
-                    f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD")
+            return (
+                f"{path} comes before the frameworks' own {own[path.name]}: "
+                f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD"
+            )
     return ""
 
 
@@ -374,14 +434,18 @@ def python_findings(environ):
     """What this Python, its environment and its shell get wrong."""
     found = []
     if not any(installed(name)[0] for name in TITLES):
-        found.append(f"{sys.executable} has none of torch, TensorFlow and JAX: "
-                     "`ml env NAME` makes an environment that sees the image's")
+        found.append(
+            f"{sys.executable} has none of torch, TensorFlow and JAX: "
+            "`ml env NAME` makes an environment that sees the image's"
+        )
     folders = environ["LD_LIBRARY_PATH"].split(":") if environ.get("LD_LIBRARY_PATH") else []
     for folder in folders:
         # An empty entry is the working directory to the loader (ld.so(8)).
         for path in sorted(Path(folder or ".").glob("libcudnn.so.[0-9]*"))[:1]:
-            found.append(f"{path} comes before the frameworks' own cuDNN: "
-                         f"take {folder or 'the empty entry'} out of LD_LIBRARY_PATH")
+            found.append(
+                f"{path} comes before the frameworks' own cuDNN: "
+                f"take {folder or 'the empty entry'} out of LD_LIBRARY_PATH"
+            )
     return found
 
 
@@ -404,24 +468,33 @@ def cpu_findings(machine, environ):
     found, count = [], cpus(machine)
     threads = environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and int(threads) > count:
-        found.append(f"OMP_NUM_THREADS={threads} is more than the {count} CPUs that this "
-                     f"session may use: set it to {count}")
+        found.append(
+            f"OMP_NUM_THREADS={threads} is more than the {count} CPUs that this "
+            f"session may use: set it to {count}"
+        )
     elif threads == "1" and count > 1:
-        found.append(f"OMP_NUM_THREADS=1 leaves {count - 1} of {count} CPUs idle: "
-                     f"set it to {count}")
+        found.append(
+            f"OMP_NUM_THREADS=1 leaves {count - 1} of {count} CPUs idle: set it to {count}"
+        )
     elif not threads and count < len(os.sched_getaffinity(0)):
-        found.append(f"this session may use {count} CPUs, and programs start a thread for each of "
-                     f"{len(os.sched_getaffinity(0))}: set OMP_NUM_THREADS={count}")
+        found.append(
+            f"this session may use {count} CPUs, and programs start a thread for each of "
+            f"{len(os.sched_getaffinity(0))}: set OMP_NUM_THREADS={count}"
+        )
     if len(os.sched_getaffinity(0)) == 1 and (os.cpu_count() or 1) > 1:
         found.append("this process may run on one CPU only: see `taskset -p $$`")
     shm = _mib(machine.at(SHM), "f_blocks")
     if shm < SHM_MIB:
-        found.append(f"{SHM} has {shm} MiB, too little for data loaders: "
-                     "start the container with `--ipc=host` or `--shm-size=8g`")
+        found.append(
+            f"{SHM} has {shm} MiB, too little for data loaders: "
+            "start the container with `--ipc=host` or `--shm-size=8g`"
+        )
     for folder in (environ.get("HOME", ""), "/tmp"):  # noqa: S108 - it is asked for its size
         if folder and Path(folder).is_dir() and _mib(folder, "f_bavail") < FREE_MIB:
-            found.append(f"{folder} has {_mib(folder, 'f_bavail')} MiB left, where frameworks keep "
-                         f"what they compile and download: `du -xh {folder} | sort -h` shows the rest")
+            found.append(
+                f"{folder} has {_mib(folder, 'f_bavail')} MiB left, where frameworks keep "
+                f"what they compile and download: `du -xh {folder} | sort -h` shows the rest"
+            )
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < FILES:
         found.append(f"a process may open {files} files: run `ulimit -n 65536`")
@@ -430,8 +503,11 @@ def cpu_findings(machine, environ):
 
 def _mib(folder, which):
     status = os.statvfs(folder)
-    return 0 if status.f_files and not status.f_favail else (
-        status.f_frsize * getattr(status, which) >> 20)
+    return (
+        0
+        if status.f_files and not status.f_favail
+        else (status.f_frsize * getattr(status, which) >> 20)
+    )
 
 
 def notes(capabilities):
@@ -453,27 +529,36 @@ def examine(machine, environ):
         error, capabilities = cuda_answer()
         # A variable that hides all GPUs is why CUDA finds none.
         gpu = hidden_findings(environ, len(capabilities) or len(machine.gpus)) or (
-            [error] if error else [])
+            [error] if error else []
+        )
     if machine.gpus:
         gpu += framework_findings(machine.driver, capabilities)
     device = "gpu" if capabilities and not gpu else "cpu"
     tried = [(_files(name), *_tried(name, device)) for name in TITLES if installed(name)[0]]
     gpu += [files or wrong for files, wrong, _ in tried if files or wrong]
-    return (gpu + python_findings(environ) + cpu_findings(machine, environ),
-            asides or notes(capabilities), [did for _, _, did in tried])
+    return (
+        gpu + python_findings(environ) + cpu_findings(machine, environ),
+        asides or notes(capabilities),
+        [did for _, _, did in tried],
+    )
 
 
 def main():
     """Print findings and notes, or what is fine."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--container", metavar="NAME", help="a running container of Docker")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.container:
         program = f"TRY = {TRY!r}\n{Path(__file__).read_text()}"
-        return subprocess.run(["docker", "exec", "-i", options.container, "python3", "-"],
-                              input=program, text=True, check=False).returncode
+        return subprocess.run(
+            ["docker", "exec", "-i", options.container, "python3", "-"],
+            input=program,
+            text=True,
+            check=False,
+        ).returncode
     findings, asides, done = examine(Machine(options.root), dict(os.environ))
     for line in [*findings, *(f"note: {line}" for line in asides)]:
         print(line)

@@ -13,6 +13,7 @@ def cuda():
     """Status of cuInit, of each GPU its compute capability and whether it takes a program, and
     whether one is partitioned."""
     import ctypes  # noqa: PLC0415 - the working folder may hide it from a framework
+
     library, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
     status, count, mig = library.cuInit(0), ctypes.c_int(), ctypes.c_uint()
     library.cuDeviceGetCount(ctypes.byref(count))
@@ -74,8 +75,11 @@ def framework(name, device):
         while error.__traceback__:
             files.append(("", error.__traceback__.tb_frame.f_code.co_filename))
             error.__traceback__ = error.__traceback__.tb_next
-    files += [(each, getattr(module, "__file__", None)) for each, module in list(sys.modules.items())
-              if "." not in each]
+    files += [
+        (each, getattr(module, "__file__", None))
+        for each, module in list(sys.modules.items())
+        if "." not in each
+    ]
     files = [(each, file) for each, file in files if isinstance(file, str) and "<" not in file]
     with open("/proc/self/maps") as maps:  # noqa: PTH123 - pathlib may be hidden
         mapped = sorted({line.split()[-1] for line in maps if ".so" in line})
@@ -84,6 +88,7 @@ def framework(name, device):
 
 if __name__ == "__main__":
     import os
+
     out = os.dup(1)
     os.dup2(2, 1)  # what libraries print
     os.write(out, repr(cuda() if sys.argv[1] == "cuda" else framework(*sys.argv[1:])).encode())

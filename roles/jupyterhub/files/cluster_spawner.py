@@ -25,13 +25,17 @@ PORT, LOOK_S = 8888, 3.0
 SERVER, IDLE = "/etc/jupyter-machine.json", "/etc/golden-idle.local.json"
 NEW, ENDED = "goldenami:new", "goldenami:ended"
 """On a home that no machine has had, which may be deleted; on a machine, why golden_idle ended it."""
-NO_CAPACITY = {"InsufficientInstanceCapacity": "EC2 has none left",
-               "Unsupported": "EC2 does not have it there",
-               "InsufficientFreeAddressesInSubnet": "the subnet has no address left"}
+NO_CAPACITY = {
+    "InsufficientInstanceCapacity": "EC2 has none left",
+    "Unsupported": "EC2 does not have it there",
+    "InsufficientFreeAddressesInSubnet": "the subnet has no address left",
+}
 """After these another zone may have one (EC2's page "Error codes")."""
-REASONS = {"Client.InstanceInitiatedShutdown": "it was shut down from within",
-           "Client.UserInitiatedShutdown": "somebody ended it, you or an administrator",
-           "Server.SpotInstanceTermination": "EC2 took it back (Spot)"}
+REASONS = {
+    "Client.InstanceInitiatedShutdown": "it was shut down from within",
+    "Client.UserInitiatedShutdown": "somebody ended it, you or an administrator",
+    "Server.SpotInstanceTermination": "EC2 took it back (Spot)",
+}
 """What EC2's StateReason says, in a user's words."""
 
 
@@ -43,8 +47,9 @@ class SpawnError(Exception):
         self.jupyterhub_message, self.elsewhere = text, elsewhere
 
 
-CALLS = Config(connect_timeout=5, read_timeout=20,
-               retries={"mode": "standard", "total_max_attempts": 5})
+CALLS = Config(
+    connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 5}
+)
 
 
 @functools.cache
@@ -80,21 +85,33 @@ def quoted(value: str) -> str:
 def why(machine: dict[str, Any]) -> str:
     """The line that says how a machine ended."""
     reason = machine.get("StateReason", {})
-    said = (tag(machine, ENDED) or REASONS.get(reason.get("Code", ""))
-            or reason.get("Message") or f"it is {machine['State']['Name']}")
+    said = (
+        tag(machine, ENDED)
+        or REASONS.get(reason.get("Code", ""))
+        or reason.get("Message")
+        or f"it is {machine['State']['Name']}"
+    )
     return f"Your last machine, {machine['InstanceId']}, ended: {said}."
 
 
 @functools.cache
 def price(kind: str, region: str) -> str:
     """What an hour costs on demand, in words."""
-    wanted = {"instanceType": kind, "regionCode": region, "operatingSystem": "Linux",
-              "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
-    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value}
-               for field, value in wanted.items()]
+    wanted = {
+        "instanceType": kind,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+    }
+    filters = [
+        {"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()
+    ]
     try:
-        found = call("pricing", "us-east-1", "get_products", ServiceCode="AmazonEC2",
-                     Filters=filters)
+        found = call(
+            "pricing", "us-east-1", "get_products", ServiceCode="AmazonEC2", Filters=filters
+        )
         [term] = json.loads(found["PriceList"][0])["terms"]["OnDemand"].values()
         [rate] = term["priceDimensions"].values()
         return f"${float(rate['pricePerUnit']['USD']):.2f} an hour"
@@ -127,23 +144,34 @@ class ClusterSpawner(Spawner):
 
     @property
     def _tags(self) -> dict[str, str]:
-        return {"goldenami:hub": self.hub_name, "goldenami:user": self.user.name,
-                "goldenami:server": self.name or "-"}
+        return {
+            "goldenami:hub": self.hub_name,
+            "goldenami:user": self.user.name,
+            "goldenami:server": self.name or "-",
+        }
 
     def _tagged(self, kind: str, **more: str) -> list[dict[str, Any]]:
         tags = {**self._tags, **more}
-        return [{"ResourceType": kind,
-                 "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
+        return [
+            {
+                "ResourceType": kind,
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ]
 
     async def _ours(self, name: str, key: str) -> list[dict[str, Any]]:
         """What AWS lists below `key` with this server's tags."""
-        filters = [{"Name": f"tag:{each}", "Values": [quoted(value)]}
-                   for each, value in self._tags.items()]
+        filters = [
+            {"Name": f"tag:{each}", "Values": [quoted(value)]} for each, value in self._tags.items()
+        ]
         answer = (await self._ec2(name, Filters=filters))[key]
         found = [each for row in answer for each in row.get("Instances", [row])]
         # Again, since a pattern that got through would end another user's machine.
-        return [each for each in found
-                if all(tag(each, known) == value for known, value in self._tags.items())]
+        return [
+            each
+            for each in found
+            if all(tag(each, known) == value for known, value in self._tags.items())
+        ]
 
     async def _ec2(self, name: str, **named: Any) -> Any:
         """A call beside the hub's own work."""
@@ -161,13 +189,17 @@ class ClusterSpawner(Spawner):
 
     async def form(self) -> str:
         """The types with their prices, and how the last machine ended."""
-        lines = [f"<p>{html.escape(self.ended)}</p>", '<label for="type">Your machine</label>',
-                 '<select class="form-control" id="type" name="type">']
+        lines = [
+            f"<p>{html.escape(self.ended)}</p>",
+            '<label for="type">Your machine</label>',
+            '<select class="form-control" id="type" name="type">',
+        ]
         asked = [asyncio.to_thread(price, kind, self.region) for kind in self.types]
-        for kind, cost in zip(map(html.escape, self.types), await asyncio.gather(*asked),
-                              strict=True):
+        for kind, cost in zip(
+            map(html.escape, self.types), await asyncio.gather(*asked), strict=True
+        ):
             lines.append(f'<option value="{kind}">{kind}: {cost}</option>')
-        return "\n".join([*lines[not self.ended:], "</select>"])
+        return "\n".join([*lines[not self.ended :], "</select>"])
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What has been done, while it is done."""
@@ -194,8 +226,10 @@ class ClusterSpawner(Spawner):
         if kind not in self.types:
             raise SpawnError(f"`{kind}` is not offered: choose one of {', '.join(self.types)}.")
         if not self.security_groups:
-            raise SpawnError("The hub has no security group for machines: an administrator names "
-                             "one in /etc/jupyterhub/cluster.py.")
+            raise SpawnError(
+                "The hub has no security group for machines: an administrator names "
+                "one in /etc/jupyterhub/cluster.py."
+            )
         await self._end("is of an earlier start, and ends")
         machine, home = await self._launch(kind)
         self.machine = machine["InstanceId"]
@@ -212,15 +246,19 @@ class ClusterSpawner(Spawner):
         used = [each for each in homes if not tag(each, NEW)]
         if len(used) > 1:
             names = ", ".join(each["VolumeId"] for each in used)
-            raise SpawnError(f"You have several homes, {names}: an administrator has to take the "
-                             "tags off all but one.")
+            raise SpawnError(
+                f"You have several homes, {names}: an administrator has to take the "
+                "tags off all but one."
+            )
         tried = []
         for subnet in self.subnets:
             zone = zones[subnet]
             if used and used[0]["AvailabilityZone"] != zone:
                 continue
-            home = next((each["VolumeId"] for each in used or homes
-                         if each["AvailabilityZone"] == zone), None) or await self._make(zone)
+            home = next(
+                (each["VolumeId"] for each in used or homes if each["AvailabilityZone"] == zone),
+                None,
+            ) or await self._make(zone)
             try:
                 answer = await self._ec2("run_instances", **self._request(kind, subnet, home))
                 return answer["Instances"][0], home
@@ -230,27 +268,45 @@ class ClusterSpawner(Spawner):
                 tried.append(zone)
                 self._say(f"No {kind} in {zone}: {error}")
         where = f"; your home is in {used[0]['AvailabilityZone']}" if used else ""
-        raise SpawnError(f"No {kind} now in {', '.join(tried) or 'any subnet'}{where}. "
-                         "Choose another type, or try again later.")
+        raise SpawnError(
+            f"No {kind} now in {', '.join(tried) or 'any subnet'}{where}. "
+            "Choose another type, or try again later."
+        )
 
     async def _make(self, zone: str) -> str:
         """A blank home. It loses the tag NEW before a machine has it."""
         made = await self._ec2(
-            "create_volume", AvailabilityZone=zone, Size=self.home_gib, VolumeType="gp3",
-            Encrypted=True, TagSpecifications=self._tagged("volume", **{NEW: "yes"}))
+            "create_volume",
+            AvailabilityZone=zone,
+            Size=self.home_gib,
+            VolumeType="gp3",
+            Encrypted=True,
+            TagSpecifications=self._tagged("volume", **{NEW: "yes"}),
+        )
         return str(made["VolumeId"])
 
     def _request(self, kind: str, subnet: str, home: str) -> dict[str, Any]:
         env = {name: text for name, text in self.get_env().items() if name.startswith("JUPYTER")}
-        files = {SERVER: {"user": self.user.name, "home": home, "env": env,
-                          "argv": [*self.cmd, *self.get_args()]}}
+        files = {
+            SERVER: {
+                "user": self.user.name,
+                "home": home,
+                "env": env,
+                "argv": [*self.cmd, *self.get_args()],
+            }
+        }
         if self.notices:
             files[IDLE] = {"action": "poweroff", "target": self.notices}
-        written = [{"path": path, "permissions": "0600", "content": json.dumps(content)}
-                   for path, content in files.items()]
+        written = [
+            {"path": path, "permissions": "0600", "content": json.dumps(content)}
+            for path, content in files.items()
+        ]
         return {
             "LaunchTemplate": {"LaunchTemplateName": self.template, "Version": "$Default"},
-            "InstanceType": kind, "SubnetId": subnet, "MinCount": 1, "MaxCount": 1,
+            "InstanceType": kind,
+            "SubnetId": subnet,
+            "MinCount": 1,
+            "MaxCount": 1,
             "SecurityGroupIds": list(self.security_groups),
             # What golden_idle powers off is gone, and costs nothing more.
             "InstanceInitiatedShutdownBehavior": "terminate",
@@ -270,7 +326,8 @@ class ClusterSpawner(Spawner):
         if state != "running":
             raise SpawnError(text)
         while (await self._ec2("describe_volumes", VolumeIds=[home]))["Volumes"][0][
-                "State"] != "available":
+            "State"
+        ] != "available":
             self._say(f"Your home, {home}, is still at another machine")
             await asyncio.sleep(LOOK_S)
         # First, so that nobody deletes what a machine has written.

@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 PYTHON_FOLDERS = (
-    "usr/lib/python3/dist-packages", "usr/local/lib/python3*/dist-packages", "opt/*/lib/python3*/site-packages",
+    "usr/lib/python3/dist-packages",
+    "usr/local/lib/python3*/dist-packages",
+    "opt/*/lib/python3*/site-packages",
     "opt/ml/*/lib/python3*/site-packages",
 )
 """Where Python distributions live: the distribution's, pip's as root, and virtual environments below /opt."""
@@ -17,7 +19,11 @@ def packages() -> dict[str, str]:
     """Installed packages and their versions."""
     argv = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {name: version for status, name, version in (line.split(" ") for line in lines) if status == "installed"}
+    return {
+        name: version
+        for status, name, version in (line.split(" ") for line in lines)
+        if status == "installed"
+    }
 
 
 def kernels() -> list[str]:
@@ -34,12 +40,26 @@ def distributions() -> dict[str, str]:
 
 def upgradable() -> list[str]:
     """Packages for which the configured sources have a newer version, held ones among them."""
-    argv = ["apt-get", "--simulate", "--quiet", "--ignore-hold", "--no-install-recommends", "dist-upgrade"]
+    argv = [
+        "apt-get",
+        "--simulate",
+        "--quiet",
+        "--ignore-hold",
+        "--no-install-recommends",
+        "dist-upgrade",
+    ]
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     return re.findall(r"^Inst (\S+)", text, re.MULTILINE)
 
 
 if __name__ == "__main__":
-    print(json.dumps({
-        "packages": packages(), "kernels": kernels(), "distributions": distributions(), "upgradable": upgradable(),
-    }))
+    print(
+        json.dumps(
+            {
+                "packages": packages(),
+                "kernels": kernels(),
+                "distributions": distributions(),
+                "upgradable": upgradable(),
+            }
+        )
+    )

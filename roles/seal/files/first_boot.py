@@ -17,15 +17,31 @@ from cloudinit.distros import ug_util
 from cloudinit.sources import DataSourceEc2, DataSourceNone
 
 SUDOERS = Path("/etc/sudoers.d/90-cloud-init-users")
-OTHERS = ("passwd", "group", "udev/rules.d/90-cloud-init-hook-hotplug.rules", "apt/sources.list.d/debian.sources",
-          "apt/sources.list.d/ubuntu.sources")
-MIRRORS = ("primary", "security", "sources_list", "disable_suites", "generate_mirrorlists", "preserve_sources_list")
+OTHERS = (
+    "passwd",
+    "group",
+    "udev/rules.d/90-cloud-init-hook-hotplug.rules",
+    "apt/sources.list.d/debian.sources",
+    "apt/sources.list.d/ubuntu.sources",
+)
+MIRRORS = (
+    "primary",
+    "security",
+    "sources_list",
+    "disable_suites",
+    "generate_mirrorlists",
+    "preserve_sources_list",
+)
 """What a configuration says of the distribution's own sources; of others the first boot takes care."""
 
 
 def contents() -> dict[Path, bytes]:
     """What is there of what this may write."""
-    return {path: path.read_bytes() for path in (SUDOERS, *(Path("/etc", name) for name in OTHERS)) if path.exists()}
+    return {
+        path: path.read_bytes()
+        for path in (SUDOERS, *(Path("/etc", name) for name in OTHERS))
+        if path.exists()
+    }
 
 
 before = contents()
@@ -50,7 +66,9 @@ if "primary" in apt or not any("search" in row for row in system.get("package_mi
 # The rule is written before udev is told, which a bake's container lacks.
 if "Ec2" in cfg.get("datasource_list", []):
     with contextlib.suppress(subp.ProcessExecutionError):
-        cc_install_hotplug.install_hotplug(DataSourceEc2.DataSourceEc2(cfg, distro, paths), cfg, False)
+        cc_install_hotplug.install_hotplug(
+            DataSourceEc2.DataSourceEc2(cfg, distro, paths), cfg, False
+        )
 
 for path, content in contents().items():
     if before.get(path) != content:

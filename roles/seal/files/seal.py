@@ -21,61 +21,140 @@ from pathlib import Path
 
 REMOVE = {
     "bake": [
-        "etc/apt/sources.list.d/golden-bake*", "etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
-        "usr/sbin/policy-rc.d", "etc/apt/preferences.d/golden-bake*",
+        "etc/apt/sources.list.d/golden-bake*",
+        "etc/apt/apt.conf.d/99mmdebstrap",
+        "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+        "usr/sbin/policy-rc.d",
+        "etc/apt/preferences.d/golden-bake*",
     ],
     "package caches": [
-        "var/lib/apt/lists/*", "var/lib/apt/periodic/*", "var/lib/apt/daily_lock", "var/cache/apt/*.bin",
-        "var/cache/apt/archives/*", "var/cache/debconf/*-old", "var/lib/dpkg/*-old", "var/backups/*",
+        "var/lib/apt/lists/*",
+        "var/lib/apt/periodic/*",
+        "var/lib/apt/daily_lock",
+        "var/cache/apt/*.bin",
+        "var/cache/apt/archives/*",
+        "var/cache/debconf/*-old",
+        "var/lib/dpkg/*-old",
+        "var/backups/*",
     ],
     "backups": ["etc/*-", "etc/*~", "etc/apt/*~", "etc/.resolv.conf.*"],
     "identity": [
-        "etc/hostname", "etc/machine-info", "var/lib/systemd/random-seed", "var/lib/urandom/random-seed",
-        "boot/efi/loader/random-seed", "var/lib/systemd/credential.secret", "etc/nvme/hostnqn", "etc/nvme/hostid",
-        "etc/iscsi/initiatorname.iscsi", "var/lib/libuuid/*", "etc/ssl/private/ssl-cert-snakeoil.key",
+        "etc/hostname",
+        "etc/machine-info",
+        "var/lib/systemd/random-seed",
+        "var/lib/urandom/random-seed",
+        "boot/efi/loader/random-seed",
+        "var/lib/systemd/credential.secret",
+        "etc/nvme/hostnqn",
+        "etc/nvme/hostid",
+        "etc/iscsi/initiatorname.iscsi",
+        "var/lib/libuuid/*",
+        "etc/ssl/private/ssl-cert-snakeoil.key",
         "etc/ssl/certs/ssl-cert-snakeoil.pem",
     ],
     "network": [
-        "var/lib/dhcp/*", "var/lib/dhcpcd/*", "var/lib/dhclient/*", "var/lib/NetworkManager/*",
-        "etc/udev/rules.d/70-*net*", "etc/udev/rules.d/75-*net*", "etc/netplan/50-cloud-init.yaml",
-        "etc/network/interfaces.d/50-cloud-init*", "etc/systemd/network/10-cloud-init*",
+        "var/lib/dhcp/*",
+        "var/lib/dhcpcd/*",
+        "var/lib/dhclient/*",
+        "var/lib/NetworkManager/*",
+        "etc/udev/rules.d/70-*net*",
+        "etc/udev/rules.d/75-*net*",
+        "etc/netplan/50-cloud-init.yaml",
+        "etc/network/interfaces.d/50-cloud-init*",
+        "etc/systemd/network/10-cloud-init*",
     ],
     "cloud-init": [
         # What `cloud-init clean --logs --seed -c all` would; it removes machine-id where systemd needs an empty one.
-        "var/lib/cloud/*", "etc/ssh/sshd_config.d/50-cloud-init.conf", "etc/cloud/ds-identify.cfg",
+        "var/lib/cloud/*",
+        "etc/ssh/sshd_config.d/50-cloud-init.conf",
+        "etc/cloud/ds-identify.cfg",
         "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
     ],
     "state": [
-        "var/lib/systemd/timers/*", "var/lib/systemd/timesync/*", "var/lib/systemd/coredump/*", "var/lib/chrony/*",
-        "var/lib/logrotate/*", "var/lib/sudo/*", "var/crash/*", "var/spool/mail/*", "var/mail/*", "core", "core.[0-9]*",
-        "root/core", "root/core.[0-9]*", "swapfile", "swap.img", "var/swap*",
+        "var/lib/systemd/timers/*",
+        "var/lib/systemd/timesync/*",
+        "var/lib/systemd/coredump/*",
+        "var/lib/chrony/*",
+        "var/lib/logrotate/*",
+        "var/lib/sudo/*",
+        "var/crash/*",
+        "var/spool/mail/*",
+        "var/mail/*",
+        "core",
+        "core.[0-9]*",
+        "root/core",
+        "root/core.[0-9]*",
+        "swapfile",
+        "swap.img",
+        "var/swap*",
     ],
     "container engines": [
         # What a daemon writes when it starts: keys, its identity, networks, logs of containers. Images stay.
-        "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/*", "var/lib/docker/network/*",
-        "var/lib/docker/swarm/*", "var/lib/docker/tmp/*", "var/lib/containerd/tmpmounts/*",
+        "etc/docker/key.json",
+        "var/lib/docker/engine-id",
+        "var/lib/docker/containers/*",
+        "var/lib/docker/network/*",
+        "var/lib/docker/swarm/*",
+        "var/lib/docker/tmp/*",
+        "var/lib/containerd/tmpmounts/*",
     ],
     "caches": [
-        "var/cache/man/*", "var/cache/fontconfig/*", "var/cache/ldconfig/*", "var/cache/apparmor/*",
+        "var/cache/man/*",
+        "var/cache/fontconfig/*",
+        "var/cache/ldconfig/*",
+        "var/cache/apparmor/*",
         "var/cache/dictionaries-common/*",
     ],
     "driver builds": [
-        "var/lib/dkms/*/*/build", "var/lib/dkms/mok.*", "etc/dkms/*.key", "var/lib/shim-signed/mok/*",
+        "var/lib/dkms/*/*/build",
+        "var/lib/dkms/mok.*",
+        "etc/dkms/*.key",
+        "var/lib/shim-signed/mok/*",
         "var/lib/dkms/*/*/*/*/log",
     ],
     "credentials": [
-        "etc/ssh/authorized_keys*", "etc/apt/auth.conf", "etc/apt/auth.conf.d/*", "etc/docker/config.json",
-        "var/lib/kubelet/config.json", "var/lib/jupyterhub/*",
+        "etc/ssh/authorized_keys*",
+        "etc/apt/auth.conf",
+        "etc/apt/auth.conf.d/*",
+        "etc/docker/config.json",
+        "var/lib/kubelet/config.json",
+        "var/lib/jupyterhub/*",
     ],
     "temporary": ["tmp/*", "tmp/.[!.]*", "var/tmp/*", "var/tmp/.[!.]*"],
 }
 """What goes, by reason: shell patterns below the root. Folders go with what is in them."""
 
 HOME_FILES = [
-    ".*_history", ".lesshst", ".viminfo", ".vim", ".wget-hsts", ".rnd", ".Xauthority", ".sudo_as_admin_successful",
-    ".cache", ".nv", ".ansible", ".netrc", ".git-credentials", ".gitconfig", ".docker", ".aws", ".kube", ".pypirc",
-    ".config/pip", ".config/containers", ".pip", ".npmrc", ".npm", ".huggingface", ".torch", ".triton", ".gnupg",
-    ".local/share/containers", ".local/state", "nohup.out",
+    ".*_history",
+    ".lesshst",
+    ".viminfo",
+    ".vim",
+    ".wget-hsts",
+    ".rnd",
+    ".Xauthority",
+    ".sudo_as_admin_successful",
+    ".cache",
+    ".nv",
+    ".ansible",
+    ".netrc",
+    ".git-credentials",
+    ".gitconfig",
+    ".docker",
+    ".aws",
+    ".kube",
+    ".pypirc",
+    ".config/pip",
+    ".config/containers",
+    ".pip",
+    ".npmrc",
+    ".npm",
+    ".huggingface",
+    ".torch",
+    ".triton",
+    ".gnupg",
+    ".local/share/containers",
+    ".local/state",
+    "nohup.out",
 ]
 """Patterns below each home: histories, caches of pip, torch and ComputeCache, credentials, Ansible's leftovers."""
 
@@ -108,7 +187,11 @@ class Seal:
     def remove(self, reason: str, patterns: list[str]) -> None:
         """Remove what matches; a link is removed, never followed."""
         for path in sorted(found for pattern in patterns for found in self.root.glob(pattern)):
-            if reason == "package caches" and path.name in ("lock", "partial") and not list(_files(path)):
+            if (
+                reason == "package caches"
+                and path.name in ("lock", "partial")
+                and not list(_files(path))
+            ):
                 continue  # apt's empty folders belong to a clean system
             if not os.path.lexists(path):
                 continue  # went with its folder
@@ -121,7 +204,11 @@ class Seal:
     def content(self, reason: str, name: str, text: str) -> None:
         """Make the file `name` hold exactly `text`, keeping its inode's owner and mode."""
         path = self.root / name
-        if path.is_symlink() or not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        if (
+            path.is_symlink()
+            or not path.exists()
+            or path.read_text(encoding="utf-8", errors="replace") != text
+        ):
             self.report(reason, path, "empty" if not text else "")
             if self.act:
                 if path.is_symlink():
@@ -150,7 +237,9 @@ class Seal:
         journald goes to /run first: it would answer the loss of its file with a new one.
         """
         if self.act and self.root == Path("/"):
-            subprocess.run(["journalctl", "--relinquish-var"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                ["journalctl", "--relinquish-var"], check=True, stdout=subprocess.DEVNULL
+            )
         for path in sorted(_files(self.root / "var/log")):
             self.report("log", path)
             if self.act:
@@ -210,7 +299,9 @@ class Seal:
 
     def _locked(self, name: str, line: str) -> str:
         fields = line.split(":")
-        if not re.fullmatch(r"[!*]+", fields[1]) and not (name == "etc/gshadow" and fields[1] == ""):
+        if not re.fullmatch(r"[!*]+", fields[1]) and not (
+            name == "etc/gshadow" and fields[1] == ""
+        ):
             fields[1] = LOCKED
         if name == "etc/shadow" and self.epoch:
             fields[2] = str(self.epoch // DAY_S)
@@ -228,7 +319,16 @@ class Seal:
 
     def bytecode(self) -> None:
         """Compile what packages left out, checked by the source's hash: times are clamped later, and would not fit."""
-        argv = [sys.executable, "-I", "-B", "-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
+        argv = [
+            sys.executable,
+            "-I",
+            "-B",
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "checked-hash",
+        ]
         for folder in filter(Path.is_dir, (self.root / name for name in UNCOMPILED)):
             before = {path: path.read_bytes() for path in folder.rglob("*.pyc")}
             # In a process of its own: which constants are shared within a .pyc depends on what else is in memory.
@@ -243,7 +343,11 @@ class Seal:
             release = kernel.name.partition("-")[2]
             image = kernel.with_name(f"initrd.img-{release}")
             before = image.read_bytes() if image.exists() else b""
-            env = {"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": str(self.epoch), "LC_ALL": "C.UTF-8"}
+            env = {
+                "PATH": os.environ["PATH"],
+                "SOURCE_DATE_EPOCH": str(self.epoch),
+                "LC_ALL": "C.UTF-8",
+            }
             argv = ["update-initramfs", "-c", "-k", release]
             done = subprocess.run(argv, env=env, text=True, capture_output=True, check=False)
             if done.returncode or not image.exists():

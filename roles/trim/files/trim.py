@@ -28,8 +28,15 @@ SMALLEST_COPY = 1 << 16
 
 # Only makers of numerical tables (scipy/special/_precompute) import a test of theirs.
 TEST_SUITES = (
-    "numpy/tests/*", "numpy/*/tests/*", "scipy/*/tests/*", "pandas/tests/*", "sklearn/tests/*",
-    "sklearn/*/tests/*", "sympy/*/tests/*", "networkx/tests/*", "networkx/*/tests/*",
+    "numpy/tests/*",
+    "numpy/*/tests/*",
+    "scipy/*/tests/*",
+    "pandas/tests/*",
+    "sklearn/tests/*",
+    "sklearn/*/tests/*",
+    "sympy/*/tests/*",
+    "networkx/tests/*",
+    "networkx/*/tests/*",
 )
 """Patterns of paths below site-packages; `*` crosses folders."""
 # Cython's output beside the modules that were compiled from it; .pxd and .pyx, which others import,
@@ -77,12 +84,16 @@ def correct_records(site: Path, gone: dict[Path, int]) -> None:
 
 def link_copies(home: Path) -> None:
     """Make one of files with the same content, mode and owner: a copy becomes a link to the first."""
+
     def key(path: Path) -> tuple[int, ...]:
         status = path.lstat()
         return status.st_size, status.st_mode, status.st_uid, status.st_gid
 
-    large = [path for path in files(home)
-             if not path.is_symlink() and path.lstat().st_size >= SMALLEST_COPY]
+    large = [
+        path
+        for path in files(home)
+        if not path.is_symlink() and path.lstat().st_size >= SMALLEST_COPY
+    ]
     counts = Counter(map(key, large))
     alike = sorted(path for path in large if counts[key(path)] > 1)
     alike.sort(key=key)
@@ -107,7 +118,8 @@ def _link(home: Path, path: Path, first: Path) -> None:
 def main() -> int:
     """Read the command line, and trim."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", type=Path, help="the image's root")
     parser.add_argument("--keep-test-suites", action="store_true")
     arguments = parser.parse_args()

@@ -31,7 +31,8 @@ def deprecation_date(given: datetime.datetime) -> datetime.datetime:
     limit = now + DEPRECATION_YEARS * datetime.timedelta(days=365)
     if moment < now.replace(second=0) or moment > limit:
         raise invalid_parameter(
-            f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}")
+            f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}"
+        )
     return moment
 
 
@@ -48,16 +49,19 @@ def default_key_is_not_shared(image: EmulatedImage) -> None:
     backend = image.ec2_backend
     for snapshot in map(backend.snapshots.get, image.snapshots()):
         if snapshot and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
-            raise ApiError("OperationNotPermitted",
-                           f"{snapshot.id} is encrypted with the default key")
+            raise ApiError(
+                "OperationNotPermitted", f"{snapshot.id} is encrypted with the default key"
+            )
 
 
 @rule(EC2_GUIDE + "ami-deregistration-protection.html")
 def protected_is_not_deregistered(image: EmulatedImage) -> None:
     """A protected AMI cannot be deregistered."""
     if image.protection != "disabled":
-        raise ApiError("OperationNotPermitted",
-                       f"deregistration protection of {image.id} is {image.protection}")
+        raise ApiError(
+            "OperationNotPermitted",
+            f"deregistration protection of {image.id} is {image.protection}",
+        )
 
 
 @rule(EBS_GUIDE + "ebs-deleting-snapshot.html")
@@ -65,8 +69,10 @@ def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
     """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
     used_by = [image.id for image in backend.amis.values() if snapshot_id in image.snapshots()]
     if used_by:
-        raise ApiError("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use "
-                                                f"by {', '.join(used_by)}")
+        raise ApiError(
+            "InvalidSnapshot.InUse",
+            f"The snapshot {snapshot_id} is currently in use by {', '.join(used_by)}",
+        )
 
 
 class ImageLifecycleApi(EC2BaseResponse):
@@ -85,13 +91,18 @@ class ImageLifecycleApi(EC2BaseResponse):
         account, ids = self.current_account, self._get_param("ImageIds", [])
         found = [images.find(self.ec2_backend, each) for each in ids]
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
-        visible = [image for image in found or images.visible(account, self.region)
-                   if (not owners or image.owner_id in owners)
-                   and not images.disabled_is_hidden(image, self._get_param("IncludeDisabled"))
-                   and not images.deprecated_is_hidden(image, account,
-                                                       self._get_param("IncludeDeprecated"))]
-        visible = listing.select(visible, listing.filters_of(self._get_param("Filters")),
-                                 images.image_filter)
+        visible = [
+            image
+            for image in found or images.visible(account, self.region)
+            if (not owners or image.owner_id in owners)
+            and not images.disabled_is_hidden(image, self._get_param("IncludeDisabled"))
+            and not images.deprecated_is_hidden(
+                image, account, self._get_param("IncludeDeprecated")
+            )
+        ]
+        visible = listing.select(
+            visible, listing.filters_of(self._get_param("Filters")), images.image_filter
+        )
         return listing.answer(self, "Images", visible, EmulatedImage.shown)
 
     def describe_image_attribute(self) -> ActionResult:
@@ -109,8 +120,9 @@ class ImageLifecycleApi(EC2BaseResponse):
         if self._get_param("LaunchPermission") is None:
             raise NotImplementedError
         disabled_is_not_shared(image)
-        add, remove = (list(self._get_param(f"LaunchPermission.{kind}", []))
-                       for kind in ("Add", "Remove"))
+        add, remove = (
+            list(self._get_param(f"LaunchPermission.{kind}", [])) for kind in ("Add", "Remove")
+        )
         if add:
             default_key_is_not_shared(image)
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
@@ -151,12 +163,19 @@ def _known(backend: Any, name: str) -> EmulatedSnapshot:
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
-    return {"SnapshotId": snapshot.id, "State": snapshot.status, "OwnerId": snapshot.owner_id,
-            "VolumeId": snapshot.volume_id, "VolumeSize": snapshot.volume_size,
-            "Description": snapshot.description, "StartTime": snapshot.start_time,
-            "Encrypted": snapshot.encrypted, "KmsKeyId": snapshot.kms_key_id,
-            "FullSnapshotSizeInBytes": snapshot.full_snapshot_size_in_bytes,
-            "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in snapshot.get_tags()]}
+    return {
+        "SnapshotId": snapshot.id,
+        "State": snapshot.status,
+        "OwnerId": snapshot.owner_id,
+        "VolumeId": snapshot.volume_id,
+        "VolumeSize": snapshot.volume_size,
+        "Description": snapshot.description,
+        "StartTime": snapshot.start_time,
+        "Encrypted": snapshot.encrypted,
+        "KmsKeyId": snapshot.kms_key_id,
+        "FullSnapshotSizeInBytes": snapshot.full_snapshot_size_in_bytes,
+        "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in snapshot.get_tags()],
+    }
 
 
 def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
@@ -176,18 +195,24 @@ class SnapshotApi(EC2BaseResponse):
         MaxResults excludes ids."""
         ids = self._get_param("SnapshotIds", [])
         if ids and self._get_param("MaxResults") is not None:
-            raise ApiError("InvalidParameterCombination",
-                           "maxResults and snapshotIds exclude each other")
+            raise ApiError(
+                "InvalidParameterCombination", "maxResults and snapshotIds exclude each other"
+            )
         found = [_known(self.ec2_backend, name) for name in ids]
         me = self.current_account
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
-        snapshots = [snapshot for snapshot in found or self.ec2_backend.snapshots.values()
-                     if not owners or snapshot.owner_id in owners]
+        snapshots = [
+            snapshot
+            for snapshot in found or self.ec2_backend.snapshots.values()
+            if not owners or snapshot.owner_id in owners
+        ]
         if "all" in self._get_param("RestorableByUserIds", []):
-            snapshots = [each for each in snapshots
-                         if "all" in each.create_volume_permission_groups]
-        snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")),
-                                   _snapshot_filter)
+            snapshots = [
+                each for each in snapshots if "all" in each.create_volume_permission_groups
+            ]
+        snapshots = listing.select(
+            snapshots, listing.filters_of(self._get_param("Filters")), _snapshot_filter
+        )
         return listing.answer(self, "Snapshots", snapshots, _snapshot, least=5)
 
     def delete_snapshot(self) -> ActionResult:

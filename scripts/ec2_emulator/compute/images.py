@@ -22,22 +22,39 @@ from ec2_emulator.state import STATE
 from ec2_emulator.storage import encryption, snapshots
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
-KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport",
-        "EnaSupport",
-        "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
+KEPT = (
+    "Architecture",
+    "BootMode",
+    "TpmSupport",
+    "UefiData",
+    "ImdsSupport",
+    "SriovNetSupport",
+    "EnaSupport",
+    "KernelId",
+    "RamdiskId",
+    "RootDeviceName",
+    "VirtualizationType",
+)
 """Parameters of RegisterImage that DescribeImages shows under the same name."""
 
 
 class EmulatedImage(Ami):
     """An AMI. `Ami.__init__`, which would make a volume of 15 GiB, is not called on purpose."""
 
-    def __init__(self, backend: Any, name: str, description: str, fields: Mapping[str, Any],
-                 devices: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        name: str,
+        description: str,
+        fields: Mapping[str, Any],
+        devices: Sequence[Mapping[str, Any]],
+    ) -> None:
         self.ec2_backend, self.id = backend, random_ami_id()
         self.name, self.description = name, description
         self.owner_id = backend.account_id
-        self.fields = {key: value for key, value in fields.items()
-                       if key in KEPT and value is not None}
+        self.fields = {
+            key: value for key, value in fields.items() if key in KEPT and value is not None
+        }
         self.devices = [dict(device) for device in devices]
         self.architecture = self.fields["Architecture"]
         self.virtualization_type = self.fields["VirtualizationType"]
@@ -69,8 +86,11 @@ class EmulatedImage(Ami):
             self.launch_permissions.clear()
 
     def snapshots(self) -> list[str]:
-        return [device["Ebs"]["SnapshotId"] for device in self.devices
-                if device.get("Ebs", {}).get("SnapshotId")]
+        return [
+            device["Ebs"]["SnapshotId"]
+            for device in self.devices
+            if device.get("Ebs", {}).get("SnapshotId")
+        ]
 
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.get_tags()}
@@ -78,17 +98,26 @@ class EmulatedImage(Ami):
     def shown(self) -> dict[str, Any]:
         source, region = self.source or (None, None)
         return {
-            **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description,
+            **self.fields,
+            "ImageId": self.id,
+            "Name": self.name,
+            "Description": self.description,
             "State": self.state,
-            "StateReason": {"Message": "Given key ID is not accessible"} if self.has_failed
+            "StateReason": {"Message": "Given key ID is not accessible"}
+            if self.has_failed
             else None,
-            "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine",
+            "OwnerId": self.owner_id,
+            "Public": self.is_public,
+            "ImageType": "machine",
             "Hypervisor": "xen",
-            "ImageLocation": f"{self.owner_id}/{self.name}", "CreationDate": self.creation_date,
+            "ImageLocation": f"{self.owner_id}/{self.name}",
+            "CreationDate": self.creation_date,
             "RootDeviceType": "ebs",
-            "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
+            "RootDeviceName": self.root_device_name,
+            "BlockDeviceMappings": self.devices,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
-            "SourceInstanceId": self.instance_id, "SourceImageId": source,
+            "SourceInstanceId": self.instance_id,
+            "SourceImageId": source,
             "SourceImageRegion": region,
             "DeprecationTime": self.deprecation and f"{self.deprecation:%Y-%m-%dT%H:%M:%S.000Z}",
             "DeregistrationProtection": self.protection,
@@ -97,11 +126,19 @@ class EmulatedImage(Ami):
 
 def visible(account: str, region: str) -> list[EmulatedImage]:
     """AMIs of that region which `account` owns, or may launch."""
-    images = [image for owner in list(ec2_backends)
-              for image in ec2_backends[owner][region].amis.values()]
-    return [image for image in images if isinstance(image, EmulatedImage) and (
-        image.owner_id == account or image.is_public
-        or {"UserId": account} in image.launch_permissions)]
+    images = [
+        image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()
+    ]
+    return [
+        image
+        for image in images
+        if isinstance(image, EmulatedImage)
+        and (
+            image.owner_id == account
+            or image.is_public
+            or {"UserId": account} in image.launch_permissions
+        )
+    ]
 
 
 @rule(EC2_API + "errors-overview.html")
@@ -139,9 +176,14 @@ def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool | None)
     return is_deprecated and image.owner_id != account and not asked
 
 
-_FILTERS = {"architecture": "Architecture", "image-id": "ImageId", "name": "Name",
-            "root-device-type": "RootDeviceType", "state": "State",
-            "virtualization-type": "VirtualizationType"}
+_FILTERS = {
+    "architecture": "Architecture",
+    "image-id": "ImageId",
+    "name": "Name",
+    "root-device-type": "RootDeviceType",
+    "state": "State",
+    "virtualization-type": "VirtualizationType",
+}
 
 
 @rule(EC2_API + "API_DescribeImages.html")
@@ -163,8 +205,9 @@ def name_is_free(backend: Any, name: str) -> None:
     """Two AMIs of an account in a region cannot be registered under one name."""
     for image in backend.amis.values():
         if image.name == name:
-            raise ApiError("InvalidAMIName.Duplicate",
-                           f"AMI name {name} is already in use by AMI {image.id}")
+            raise ApiError(
+                "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}"
+            )
 
 
 @rule(EC2_GUIDE + "creating-an-ami-ebs.html#creating-launching-ami-from-snapshot")
@@ -174,8 +217,9 @@ def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
     if snapshot is None:
         raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
     if snapshot.status != "completed":
-        raise ApiError("IncorrectState",
-                       f"The snapshot '{snapshot_id}' is {snapshot.status}, not completed")
+        raise ApiError(
+            "IncorrectState", f"The snapshot '{snapshot_id}' is {snapshot.status}, not completed"
+        )
     return snapshot  # type: ignore[no-any-return]
 
 
@@ -183,9 +227,11 @@ def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
 def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
     """A volume is at least as large as the snapshot that it is made from."""
     if size_gib < snapshot.volume_size:
-        raise ApiError("InvalidBlockDeviceMapping",
-                       f"Volume of size {size_gib}GB is smaller than snapshot '{snapshot.id}', "
-                       f"expect size >= {snapshot.volume_size}GB")
+        raise ApiError(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {size_gib}GB is smaller than snapshot '{snapshot.id}', "
+            f"expect size >= {snapshot.volume_size}GB",
+        )
 
 
 def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,17 +241,25 @@ def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = snapshot_is_ready(backend, ebs["SnapshotId"])
     size = ebs.get("VolumeSize", snapshot.volume_size)
     volume_holds_snapshot(size, snapshot)
-    return {**given,
-            "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", **ebs, "VolumeSize": size,
-                    "Encrypted": snapshot.encrypted}}
+    return {
+        **given,
+        "Ebs": {
+            "DeleteOnTermination": True,
+            "VolumeType": "gp2",
+            **ebs,
+            "VolumeSize": size,
+            "Encrypted": snapshot.encrypted,
+        },
+    }
 
 
 class ImageRegistrationApi(EC2BaseResponse):
     """The handlers."""
 
     def _tags(self, kind: str) -> dict[str, str]:
-        return resource_tags.tags_for(kind, self._get_param("TagSpecifications", []),
-                                      ["image", "snapshot"])
+        return resource_tags.tags_for(
+            kind, self._get_param("TagSpecifications", []), ["image", "snapshot"]
+        )
 
     @rule(EC2_API + "API_RegisterImage.html")
     def register_image(self) -> ActionResult:
@@ -215,16 +269,21 @@ class ImageRegistrationApi(EC2BaseResponse):
         fields = {"Architecture": "i386", "VirtualizationType": "paravirtual", **self.params}
         name = self._get_param("Name")
         name_is_free(self.ec2_backend, name)
-        devices = [_device(self.ec2_backend, each)
-                   for each in self._get_param("BlockDeviceMappings", [])]
+        devices = [
+            _device(self.ec2_backend, each) for each in self._get_param("BlockDeviceMappings", [])
+        ]
         root = fields.get("RootDeviceName")
-        if not any(device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId")
-                   for device in devices):
-            raise ApiError("InvalidBlockDeviceMapping",
-                           f"no snapshot is mapped to the root device {root}")
+        if not any(
+            device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId")
+            for device in devices
+        ):
+            raise ApiError(
+                "InvalidBlockDeviceMapping", f"no snapshot is mapped to the root device {root}"
+            )
         tags = self._tags("image")
-        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), fields,
-                              devices)
+        image = EmulatedImage(
+            self.ec2_backend, name, self._get_param("Description", ""), fields, devices
+        )
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
@@ -233,12 +292,17 @@ class ImageRegistrationApi(EC2BaseResponse):
         """A key is looked at later: a copy by one that cannot be used fails."""
         self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
-        source = launchable(ec2_backends[self.current_account][region],
-                                   self._get_param("SourceImageId"))
+        source = launchable(
+            ec2_backends[self.current_account][region], self._get_param("SourceImageId")
+        )
         tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
-        image = EmulatedImage(self.ec2_backend, name,
-                              self._get_param("Description", source.description), {
-                                  **source.fields, "RootDeviceName": source.root_device_name}, [])
+        image = EmulatedImage(
+            self.ec2_backend,
+            name,
+            self._get_param("Description", source.description),
+            {**source.fields, "RootDeviceName": source.root_device_name},
+            [],
+        )
         image.devices = self._copied_devices(source, image, snapshot_tags)
         image.source = (source.id, region)
         keys = [self.ec2_backend.snapshots[name].kms_key_id for name in image.snapshots()]
@@ -256,10 +320,13 @@ class ImageRegistrationApi(EC2BaseResponse):
             if "SnapshotId" in ebs:
                 original = source.ec2_backend.snapshots[ebs["SnapshotId"]]
                 snapshot = snapshots.make(
-                    self.ec2_backend, original.volume_size, f"Copied for DestinationAmi {image.id} "
-                    f"from SourceSnapshot {original.id}",
-                    kms_key=encryption.key_of_new(self.ec2_backend,
-                                                  original.encrypted or encrypted, key))
+                    self.ec2_backend,
+                    original.volume_size,
+                    f"Copied for DestinationAmi {image.id} from SourceSnapshot {original.id}",
+                    kms_key=encryption.key_of_new(
+                        self.ec2_backend, original.encrypted or encrypted, key
+                    ),
+                )
                 snapshot.written = original.content()
                 snapshot.add_tags(dict(tags))
                 ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": snapshot.encrypted}
@@ -274,19 +341,36 @@ class ImageRegistrationApi(EC2BaseResponse):
         tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
         seen = visible(self.current_account, self.region)
         parent = next((image for image in seen if image.id == instance.image_id), None)
-        fields = dict(parent.fields) if parent else {"Architecture": instance.architecture,
-                                                     "VirtualizationType": "hvm"}
-        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), {
-            **fields, "RootDeviceName": instance.root_device_name or "/dev/xvda"}, [])
+        fields = (
+            dict(parent.fields)
+            if parent
+            else {"Architecture": instance.architecture, "VirtualizationType": "hvm"}
+        )
+        image = EmulatedImage(
+            self.ec2_backend,
+            name,
+            self._get_param("Description", ""),
+            {**fields, "RootDeviceName": instance.root_device_name or "/dev/xvda"},
+            [],
+        )
         image.instance_id = instance.id
         for device, attached in instance.block_device_mapping.items():
             snapshot = self.ec2_backend.create_snapshot(
-                attached.volume_id, f"Created by CreateImage({instance.id}) for {image.id}")
+                attached.volume_id, f"Created by CreateImage({instance.id}) for {image.id}"
+            )
             snapshot.add_tags(snapshot_tags)
             volume = self.ec2_backend.get_volume(attached.volume_id)
-            image.devices.append({"DeviceName": device, "Ebs": {
-                "SnapshotId": snapshot.id, "VolumeSize": volume.size,
-                "VolumeType": volume.volume_type,
-                "DeleteOnTermination": True, "Encrypted": bool(snapshot.encrypted)}})
+            image.devices.append(
+                {
+                    "DeviceName": device,
+                    "Ebs": {
+                        "SnapshotId": snapshot.id,
+                        "VolumeSize": volume.size,
+                        "VolumeType": volume.volume_type,
+                        "DeleteOnTermination": True,
+                        "Encrypted": bool(snapshot.encrypted),
+                    },
+                }
+            )
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})

@@ -21,8 +21,11 @@ from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
 RUNNING = ("Pending", "InProgress", "RollbackInProgress")
-_NEXT = {"Pending": "InProgress", "InProgress": "Successful",
-         "RollbackInProgress": "RollbackSuccessful"}
+_NEXT = {
+    "Pending": "InProgress",
+    "InProgress": "Successful",
+    "RollbackInProgress": "RollbackSuccessful",
+}
 
 
 @dataclass
@@ -55,12 +58,14 @@ class EmulatedRefresh:
         group, wanted = self.group, copy.deepcopy(configuration or {})
         if wanted:
             group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
-            group._set_launch_configuration("", wanted.get("LaunchTemplate") or {},
-                                            group.mixed_instances_policy)
+            group._set_launch_configuration(
+                "", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy
+            )
         image = ssm_parameters.resolve(group.account_id, group.region, group.image_id)
         skip = bool(self.preferences.get("SkipMatching"))
-        old = [each for each in group.instance_states
-               if not (skip and each.instance.image_id == image)]
+        old = [
+            each for each in group.instance_states if not (skip and each.instance.image_id == image)
+        ]
         try:
             if old:
                 group.replace_autoscaling_group_instances(len(old), group.get_propagated_tags())
@@ -74,9 +79,13 @@ class EmulatedRefresh:
         return "Successful"
 
     def shown(self) -> dict[str, Any]:
-        return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name,
-                "Status": self.status, "Preferences": self.preferences,
-                "DesiredConfiguration": self.desired}
+        return {
+            "InstanceRefreshId": self.id,
+            "AutoScalingGroupName": self.group.name,
+            "Status": self.status,
+            "Preferences": self.preferences,
+            "DesiredConfiguration": self.desired,
+        }
 
 
 class GroupInstance(InstanceState):
@@ -90,10 +99,14 @@ class GroupInstance(InstanceState):
         if group is not None and group.ec2_launch_template is not None:
             template = group.ec2_launch_template
             version = str(template.get_version(group.launch_template_version).number)
-            self._launched_with = {"LaunchTemplateId": template.id,
-                                   "LaunchTemplateName": template.name, "Version": version}
-            self.instance.add_tags({"aws:ec2launchtemplate:id": template.id,
-                                    "aws:ec2launchtemplate:version": version})
+            self._launched_with = {
+                "LaunchTemplateId": template.id,
+                "LaunchTemplateName": template.name,
+                "Version": version,
+            }
+            self.instance.add_tags(
+                {"aws:ec2launchtemplate:id": template.id, "aws:ec2launchtemplate:version": version}
+            )
 
     @property
     def launch_template(self) -> dict[str, Any] | None:
@@ -105,15 +118,22 @@ def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
         return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
     if group.ec2_launch_template is None:
         return None
-    return {"LaunchTemplate": {"LaunchTemplateId": group.ec2_launch_template.id,
-                               "Version": group.launch_template_version}}
+    return {
+        "LaunchTemplate": {
+            "LaunchTemplateId": group.ec2_launch_template.id,
+            "Version": group.launch_template_version,
+        }
+    }
 
 
 def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
     """The launch templates of a desired configuration."""
     mixed = (desired.get("MixedInstancesPolicy") or {}).get("LaunchTemplate", {})
-    named = [desired.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
-             *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides") or [])]
+    named = [
+        desired.get("LaunchTemplate"),
+        mixed.get("LaunchTemplateSpecification"),
+        *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides") or []),
+    ]
     return [each for each in named if each]
 
 
@@ -133,8 +153,9 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
     """A group has one refresh in progress at most."""
     running = _running(group)
     if running is not None:
-        raise ApiError("InstanceRefreshInProgress",
-                       f"the instance refresh {running.id} is in progress")
+        raise ApiError(
+            "InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress"
+        )
 
 
 @rule(ASG_GUIDE + "instance-refresh-rollback.html")
@@ -144,8 +165,10 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
     group = refresh.group
     if not refresh.desired:
         return "no desired configuration is specified"
-    versions = {group.launch_template_version if group.ec2_launch_template else None,
-                *(each.get("Version") for each in _named(refresh.desired))}
+    versions = {
+        group.launch_template_version if group.ec2_launch_template else None,
+        *(each.get("Version") for each in _named(refresh.desired)),
+    }
     if versions & {"$Latest", "$Default"}:
         return "the launch template's version is $Latest or $Default"
     if group.ec2_launch_template is not None and group.image_id.startswith(ssm_parameters.PREFIX):
@@ -158,8 +181,9 @@ def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
     """What is not in progress cannot be rolled back."""
     running = _running(group)
     if running is None:
-        raise ApiError("ActiveInstanceRefreshNotFound",
-                       f"no instance refresh of {group.name} is in progress")
+        raise ApiError(
+            "ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress"
+        )
     return running
 
 
@@ -185,14 +209,16 @@ class InstanceRefreshApi(AutoScalingResponse):
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {},
-                                  _before(group))
+        refresh = EmulatedRefresh(
+            group, desired, self._get_param("Preferences") or {}, _before(group)
+        )
         for each in _named(desired or {}):
             try:
                 group.ec2_backend._get_template_from_args(each)
             except ServiceException as error:
-                raise ApiError("ValidationError", "You must use a valid fully-formed launch "
-                                                  f"template. {error}") from None
+                raise ApiError(
+                    "ValidationError", f"You must use a valid fully-formed launch template. {error}"
+                ) from None
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
         if why is not None:
             raise ApiError("ValidationError", f"AutoRollback is not possible: {why}")
@@ -203,10 +229,12 @@ class InstanceRefreshApi(AutoScalingResponse):
     def describe_instance_refreshes(self) -> ActionResult:
         """Refreshes are listed newest first, in pages of 50 or up to 100."""
         refreshes = _refreshes(self._group())[::-1]
-        page, next_token = listing.paginate(refreshes, self._get_param("MaxRecords") or 50,
-                                            self._get_param("NextToken"), most=100)
-        return ActionResult({"InstanceRefreshes": [each.shown() for each in page],
-                             "NextToken": next_token})
+        page, next_token = listing.paginate(
+            refreshes, self._get_param("MaxRecords") or 50, self._get_param("NextToken"), most=100
+        )
+        return ActionResult(
+            {"InstanceRefreshes": [each.shown() for each in page], "NextToken": next_token}
+        )
 
     @rule(ASG_API + "API_SetInstanceHealth.html")
     def set_instance_health(self) -> ActionResult:
@@ -223,8 +251,10 @@ class InstanceRefreshApi(AutoScalingResponse):
                     self.autoscaling_backend.notify_terminate_instances([name])
                     group.ec2_backend.terminate_instances([name])
                 return ActionResult({})
-        raise ApiError("ValidationError", f"Instance Id not found - No managed instance found for "
-                       f"instance ID {name}")
+        raise ApiError(
+            "ValidationError",
+            f"Instance Id not found - No managed instance found for instance ID {name}",
+        )
 
     def rollback_instance_refresh(self) -> ActionResult:
         """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html"""

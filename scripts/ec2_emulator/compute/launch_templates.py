@@ -33,8 +33,9 @@ class EmulatedTemplate(LaunchTemplate):
         wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(
             str(num), num
         )
-        version = next((version for version in self.versions if str(version.number) == str(wanted)),
-                       None)
+        version = next(
+            (version for version in self.versions if str(version.number) == str(wanted)), None
+        )
         if version is None:
             raise InvalidLaunchTemplateVersionNotFound(template_id=self.id, version=num)
         return version
@@ -69,10 +70,15 @@ class LaunchTemplateApi(EC2BaseResponse):
         """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyLaunchTemplate.html"""
         name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
         if bool(name) == bool(tid):
-            raise ApiError("InvalidParameterCombination",
-                           "either LaunchTemplateId or LaunchTemplateName is required")
-        template = self.ec2_backend.get_launch_template(tid) if tid else \
-            self.ec2_backend.get_launch_template_by_name(name)
+            raise ApiError(
+                "InvalidParameterCombination",
+                "either LaunchTemplateId or LaunchTemplateName is required",
+            )
+        template = (
+            self.ec2_backend.get_launch_template(tid)
+            if tid
+            else self.ec2_backend.get_launch_template_by_name(name)
+        )
         return template  # type: ignore[no-any-return]
 
     def _data(self) -> dict[str, Any]:
@@ -82,27 +88,40 @@ class LaunchTemplateApi(EC2BaseResponse):
         return data
 
     def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
-        return {"CreateTime": template.create_time,
-                "DefaultVersionNumber": template.default_version_number,
-                "LaunchTemplateId": template.id,
-                "LatestVersionNumber": template.latest_version_number,
-                "LaunchTemplateName": template.name,
-                "Tags": template.get_tags()}
+        return {
+            "CreateTime": template.create_time,
+            "DefaultVersionNumber": template.default_version_number,
+            "LaunchTemplateId": template.id,
+            "LatestVersionNumber": template.latest_version_number,
+            "LaunchTemplateName": template.name,
+            "Tags": template.get_tags(),
+        }
 
     def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
         template = version.template
-        return {"CreateTime": version.create_time,
-                "DefaultVersion": template.is_default(version), "LaunchTemplateData": version.data,
-                "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
-                "VersionDescription": version.description, "VersionNumber": version.number}
+        return {
+            "CreateTime": version.create_time,
+            "DefaultVersion": template.is_default(version),
+            "LaunchTemplateData": version.data,
+            "LaunchTemplateId": template.id,
+            "LaunchTemplateName": template.name,
+            "VersionDescription": version.description,
+            "VersionNumber": version.number,
+        }
 
     def create_launch_template(self) -> ActionResult:
         self.error_on_dryrun()
-        tags = {"launch-template": resource_tags.tags_for(
-            "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
+        tags = {
+            "launch-template": resource_tags.tags_for(
+                "launch-template", self._get_param("TagSpecifications", []), ["launch-template"]
+            )
+        }
         template = self.ec2_backend.create_launch_template(
-            self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"),
-            self._data(), tags)
+            self._get_param("LaunchTemplateName"),
+            self._get_param("VersionDescription"),
+            self._data(),
+            tags,
+        )
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def create_launch_template_version(self) -> ActionResult:
@@ -136,16 +155,25 @@ class LaunchTemplateApi(EC2BaseResponse):
             else:
                 template.versions.remove(template.get_version(number))
                 gone.append({**names, "VersionNumber": int(number)})
-        return ActionResult({"SuccessfullyDeletedLaunchTemplateVersions": gone,
-                             "UnsuccessfullyDeletedLaunchTemplateVersions": kept})
+        return ActionResult(
+            {
+                "SuccessfullyDeletedLaunchTemplateVersions": gone,
+                "UnsuccessfullyDeletedLaunchTemplateVersions": kept,
+            }
+        )
 
     def describe_launch_template_versions(self) -> ActionResult:
         self.error_on_dryrun()
         if self._get_param("Filters"):
             raise NotImplementedError  # of versions nobody filters
         pairs = self.ec2_backend.describe_launch_template_versions(
-            self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId"),
-            self._get_param("Versions", []), None, None, None)
+            self._get_param("LaunchTemplateName"),
+            self._get_param("LaunchTemplateId"),
+            self._get_param("Versions", []),
+            None,
+            None,
+            None,
+        )
         versions = [version for _, version in pairs]
         return listing.answer(self, "LaunchTemplateVersions", versions, self._version, most=MOST)
 
@@ -156,5 +184,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         templates = self.ec2_backend.describe_launch_templates(
             template_names=self._get_param("LaunchTemplateNames", []),
             template_ids=self._get_param("LaunchTemplateIds", []),
-            filters=self._filters_from_querystring())
+            filters=self._filters_from_querystring(),
+        )
         return listing.answer(self, "LaunchTemplates", templates, self._shown, most=MOST)

@@ -37,8 +37,11 @@ def devices_of(
             before = merged.get(each["DeviceName"], {})
             ebs = each.get("Ebs") or {}
             stated = {key: value for key, value in ebs.items() if value is not None}
-            merged[each["DeviceName"]] = {**before, **each,
-                                          "Ebs": {**before.get("Ebs", {}), **stated}}
+            merged[each["DeviceName"]] = {
+                **before,
+                **each,
+                "Ebs": {**before.get("Ebs", {}), **stated},
+            }
     return list(merged.values())
 
 
@@ -61,19 +64,25 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     default_network(kwargs.get("subnet_id") or interfaces[0].get("SubnetId"))
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
-    image = images.launchable(self, ssm_parameters.resolve(
-        self.account_id, self.region_name, image_id or data.get("ImageId", "")))
+    image = images.launchable(
+        self,
+        ssm_parameters.resolve(
+            self.account_id, self.region_name, image_id or data.get("ImageId", "")
+        ),
+    )
     kwargs["instance_type"] = kwargs.get("instance_type") or some_type(
         data.get("InstanceRequirements", {})
     )
     kwargs["block_device_mappings"] = devices_of(
-        image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
+        image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings")
+    )
     for ebs in (each["Ebs"] for each in kwargs["block_device_mappings"]):
         snapshot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
         if snapshot is not None and ebs.get("VolumeSize"):
             images.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
-    kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"),
-                                             kwargs.get("metadata_options"))
+    kwargs["metadata_options"] = metadata_of(
+        image, data.get("MetadataOptions"), kwargs.get("metadata_options")
+    )
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
     for instance in reservation.instances:  # moto asks the own account's AMIs only
         instance.root_device_name = image.root_device_name
@@ -112,11 +121,16 @@ def some_type(requirements: Mapping[str, Any]) -> str | None:
     allowed = [listing.wildcard(each) for each in requirements.get("AllowedInstanceTypes", [])]
     least = (int(requirements.get(name, {}).get("Min", 0)) for name in ("VCpuCount", "MemoryMiB"))
     vcpus, mib = least
-    return next((name for name, described in sorted(INSTANCE_TYPES.items())
-                 if any(each.fullmatch(name) for each in allowed)
-                 and described["VCpuInfo"]["DefaultVCpus"] >= vcpus
-                 and described["MemoryInfo"]["SizeInMiB"] >= mib),
-                None)
+    return next(
+        (
+            name
+            for name, described in sorted(INSTANCE_TYPES.items())
+            if any(each.fullmatch(name) for each in allowed)
+            and described["VCpuInfo"]["DefaultVCpus"] >= vcpus
+            and described["MemoryInfo"]["SizeInMiB"] >= mib
+        ),
+        None,
+    )
 
 
 @rule(ASG_GUIDE + "ts-as-launch-template.html")
@@ -131,8 +145,11 @@ def group_type(group: FakeAutoScalingGroup) -> str | None:
         chosen = each.get("InstanceType") or some_type(each.get("InstanceRequirements") or {})
         if chosen:
             return str(chosen)
-    raise ApiError("ValidationError", "You must use a valid fully-formed launch template. "
-                                      "The request must contain the parameter InstanceType")
+    raise ApiError(
+        "ValidationError",
+        "You must use a valid fully-formed launch template. "
+        "The request must contain the parameter InstanceType",
+    )
 
 
 class LaunchApi(EC2BaseResponse):
@@ -144,7 +161,8 @@ class LaunchApi(EC2BaseResponse):
         offerings = listing.select(
             self.ec2_backend.describe_instance_type_offerings(self._get_param("LocationType"), {}),
             listing.filters_of(self._get_param("Filters")),
-            lambda offering, _name: [offering["InstanceType"]])
+            lambda offering, _name: [offering["InstanceType"]],
+        )
         return listing.answer(self, "InstanceTypeOfferings", offerings, dict, least=5)
 
     def create_security_group(self) -> ActionResult:
@@ -165,13 +183,20 @@ class LaunchApi(EC2BaseResponse):
         answer = super().request_spot_instances()  # type: ignore[misc]
         for each in answer.result["SpotInstanceRequests"]:
             each.launch_specification.block_device_mappings = self._get_param(
-                "LaunchSpecification.BlockDeviceMappings", [])
+                "LaunchSpecification.BlockDeviceMappings", []
+            )
         return answer  # type: ignore[no-any-return]
 
     def delete_key_pair(self) -> ActionResult:
         named = (self._get_param("KeyName"), self._get_param("KeyPairId"))
-        pair = next((each for each in self.ec2_backend.key_pairs.values()
-                     if named in ((each.key_name, None), (None, each.id))), None)
+        pair = next(
+            (
+                each
+                for each in self.ec2_backend.key_pairs.values()
+                if named in ((each.key_name, None), (None, each.id))
+            ),
+            None,
+        )
         if pair is not None:
             self.ec2_backend.delete_key_pair(pair.key_name)
         return ActionResult({"Return": True, "KeyPairId": pair.id if pair else None})

@@ -19,8 +19,10 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
         return []
     kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), "")
     tags = resource.ec2_backend.tags  # type: ignore[attr-defined]
-    return [{"resource_id": name, "key": key, "value": value, "resource_type": kind}
-            for key, value in tags.get(name, {}).items()]
+    return [
+        {"resource_id": name, "key": key, "value": value, "resource_type": kind}
+        for key, value in tags.get(name, {}).items()
+    ]
 
 
 @rule(EC2_API + "API_TagSpecification.html")
@@ -33,6 +35,11 @@ def tags_for(
         if each.get("ResourceType") not in allowed:
             raise invalid_parameter(
                 f"'{each.get('ResourceType')}' is not a valid taggable resource type for this "
-                "operation.")
-    return {tag["Key"]: tag.get("Value", "") for each in specifications
-            if each["ResourceType"] == resource for tag in each.get("Tags", [])}
+                "operation."
+            )
+    return {
+        tag["Key"]: tag.get("Value", "")
+        for each in specifications
+        if each["ResourceType"] == resource
+        for tag in each.get("Tags", [])
+    }

@@ -31,9 +31,11 @@ def put(self: AutoScalingBackend, *args: Any, **kwargs: Any) -> FakeScheduledAct
 
 def groups(self: AutoScalingBackend, *args: Any, **kwargs: Any) -> list[FakeAutoScalingGroup]:
     """DescribeAutoScalingGroups, after what was due by then."""
-    due = [(moment, number, action)
-           for number, action in enumerate(self.scheduled_actions.values())
-           if (moment := _last(action, vars(action)["done_until"], _moment()))]
+    due = [
+        (moment, number, action)
+        for number, action in enumerate(self.scheduled_actions.values())
+        if (moment := _last(action, vars(action)["done_until"], _moment()))
+    ]
     for moment, _, action in sorted(due, key=lambda each: each[:2]):
         _carry_out(self, action)
         vars(action)["done_until"] = moment
@@ -83,7 +85,9 @@ def update(original_resource: FakeScheduledAction, **others: Any) -> FakeSchedul
     del others["new_resource_name"]
     return FakeScheduledAction.create_from_cloudformation_json(
         original_resource.scheduled_action_name,
-        LogicalId=original_resource.scheduled_action_name, **others)
+        LogicalId=original_resource.scheduled_action_name,
+        **others,
+    )
 
 
 def install() -> None:

@@ -38,8 +38,10 @@ def settle() -> None:
             if STATE.is_over(each.since, lambda at: at.pending_s):
                 STATE.pending_parameters.remove(each)
                 backend, value = ssm_backends[each.account][each.region], each.parameter.value
-                if any(image.id == value and image.state == "available"
-                       for image in images.visible(each.account, each.region)):
+                if any(
+                    image.id == value and image.state == "available"
+                    for image in images.visible(each.account, each.region)
+                ):
                     backend._parameters[each.parameter.name].append(each.parameter)
 
 
@@ -52,8 +54,9 @@ def resolve(account: str, region: str, image: str) -> str:
     settle()
     parameter = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
     if parameter is None or not parameter.value.startswith("ami-"):
-        raise ApiError("InvalidParameterValue",
-                       f"the parameter of '{image}' does not exist or holds no AMI")
+        raise ApiError(
+            "InvalidParameterValue", f"the parameter of '{image}' does not exist or holds no AMI"
+        )
     return str(parameter.value)
 
 
@@ -72,16 +75,23 @@ class ParameterApi(SimpleSystemManagerResponse):
         """
         name = self._get_param("Name")
         mine = (self.current_account, self.region, name)
-        ahead = [each for each in STATE.pending_parameters
-                 if (each.account, each.region, each.parameter.name) == mine]
+        ahead = [
+            each
+            for each in STATE.pending_parameters
+            if (each.account, each.region, each.parameter.name) == mine
+        ]
         if ahead and not self._get_param("Overwrite"):
-            raise ApiError("ParameterAlreadyExists",
-                           "The parameter already exists. To overwrite this value, set the "
-                           "overwrite option in the request to true.")
+            raise ApiError(
+                "ParameterAlreadyExists",
+                "The parameter already exists. To overwrite this value, set the "
+                "overwrite option in the request to true.",
+            )
         before = self.ssm_backend.get_parameter(name)
         if before is not None and before.parameter_type != self._get_param("Type"):
-            raise ApiError("HierarchyTypeMismatchException",
-                           f"{name} is a {before.parameter_type}, and stays one")
+            raise ApiError(
+                "HierarchyTypeMismatchException",
+                f"{name} is a {before.parameter_type}, and stays one",
+            )
         answer = super().put_parameter()
         if self._get_param("DataType") != "aws:ec2:image":
             return answer
@@ -91,5 +101,6 @@ class ParameterApi(SimpleSystemManagerResponse):
         if not versions:
             del self.ssm_backend._parameters[name]
         STATE.pending_parameters.append(
-            PendingParameter(self.current_account, self.region, time.monotonic(), late))
+            PendingParameter(self.current_account, self.region, time.monotonic(), late)
+        )
         return ActionResult({"Version": late.version, "Tier": late.tier})

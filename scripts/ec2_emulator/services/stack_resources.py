@@ -14,8 +14,12 @@ from moto.utilities.utils import get_partition
 
 Data = dict[str, Any]
 _moto_group = FakeAutoScalingGroup.create_from_cloudformation_json
-_NAMED_BY = {"AWS::CloudWatch::Alarm": "AlarmName", "AWS::AutoScaling::ScalingPolicy": "",
-             "AWS::AutoScaling::WarmPool": "", "AWS::Budgets::Budget": ""}
+_NAMED_BY = {
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::AutoScaling::ScalingPolicy": "",
+    "AWS::AutoScaling::WarmPool": "",
+    "AWS::Budgets::Budget": "",
+}
 """Types that moto makes nothing of, each with the property that names it."""
 
 
@@ -28,14 +32,17 @@ class ListedResource:
 
     @classmethod
     def create_from_cloudformation_json(
-        cls, resource_name: str, _given: Data, account_id: str, region_name: str, **_: Any,
+        cls,
+        resource_name: str,
+        _given: Data,
+        account_id: str,
+        region_name: str,
+        **_: Any,
     ) -> ListedResource:
         return cls(resource_name, account_id, region_name)
 
     @classmethod
-    def update_from_cloudformation_json(
-        cls, original_resource: Any, **_: Any
-    ) -> ListedResource:
+    def update_from_cloudformation_json(cls, original_resource: Any, **_: Any) -> ListedResource:
         assert isinstance(original_resource, cls)
         return original_resource
 
@@ -47,10 +54,17 @@ class ListedResource:
         return f"arn:{self._partition}:cloudwatch:{self._place}:alarm:{self.physical_resource_id}"
 
 
-LISTED = [type(kind, (ListedResource, CloudFormationModel), {
-    "cloudformation_type": staticmethod(lambda kind=kind: kind),
-    "cloudformation_name_type": staticmethod(lambda named_by=named_by: named_by),
-}) for kind, named_by in _NAMED_BY.items()]
+LISTED = [
+    type(
+        kind,
+        (ListedResource, CloudFormationModel),
+        {
+            "cloudformation_type": staticmethod(lambda kind=kind: kind),
+            "cloudformation_name_type": staticmethod(lambda named_by=named_by: named_by),
+        },
+    )
+    for kind, named_by in _NAMED_BY.items()
+]
 """moto finds them by their base."""
 
 
@@ -64,11 +78,16 @@ def _numbers(cloudformation_json: Data) -> Data:
 
 
 def create_group(
-    resource_name: str, cloudformation_json: Data, account_id: str, region_name: str, **others: Any,
+    resource_name: str,
+    cloudformation_json: Data,
+    account_id: str,
+    region_name: str,
+    **others: Any,
 ) -> FakeAutoScalingGroup:
     """AWS::AutoScaling::AutoScalingGroup, made."""
-    group = _moto_group(resource_name, _numbers(cloudformation_json), account_id, region_name,
-                        **others)
+    group = _moto_group(
+        resource_name, _numbers(cloudformation_json), account_id, region_name, **others
+    )
     vars(group)["declared"] = _sizes(cloudformation_json)
     return group
 
@@ -79,8 +98,11 @@ def _sizes(cloudformation_json: Data) -> Data:
 
 
 def update_group(
-    original_resource: FakeAutoScalingGroup, new_resource_name: str, cloudformation_json: Data,
-    account_id: str, region_name: str,
+    original_resource: FakeAutoScalingGroup,
+    new_resource_name: str,
+    cloudformation_json: Data,
+    account_id: str,
+    region_name: str,
 ) -> FakeAutoScalingGroup:
     """The same group changed: its machines stay (moto would make another one).
 
@@ -90,21 +112,28 @@ def update_group(
     given, sizes = _numbers(cloudformation_json)["Properties"], _sizes(cloudformation_json)
     policy = cloudformation_json.get("UpdatePolicy", {}).get("AutoScalingScheduledAction", {})
     if str(policy.get("IgnoreUnmodifiedGroupSizeProperties")).lower() == "true":
-        now = {"MinSize": original_resource.min_size, "MaxSize": original_resource.max_size,
-               "DesiredCapacity": original_resource.desired_capacity}
+        now = {
+            "MinSize": original_resource.min_size,
+            "MaxSize": original_resource.max_size,
+            "DesiredCapacity": original_resource.desired_capacity,
+        }
         before = vars(original_resource)["declared"]
         given |= {name: now[name] for name, size in sizes.items() if size == before[name]}
     vars(original_resource)["declared"] = sizes
     return autoscaling_backends[account_id][region_name].update_auto_scaling_group(
-        name=original_resource.name, availability_zones=given.get("AvailabilityZones", []),
-        desired_capacity=given.get("DesiredCapacity"), max_size=given["MaxSize"],
+        name=original_resource.name,
+        availability_zones=given.get("AvailabilityZones", []),
+        desired_capacity=given.get("DesiredCapacity"),
+        max_size=given["MaxSize"],
         min_size=given["MinSize"],
-        launch_config_name="", launch_template=given.get("LaunchTemplate", {}),
+        launch_config_name="",
+        launch_template=given.get("LaunchTemplate", {}),
         vpc_zone_identifier=",".join(given.get("VPCZoneIdentifier", [])),
         health_check_period=given.get("HealthCheckGracePeriod", 0),
         health_check_type=given.get("HealthCheckType", ""),
         new_instances_protected_from_scale_in=given.get("NewInstancesProtectedFromScaleIn"),
-        mixed_instances_policy=given.get("MixedInstancesPolicy"))
+        mixed_instances_policy=given.get("MixedInstancesPolicy"),
+    )
 
 
 def delete_group(group: FakeAutoScalingGroup, account_id: str, region_name: str) -> None:
@@ -120,9 +149,11 @@ def protects(group: Any) -> bool:
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-instance-protection.html
     """
-    return (isinstance(group, FakeAutoScalingGroup)
-            and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
-            and any(each.protected_from_scale_in for each in group.instance_states))
+    return (
+        isinstance(group, FakeAutoScalingGroup)
+        and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
+        and any(each.protected_from_scale_in for each in group.instance_states)
+    )
 
 
 def install() -> None:

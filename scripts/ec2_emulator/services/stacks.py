@@ -45,14 +45,20 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
     known = ResourceMap("", "", parameters, {}, region, account, {**whole, "Outputs": {}}, None)
     known.load()
     for section in ("Resources", "Outputs"):
-        whole[section] = {name: body for name, body in whole.get(section, {}).items()
-                          if "Condition" not in body or known.lazy_condition_map[body["Condition"]]}
+        whole[section] = {
+            name: body
+            for name, body in whole.get(section, {}).items()
+            if "Condition" not in body or known.lazy_condition_map[body["Condition"]]
+        }
     for body in whole["Resources"].values():
         properties = body.get("Properties", {})
         if name := clean_json(properties.pop("BucketName", None), known):
             properties["BucketName"] = name
-    return re.sub(r"\{\{resolve:ssm:([^}]+)\}\}",
-                  lambda match: dynamic_reference(account, region, match[1]), json.dumps(whole))
+    return re.sub(
+        r"\{\{resolve:ssm:([^}]+)\}\}",
+        lambda match: dynamic_reference(account, region, match[1]),
+        json.dumps(whole),
+    )
 
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
@@ -68,7 +74,10 @@ def dynamic_reference(account: str, region: str, name: str) -> str:
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html")
 def create_change_set(
-    backend: CloudFormationBackend, stack_name: str, change_set_name: str, template: str,
+    backend: CloudFormationBackend,
+    stack_name: str,
+    change_set_name: str,
+    template: str,
     parameters: dict[str, str],
     **others: Any,
 ) -> tuple[str, str]:
@@ -92,19 +101,27 @@ def differences(change_set: ChangeSet) -> list[Change]:
     (DescribeChangeSet)."""
     known = change_set.stack.resource_map
     now = {row["ParameterKey"]: row["ParameterValue"] for row in parameter_list(change_set.stack)}
-    others = {name: value for name, value in change_set.parameters.items() if now.get(name)
-              != value}
+    others = {
+        name: value for name, value in change_set.parameters.items() if now.get(name) != value
+    }
     found = known.build_resource_diff(change_set.template_dict, others)
     bodies = {**known._resource_json_map, **change_set.template_dict["Resources"]}
-    return [Change(action=action, logical_resource_id=name, resource_type=bodies[name]["Type"])
-            for action, names in found.items() for name in names]
+    return [
+        Change(action=action, logical_resource_id=name, resource_type=bodies[name]["Type"])
+        for action, names in found.items()
+        for name in names
+    ]
 
 
 def parameter_list(stack: Stack) -> list[dict[str, str]]:
     """Parameters of a stack as text, a list with commas (DescribeStacks)."""
-    return [{"ParameterKey": name,
-             "ParameterValue": ",".join(value) if isinstance(value, list) else str(value)}
-            for name, value in stack.resource_map.resolved_parameters.items()]
+    return [
+        {
+            "ParameterKey": name,
+            "ParameterValue": ",".join(value) if isinstance(value, list) else str(value),
+        }
+        for name, value in stack.resource_map.resolved_parameters.items()
+    ]
 
 
 def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
@@ -116,8 +133,11 @@ def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
     partition = get_partition(stack.region_name)
     named: dict[str, tuple[str, Any]] = {
         "AWS::DynamoDB::Table": (
-            "TableName", dynamodb_backends[stack.account_id][stack.region_name].tables),
-        "AWS::S3::Bucket": ("BucketName", s3_backends[stack.account_id][partition].buckets)}
+            "TableName",
+            dynamodb_backends[stack.account_id][stack.region_name].tables,
+        ),
+        "AWS::S3::Bucket": ("BucketName", s3_backends[stack.account_id][partition].buckets),
+    }
     found = {}
     for name, body in template["Resources"].items():
         key, there = named.get(body["Type"], ("", {}))
@@ -140,8 +160,7 @@ def _refused(changes: list[Change]) -> Iterator[str]:
 def execute_change_set(
     backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
 ) -> None:
-    """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack.
-    """
+    """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack."""
     change_set = backend.describe_change_set(change_set_name)
     assert change_set is not None
     change_set.execution_status = "EXECUTE_COMPLETE"
@@ -159,8 +178,9 @@ def execute_change_set(
         stack.output_map = stack._create_output_map()
         stack.status = f"{kind}_COMPLETE"
     except (ServiceException, ValueError) as error:
-        stack._add_stack_event(f"{kind}_FAILED",
-                               resource_status_reason=str(getattr(error, "message", error)))
+        stack._add_stack_event(
+            f"{kind}_FAILED", resource_status_reason=str(getattr(error, "message", error))
+        )
         _roll_back(stack, before)
         stack.status = "ROLLBACK_COMPLETE" if kind == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
         if change_set.change_set_id in _LEAVES_NOTHING:
@@ -197,18 +217,25 @@ def _iam(stack: Stack) -> IAMBackend:
 
 def _policies(stack: Stack) -> dict[str, Any]:
     """The stack's managed policies by logical name; moto deletes none of them."""
-    return {name: each for name, each in stack.resource_map._parsed_resources.items()
-            if isinstance(each, ManagedPolicy) and each.arn in _iam(stack).managed_policies}
+    return {
+        name: each
+        for name, each in stack.resource_map._parsed_resources.items()
+        if isinstance(each, ManagedPolicy) and each.arn in _iam(stack).managed_policies
+    }
 
 
 def _in_the_way(stack: Stack) -> Iterator[str]:
     """Why a resource cannot go."""
-    yield from (f"{name}: Cannot delete a policy attached to entities."
-                for name, policy in _policies(stack).items()
-                if policy.attachment_count)
-    yield from (f"{name}: You cannot delete an AutoScalingGroup while there are instances"
-                for name, each in stack.resource_map._parsed_resources.items()
-                if stack_resources.protects(each))
+    yield from (
+        f"{name}: Cannot delete a policy attached to entities."
+        for name, policy in _policies(stack).items()
+        if policy.attachment_count
+    )
+    yield from (
+        f"{name}: You cannot delete an AutoScalingGroup while there are instances"
+        for name, each in stack.resource_map._parsed_resources.items()
+        if stack_resources.protects(each)
+    )
 
 
 def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:

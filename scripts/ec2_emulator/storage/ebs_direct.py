@@ -25,15 +25,22 @@ MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
 class InvalidRequest(ApiError):
     """A refusal with its documented reason."""
 
-    def __init__(self, message: str, reason: str = "INVALID_PARAMETER_VALUE",
-                 code: str = "ValidationException") -> None:
+    def __init__(
+        self,
+        message: str,
+        reason: str = "INVALID_PARAMETER_VALUE",
+        code: str = "ValidationException",
+    ) -> None:
         super().__init__(code, message)
         self.Reason = reason
 
 
 def _missing(snapshot: str) -> InvalidRequest:
-    return InvalidRequest(f"The snapshot {snapshot} does not exist.", "SNAPSHOT_NOT_FOUND",
-                          "ResourceNotFoundException")
+    return InvalidRequest(
+        f"The snapshot {snapshot} does not exist.",
+        "SNAPSHOT_NOT_FOUND",
+        "ResourceNotFoundException",
+    )
 
 
 def _base64(digest: bytes) -> str:
@@ -44,8 +51,10 @@ def _base64(digest: bytes) -> str:
 def block_is_whole(data: bytes, stated: int | None) -> None:
     """The only size of a block is 524288 bytes, and DataLength says so."""
     if stated != BLOCK or len(data) != BLOCK:
-        raise InvalidRequest(f"a block has {BLOCK} bytes: DataLength is {stated}, the body has "
-                             f"{len(data)}", "INVALID_BLOCK")
+        raise InvalidRequest(
+            f"a block has {BLOCK} bytes: DataLength is {stated}, the body has {len(data)}",
+            "INVALID_BLOCK",
+        )
 
 
 @rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockData")
@@ -66,7 +75,9 @@ def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
     if not 0 <= index < snapshot.blocks():
         raise InvalidRequest(
             f"a volume of {snapshot.volume_size} GiB has {snapshot.blocks()} blocks, and no block "
-            f"{index}", "INVALID_BLOCK")
+            f"{index}",
+            "INVALID_BLOCK",
+        )
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html")
@@ -75,8 +86,9 @@ def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
     if snapshot.sealed_at is not None:
         raise InvalidRequest(f"the snapshot {snapshot.id} is not pending", "INVALID_SNAPSHOT_ID")
     if snapshot.status == "error":
-        raise InvalidRequest(f"the snapshot {snapshot.id} was cancelled after its timeout",
-                             "WRITE_REQUEST_TIMEOUT")
+        raise InvalidRequest(
+            f"the snapshot {snapshot.id} was cancelled after its timeout", "WRITE_REQUEST_TIMEOUT"
+        )
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChangedBlocksCount")
@@ -86,13 +98,15 @@ def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) ->
     AWS does not say what becomes of another number; here it is refused.
     """
     if stated != len(snapshot.written):
-        raise InvalidRequest(f"{len(snapshot.written)} blocks were written, ChangedBlocksCount is "
-                             f"{stated}")
+        raise InvalidRequest(
+            f"{len(snapshot.written)} blocks were written, ChangedBlocksCount is {stated}"
+        )
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChecksumAggregationMethod")
-def snapshot_is_what_was_meant(snapshot: EmulatedSnapshot, checksum: str | None, method: str | None,
-                               algorithm: str | None) -> None:
+def snapshot_is_what_was_meant(
+    snapshot: EmulatedSnapshot, checksum: str | None, method: str | None, algorithm: str | None
+) -> None:
     """A checksum of the whole snapshot comes with its algorithm, SHA256, and method, LINEAR, and
     has to match."""
     if checksum is None and method is None and algorithm is None:
@@ -104,8 +118,14 @@ def snapshot_is_what_was_meant(snapshot: EmulatedSnapshot, checksum: str | None,
 
 
 @rule(EBS_API + "API_StartSnapshot.html#ebs-StartSnapshot-request-ParentSnapshotId")
-def parent_fits(parent: EmulatedSnapshot, size_gib: int, encrypted: bool | None, key: str | None,
-                *, by_default: bool) -> None:
+def parent_fits(
+    parent: EmulatedSnapshot,
+    size_gib: int,
+    encrypted: bool | None,
+    key: str | None,
+    *,
+    by_default: bool,
+) -> None:
     """A parent is a complete snapshot, no larger than its child, and decides about encryption; an
     unencrypted one is refused where encryption by default is on.
 
@@ -114,22 +134,26 @@ def parent_fits(parent: EmulatedSnapshot, size_gib: int, encrypted: bool | None,
     if encrypted is not None or key is not None:
         raise InvalidRequest("ParentSnapshotId excludes Encrypted and KmsKeyArn")
     if by_default and not parent.encrypted:
-        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not "
-                             "encrypted")
+        raise InvalidRequest(
+            f"encryption by default is on, and the parent {parent.id} is not encrypted"
+        )
     if parent.status != "completed":
-        raise InvalidRequest(f"the parent {parent.id} is {parent.status}",
-                             "INVALID_DEPENDENCY_REQUEST")
+        raise InvalidRequest(
+            f"the parent {parent.id} is {parent.status}", "INVALID_DEPENDENCY_REQUEST"
+        )
     if size_gib < parent.volume_size:
-        raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}",
-                             "INVALID_VOLUME_SIZE")
+        raise InvalidRequest(
+            f"{size_gib} GiB are less than the parent's {parent.volume_size}", "INVALID_VOLUME_SIZE"
+        )
 
 
 @rule(EBS_API + "API_ListChangedBlocks.html")
 def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> None:
     """Changed blocks are those between two snapshots of one lineage."""
     if not first.lineage() & second.lineage():
-        raise InvalidRequest(f"{first.id} and {second.id} have no lineage in common",
-                             "UNRELATED_SNAPSHOTS")
+        raise InvalidRequest(
+            f"{first.id} and {second.id} have no lineage in common", "UNRELATED_SNAPSHOTS"
+        )
 
 
 @rule(EBS_API + "API_GetSnapshotBlock.html#ebs-GetSnapshotBlock-request-BlockToken")
@@ -143,8 +167,9 @@ def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
 def readable_when_complete(snapshot: EmulatedSnapshot) -> EmulatedSnapshot:
     """The blocks of a snapshot can be read only while its status is completed."""
     if snapshot.status != "completed":
-        raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}",
-                             "INVALID_SNAPSHOT_ID")
+        raise InvalidRequest(
+            f"the snapshot {snapshot.id} is {snapshot.status}", "INVALID_SNAPSHOT_ID"
+        )
     return snapshot
 
 
@@ -190,30 +215,40 @@ class EbsDirectApi(EBSResponse):
         """https://docs.aws.amazon.com/ebs/latest/APIReference/API_StartSnapshot.html"""
         size, backend = self._get_param("VolumeSize"), self._backend
         if size is None or not 1 <= size <= 65536:
-            raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
-                                 "INVALID_VOLUME_SIZE")
+            raise InvalidRequest(
+                f"the size of a volume is 1 to 65536 GiB, not {size}", "INVALID_VOLUME_SIZE"
+            )
         named, key = self._get_param("ParentSnapshotId"), self._get_param("KmsKeyArn")
         parent = self._find("ParentSnapshotId") if named else None
         encrypted = self._get_param("Encrypted")
         if parent is None:
             key = encryption.key_of_new(backend, encrypted, key)
         else:
-            parent_fits(parent, size, encrypted, key,
-                        by_default=backend.ebs_encryption_by_default)
+            parent_fits(parent, size, encrypted, key, by_default=backend.ebs_encryption_by_default)
             key = parent.kms_key_id
         if not encryption.key_works(backend, key):
             raise InvalidRequest(f"the key {key} cannot be used", "INVALID_CUSTOMER_KEY")
-        snapshot = snapshots.make(backend, size, self._get_param("Description") or "",
-                                  parent=parent, kms_key=key)
+        snapshot = snapshots.make(
+            backend, size, self._get_param("Description") or "", parent=parent, kms_key=key
+        )
         snapshot.sealed_at = None
         snapshot.timeout_s = 60.0 * (self._get_param("Timeout") or 60)
         tags = self._get_param("Tags") or []
         snapshot.add_tags({tag["Key"]: tag["Value"] for tag in tags})
-        return ActionResult({
-            "SnapshotId": snapshot.id, "OwnerId": snapshot.owner_id, "Status": snapshot.status,
-            "StartTime": snapshot.start_time, "VolumeSize": size, "BlockSize": BLOCK,
-            "Description": snapshot.description, "Tags": tags, "ParentSnapshotId": named,
-            "KmsKeyArn": key})
+        return ActionResult(
+            {
+                "SnapshotId": snapshot.id,
+                "OwnerId": snapshot.owner_id,
+                "Status": snapshot.status,
+                "StartTime": snapshot.start_time,
+                "VolumeSize": size,
+                "BlockSize": BLOCK,
+                "Description": snapshot.description,
+                "Tags": tags,
+                "ParentSnapshotId": named,
+                "KmsKeyArn": key,
+            }
+        )
 
     def put_snapshot_block(self) -> ActionResult:
         snapshot, index = self._find("SnapshotId"), self._get_param("BlockIndex")
@@ -234,8 +269,13 @@ class EbsDirectApi(EBSResponse):
         if snapshot.sealed_at is None:
             block_comes_in_time(snapshot)
         count_is_what_was_written(snapshot, self._get_param("ChangedBlocksCount"))
-        snapshot_is_what_was_meant(snapshot, *(self._get_param(name) for name in (
-            "Checksum", "ChecksumAggregationMethod", "ChecksumAlgorithm")))
+        snapshot_is_what_was_meant(
+            snapshot,
+            *(
+                self._get_param(name)
+                for name in ("Checksum", "ChecksumAggregationMethod", "ChecksumAlgorithm")
+            ),
+        )
         if snapshot.sealed_at is None:
             snapshot.sealed_at = time.monotonic()
         return ActionResult({"Status": snapshot.status})
@@ -250,11 +290,17 @@ class EbsDirectApi(EBSResponse):
         token_is_ours(snapshot, index, self._get_param("BlockToken"))
         digest = snapshot.digest(index)
         if digest is None:
-            raise InvalidRequest(f"the snapshot {snapshot.id} has no block {index}",
-                                 "INVALID_BLOCK")
-        return ActionResult({"DataLength": BLOCK, "BlockData": STATE.blocks.get(digest),
-                             "ChecksumAlgorithm": "SHA256",
-                             "Checksum": _base64(digest)})
+            raise InvalidRequest(
+                f"the snapshot {snapshot.id} has no block {index}", "INVALID_BLOCK"
+            )
+        return ActionResult(
+            {
+                "DataLength": BLOCK,
+                "BlockData": STATE.blocks.get(digest),
+                "ChecksumAlgorithm": "SHA256",
+                "Checksum": _base64(digest),
+            }
+        )
 
     def _listed(
         self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]
@@ -265,18 +311,32 @@ class EbsDirectApi(EBSResponse):
             raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")
         first = self._get_param("StartingBlockIndex") or 0
         page, next_token = listing.paginate(
-            [entry for entry in entries if entry["BlockIndex"] >= first], limit,
-            self._get_param("NextToken"), most=MOST_BLOCKS,
-            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"))
-        return ActionResult({name: page, "NextToken": next_token,
-                             "VolumeSize": snapshot.volume_size,
-                             "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + 3600})
+            [entry for entry in entries if entry["BlockIndex"] >= first],
+            limit,
+            self._get_param("NextToken"),
+            most=MOST_BLOCKS,
+            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"),
+        )
+        return ActionResult(
+            {
+                name: page,
+                "NextToken": next_token,
+                "VolumeSize": snapshot.volume_size,
+                "BlockSize": BLOCK,
+                "ExpiryTime": STATE.now().timestamp() + 3600,
+            }
+        )
 
     def list_snapshot_blocks(self) -> ActionResult:
         snapshot = self._readable("SnapshotId")
-        return self._listed(snapshot, "Blocks", [
-            {"BlockIndex": index, "BlockToken": _token(snapshot, index)}
-            for index in snapshot.content()])
+        return self._listed(
+            snapshot,
+            "Blocks",
+            [
+                {"BlockIndex": index, "BlockToken": _token(snapshot, index)}
+                for index in snapshot.content()
+            ],
+        )
 
     def list_changed_blocks(self) -> ActionResult:
         """https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListChangedBlocks.html"""
@@ -285,7 +345,16 @@ class EbsDirectApi(EBSResponse):
         first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")
         snapshots_are_related(first, second)
         old, new = first.content(), second.content()
-        return self._listed(second, "ChangedBlocks", [
-            {"BlockIndex": index, "FirstBlockToken": _token(first, index) if index in old else None,
-             "SecondBlockToken": _token(second, index) if index in new else None}
-            for index in sorted(old.keys() | new.keys()) if old.get(index) != new.get(index)])
+        return self._listed(
+            second,
+            "ChangedBlocks",
+            [
+                {
+                    "BlockIndex": index,
+                    "FirstBlockToken": _token(first, index) if index in old else None,
+                    "SecondBlockToken": _token(second, index) if index in new else None,
+                }
+                for index in sorted(old.keys() | new.keys())
+                if old.get(index) != new.get(index)
+            ],
+        )

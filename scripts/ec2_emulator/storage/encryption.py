@@ -18,8 +18,10 @@ from ec2_emulator.rules import EBS_GUIDE, EC2_API, rule
 
 AWS_ALIAS = "alias/aws/ebs"
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "ECDSA_SHA_256": hashes.SHA256(), "ECDSA_SHA_384": hashes.SHA384(),
-    "ECDSA_SHA_512": hashes.SHA512()}
+    "ECDSA_SHA_256": hashes.SHA256(),
+    "ECDSA_SHA_384": hashes.SHA384(),
+    "ECDSA_SHA_512": hashes.SHA512(),
+}
 
 
 def aws_key(backend: Any) -> str:
@@ -45,8 +47,10 @@ def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | N
 @rule("https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html")
 def key_works(backend: Any, key: str | None) -> bool:
     """A key that is disabled, or is to be deleted, encrypts nothing."""
-    return key is None or bool(kms_backends[backend.account_id][
-        backend.region_name].describe_key(key).key_state == "Enabled")
+    return key is None or bool(
+        kms_backends[backend.account_id][backend.region_name].describe_key(key).key_state
+        == "Enabled"
+    )
 
 
 class EncryptionApi(EC2BaseResponse):

@@ -39,11 +39,12 @@ def write(instance: str, region: str, offset: int, data: str) -> None:
     source = snapshots.find(backend, volume.snapshot_id) if volume.snapshot_id else None
     while rest:
         index, at = divmod(offset, BLOCK)
-        digest = written(volume).get(index) or (source.digest(index) if source is not None
-                                                else None)
+        digest = written(volume).get(index) or (
+            source.digest(index) if source is not None else None
+        )
         block = bytearray(STATE.blocks.get(digest) if digest else bytes(BLOCK))
-        part = rest[:BLOCK - at]
-        block[at:at + len(part)] = part
+        part = rest[: BLOCK - at]
+        block[at : at + len(part)] = part
         written(volume)[index] = hashlib.sha256(block).digest()
         STATE.blocks.put(written(volume)[index], bytes(block))
-        rest, offset = rest[len(part):], offset + len(part)
+        rest, offset = rest[len(part) :], offset + len(part)

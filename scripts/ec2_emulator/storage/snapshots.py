@@ -97,11 +97,23 @@ def get_snapshot(self: Any, snapshot_id: str) -> EmulatedSnapshot:
     return snapshot
 
 
-def make(backend: Any, size_gib: int, description: str, *, parent: EmulatedSnapshot | None = None,
-         kms_key: str | None = None) -> EmulatedSnapshot:
+def make(
+    backend: Any,
+    size_gib: int,
+    description: str,
+    *,
+    parent: EmulatedSnapshot | None = None,
+    kms_key: str | None = None,
+) -> EmulatedSnapshot:
     """A snapshot in `backend` of no volume that anybody may see."""
-    snapshot = EmulatedSnapshot(backend, random_snapshot_id(), NoVolume(size_gib), description,
-                                encrypted=kms_key is not None, kms_key_id=kms_key)
+    snapshot = EmulatedSnapshot(
+        backend,
+        random_snapshot_id(),
+        NoVolume(size_gib),
+        description,
+        encrypted=kms_key is not None,
+        kms_key_id=kms_key,
+    )
     snapshot.parent = parent
     backend.snapshots[snapshot.id] = snapshot
     return snapshot
@@ -121,5 +133,6 @@ def linear_checksum(written: dict[int, bytes]) -> str:
     The digests themselves are concatenated, not their Base64 (so do AWS's own tools, for instance
     coldsnap).
     """
-    return base64.b64encode(hashlib.sha256(b"".join(written[index]
-                                                    for index in sorted(written))).digest()).decode()
+    return base64.b64encode(
+        hashlib.sha256(b"".join(written[index] for index in sorted(written))).digest()
+    ).decode()

@@ -34,7 +34,7 @@ def pages(
 def batches(names: Sequence[str], size: int = FILTER_VALUES) -> Iterator[list[str]]:
     """`names` in lists of at most `size`."""
     for start in range(0, len(names), size):
-        yield list(names[start:start + size])
+        yield list(names[start : start + size])
 
 
 @contextmanager
@@ -48,9 +48,12 @@ def tolerate(*codes: str) -> Iterator[None]:
 
 
 def wait_for(
-    ask: Callable[[], T], *codes: str, limit_s: float | None = None,
+    ask: Callable[[], T],
+    *codes: str,
+    limit_s: float | None = None,
     pauses: float | Iterable[float] = SETTLE_POLLS_S,
-    passes: Callable[[Exception], bool] | None = None, what: str = "",
+    passes: Callable[[Exception], bool] | None = None,
+    what: str = "",
 ) -> T:
     """The first answer of AWS that is not None; None where there is none in `limit_s` seconds.
 

@@ -60,8 +60,10 @@ class Key:
     arn: str = ""
     by_aws: bool = False
     problem: str = ""
-    remedy: str = "create the key and its alias in that region, or correct `publish: kms_key:`; what a "\
+    remedy: str = (
+        "create the key and its alias in that region, or correct `publish: kms_key:`; what a "
         "deleted key encrypted is lost: deregister that AMI, then publish it again"
+    )
 
 
 def find_key(kms: Client, name: str) -> Key:
@@ -74,11 +76,16 @@ def find_key(kms: Client, name: str) -> Key:
             raise
         return Key(problem=f"no KMS key {name} in {region}")
     arn, state = found["Arn"], found["KeyState"]
-    calls = [f"`aws kms {call} --region {region} --key-id {arn}`"
-             for call in _WAYS_BACK.get(state, ())]
+    calls = [
+        f"`aws kms {call} --region {region} --key-id {arn}`" for call in _WAYS_BACK.get(state, ())
+    ]
     problem = "" if state in USABLE else f"the KMS key {name} is {state}"
-    return Key(arn, found["KeyManager"] == "AWS", problem,
-               ", then ".join(calls) or "wait for it, or look at it in the console")
+    return Key(
+        arn,
+        found["KeyManager"] == "AWS",
+        problem,
+        ", then ".join(calls) or "wait for it, or look at it in the console",
+    )
 
 
 def _usable(account: Account, region: str, name: str, what: str) -> Key:
@@ -115,11 +122,12 @@ def of_snapshot(account: Account, region: str, snapshot: str) -> SnapshotEncrypt
 def check_shareable(region: str, accounts: tuple[str, ...], encryption: SnapshotEncryption) -> None:
     """BadInput where the accounts that an AMI shall be shared with could not use it."""
     if accounts and encryption.by_aws:
-        raise BadInput(f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} "
-                       "cannot use",
-                       hint="name a key of yours as `publish: kms_key:`, make it the account's "
-                            "default for EBS, or "
-                            "take `share_with` out")
+        raise BadInput(
+            f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} cannot use",
+            hint="name a key of yours as `publish: kms_key:`, make it the account's "
+            "default for EBS, or "
+            "take `share_with` out",
+        )
 
 
 def snapshot_key(ec2: Client, snapshot: str) -> str | None:

@@ -38,99 +38,190 @@ SKEW = timedelta(minutes=5)
 TIMED = ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"]
 """What a service may answer to a signature of another time."""
 THROTTLED = [
-    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
-    "RequestThrottled", "RequestThrottledException", "ProvisionedThroughputExceededException",
-    "SlowDown", "BandwidthLimitExceeded", "EC2ThrottledException",
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "ProvisionedThroughputExceededException",
+    "SlowDown",
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
 ]
 CLOCK = ErrorKind(
-    ["RequestTimeTooSkewed", "RequestInTheFuture"], HostNotReady,
+    ["RequestTimeTooSkewed", "RequestInTheFuture"],
+    HostNotReady,
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
-    "set the clock (`timedatectl set-ntp true`), then run again")
+    "set the clock (`timedatectl set-ntp true`), then run again",
+)
 NO_EXPLORER_SAID = "not enabled for cost explorer"
 """Within the text of a refusal, whose code is that of rights."""
 NO_EXPLORER = ErrorKind(
-    [], HostNotReady, "the account has not enabled Cost Explorer ({action})",
-    "open it once in the console; a day later it has figures (docs/costs.md)")
+    [],
+    HostNotReady,
+    "the account has not enabled Cost Explorer ({action})",
+    "open it once in the console; a day later it has figures (docs/costs.md)",
+)
 KINDS = (
     CLOCK,
     ErrorKind(
-        ["RequestExpired"], HostNotReady,  # EC2's word for both
+        ["RequestExpired"],
+        HostNotReady,  # EC2's word for both
         "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
         "get new ones, for instance `aws sso login`, or set the clock (`timedatectl "
-        f"set-ntp true`); then {_CONTINUES}"),
+        f"set-ntp true`); then {_CONTINUES}",
+    ),
     ErrorKind(
-        ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"], HostNotReady,
+        ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"],
+        HostNotReady,
         "the AWS credentials have expired ({action}{where})",
-        f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
+        f"get new ones, for instance `aws sso login`; then {_CONTINUES}",
+    ),
     ErrorKind(
-        ["AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException",
-         "InvalidAccessKeyId", "IncompleteSignature", "MissingAuthenticationToken"],
+        [
+            "AuthFailure",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+            "InvalidAccessKeyId",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+        ],
         UnknownCredentials,
-        "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
+        "AWS does not know these credentials ({action}{where}: {code})",
+        _LOGIN,
+    ),
     ErrorKind(
-        ["SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"], HostNotReady,
-        "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
+        ["SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"],
+        HostNotReady,
+        "AWS refuses the signature ({action}{where}): the secret key is not the key id's",
+        _LOGIN,
+    ),
     ErrorKind(
-        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"], HostNotReady,
+        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"],
+        HostNotReady,
         "the AWS credentials may not call {action}{where}: {text}",
-        f"allow {{action}} in the IAM policy of these credentials; then {_CONTINUES}"),
+        f"allow {{action}} in the IAM policy of these credentials; then {_CONTINUES}",
+    ),
     ErrorKind(
-        ["OptInRequired"], HostNotReady, "the account has not enabled the region{where}: {text}",
-        "enable it (account settings, AWS Regions), or take it out of the definition"),
-    ErrorKind(THROTTLED, Unreachable, "AWS throttled {action}{where} too many times in a row",
-              f"wait a minute; then {_CONTINUES}"),
+        ["OptInRequired"],
+        HostNotReady,
+        "the account has not enabled the region{where}: {text}",
+        "enable it (account settings, AWS Regions), or take it out of the definition",
+    ),
+    ErrorKind(
+        THROTTLED,
+        Unreachable,
+        "AWS throttled {action}{where} too many times in a row",
+        f"wait a minute; then {_CONTINUES}",
+    ),
 )
-QUOTA = re.compile(
-    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^ParameterMaxVersionLimit"
-)
+QUOTA = re.compile(r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^ParameterMaxVersionLimit")
 QUOTAS: tuple[tuple[str, str], ...] = (
-    ("ResourceLimitExceeded",
-     "20 copies of snapshots may be under way to a region: wait for others"),
-    ("ParameterMaxVersionLimitExceeded",
-     "a parameter has 100 versions, and the oldest has a label: take it off"),
-    ("ParameterLimitExceeded",
-     "a region has 10,000 standard parameters: delete records that nobody needs"),
-    ("VersionLimitExceeded",
-     "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds"),
-    ("PendingSnapshotLimitExceeded",
-     "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
-    ("ConcurrentSnapshotLimitExceeded",
-     "too many snapshots are unfinished: `golden sweep` removes ours"),
-    ("SnapshotLimitExceeded",
-     "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
-    ("ServiceQuotaExceededException",
-     "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
+    (
+        "ResourceLimitExceeded",
+        "20 copies of snapshots may be under way to a region: wait for others",
+    ),
+    (
+        "ParameterMaxVersionLimitExceeded",
+        "a parameter has 100 versions, and the oldest has a label: take it off",
+    ),
+    (
+        "ParameterLimitExceeded",
+        "a region has 10,000 standard parameters: delete records that nobody needs",
+    ),
+    (
+        "VersionLimitExceeded",
+        "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds",
+    ),
+    (
+        "PendingSnapshotLimitExceeded",
+        "100 snapshots of a region may be unfinished: `golden sweep` removes ours",
+    ),
+    (
+        "ConcurrentSnapshotLimitExceeded",
+        "too many snapshots are unfinished: `golden sweep` removes ours",
+    ),
+    (
+        "SnapshotLimitExceeded",
+        "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds",
+    ),
+    (
+        "ServiceQuotaExceededException",
+        "EBS's quota of unfinished snapshots: `golden sweep` removes ours",
+    ),
 )
 """What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas;
 EC2 API reference, "Error codes"). Defaults are named; Service Quotas shows the account's own."""
-LIMIT = ErrorKind((), StageFailed,
-                  "a quota of the account is reached ({action}{where}: {code}): {text}",
-                  f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
+LIMIT = ErrorKind(
+    (),
+    StageFailed,
+    "a quota of the account is reached ({action}{where}: {code}): {text}",
+    f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}",
+)
 FAILED = ErrorKind((), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
-NOT_NOW = ErrorKind((), Unreachable, "AWS refuses {action}{where} for now: {code}: {text}",
-                    f"{{row_hint}}; then {_CONTINUES}")
+NOT_NOW = ErrorKind(
+    (),
+    Unreachable,
+    "AWS refuses {action}{where} for now: {code}: {text}",
+    f"{{row_hint}}; then {_CONTINUES}",
+)
 """A row of `refusals`."""
-MISTAKE = re.compile("Invalid|Missing|Malformed|Unknown|Validation|Unsupported|Mismatch|NotFound|"
-                     "NotPermitted|Exists|Duplicate|TooLong|TooMany|NoSuch|Irreversible")
+MISTAKE = re.compile(
+    "Invalid|Missing|Malformed|Unknown|Validation|Unsupported|Mismatch|NotFound|"
+    "NotPermitted|Exists|Duplicate|TooLong|TooMany|NoSuch|Irreversible"
+)
 """What is in codes that are about what was asked for (EC2 API reference, "Error codes")."""
-REFUSED = ErrorKind((), StageFailed, "AWS refused {action}{where}: {code}: {text}",
-                    f"correct what it names, then {_CONTINUES}")
-UNCLEAR = ErrorKind((), StageFailed, "AWS refused {action}{where}: {code}: {text}",
-                    f"it may pass: {_CONTINUES}; if it stays, ask AWS Support what {{code}} means")
+REFUSED = ErrorKind(
+    (),
+    StageFailed,
+    "AWS refused {action}{where}: {code}: {text}",
+    f"correct what it names, then {_CONTINUES}",
+)
+UNCLEAR = ErrorKind(
+    (),
+    StageFailed,
+    "AWS refused {action}{where}: {code}: {text}",
+    f"it may pass: {_CONTINUES}; if it stays, ask AWS Support what {{code}} means",
+)
 
 LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
-    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady,
-     "no usable AWS credentials: {}", _LOGIN),
-    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput,
-     "the AWS configuration: {}", "`aws configure list` shows what is used"),
-    ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
-     "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
-    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput,
-     "no usable region: {}", "correct AWS_REGION, or the definition's `publish: regions:`"),
-    ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
-     f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
-    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}",
-     "correct the definition"),
+    (
+        (aws.NoCredentialsError, aws.PartialCredentialsError),
+        HostNotReady,
+        "no usable AWS credentials: {}",
+        _LOGIN,
+    ),
+    (
+        (aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound),
+        BadInput,
+        "the AWS configuration: {}",
+        "`aws configure list` shows what is used",
+    ),
+    (
+        (aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError),
+        HostNotReady,
+        "the AWS login is not usable: {}",
+        "log in again, for instance `aws sso login`",
+    ),
+    (
+        (aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError),
+        BadInput,
+        "no usable region: {}",
+        "correct AWS_REGION, or the definition's `publish: regions:`",
+    ),
+    (
+        (aws.ConnectionError, aws.HTTPClientError),
+        Unreachable,
+        "AWS did not answer{where}: {}",
+        f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}",
+    ),
+    (
+        (aws.ParamValidationError,),
+        BadInput,
+        "AWS would refuse the request{where}: {}",
+        "correct the definition",
+    ),
     ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
 )
 """What botocore raises before or instead of an answer, most particular first."""

@@ -61,11 +61,20 @@ class ImageSpec(Record):
             size = bake.ami.volume_gib
         elif bake.disk:
             size = -(-bake.disk.bytes_apparent // GIB)
-        return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
-                   architecture=ARCHITECTURES[architecture].ec2, volume_size_gib=size,
-                   tags=tags.of_build(
-                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit,
-                       bake.disk_sha256, bake.manifest_sha256))
+        return cls(
+            name=f"{bake.image}-{bake.build_id}",
+            description=description[:255],
+            architecture=ARCHITECTURES[architecture].ec2,
+            volume_size_gib=size,
+            tags=tags.of_build(
+                bake.image,
+                bake.lock_sha256,
+                bake.build_id,
+                bake.git_commit,
+                bake.disk_sha256,
+                bake.manifest_sha256,
+            ),
+        )
 
 
 class AmiSettings(Record):
@@ -97,8 +106,14 @@ class Image:
     @property
     def root(self) -> dict[str, Any]:
         """The EBS part of its root device; empty where it has none."""
-        return next((device.get("Ebs", {}) for device in self.raw.get("BlockDeviceMappings", [])
-                     if device.get("DeviceName") == self.raw.get("RootDeviceName")), {})
+        return next(
+            (
+                device.get("Ebs", {})
+                for device in self.raw.get("BlockDeviceMappings", [])
+                if device.get("DeviceName") == self.raw.get("RootDeviceName")
+            ),
+            {},
+        )
 
     @property
     def snapshot(self) -> str:
@@ -117,16 +132,21 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 
 
 def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
-    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": fact, "Values": values}],
-                                 IncludeDeprecated=True, IncludeDisabled=True)
+    answer = ec2.describe_images(
+        Owners=["self"],
+        Filters=[{"Name": fact, "Values": values}],
+        IncludeDeprecated=True,
+        IncludeDisabled=True,
+    )
     # EC2 lists one that was deregistered for a while.
     return [Image(raw) for raw in answer["Images"] if raw["State"] != AmiState.DEREGISTERED]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
     """An AMI of another account that this one may launch; None where there is no such one."""
-    answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": [ami]}],
-                                 IncludeDeprecated=True)
+    answer = ec2.describe_images(
+        Filters=[{"Name": "image-id", "Values": [ami]}], IncludeDeprecated=True
+    )
     found = next(iter(answer["Images"]), None)
     return Image(found) if found and not get(ec2, [ami]) else None
 
@@ -137,30 +157,45 @@ def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
     if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(
         tags.DISK_SHA256
     ):
-        what = "is of another disk of the same build" if build == spec.tags[tags.BUILD_ID] else \
-            "was not made by this pipeline"
-        raise BadInput(f"{image.ami} is named {spec.name} and {what}",
-                       hint=f"{removal_command(region, image.ami)} removes it, if nobody needs "
-                            "it; then run again")
+        what = (
+            "is of another disk of the same build"
+            if build == spec.tags[tags.BUILD_ID]
+            else "was not made by this pipeline"
+        )
+        raise BadInput(
+            f"{image.ami} is named {spec.name} and {what}",
+            hint=f"{removal_command(region, image.ami)} removes it, if nobody needs "
+            "it; then run again",
+        )
     if image.state == AmiState.DISABLED:
-        raise BadInput(f"{image.ami} ({spec.name}) is disabled",
-                       hint=f"`aws ec2 enable-image --region {region} --image-id "
-                            f"{image.ami}` brings it back; then run again")
+        raise BadInput(
+            f"{image.ami} ({spec.name}) is disabled",
+            hint=f"`aws ec2 enable-image --region {region} --image-id "
+            f"{image.ami}` brings it back; then run again",
+        )
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
     """Register the AMI; returns its id. One that an earlier call has made is taken as it is."""
-    ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type,
-           "VolumeSize": spec.volume_size_gib,
-           "DeleteOnTermination": True}
+    ebs = {
+        "SnapshotId": snapshot,
+        "VolumeType": spec.volume_type,
+        "VolumeSize": spec.volume_size_gib,
+        "DeleteOnTermination": True,
+    }
     try:
         answer = ec2.register_image(
-            Name=spec.name, Description=spec.description, Architecture=spec.architecture,
+            Name=spec.name,
+            Description=spec.description,
+            Architecture=spec.architecture,
             VirtualizationType="hvm",
             RootDeviceName=ROOT_DEVICE,
             BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
-            EnaSupport=spec.ena, BootMode=spec.boot_mode, ImdsSupport=spec.imds_support,
-            TagSpecifications=tags.specifications(spec.tags, "image"))
+            EnaSupport=spec.ena,
+            BootMode=spec.boot_mode,
+            ImdsSupport=spec.imds_support,
+            TagSpecifications=tags.specifications(spec.tags, "image"),
+        )
     except aws.ClientError as error:
         image = find(ec2, spec.name) if code(error) == "InvalidAMIName.Duplicate" else None
         if image is None:
@@ -181,9 +216,14 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
     token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
     answer = ec2.copy_image(
-        Name=spec.name, Description=spec.description, SourceRegion=source_region,
-        SourceImageId=source_ami, ClientToken=token,
-        TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption)
+        Name=spec.name,
+        Description=spec.description,
+        SourceRegion=source_region,
+        SourceImageId=source_ami,
+        ClientToken=token,
+        TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"),
+        **encryption,
+    )
     return str(answer["ImageId"])
 
 
@@ -202,13 +242,16 @@ def wait_available(ec2: Client, ami: str) -> Image:
     if image is None and seen and seen[0].raw.get("SourceImageId"):
         image = wait(limit_s=COPY_WAIT_S, what=f"{ami} in {region} is being copied")
     if image is None:
-        raise StageFailed(f"{ami} is not available after {time.monotonic() - began:.0f} s",
-                          hint="run again: it goes on waiting; status.aws.amazon.com says whether "
-                               "EC2 is ill")
+        raise StageFailed(
+            f"{ami} is not available after {time.monotonic() - began:.0f} s",
+            hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill",
+        )
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
-        raise StageFailed(f"{ami} is {image.state}: {reason}",
-                          hint=f"{removal_command(region, ami)} removes it; then run again")
+        raise StageFailed(
+            f"{ami} is {image.state}: {reason}",
+            hint=f"{removal_command(region, ami)} removes it; then run again",
+        )
     return image
 
 
@@ -229,23 +272,32 @@ def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> 
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
     if not image.raw.get("DeprecationTime"):
-        ec2.enable_image_deprecation(ImageId=image.ami,
-                                     DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
+        ec2.enable_image_deprecation(
+            ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at)
+        )
     if settings.protect and not _protected(image):
         ec2.enable_image_deregistration_protection(ImageId=image.ami)
     have, want = set(accounts_shared_with(ec2, image.ami)), set(settings.share_with)
     change = {"Add": _accounts(want - have), "Remove": _accounts(have - want)}
     if have != want:
-        ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
-                                   LaunchPermission={verb: rows for verb, rows in change.items()
-                                                     if rows})
+        ec2.modify_image_attribute(
+            ImageId=image.ami,
+            Attribute="launchPermission",
+            LaunchPermission={verb: rows for verb, rows in change.items() if rows},
+        )
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
-    return [{"Group": name} if name == "all" else
-            {"OrganizationArn": name} if ":organization/" in name else
-            {"OrganizationalUnitArn": name} if ":ou/" in name else {"UserId": name}
-            for name in sorted(names)]
+    return [
+        {"Group": name}
+        if name == "all"
+        else {"OrganizationArn": name}
+        if ":organization/" in name
+        else {"OrganizationalUnitArn": name}
+        if ":ou/" in name
+        else {"UserId": name}
+        for name in sorted(names)
+    ]
 
 
 def _protected(image: Image) -> bool:
@@ -259,11 +311,13 @@ def differences(
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
     facts = [
-        ("state", AmiState.AVAILABLE.value, image.state), ("name", spec.name, raw.get("Name")),
+        ("state", AmiState.AVAILABLE.value, image.state),
+        ("name", spec.name, raw.get("Name")),
         ("architecture", spec.architecture, raw.get("Architecture")),
         ("boot mode", spec.boot_mode, raw.get("BootMode")),
         ("IMDS support", spec.imds_support, raw.get("ImdsSupport")),
-        ("ENA", spec.ena, raw.get("EnaSupport")), ("TPM support", None, raw.get("TpmSupport")),
+        ("ENA", spec.ena, raw.get("EnaSupport")),
+        ("TPM support", None, raw.get("TpmSupport")),
         ("virtualization", "hvm", raw.get("VirtualizationType")),
         ("public", False, raw.get("Public", False)),
         ("block devices", [ROOT_DEVICE], devices),
@@ -284,21 +338,29 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     answer = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
-    facts = [("snapshot state", "completed", snapshot["State"]),
-             ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
-             *((f"snapshot tag {name}", value, snapshot_tags.get(name))
-               for name, value in spec.tags.items())]
+    facts = [
+        ("snapshot state", "completed", snapshot["State"]),
+        ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
+        *(
+            (f"snapshot tag {name}", value, snapshot_tags.get(name))
+            for name, value in spec.tags.items()
+        ),
+    ]
     if key:
         facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
     return _odd(facts)
 
 
 def _odd(facts: Iterable[tuple[str, object, object]]) -> list[str]:
-    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts
-            if actual != expected]
+    return [
+        f"{name}: {actual!r}, not {expected!r}"
+        for name, expected, actual in facts
+        if actual != expected
+    ]
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off the tags by which AMI and snapshot may be swept."""
-    ec2.delete_tags(Resources=[image.ami, image.snapshot],
-                    Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])
+    ec2.delete_tags(
+        Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]
+    )

@@ -34,8 +34,9 @@ class KmsSigner(Signer):
     def sign(self, payload: bytes) -> Signature:
         digest = hashlib.sha256(payload).digest()
         with translated(self._kms.meta.region_name):
-            signed = self._kms.sign(KeyId=self._arn, Message=digest, MessageType="DIGEST",
-                                    SigningAlgorithm=ALGORITHM)["Signature"]
+            signed = self._kms.sign(
+                KeyId=self._arn, Message=digest, MessageType="DIGEST", SigningAlgorithm=ALGORITHM
+            )["Signature"]
         return Signature(self._public.keyid, bytes(signed).hex())
 
     @classmethod
@@ -54,9 +55,13 @@ def public_der(kms: Client, arn: str) -> bytes:
         except aws.ClientError as error:
             if code(error) not in ("NotFoundException", "UnsupportedOperationException"):
                 raise
-            raise BadInput(f"KMS has no key {arn} that signs in {region}",
-                           hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256") from None
+            raise BadInput(
+                f"KMS has no key {arn} that signs in {region}",
+                hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256",
+            ) from None
     if found.get("KeyUsage") != USAGE or ALGORITHM not in found.get("SigningAlgorithms", ()):
-        raise BadInput(f"{arn} does not sign by {ALGORITHM}",
-                       hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256")
+        raise BadInput(
+            f"{arn} does not sign by {ALGORITHM}",
+            hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256",
+        )
     return bytes(found["PublicKey"])

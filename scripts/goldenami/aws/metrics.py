@@ -51,33 +51,64 @@ class IdleMachine:
 
 
 def idle_machines(
-    cloudwatch: Client, since: datetime, until: datetime, name: str = IDLE,
+    cloudwatch: Client,
+    since: datetime,
+    until: datetime,
+    name: str = IDLE,
 ) -> Iterator[IdleMachine]:
     """Every machine that sent the agent's metric `name` within the last two weeks, with the hours
     for which it was so."""
     for known, hours in hourly(cloudwatch, name, "Sum", since, until):
-        yield IdleMachine(known.get(INSTANCE, ""), known.get(TYPE, ""),
-                          known.get(AMI, ""), sum(hours) * SAMPLE_S / HOUR_S)
+        yield IdleMachine(
+            known.get(INSTANCE, ""),
+            known.get(TYPE, ""),
+            known.get(AMI, ""),
+            sum(hours) * SAMPLE_S / HOUR_S,
+        )
 
 
 def hourly(
-    cloudwatch: Client, name: str, statistic: str, since: datetime, until: datetime,
+    cloudwatch: Client,
+    name: str,
+    statistic: str,
+    since: datetime,
+    until: datetime,
 ) -> Iterator[tuple[dict[str, str], list[float]]]:
     """The dimensions of each metric of that name, and its values by the hour. ListMetrics forgets
     what was not sent for two weeks."""
-    listed = {tuple(sorted((each["Name"], each["Value"]) for each in row["Dimensions"]))
-              for row in pages(
-                  cloudwatch, "list_metrics", "Metrics", Namespace=NAMESPACE,
-                  MetricName=name)}
+    listed = {
+        tuple(sorted((each["Name"], each["Value"]) for each in row["Dimensions"]))
+        for row in pages(
+            cloudwatch, "list_metrics", "Metrics", Namespace=NAMESPACE, MetricName=name
+        )
+    }
     by_id = {f"m{number}": dict(dimensions) for number, dimensions in enumerate(sorted(listed))}
     for ids in batches(list(by_id), _QUERIES):
         values: dict[str, list[float]] = {each: [] for each in ids}
-        queries = [{"Id": each, "MetricStat": {"Period": HOUR_S, "Stat": statistic, "Metric": {
-            "Namespace": NAMESPACE, "MetricName": name,
-            "Dimensions": [{"Name": key, "Value": value} for key, value in by_id[each].items()]}}}
-                   for each in ids]
-        for row in pages(cloudwatch, "get_metric_data", "MetricDataResults",
-                         MetricDataQueries=queries,
-                         StartTime=since, EndTime=until):
+        queries = [
+            {
+                "Id": each,
+                "MetricStat": {
+                    "Period": HOUR_S,
+                    "Stat": statistic,
+                    "Metric": {
+                        "Namespace": NAMESPACE,
+                        "MetricName": name,
+                        "Dimensions": [
+                            {"Name": key, "Value": value} for key, value in by_id[each].items()
+                        ],
+                    },
+                },
+            }
+            for each in ids
+        ]
+        for row in pages(
+            cloudwatch,
+            "get_metric_data",
+            "MetricDataResults",
+            MetricDataQueries=queries,
+            StartTime=since,
+            EndTime=until,
+        ):
             values[row["Id"]] += row["Values"]
         yield from ((by_id[each], values[each]) for each in ids)

@@ -41,10 +41,15 @@ def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
 def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
     """What sends a headline and a text to each place that the environment names, by variable."""
     check()
-    known: dict[str, Callable[..., None]] = {TOPIC: partial(_to_topic, account),
-                                             WEBHOOK: to_webhook}
-    return {variable: partial(send, target) for variable, send in known.items()
-            if (target := os.environ.get(variable))}
+    known: dict[str, Callable[..., None]] = {
+        TOPIC: partial(_to_topic, account),
+        WEBHOOK: to_webhook,
+    }
+    return {
+        variable: partial(send, target)
+        for variable, send in known.items()
+        if (target := os.environ.get(variable))
+    }
 
 
 def check() -> None:
@@ -90,4 +95,4 @@ def shortened(message: str, limit: int = MESSAGE_LIMIT) -> str:
     data = message.encode()
     if len(data) <= limit:
         return message
-    return data[:limit - len(note)].decode(errors="ignore") + note
+    return data[: limit - len(note)].decode(errors="ignore") + note

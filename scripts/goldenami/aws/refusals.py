@@ -47,47 +47,106 @@ _LAUNCH, QUOTA = "RunInstances", "ask for more in Service Quotas"
 _SETTINGS = "CopyImage|EnableImage.*|ModifyImageAttribute"
 
 TABLE = (
-    Refusal("TooManyUpdates", "PutParameter|DeleteParameter",
-            f"{_DOCS}systems-manager/latest/APIReference/API_PutParameter.html", 60.0),
-    Refusal("TransactionConflictException", ".*Item",
-            f"{_DOCS}amazondynamodb/latest/developerguide/transaction-apis.html", 30.0),
+    Refusal(
+        "TooManyUpdates",
+        "PutParameter|DeleteParameter",
+        f"{_DOCS}systems-manager/latest/APIReference/API_PutParameter.html",
+        60.0,
+    ),
+    Refusal(
+        "TransactionConflictException",
+        ".*Item",
+        f"{_DOCS}amazondynamodb/latest/developerguide/transaction-apis.html",
+        30.0,
+    ),
     Refusal("IncorrectState", "RegisterImage", _ERRORS, SETTLE_S),
     Refusal(r"InvalidAMIID\.Unavailable", f"{_LAUNCH}|{_SETTINGS}", _ERRORS, SETTLE_S),
-    Refusal(r"InvalidLaunchTemplate\w+\.(VersionNotFound|NotFoundException|NotFound)",
-            "ModifyLaunchTemplate|CreateLaunchTemplateVersion", _LATE, SETTLE_S),
-    Refusal(r"Invalid(AMIID|Group|GroupId|KeyPair|Snapshot)\.NotFound",
-            f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
-            f"DescribeImageAttribute|{_SETTINGS}", _LATE, SETTLE_S),
-    Refusal(r"InvalidSnapshot\.InUse|DependencyViolation|InvalidGroup\.InUse|VolumeInUse",
-            "Delete(Snapshot|SecurityGroup|Volume)", _ERRORS, SETTLE_S,
-            hint="something else uses it: its page in the console says what"),
-    Refusal("ResourceLimitExceeded", "CopyImage",  # 20 copies may be under way to a region
-            f"{_DOCS}ebs/latest/userguide/ebs-copy-snapshot.html", 3600.0),
+    Refusal(
+        r"InvalidLaunchTemplate\w+\.(VersionNotFound|NotFoundException|NotFound)",
+        "ModifyLaunchTemplate|CreateLaunchTemplateVersion",
+        _LATE,
+        SETTLE_S,
+    ),
+    Refusal(
+        r"Invalid(AMIID|Group|GroupId|KeyPair|Snapshot)\.NotFound",
+        f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
+        f"DescribeImageAttribute|{_SETTINGS}",
+        _LATE,
+        SETTLE_S,
+    ),
+    Refusal(
+        r"InvalidSnapshot\.InUse|DependencyViolation|InvalidGroup\.InUse|VolumeInUse",
+        "Delete(Snapshot|SecurityGroup|Volume)",
+        _ERRORS,
+        SETTLE_S,
+        hint="something else uses it: its page in the console says what",
+    ),
+    Refusal(
+        "ResourceLimitExceeded",
+        "CopyImage",  # 20 copies may be under way to a region
+        f"{_DOCS}ebs/latest/userguide/ebs-copy-snapshot.html",
+        3600.0,
+    ),
     # Our policies ask for tags, which IAM may not see yet on what was just made.
-    Refusal("UnauthorizedOperation|AccessDenied(Exception)?",
-            f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
-            f"DescribeImageAttribute|{_SETTINGS}|TerminateInstances|PutSnapshotBlock|"
-            "CompleteSnapshot|CreateLaunchTemplateVersion|ModifyLaunchTemplate",
-            f"{_DOCS}IAM/latest/UserGuide/troubleshoot.html", 8.0),
-    Refusal("InsufficientInstanceCapacity|InsufficientHostCapacity|SpotMaxPriceTooLow|Unsupported|"
-            r"InsufficientFreeAddressesInSubnet|InvalidSubnetID\.NotFound|MissingInput", _LAUNCH,
-            _ERRORS, instead=Instead.ZONE, hint="another zone, region or type may do"),
+    Refusal(
+        "UnauthorizedOperation|AccessDenied(Exception)?",
+        f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
+        f"DescribeImageAttribute|{_SETTINGS}|TerminateInstances|PutSnapshotBlock|"
+        "CompleteSnapshot|CreateLaunchTemplateVersion|ModifyLaunchTemplate",
+        f"{_DOCS}IAM/latest/UserGuide/troubleshoot.html",
+        8.0,
+    ),
+    Refusal(
+        "InsufficientInstanceCapacity|InsufficientHostCapacity|SpotMaxPriceTooLow|Unsupported|"
+        r"InsufficientFreeAddressesInSubnet|InvalidSubnetID\.NotFound|MissingInput",
+        _LAUNCH,
+        _ERRORS,
+        instead=Instead.ZONE,
+        hint="another zone, region or type may do",
+    ),
     Refusal("InstanceLimitExceeded", _LAUNCH, _ERRORS, 0, Instead.TYPE, may_pass=False, hint=QUOTA),
-    Refusal("VcpuLimitExceeded|MaxSpotInstanceCountExceeded", _LAUNCH, _ERRORS, 0, Instead.MARKET,
-            may_pass=False, hint=QUOTA),
-    Refusal(r"AuthFailure\.ServiceLinkedRoleCreationNotPermitted", _LAUNCH,
-            f"{_DOCS}AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html", 0,
-            Instead.MARKET, may_pass=False, hint="`aws iam create-service-linked-role "
-            "--aws-service-name spot.amazonaws.com` makes the role for Spot"),
-    Refusal("VPCIdNotSpecified|DefaultVpcDoesNotExist", f"{_LAUNCH}|CreateSecurityGroup", _ERRORS,
-            0, Instead.REGION, may_pass=False,
-            hint="name subnets in `publish: subnets:`, or `aws ec2 create-default-vpc` makes one"),
-    Refusal("PendingVerification", ".*", _ERRORS, 0, Instead.REGION,
-            hint="AWS looks at a new account for minutes, at most four hours, and writes a mail"),
+    Refusal(
+        "VcpuLimitExceeded|MaxSpotInstanceCountExceeded",
+        _LAUNCH,
+        _ERRORS,
+        0,
+        Instead.MARKET,
+        may_pass=False,
+        hint=QUOTA,
+    ),
+    Refusal(
+        r"AuthFailure\.ServiceLinkedRoleCreationNotPermitted",
+        _LAUNCH,
+        f"{_DOCS}AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html",
+        0,
+        Instead.MARKET,
+        may_pass=False,
+        hint="`aws iam create-service-linked-role "
+        "--aws-service-name spot.amazonaws.com` makes the role for Spot",
+    ),
+    Refusal(
+        "VPCIdNotSpecified|DefaultVpcDoesNotExist",
+        f"{_LAUNCH}|CreateSecurityGroup",
+        _ERRORS,
+        0,
+        Instead.REGION,
+        may_pass=False,
+        hint="name subnets in `publish: subnets:`, or `aws ec2 create-default-vpc` makes one",
+    ),
+    Refusal(
+        "PendingVerification",
+        ".*",
+        _ERRORS,
+        0,
+        Instead.REGION,
+        hint="AWS looks at a new account for minutes, at most four hours, and writes a mail",
+    ),
 )
 
 
 def find(call: str, code: str) -> Refusal | None:
     """The row of a call such as `RunInstances` and the code of its refusal."""
-    return next((row for row in TABLE if re.fullmatch(row.codes, code)
-                 and re.fullmatch(row.calls, call)), None)
+    return next(
+        (row for row in TABLE if re.fullmatch(row.codes, code) and re.fullmatch(row.calls, call)),
+        None,
+    )

@@ -44,7 +44,10 @@ class RegionResults(Generic[T]):
 
 
 def for_each_region(
-    regions: Iterable[str], work: Callable[[str], T], *, again_s: float = 0.0,
+    regions: Iterable[str],
+    work: Callable[[str], T],
+    *,
+    again_s: float = 0.0,
 ) -> RegionResults[T]:
     """Call `work` with every region, in parallel. An error in one does not stop the others; a
     defect is raised.
@@ -62,8 +65,11 @@ def for_each_region(
         try:
             # A tuple is an answer, whatever is in it.
             (done[region],) = wait_for(
-                lambda: (work(region),), limit_s=again_s, pauses=growing(*AGAIN_S),
-                passes=lambda error: isinstance(translate(error, region), Unreachable))
+                lambda: (work(region),),
+                limit_s=again_s,
+                pauses=growing(*AGAIN_S),
+                passes=lambda error: isinstance(translate(error, region), Unreachable),
+            )
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
@@ -75,12 +81,16 @@ def for_each_region(
             failed[region] = HostNotReady(
                 f"the account has not enabled {region}: it refuses the credentials that "
                 f"{next(name for name in names if name in done)} takes",
-                hint="enable it (account settings, AWS Regions), or take it out of the definition")
+                hint="enable it (account settings, AWS Regions), or take it out of the definition",
+            )
     return RegionResults({region: done[region] for region in names if region in done}, failed)
 
 
 def all_or_none(
-    regions: Iterable[str], forward: Callable[[str], T], back: Callable[[str], None], hint: str,
+    regions: Iterable[str],
+    forward: Callable[[str], T],
+    back: Callable[[str], None],
+    hint: str,
 ) -> dict[str, T]:
     """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has
     moved, and raise.
@@ -94,12 +104,21 @@ def all_or_none(
     if not moved.failed:
         return moved.done
     undone = for_each_region(names, back, again_s=BACK_S)
-    state = {**dict.fromkeys(names, "is as it was"),
-             **{f"{region}, back": error.message for region, error in undone.failed.items()}}
-    what = "no pointer has moved" if not undone.failed else \
-        f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
-    raise combined_error(moved.failed, what, hint,
-                         {name: text for name, text in state.items() if name not in undone.failed})
+    state = {
+        **dict.fromkeys(names, "is as it was"),
+        **{f"{region}, back": error.message for region, error in undone.failed.items()},
+    }
+    what = (
+        "no pointer has moved"
+        if not undone.failed
+        else f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
+    )
+    raise combined_error(
+        moved.failed,
+        what,
+        hint,
+        {name: text for name, text in state.items() if name not in undone.failed},
+    )
 
 
 @dataclass(frozen=True)
@@ -115,11 +134,16 @@ class Prepared(Generic[T]):
         A region that could not be read is not the same as an empty one: it must not end as a
         success.
         """
-        first = {**self.unreachable,
-                 **{region: errors[0] for region, errors in refused.items() if errors}}
+        first = {
+            **self.unreachable,
+            **{region: errors[0] for region, errors in refused.items() if errors},
+        }
         if first:
-            more = {f"{region}+{number}": error.message for region, errors in refused.items()
-                    for number, error in enumerate(errors[1:], 1)}
+            more = {
+                f"{region}+{number}": error.message
+                for region, errors in refused.items()
+                for number, error in enumerate(errors[1:], 1)
+            }
             raise combined_error(first, what, hint, more)
 
 
@@ -134,15 +158,22 @@ def combined_error(
     kinds = {error.exit_code: type(error) for error in failed.values()}
     kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed
     # The message itself says what a lone region says, with its name.
-    lines = [f"{region:<15} {error.message}" for region, error in failed.items()
-             if len(failed) > 1 or region not in error.message]
+    lines = [
+        f"{region:<15} {error.message}"
+        for region, error in failed.items()
+        if len(failed) > 1 or region not in error.message
+    ]
     lines += [f"{region:<15} {text}" for region, text in state.items() if region not in failed]
     details = [error.tail for error in failed.values() if error.tail]
     # `hint` says once, for all, that the command goes on.
-    remedies = list(dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values()
-                                  if error.hint))
+    remedies = list(
+        dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values() if error.hint)
+    )
     message = (
         next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
     )
-    return kind(f"{what}: {message}", tail="\n".join([*details, *lines]),
-                hint="; ".join([*remedies[:2], hint]))
+    return kind(
+        f"{what}: {message}",
+        tail="\n".join([*details, *lines]),
+        hint="; ".join([*remedies[:2], hint]),
+    )

@@ -40,8 +40,9 @@ class S3Store:
         """Bucket and prefix of `s3://bucket/prefix`, which `variable` of the environment has."""
         match = _LOCATION.fullmatch(text)
         if match is None:
-            raise BadInput(f"`{text}` is no location of S3",
-                           hint=f"set {variable} to s3://bucket/prefix")
+            raise BadInput(
+                f"`{text}` is no location of S3", hint=f"set {variable} to s3://bucket/prefix"
+            )
         return match["bucket"], match["prefix"] or ""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
@@ -70,8 +71,12 @@ class S3Store:
             if self._digest(sha256) == digest:
                 return False
             with source.open("rb") as body:
-                self._s3.put_object(**self._where(sha256), Body=body, ChecksumAlgorithm="SHA256",
-                                    ChecksumSHA256=digest)
+                self._s3.put_object(
+                    **self._where(sha256),
+                    Body=body,
+                    ChecksumAlgorithm="SHA256",
+                    ChecksumSHA256=digest,
+                )
         return True
 
     def _digest(self, sha256: str) -> str | None:

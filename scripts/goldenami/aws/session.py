@@ -103,8 +103,9 @@ class Account:
     def _made(self, service: str, region: str) -> Client:
         try:
             with translated():
-                return self._session.client(service, region_name=region,
-                                            config=self._config(service))
+                return self._session.client(
+                    service, region_name=region, config=self._config(service)
+                )
         except ValueError as error:
             raise BadInput(
                 f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT"
@@ -113,16 +114,21 @@ class Account:
     def _listen(self, client: Client, region: str) -> None:
         """Note of an error whose it is; where this is hasty, give up a region that does not
         answer."""
+
         def is_hopeless(
-            attempts: int, caught_exception: Exception | None,
-            response: tuple[Any, dict[str, Any]] | None, **_: Any,
+            attempts: int,
+            caught_exception: Exception | None,
+            response: tuple[Any, dict[str, Any]] | None,
+            **_: Any,
         ) -> bool | None:
             """False, which is botocore's word for trying no more; None leaves it to botocore."""
             if isinstance(caught_exception, (aws.ReadTimeoutError, aws.ConnectTimeoutError)):
                 if attempts == 1 and _is_starved():
                     return None
-                raise Unreachable(f"AWS did not answer in {region} for {SILENCE_S:.0f} s",
-                                  hint="the region hangs: ask it again later")
+                raise Unreachable(
+                    f"AWS did not answer in {region} for {SILENCE_S:.0f} s",
+                    hint="the region hangs: ask it again later",
+                )
             is_down = response is None or _is_failure(response[1])
             return False if is_down and attempts >= HASTY_ATTEMPTS else None
 
@@ -158,9 +164,13 @@ class Account:
 
         tries = 1 if service in RETRIED_BY_CALLERS else MAX_ATTEMPTS
         connect_s, read_s = (SILENCE_S, SILENCE_S) if self.is_hasty else (CONNECT_S, READ_S)
-        return Config(retries={"mode": "standard", "total_max_attempts": tries},
-                      connect_timeout=connect_s,
-                      read_timeout=read_s, max_pool_connections=POOL, user_agent_extra="goldenami")
+        return Config(
+            retries={"mode": "standard", "total_max_attempts": tries},
+            connect_timeout=connect_s,
+            read_timeout=read_s,
+            max_pool_connections=POOL,
+            user_agent_extra="goldenami",
+        )
 
     @property
     def _session(self) -> Any:
@@ -231,10 +241,10 @@ class Account:
         """The account's number; HostNotReady where the definition pins another one."""
         own = self.number(region)
         if number and own != number:
-            raise HostNotReady(f"these credentials are of account {own}, and the definition wants "
-                               f"{number}",
-                               hint="choose the profile (AWS_PROFILE), or correct `publish: "
-                                    "account:`")
+            raise HostNotReady(
+                f"these credentials are of account {own}, and the definition wants {number}",
+                hint="choose the profile (AWS_PROFILE), or correct `publish: account:`",
+            )
         return own
 
 
@@ -245,19 +255,24 @@ def home_region() -> str:
 
 def _add_tags(own: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any) -> None:
     """Put a company's tags on what a call makes; those that the call names itself come first."""
+
     def tagged(given: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
         return tags.to_list({**own, **tags.from_list(given)})
 
     if own and "TagSpecifications" in params:
-        params["TagSpecifications"] = [{**each, "Tags": tagged(each["Tags"])}
-                                       for each in params["TagSpecifications"]]
+        params["TagSpecifications"] = [
+            {**each, "Tags": tagged(each["Tags"])} for each in params["TagSpecifications"]
+        ]
     elif own and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
 
 
 def _ask_again(
-    client: Client, response: tuple[Any, dict[str, Any]] | None, operation: Any,
-    request_dict: dict[str, Any], **_: Any,
+    client: Client,
+    response: tuple[Any, dict[str, Any]] | None,
+    operation: Any,
+    request_dict: dict[str, Any],
+    **_: Any,
 ) -> int | None:
     """0 where the same call may be granted now, after a pause; False where another one may (EC2
     lacks capacity with the status of a failure); None leaves it to botocore."""
@@ -292,10 +307,12 @@ def check_regions(regions: Iterable[str]) -> None:
     known = known_regions()
     for region in regions:
         if region not in known:
-            raise BadInput(f"unknown region `{region}`; {nearest(region, known)}",
-                           hint="correct `--region`, AWS_REGION or the definition's `publish: "
-                                "regions:`; a region "
-                                "newer than the pinned botocore needs a newer one in requirements/")
+            raise BadInput(
+                f"unknown region `{region}`; {nearest(region, known)}",
+                hint="correct `--region`, AWS_REGION or the definition's `publish: "
+                "regions:`; a region "
+                "newer than the pinned botocore needs a newer one in requirements/",
+            )
 
 
 @cache
@@ -304,8 +321,11 @@ def known_regions() -> list[str]:
     text = files("botocore").joinpath("data/endpoints.json").read_text(encoding="utf-8")
     found = list[str]()
     for partition in json.loads(text)["partitions"]:
-        found += [name for name in partition["services"]["ec2"]["endpoints"]
-                  if name in partition["regions"]]
+        found += [
+            name
+            for name in partition["services"]["ec2"]["endpoints"]
+            if name in partition["regions"]
+        ]
     return found
 
 
@@ -334,14 +354,25 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
         # EC2 appends what only `aws sts decode-authorization-message` reads.
-        text = str(error.response.get("Error", {}).get("Message", "")).partition(
-            " Encoded authorization failure")[0].rstrip(".")
+        text = (
+            str(error.response.get("Error", {}).get("Message", ""))
+            .partition(" Encoded authorization failure")[0]
+            .rstrip(".")
+        )
         meaning = _kind_of(error, text)
-        quota = next((remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
-                     "remove what is not needed")
+        quota = next(
+            (remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
+            "remove what is not needed",
+        )
         row = refusals.find(error.operation_name, code(error))
-        names = {"action": _action(error, text), "where": where, "code": code(error), "text": text,
-                 "quota": quota, "row_hint": row.hint if row else ""}
+        names = {
+            "action": _action(error, text),
+            "where": where,
+            "code": code(error),
+            "text": text,
+            "quota": quota,
+            "row_hint": row.hint if row else "",
+        }
         return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
     for types, kind, message, hint in error_kinds.LOCAL:
         if isinstance(error, types):
@@ -366,12 +397,17 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
-    return next(kind for kind, fits in (
-        (error_kinds.LIMIT, error_kinds.QUOTA.search(code(error))),
-        (error_kinds.NOT_NOW, refusals.find(error.operation_name, code(error))),
-        (error_kinds.FAILED, _is_failure(error.response)),
-        (error_kinds.REFUSED, error_kinds.MISTAKE.search(code(error))),
-        (error_kinds.UNCLEAR, True)) if fits)
+    return next(
+        kind
+        for kind, fits in (
+            (error_kinds.LIMIT, error_kinds.QUOTA.search(code(error))),
+            (error_kinds.NOT_NOW, refusals.find(error.operation_name, code(error))),
+            (error_kinds.FAILED, _is_failure(error.response)),
+            (error_kinds.REFUSED, error_kinds.MISTAKE.search(code(error))),
+            (error_kinds.UNCLEAR, True),
+        )
+        if fits
+    )
 
 
 def _is_failure(parsed: Mapping[str, Any]) -> bool:

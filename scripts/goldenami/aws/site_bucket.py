@@ -26,9 +26,11 @@ class SiteBucket:
     def pull(self, site: Path, name: str) -> int:
         """Have every `<image>/<build id>/<name>` of the bucket that `site` lacks; returns how many
         came."""
-        missing = [path for path in self._digests() if path.count("/") == 2
-                   and path.endswith(f"/{name}")
-                   and not (site / path).exists()]
+        missing = [
+            path
+            for path in self._digests()
+            if path.count("/") == 2 and path.endswith(f"/{name}") and not (site / path).exists()
+        ]
         for path in missing:
             target = site / path
             if not target.resolve().is_relative_to(site.resolve()):
@@ -45,8 +47,10 @@ class SiteBucket:
         """Send every file that the bucket has not, or with other bytes; the page itself last.
         Returns how many were sent. Nothing is removed."""
         known = self._digests()
-        files = sorted((path for path in site.rglob("*") if path.is_file()),
-                       key=lambda path: path.parent == site)
+        files = sorted(
+            (path for path in site.rglob("*") if path.is_file()),
+            key=lambda path: path.parent == site,
+        )
         return sum(self._send(path, path.relative_to(site).as_posix(), known) for path in files)
 
     def _send(self, path: Path, name: str, known: dict[str, str]) -> bool:
@@ -56,9 +60,12 @@ class SiteBucket:
         kind = mimetypes.guess_type(name)[0] or "text/plain"
         with translated():
             self._s3.put_object(
-                Bucket=self._bucket, Key=self._prefix + name, Body=content,
+                Bucket=self._bucket,
+                Key=self._prefix + name,
+                Body=content,
                 ChecksumAlgorithm="SHA256",
-                ContentType=f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
+                ContentType=f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+            )
         return True
 
     def _digests(self) -> dict[str, str]:

@@ -71,14 +71,19 @@ class StackTemplate(StackIdentity):
         """BadInput for a parameter that the template has not, or does not allow the value of."""
         for name, value in given.items():
             if name not in self.parameters:
-                raise BadInput(f"{self.file} has no parameter `{name}`: "
-                               f"{nearest(name, self.parameters)}",
-                               hint="its head lists them")
+                raise BadInput(
+                    f"{self.file} has no parameter `{name}`: {nearest(name, self.parameters)}",
+                    hint="its head lists them",
+                )
             declared = self.parameters[name]
             allowed = declared.get("AllowedValues", [value])
-            if not re.fullmatch(declared.get("AllowedPattern", ".*"), value) or value not in allowed:
-                raise BadInput(f"{name} cannot be `{value}`",
-                               hint=" ".join(declared["Description"].split()))
+            if (
+                not re.fullmatch(declared.get("AllowedPattern", ".*"), value)
+                or value not in allowed
+            ):
+                raise BadInput(
+                    f"{name} cannot be `{value}`", hint=" ".join(declared["Description"].split())
+                )
 
     def of_partition(self, partition: str) -> str:
         """The text for a partition: names of resources, which begin with `arn:aws:`, are of that
@@ -129,10 +134,16 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
             return None
         raise
     return DeployedStack(
-        found["StackId"], found["StackName"], found["StackStatus"], found.get("Description", ""),
+        found["StackId"],
+        found["StackName"],
+        found["StackStatus"],
+        found.get("Description", ""),
         {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
-        {row.get("Description", row["OutputKey"]): row["OutputValue"]
-         for row in found.get("Outputs", [])})
+        {
+            row.get("Description", row["OutputKey"]): row["OutputValue"]
+            for row in found.get("Outputs", [])
+        },
+    )
 
 
 def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:
@@ -140,10 +151,11 @@ def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> Dep
     template."""
     stack = find(cloudformation, wanted.name)
     if stack and not stack.is_new and stack.description != wanted.description:
-        raise BadInput(f"the stack {stack.name} in {region} is not made from {wanted.file}: "
-                       f"`{stack.description}`",
-                       hint="who made it has to delete it, or give it another name; this one's is "
-                            "fixed")
+        raise BadInput(
+            f"the stack {stack.name} in {region} is not made from {wanted.file}: "
+            f"`{stack.description}`",
+            hint="who made it has to delete it, or give it another name; this one's is fixed",
+        )
     return stack
 
 
@@ -156,21 +168,29 @@ def find_usable(
     if stack is None:
         return None
     if stack.status.endswith("_IN_PROGRESS") and not stack.is_new:
-        raise Busy(f"the stack {stack.name} in {region} is being changed: {stack.status}",
-                   hint="wait until that has ended, then run again")
+        raise Busy(
+            f"the stack {stack.name} in {region} is being changed: {stack.status}",
+            hint="wait until that has ended, then run again",
+        )
     what = f"the stack {stack.name} in {region} is in the state {stack.status}"
     if stack.status == _HALF_BACK:
-        raise StageFailed(what, hint="`aws cloudformation continue-update-rollback --stack-name "
-                                     f"{stack.name}`, then run again")
+        raise StageFailed(
+            what,
+            hint="`aws cloudformation continue-update-rollback --stack-name "
+            f"{stack.name}`, then run again",
+        )
     if stack.status in _GOES_AWAY:
-        raise StageFailed(what,
-                          hint=f"{template.removed_by} takes it away and keeps what holds data; "
-                               "then run again")
+        raise StageFailed(
+            what,
+            hint=f"{template.removed_by} takes it away and keeps what holds data; then run again",
+        )
     return stack
 
 
 def propose(
-    cloudformation: Client, template: StackTemplate, stack: DeployedStack | None,
+    cloudformation: Client,
+    template: StackTemplate,
+    stack: DeployedStack | None,
     parameters: Mapping[str, str],
 ) -> ChangeSet:
     """A change set to the template; what exists already by a fixed name is imported.
@@ -182,19 +202,29 @@ def propose(
     if is_first:
         kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"}
     made = cloudformation.create_change_set(
-        StackName=template.name, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
-        Capabilities=["CAPABILITY_NAMED_IAM"], ImportExistingResources=True, **kind,
+        StackName=template.name,
+        ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        ImportExistingResources=True,
+        **kind,
         TemplateBody=template.of_partition(cloudformation.meta.partition),
-        Parameters=[{"ParameterKey": name, "ParameterValue": value}
-                    for name, value in sorted(parameters.items())])
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value}
+            for name, value in sorted(parameters.items())
+        ],
+    )
 
     def ended() -> dict[str, Any] | None:
         found: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=made["Id"])
         return None if found["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else found
 
     proposed = ChangeSet(made["Id"], made["StackId"], template.name, is_first, ())
-    found = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
-                     what=f"CloudFormation plans {made['Id']}")
+    found = wait_for(
+        ended,
+        limit_s=LIMIT_S,
+        pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
+        what=f"CloudFormation plans {made['Id']}",
+    )
     if found and found["Status"] == "CREATE_COMPLETE":
         return replace(proposed, changes=tuple(_changes(cloudformation, made["Id"])))
     reason = (found or {}).get("StatusReason", "it is not made after an hour")
@@ -208,8 +238,10 @@ def _changes(cloudformation: Client, change_set: str) -> Iterator[str]:
     for row in pages(cloudformation, "describe_change_set", "Changes", ChangeSetName=change_set):
         change = row["ResourceChange"]
         replaced = ", replaced" if change.get("Replacement", "False") != "False" else ""
-        yield (f"  {change['Action'].lower():<7}{change['ResourceType']:<26} "
-               f"{change['LogicalResourceId']}{replaced}")
+        yield (
+            f"  {change['Action'].lower():<7}{change['ResourceType']:<26} "
+            f"{change['LogicalResourceId']}{replaced}"
+        )
 
 
 def discard(cloudformation: Client, change_set: ChangeSet) -> None:
@@ -221,8 +253,13 @@ def discard(cloudformation: Client, change_set: ChangeSet) -> None:
     if change_set.id:
         cloudformation.delete_change_set(ChangeSetName=change_set.id)
     stack = find(cloudformation, change_set.stack_id) if change_set.is_first else None
-    if stack and stack.is_new and not list(
-            pages(cloudformation, "list_change_sets", "Summaries", StackName=change_set.stack_id)):
+    if (
+        stack
+        and stack.is_new
+        and not list(
+            pages(cloudformation, "list_change_sets", "Summaries", StackName=change_set.stack_id)
+        )
+    ):
         cloudformation.delete_stack(StackName=change_set.stack_id)
 
 
@@ -248,9 +285,11 @@ def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
     """
     now = find(cloudformation, stack.id)
     if now and now.status != stack.status:
-        raise Busy(f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else "
-                   "changes it",
-                   hint="wait until that has ended, then run again")
+        raise Busy(
+            f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else "
+            "changes it",
+            hint="wait until that has ended, then run again",
+        )
     seen = set(_events(cloudformation, stack.id))
     cloudformation.delete_stack(StackName=stack.id)
     _wait(cloudformation, stack.id, stack.name, seen, frozenset({"DELETE_COMPLETE"}), say)
@@ -262,7 +301,11 @@ def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
 
 
 def _wait(
-    cloudformation: Client, stack_id: str, name: str, seen: set[str], good: frozenset[str],
+    cloudformation: Client,
+    stack_id: str,
+    name: str,
+    seen: set[str],
+    good: frozenset[str],
     say: Say,
 ) -> DeployedStack:
     began = said = time.monotonic()
@@ -288,12 +331,17 @@ def _wait(
             say(f"{stack.status}, for {said - began:.0f} s")
         return None if stack.status.endswith("_IN_PROGRESS") else stack
 
-    stack = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
-                     what=f"CloudFormation changes the stack {name}")
+    stack = wait_for(
+        ended,
+        limit_s=LIMIT_S,
+        pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
+        what=f"CloudFormation changes the stack {name}",
+    )
     if stack is None:
-        raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} "
-                          "minutes",
-                          hint="its events are in the console; run again when it has ended")
+        raise StageFailed(
+            f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} minutes",
+            hint="its events are in the console; run again when it has ended",
+        )
     if stack.status not in good:
         raise _failure(name, failed[0] if failed else f"the stack ended in {stack.status}")
     return stack
@@ -303,8 +351,11 @@ def _failure(stack: str, reason: str) -> GoldenError:
     """The error that CloudFormation's words stand for."""
     message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
     if any(text in reason for text in _RIGHTS):
-        return HostNotReady(message, hint="allow it in the IAM policy of these credentials; nothing "
-                                          "is half made, then run again")
+        return HostNotReady(
+            message,
+            hint="allow it in the IAM policy of these credentials; nothing "
+            "is half made, then run again",
+        )
     hint = "correct what it names"
     if any(text in reason for text in _NAMES):
         hint = "remove what has that name, or the stack that made it"

@@ -55,13 +55,22 @@ Tags = dict[str, str]
 
 
 def of_build(
-    image: str, lock_sha256: str, build_id: str, git_commit: str, disk_sha256: str | None = None,
+    image: str,
+    lock_sha256: str,
+    build_id: str,
+    git_commit: str,
+    disk_sha256: str | None = None,
     manifest_sha256: str | None = None,
 ) -> Tags:
     """What an AMI, its snapshot and what launches it carry: which build they are."""
-    return {IMAGE: image, BUILD_ID: build_id, LOCK_SHA256: lock_sha256, GIT_COMMIT: git_commit,
-            **({DISK_SHA256: disk_sha256} if disk_sha256 else {}),
-            **({MANIFEST_SHA256: manifest_sha256} if manifest_sha256 else {})}
+    return {
+        IMAGE: image,
+        BUILD_ID: build_id,
+        LOCK_SHA256: lock_sha256,
+        GIT_COMMIT: git_commit,
+        **({DISK_SHA256: disk_sha256} if disk_sha256 else {}),
+        **({MANIFEST_SHA256: manifest_sha256} if manifest_sha256 else {}),
+    }
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:

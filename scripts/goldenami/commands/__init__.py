@@ -34,33 +34,51 @@ def _known_or_ami(context: typer.Context, target: str) -> str:
     return target if target.startswith("ami-") else str(_known(context, target))
 
 
-_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml",
-                        autocompletion=_images,
-                        callback=_known)
+_IMAGE = typer.Argument(
+    metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images, callback=_known
+)
 
 ImageName = Annotated[str, _IMAGE]
 """The image that a command is about."""
 OptionalImage = Annotated[str | None, _IMAGE]
 """The only image that a command is about, else all."""
-AmiOrImage = Annotated[str, typer.Argument(
-    metavar="IMAGE|AMI",
-    help="an image, whose newest build here is held to its copies; or an AMI of the account",
-    autocompletion=_images, callback=_known_or_ami)]
+AmiOrImage = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE|AMI",
+        help="an image, whose newest build here is held to its copies; or an AMI of the account",
+        autocompletion=_images,
+        callback=_known_or_ami,
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another run on the same image")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Strict = Annotated[bool, typer.Option("--strict", help="warnings count as errors")]
-BuildId = Annotated[str | None,
-                    typer.Option("--build", metavar="ID", help="this build instead of the newest")]
-Regions = Annotated[list[str], typer.Option(
-    "--region", metavar="REGION", help="only this region (may be given again)",
-    default_factory=list,
-    show_default=False)]
+BuildId = Annotated[
+    str | None, typer.Option("--build", metavar="ID", help="this build instead of the newest")
+]
+Regions = Annotated[
+    list[str],
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="only this region (may be given again)",
+        default_factory=list,
+        show_default=False,
+    ),
+]
 
-Settings = Annotated[list[str], typer.Option(
-    "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)",
-    default_factory=list,
-    show_default=False)]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="another parameter of the template (may be given again)",
+        default_factory=list,
+        show_default=False,
+    ),
+]
 
 
 def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
@@ -105,9 +123,11 @@ def settings_of(words: list[str]) -> dict[str, str]:
     found = dict[str, str]()
     for name, equals, value in (text.partition("=") for text in words):
         if not equals or name in found:
-            raise BadInput(f"`--set {name}{equals}{value}` "
-                           + ("comes beside another one" if equals else "is not NAME=VALUE"),
-                           hint="for instance --set Email=me@example.org --set Subnets=A,B")
+            raise BadInput(
+                f"`--set {name}{equals}{value}` "
+                + ("comes beside another one" if equals else "is not NAME=VALUE"),
+                hint="for instance --set Email=me@example.org --set Subnets=A,B",
+            )
         found[name] = value
     return found
 
@@ -125,8 +145,11 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
         return code
 
     call.__doc__ = run.__doc__
-    call.__annotations__ = {"context": typer.Context,
-                            **{other.name: other.annotation for other in others}}
+    call.__annotations__ = {
+        "context": typer.Context,
+        **{other.name: other.annotation for other in others},
+    }
     call.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[first.replace(name="context", annotation=typer.Context), *others])
+        parameters=[first.replace(name="context", annotation=typer.Context), *others]
+    )
     return call

@@ -30,10 +30,13 @@ class AccountAction(StrEnum):
 @translated()
 def cmd_account(
     checkout: Checkout,
-    action: Annotated[AccountAction,
-                      typer.Argument(help="look, make, take away; or print organisation policies")],
-                      *,
-    settings: Settings, region: Regions, dry_run: DryRun = False,
+    action: Annotated[
+        AccountAction, typer.Argument(help="look, make, take away; or print organisation policies")
+    ],
+    *,
+    settings: Settings,
+    region: Regions,
+    dry_run: DryRun = False,
 ) -> int:
     """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it
     away.
@@ -74,8 +77,11 @@ def _policies(checkout: Checkout) -> int:
         raise BadInput("which account bakes?", hint="`publish: account:` of a definition says it")
     rules = [checkout.allowed(each).rules for each in checkout.definitions(None) if each.publish]
     # One definition without a rule may go anywhere.
-    regions = dict.fromkeys(pattern for rule in rules for _, patterns in rule
-                            for pattern in patterns) if all(rules) else ()
+    regions = (
+        dict.fromkeys(pattern for rule in rules for _, patterns in rule for pattern in patterns)
+        if all(rules)
+        else ()
+    )
     shown = [policy.model_dump(mode="json") for policy in organization.policies(number, [*regions])]
     print(records.canonical(shown), end="")
     return 0
@@ -84,11 +90,16 @@ def _policies(checkout: Checkout) -> int:
 def _declared(checkout: Checkout) -> list[str]:
     """All regions that definitions publish to, the environment's own first; BadInput where there is
     none."""
-    found = {region for definition in checkout.definitions(None) if definition.publish
-             for region in definition.publish.regions}
+    found = {
+        region
+        for definition in checkout.definitions(None)
+        if definition.publish
+        for region in definition.publish.regions
+    }
     if not found:
-        raise BadInput("no definition is published anywhere",
-                       hint="name regions: --region REGION, home first")
+        raise BadInput(
+            "no definition is published anywhere", hint="name regions: --region REGION, home first"
+        )
     own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return sorted(found, key=lambda region: (region != own, region))
 
@@ -99,8 +110,9 @@ def _remove(
     """Take the stacks of `regions` away; without any, those of every region that the account has
     enabled."""
     check_regions(regions)
-    names = regions or sorted(row["RegionName"]
-                              for row in account.ec2(home).describe_regions()["Regions"])
+    names = regions or sorted(
+        row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"]
+    )
     removal = account_plan.prepare_removal(account, names, home)
     print("\n".join(account_plan.show_removal(removal)), flush=True)
     if not dry_run:

@@ -32,11 +32,20 @@ from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verdic
 from goldenami.model.builds.lockfile import Lock
 from goldenami.watch import proposal
 
-BuilderOption = Annotated[BuilderKind, typer.Option(
-    "--builder", help="a container on this machine, or an EC2 instance of the publisher's image")]
-BuilderRegion = Annotated[str | None, typer.Option(
-    "--region", metavar="REGION",
-    help="of --builder ec2 (default: the first that the image is published to)")]
+BuilderOption = Annotated[
+    BuilderKind,
+    typer.Option(
+        "--builder", help="a container on this machine, or an EC2 instance of the publisher's image"
+    ),
+]
+BuilderRegion = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="of --builder ec2 (default: the first that the image is published to)",
+    ),
+]
 
 
 def cmd_bake(
@@ -57,7 +66,7 @@ def cmd_bake(
         typer.Option(
             "--fetch-only",
             help="stop when every file of the lock is here, for a bake without network or by "
-                 "Packer alone",
+            "Packer alone",
         ),
     ] = False,
     no_verify: Annotated[
@@ -68,7 +77,9 @@ def cmd_bake(
 ) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
     REF's."""
-    definition = checkout.definition(image)  # one that is wrong is refused before anything is written
+    definition = checkout.definition(
+        image
+    )  # one that is wrong is refused before anything is written
     session.check_regions([region] if region else [])
     if region:  # before what it is to have is fetched
         checkout.allowed(definition).require(region)
@@ -105,8 +116,10 @@ def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
         account = _account(checkout, lock)
         path = packer_variables.write(checkout.root, lock, digest, checkout.store, account)
     checkout.progress("bake", image).say(
-        f"for Packer: {path}" if path else
-        "nothing for Packer: the bake compiles what the store lacks; fetch again after it")
+        f"for Packer: {path}"
+        if path
+        else "nothing for Packer: the bake compiles what the store lacks; fetch again after it"
+    )
     lead_to("bake", image)
     return 0
 
@@ -119,10 +132,14 @@ def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
 
 
 def _inputs(
-    checkout: Checkout, image: str, by: Callable[[Lock], Builder], *, relock: bool, force: bool,
+    checkout: Checkout,
+    image: str,
+    by: Callable[[Lock], Builder],
+    *,
+    relock: bool,
+    force: bool,
 ) -> tuple[Lock, str]:
-    """Whether files are in the store takes minutes to read, so only a build that is missing asks.
-    """
+    """Whether files are in the store takes minutes to read, so only a build that is missing asks."""
     if not force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         if not bake.is_needed(checkout.root, lock, digest, by(lock)):
@@ -137,8 +154,14 @@ def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Build
     session.check_regions([region])
     workspace.note_region(checkout.root, lock.image, region)
     kind = publish.launch_template.instance_type or ec2.instance_type(lock)
-    return Ec2Builder(checkout.root, checkout.account(definition), region, kind,
-                      publish.kms_key or "", tuple(publish.subnets))
+    return Ec2Builder(
+        checkout.root,
+        checkout.account(definition),
+        region,
+        kind,
+        publish.kms_key or "",
+        tuple(publish.subnets),
+    )
 
 
 def _stage(name: str, builder: Builder) -> str:
@@ -177,12 +200,13 @@ def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
     """Make a container image of the lock: frameworks, CUDA and tools, without kernel and driver."""
     definition = checkout.definition(image)
     lock, digest = lint.committed(checkout.root, definition)
-    build = checkout.builds(image).build(digest[:lockfile.ID_LENGTH])
+    build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
     progress = checkout.progress("container", image)
     key = provenance.demanded(checkout.root, definition, checkout.account(definition))
     with workspace.image_lock(checkout.root, image, wait=wait):
-        record = container_image.run(checkout.root, lock, digest, checkout.store, progress, build,
-                                     key)
+        record = container_image.run(
+            checkout.root, lock, digest, checkout.store, progress, build, key
+        )
     for layer in record.layers:
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
@@ -203,11 +227,14 @@ def cmd_reproduce(checkout: Checkout, image: ImageName) -> int:
     builder.check_host()
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work,
-                         layers=layers)
+        return bake.bake(
+            checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers
+        )
 
-    with workspace.image_lock(checkout.root, image), \
-            workspace.scratch_in(checkout.builds(image).path, "reproduce") as folder:
+    with (
+        workspace.image_lock(checkout.root, image),
+        workspace.scratch_in(checkout.builds(image).path, "reproduce") as folder,
+    ):
         print(reproduce.run(bake_once, folder))
     return 0
 
@@ -240,8 +267,9 @@ def cmd_molecule_container(
     """Start or stop the throw-away container of a Molecule scenario."""
     if action is ContainerAction.UP:
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
-        instance = molecule.up(checkout.root, name, lock, digest, checkout.store, role=role,
-                               tools=tools)
+        instance = molecule.up(
+            checkout.root, name, lock, digest, checkout.store, role=role, tools=tools
+        )
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(name, checkout.store)

@@ -44,10 +44,12 @@ class Checkout:
         for folder in [start] if self.given else [start, *start.parents]:
             if (folder / IMAGES).is_dir():
                 return folder
-        raise BadInput(f"{start} is no checkout of goldenami"
-                       + ("" if self.given else ", nor is a folder above it")
-                       + f": there is no {IMAGES}",
-                       hint="go to a checkout, or name one: `golden --root PATH ...`")
+        raise BadInput(
+            f"{start} is no checkout of goldenami"
+            + ("" if self.given else ", nor is a folder above it")
+            + f": there is no {IMAGES}",
+            hint="go to a checkout, or name one: `golden --root PATH ...`",
+        )
 
     @cached_property
     def cache(self) -> CachePaths:
@@ -79,8 +81,9 @@ class Checkout:
         return Account(allowed.model_copy(update={"also": frozenset(also)}), demanded)
 
     def allowed(self, *definitions: Definition) -> AllowedRegions:
-        return residency.allowed(self.root, [
-            (f"{each.image}.yml: residency", each.residency) for each in definitions])
+        return residency.allowed(
+            self.root, [(f"{each.image}.yml: residency", each.residency) for each in definitions]
+        )
 
     @property
     def families(self) -> dict[str, Family]:
@@ -119,7 +122,7 @@ class Checkout:
 
     def of_lock(self, image: str) -> tuple[Lock, BuildFolder]:
         lock, digest = self.lock(image)
-        return lock, self.builds(image).build(digest[:lockfile.ID_LENGTH])
+        return lock, self.builds(image).build(digest[: lockfile.ID_LENGTH])
 
     def baked(self, image: str) -> tuple[Lock, BuildFolder]:
         lock, build = self.of_lock(image)
@@ -138,8 +141,10 @@ class Checkout:
         """A build with the lock that it was baked from."""
         build = self.builds(image).build(build_id)
         if not build.is_baked:
-            raise BadInput(f"{image} has no build {build_id} here",
-                           hint=f"builds are the folders of {build.image.path}")
+            raise BadInput(
+                f"{image} has no build {build_id} here",
+                hint=f"builds are the folders of {build.image.path}",
+            )
         return lockfile.read_copy(build.lock)[0], build
 
     @property

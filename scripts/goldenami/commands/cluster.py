@@ -26,19 +26,27 @@ class ClusterAction(StrEnum):
     REMOVE = "remove"
 
 
-Region = Annotated[str | None, typer.Option(
-    "--region", metavar="REGION", help="where (default: the definition's first)")]
-WithMachines = Annotated[bool, typer.Option(
-    "--with-machines", help="with `remove`: also where machines run, which it ends")]
+Region = Annotated[
+    str | None,
+    typer.Option("--region", metavar="REGION", help="where (default: the definition's first)"),
+]
+WithMachines = Annotated[
+    bool,
+    typer.Option("--with-machines", help="with `remove`: also where machines run, which it ends"),
+]
 
 
 @translated()
 def cmd_cluster(
     checkout: Checkout,
-    action: Annotated[ClusterAction,
-                      typer.Argument(help="print the template; look, make, take away")],
-    image: ImageName, *,
-    region: Region = None, settings: Settings, with_machines: WithMachines = False,
+    action: Annotated[
+        ClusterAction, typer.Argument(help="print the template; look, make, take away")
+    ],
+    image: ImageName,
+    *,
+    region: Region = None,
+    settings: Settings,
+    with_machines: WithMachines = False,
     dry_run: DryRun = False,
 ) -> int:
     """Run an image's machines by one CloudFormation template: groups, dashboard, alarms and budget.
@@ -49,8 +57,14 @@ def cmd_cluster(
     check_regions([region] if region else [])
     definition, progress = checkout.definition(image), checkout.progress("cluster", image)
     if action is ClusterAction.REMOVE:
-        return _remove(checkout.account(definition, also=[region] if region else ()), definition,
-                       region, progress, with_machines=with_machines, dry_run=dry_run)
+        return _remove(
+            checkout.account(definition, also=[region] if region else ()),
+            definition,
+            region,
+            progress,
+            with_machines=with_machines,
+            dry_run=dry_run,
+        )
     account = checkout.account(definition)
     cluster = cluster_plan.render(account, definition, checkout.families, region)
     if action is ClusterAction.RENDER:
@@ -60,15 +74,21 @@ def cmd_cluster(
     print("\n".join(cluster_plan.show(plan)), flush=True)
     if action is ClusterAction.APPLY and not dry_run:
         made = cluster_plan.execute(account, plan, progress)
-        print("\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())),
-              flush=True)
+        print(
+            "\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())),
+            flush=True,
+        )
         return 0
     cluster_plan.discard(account, plan)
     return 0
 
 
 def _remove(
-    account: Account, definition: Definition, region: str | None, progress: Progress, *,
+    account: Account,
+    definition: Definition,
+    region: str | None,
+    progress: Progress,
+    *,
     with_machines: bool,
     dry_run: bool,
 ) -> int:

@@ -25,13 +25,31 @@ _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
 @translated()
 def cmd_regions(
-    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
-    family: Annotated[list[str], typer.Option(
-        "--family", metavar="NAME", help="an instance family, for instance g5 (may be given again)",
-        default_factory=list, show_default=False)],
-    gpu_hours: Annotated[float | None, typer.Option(
-        "--gpu-hours", metavar="N", min=0.01, max=1e7,
-        help="hours of one GPU a month, to be priced")] = None,
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    as_json: AsJson = False,
+    region: Regions,
+    family: Annotated[
+        list[str],
+        typer.Option(
+            "--family",
+            metavar="NAME",
+            help="an instance family, for instance g5 (may be given again)",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-hours",
+            metavar="N",
+            min=0.01,
+            max=1e7,
+            help="hours of one GPU a month, to be priced",
+        ),
+    ] = None,
 ) -> int:
     """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
     least; without either, which families an image can be declared for."""
@@ -42,43 +60,69 @@ def cmd_regions(
         return _families(checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
-    record, failed = family_regions.look(account, family, region, gpu_hours,
-                                         rules.data_center if rules else None)
+    record, failed = family_regions.look(
+        account, family, region, gpu_hours, rules.data_center if rules else None
+    )
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
-        raise BadInput(f"no region has a family `{family[0]}`: "
-                       f"{nearest(family[0], checkout.families)}",
-                       hint="a family is what stands before the dot of an instance type")
+        raise BadInput(
+            f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
+            hint="a family is what stands before the dot of an instance type",
+        )
     if record.advice and not record.advice.rows:
-        raise BadInput(f"no type of {', '.join(family)} has a whole GPU",
-                       hint="--gpu-hours is for families with GPUs")
+        raise BadInput(
+            f"no type of {', '.join(family)} has a whole GPU",
+            hint="--gpu-hours is for families with GPUs",
+        )
     return 0
 
 
 @translated()
 def cmd_costs(
-    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
-    by: Annotated[str | None, typer.Option(
-        "--by", metavar="PARTS",
-        help="instead: a page of the whole bill by account, region, type, owner")] = None,
-    months: Annotated[int | None, typer.Option(
-        "--months", min=1, max=6,
-        help=f"with --by: so many whole months (default: {cost_review.QUARTER})")] = None,
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    as_json: AsJson = False,
+    region: Regions,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="PARTS",
+            help="instead: a page of the whole bill by account, region, type, owner",
+        ),
+    ] = None,
+    months: Annotated[
+        int | None,
+        typer.Option(
+            "--months",
+            min=1,
+            max=6,
+            help=f"with --by: so many whole months (default: {cost_review.QUARTER})",
+        ),
+    ] = None,
 ) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
     if by is not None:
         if image or region:
-            raise BadInput("--by is of the whole bill: it takes no IMAGE and no --region",
-                           hint="leave them out")
-        return _review(checkout, cost_review.parts(by), months or cost_review.QUARTER,
-                       as_json=as_json)
+            raise BadInput(
+                "--by is of the whole bill: it takes no IMAGE and no --region",
+                hint="leave them out",
+            )
+        return _review(
+            checkout, cost_review.parts(by), months or cost_review.QUARTER, as_json=as_json
+        )
     if months is not None:
-        raise BadInput("--months is of --by: without it, costs are of this month",
-                       hint=f"`golden costs --by region --months {months}`, or leave it out")
-    policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
-                for each in checkout.definitions(image)}
+        raise BadInput(
+            "--months is of --by: without it, costs are of this month",
+            hint=f"`golden costs --by region --months {months}`, or leave it out",
+        )
+    policies = {
+        each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
+        for each in checkout.definitions(image)
+    }
     images = checkout.images_by_region(image, region)
     record, failed = costs.look(checkout.account(also=images), images, policies)
     print_record(record, costs.show(record), as_json)
@@ -109,5 +153,11 @@ def _row(name: str, family: Family) -> str:
     accelerator = family.gpu.name if family.gpu else family.chip or "-"
     sm = f"sm_{family.sm}" if family.sm else "-"
     modules = f"open {family.open_modules.value}" if family.open_modules else "-"
-    return _ROW.format(name, family.cpu.name, accelerator, sm, modules,
-                       " ".join(mode.value for mode in family.boot))
+    return _ROW.format(
+        name,
+        family.cpu.name,
+        accelerator,
+        sm,
+        modules,
+        " ".join(mode.value for mode in family.boot),
+    )

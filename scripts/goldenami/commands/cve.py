@@ -23,17 +23,28 @@ from goldenami.model.definitions.definition import CveRule
 
 
 def cmd_cve(
-    checkout: Checkout, image: OptionalImage = None, *, build_id: BuildId = None,
-    data: Annotated[list[str], typer.Option(
-        "--data", metavar="NAME=PLACE", default_factory=list, show_default=False,
-        help="a list (debian, osv-ubuntu, osv-alpine, osv-pypi, nvidia, kev) from a file or "
-             "URL[#sha256=DIGEST]")],
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    build_id: BuildId = None,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="NAME=PLACE",
+            default_factory=list,
+            show_default=False,
+            help="a list (debian, osv-ubuntu, osv-alpine, osv-pypi, nvidia, kev) from a file or "
+            "URL[#sha256=DIGEST]",
+        ),
+    ],
 ) -> int:
     """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they
     stop it."""
     if build_id and not image:
-        raise BadInput(f"of which image is the build {build_id}?",
-                       hint="`golden cve IMAGE --build ID`")
+        raise BadInput(
+            f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`"
+        )
     wanted = _places(data)
     if image:
         failed = [_known_against(checkout, image, build_id, wanted)]
@@ -66,18 +77,29 @@ def _known_against(
             report.written(build)
     for warning in record.warnings:
         print(f"warning: {warning}")
-    print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "
-          f"{cve.summary(record)}", flush=True)
+    print(
+        f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "
+        f"{cve.summary(record)}",
+        flush=True,
+    )
     return cve.failure(record, build.path / CVE_FILE)
 
 
 @translated()
 def cmd_verify_provenance(
-    checkout: Checkout, target: AmiOrImage, *, build_id: BuildId = None, region: Regions,
+    checkout: Checkout,
+    target: AmiOrImage,
+    *,
+    build_id: BuildId = None,
+    region: Regions,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")],
-    blocks: Annotated[bool, typer.Option(
-        "--blocks",
-        help="of an AMI: read its snapshot, too, and hold each block to what was signed")] = False,
+    blocks: Annotated[
+        bool,
+        typer.Option(
+            "--blocks",
+            help="of an AMI: read its snapshot, too, and hold each block to what was signed",
+        ),
+    ] = False,
 ) -> int:
     """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was
     published."""
@@ -86,8 +108,9 @@ def cmd_verify_provenance(
         with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
             signed = provenance.verify(build, key)
         gone = "" if build.disk.exists() else "; its disk is not here, and was not read"
-        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is "
-              f"right{gone}")
+        print(
+            f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}"
+        )
         return 0
     account, regions = checkout.account(), checkout.images_by_region(None, region)
     where, image, statement = published_provenance.verify(account, regions, target, key)
@@ -95,11 +118,18 @@ def cmd_verify_provenance(
     if blocks:
         with tempfile.TemporaryDirectory() as scratch:
             count = published_provenance.verify_blocks(
-                account, where, image, statement, checkout.progress("verify", "provenance"),
-                Path(scratch))
+                account,
+                where,
+                image,
+                statement,
+                checkout.progress("verify", "provenance"),
+                Path(scratch),
+            )
         read = f", and so are the {count} blocks of {image.snapshot}"
-    print(f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are "
-          f"right{read}")
+    print(
+        f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are "
+        f"right{read}"
+    )
     return 0
 
 
@@ -110,8 +140,9 @@ def _places(words: list[str]) -> FeedPlaces:
         name, equals, value = word.partition("=")
         if not equals or name not in feeds.PLACES:
             known = [feed.value for feed in feeds.PLACES]
-            raise BadInput(f"--data {word}: no list `{name}`; {nearest(name, known)}",
-                           hint="--data NAME=PLACE")
+            raise BadInput(
+                f"--data {word}: no list `{name}`; {nearest(name, known)}", hint="--data NAME=PLACE"
+            )
         places[Feed(name)], marked, digest = value.partition("#sha256=")
         if marked:
             digests[Feed(name)] = digest

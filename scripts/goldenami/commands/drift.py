@@ -28,24 +28,51 @@ FOLDER = "build/drift"
 
 @translated()
 def cmd_drift(
-    checkout: Checkout, image: Annotated[str | None, typer.Argument(
-        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all")] = None, *,
-    as_json: AsJson = False, region: Regions,
-    instance: Annotated[str | None, typer.Option(
-        "--instance", metavar="ID",
-        help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
-    disk: Annotated[Path | None, typer.Option(
-        "--disk", metavar="FILE",
-        help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
-        exists=True, dir_okay=False)] = None,
-    key: Annotated[Path | None, typer.Option(
-        "--key", metavar="FILE",
-        help="with --instance: its AMI and manifest have to be signed, by this public key",
-    )] = None,
+    checkout: Checkout,
+    image: Annotated[
+        str | None,
+        typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all"),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+    region: Regions,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            "--instance",
+            metavar="ID",
+            help="compare this instance's disk with its bake, by a temporary snapshot",
+        ),
+    ] = None,
+    disk: Annotated[
+        Path | None,
+        typer.Option(
+            "--disk",
+            metavar="FILE",
+            help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="with --instance: its AMI and manifest have to be signed, by this public key",
+        ),
+    ] = None,
     build: BuildId = None,
-    user_data: Annotated[Path | None, typer.Option(
-        "--user-data", metavar="FILE", exists=True, dir_okay=False,
-        help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
+    user_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--user-data",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="of --disk: what its machine was launched with; EC2 says it of --instance",
+        ),
+    ] = None,
 ) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked."""
     if disk is None:
@@ -60,11 +87,15 @@ def cmd_drift(
 def _check_options(build: str | None, user_data: Path | None) -> None:
     """BadInput for what only a disk has."""
     if build is not None:
-        raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
-                       hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
+        raise BadInput(
+            "--build is of --disk: the tags of an instance's AMI say which build it is",
+            hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`",
+        )
     if user_data is not None:
-        raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
-                       hint="leave it out")
+        raise BadInput(
+            "--user-data is of --disk: EC2 says what an instance was launched with",
+            hint="leave it out",
+        )
 
 
 def _named(image: str | None) -> str:
@@ -74,16 +105,22 @@ def _named(image: str | None) -> str:
 
 
 def _disk(
-    checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
+    checkout: Checkout,
+    image: str,
+    path: Path,
+    build_id: str | None,
+    user_data: Path | None,
+    *,
     as_json: bool,
 ) -> int:
     definition, builds = checkout.definition(image), checkout.builds(image)
     may = may_differ.allowed_paths(definition, clock.now().date())
     build = builds.build(build_id) if build_id else builds.latest
     if build is None or not build.is_baked:
-        raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
-                       "here",
-                       hint=f"run `make bake IMAGE={image}`, or name a build with --build")
+        raise BadInput(
+            f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
+            hint=f"run `make bake IMAGE={image}`, or name a build with --build",
+        )
     launch = LaunchedWith(user_data.read_bytes() if user_data else None)
     looked_at = baked_disk.opened(path, build, launch)
     record = disk_check.check(build, looked_at, may)
@@ -102,7 +139,12 @@ def _written(
 
 
 def _instance(
-    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
+    checkout: Checkout,
+    image: str,
+    only: list[str],
+    instance: str,
+    key: Path | None,
+    *,
     as_json: bool,
 ) -> int:
     notify.check()
@@ -153,11 +195,17 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     drifted = any(record.rows())
     untold = list[GoldenError]()
     if drifted or failed:
-        untold = notify.tell(checkout.account(*checkout.definitions(image)), lines[-1],
-                             "\n".join([*lines[:-1], run_url()]))
-    _end(fleet_records.headline(record) if drifted else "", untold,
-         f"{running_instance.replacing('REGION', 'ID')}; a group takes the default by its next "
-         "refresh")
+        untold = notify.tell(
+            checkout.account(*checkout.definitions(image)),
+            lines[-1],
+            "\n".join([*lines[:-1], run_url()]),
+        )
+    _end(
+        fleet_records.headline(record) if drifted else "",
+        untold,
+        f"{running_instance.replacing('REGION', 'ID')}; a group takes the default by its next "
+        "refresh",
+    )
     raise_failed(failed, "not every region could be read")
     return 0
 
@@ -165,7 +213,8 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
 def _end(drift: str, untold: list[GoldenError], hint: str) -> None:
     """What drifted outranks who could not be told of it."""
     if drift:
-        raise NotVerified(f"drift: {drift}", tail="\n".join(error.message for error in untold),
-                          hint=hint)
+        raise NotVerified(
+            f"drift: {drift}", tail="\n".join(error.message for error in untold), hint=hint
+        )
     if untold:
         raise untold[0]

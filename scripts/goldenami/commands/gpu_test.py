@@ -34,20 +34,39 @@ from goldenami.release.gpu_test import capacity, gpu_evidence, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
 from goldenami.release.publish import promote
 
-Hours = Annotated[float, typer.Option(
-    "--hours", metavar="H", min=0.2, max=12, help="what one instance may run at most")]
-MaxUsd = Annotated[float | None, typer.Option(
-    "--max-usd", metavar="USD", min=0.01, help="what the whole test may cost (default: no limit)")]
-WaitMinutes = Annotated[float, typer.Option(
-    "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity")]
+Hours = Annotated[
+    float,
+    typer.Option("--hours", metavar="H", min=0.2, max=12, help="what one instance may run at most"),
+]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option(
+        "--max-usd",
+        metavar="USD",
+        min=0.01,
+        help="what the whole test may cost (default: no limit)",
+    ),
+]
+WaitMinutes = Annotated[
+    float,
+    typer.Option(
+        "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity"
+    ),
+]
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
 
 
 @translated()
 def cmd_gpu_test(
-    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, region: Regions,
-    hours: Hours = 1.0, max_usd: MaxUsd = None, wait_minutes: WaitMinutes = 30.0,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    dry_run: DryRun = False,
+    region: Regions,
+    hours: Hours = 1.0,
+    max_usd: MaxUsd = None,
+    wait_minutes: WaitMinutes = 30.0,
 ) -> int:
     """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
     definition = checkout.definition(image)
@@ -58,28 +77,43 @@ def cmd_gpu_test(
         return 0
     key = provenance.demanded(checkout.root, definition, account)
     lock, digest = checkout.lock(image)
-    build_id = digest[:lockfile.ID_LENGTH]
+    build_id = digest[: lockfile.ID_LENGTH]
     with progress.step("look at the account"):
         entries = _candidates(account, definition, region, build_id)
         candidates = _amis(account, image, entries, digest)
-        subnets = {name: instances.subnets(account.ec2(name), publish_section(definition).subnets)
-                   for name in candidates}
+        subnets = {
+            name: instances.subnets(account.ec2(name), publish_section(definition).subnets)
+            for name in candidates
+        }
         found = _offers(checkout, account, definition, subnets)
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
         return 0
     builds, root = checkout.builds(image), checkout.root
-    with (workspace.image_lock(root, image),
-          workspace.scratch_in(builds.path, "gpu-test") as scratch):
+    with (
+        workspace.image_lock(root, image),
+        workspace.scratch_in(builds.path, "gpu-test") as scratch,
+    ):
         variables = scratch / "vars.json"
-        records.write_text(variables,
-                           records.canonical(bake_inputs.role_variables(root, lock, digest)))
+        records.write_text(
+            variables, records.canonical(bake_inputs.role_variables(root, lock, digest))
+        )
         for name in {offer.region for each in found.values() for offer in each}:
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
-            root, account, lock, build_id, candidates, variables, scratch,
-            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, subnets)
+            root,
+            account,
+            lock,
+            build_id,
+            candidates,
+            variables,
+            scratch,
+            builds.logs / f"gpu-test-{build_id}.log",
+            hours,
+            60 * wait_minutes,
+            subnets,
+        )
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
@@ -89,7 +123,10 @@ def cmd_gpu_test(
 
 
 def _keep(
-    checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord,
+    checkout: Checkout,
+    account: Account,
+    regions: Sequence[str],
+    record: GpuTestRecord,
     progress: Progress,
 ) -> None:
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
@@ -97,36 +134,49 @@ def _keep(
         report.tell(folder, progress)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
         "the test passed and is not recorded everywhere",
-        f"run `golden gpu-test {record.image}` again")
+        f"run `golden gpu-test {record.image}` again",
+    )
     for machine in record.machines:
-        progress.say(f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, "
-                     f"{machine.region})")
+        progress.say(
+            f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, "
+            f"{machine.region})"
+        )
     lead_to("promote", record.image)
 
 
 def _candidates(
-    account: Account, definition: Definition, only: Sequence[str], build_id: str,
+    account: Account,
+    definition: Definition,
+    only: Sequence[str],
+    build_id: str,
 ) -> dict[str, LedgerEntry]:
     image = definition.image
     regions = list(only) or definition.regions
     found = promote.candidates(channels.read_ledgers(account, image, regions).require_all())
     if not found:
-        raise BadInput(f"{image} has no candidate in {', '.join(regions) or 'any region'}",
-                       hint=f"`golden publish {image}` makes one")
-    if others := {name: entry.build_id for name, entry in found.items() if entry.build_id
-                  != build_id}:
+        raise BadInput(
+            f"{image} has no candidate in {', '.join(regions) or 'any region'}",
+            hint=f"`golden publish {image}` makes one",
+        )
+    if others := {
+        name: entry.build_id for name, entry in found.items() if entry.build_id != build_id
+    }:
         name, other = next(iter(others.items()))
-        raise BadInput(f"the candidate in {name} is build {other}, the lock here is of {build_id}",
-                       hint="check out the commit of the candidate (its AMI's tag "
-                            "goldenami:git-commit), or publish")
+        raise BadInput(
+            f"the candidate in {name} is build {other}, the lock here is of {build_id}",
+            hint="check out the commit of the candidate (its AMI's tag "
+            "goldenami:git-commit), or publish",
+        )
     return found
 
 
 def _amis(
     account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str
 ) -> dict[str, Image]:
-    found = for_each_region(entries, lambda name: images.get(
-        account.ec2(name), [entries[name].ami]).get(entries[name].ami)).require_all()
+    found = for_each_region(
+        entries,
+        lambda name: images.get(account.ec2(name), [entries[name].ami]).get(entries[name].ami),
+    ).require_all()
     amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}
     for name, ami in found.items():
         own = ami.tags if ami else {}
@@ -136,14 +186,18 @@ def _amis(
         if ami is None or any(own.get(tag, "") != value for tag, value in digests.items()):
             what = "of other bytes" if ami else "gone"
             first = f"{images.removal_command(name, ami.ami)}, then " if ami else ""
-            raise BadInput(f"the candidate's AMI {entries[name].ami} in {name} is {what}",
-                           hint=f"{first}`golden publish {image}` makes it again")
+            raise BadInput(
+                f"the candidate's AMI {entries[name].ami} in {name} is {what}",
+                hint=f"{first}`golden publish {image}` makes it again",
+            )
         amis[name] = ami
     return amis
 
 
 def _offers(
-    checkout: Checkout, account: Account, definition: Definition,
+    checkout: Checkout,
+    account: Account,
+    definition: Definition,
     subnets: Mapping[str, Mapping[str, Subnet]],
 ) -> dict[str, list[Offer]]:
     """What can be asked for, of each architecture; `subnets` are those of the definition, by region

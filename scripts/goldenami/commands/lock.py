@@ -25,8 +25,9 @@ from goldenami.model.definitions.definition import Definition
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="it is not there, or empty")]
 RoleName = Annotated[str, typer.Argument(metavar="NAME", help="as its variables begin")]
-Relock = Annotated[bool,
-                   typer.Option("--relock", help="make a new lock where upstream deleted a file")]
+Relock = Annotated[
+    bool, typer.Option("--relock", help="make a new lock where upstream deleted a file")
+]
 
 
 def cmd_init(_: Checkout, folder: Folder) -> int:
@@ -40,8 +41,11 @@ def cmd_new_role(checkout: Checkout, name: RoleName) -> int:
     """Write a role of your own to start from, with its check and Molecule scenario."""
     for folder in templates.write_role(checkout.root, name):
         print(f"{folder}/")
-    print(f"next: write `{name}:` below `roles:` of a definition in packer/images/",
-          file=sys.stderr, flush=True)
+    print(
+        f"next: write `{name}:` below `roles:` of a definition in packer/images/",
+        file=sys.stderr,
+        flush=True,
+    )
     return 0
 
 
@@ -51,9 +55,11 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     wrong, mistakes = 0, list[BadInput]()
     for path in checkout.paths(image):
         try:
-            wrong += _check(checkout,
-                            definition_file.load(checkout.root, path, session.known_regions()),
-                            strict=strict)
+            wrong += _check(
+                checkout,
+                definition_file.load(checkout.root, path, session.known_regions()),
+                strict=strict,
+            )
         except BadInput as error:  # those of the others are to be seen too
             mistakes.append(error)
     if mistakes:
@@ -67,7 +73,7 @@ def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
         return 0
     lock, digest = checkout.lock(definition.image)
     lockfile.check_fresh(checkout.root, lock, definition)
-    print(f"{definition.image}: build {digest[:lockfile.ID_LENGTH]}")
+    print(f"{definition.image}: build {digest[: lockfile.ID_LENGTH]}")
     findings = lint.check(lock, checkout.families)
     for finding in findings:
         print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
@@ -75,8 +81,9 @@ def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
 
 
 def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
-    archives = " and ".join(source.archive
-                            for source in resolution.sources_of(checkout.root, definition))
+    archives = " and ".join(
+        source.archive for source in resolution.sources_of(checkout.root, definition)
+    )
     return f"`make lock IMAGE={definition.image}` makes it, where the archives {archives} can be reached"
 
 
@@ -108,18 +115,27 @@ def _explain(lock: Lock) -> None:
 
 
 def make_lock(
-    checkout: Checkout, definition: Definition, constraints: LockConstraints | None = None,
+    checkout: Checkout,
+    definition: Definition,
+    constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
     """A new lock with its SHA-256; without `constraints` `lint`'s findings are said, too."""
     image, progress = definition.image, checkout.progress("lock", definition.image)
-    lock, digest = resolve.run(checkout.root, definition, checkout.store, progress,
-                               checkout.log(image, "lock"),
-                               constraints=constraints)
+    lock, digest = resolve.run(
+        checkout.root,
+        definition,
+        checkout.store,
+        progress,
+        checkout.log(image, "lock"),
+        constraints=constraints,
+    )
     progress.remember()
     for finding in lint.check(lock, checkout.families) if constraints is None else []:
         progress.say(f"{finding.severity.value}: {finding.message}")
-    progress.say(f"build {digest[:lockfile.ID_LENGTH]}: "
-                 f"{lockfile.path_of(checkout.root, image).relative_to(checkout.root)}")
+    progress.say(
+        f"build {digest[: lockfile.ID_LENGTH]}: "
+        f"{lockfile.path_of(checkout.root, image).relative_to(checkout.root)}"
+    )
     return lock, digest
 
 
@@ -135,6 +151,10 @@ def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]
 
     if relock and not lockfile.path_of(checkout.root, image).exists():
         return make()
-    return bake_inputs.fetched(checkout.root, read, checkout.store,
-                               checkout.progress("bake", image),
-                               make if relock else None)
+    return bake_inputs.fetched(
+        checkout.root,
+        read,
+        checkout.store,
+        checkout.progress("bake", image),
+        make if relock else None,
+    )

@@ -51,9 +51,13 @@ from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, PublishPlan
 from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
-AcceptUntestedGpu = Annotated[bool, typer.Option(
-    "--accept-untested-gpu",
-    help="`latest` may take a build that was not tested on a GPU; recorded")]
+AcceptUntestedGpu = Annotated[
+    bool,
+    typer.Option(
+        "--accept-untested-gpu",
+        help="`latest` may take a build that was not tested on a GPU; recorded",
+    ),
+]
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
@@ -80,23 +84,43 @@ def cmd_publish(
         release_gate.check_vulnerabilities(definition, build.folder)
         release_gate.check_hardening(definition, build.folder)
         key = provenance.demanded(checkout.root, definition, account)
-        signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) \
-            if key else None
+        signs = (
+            Attestor(build.folder, key, definition_file.path_of(checkout.root, image))
+            if key
+            else None
+        )
         judge = _judge(checkout, definition, account)
-        plan = publish_plan.prepare(account, definition, build, progress, judge, signs,
-                                    accept_untested_gpu=accept_untested_gpu)
-        with container_tags.planned(definition, account, plan.build_id, progress,
-                                    build=build.folder) as containers:
+        plan = publish_plan.prepare(
+            account,
+            definition,
+            build,
+            progress,
+            judge,
+            signs,
+            accept_untested_gpu=accept_untested_gpu,
+        )
+        with container_tags.planned(
+            definition, account, plan.build_id, progress, build=build.folder
+        ) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
             if not dry_run:
                 containers.push(build.folder)
             if publish.is_recorded(build, plan):
-                progress.say(f"nothing to do: build {plan.build_id} is published in "
-                             f"{len(plan.regions)} regions")
+                progress.say(
+                    f"nothing to do: build {plan.build_id} is published in "
+                    f"{len(plan.regions)} regions"
+                )
             elif not dry_run:
-                publish.execute(account, definition, build, plan, progress,
-                                wait_s=math.inf if wait else 0.0, signs=signs)
+                publish.execute(
+                    account,
+                    definition,
+                    build,
+                    plan,
+                    progress,
+                    wait_s=math.inf if wait else 0.0,
+                    signs=signs,
+                )
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
                 report.tell(build.folder, progress)
             if not dry_run and not plan.held_back:
@@ -122,15 +146,21 @@ def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:
 
 @translated()
 def cmd_promote(
-    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    dry_run: DryRun = False,
     accept_untested_gpu: AcceptUntestedGpu = False,
     now: Now = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     definition, progress = checkout.definition(image), checkout.progress("promote", image)
     account = checkout.account(definition)
-    plan = promote.prepare(account, definition, Criteria(
-        _judge(checkout, definition, account), accept_untested_gpu, now))
+    plan = promote.prepare(
+        account,
+        definition,
+        Criteria(_judge(checkout, definition, account), accept_untested_gpu, now),
+    )
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_vulnerabilities(definition, build)
     release_gate.check_hardening(definition, build)
@@ -166,12 +196,15 @@ def cmd_rollback(
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
     if dry_run:
-        prepared.check({}, "not every region could be read",
-                       f"`golden rollback {image}` takes the others back")
+        prepared.check(
+            {}, "not every region could be read", f"`golden rollback {image}` takes the others back"
+        )
         return 0
     # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
-    tags = for_each_region(["container"], lambda _: _container_back(
-        checkout, definition, account, prepared.plan, progress))
+    tags = for_each_region(
+        ["container"],
+        lambda _: _container_back(checkout, definition, account, prepared.plan, progress),
+    )
     rollback.execute(account, definition, prepared, progress)
     progress.say(f"`latest` is build {prepared.plan.build_id}")
     raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")
@@ -180,7 +213,10 @@ def cmd_rollback(
 
 
 def _container_back(
-    checkout: Checkout, definition: Definition, account: Account, plan: MovePlan,
+    checkout: Checkout,
+    definition: Definition,
+    account: Account,
+    plan: MovePlan,
     progress: Progress,
 ) -> None:
     befores = {move.before_build for move in plan.regions if move.before_build}
@@ -199,9 +235,10 @@ def cmd_release(
     progress, done = checkout.progress("release", image), list[ReleaseStep]()
     while True:
         due = _look(checkout, image)
-        progress.say(due.why
-                     + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE)
-                        else ""))
+        progress.say(
+            due.why
+            + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE) else "")
+        )
         if due.step is ReleaseStep.DONE:
             if not dry_run:
                 lead_to("status", image)
@@ -212,8 +249,10 @@ def cmd_release(
         if dry_run:
             return ExitCode.OK
         if due.step in done:
-            raise StageFailed(f"{due.step} has ended, and {due.why}",
-                              hint=f"`golden status {image}` shows the regions")
+            raise StageFailed(
+                f"{due.step} has ended, and {due.why}",
+                hint=f"`golden status {image}` shows the regions",
+            )
         done.append(due.step)
         _run(checkout, image, due.step, wait=wait)
 
@@ -225,16 +264,22 @@ def _look(checkout: Checkout, image: str) -> NextStep:
     section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
     ledgers = channels.read_ledgers(account, image, section.regions).require_all()
-    defaults = for_each_region(section.regions, lambda region: pointers.default_version(
-        account.ec2(region), pointers.template_name(image))).require_all()
+    defaults = for_each_region(
+        section.regions,
+        lambda region: pointers.default_version(account.ec2(region), pointers.template_name(image)),
+    ).require_all()
     waiting = channels.groups_to_refresh(account, definition, defaults)
     return release_steps.next_step(
-        build.build_id, ledgers, soak_hours=section.soak_hours,
+        build.build_id,
+        ledgers,
+        soak_hours=section.soak_hours,
         waiting=sorted(set().union(*waiting.values())),
-        baked=build.is_verified, judged=definition.security.cve is not None,
-        tested=not needs_gpu or channel_moves.on_gpus(
-            account, definition, build.build_id, section.regions, judge).proof
-            is not GpuProof.UNTESTED)
+        baked=build.is_verified,
+        judged=definition.security.cve is not None,
+        tested=not needs_gpu
+        or channel_moves.on_gpus(account, definition, build.build_id, section.regions, judge).proof
+        is not GpuProof.UNTESTED,
+    )
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:

@@ -25,14 +25,29 @@ _MOST = 3650
 
 @translated()
 def cmd_retire(
-    checkout: Checkout, image: ImageName, *, as_json: AsJson = False, region: Regions,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    as_json: AsJson = False,
+    region: Regions,
     dry_run: DryRun = False,
-    release_shared: Annotated[bool, typer.Option(
-        "--release-shared",
-        help="also what is shared with other accounts, if none launched it for 30 days")] = False,
-    instead: Annotated[list[str], typer.Option(
-        "--set", metavar="NAME=N", default_factory=list, show_default=False,
-        help="other limits: keep_last, max_age_days, disable_after_days, deregister_after_days")],
+    release_shared: Annotated[
+        bool,
+        typer.Option(
+            "--release-shared",
+            help="also what is shared with other accounts, if none launched it for 30 days",
+        ),
+    ] = False,
+    instead: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=N",
+            default_factory=list,
+            show_default=False,
+            help="other limits: keep_last, max_age_days, disable_after_days, deregister_after_days",
+        ),
+    ],
 ) -> int:
     """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest
     stays.
@@ -48,7 +63,8 @@ def cmd_retire(
         account.with_short_timeouts().expect(publish.account, names[0])
     policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
     prepared = retire.with_dropped(
-        retire.prepare(account, image, names, policy, progress), definition)
+        retire.prepare(account, image, names, policy, progress), definition
+    )
     # Of builds in regions that were not read nothing is known: their tags stay.
     whole = not (region or prepared.unreachable or prepared.plan.dropped)
     with registry_pushes.opened(account, publish.registries if whole else []) as found:
@@ -71,11 +87,15 @@ def _limits(words: list[str]) -> dict[str, int]:
     limits = dict[str, int]()
     for name, value in settings_of(words).items():
         if name not in _LEAST:
-            raise BadInput(f"--set {name}: no such limit; {nearest(name, _LEAST)}",
-                           hint=f"of: {', '.join(_LEAST)}")
+            raise BadInput(
+                f"--set {name}: no such limit; {nearest(name, _LEAST)}",
+                hint=f"of: {', '.join(_LEAST)}",
+            )
         if not value.isdecimal() or not _LEAST[name] <= int(value) <= _MOST:
-            raise BadInput(f"--set {name}={value}: not a number from {_LEAST[name]} to {_MOST}",
-                           hint="correct it")
+            raise BadInput(
+                f"--set {name}={value}: not a number from {_LEAST[name]} to {_MOST}",
+                hint="correct it",
+            )
         limits[name] = int(value)
     return limits
 

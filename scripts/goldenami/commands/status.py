@@ -62,43 +62,73 @@ class Answers(StrEnum):
 
 @translated()
 def cmd_status(
-    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
-    page: Annotated[Answers | None, typer.Option(
-        "--site",
-        help="instead: a page over all images and their reports, by what is here or also by the "
-             "account")] = None,
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    as_json: AsJson = False,
+    region: Regions,
+    page: Annotated[
+        Answers | None,
+        typer.Option(
+            "--site",
+            help="instead: a page over all images and their reports, by what is here or also by the "
+            "account",
+        ),
+    ] = None,
 ) -> int:
     """Show the builds behind latest, candidate and template in each region, and whether these
     pointers are right: 0 yes, 6 no, 4 or 8 a region is silent. Of one IMAGE its AMIs, too."""
     if page:
         if image or region or as_json:
-            raise BadInput("--site is of all images: it takes no IMAGE, --region or --json",
-                           hint="leave them out")
+            raise BadInput(
+                "--site is of all images: it takes no IMAGE, --region or --json",
+                hint="leave them out",
+            )
         return _site(checkout, page)
     images = checkout.images_by_region(image, region)
     account = checkout.account(also=images)
     record, failed = status.look(account, images)
     families = checkout.families
-    dropped = [Problem(image=one.image, region=name, what=channels.DROPPED)
-               for one in checkout.definitions(image) if one.publish
-               for name in channels.dropped(one, (
-                   each.published_to for there in record.regions.values() for each in there
-                   if each.image == one.image))]
-    behind = [problem for one in checkout.definitions(image)
-              for problem in status.behind(account.with_short_timeouts(), one, record)]
+    dropped = [
+        Problem(image=one.image, region=name, what=channels.DROPPED)
+        for one in checkout.definitions(image)
+        if one.publish
+        for name in channels.dropped(
+            one,
+            (
+                each.published_to
+                for there in record.regions.values()
+                for each in there
+                if each.image == one.image
+            ),
+        )
+    ]
+    behind = [
+        problem
+        for one in checkout.definitions(image)
+        for problem in status.behind(account.with_short_timeouts(), one, record)
+    ]
     problems = [*record.problems, *dropped, *behind]
-    with_gpus = {one.image for one in checkout.definitions(image)
-                 if any(name in families and families[name].sm for name in one.hardware)}
+    with_gpus = {
+        one.image
+        for one in checkout.definitions(image)
+        if any(name in families and families[name].sm for name in one.hardware)
+    }
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     support_of = _support(checkout, status.pointed(record), everything=image is not None)
     tags = container_tags.standing(account, checkout.definitions(image))
-    record = record.model_copy(update={"problems": problems, "containers": {
-        name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}})
+    record = record.model_copy(
+        update={
+            "problems": problems,
+            "containers": {
+                name: found.latest_build for name, (_, found) in tags.done.items() if found.latest
+            },
+        }
+    )
     containers = container_tags.show_standing(tags.done)
     print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
     if problems:
-        raise NotVerified(f"{len(problems)} things are not as they have to be",
-                          hint=_WRITTEN_AGAIN)
+        raise NotVerified(f"{len(problems)} things are not as they have to be", hint=_WRITTEN_AGAIN)
     raise_failed(failed | tags.failed, "not every region could be read")
     return 0
 
@@ -114,16 +144,20 @@ def _site(checkout: Checkout, answers: Answers) -> int:
         record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
         asked = record.model_dump(mode="json")
     page = folder / "index.html"
-    records.write_text(page, site.render(
-        checkout.images, site.builds(folder, damaged), clock.stamp(), status=asked))
+    records.write_text(
+        page,
+        site.render(checkout.images, site.builds(folder, damaged), clock.stamp(), status=asked),
+    )
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
     raise_failed(failed, "the page is written, but not every region could be read")
     if damaged:
-        raise BadInput(f"the page is written, but {len(damaged)} builds are left out: "
-                       f"{damaged[0].message}",
-                       tail="\n".join(error.message for error in damaged), hint=damaged[0].hint)
+        raise BadInput(
+            f"the page is written, but {len(damaged)} builds are left out: {damaged[0].message}",
+            tail="\n".join(error.message for error in damaged),
+            hint=damaged[0].hint,
+        )
     return 0
 
 
@@ -186,8 +220,9 @@ def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
             for name in (SITE_FILE, CVE_FILE, REVIEW_FILE):
                 bucket.pull(site, name)
     except GoldenError as error:
-        return [Gap(what="the site's bucket", why=error.message,
-                    kinds=[Kind.VULNERABLE, Kind.ENDED])]
+        return [
+            Gap(what="the site's bucket", why=error.message, kinds=[Kind.VULNERABLE, Kind.ENDED])
+        ]
     return []
 
 
@@ -209,7 +244,12 @@ def _address(path: Path) -> str:
 
 
 def _tell(
-    account: Account, home: str, record: DigestRecord, link: str, progress: Progress, *,
+    account: Account,
+    home: str,
+    record: DigestRecord,
+    link: str,
+    progress: Progress,
+    *,
     dry_run: bool,
 ) -> tuple[News, list[GoldenError]]:
     """Tell every channel; without one nothing counts as told."""
@@ -219,8 +259,12 @@ def _tell(
     with memory.held(account, home) as kept:
         said = memory.news(kept.told, record)
         if said.new or record.week > kept.told.week:
-            kept.add(memory.after(kept.told, record, said), digest_views.headline(record, said),
-                     digest_views.text(record, said, link), channels)
+            kept.add(
+                memory.after(kept.told, record, said),
+                digest_views.headline(record, said),
+                digest_views.text(record, said, link),
+                channels,
+            )
         sent, refused = kept.deliver(channels)
     progress.say(f"sent: {', '.join(sent) or 'nothing, for all of it was told before'}")
     return said, refused
@@ -229,25 +273,43 @@ def _tell(
 def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
     """Support and vulnerabilities of builds, by the locks and records that are here or in the
     site."""
-    known = Known({each.image: each.publish.keep_last for each in checkout.definitions(None)
-                   if each.publish}, {}, {}, [])
+    known = Known(
+        {each.image: each.publish.keep_last for each in checkout.definitions(None) if each.publish},
+        {},
+        {},
+        [],
+    )
     for image, build_id in builds:
-        here, kept = (folder.build(build_id).path for folder in (
-            checkout.builds(image), ImageFolder(checkout.root / SITE / image)))
+        here, kept = (
+            folder.build(build_id).path
+            for folder in (checkout.builds(image), ImageFolder(checkout.root / SITE / image))
+        )
         summary = records.read_if_whole(kept / SITE_FILE, SiteBuild)
         if lock := checkout.lock_of(image, build_id) or (summary.lock if summary else None):
             known.parts.setdefault(image, []).extend(support.of_lock(lock))
         else:
-            known.gaps.append(Gap(what=f"support of {image} {build_id}", kinds=[Kind.ENDED],
-                                  why="its lock is neither here nor in the site", is_failure=False))
-        record = (records.read_if_whole(here / CVE_FILE, CveRecord)
-                  or records.read_if_whole(kept / CVE_FILE, CveRecord))
+            known.gaps.append(
+                Gap(
+                    what=f"support of {image} {build_id}",
+                    kinds=[Kind.ENDED],
+                    why="its lock is neither here nor in the site",
+                    is_failure=False,
+                )
+            )
+        record = records.read_if_whole(here / CVE_FILE, CveRecord) or records.read_if_whole(
+            kept / CVE_FILE, CveRecord
+        )
         if record:
             known.cves.setdefault(image, []).append(record)
         else:
-            known.gaps.append(Gap(
-                what=f"vulnerabilities of {image} {build_id}", kinds=[Kind.VULNERABLE],
-                why=f"nobody has asked: `golden cve {image}`", is_failure=False))
+            known.gaps.append(
+                Gap(
+                    what=f"vulnerabilities of {image} {build_id}",
+                    kinds=[Kind.VULNERABLE],
+                    why=f"nobody has asked: `golden cve {image}`",
+                    is_failure=False,
+                )
+            )
     return known
 
 
@@ -257,7 +319,9 @@ def _end(record: DigestRecord, refused: list[GoldenError]) -> int:
     if refused:
         raise refused[0]
     if failed := [gap for gap in record.gaps if gap.is_failure]:
-        raise Unreachable(f"the digest lacks {failed[0].what}: {failed[0].why}",
-                          tail="\n".join(f"{gap.what}: {gap.why}" for gap in failed),
-                          hint="the rest is told; docs/digest.md has the rights that it needs")
+        raise Unreachable(
+            f"the digest lacks {failed[0].what}: {failed[0].why}",
+            tail="\n".join(f"{gap.what}: {gap.why}" for gap in failed),
+            hint="the rest is told; docs/digest.md has the rights that it needs",
+        )
     return 0

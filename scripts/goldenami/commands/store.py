@@ -56,8 +56,10 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
     unnamed = garbage.find(checkout.root, checkout.store)
     for path, size in unnamed.files.items():
         print(f"{size:>12} {path.name}")
-    print(f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock "
-          "or build of this checkout names" + ("" if delete else " (--delete removes them)"))
+    print(
+        f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock "
+        "or build of this checkout names" + ("" if delete else " (--delete removes them)")
+    )
     if delete:
         unnamed.remove()
         print("deleted")
@@ -66,11 +68,15 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
 
 def _push(checkout: Checkout) -> int:
     if checkout.store.remote is None:
-        raise BadInput("no remote store is configured",
-                       hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
+        raise BadInput(
+            "no remote store is configured", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix"
+        )
     present, lacking = garbage.shareable(checkout.root, checkout.store)
-    print(f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote "
-          f"store; {lacking} that the locks name are not here", flush=True)
+    print(
+        f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote "
+        f"store; {lacking} that the locks name are not here",
+        flush=True,
+    )
     sent = checkout.store.send(present)
     size = sum(present[digest] for digest in sent)
     print(f"sent {len(sent)}, {size / 1e6:.0f} MB; it had the others")
@@ -88,8 +94,11 @@ def cmd_clean(
     """Free what builds and the demo hold; the newest verified build of each image stays unless
     --all."""
     builds = checkout.root / "build"
-    for image in sorted(path.name for path in builds.glob("*/")
-                        if (path / "logs").is_dir() or ImageFolder(path).builds):
+    for image in sorted(
+        path.name
+        for path in builds.glob("*/")
+        if (path / "logs").is_dir() or ImageFolder(path).builds
+    ):
         with workspace.image_lock(checkout.root, image, wait=wait):
             for line in clean.run(checkout.builds(image), everything=everything):
                 print(line)

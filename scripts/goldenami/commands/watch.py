@@ -55,12 +55,14 @@ def cmd_watch(
     with progress.step("sources", f"{len(images)} images"):
         record, results = watch.look(checkout.root, checkout.cache, images, clock.stamp())
     unread = [SourceStatus(name=name, error=error.message) for name, error in errors.items()]
-    record = record.model_copy(update={"warnings": [*record.warnings, *warnings],
-                                       "sources": [*record.sources, *unread]})
+    record = record.model_copy(
+        update={"warnings": [*record.warnings, *warnings], "sources": [*record.sources, *unread]}
+    )
     failures = list(errors.values())
     if update:
-        record, failed = Relock(checkout.root, partial(make_lock, checkout), wait).run(record,
-                                                                                       results)
+        record, failed = Relock(checkout.root, partial(make_lock, checkout), wait).run(
+            record, results
+        )
         failures += failed
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, run_url())
@@ -88,9 +90,11 @@ def _end(
             print(f"also: {other.message}", file=sys.stderr)
         raise failures[0]
     if strict and record.warnings:
-        raise BadInput(f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",
-                       hint="review the hold, or move to another branch; without --strict they "
-                            "are only printed")
+        raise BadInput(
+            f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",
+            hint="review the hold, or move to another branch; without --strict they "
+            "are only printed",
+        )
     waits = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
     return int(ExitCode.NEWER) if waits and not update else int(ExitCode.OK)
 
@@ -98,10 +102,16 @@ def _end(
 def _unseen(record: WatchRecord) -> list[GoldenError]:
     errors = record.errors
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return [Unreachable(f"could not look at every source: {errors[0]}{more}",
-                        hint="the table shows what the others have; check that source, then run "
-                             "again")] \
-        if errors else []
+    return (
+        [
+            Unreachable(
+                f"could not look at every source: {errors[0]}{more}",
+                hint="the table shows what the others have; check that source, then run again",
+            )
+        ]
+        if errors
+        else []
+    )
 
 
 def cmd_images(
@@ -144,6 +154,10 @@ def _propose(checkout: Checkout) -> int:
         return 0
     print(f"{target} <- {proposal.BRANCH}: {', '.join(files)}", flush=True)
     proposal.commit(checkout.root, files, summary)
-    proposal.push(checkout.root, os.environ.get(proposal.URL, ""), target=target,
-                  title=watch_summary.headline(record))
+    proposal.push(
+        checkout.root,
+        os.environ.get(proposal.URL, ""),
+        target=target,
+        title=watch_summary.headline(record),
+    )
     return 0

@@ -39,7 +39,9 @@ class CachePaths:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami").absolute()
         if found := _SPECIAL.search(str(root)):
-            raise BadInput(f"the cache's folder {root} has `{found[0]}` in its name",
-                           hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, "
-                                "colons and backslashes")
+            raise BadInput(
+                f"the cache's folder {root} has `{found[0]}` in its name",
+                hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, "
+                "colons and backslashes",
+            )
         return cls(root)

@@ -11,40 +11,39 @@ PREFIX = "GOLDEN_"
 VARIABLES: dict[str, dict[str, str]] = {
     "This machine": {
         "GOLDEN_CACHE": "folder of the store, base trees, compiled modules and timings; default `~/.cache/goldenami`, "
-                        "or below `XDG_CACHE_HOME`",
+        "or below `XDG_CACHE_HOME`",
         "GOLDEN_LAYERS_GB": "what all layers of bakes may occupy, in 10^9 bytes; default 24",
         "GOLDEN_BOOT_LIMIT_S": "seconds that a boot of `verify` or `shell` may be silent before SSH; default 600",
         "GOLDEN_MITOGEN": "`0`: Ansible's own strategy instead of mitogen's in a bake",
     },
     "Sources": {
-        "GOLDEN_MIRROR_<ARCHIVE>":
-            "URI of an archive: `GOLDEN_MIRROR_DEBIAN`, `_DEBIAN_SECURITY`, `_UBUNTU`; of a vendor's "
-            "instead of its own: `_NVIDIA`, `_NVIDIA_CONTAINER`; of a package index's simple API: "
-            "`_PYPI`; of a registry of containers: `_DOCKER_IO`; "
-            "default: this machine's apt sources and pip's index, the vendor's address",
+        "GOLDEN_MIRROR_<ARCHIVE>": "URI of an archive: `GOLDEN_MIRROR_DEBIAN`, `_DEBIAN_SECURITY`, `_UBUNTU`; of a vendor's "
+        "instead of its own: `_NVIDIA`, `_NVIDIA_CONTAINER`; of a package index's simple API: "
+        "`_PYPI`; of a registry of containers: `_DOCKER_IO`; "
+        "default: this machine's apt sources and pip's index, the vendor's address",
         "GOLDEN_KEYRING_<NAME>": "file of a keyring: `GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING`, "
-                                 "`_UBUNTU_ARCHIVE_KEYRING`; instead of the key beside a vendor's index, and of the "
-                                 "same fingerprint: `_GOLDEN_NVIDIA`, `_GOLDEN_NVIDIA_CONTAINER`",
+        "`_UBUNTU_ARCHIVE_KEYRING`; instead of the key beside a vendor's index, and of the "
+        "same fingerprint: `_GOLDEN_NVIDIA`, `_GOLDEN_NVIDIA_CONTAINER`",
         "GOLDEN_STORE_S3": "remote package store, `s3://bucket/prefix`; credentials as with every AWS tool",
     },
     "Signatures": {
         "GOLDEN_MODULE_KEY": "PEM file of an RSA key and its certificate, with which `lock` signs kernel "
-                             "modules; unset: they are not signed",
+        "modules; unset: they are not signed",
         "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes from: a file, or the ARN "
-                              "of a key of KMS; unset: unsigned",
+        "of a key of KMS; unset: unsigned",
     },
     "AWS": {
         "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the instances of "
-                           "`bake --builder ec2`; default: any, with a key of that run only",
+        "`bake --builder ec2`; default: any, with a key of that run only",
         "GOLDEN_TEST_PROFILE": "profile by which `gpu-test` acts, whose role alone may write its records; "
-                               "default: as all other commands",
+        "default: as all other commands",
     },
     "Notices and results": {
         "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch`, `drift` and `digest` found",
         "GOLDEN_SNS_TOPIC": "ARN of an SNS topic that is told the same",
         "GOLDEN_SITE_S3": "where `site` keeps the page over all images and earlier builds, `s3://bucket/prefix`",
         "GOLDEN_PUSH_URL": "where `watch --propose` pushes, token included; default: the remote "
-                           "`origin`",
+        "`origin`",
     },
     "Tests of an image": {
         "GOLDEN_VARS": "file of the lock's variables, for the checks of an image",
@@ -57,9 +56,9 @@ VARIABLES: dict[str, dict[str, str]] = {
 
 OF_OTHERS = {
     "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names the "
-                  "emulator",
+    "emulator",
     "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes no "
-          "new lock (`make test` does: it publishes nothing)",
+    "new lock (`make test` does: it publishes nothing)",
 }
 """What other programs name, and goldenami reads."""
 
@@ -71,9 +70,9 @@ PIPELINE_SETTINGS = {
     "GOLDEN_UNATTENDED": "`yes`: the daily pipeline releases what it locked, without a person",
     "GOLDEN_SCHEDULE": "`tests`, in a schedule of GitLab's: that one runs the slow and long tests",
     "GOLDEN_RUNNER": "label of the GitHub runner for jobs that bake, lock or test; default: "
-                     "`ubuntu-24.04`",
+    "`ubuntu-24.04`",
     "GOLDEN_PULL_REQUEST_TOKEN": "token with which GitHub's pipeline opens pull requests, so that "
-                                 "checks start",
+    "checks start",
 }
 """Settings of a repository or a project, which its pipelines alone read. docs/ci.md has their
 places."""
@@ -88,8 +87,9 @@ def misspelt(name: str) -> tuple[str, bool]:
         known.add(entry)
         if "<" in entry:
             families.append(entry.partition("<")[0])
-            known |= {families[-1] + end
-                      for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)}
+            known |= {
+                families[-1] + end for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)
+            }
     # Without what all have in common: it would make any two near.
     ends = [one.removeprefix(PREFIX) for one in sorted(known) if "<" not in one]
     near = (

@@ -127,10 +127,16 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
     """All that is wrong with the file or folder `where`, in one error."""
     if len(errors) == 1:
         return errors[0]
-    lines = [line for error in errors for line in (
-        error.tail.splitlines() or [error.message + (f": {error.hint}" if error.hint else "")])]
-    return BadInput(f"{where} has {len(lines)} mistakes", tail="\n".join(lines),
-                    hint="correct the lines above")
+    lines = [
+        line
+        for error in errors
+        for line in (
+            error.tail.splitlines() or [error.message + (f": {error.hint}" if error.hint else "")]
+        )
+    ]
+    return BadInput(
+        f"{where} has {len(lines)} mistakes", tail="\n".join(lines), hint="correct the lines above"
+    )
 
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
@@ -150,24 +156,36 @@ def space(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ACCESS and error.filename:
-            raise HostNotReady(f"{error.filename}: {(error.strerror or '').lower()}",
-                               hint="run as root in a checkout of your own, with a GOLDEN_CACHE "
-                                    "that it may write") from error
+            raise HostNotReady(
+                f"{error.filename}: {(error.strerror or '').lower()}",
+                hint="run as root in a checkout of your own, with a GOLDEN_CACHE that it may write",
+            ) from error
         if error.errno not in NO_SPACE:
             raise
-        raise HostNotReady(f"no space left on the disk of {error.filename or where}",
-                           hint=_FREE) from error
+        raise HostNotReady(
+            f"no space left on the disk of {error.filename or where}", hint=_FREE
+        ) from error
 
 
 _WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
-    (re.compile("No space left on device|Disk quota exceeded"), HostNotReady,
-     "no space left on a disk", _FREE),
-    (re.compile("not valid yet|not yet valid|Not live until|time warp"), HostNotReady,
-     "this machine's clock is behind",
-     "set the clock (`timedatectl set-ntp true`), then run again"),
-    (re.compile("Release file .* expired|certificate has expired"), Unreachable,
-     "it has expired, or this machine's clock is ahead",
-     "look at the clock (`date`); if it is right, use another mirror"),
+    (
+        re.compile("No space left on device|Disk quota exceeded"),
+        HostNotReady,
+        "no space left on a disk",
+        _FREE,
+    ),
+    (
+        re.compile("not valid yet|not yet valid|Not live until|time warp"),
+        HostNotReady,
+        "this machine's clock is behind",
+        "set the clock (`timedatectl set-ntp true`), then run again",
+    ),
+    (
+        re.compile("Release file .* expired|certificate has expired"),
+        Unreachable,
+        "it has expired, or this machine's clock is ahead",
+        "look at the clock (`date`); if it is right, use another mirror",
+    ),
 )
 """How dpkg, apt, its verifiers and TLS word what this machine lacks, and what it means."""
 

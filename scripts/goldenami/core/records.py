@@ -158,8 +158,12 @@ def read_shared(text: str, kind: type[R], what: str, hint: str) -> R:
         raise BadInput(f"{what} cannot be read: {key}: {first['msg']}", hint=hint) from None
     version = getattr(found, "schema_version", known)
     if version > known:
-        warnings.warn(f"{what} is of a newer goldenami: its schema version is {version}, and this "
-                      f"one knows {known}; what it added is kept", NewerRecord, stacklevel=2)
+        warnings.warn(
+            f"{what} is of a newer goldenami: its schema version is {version}, and this "
+            f"one knows {known}; what it added is kept",
+            NewerRecord,
+            stacklevel=2,
+        )
     return found
 
 

@@ -36,9 +36,7 @@ class CommandFailed(StageFailed):
         self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None
     ) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-        super().__init__(
-            f"{Path(argv[0]).name} {how}", log=log, tail=last_lines(output)
-        )
+        super().__init__(f"{Path(argv[0]).name} {how}", log=log, tail=last_lines(output))
         self.argv = list(argv)
         self.status = status
         self.output = output
@@ -56,31 +54,45 @@ def python_argv(module: str, *args: str) -> list[str]:
 
 def python_env() -> dict[str, str]:
     """Environment under which a child interpreter finds this package."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None,
-                                                 [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])),
-            "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])
+        ),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def require(tool: str, package: str) -> str:
     """The path of `tool`, or HostNotReady naming the Debian `package` that has it."""
     path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise HostNotReady(f"{tool} is not installed",
-                           hint=f"run `make setup` (Debian package {package})")
+        raise HostNotReady(
+            f"{tool} is not installed", hint=f"run `make setup` (Debian package {package})"
+        )
     return path
 
 
 def output(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     check: bool = True,
-    timeout_s: float | None = None, stdin: str | None = None,
+    timeout_s: float | None = None,
+    stdin: str | None = None,
 ) -> str:
     """Run `argv` and return its standard output; standard error belongs to the failure's text."""
     try:
         done = subprocess.run(
-            list(argv), env=environment(env), cwd=cwd, text=True, errors="replace",
+            list(argv),
+            env=environment(env),
+            cwd=cwd,
+            text=True,
+            errors="replace",
             capture_output=True,
-            timeout=timeout_s, check=False,
+            timeout=timeout_s,
+            check=False,
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
     except FileNotFoundError as error:
@@ -93,9 +105,13 @@ def output(
 
 
 def stream(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    on_line: Callable[[str], None] | None = None, grace_s: float = 5.0,
+    on_line: Callable[[str], None] | None = None,
+    grace_s: float = 5.0,
 ) -> None:
     """Run `argv` with both outputs appended to `log`, each line handed to `on_line` as it comes. On
     an exception here the command is ended (TERM, then KILL)."""
@@ -112,7 +128,11 @@ def stream(
 
 @contextmanager
 def streaming(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str], on_line: Callable[[str], None],
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    on_line: Callable[[str], None],
 ) -> Iterator[None]:
     """Like `stream`, while the block runs; an exception in the block kills the command."""
     with _piped(argv, env, None) as process, ThreadPoolExecutor(1) as pool:
@@ -131,13 +151,22 @@ def _piped(
     argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace",
+        list(argv),
+        env=environment(env),
+        cwd=cwd,
+        text=True,
+        errors="replace",
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=1,
+    )
 
 
 def _relay(
-    process: subprocess.Popen[str], argv: Sequence[str], log: Path,
+    process: subprocess.Popen[str],
+    argv: Sequence[str],
+    log: Path,
     on_line: Callable[[str], None] | None,
 ) -> list[str]:
     tail: list[str] = []
@@ -155,17 +184,28 @@ def _relay(
 
 
 def start(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
-    stdin: int = subprocess.DEVNULL, cwd: Path | None = None, session: bool = False,
+    stdin: int = subprocess.DEVNULL,
+    cwd: Path | None = None,
+    session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in the background, both outputs appended to `log`; the caller ends it by `stop`.
     In a `session` of its own it outlives this process and its terminal."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
-            list(argv), env=environment(env), stdin=stdin, stdout=sink, stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds), cwd=cwd, start_new_session=session,
+            list(argv),
+            env=environment(env),
+            stdin=stdin,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            pass_fds=tuple(pass_fds),
+            cwd=cwd,
+            start_new_session=session,
         )
 
 

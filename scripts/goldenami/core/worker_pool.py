@@ -86,8 +86,12 @@ class WorkerPool:
 
     def _hire(self, source: Iterator[T], work: Callable[[T], None]) -> None:
         with self._lock:
-            if self._ended.is_set() or self._drained or self._active >= self.workers or \
-                    not self._budget.take(self._active):
+            if (
+                self._ended.is_set()
+                or self._drained
+                or self._active >= self.workers
+                or not self._budget.take(self._active)
+            ):
                 return
             self._active += 1
         threading.Thread(target=self._work, args=(source, work), daemon=True).start()

@@ -23,7 +23,9 @@ MOST_KEYS = 10_000
 """Of a file; packer/hardware.yml has 739. A few aliases of aliases would be millions."""
 LOADER = yaml.CSafeLoader
 """That of libyaml, which PyYAML's wheels have: a tenth of the time."""
-_OTHER_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?0[bx][0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_OTHER_NUMBER = re.compile(
+    r"[-+]?0[0-7_]+|[-+]?0[bx][0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
+)
 """What YAML 1.1 reads as another number than people do: octal, other bases, base 60."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 SHOWN = 12
@@ -43,8 +45,9 @@ class YamlFile:
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
         name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
         path = self.others.get(self._nearest(key), self.path)
-        return BadInput(f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
-                        hint=hint)
+        return BadInput(
+            f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}", hint=hint
+        )
 
     def repeated(
         self, key: Key, names: Sequence[str], *rest: str, hint: str = ""
@@ -97,15 +100,24 @@ def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()
     try:
         return model.model_validate(source.data if data is None else data)
     except ValidationError as error:
-        found = sorted(error.errors(), key=lambda problem: (
-            source.line_of((*at, *problem["loc"])), problem["type"] == "missing"))
+        found = sorted(
+            error.errors(),
+            key=lambda problem: (
+                source.line_of((*at, *problem["loc"])),
+                problem["type"] == "missing",
+            ),
+        )
     said = {problem["loc"]: _problem(problem, model) for problem in found}
     # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says
     # more.
-    unknown = " ".join(said[problem["loc"]] for problem in found if problem["type"]
-                       == "extra_forbidden")
-    told = [source.error((*at, *problem["loc"]), said[problem["loc"]]) for problem in found
-            if problem["type"] != "missing" or f"`{problem['loc'][-1]}`" not in unknown]
+    unknown = " ".join(
+        said[problem["loc"]] for problem in found if problem["type"] == "extra_forbidden"
+    )
+    told = [
+        source.error((*at, *problem["loc"]), said[problem["loc"]])
+        for problem in found
+        if problem["type"] != "missing" or f"`{problem['loc'][-1]}`" not in unknown
+    ]
     raise together(told, source.path)
 
 
@@ -126,7 +138,7 @@ def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
 def _about_quotes(wanted: str, value: Any) -> str:
     """What to do where quotes are all that is wrong with the type of `value`; else ""."""
     if wanted == "str" and isinstance(value, bool | int | float | date):
-        return f"; put it in quotes: \"{value}\""
+        return f'; put it in quotes: "{value}"'
     if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
         try:
             without = yaml.safe_load(value)
@@ -147,8 +159,9 @@ def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for part in getattr(annotation, "__args__", ())
-                 if (model := _model_in(part))), None)
+    return next(
+        (model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None
+    )
 
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
@@ -174,11 +187,15 @@ def load(path: Path) -> YamlFile:
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "not YAML"
         raise BadInput(f"{path}:{line}: not valid YAML: {problem}", hint=_cure(problem)) from None
-    except (RecursionError, ValueError) as error:  # an alias inside itself; a date such as 2026-13-45
+    except (
+        RecursionError,
+        ValueError,
+    ) as error:  # an alias inside itself; a date such as 2026-13-45
         raise BadInput(f"{path}:1: not usable YAML: {error}") from None
     if node is None:
-        raise BadInput(f"{path}:1: the file is empty",
-                       hint="copy one of packer/images/ and adapt it")
+        raise BadInput(
+            f"{path}:1: the file is empty", hint="copy one of packer/images/ and adapt it"
+        )
     if not isinstance(node, yaml.MappingNode):
         raise BadInput(f"{path}:1: expected a mapping of keys to values")
     lines: dict[Key, int] = {}
@@ -199,15 +216,17 @@ def _cure(problem: str) -> str:
 
 def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
     if len(lines) > MOST_KEYS:
-        raise BadInput(f"{path}:1: has more than {MOST_KEYS} keys, those of aliases counted each "
-                       "time")
+        raise BadInput(
+            f"{path}:1: has more than {MOST_KEYS} keys, those of aliases counted each time"
+        )
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             key = (*at, str(name.value))
             line = name.start_mark.line + 1
             if key in lines:
-                raise BadInput(f"{path}:{line}: {name.value}: given twice (first on line "
-                               f"{lines[key]})")
+                raise BadInput(
+                    f"{path}:{line}: {name.value}: given twice (first on line {lines[key]})"
+                )
             lines[key] = line
             _walk(path, value, key, lines)
     elif isinstance(node, yaml.SequenceNode):
@@ -216,6 +235,8 @@ def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
             _walk(path, value, (*at, index), lines)
     elif node.tag in _NUMBERS and _OTHER_NUMBER.fullmatch(node.value):
         name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in at)
-        raise BadInput(f"{path}:{node.start_mark.line + 1}: {name}: YAML reads {node.value} as "
-                       f"another number, {yaml.safe_load(node.value)}",
-                       hint=f"write it in quotes, \"{node.value}\", or as a decimal number")
+        raise BadInput(
+            f"{path}:{node.start_mark.line + 1}: {name}: YAML reads {node.value} as "
+            f"another number, {yaml.safe_load(node.value)}",
+            hint=f'write it in quotes, "{node.value}", or as a decimal number',
+        )

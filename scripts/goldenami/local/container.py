@@ -32,8 +32,13 @@ COMMAND_LIMIT_S = 3600.0
 """Seconds for a command in the container: as long as ansible.cfg gives a task."""
 REPO_MOUNT = "/run/golden/repo"
 UNITS = "/run/systemd/system"
-RUNS = ("ssh.service", "systemd-.service", "dbus.service", "user@.service",
-        "user-runtime-dir@.service")
+RUNS = (
+    "ssh.service",
+    "systemd-.service",
+    "dbus.service",
+    "user@.service",
+    "user-runtime-dir@.service",
+)
 """What runs in a bake: the way in, and what a login or a module of Ansible asks of systemd; the
 second is every unit whose name begins so (systemd.unit(5))."""
 BOOTS = ("systemd.unit=sysinit.target", "systemd.wants=ssh.service", "systemd.wants=dbus.socket")
@@ -51,26 +56,46 @@ class Container:
     console: Path
 
     def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
-        argv = ["ssh", "-F", "/dev/null", "-q", "-i", str(self.ssh_key), "-o", "IdentitiesOnly=yes",
-                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+        argv = [
+            "ssh",
+            "-F",
+            "/dev/null",
+            "-q",
+            "-i",
+            str(self.ssh_key),
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=5",
+        ]
         try:
             return shell.output([*argv, f"root@{ADDRESS}", *command], timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
-            raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",
-                              log=self.console, hint="see the container's console") from None
+            raise StageFailed(
+                f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",
+                log=self.console,
+                hint="see the container's console",
+            ) from None
 
 
 def check_host() -> None:
     """Refuse a host on which containers come up broken: systemd-nspawn copies the mode of
     /dev/null, and one that users cannot write makes every container degraded."""
     if os.geteuid() != 0:
-        raise HostNotReady("root is needed for namespaces and containers",
-                           hint="run as root, or with sudo")
+        raise HostNotReady(
+            "root is needed for namespaces and containers", hint="run as root, or with sudo"
+        )
     mode = stat.S_IMODE(Path("/dev/null").stat().st_mode)
     if mode != 0o666:
-        raise HostNotReady(f"/dev/null has mode {mode:04o}, not 0666",
-                           hint="run `chmod 0666 /dev/null`")
+        raise HostNotReady(
+            f"/dev/null has mode {mode:04o}, not 0666", hint="run `chmod 0666 /dev/null`"
+        )
     shell.require("systemd-nspawn", "systemd-container")
 
 
@@ -85,12 +110,20 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     for folder in (upper, work, merged):
         folder.mkdir(parents=True)
     lower = ":".join(str(path) for path in lowers)
-    shell.output([
-        "mount", "-t", "overlay", "overlay", "-o",
-        f"lowerdir={lower},upperdir={upper},workdir={work},"
-        "redirect_dir=on,index=on,metacopy=off,volatile", str(merged),
-    # The newer system calls take 255 bytes of lowerdir, this one 4 KiB.
-    ], env={"LIBMOUNT_FORCE_MOUNT2": "always"})
+    shell.output(
+        [
+            "mount",
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            f"lowerdir={lower},upperdir={upper},workdir={work},"
+            "redirect_dir=on,index=on,metacopy=off,volatile",
+            str(merged),
+            # The newer system calls take 255 bytes of lowerdir, this one 4 KiB.
+        ],
+        env={"LIBMOUNT_FORCE_MOUNT2": "always"},
+    )
     try:
         yield merged
     finally:
@@ -107,8 +140,9 @@ def forget_overlay(scratch: Path) -> None:
 
 def _network(netns: str) -> None:
     shell.output(["ip", "netns", "add", netns])
-    shell.output(["ip", "link", "add", "golden0", "type", "veth",
-                  "peer", "name", LINK, "netns", netns])
+    shell.output(
+        ["ip", "link", "add", "golden0", "type", "veth", "peer", "name", LINK, "netns", netns]
+    )
     shell.output(["ip", "address", "add", f"{GATEWAY}/30", "dev", "golden0"])
     shell.output(["ip", "link", "set", "golden0", "up"])
     shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", LINK])
@@ -134,7 +168,8 @@ def _identity(root: Path, scratch: Path) -> Path:
 def use_repository(root: Path, view: str = ".") -> None:
     """Make a view of the mounted repository the only package source; `seal` removes it."""
     (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
-        f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8")
+        f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8"
+    )
 
 
 def _no_initramfs(root: Path, scratch: Path) -> list[str]:
@@ -173,7 +208,8 @@ def _wait_for_ssh(container: Container) -> None:
         return
     raise StageFailed(
         f"the container {container.name} did not answer on SSH",
-        tail=shell.end_of(container.console), log=container.console,
+        tail=shell.end_of(container.console),
+        log=container.console,
         hint="see the console's last lines; a base tree without openssh-server looks like this",
     )
 
@@ -191,14 +227,29 @@ def running(
     check_host()
     key = _identity(root, scratch)
     _network(name)
-    process = shell.start([
-        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
-        f"--directory={root}", f"--machine={name}", "--hostname=golden", "--resolv-conf=off",
-        "--timezone=off", "--link-journal=no", f"--network-namespace-path=/run/netns/{name}",
-        f"--bind-ro={repo}:{REPO_MOUNT}", "--console=pipe", *_no_initramfs(root, scratch), *extra,
-        # To the container's init: a tree that has cloud-init already is not to be an instance.
-        "cloud-init=disabled",
-    ], log=console)
+    process = shell.start(
+        [
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            f"--directory={root}",
+            f"--machine={name}",
+            "--hostname=golden",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            f"--network-namespace-path=/run/netns/{name}",
+            f"--bind-ro={repo}:{REPO_MOUNT}",
+            "--console=pipe",
+            *_no_initramfs(root, scratch),
+            *extra,
+            # To the container's init: a tree that has cloud-init already is not to be an instance.
+            "cloud-init=disabled",
+        ],
+        log=console,
+    )
     container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
     try:
         _wait_for_ssh(container)

@@ -42,8 +42,11 @@ def unpack(source: Path, root: Path) -> tuple[str, str]:
 def _conf(folder: Path, below: str) -> Path:
     found = sorted(folder.glob(f"{below}/{_CONF}"), key=lambda path: (len(path.parts), path))
     if not found:
-        raise BadInput(f"has no {_CONF}", hint="only DKMS sources are compiled: write a dkms.conf "
-                                               "into it, or take the vendor's DKMS package")
+        raise BadInput(
+            f"has no {_CONF}",
+            hint="only DKMS sources are compiled: write a dkms.conf "
+            "into it, or take the vendor's DKMS package",
+        )
     return found[0]
 
 
@@ -52,7 +55,9 @@ def _read(conf: Path) -> tuple[str, str]:
     for key, pattern in (("PACKAGE_NAME", _NAME), ("PACKAGE_VERSION", _VERSION)):
         match = re.search(rf"""^\s*{key}=["']?([^"'\n]*?)["']?\s*(?:#.*)?$""", text, re.MULTILINE)
         if match is None or not pattern.fullmatch(match[1]):
-            raise BadInput(f"{_CONF}: {key} is {f'`{match[1]}`' if match else 'missing'}",
-                           hint="DKMS wants a name and a version that begins with a digit")
+            raise BadInput(
+                f"{_CONF}: {key} is {f'`{match[1]}`' if match else 'missing'}",
+                hint="DKMS wants a name and a version that begins with a digit",
+            )
         values.append(match[1])
     return values[0], values[1]

@@ -32,8 +32,9 @@ def step(name: str) -> Iterator[None]:
 
 def fail(error: GoldenError) -> int:
     """Report an expected failure; returns the exit status."""
-    emit("error", message=error.message, hint=error.hint, tail=error.tail,
-         code=int(error.exit_code))
+    emit(
+        "error", message=error.message, hint=error.hint, tail=error.tail, code=int(error.exit_code)
+    )
     return int(error.exit_code)
 
 

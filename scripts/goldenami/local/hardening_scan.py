@@ -23,17 +23,24 @@ from goldenami.model.builds.hardening_records import (
 
 CONTENT = Path("/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml")
 """Of Debian's package ssg-debian."""
-READ_PARAMETERS = ("cd /proc/sys && grep -rs '' dev fs kernel net/core net/ipv4 net/ipv6/conf/all"
-                   " net/ipv6/conf/default vm; true")
+READ_PARAMETERS = (
+    "cd /proc/sys && grep -rs '' dev fs kernel net/core net/ipv4 net/ipv6/conf/all"
+    " net/ipv6/conf/default vm; true"
+)
 """As root: lines `path:value`; a parameter of several lines has several."""
 _XCCDF = "{http://checklists.nist.gov/xccdf/1.2}"
 _PROFILE, _RULE = (
     "xccdf_org.ssgproject.content_profile_anssi_bp28_",
     "xccdf_org.ssgproject.content_rule_",
 )
-_OUTCOMES = {"pass": RuleOutcome.PASS, "fixed": RuleOutcome.PASS, "fail": RuleOutcome.FAIL,
-             "error": RuleOutcome.UNREACHABLE, "unknown": RuleOutcome.UNREACHABLE,
-             "notchecked": RuleOutcome.UNREACHABLE}
+_OUTCOMES = {
+    "pass": RuleOutcome.PASS,
+    "fixed": RuleOutcome.PASS,
+    "fail": RuleOutcome.FAIL,
+    "error": RuleOutcome.UNREACHABLE,
+    "unknown": RuleOutcome.UNREACHABLE,
+    "notchecked": RuleOutcome.UNREACHABLE,
+}
 """XCCDF 1.2, 6.6.4.2; a rule that does not apply to the image is left out."""
 _RULES_BROKEN = 2
 """oscap's status where a rule fails (oscap(8))."""
@@ -43,19 +50,30 @@ def scan(tree: Path, parameters: str, work: Path) -> HardeningScan:
     """What the guide's rules say of the mounted root `tree`; `parameters` answer
     READ_PARAMETERS."""
     if shutil.which("oscap") is None or not CONTENT.exists():
-        return HardeningScan(problem="no oscap with rules for Debian 12 here; Debian 13 has them: "
-                                     "`make setup`")
+        return HardeningScan(
+            problem="no oscap with rules for Debian 12 here; Debian 13 has them: `make setup`"
+        )
     results = work / "xccdf.xml"
     with _as_booted(tree, parameters):
         try:
-            shell.output(["oscap", "xccdf", "eval", "--profile",
-                          f"{_PROFILE}{HardeningLevel.ENHANCED.value}",
-                          "--results", str(results), str(CONTENT)],
-                         env={"OSCAP_PROBE_ROOT": str(tree)})
+            shell.output(
+                [
+                    "oscap",
+                    "xccdf",
+                    "eval",
+                    "--profile",
+                    f"{_PROFILE}{HardeningLevel.ENHANCED.value}",
+                    "--results",
+                    str(results),
+                    str(CONTENT),
+                ],
+                env={"OSCAP_PROBE_ROOT": str(tree)},
+            )
         except shell.CommandFailed as error:
             if error.status != _RULES_BROKEN:
-                return HardeningScan(problem=f"{error.message}: "
-                                             f"{error.output.strip().splitlines()[-1:]}")
+                return HardeningScan(
+                    problem=f"{error.message}: {error.output.strip().splitlines()[-1:]}"
+                )
     return read(results)
 
 
@@ -64,17 +82,34 @@ def read(results: Path) -> HardeningScan:
     root = ET.parse(results).getroot()  # noqa: S314 - oscap wrote it, from the distribution's file
     levels = dict[str, HardeningLevel]()
     for level in reversed(HardeningLevel):
-        profile = next(one for one in root.iter(f"{_XCCDF}Profile") if one.get("id")
-                       == f"{_PROFILE}{level.value}")
-        levels |= {select.get("idref", ""): level for select in profile.iter(f"{_XCCDF}select")
-                   if select.get("selected") == "true"}
-    titles = {rule.get("id", ""): rule.findtext(f"{_XCCDF}title", "")
-              for rule in root.iter(f"{_XCCDF}Rule")}
-    answers = {result.get("idref", ""): result.findtext(f"{_XCCDF}result", "")
-               for result in root.iter(f"{_XCCDF}rule-result")}
-    rules = [HardeningRule(id=name.removeprefix(_RULE), title=titles[name], level=levels[name],
-                           outcome=_OUTCOMES[answer])
-             for name, answer in sorted(answers.items()) if answer in _OUTCOMES and name in levels]
+        profile = next(
+            one
+            for one in root.iter(f"{_XCCDF}Profile")
+            if one.get("id") == f"{_PROFILE}{level.value}"
+        )
+        levels |= {
+            select.get("idref", ""): level
+            for select in profile.iter(f"{_XCCDF}select")
+            if select.get("selected") == "true"
+        }
+    titles = {
+        rule.get("id", ""): rule.findtext(f"{_XCCDF}title", "")
+        for rule in root.iter(f"{_XCCDF}Rule")
+    }
+    answers = {
+        result.get("idref", ""): result.findtext(f"{_XCCDF}result", "")
+        for result in root.iter(f"{_XCCDF}rule-result")
+    }
+    rules = [
+        HardeningRule(
+            id=name.removeprefix(_RULE),
+            title=titles[name],
+            level=levels[name],
+            outcome=_OUTCOMES[answer],
+        )
+        for name, answer in sorted(answers.items())
+        if answer in _OUTCOMES and name in levels
+    ]
     version = root.findtext(f".//{_XCCDF}version", "") or "unknown"
     return HardeningScan(content=f"SCAP Security Guide {version} for Debian 12", rules=rules)
 

@@ -14,8 +14,18 @@ from goldenami.core.units import size
 from goldenami.local.disk import grub
 
 PACKAGES = (
-    "apt", "dosfstools", "dpkg", "e2fsprogs", "fdisk", "grub-common", *grub.PACKAGES.values(),
-    "libarchive13", "libarchive13t64", "mmdebstrap", "mtools", "systemd-container",
+    "apt",
+    "dosfstools",
+    "dpkg",
+    "e2fsprogs",
+    "fdisk",
+    "grub-common",
+    *grub.PACKAGES.values(),
+    "libarchive13",
+    "libarchive13t64",
+    "mmdebstrap",
+    "mtools",
+    "systemd-container",
 )
 """What bootstraps the tree, runs the container and writes the disk (rootfs.py, container.py,
 disk.py, grub.py)."""
@@ -23,9 +33,10 @@ disk.py, grub.py)."""
 
 def versions() -> dict[str, str]:
     """The version of each of these packages that is installed."""
-    shown = shell.output(["dpkg-query", "-W", "-f",
-                          "${db:Status-Status}\\t${Package}\\t${Version}\\n", *PACKAGES],
-                         check=False)
+    shown = shell.output(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status}\\t${Package}\\t${Version}\\n", *PACKAGES],
+        check=False,
+    )
     lines = (line.split("\t") for line in shown.splitlines())
     return {name: version for status, name, version in lines if status == "installed"}
 
@@ -38,13 +49,16 @@ def distribution() -> str:
 
 def free_memory() -> int:
     """Bytes of memory that programs could get: MemAvailable of proc(5)."""
-    found = re.search(r"^MemAvailable: +(\d+) kB",
-                      Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return int(found[1]) << 10 if found else 0
 
 
 def business(folder: Path) -> str:
     """How busy it is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB of disk free`. The
     disk is that of `folder`, the load that of the last minute (getloadavg(3))."""
-    return (f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors, "
-            f"{size(free_memory())} of memory and {size(shutil.disk_usage(folder).free)} of disk free")
+    return (
+        f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors, "
+        f"{size(free_memory())} of memory and {size(shutil.disk_usage(folder).free)} of disk free"
+    )

@@ -49,11 +49,15 @@ def of_bake(plan: BakePlan, steps: Mapping[str, int], name: str) -> Counted | No
 def of_compilation(work: Path, _name: str = "") -> Counted | None:
     """Files that were compiled in the work folder of a compilation, whose tree is an overlay:
     DKMS's of how many."""
-    sources = [path for path in (work / "layer/upper").glob(_SOURCES)
-               if not path.name.endswith(".mod.c")]
+    sources = [
+        path for path in (work / "layer/upper").glob(_SOURCES) if not path.name.endswith(".mod.c")
+    ]
     if sources:
-        return sum(path.with_suffix(".o").exists()
-                   for path in sources), len(sources), "files compiled:"
+        return (
+            sum(path.with_suffix(".o").exists() for path in sources),
+            len(sources),
+            "files compiled:",
+        )
     objects = sum(1 for _ in (work / "layer/upper").rglob("*.o"))
     return (objects, 0, "files compiled:") if objects else None
 

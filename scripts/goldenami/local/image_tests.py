@@ -46,23 +46,36 @@ class Run:
         try:
             status = self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            raise StageFailed(f"the image's tests run for {limit_s:.0f} s and have not ended",
-                              tail=shell.end_of(self.log),
-                              hint="the last test of the log hangs") from None
+            raise StageFailed(
+                f"the image's tests run for {limit_s:.0f} s and have not ended",
+                tail=shell.end_of(self.log),
+                hint="the last test of the log hangs",
+            ) from None
         if status not in _ALL_RAN:
             said = self.log.read_text(encoding="utf-8", errors="replace")
             reasons = _REASON.findall(said) or [f"pytest ended with status {status}"]
-            raise HostNotReady(f"this machine could not run the image's checks: {reasons[-1]}",
-                               tail=shell.last_lines(said), log=self.log,
-                               hint="`make setup` installs what they need; then verify again")
-        return [Check.model_validate(check)
-                for check in json.loads(self.found.read_text(encoding="utf-8"))]
+            raise HostNotReady(
+                f"this machine could not run the image's checks: {reasons[-1]}",
+                tail=shell.last_lines(said),
+                log=self.log,
+                hint="`make setup` installs what they need; then verify again",
+            )
+        return [
+            Check.model_validate(check)
+            for check in json.loads(self.found.read_text(encoding="utf-8"))
+        ]
 
 
 @contextlib.contextmanager
 def running(
-    root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path,
-    log: Path, name: str = "",
+    root: Path,
+    roles: Sequence[str],
+    variables: Path,
+    argv: Sequence[str],
+    *,
+    work: Path,
+    log: Path,
+    name: str = "",
     gpu_session: Path | None = None,
 ) -> Iterator[Run]:
     """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
@@ -74,19 +87,35 @@ def running(
     found, asked = work / f"checks{name}.json", tested(root, roles)
     folder = program_files.checks(root, asked, work)
     words = [
-        sys.executable, "-m", "pytest", "-q", "--color=no",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--color=no",
         # Nothing above the folder is read: a conftest.py there may need what no bake installs.
-        "-c", str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
+        "-c",
+        str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
         # Two folders up, so that no folder of a role has the name of an installed package.
-        f"--rootdir={folder.parents[1]}", f"--confcutdir={folder}",
-        "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
-        f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
+        f"--rootdir={folder.parents[1]}",
+        f"--confcutdir={folder}",
+        "-p",
+        "goldenami.image.verify.pytest_plugin",
+        "--continue-on-collection-errors",
+        *argv,
+        f"--checks={found}",
+        "--booted",
+        *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(folder / role) for role in asked),
     ]
     # A person's own could leave tests out.
-    env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",
-           "TMPDIR": _TMP, "GOLDEN_VARS": str(variables)}
+    env = {
+        **shell.python_env(),
+        "PYTEST_ADDOPTS": "",
+        "PYTEST_PLUGINS": "",
+        "TMPDIR": _TMP,
+        "GOLDEN_VARS": str(variables),
+    }
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
         yield Run(process, found, log)
@@ -108,11 +137,21 @@ def without_boot(tree: Path) -> list[str]:
 
 def tested(root: Path, roles: Sequence[str]) -> list[str]:
     """The roles that have tests."""
-    return [role for role in roles if program_files.find(root, f"{program_files.CHECKS}/{role}").is_dir()]
+    return [
+        role
+        for role in roles
+        if program_files.find(root, f"{program_files.CHECKS}/{role}").is_dir()
+    ]
 
 
 def run(
-    root: Path, roles: Sequence[str], variables: Path, ssh_config: Path, *, work: Path, log: Path,
+    root: Path,
+    roles: Sequence[str],
+    variables: Path,
+    ssh_config: Path,
+    *,
+    work: Path,
+    log: Path,
 ) -> list[Check]:
     """Run all tests of `roles` on the machine that `ssh_config` leads to."""
     with running(root, roles, variables, over_ssh(ssh_config), work=work, log=log) as tests:
@@ -122,8 +161,10 @@ def run(
 def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
     """Each of `checks` once; a role of which there is none is `unreachable`."""
     seen = {check.role for check in checks}
-    return [*{check.id: check for check in checks}.values(),
-            *(_silent(role) for role in roles if role not in seen)]
+    return [
+        *{check.id: check for check in checks}.values(),
+        *(_silent(role) for role in roles if role not in seen),
+    ]
 
 
 def as_root(command: str) -> str:
@@ -139,20 +180,38 @@ def code(
     if complete and not record.files:
         return []
     folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
-    sums = ask(f'for folder in {folders}; do [ ! -d "$folder" ] || '
-               'find "$folder" -xdev -type f -exec sha256sum {} + || exit 1; done')
+    sums = ask(
+        f'for folder in {folders}; do [ ! -d "$folder" ] || '
+        'find "$folder" -xdev -type f -exec sha256sum {} + || exit 1; done'
+    )
     now = {line[66:]: line[:64] for line in sums.splitlines()}
     read = {file.sha256 for file in record.files}
     wrong = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
-    beside = [] if complete else [name for name in now if _LIBRARY.search(name)
-                                  and now[name] not in read]
-    said = [*([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
-            *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
-    return [Check.of_boot("code", "The frameworks' code is what the coverage check read",
-                          not said, "; ".join(said))]
+    beside = (
+        []
+        if complete
+        else [name for name in now if _LIBRARY.search(name) and now[name] not in read]
+    )
+    said = [
+        *([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
+        *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else []),
+    ]
+    return [
+        Check.of_boot(
+            "code",
+            "The frameworks' code is what the coverage check read",
+            not said,
+            "; ".join(said),
+        )
+    ]
 
 
 def _silent(role: str) -> Check:
-    return Check(id=f"{role}/ran", role=role, title="A test of the role ran",
-                 outcome=Outcome.UNREACHABLE,
-                 detail=f"no test in tests/image/{role} ran", seconds=0.0)
+    return Check(
+        id=f"{role}/ran",
+        role=role,
+        title="A test of the role ran",
+        outcome=Outcome.UNREACHABLE,
+        detail=f"no test in tests/image/{role} ran",
+        seconds=0.0,
+    )

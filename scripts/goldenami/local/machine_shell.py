@@ -69,7 +69,7 @@ class _Stream:
     def done(self) -> tuple[int, bytes]:
         assert self.end is not None
         start = self.came.index(self._begin) + len(self._begin)
-        return int(self.end[1]), bytes(self.came[start:self.end.start()])
+        return int(self.end[1]), bytes(self.came[start : self.end.start()])
 
 
 class MachineShell:
@@ -91,8 +91,10 @@ class MachineShell:
             if was_open and not ended.begun:
                 # The way broke before the command began, such as by a restart of sshd: once more.
                 return self.run(command)
-            raise ShellLost(f"the shell on {self._name} ended before `{_short(command)}` did: "
-                            + (str(ended) or "it said nothing")) from None
+            raise ShellLost(
+                f"the shell on {self._name} ended before `{_short(command)}` did: "
+                + (str(ended) or "it said nothing")
+            ) from None
 
     def close(self) -> None:
         process, self._process = self._process, None
@@ -120,8 +122,10 @@ class MachineShell:
 
     def _ask(self, command: bytes, limit_s: float) -> Done:
         mark = secrets.token_hex(16)
-        line = (f"{{ echo {mark}b; echo {mark}b >&2; (eval {shlex.quote(os.fsdecode(command))}) "
-                f"</dev/null; set -- $?; echo {mark}e$1; echo {mark}e$1 >&2; set --; }}\n")
+        line = (
+            f"{{ echo {mark}b; echo {mark}b >&2; (eval {shlex.quote(os.fsdecode(command))}) "
+            f"</dev/null; set -- $?; echo {mark}e$1; echo {mark}e$1 >&2; set --; }}\n"
+        )
         out, err = _Stream(mark), _Stream(mark)
         try:
             self._exchange(os.fsencode(line), out, err, time.monotonic() + limit_s)
@@ -139,7 +143,7 @@ class MachineShell:
         assert process is not None and process.stdin and process.stdout and process.stderr
         left = memoryview(line)
         while left:
-            left = left[process.stdin.write(left):]
+            left = left[process.stdin.write(left) :]
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ, out)
             selector.register(process.stderr, selectors.EVENT_READ, err)

@@ -46,16 +46,27 @@ class Signer:
         # modinfo shows who issued the certificate: a signature names issuer and serial number, not
         # the subject.
         names = self.certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return Signature(signer=str(names[0].value),
-                         certificate_sha256=hashlib.sha256(self.certificate.public_bytes(
-                             serialization.Encoding.DER)).hexdigest())
+        return Signature(
+            signer=str(names[0].value),
+            certificate_sha256=hashlib.sha256(
+                self.certificate.public_bytes(serialization.Encoding.DER)
+            ).hexdigest(),
+        )
 
     def sign(self, module: bytes) -> bytes:
         """`module` with its signature appended, as the kernel's module_sig_check reads it."""
-        options = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.DetachedSignature,
-                   pkcs7.PKCS7Options.NoAttributes, pkcs7.PKCS7Options.NoCerts]
-        signed = pkcs7.PKCS7SignatureBuilder().set_data(module).add_signer(
-            self.certificate, self.key, hashes.SHA256()).sign(serialization.Encoding.DER, options)
+        options = [
+            pkcs7.PKCS7Options.Binary,
+            pkcs7.PKCS7Options.DetachedSignature,
+            pkcs7.PKCS7Options.NoAttributes,
+            pkcs7.PKCS7Options.NoCerts,
+        ]
+        signed = (
+            pkcs7.PKCS7SignatureBuilder()
+            .set_data(module)
+            .add_signer(self.certificate, self.key, hashes.SHA256())
+            .sign(serialization.Encoding.DER, options)
+        )
         return module + signed + struct.pack(">BBBBB3xI", 0, 0, PKCS7, 0, 0, len(signed)) + MAGIC
 
 
@@ -79,8 +90,10 @@ def load(path: Path) -> Signer:
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{path} has no usable private key: {error}", hint=_HINT) from None
     if not isinstance(key, RSAPrivateKey):
-        raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so "
-                       "each image", hint=_HINT)
+        raise BadInput(
+            f"{path} has no RSA key: with another one each signature differs, and so each image",
+            hint=_HINT,
+        )
     try:
         certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
@@ -88,6 +101,8 @@ def load(path: Path) -> Signer:
     if certificate.public_key() != key.public_key():
         raise BadInput(f"the certificate in {path} is not that of its key", hint=_HINT)
     if not certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME):
-        raise BadInput(f"the certificate in {path} has no common name of its issuer, which "
-                       "modinfo would show", hint=_HINT)
+        raise BadInput(
+            f"the certificate in {path} has no common name of its issuer, which modinfo would show",
+            hint=_HINT,
+        )
     return Signer(key, certificate)

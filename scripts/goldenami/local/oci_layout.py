@@ -30,21 +30,49 @@ class OciLayout:
 
     def add(self, tar: Path, name: str, created: str) -> tuple[str, int]:
         """Put the files of an uncompressed tar on top; returns the blob's SHA-256 and bytes."""
-        self._umoci("raw", "add-layer", "--image", self._name, "--history.created", created,
-                    "--history.created_by", name, str(tar))
+        self._umoci(
+            "raw",
+            "add-layer",
+            "--image",
+            self._name,
+            "--history.created",
+            created,
+            "--history.created_by",
+            name,
+            str(tar),
+        )
         last = self._blob(self.digest)["layers"][-1]
         return last["digest"].removeprefix("sha256:"), last["size"]
 
     def configure(
-        self, *, architecture: str, environment: Mapping[str, str], entrypoint: Sequence[str],
-        labels: Mapping[str, str], created: str,
+        self,
+        *,
+        architecture: str,
+        environment: Mapping[str, str],
+        entrypoint: Sequence[str],
+        labels: Mapping[str, str],
+        created: str,
     ) -> None:
         """Say how the image is run and what it is. `architecture` is Debian's name, which OCI
         shares for amd64 and arm64."""
-        words = ["--created", created, "--os", "linux", "--architecture", architecture,
-                 "--no-history", "--config.cmd", "bash", "--config.workingdir", WORK]
-        pairs = [("--config.env", environment), ("--config.label", labels),
-                 ("--manifest.annotation", labels)]
+        words = [
+            "--created",
+            created,
+            "--os",
+            "linux",
+            "--architecture",
+            architecture,
+            "--no-history",
+            "--config.cmd",
+            "bash",
+            "--config.workingdir",
+            WORK,
+        ]
+        pairs = [
+            ("--config.env", environment),
+            ("--config.label", labels),
+            ("--manifest.annotation", labels),
+        ]
         for option, given in pairs:
             for name, value in sorted(given.items()):
                 words += [option, f"{name}={value}"]
@@ -55,16 +83,30 @@ class OciLayout:
 
     def attach(self, path: Path, kind: str, created: str) -> None:
         """Add a file that refers to the image; `kind` is its media type."""
-        shell.output([shell.require("oras", "oras"), "attach", "--no-tty", "--oci-layout", "--artifact-type",
-                      kind, "--annotation", f"{CREATED}={created}", f"{self.folder}@sha256:{self.digest}",
-                      f"{path.name}:{kind}"], cwd=path.parent)
+        shell.output(
+            [
+                shell.require("oras", "oras"),
+                "attach",
+                "--no-tty",
+                "--oci-layout",
+                "--artifact-type",
+                kind,
+                "--annotation",
+                f"{CREATED}={created}",
+                f"{self.folder}@sha256:{self.digest}",
+                f"{path.name}:{kind}",
+            ],
+            cwd=path.parent,
+        )
 
     @property
     def digest(self) -> str:
         index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        (found,) = [row["digest"] for row in index["manifests"]
-                    if row.get("annotations", {}).get("org.opencontainers.image.ref.name")
-                    == self.tag]
+        (found,) = [
+            row["digest"]
+            for row in index["manifests"]
+            if row.get("annotations", {}).get("org.opencontainers.image.ref.name") == self.tag
+        ]
         return str(found).removeprefix("sha256:")
 
     def blobs(self) -> list[tuple[str, int]]:

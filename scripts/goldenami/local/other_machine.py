@@ -35,8 +35,9 @@ def _hostname() -> Iterator[None]:
     before = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if libc.unshare(_CLONE_NEWUTS) != 0:
-            raise HostNotReady(f"no other hostname: {os.strerror(ctypes.get_errno())}",
-                               hint="run as root")
+            raise HostNotReady(
+                f"no other hostname: {os.strerror(ctypes.get_errno())}", hint="run as root"
+            )
         socket.sethostname(HOSTNAME)
         try:
             yield
@@ -53,9 +54,13 @@ def _clock() -> Iterator[str]:
     if library is None:
         yield "with this machine's clock (faketime is not installed)"
         return
-    shifted = {"LD_PRELOAD": str(library), "FAKETIME": f"+{SHIFT_DAYS}d",
-               "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
-               "FAKETIME_DISABLE_SHM": "1"}
+    shifted = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": f"+{SHIFT_DAYS}d",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+        "FAKETIME_DISABLE_SHM": "1",
+    }
     before = {name: os.environ.get(name) for name in shifted}
     os.environ.update(shifted)
     try:

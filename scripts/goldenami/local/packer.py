@@ -23,12 +23,14 @@ _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
 _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
 _UNREACHABLE = re.compile(
     r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|Name or service not known|"
-    r"[Cc]ould(?: not|n't) resolve|unable to resolve host|[Ff]ailed to connect to (?!localhost\b|127\.)")
+    r"[Cc]ould(?: not|n't) resolve|unable to resolve host|[Ff]ailed to connect to (?!localhost\b|127\.)"
+)
 """What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no
 network."""
 _URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
 _HOST = re.compile(
-    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)")
+    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)"
+)
 """What they name where no URL is told."""
 _DIED = re.compile(r"worker was found in a dead state")
 """What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task
@@ -36,8 +38,9 @@ has failed."""
 _BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
 """What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first
 result."""
-_SINCE_1_7 = re.compile(r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n",
-                        re.MULTILINE | re.DOTALL)
+_SINCE_1_7 = re.compile(
+    r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n", re.MULTILINE | re.DOTALL
+)
 """Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its
 beginning."""
 _START = re.compile(r"golden-start (?P<place>\S+) (?P<unit>\S+) (?P<task>.+)$")
@@ -49,8 +52,15 @@ class AnsibleDied(StageFailed):
 
 
 def build(
-    source: str, variables: Mapping[str, object], *, work: Path, step: str, root: Path, log: Path,
-    env: Mapping[str, str], on_line: Callable[[str], None],
+    source: str,
+    variables: Mapping[str, object],
+    *,
+    work: Path,
+    step: str,
+    root: Path,
+    log: Path,
+    env: Mapping[str, str],
+    on_line: Callable[[str], None],
 ) -> None:
     """`packer build` of `source` for the repository `root`; a failure names the role's task and its
     message.
@@ -61,8 +71,12 @@ def build(
     """
     forget_settings()
     tail: list[str] = []
-    env = {**_environment(work, step), "ANSIBLE_ROLES_PATH": program_files.roles_path(root, work),
-           "ANSIBLE_COLLECTIONS_PATH": str(root / program_files.COLLECTIONS), **env}
+    env = {
+        **_environment(work, step),
+        "ANSIBLE_ROLES_PATH": program_files.roles_path(root, work),
+        "ANSIBLE_COLLECTIONS_PATH": str(root / program_files.COLLECTIONS),
+        **env,
+    }
 
     def watch(line: str) -> None:
         tail.append(line)
@@ -72,19 +86,28 @@ def build(
     for name, value in variables.items():
         argv += ["-var", f"{name}={value}"]
     try:
-        shell.stream([*argv, str(templates(root, work))], log=log,
-                     cwd=program_files.home(root), env=env, on_line=watch)
+        shell.stream(
+            [*argv, str(templates(root, work))],
+            log=log,
+            cwd=program_files.home(root),
+            env=env,
+            on_line=watch,
+        )
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
             begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)
-            raise AnsibleDied("ansible: the process that ran task "
-                              f"[{begun['task'] if begun else ''}] died",
-                              hint="run it again; the kernel's log tells of a want of memory "
-                                   "(dmesg | tail)",
-                              tail=shell.last_lines("\n".join(tail)), log=log) from None
-        raise StageFailed(_cause(tail),
-                          hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
-                          tail=shell.last_lines("\n".join(tail)), log=log) from None
+            raise AnsibleDied(
+                f"ansible: the process that ran task [{begun['task'] if begun else ''}] died",
+                hint="run it again; the kernel's log tells of a want of memory (dmesg | tail)",
+                tail=shell.last_lines("\n".join(tail)),
+                log=log,
+            ) from None
+        raise StageFailed(
+            _cause(tail),
+            hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
+            tail=shell.last_lines("\n".join(tail)),
+            log=log,
+        ) from None
 
 
 def templates(root: Path, work: Path) -> Path:
@@ -101,8 +124,9 @@ def templates(root: Path, work: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name.endswith(".pkr.hcl"):
-            records.write_text(folder / path.name,
-                               _SINCE_1_7.sub("", path.read_text(encoding="utf-8")))
+            records.write_text(
+                folder / path.name, _SINCE_1_7.sub("", path.read_text(encoding="utf-8"))
+            )
         elif not (folder / path.name).is_symlink():
             (folder / path.name).symlink_to(path)
     return folder
@@ -146,15 +170,19 @@ def version() -> str:
     said = shell.output(["packer", "version"], env=_QUIET)
     match = re.search(r"^Packer v([\d.]+)", said, re.M)
     if match is None:
-        raise HostNotReady(f"`packer version` does not name one: {said.strip()[:80]!r}",
-                           hint="run `make setup`")
+        raise HostNotReady(
+            f"`packer version` does not name one: {said.strip()[:80]!r}", hint="run `make setup`"
+        )
     return match[1]
 
 
 def forget_settings() -> None:
     """What a person tells Ansible, Molecule and Packer of his own is not for a bake."""
-    for name in [name for name in os.environ
-                 if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))
+    ]:
         del os.environ[name]
 
 
@@ -168,13 +196,19 @@ def _environment(work: Path, step: str) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
-        **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work),
-        "PACKER_CACHE_DIR": str(work / "packer-cache"), "PACKER_PLUGIN_PATH": plugins,
+        **_QUIET,
+        "PATH": path,
+        "PACKER_CONFIG_DIR": str(work),
+        "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        "PACKER_PLUGIN_PATH": plugins,
         "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}",
-        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
-        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1",
-        "PYTHONUNBUFFERED": "1", **_strategy(),
+        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+        "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        **_strategy(),
     }
 
 
@@ -184,8 +218,10 @@ def _strategy() -> dict[str, str]:
     spec = importlib.util.find_spec("ansible_mitogen")
     if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or spec is None or spec.origin is None:
         return {}
-    return {"ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy")}
+    return {
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy"),
+    }
 
 
 def _cause(lines: list[str]) -> str:
@@ -194,7 +230,7 @@ def _cause(lines: list[str]) -> str:
         if match := _TASK.match(line):
             task = match["task"]
         if _FATAL.search(line):
-            text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
+            text = " ".join(part.partition(": ")[2] for part in lines[number : number + 40])
             said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
             message = json.loads(f'"{said[1]}"') if said else line.strip()
             why = _reached_for(text, message) or _waits_for(lines[:number], task)
@@ -204,8 +240,11 @@ def _cause(lines: list[str]) -> str:
 
 
 def _waits_for(lines: list[str], task: str) -> str:
-    starts = [start for start in map(start_of, lines)
-              if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")]
+    starts = [
+        start
+        for start in map(start_of, lines)
+        if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")
+    ]
     if not starts:
         return ""
     return f" (a bake starts no service, nor {starts[-1].unit} for {starts[-1].place})"

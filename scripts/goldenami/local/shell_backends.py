@@ -86,9 +86,21 @@ class ChrootBackend(ShellBackend, chroot.ChrootBackend):
     def way(self, opening: str) -> str:
         # A login's environment, not this process's: a PYTHONPATH that leads where only root may look
         # ends what a user runs in the tree.
-        return shlex.join(["env", "--ignore-environment", f"PATH={_PATH}", "HOME=/root",
-                           "LC_ALL=C.UTF-8", "TMPDIR=/tmp",
-                           "chroot", self.name, "/bin/sh", "-c", opening])
+        return shlex.join(
+            [
+                "env",
+                "--ignore-environment",
+                f"PATH={_PATH}",
+                "HOME=/root",
+                "LC_ALL=C.UTF-8",
+                "TMPDIR=/tmp",
+                "chroot",
+                self.name,
+                "/bin/sh",
+                "-c",
+                opening,
+            ]
+        )
 
 
 class _Container(ShellBackend):
@@ -97,8 +109,9 @@ class _Container(ShellBackend):
 
     def way(self, opening: str) -> str:
         user = ["--user", self.user] if self.user else []
-        return shlex.join([self.NAME, "exec", "--interactive", *user, self.name, "/bin/sh", "-c",
-                           opening])
+        return shlex.join(
+            [self.NAME, "exec", "--interactive", *user, self.name, "/bin/sh", "-c", opening]
+        )
 
 
 class DockerBackend(_Container, docker.DockerBackend):

@@ -32,8 +32,9 @@ class SessionLost(StageFailed):
 
     def __init__(self, command: str, said: str, log: Path | None) -> None:
         shown = command if len(command) <= _SHOWN else f"{command[:_SHOWN]}..."
-        super().__init__(f"the SSH session ended before `{shown}` did", log=log,
-                         tail=shell.last_lines(said))
+        super().__init__(
+            f"the SSH session ended before `{shown}` did", log=log, tail=shell.last_lines(said)
+        )
 
 
 PENALTY_S, LET_IN_S = 6.0, 60.0
@@ -68,16 +69,30 @@ def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) ->
     control = folder.resolve() / "ssh"
     shared = [f'ControlPath "{control}"', "ControlMaster auto", "ControlPersist 600"]
     path = folder / "ssh_config"
-    path.write_text("\n".join([
-        f"Host {HOST}", f"HostName {host}", f"Port {port}", f"User {user}",
-        f'IdentityFile "{key.resolve()}"', "IdentitiesOnly yes", "BatchMode yes",
-        "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR",
-        "ConnectTimeout 30",
-        # A machine that died ends what waits for it.
-        "ServerAliveInterval 30", "ServerAliveCountMax 10",
-        # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
-        *(shared if len(str(control)) < 90 else []), "",
-    ]), encoding="utf-8")
+    path.write_text(
+        "\n".join(
+            [
+                f"Host {HOST}",
+                f"HostName {host}",
+                f"Port {port}",
+                f"User {user}",
+                f'IdentityFile "{key.resolve()}"',
+                "IdentitiesOnly yes",
+                "BatchMode yes",
+                "StrictHostKeyChecking no",
+                "UserKnownHostsFile /dev/null",
+                "LogLevel ERROR",
+                "ConnectTimeout 30",
+                # A machine that died ends what waits for it.
+                "ServerAliveInterval 30",
+                "ServerAliveCountMax 10",
+                # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
+                *(shared if len(str(control)) < 90 else []),
+                "",
+            ]
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -110,9 +125,10 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
     status came back. What ssh did is in `ssh.log` beside `config`."""
     said, shown = config.with_name("ssh.log"), " ".join(command)
     try:
-        return shell.output(["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1",
-                             HOST, *command],
-                            timeout_s=timeout_s)
+        return shell.output(
+            ["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command],
+            timeout_s=timeout_s,
+        )
     except subprocess.TimeoutExpired:
         raise StageFailed(f"`{shown}` took longer than {timeout_s:.0f} s", log=log) from None
     except shell.CommandFailed as failure:
@@ -122,7 +138,11 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
 
 
 def look(
-    config: Path, command: str, *, say: Callable[[str], object], log: Path,
+    config: Path,
+    command: str,
+    *,
+    say: Callable[[str], object],
+    log: Path,
     timeout_s: float = 120.0,
 ) -> str:
     """`run` what changes nothing: where its session is lost, `log` gets why, and it is asked once
@@ -135,6 +155,7 @@ def look(
             sink.write(f"{lost.message}\n{lost.tail}\n")
         hang_up(config)
         if _PENALISED in lost.tail:
-            wait_until(lambda: login(config, time.monotonic() + LET_IN_S) is None or None,
-                       LET_IN_S, 1.0)
+            wait_until(
+                lambda: login(config, time.monotonic() + LET_IN_S) is None or None, LET_IN_S, 1.0
+            )
         return run(config, command, timeout_s=timeout_s, log=log)

@@ -30,8 +30,10 @@ def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
     try:
         handle = locks.hold(path, EXCLUSIVE if wait else EXCLUSIVE | AT_ONCE)
     except BlockingIOError:
-        raise Busy(f"{image} is being built by {_holder(path.read_text(encoding='utf-8').strip())}",
-                   hint="wait for it, or run again with WAIT=1") from None
+        raise Busy(
+            f"{image} is being built by {_holder(path.read_text(encoding='utf-8').strip())}",
+            hint="wait for it, or run again with WAIT=1",
+        ) from None
     with handle:
         handle.truncate(0)
         handle.write(str(ProcessId.current()))
@@ -93,8 +95,13 @@ def note_region(root: Path, image: str, region: str) -> None:
 
 def noted_regions(root: Path) -> list[str]:
     """Every region that a run here has used, by name."""
-    return sorted({region for path in (root / "build").glob(f"*/{_REGIONS}")
-                   for region in path.read_text(encoding="utf-8").split()})
+    return sorted(
+        {
+            region
+            for path in (root / "build").glob(f"*/{_REGIONS}")
+            for region in path.read_text(encoding="utf-8").split()
+        }
+    )
 
 
 def in_use(folder: Path) -> bool:

@@ -79,8 +79,10 @@ def taken(root: Path, name: str) -> str:
     """The repository's folder that the program has, too: a role `name` or its checks; or ""."""
     given = home(root)
     if given != root and (given / ROLES / name).is_dir():
-        mine = {f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
-                f"{CHECKS}/{name}": set[str]()}
+        mine = {
+            f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
+            f"{CHECKS}/{name}": set[str](),
+        }
         return next((each for each in mine if not _parts(root / each) <= mine[each]), "")
     return ""
 

@@ -60,9 +60,13 @@ class Deb:
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
     """Of files that mirrors have."""
-    return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}",
-                         f"{deb.name} {deb.version}")
-            for deb in debs if deb.archive not in LOOSE]
+    return [
+        StoreRequest(
+            deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}"
+        )
+        for deb in debs
+        if deb.archive not in LOOSE
+    ]
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,12 @@ class AptRoot:
 
     def configure(self) -> None:
         """Idempotent. A vendor's key is fetched where it is not there yet."""
-        for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial",
-                     "cache/archives/partial"):
+        for part in (
+            "etc/apt.conf.d",
+            "etc/preferences.d",
+            "lists/partial",
+            "cache/archives/partial",
+        ):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").write_text("", encoding="utf-8")
         (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
@@ -115,30 +123,43 @@ class AptRoot:
 
     def _configuration(self) -> str:
         root = self.folder
-        return "\n".join([
-            f'Dir "{root}/";', f'Dir::Etc "{root}/etc/";', 'Dir::Etc::sourcelist "/dev/null";',
-            f'Dir::Etc::sourceparts "{root}/";',
-            f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
-            f'Dir::State "{root}/";', f'Dir::State::lists "{root}/lists/";',
-            f'Dir::State::status "{root}/status";',
-            f'Dir::Cache "{root}/cache/";', 'Dir::Log "/dev/null";',
-            f'APT::Architecture "{self.architecture}";',
-            f'APT::Architectures {{"{self.architecture}";}};',
-            'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";',
-            'Acquire::Languages "none";',
-            'Acquire::ForceHash "SHA256";', f'Acquire::Retries "{FETCH_RETRIES}";',
-            f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
-            f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;",
-            "#clear APT::Update;",
-            'APT::Update::Error-Mode "any";',
-            *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()), "",
-        ])
+        return "\n".join(
+            [
+                f'Dir "{root}/";',
+                f'Dir::Etc "{root}/etc/";',
+                'Dir::Etc::sourcelist "/dev/null";',
+                f'Dir::Etc::sourceparts "{root}/";',
+                f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
+                f'Dir::State "{root}/";',
+                f'Dir::State::lists "{root}/lists/";',
+                f'Dir::State::status "{root}/status";',
+                f'Dir::Cache "{root}/cache/";',
+                'Dir::Log "/dev/null";',
+                f'APT::Architecture "{self.architecture}";',
+                f'APT::Architectures {{"{self.architecture}";}};',
+                'APT::Install-Recommends "false";',
+                'APT::Sandbox::User "root";',
+                'Acquire::Languages "none";',
+                'Acquire::ForceHash "SHA256";',
+                f'Acquire::Retries "{FETCH_RETRIES}";',
+                f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
+                f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";',
+                "#clear DPkg::Pre-Install-Pkgs;",
+                "#clear APT::Update;",
+                'APT::Update::Error-Mode "any";',
+                *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()),
+                "",
+            ]
+        )
 
     def _sources(self) -> str:
         stanzas = []
         for source in self.sources:
-            lines = ["Types: deb", f"URIs: {self.uris[source.archive]}",
-                     f"Suites: {' '.join(source.suites)}"]
+            lines = [
+                "Types: deb",
+                f"URIs: {self.uris[source.archive]}",
+                f"Suites: {' '.join(source.suites)}",
+            ]
             if not source.flat:
                 lines.append(f"Components: {' '.join(source.components)}")
             keyring = signing_keys.keyring(source, self.uris[source.archive], self.folder)
@@ -160,16 +181,17 @@ class AptRoot:
                 shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
             lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
-            cause = next((line for line in lines if "://" in line),
-                         lines[0] if lines else error.message)
+            cause = next(
+                (line for line in lines if "://" in line), lines[0] if lines else error.message
+            )
             # Else only: has no Release file.
             why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
             cause += f" ({why[1]})" if why and why[1] not in cause else ""
             raise Unreachable(
                 f"apt could not read the indexes: {cause}",
                 hint="check that this mirror is reachable and current: the URIs come from this "
-                     "machine's apt sources "
-                     f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
+                "machine's apt sources "
+                f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
             ) from None
 
     @contextmanager
@@ -194,8 +216,9 @@ class AptRoot:
     @property
     def addresses(self) -> dict[str, str]:
         """With logins: to download from, never to be shown."""
-        return mirrors.with_logins(self.uris, [source.vendor for source in self.sources
-                                               if source.vendor])
+        return mirrors.with_logins(
+            self.uris, [source.vendor for source in self.sources if source.vendor]
+        )
 
     def pin(self, pins: Mapping[str, str]) -> None:
         """Package (or `src:name:any`, or a glob) -> version pattern."""
@@ -209,20 +232,31 @@ class AptRoot:
         """The closure on an empty system, by name; NoFit with apt's own reason if there is none."""
         try:
             text = shell.output(
-                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends",
-                 *names],
+                [
+                    "apt-get",
+                    "install",
+                    "--print-uris",
+                    "--yes",
+                    "-q",
+                    "--no-install-recommends",
+                    *names,
+                ],
                 env=self._env,
             )
         except shell.CommandFailed as error:
-            raise NoFit(_reason(error.output), tail=error.tail,
-                        hint="the names come from roles/*/vars and the definition") from None
+            raise NoFit(
+                _reason(error.output),
+                tail=error.tail,
+                hint="the names come from roles/*/vars and the definition",
+            ) from None
         files = [_uri_line(line) for line in text.splitlines() if line.startswith("'")]
         stanzas = self._stanzas([_file_name(match["file"]) for match in files])
         return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
 
     def _stanzas(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Packages]:
-        text = shell.output(["apt-cache", "show",
-                             *(f"{name}={version}" for name, version in names)], env=self._env)
+        text = shell.output(
+            ["apt-cache", "show", *(f"{name}={version}" for name, version in names)], env=self._env
+        )
         parsed = Packages.iter_paragraphs(text, use_apt_pkg=False)
         return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
 
@@ -233,9 +267,15 @@ class AptRoot:
         stanza = stanzas[name, version]
         archive, path = self._place(match["uri"])
         return Deb(
-            name=name, version=version, architecture=stanza["Architecture"], sha256=match["sha256"],
-            size=int(match["size"]), installed_size=int(stanza.get("Installed-Size", "0")) * 1024,
-            archive=archive, path=path, source=stanza.get("Source", name).partition(" ")[0],
+            name=name,
+            version=version,
+            architecture=stanza["Architecture"],
+            sha256=match["sha256"],
+            size=int(match["size"]),
+            installed_size=int(stanza.get("Installed-Size", "0")) * 1024,
+            archive=archive,
+            path=path,
+            source=stanza.get("Source", name).partition(" ")[0],
         )
 
     def _place(self, uri: str) -> tuple[str, str]:
@@ -249,7 +289,9 @@ class AptRoot:
 
     def versions(self, package: str) -> list[str]:
         """Newest first in Debian's order."""
-        return list(dict.fromkeys(entry.version for entry in self.entries([package]).get(package, [])))
+        return list(
+            dict.fromkeys(entry.version for entry in self.entries([package]).get(package, []))
+        )
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
         """Newest first; of several archives that of security updates: point releases take those
@@ -262,8 +304,9 @@ class AptRoot:
             parts = [part.strip() for part in line.split("|")]
             if len(parts) == 3:
                 uri, suite = parts[2].split()[:2]
-                archive = next((name for name, base in self.uris.items() if uri.rstrip("/")
-                                == base), BUILT)
+                archive = next(
+                    (name for name, base in self.uris.items() if uri.rstrip("/") == base), BUILT
+                )
                 suite = suite if suite == "./" else suite.partition("/")[0]
                 entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
         for versions in entries.values():
@@ -281,10 +324,12 @@ class AptRoot:
         if not names:
             return {}
         text = shell.output(["apt-cache", "show", *names], env=self._env, check=False)
-        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"],
-                                          use_apt_pkg=False)
-        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "")
-                for stanza in parsed}
+        parsed = Packages.iter_paragraphs(
+            text, fields=["Package", "Version", "SHA256"], use_apt_pkg=False
+        )
+        return {
+            (stanza["Package"], stanza["Version"]): stanza.get("SHA256", "") for stanza in parsed
+        }
 
     def names(self, pattern: str) -> list[str]:
         """By a regular expression."""
@@ -294,8 +339,9 @@ class AptRoot:
         return self._stanzas([(package, version)])[package, version]
 
     def file(self, package: str, version: str) -> Deb:
-        text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"],
-                            env=self._env)
+        text = shell.output(
+            ["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env
+        )
         match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
         return self._deb(match, self._stanzas([(package, version)]))
 
@@ -303,9 +349,13 @@ class AptRoot:
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            releases.append({"suite": self._of_vendor(path.name) or _suite(release),
-                             "date": release["Date"],
-                             "sha256": sha256_file(path)})
+            releases.append(
+                {
+                    "suite": self._of_vendor(path.name) or _suite(release),
+                    "date": release["Date"],
+                    "sha256": sha256_file(path),
+                }
+            )
         # File names begin with the host.
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))
 
@@ -324,7 +374,7 @@ class AptRoot:
 def _in_lists(place: str) -> str:
     """How apt begins the names of files of `place` (its URItoFileName)."""
     kept = place.replace("%", "%25")
-    for character in "\\|{}[]<>\"^~_=!@#$&*":
+    for character in '\\|{}[]<>"^~_=!@#$&*':
         kept = kept.replace(character, f"%{ord(character):02x}")
     return kept.replace("/", "_")
 
@@ -340,8 +390,10 @@ def _uri_line(line: str) -> re.Match[str]:
     """One that has no SHA-256 must not fall out of a lock unseen."""
     match = _URI_LINE.match(line)
     if match is None:
-        raise Unreachable(f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
-                          hint="use a mirror whose indexes are those of the archive")
+        raise Unreachable(
+            f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
+            hint="use a mirror whose indexes are those of the archive",
+        )
     return match
 
 

@@ -21,8 +21,10 @@ from goldenami.core.records import Record
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
 
-_READ = re.compile(r"var/lib/dpkg/status(?:\.d/[^/]+)?|(?:usr/)?lib/apk/db/installed"
-                   r"|(?:etc|usr/lib)/os-release")
+_READ = re.compile(
+    r"var/lib/dpkg/status(?:\.d/[^/]+)?|(?:usr/)?lib/apk/db/installed"
+    r"|(?:etc|usr/lib)/os-release"
+)
 _WHEEL = re.compile(r"(?:.*/)?(?:site|dist)-packages/([^/-]+)-([^/-]+)\.dist-info/METADATA")
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _GONE, _ALL_GONE = ".wh.", ".wh..wh..opq"
@@ -64,8 +66,10 @@ def contents(container: LockedContainer, store: Store) -> list[Contained]:
 
 
 def _hides(facts: LayerFacts, path: str) -> bool:
-    return any(path == hidden.rstrip("/") or path.startswith(f"{hidden.rstrip('/')}/")
-               for hidden in facts.hidden)
+    return any(
+        path == hidden.rstrip("/") or path.startswith(f"{hidden.rstrip('/')}/")
+        for hidden in facts.hidden
+    )
 
 
 def _facts(store: Store, sha256: str) -> LayerFacts:
@@ -75,8 +79,10 @@ def _facts(store: Store, sha256: str) -> LayerFacts:
         return records.read(kept, LayerFacts)
     path = store.path(sha256)
     if not path.is_file():
-        raise BadInput(f"the store has no layer {sha256[:12]}",
-                       hint="`golden bake IMAGE --fetch-only` has it again")
+        raise BadInput(
+            f"the store has no layer {sha256[:12]}",
+            hint="`golden bake IMAGE --fetch-only` has it again",
+        )
     facts = _read(path)
     records.write(kept, facts)
     return facts
@@ -132,8 +138,13 @@ def _debs(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Cont
             facts = {"arch": fields.get("Architecture", ""), "distro": distribution}
             if origin != (name, version):
                 facts["upstream"] = source if origin[1] == version else "@".join(origin)
-            yield Contained(name=name, version=version, vendor=vendor, source=origin,
-                            purl=PackageURL("deb", vendor, name, version, facts).to_string())
+            yield Contained(
+                name=name,
+                version=version,
+                vendor=vendor,
+                source=origin,
+                purl=PackageURL("deb", vendor, name, version, facts).to_string(),
+            )
 
 
 def _apks(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Contained]:
@@ -145,12 +156,21 @@ def _apks(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Cont
             if {"P", "V"} <= fields.keys():
                 facts = {"arch": fields.get("A", ""), "distro": distribution}
                 purl = PackageURL("apk", vendor, fields["P"], fields["V"], facts).to_string()
-                yield Contained(name=fields["P"], version=fields["V"], vendor=vendor, purl=purl,
-                                source=(fields.get("o", fields["P"]), fields["V"]))
+                yield Contained(
+                    name=fields["P"],
+                    version=fields["V"],
+                    vendor=vendor,
+                    purl=purl,
+                    source=(fields.get("o", fields["P"]), fields["V"]),
+                )
 
 
 def _wheels(paths: set[str]) -> Iterator[Contained]:
     for match in filter(None, map(_WHEEL.fullmatch, sorted(paths))):
         name, version = canonicalize_name(match[1]), match[2]
-        yield Contained(name=name, version=version, vendor="pypi",
-                        purl=PackageURL("pypi", None, name, version).to_string())
+        yield Contained(
+            name=name,
+            version=version,
+            vendor="pypi",
+            purl=PackageURL("pypi", None, name, version).to_string(),
+        )

@@ -65,8 +65,11 @@ class Http:
     """Connections to mirrors, by the proxies that apt would take."""
 
     def __init__(self, connections: int) -> None:
-        self._options: dict[str, Any] = {"maxsize": connections, "retries": _retries(),
-                                         "timeout": TIMEOUT}
+        self._options: dict[str, Any] = {
+            "maxsize": connections,
+            "retries": _retries(),
+            "timeout": TIMEOUT,
+        }
         self._pools: dict[str | None, urllib3.PoolManager] = {
             None: urllib3.PoolManager(**self._options)
         }
@@ -94,14 +97,19 @@ def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
     parts = urlsplit(proxy)
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return urllib3.ProxyManager(address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login),
-                                **options)
+    return urllib3.ProxyManager(
+        address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options
+    )
 
 
 def _retries() -> Retry:
     """Four tries with growing pauses; 404 is an answer, not a fault."""
-    return Retry(total=3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504),
-                 raise_on_status=False)
+    return Retry(
+        total=3,
+        backoff_factor=BACKOFF,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
 
 
 class Part:
@@ -203,9 +211,11 @@ def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int]
     if not part.holds(item):
         digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
-        raise Replaced(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
-                       f"{item.size} with {item.sha256[:12]}",
-                       hint="the mirror serves something else than the lock names")
+        raise Replaced(
+            f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
+            f"{item.size} with {item.sha256[:12]}",
+            hint="the mirror serves something else than the lock names",
+        )
 
 
 def _body(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
@@ -225,15 +235,19 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
     headers = {"Range": f"bytes={part.size}-", "If-Range": version} if rest else {}
     with http.get(item.url, {"Accept-Encoding": "identity", **headers}) as reply:
         if reply.status in (404, 410):
-            raise Vanished(f"{item.name} is no longer at {item.address}",
-                           hint="upstream replaced it: `make lock` takes its successor")
-        if rest and (reply.status == 416
-                     or (reply.status == 206 and not _continues(reply, part.size))):
+            raise Vanished(
+                f"{item.name} is no longer at {item.address}",
+                hint="upstream replaced it: `make lock` takes its successor",
+            )
+        if rest and (
+            reply.status == 416 or (reply.status == 206 and not _continues(reply, part.size))
+        ):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
         if reply.status not in ((200, 206) if rest else (200,)):
-            raise Unreachable(f"{item.address} answered {reply.status}",
-                              hint="check the mirror, then run again")
+            raise Unreachable(
+                f"{item.address} answered {reply.status}", hint="check the mirror, then run again"
+            )
         if reply.status == 200:
             part.begin(item.address, _version(reply))
         fill(part, _bounded(reply, part, item), on_chunk)
@@ -261,6 +275,6 @@ def _continues(reply: urllib3.BaseHTTPResponse, size: int) -> bool:
 
 
 def _version(reply: urllib3.BaseHTTPResponse) -> str:
-    """"" where the server does not say it strongly."""
+    """ "" where the server does not say it strongly."""
     etag = reply.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified", "")

@@ -66,7 +66,10 @@ class Document:
 
 
 def read(
-    where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None,
+    where: str,
+    *,
+    limit: int = LIMIT,
+    headers: Mapping[str, str] | None = None,
     certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
@@ -94,7 +97,9 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
         _check_there(address, reply)
         stated = reply.headers.get("Content-Length") or ""
         if not stated.isdecimal():
-            raise Unreachable(f"{address} states no length", hint="put a copy on a server that does")
+            raise Unreachable(
+                f"{address} states no length", hint="put a copy on a server that does"
+            )
         if int(stated) != size:
             return RemoteFile(int(stated))
         digest = hashlib.sha256()
@@ -121,16 +126,24 @@ def _head(where: str, certificates: str | None) -> Mapping[str, str]:
 
 @contextmanager
 def _answer(
-    method: str, where: str, headers: Mapping[str, str] | None = None,
+    method: str,
+    where: str,
+    headers: Mapping[str, str] | None = None,
     certificates: str | None = None,
 ) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
     try:
         where, login = without_login(where)
         # identity: a limit on what comes over the line is then one on what is kept
-        sent = {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(headers or {}),
-                **({"Authorization": login} if login else {})}
-        with (_pool(where, certificates=certificates) as http,
-              http.request(method, where, preload_content=False, headers=sent) as reply):
+        sent = {
+            "Accept-Encoding": "identity",
+            "User-Agent": "goldenami",
+            **(headers or {}),
+            **({"Authorization": login} if login else {}),
+        }
+        with (
+            _pool(where, certificates=certificates) as http,
+            http.request(method, where, preload_content=False, headers=sent) as reply,
+        ):
             yield where, reply
     except _FAILURES as error:
         raise _unreachable(where, error) from None
@@ -139,7 +152,8 @@ def _answer(
 def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
     if reply.status != 200:
         raise _KINDS.get(reply.status, Unreachable)(
-            f"{where} answered {reply.status}", hint="check the address, then run again")
+            f"{where} answered {reply.status}", hint="check the address, then run again"
+        )
 
 
 def post(url: str, body: Any, *, name: str) -> None:
@@ -149,35 +163,49 @@ def post(url: str, body: Any, *, name: str) -> None:
         with _pool(url, redirects=0) as http:
             reply = http.request("POST", url, json=body)
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError):
-        raise Unanswered(f"{name} took the message and did not answer",
-                         hint="look whether it arrived") from None
+        raise Unanswered(
+            f"{name} took the message and did not answer", hint="look whether it arrived"
+        ) from None
     except _FAILURES as error:
         cause = getattr(error, "reason", None) or error
-        raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",
-                          hint="check the address in the environment and the network") from None
+        raise Unreachable(
+            f"{name} could not be reached ({type(cause).__name__})",
+            hint="check the address in the environment and the network",
+        ) from None
     if not 200 <= reply.status < 300:
-        raise Unreachable(f"{name} answered {reply.status}",
-                          hint="is the address in the environment still valid?")
+        raise Unreachable(
+            f"{name} answered {reply.status}", hint="is the address in the environment still valid?"
+        )
 
 
 def _pool(
     url: str, redirects: int = REDIRECTS, certificates: str | None = None
 ) -> urllib3.PoolManager:
-    retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0,
-                    backoff_factor=0.5,
-                    status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retries = Retry(
+        total=None,
+        connect=1,
+        read=1,
+        redirect=redirects,
+        status=2,
+        other=0,
+        backoff_factor=0.5,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
     options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
     proxy = mirrors.proxy(url)
     return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:
-    too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB",
-                            hint="is this the right address?")
+    too_large = Unreachable(
+        f"{where} is larger than {limit >> 20} MiB", hint="is this the right address?"
+    )
     stated = reply.headers.get("Content-Length") or "0"
     if not stated.isdecimal():
-        raise Unreachable(f"{where} states a length that is none: {stated[:40]!r}",
-                          hint="check the address")
+        raise Unreachable(
+            f"{where} states a length that is none: {stated[:40]!r}", hint="check the address"
+        )
     if int(stated) > limit:
         raise too_large
     data, began = bytearray(), time.monotonic()
@@ -187,8 +215,9 @@ def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s
         if len(data) > limit:
             raise too_large
         if time.monotonic() - began > deadline_s:
-            raise Unreachable(f"{where} sent {len(data)} bytes in {deadline_s:.0f} s",
-                              hint="run again later")
+            raise Unreachable(
+                f"{where} sent {len(data)} bytes in {deadline_s:.0f} s", hint="run again later"
+            )
     return bytes(data)
 
 
@@ -200,8 +229,9 @@ def _file(path: Path, limit: int) -> Document:
     except OSError as error:
         raise Unreachable(f"{path}: {error.strerror}", hint="check the path") from None
     if len(data) > limit:
-        raise Unreachable(f"{path} is larger than {limit >> 20} MiB",
-                          hint="is this the right file?")
+        raise Unreachable(
+            f"{path} is larger than {limit >> 20} MiB", hint="is this the right file?"
+        )
     return Document(data, when)
 
 
@@ -217,5 +247,7 @@ def _unreachable(where: str, error: Exception) -> Unreachable:
     if isinstance(cause, urllib3.exceptions.ResponseError):
         return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
     # urllib3 begins with the host, which the address has, too: `HTTPSConnection(host=..., ...): `
-    return Unreachable(f"{where}: {str(cause).partition('): ')[2] or cause}",
-                       hint="check the address and the network, then run again")
+    return Unreachable(
+        f"{where}: {str(cause).partition('): ')[2] or cause}",
+        hint="check the address and the network, then run again",
+    )

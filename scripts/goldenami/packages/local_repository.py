@@ -21,8 +21,14 @@ from goldenami.packages.store import Store
 
 
 def write(
-    store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
-    views: Mapping[str, Collection[str]] | None = None, files: Mapping[str, str] | None = None,
+    store: Store,
+    debs: Iterable[Deb],
+    folder: Path,
+    *,
+    suite: str,
+    epoch: int,
+    views: Mapping[str, Collection[str]] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Path:
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`. One
     that is complete and still linked to the store is kept. `suite` is the codename under which
@@ -51,8 +57,9 @@ def write(
         link(store.path(sha256), aside / path)
     _index(aside, stanzas, suite, epoch)
     for view, digests in views.items():
-        chosen = [stanza for deb, stanza in zip(debs, stanzas, strict=True)
-                  if deb.sha256 in digests]
+        chosen = [
+            stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests
+        ]
         _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:
@@ -85,8 +92,11 @@ def built_at(store: Store, deb: Deb) -> int:
 def contents(folder: Path) -> set[str]:
     """SHA-256 of every file in the repository."""
     index = folder / "Packages"
-    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"),
-                          re.M)) if index.is_file() else set()
+    return (
+        set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M))
+        if index.is_file()
+        else set()
+    )
 
 
 def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
@@ -123,10 +133,13 @@ def control(store: Store, deb: Deb) -> str:
     cached = store.cache.control / deb.sha256
     if not cached.exists():
         if not store.path(deb.sha256).is_file():
-            raise BadInput(f"the store has no {_file(deb)}",
-                           hint="`golden bake IMAGE --fetch-only` has it again")
-        records.write_text(cached,
-                           shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
+            raise BadInput(
+                f"the store has no {_file(deb)}",
+                hint="`golden bake IMAGE --fetch-only` has it again",
+            )
+        records.write_text(
+            cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))])
+        )
     return cached.read_text(encoding="utf-8").rstrip("\n")
 
 
@@ -138,6 +151,8 @@ def _stanza(store: Store, deb: Deb) -> str:
 
 def _release(packages: str, suite: str, epoch: int) -> str:
     size = len(packages.encode())
-    return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\n"
-            f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} "
-            f"{size} Packages\n")
+    return (
+        f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\n"
+        f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} "
+        f"{size} Packages\n"
+    )

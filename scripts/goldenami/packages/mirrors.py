@@ -28,8 +28,9 @@ def _as_gpg_shows(value: object) -> object:
     return value.replace(" ", "").upper() if isinstance(value, str) else value
 
 
-Fingerprint = Annotated[str, BeforeValidator(_as_gpg_shows),
-                        Field(pattern=r"^([0-9A-F]{40}|[0-9A-F]{64})$")]
+Fingerprint = Annotated[
+    str, BeforeValidator(_as_gpg_shows), Field(pattern=r"^([0-9A-F]{40}|[0-9A-F]{64})$")
+]
 """A key's, whole: the short forms are easily forged."""
 
 
@@ -65,8 +66,9 @@ class VendorArchive(Section):
     @model_validator(mode="after")
     def _suites_have_components(self) -> Self:
         if bool(self.suites) != bool(self.components):
-            raise ValueError("`suites` and `components` need each other; a flat repository has "
-                             "neither")
+            raise ValueError(
+                "`suites` and `components` need each other; a flat repository has neither"
+            )
         return self
 
 
@@ -86,8 +88,12 @@ class Source:
         return self.suites == ("./",)
 
 
-_LABELS = {("Debian", "Debian"): "debian", ("Debian", "Debian Backports"): "debian",
-           ("Debian", "Debian-Security"): "debian-security", ("Ubuntu", "Ubuntu"): "ubuntu"}
+_LABELS = {
+    ("Debian", "Debian"): "debian",
+    ("Debian", "Debian Backports"): "debian",
+    ("Debian", "Debian-Security"): "debian-security",
+    ("Ubuntu", "Ubuntu"): "ubuntu",
+}
 """An archive's Release file names it by Origin and Label:
 https://wiki.debian.org/DebianRepository/Format."""
 
@@ -96,30 +102,52 @@ _UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
 
 
 def sources(
-    distribution: str, release: str, *, backports: bool, vendors: Sequence[VendorArchive] = (),
+    distribution: str,
+    release: str,
+    *,
+    backports: bool,
+    vendors: Sequence[VendorArchive] = (),
 ) -> list[Source]:
     """The archives and suites that an image of `distribution` `release` is resolved from."""
     if distribution == "debian":
         suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
         archives = [
             Source("debian", suites, _DEBIAN_COMPONENTS, "debian-archive-keyring"),
-            Source("debian-security", (f"{release}-security",), _DEBIAN_COMPONENTS,
-                   "debian-archive-keyring"),
+            Source(
+                "debian-security",
+                (f"{release}-security",),
+                _DEBIAN_COMPONENTS,
+                "debian-archive-keyring",
+            ),
         ]
     else:
         suites = (release, f"{release}-updates", f"{release}-security")
         archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
-    return [*archives,
-            *(Source(vendor.name, vendor.suites or ("./",), vendor.components,
-                     f"golden-{vendor.name}", vendor)
-              for vendor in vendors)]
+    return [
+        *archives,
+        *(
+            Source(
+                vendor.name,
+                vendor.suites or ("./",),
+                vendor.components,
+                f"golden-{vendor.name}",
+                vendor,
+            )
+            for vendor in vendors
+        ),
+    ]
 
 
 @cache
 def _configured(_configuration: str | None) -> dict[str, str]:
     text = shell.output(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)",
-         "Created-By: Packages"]
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(ORIGIN)|$(LABEL)|$(REPO_URI)",
+            "Created-By: Packages",
+        ]
     )
     uris: dict[str, str] = {}
     for line in text.splitlines():
@@ -138,18 +166,23 @@ def variable(archive: str) -> str:
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
     """The base URI of each archive: by the environment, this machine's apt sources, or one of
     `vendors`. Unreachable names the first that is not known."""
-    configured: Mapping[str, str] = {**{vendor.name: vendor.uri for vendor in vendors},
-                                     **_configured(os.environ.get("APT_CONFIG"))}
+    configured: Mapping[str, str] = {
+        **{vendor.name: vendor.uri for vendor in vendors},
+        **_configured(os.environ.get("APT_CONFIG")),
+    }
     uris: dict[str, str] = {}
     for archive in archives:
-        uri = os.environ.get(variable(archive)) or configured.get(archive) or (
-            archive if "://" in archive else "")
+        uri = (
+            os.environ.get(variable(archive))
+            or configured.get(archive)
+            or (archive if "://" in archive else "")
+        )
         if not uri:
             raise Unreachable(
                 f"no mirror of the archive `{archive}` is known: this machine's apt sources have "
                 "none",
                 hint=f"set {variable(archive)} to the mirror's URI, or run `apt-get update` after "
-                     "adding it to apt",
+                "adding it to apt",
             )
         uris[archive] = uri.rstrip("/")
     return uris
@@ -167,8 +200,10 @@ def login(name: str, variable: str | None) -> tuple[str, str]:
     user, colon, password = os.environ.get(variable, "").partition(":")
     # apt_auth.conf(5) knows no quotes.
     if not user or not colon or len(f"{user}:{password}".split()) != 1:
-        raise NoLogin(f"the login of `{name}` is missing: {variable} does not hold `user:password`",
-                      hint=f"set {variable} in the environment; no file needs it")
+        raise NoLogin(
+            f"the login of `{name}` is missing: {variable} does not hold `user:password`",
+            hint=f"set {variable} in the environment; no file needs it",
+        )
     return user, password
 
 
@@ -187,8 +222,9 @@ def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> di
 
 @cache
 def _proxy_settings(_configuration: str | None) -> dict[str, str]:
-    text = shell.output(["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http",
-                         "Acquire::https"])
+    text = shell.output(
+        ["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http", "Acquire::https"]
+    )
     pairs = (line.partition("=") for line in text.splitlines() if "::proxy" in line.lower())
     return {name: value for name, _, value in pairs if value}
 
@@ -206,12 +242,16 @@ def proxy(url: str) -> str | None:
     settings = {name.lower(): value for name, value in proxy_settings().items()}
     # Https falls back to the settings of http.
     levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))
-    specific = next((setting for level in levels
-                     if (setting := settings.get(f"{level}::proxy::{host}"))), "")
-    program = next((setting for level in levels
-                    if (setting := settings.get(f"{level}::proxy-auto-detect"))), "")
-    general = next((setting for level in levels if (setting := settings.get(f"{level}::proxy"))),
-                   "")
+    specific = next(
+        (setting for level in levels if (setting := settings.get(f"{level}::proxy::{host}"))), ""
+    )
+    program = next(
+        (setting for level in levels if (setting := settings.get(f"{level}::proxy-auto-detect"))),
+        "",
+    )
+    general = next(
+        (setting for level in levels if (setting := settings.get(f"{level}::proxy"))), ""
+    )
     address = (
         specific
         or (_detected(program, f"{scheme}://{host}/") if program else "")
@@ -231,8 +271,10 @@ def keyring(name: str) -> Path:
     """A distribution's archive keyring (newer releases say .pgp, older .gpg)."""
     if path := installed_keyring(name):
         return path
-    raise HostNotReady(f"the keyring {name} is not installed ({_keyrings(name)[0]})",
-                       hint=f"run `make setup`, or set {keyring_variable(name)}")
+    raise HostNotReady(
+        f"the keyring {name} is not installed ({_keyrings(name)[0]})",
+        hint=f"run `make setup`, or set {keyring_variable(name)}",
+    )
 
 
 def installed_keyring(name: str) -> Path | None:
@@ -247,5 +289,8 @@ def keyring_variable(name: str) -> str:
 
 def _keyrings(name: str) -> list[Path]:
     override = os.environ.get(keyring_variable(name))
-    return [Path(override)] if override else [KEYRINGS / f"{name}{suffix}"
-                                              for suffix in (".pgp", ".gpg", ".asc")]
+    return (
+        [Path(override)]
+        if override
+        else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]
+    )

@@ -33,8 +33,11 @@ class PackageDiff:
 def compare(before: Packages, after: Packages) -> PackageDiff:
     """The difference between `packages` of two locks."""
     names = sorted(before.keys() | after.keys())
-    moves = [PackageMove(name=name, before=_version(before, name), after=_version(after, name))
-             for name in names if _file(before, name) != _file(after, name)]
+    moves = [
+        PackageMove(name=name, before=_version(before, name), after=_version(after, name))
+        for name in names
+        if _file(before, name) != _file(after, name)
+    ]
     return PackageDiff(moves, len(names) - len(moves), _installed(after) - _installed(before))
 
 

@@ -28,9 +28,14 @@ class _Links(html.parser.HTMLParser):
         if tag != "a" or not address:
             return
         name, _, value = digest.partition("=")
-        self.files.append({
-            "filename": unquote(address.partition("?")[0].rpartition("/")[2]), "url": address,
-            "hashes": {name: value} if value else {}, "yanked": "data-yanked" in given})
+        self.files.append(
+            {
+                "filename": unquote(address.partition("?")[0].rpartition("/")[2]),
+                "url": address,
+                "hashes": {name: value} if value else {},
+                "yanked": "data-yanked" in given,
+            }
+        )
 
 
 def listed(document: http_documents.Document, where: str) -> list[Any]:
@@ -39,8 +44,10 @@ def listed(document: http_documents.Document, where: str) -> list[Any]:
         page = _Links()
         page.feed(document.data.decode(errors="replace"))
         if not page.files:
-            raise Unreachable(f"{where} is no project page: it links to no file",
-                              hint="is this the address of a simple API (PEP 503)?")
+            raise Unreachable(
+                f"{where} is no project page: it links to no file",
+                hint="is this the address of a simple API (PEP 503)?",
+            )
         return page.files
     data = document.json(where)
     files = data.get("files") if isinstance(data, dict) else None
@@ -58,8 +65,7 @@ def entries(document: http_documents.Document, where: str) -> list[dict[str, Any
 
 
 def _no_page(where: str) -> Unreachable:
-    return Unreachable(f"{where} is no project page in JSON",
-                       hint="does the index speak PEP 691?")
+    return Unreachable(f"{where} is no project page in JSON", hint="does the index speak PEP 691?")
 
 
 def _is_entry(entry: Any) -> bool:

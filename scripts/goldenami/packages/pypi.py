@@ -95,9 +95,14 @@ class Interpreter:
         for minor in range(_OLDEST_GLIBC, self.glibc + 1):
             platforms.append(f"manylinux_2_{minor}_{self.machine}")
             platforms += [f"{_ALIASES[minor]}_{self.machine}"] if minor in _ALIASES else []
-        return ["--python-version", self.release, "--implementation", "cp",
-                *(word for abi in (tag, "abi3", "none") for word in ("--abi", abi)),
-                *(word for name in platforms for word in ("--platform", name))]
+        return [
+            "--python-version",
+            self.release,
+            "--implementation",
+            "cp",
+            *(word for abi in (tag, "abi3", "none") for word in ("--abi", abi)),
+            *(word for name in platforms for word in ("--platform", name)),
+        ]
 
 
 class PythonIndex(Section):
@@ -107,8 +112,10 @@ class PythonIndex(Section):
 
     url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
     """address of its simple API, without a login"""
-    packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")], ...],
-                        Field(min_length=1, strict=False)]
+    packages: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")], ...],
+        Field(min_length=1, strict=False),
+    ]
     """projects that come from it and from nowhere else, such as `company-*`"""
     login: LoginVariable = ""
     """environment variable that holds its `user:password`"""
@@ -138,22 +145,42 @@ class Index:
         settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
-            certificates=settings.get("cert"), private=private,
+            certificates=settings.get("cert"),
+            private=private,
         )
 
     def resolve(
-        self, requirements: Sequence[str], constraints: Sequence[str], python: Interpreter,
+        self,
+        requirements: Sequence[str],
+        constraints: Sequence[str],
+        python: Interpreter,
     ) -> list[PyFile]:
         """Wheels of all that they need, too, by name; NoFit with pip's own reason."""
         with tempfile.TemporaryDirectory() as folder:
             limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
             limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
             patterns = " ".join(self.private.packages) if self.private else ""
-            argv = [sys.executable, "-c", _PIP, python.release, patterns, "install", "--dry-run",
-                    "--ignore-installed", "--progress-bar=off",
-                    "--no-cache-dir", "--only-binary=:all:", "--target", str(Path(folder, "none")),
-                    *python.options,
-                    "--constraint", str(limits), "--report", str(report), *requirements]
+            argv = [
+                sys.executable,
+                "-c",
+                _PIP,
+                python.release,
+                patterns,
+                "install",
+                "--dry-run",
+                "--ignore-installed",
+                "--progress-bar=off",
+                "--no-cache-dir",
+                "--only-binary=:all:",
+                "--target",
+                str(Path(folder, "none")),
+                *python.options,
+                "--constraint",
+                str(limits),
+                "--report",
+                str(report),
+                *requirements,
+            ]
             try:
                 shell.output(argv, env=self._environment())
             except shell.CommandFailed as error:
@@ -163,11 +190,19 @@ class Index:
 
     def _environment(self) -> dict[str, str]:
         cleared = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
-        environment = {**cleared, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url,
-                       "PIP_NO_INPUT": "1",
-                 "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_DEFAULT_TIMEOUT": "60"}
-        more = {"PIP_CERT": self.certificates, **self._proxies(),
-                "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None}
+        environment = {
+            **cleared,
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_INDEX_URL": self.url,
+            "PIP_NO_INPUT": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_DEFAULT_TIMEOUT": "60",
+        }
+        more = {
+            "PIP_CERT": self.certificates,
+            **self._proxies(),
+            "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None,
+        }
         return environment | {name: value for name, value in more.items() if value}
 
     def _proxies(self) -> dict[str, str]:
@@ -177,25 +212,31 @@ class Index:
         proxy = next(filter(None, found.values()), "")
         direct = [os.environ.get("no_proxy", ""), *(host for host in found if not found[host])]
         return dict.fromkeys(("http_proxy", "https_proxy"), proxy) | (
-            {"no_proxy": ",".join(filter(None, direct))} if proxy else {})
+            {"no_proxy": ",".join(filter(None, direct))} if proxy else {}
+        )
 
     def _refused(
         self, requirements: Sequence[str], error: shell.CommandFailed
     ) -> NoFit | Unreachable:
-        lines = [line.removeprefix("ERROR: ") for line in error.output.splitlines()
-                 if line.startswith("ERROR: ")]
+        lines = [
+            line.removeprefix("ERROR: ")
+            for line in error.output.splitlines()
+            if line.startswith("ERROR: ")
+        ]
         if re.search(r"Connection|Timeout|Temporary failure|Max retries", error.output):
-            return Unreachable("pip could not reach the package index: "
-                               f"{(lines or [error.message])[-1]}",
-                               hint=f"check pip's index-url on this machine, or set {VARIABLE}",
-                               tail=error.tail)
+            return Unreachable(
+                f"pip could not reach the package index: {(lines or [error.message])[-1]}",
+                hint=f"check pip's index-url on this machine, or set {VARIABLE}",
+                tail=error.tail,
+            )
         hint = "another version in the recipe, or a release with a newer Python"
         why = (lines or [error.message])[-1]
         if "ResolutionImpossible" in error.output and len(requirements) > 1:
             hint = "they share one choice of versions: give those that conflict images of their own, or other versions"
             why = "; ".join(_conflict(error.output)) or why
-        return NoFit(f"pip finds no wheels for {', '.join(requirements)}: {why}",
-                     hint=hint, tail=error.tail)
+        return NoFit(
+            f"pip finds no wheels for {', '.join(requirements)}: {why}", hint=hint, tail=error.tail
+        )
 
     def _file(self, item: dict[str, Any]) -> PyFile:
         info = item["download_info"]
@@ -204,14 +245,26 @@ class Index:
             canonicalize_name(item["metadata"]["name"]),
             info["archive_info"]["hashes"]["sha256"],
         )
-        entry = next((one for one in self._files(project) if one["filename"] == filename
-                      and one["hashes"].get("sha256", digest) == digest), None)
+        entry = next(
+            (
+                one
+                for one in self._files(project)
+                if one["filename"] == filename and one["hashes"].get("sha256", digest) == digest
+            ),
+            None,
+        )
         if entry is None:
-            raise Unreachable(f"the package index lists no {filename} with the SHA-256 that pip saw",
-                              hint="it changed in between: run again")
-        return PyFile(project=project, version=item["metadata"]["version"], filename=filename,
-                      sha256=digest,
-                      size=self._size(entry))
+            raise Unreachable(
+                f"the package index lists no {filename} with the SHA-256 that pip saw",
+                hint="it changed in between: run again",
+            )
+        return PyFile(
+            project=project,
+            version=item["metadata"]["version"],
+            filename=filename,
+            sha256=digest,
+            size=self._size(entry),
+        )
 
     def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
         """Of wheels, oldest first."""
@@ -219,19 +272,27 @@ class Index:
         for entry in self._files(canonicalize_name(project)):
             with contextlib.suppress(InvalidWheelFilename):
                 found.add(parse_wheel_filename(entry["filename"])[1])
-        return [str(version) for version in sorted(found)
-                if prereleases or not version.is_prerelease]
+        return [
+            str(version) for version in sorted(found) if prereleases or not version.is_prerelease
+        ]
 
     def sdist(self, project: str, version: str) -> PyFile:
-        stem = re.compile(rf"{re.sub(r'[-_.]+', '[-_.]', project)}-{re.escape(version)}\.tar\.gz",
-                          re.IGNORECASE)
+        stem = re.compile(
+            rf"{re.sub(r'[-_.]+', '[-_.]', project)}-{re.escape(version)}\.tar\.gz", re.IGNORECASE
+        )
         for entry in self._files(canonicalize_name(project)):
             if stem.fullmatch(entry["filename"]):
-                return PyFile(project=canonicalize_name(project), version=version,
-                              filename=entry["filename"],
-                              sha256=entry["hashes"].get("sha256", ""), size=self._size(entry))
-        raise Vanished(f"the package index has no sdist of {project} {version}",
-                       hint="change the recipe's version")
+                return PyFile(
+                    project=canonicalize_name(project),
+                    version=version,
+                    filename=entry["filename"],
+                    sha256=entry["hashes"].get("sha256", ""),
+                    size=self._size(entry),
+                )
+        raise Vanished(
+            f"the package index has no sdist of {project} {version}",
+            hint="change the recipe's version",
+        )
 
     def store_requests(self, files: Iterable[PyFile]) -> list[StoreRequest]:
         """Vanished, or Unreachable, where the index has not this SHA-256."""
@@ -240,27 +301,34 @@ class Index:
             if isinstance(file, Archive):
                 requests.append(StoreRequest(file.sha256, file.size, file.url, file.filename))
                 continue
-            entry = next((one for one in self._files(file.project) if one["filename"]
-                          == file.filename), None)
+            entry = next(
+                (one for one in self._files(file.project) if one["filename"] == file.filename), None
+            )
             if entry is None:
-                raise Vanished(f"{file.filename} is no longer on the package index",
-                               hint="change the recipe's version, then `make lock`")
+                raise Vanished(
+                    f"{file.filename} is no longer on the package index",
+                    hint="change the recipe's version, then `make lock`",
+                )
             if (there := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
                 raise Unreachable(
                     f"{file.filename}: the package index has SHA-256 {there[:12]}, the lock names "
                     f"{file.sha256[:12]}",
                     hint="the index serves something else than the lock names: find out why "
-                         "before a new lock takes it")
+                    "before a new lock takes it",
+                )
             requests.append(StoreRequest(file.sha256, file.size, entry["url"], file.filename))
         return requests
 
     def fetch(
-        self, files: Iterable[PyFile], store: Store,
+        self,
+        files: Iterable[PyFile],
+        store: Store,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
-        store.fetch(self.store_requests(file for file in files
-                                        if not store.has(file.sha256, file.size)),
-                    on_bytes)
+        store.fetch(
+            self.store_requests(file for file in files if not store.has(file.sha256, file.size)),
+            on_bytes,
+        )
 
     def _size(self, entry: dict[str, Any]) -> int:
         """An index of the old API does not state it, so its server is asked."""
@@ -268,16 +336,19 @@ class Index:
         if not isinstance(size, int):
             size = http_documents.length(entry["url"], self.certificates)
         if size is None:
-            raise Unreachable(f"the package index states no size of {entry['filename']}",
-                              hint="it has to speak version 1.1 of the simple API (PEP 700), or "
-                                   "to answer HEAD with a length")
+            raise Unreachable(
+                f"the package index states no size of {entry['filename']}",
+                hint="it has to speak version 1.1 of the simple API (PEP 700), or "
+                "to answer HEAD with a length",
+            )
         return size
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """The address without a login, and what is there."""
         address = self._address(project)
-        document = http_documents.read(address, headers={"Accept": ACCEPTED},
-                                       certificates=self.certificates)
+        document = http_documents.read(
+            address, headers={"Accept": ACCEPTED}, certificates=self.certificates
+        )
         return without_login(address)[0], document
 
     def _address(self, project: str) -> str:
@@ -289,12 +360,17 @@ class Index:
         try:
             where, document = self.page(project)
         except http_documents.NotThere as error:
-            raise Vanished(f"the package index has no project {project}",
-                           hint=f"change the recipe, or the name ({error.message})") from None
+            raise Vanished(
+                f"the package index has no project {project}",
+                hint=f"change the recipe, or the name ({error.message})",
+            ) from None
         except http_documents.Refused as error:
             variable = self.private.login if self.private else ""
-            raise BadInput(error.message, hint=f"is the login in {variable or 'the address'} "
-                                               "`user:password`, and still good?") from None
+            raise BadInput(
+                error.message,
+                hint=f"is the login in {variable or 'the address'} "
+                "`user:password`, and still good?",
+            ) from None
         files, page = project_pages.entries(document, where), self._address(project)
         for entry in files:
             entry["url"] = _with_login_of(page, urljoin(page, entry["url"]))

@@ -30,8 +30,10 @@ FOLDER = "containers"
 """Of a bake's repository: where the role finds blobs."""
 _REGISTRY = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"({_REGISTRY}/{_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?"
-                   r"(?:@sha256:([0-9a-f]{64}))?")
+_NAME = re.compile(
+    rf"({_REGISTRY}/{_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?"
+    r"(?:@sha256:([0-9a-f]{64}))?"
+)
 """The grammar of distribution/reference, with the registry."""
 LEAST_DRIVER_LABEL = "goldenami.least-driver"
 """What an image made by goldenami says of the NVIDIA driver that its CUDA asks for."""
@@ -58,8 +60,10 @@ class WantedContainer(Section):
         given = {"image": value} if isinstance(value, str) else value
         name = given.get("image") if isinstance(given, dict) else None
         if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise ValueError(f"`{name}` is no whole name of an image: write its registry, too, such "
-                             "as docker.io/library/redis:7")
+            raise ValueError(
+                f"`{name}` is no whole name of an image: write its registry, too, such "
+                "as docker.io/library/redis:7"
+            )
         return given
 
     @property
@@ -129,17 +133,24 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
             text = answer(f"{_path(wanted.asked)}@{digest}", wanted.login)
         manifest = json.loads(text)
         draft = LockedContainer(
-            name=wanted.name, asked=wanted.asked, answer=records.sha256_text(said),
-            login=wanted.login, called=wanted.called, config=_blob(manifest["config"]),
+            name=wanted.name,
+            asked=wanted.asked,
+            answer=records.sha256_text(said),
+            login=wanted.login,
+            called=wanted.called,
+            config=_blob(manifest["config"]),
             manifest=Blob(sha256=records.sha256_text(text), size=len(text.encode())),
-            layers=[_blob(layer) for layer in manifest["layers"]])
+            layers=[_blob(layer) for layer in manifest["layers"]],
+        )
         _keep(text, store)
         config = json.loads(_config(draft, store))
         labels = config.get("config", {}).get("Labels") or {}
         platform = f"{config['os']}/{config['architecture']}"
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise BadInput(f"{wanted.name}: what its registry has is no image of a container",
-                       hint="engines of today take those of OCI, and of Docker's schema 2") from None
+        raise BadInput(
+            f"{wanted.name}: what its registry has is no image of a container",
+            hint="engines of today take those of OCI, and of Docker's schema 2",
+        ) from None
     if platform != f"linux/{architecture}":
         raise BadInput(f"{wanted.name} is for {platform}, the image for linux/{architecture}")
     return draft.model_copy(update={"least_driver": labels.get(LEAST_DRIVER_LABEL, "")})
@@ -147,8 +158,11 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
 
 def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) -> str:
     """The first of the platform counts."""
-    platforms = {f"{row['platform']['os']}/{row['platform']['architecture']}": str(row["digest"])
-                 for row in reversed(listed) if "platform" in row}
+    platforms = {
+        f"{row['platform']['os']}/{row['platform']['architecture']}": str(row["digest"])
+        for row in reversed(listed)
+        if "platform" in row
+    }
     if mine not in platforms:
         raise BadInput(f"{wanted.name} is not for {mine}, but for {', '.join(sorted(platforms))}")
     return platforms[mine]
@@ -182,8 +196,9 @@ def _fetch(container: LockedContainer, store: Store, on_bytes: Callable[[int], N
         for sha256 in lacking:
             if store.add(blobs / sha256) != sha256:  # a crash may have left half of it
                 (blobs / sha256).unlink()
-                raise Unreachable(f"{container.name}: layer {sha256[:12]} came damaged",
-                                  hint="run again")
+                raise Unreachable(
+                    f"{container.name}: layer {sha256[:12]} came damaged", hint="run again"
+                )
         shutil.rmtree(folder)
 
 
@@ -193,9 +208,16 @@ def _copy(container: LockedContainer, folder: Path, on_bytes: Callable[[int], No
     seen = _bytes(folder)
     with ThreadPoolExecutor(1) as pool:
         copied = pool.submit(
-            _skopeo, container.pinned, container.login, "copy", "--quiet", "--retry-times=2",
+            _skopeo,
+            container.pinned,
+            container.login,
+            "copy",
+            "--quiet",
+            "--retry-times=2",
             "--dest-oci-accept-uncompressed-layers",
-            f"--dest-shared-blob-dir={folder / 'blobs'}", target=f"oci:{folder / 'image'}")
+            f"--dest-shared-blob-dir={folder / 'blobs'}",
+            target=f"oci:{folder / 'image'}",
+        )
         while not copied.done():
             futures.wait([copied], POLL_S)
             now = max(seen, _bytes(folder))
@@ -214,8 +236,10 @@ def _config(container: LockedContainer, store: Store) -> str:
         return store.path(wanted.sha256).read_text(encoding="utf-8")
     text = _skopeo(container.pinned, container.login, "inspect", "--config", "--raw")
     if _keep(text, store) != wanted.sha256:
-        raise Replaced(f"{container.name}: its registry has another configuration than its "
-                       f"manifest names, {wanted.sha256[:12]}")
+        raise Replaced(
+            f"{container.name}: its registry has another configuration than its "
+            f"manifest names, {wanted.sha256[:12]}"
+        )
     return text
 
 
@@ -236,9 +260,7 @@ def _path(asked: str) -> str:
     return match[1]
 
 
-def _skopeo(
-    asked: str, login: str | None, command: str, *options: str, target: str = ""
-) -> str:
+def _skopeo(asked: str, login: str | None, command: str, *options: str, target: str = "") -> str:
     """The login is in no argument, which all could read."""
     shell.require("skopeo", "skopeo")
     registry, _, path = asked.partition("/")
@@ -250,10 +272,17 @@ def _skopeo(
     with tempfile.NamedTemporaryFile("w", suffix=".json") as access:
         json.dump({"auths": known if user else {}}, access)
         access.flush()
-        argv = ["skopeo", "--insecure-policy", *([] if target else [f"--command-timeout={LIMIT_S}s"]),
-                command, *options, f"--{prefix}tls-verify={json.dumps(at.scheme != 'http')}",
-                f"--authfile={access.name}",
-                f"docker://{at.netloc}{at.path.rstrip('/')}/{path}", *filter(None, [target])]
+        argv = [
+            "skopeo",
+            "--insecure-policy",
+            *([] if target else [f"--command-timeout={LIMIT_S}s"]),
+            command,
+            *options,
+            f"--{prefix}tls-verify={json.dumps(at.scheme != 'http')}",
+            f"--authfile={access.name}",
+            f"docker://{at.netloc}{at.path.rstrip('/')}/{path}",
+            *filter(None, [target]),
+        ]
         env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy} if proxy else {"NO_PROXY": "*"}
         try:
             return shell.output(argv, env=env)
@@ -268,11 +297,15 @@ def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenE
     if re.search("unauthorized|denied|authentication required", cause):
         if login:
             return Refused(f"{asked}: {cause}", hint=f"{login} holds another login")
-        return NoLogin(f"{asked}: its registry wants a login: {cause}",
-                       hint="name an environment variable in `login`; no file needs it")
+        return NoLogin(
+            f"{asked}: its registry wants a login: {cause}",
+            hint="name an environment variable in `login`; no file needs it",
+        )
     if re.search("unknown|not found|404", cause):
         gone = Vanished if "@" in asked else NotThere
         return gone(f"{asked}: {cause}", hint="write what its registry has")
     if "igest" in cause:  # skopeo's words differ
         return Replaced(f"{asked}: {cause}", hint="do not trust what is there")
-    return Unreachable(f"{asked}: {cause}", hint="check the registry and the network, then run again")
+    return Unreachable(
+        f"{asked}: {cause}", hint="check the registry and the network, then run again"
+    )

@@ -1,5 +1,4 @@
-"""Keys of vendors' archives, believed only by the fingerprint that a role or a definition states.
-"""
+"""Keys of vendors' archives, believed only by the fingerprint that a role or a definition states."""
 
 from __future__ import annotations
 
@@ -30,8 +29,9 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
     if vendor is None:
         return mirrors.keyring(source.keyring)
     if installed := mirrors.installed_keyring(source.keyring):
-        _demand(vendor, installed.read_bytes(), str(installed),
-                mirrors.keyring_variable(source.keyring))
+        _demand(
+            vendor, installed.read_bytes(), str(installed), mirrors.keyring_variable(source.keyring)
+        )
         return installed
     kept = folder / f"{vendor.name}.asc"
     if not kept.is_file() or fingerprints(kept.read_bytes()) != [vendor.fingerprint]:
@@ -57,8 +57,11 @@ def armored(data: bytes) -> str:
     """As text, whichever of its two forms `data` has (RFC 9580, 6.2)."""
     if data.startswith(b"-----BEGIN"):
         return data.decode("ascii")
-    return ("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + base64.encodebytes(data).decode("ascii")
-            + "-----END PGP PUBLIC KEY BLOCK-----\n")
+    return (
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n"
+        + base64.encodebytes(data).decode("ascii")
+        + "-----END PGP PUBLIC KEY BLOCK-----\n"
+    )
 
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
@@ -69,25 +72,33 @@ def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> No
             f"the key of the archive `{vendor.name}` is {' and '.join(found) or 'no key at all'}, "
             f"not {vendor.fingerprint} ({where})",
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
-                 "change the fingerprint")
+            "change the fingerprint",
+        )
 
 
 def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str) -> None:
     """OtherKey where `key` has another fingerprint, or did not make the detached `signature`."""
     if (found := fingerprints(key)) != [fingerprint]:
-        raise OtherKey(f"the key is {' and '.join(found) or 'no key at all'}, not {fingerprint}",
-                       hint="do not trust this file, unless the vendor announced a new key")
+        raise OtherKey(
+            f"the key is {' and '.join(found) or 'no key at all'}, not {fingerprint}",
+            hint="do not trust this file, unless the vendor announced a new key",
+        )
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
         for name, data in (("key", key), ("signature", signature)):
             (Path(home) / name).write_bytes(data)
         gpg = ["gpg", "--batch", "--quiet", "--no-autostart", "--trust-model", "always"]
         shell.output([*gpg, "--import", f"{home}/key"], env={"GNUPGHOME": home})
-        told = shell.output([*gpg, "--status-fd", "1", "--verify", f"{home}/signature", str(file)],
-                            env={"GNUPGHOME": home}, check=False)
+        told = shell.output(
+            [*gpg, "--status-fd", "1", "--verify", f"{home}/signature", str(file)],
+            env={"GNUPGHOME": home},
+            check=False,
+        )
     # VALIDSIG names the key that signed, and last the primary one that it belongs to.
     if not re.search(rf"^\[GNUPG:\] VALIDSIG .*\b{fingerprint}$", told, re.MULTILINE):
-        raise OtherKey(f"the signature is none of this file by {fingerprint}",
-                       hint="do not trust this file: somebody replaced it, or its signature")
+        raise OtherKey(
+            f"the signature is none of this file by {fingerprint}",
+            hint="do not trust this file: somebody replaced it, or its signature",
+        )
 
 
 def fingerprints(data: bytes) -> list[str]:
@@ -95,9 +106,11 @@ def fingerprints(data: bytes) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
         path = Path(home) / "key"
         path.write_bytes(data)
-        text = shell.output(["gpg", "--batch", "--quiet", "--with-colons", "--show-keys",
-                             str(path)],
-                            env={"GNUPGHOME": home}, check=False)
+        text = shell.output(
+            ["gpg", "--batch", "--quiet", "--with-colons", "--show-keys", str(path)],
+            env={"GNUPGHOME": home},
+            check=False,
+        )
     found, primary = list[str](), False
     for line in text.splitlines():
         fields = line.split(":")

@@ -105,13 +105,19 @@ class Store:
     def verify(self) -> list[str]:
         digests = self.objects()
         with ThreadPoolExecutor() as pool:
-            return [name for name, good in zip(digests, pool.map(self.check, digests), strict=True)
-                    if not good]
+            return [
+                name
+                for name, good in zip(digests, pool.map(self.check, digests), strict=True)
+                if not good
+            ]
 
     def garbage(self, named: Iterable[str]) -> dict[Path, int]:
         names = set(named)
-        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*"))
-                if path.name not in names}
+        return {
+            path: path.stat().st_size
+            for path in sorted(self.root.glob("??/*"))
+            if path.name not in names
+        }
 
     def send(self, digests: Iterable[str]) -> list[str]:
         """Returns those that the remote store lacked."""
@@ -152,6 +158,7 @@ class Store:
 
         gone = list[Unreachable]()
         with Http(PARALLEL) as http:
+
             def have(item: StoreRequest) -> None:
                 try:
                     self._have(http, item, on_chunk, stop)
@@ -198,12 +205,14 @@ class Store:
                 yield part
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
-            raise Unreachable(f"{item.address}: {cause}",
-                              hint="check the mirror and the network, then run again") from None
+            raise Unreachable(
+                f"{item.address}: {cause}", hint="check the mirror and the network, then run again"
+            ) from None
         except OSError as error:
-            raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
-                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a "
-                                    "larger disk") from error
+            raise HostNotReady(
+                f"the store cannot take {item.name}: {error.strerror}",
+                hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk",
+            ) from error
 
     def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:
         """What it has damaged is fetched from the mirror instead."""

@@ -67,22 +67,26 @@ class WatchResult:
         return any(_makes_a_lock(row) for row in self.rows)
 
     def stopped(
-        self, verdict: UpdateVerdict, reason: str,
+        self,
+        verdict: UpdateVerdict,
+        reason: str,
         components: Container[str] | None = None,
     ) -> WatchResult:
         """The same where no new lock moves `components`, or anything: what would have moved has
         this verdict and reason."""
         why = {"verdict": verdict, "reason": reason}
-        rows = [row.model_copy(update=why)
-                if (components is None or row.component in components) and _makes_a_lock(row) else row
-                for row in self.rows]
+        rows = [
+            row.model_copy(update=why)
+            if (components is None or row.component in components) and _makes_a_lock(row)
+            else row
+            for row in self.rows
+        ]
         return replace(self, rows=tuple(rows))
 
 
 def _makes_a_lock(row: ComponentRow) -> bool:
     moves = row.component in set(WatchedComponent) or row.policy == BY_TAG
-    return (row.verdict is UpdateVerdict.UPDATE and moves
-            and not row.reason.startswith(BY_HAND))
+    return row.verdict is UpdateVerdict.UPDATE and moves and not row.reason.startswith(BY_HAND)
 
 
 IndexLookup = Callable[[str, PythonIndex | None], tuple[SourceStatus, list[VersionOffer]]]
@@ -112,8 +116,9 @@ class ImageWatcher:
         lock, watch = self.image.lock, self.image.definition.watch
         rows = [self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)]
         if lock.driver is not None:
-            rows.append(self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version,
-                                  self._driver))
+            rows.append(
+                self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version, self._driver)
+            )
         if lock.cuda is not None:
             rows.append(self._row(WatchedComponent.CUDA, watch.cuda, lock.cuda.version, self._cuda))
         rows.append(self._packages(watch.packages))
@@ -127,68 +132,100 @@ class ImageWatcher:
         return WatchResult(self.image, tuple(rows), self.archives, tuple(distrusted))
 
     def _row(
-        self, component: str, rule: UpdateRule, locked: str,
+        self,
+        component: str,
+        rule: UpdateRule,
+        locked: str,
         look: Callable[[UpdateRule], Judgement],
     ) -> ComponentRow:
         try:
             judgement = look(rule)
         except GoldenError as error:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, error.message)
-            self.statuses.append(SourceStatus(name=f"{self.image.lock.image} {component}",
-                                              error=error.message))
+            self.statuses.append(
+                SourceStatus(name=f"{self.image.lock.image} {component}", error=error.message)
+            )
         if self.archives.down and judgement.verdict is not UpdateVerdict.UPDATE:
-            judgement = replace(judgement, verdict=UpdateVerdict.UNREACHABLE,
-                                reason=f"could not look at {', '.join(sorted(self.archives.down))}")
+            judgement = replace(
+                judgement,
+                verdict=UpdateVerdict.UNREACHABLE,
+                reason=f"could not look at {', '.join(sorted(self.archives.down))}",
+            )
         return self._of(component, rule.policy, locked, judgement)
 
-    def _of(
-        self, component: str, policy: str, locked: str, judgement: Judgement
-    ) -> ComponentRow:
+    def _of(self, component: str, policy: str, locked: str, judgement: Judgement) -> ComponentRow:
         mends = units.some(judgement.mends, 4)
         reasons = [judgement.reason, f"mends {mends}" if mends else ""]
-        return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
-                            available=judgement.available, policy=policy,
-                            verdict=judgement.verdict, reason="; ".join(filter(None, reasons)),
-                            source=judgement.source, mends=list(judgement.mends))
+        return ComponentRow(
+            image=self.image.lock.image,
+            component=component,
+            locked=locked,
+            available=judgement.available,
+            policy=policy,
+            verdict=judgement.verdict,
+            reason="; ".join(filter(None, reasons)),
+            source=judgement.source,
+            mends=list(judgement.mends),
+        )
 
     def _kernel(self, rule: UpdateRule) -> Judgement:
         lock = self.image.lock
-        offers = packages.kernel_offers(self.image.definition, self.apt, lock, self.known,
-                                        archive_indexes.released_on(self.apt, rule))
-        return judge(rule, lock.kernel.version, packages.series(lock.kernel.release), offers,
-                     self.today)
+        offers = packages.kernel_offers(
+            self.image.definition,
+            self.apt,
+            lock,
+            self.known,
+            archive_indexes.released_on(self.apt, rule),
+        )
+        return judge(
+            rule, lock.kernel.version, packages.series(lock.kernel.release), offers, self.today
+        )
 
     def _driver(self, rule: UpdateRule) -> Judgement:
         locked = self.image.lock.driver
         assert locked is not None
-        offers = driver_branches.offers(self.root, self.image.definition, self.apt,
-                                        archive_indexes.released_on(self.apt, rule))
+        offers = driver_branches.offers(
+            self.root, self.image.definition, self.apt, archive_indexes.released_on(self.apt, rule)
+        )
         names = {offer.branch for offer in offers}
         if not self.archives.down and locked.branch not in names:
-            self.statuses.append(SourceStatus(
-                name=f"driver branch {locked.branch}",
-                error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
-                      f"archives have branches {', '.join(sorted(names)) or 'none'}"))
+            self.statuses.append(
+                SourceStatus(
+                    name=f"driver branch {locked.branch}",
+                    error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
+                    f"archives have branches {', '.join(sorted(names)) or 'none'}",
+                )
+            )
         return judge(rule, locked.version, locked.branch, offers, self.today)
 
     def _cuda(self, rule: UpdateRule) -> Judgement:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
-        offers = packages.cuda_offers(self.image.lock, self.apt,
-                                      archive_indexes.released_on(self.apt, rule))
+        offers = packages.cuda_offers(
+            self.image.lock, self.apt, archive_indexes.released_on(self.apt, rule)
+        )
         judgement = judge(rule, version, version.partition(".")[0], offers, self.today)
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = [name for name, package in packages.from_archives(self.image.lock).items()
-                 if packages.component(package) is WatchedComponent.PACKAGES]
+        names = [
+            name
+            for name, package in packages.from_archives(self.image.lock).items()
+            if packages.component(package) is WatchedComponent.PACKAGES
+        ]
         shown = list[PackageUpdate]()
 
         def look(rule: UpdateRule) -> Judgement:
             updates, judgement = packages.judge_packages(
-                rule, self.image.lock, names, self.apt, self.today,
-                archive_indexes.released_on(self.apt, rule), self.known)
+                rule,
+                self.image.lock,
+                names,
+                self.apt,
+                self.today,
+                archive_indexes.released_on(self.apt, rule),
+                self.known,
+            )
             shown.extend(updates)
             return judgement
 
@@ -196,8 +233,9 @@ class ImageWatcher:
         return row.model_copy(update={"moving": shown})
 
     def _framework(self, name: str, rule: UpdateRule) -> ComponentRow:
-        framework = next((framework for framework in self.image.lock.frameworks
-                          if framework.name == name), None)
+        framework = next(
+            (framework for framework in self.image.lock.frameworks if framework.name == name), None
+        )
         if framework is None:
             judgement = Judgement("?", UpdateVerdict.HELD, "the lock has no such framework")
             return self._of(name, rule.policy, "not in the lock", judgement)
@@ -211,8 +249,14 @@ class ImageWatcher:
         self.statuses.append(source)
         if source.error:
             return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-        return judge(rule, locked, index_versions.branch(locked), offers, self.today,
-                     order=index_versions.order)
+        return judge(
+            rule,
+            locked,
+            index_versions.branch(locked),
+            offers,
+            self.today,
+            order=index_versions.order,
+        )
 
     def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
         python = self.image.lock.python
@@ -248,15 +292,20 @@ class ImageWatcher:
 
     def warnings(self) -> list[str]:
         lock, watch = self.image.lock, self.image.definition.watch
-        rules: dict[str, UpdateRule] = {"kernel": watch.kernel, "driver": watch.driver,
-                                        "cuda": watch.cuda,
-                                        "packages": watch.packages, **watch.frameworks,
-                                        "python_packages": watch.python_packages}
+        rules: dict[str, UpdateRule] = {
+            "kernel": watch.kernel,
+            "driver": watch.driver,
+            "cuda": watch.cuda,
+            "packages": watch.packages,
+            **watch.frameworks,
+            "python_packages": watch.python_packages,
+        }
         texts = [overdue(name, rule, self.today) for name, rule in rules.items()]
         if lock.driver is not None:
             branch = lock.driver.branch
-            texts.append(compatibility.near_end(branch, compatibility.branch_end(branch),
-                                                self.today))
+            texts.append(
+                compatibility.near_end(branch, compatibility.branch_end(branch), self.today)
+            )
         return [f"{lock.image}: {text}" for text in texts if text]
 
 
@@ -272,23 +321,28 @@ def _same_bytes(file: LockedDownload) -> SourceStatus:
         address = mirrors.logged_in(file.url, file.name, file.login)
         found = http_documents.look(address, size=file.size)
     except NotThere:
-        return SourceStatus(name=file.url, error="the file is gone: write where it is now, and "
-                                                 "its SHA-256")
+        return SourceStatus(
+            name=file.url, error="the file is gone: write where it is now, and its SHA-256"
+        )
     except GoldenError as error:
         return SourceStatus(name=file.url, error=error.message)
     if found.sha256 == file.sha256:
         return SourceStatus(name=file.url)
     now = f"{found.size} bytes" + (f" with SHA-256 {found.sha256[:12]}" if found.sha256 else "")
-    return SourceStatus(name=file.url, error=f"has other bytes: {now}, locked {file.size} with "
-                                             f"{file.sha256[:12]}; find out why")
+    return SourceStatus(
+        name=file.url,
+        error=f"has other bytes: {now}, locked {file.size} with {file.sha256[:12]}; find out why",
+    )
 
 
 def _tag(container: LockedContainer) -> tuple[SourceStatus, Judgement]:
     try:
         now = records.sha256_text(registries.answer(container.asked, container.login))[:12]
     except GoldenError as error:
-        return (SourceStatus(name=container.asked, error=error.message),
-                Judgement("?", UpdateVerdict.UNREACHABLE, error.message))
+        return (
+            SourceStatus(name=container.asked, error=error.message),
+            Judgement("?", UpdateVerdict.UNREACHABLE, error.message),
+        )
     moved = now != container.answer[:12]
     verdict = UpdateVerdict.UPDATE if moved else UpdateVerdict.CURRENT
     return SourceStatus(name=container.asked), Judgement(now, verdict)

@@ -24,20 +24,30 @@ def changed(root: Path, ref: str) -> set[str]:
     BadInput where the clone has no such commit."""
     try:
         shell.output(["git", "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}"], cwd=root)
-    except shell.CommandFailed as error:  # its words, if any, are of another cause: a clone that git does not trust
-        raise BadInput(f"there is no commit `{ref}` in this clone", tail=error.tail,
-                       hint="correct CHANGED, or fetch it: a shallow clone has the newest alone") from None
+    except (
+        shell.CommandFailed
+    ) as error:  # its words, if any, are of another cause: a clone that git does not trust
+        raise BadInput(
+            f"there is no commit `{ref}` in this clone",
+            tail=error.tail,
+            hint="correct CHANGED, or fetch it: a shallow clone has the newest alone",
+        ) from None
     text = shell.output(["git", "diff", "--name-only", ref, "--", "packer/locks"], cwd=root)
-    text += shell.output(["git", "ls-files", "--others", "--exclude-standard", "--",
-                          "packer/locks"], cwd=root)
-    return {Path(line).name.removesuffix(".lock.json") for line in text.splitlines()
-            if line.endswith(".lock.json")}
+    text += shell.output(
+        ["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=root
+    )
+    return {
+        Path(line).name.removesuffix(".lock.json")
+        for line in text.splitlines()
+        if line.endswith(".lock.json")
+    }
 
 
 def files(root: Path) -> list[str]:
     """The changed files below packer/."""
-    text = shell.output(["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"],
-                        cwd=root)
+    text = shell.output(
+        ["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"], cwd=root
+    )
     return sorted(line[3:] for line in text.splitlines())
 
 
@@ -46,23 +56,39 @@ def commit(root: Path, changes: list[str], summary: str) -> None:
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
     shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
     shell.output(["git", "add", "--", *changes], cwd=root)
-    shell.output(["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"],
-                 cwd=root, stdin=f"{SUBJECT}\n\n{summary}")
+    shell.output(
+        ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"],
+        cwd=root,
+        stdin=f"{SUBJECT}\n\n{summary}",
+    )
 
 
 def push(root: Path, url: str, *, target: str, title: str) -> None:
     """Push the branch over an earlier one, to be merged into `target`."""
-    options = ["merge_request.create", f"merge_request.target={target}",
-               f"merge_request.title={' '.join(title.split())}", "merge_request.remove_source_branch"]
+    options = [
+        "merge_request.create",
+        f"merge_request.target={target}",
+        f"merge_request.title={' '.join(title.split())}",
+        "merge_request.remove_source_branch",
+    ]
     address, token = _without_token(url or "origin")
-    argv = ["git", "push", "--force", *(f"--push-option={option}" for option in options), address,
-            f"HEAD:refs/heads/{BRANCH}"]
+    argv = [
+        "git",
+        "push",
+        "--force",
+        *(f"--push-option={option}" for option in options),
+        address,
+        f"HEAD:refs/heads/{BRANCH}",
+    ]
     try:
         shell.output(argv, cwd=root, env=token)
     except shell.CommandFailed as error:
         # git's own words name the server without name and token
-        raise StageFailed(f"the branch {BRANCH} could not be pushed", tail=error.tail,
-                          hint=f"check {URL}: does its token have the scope write_repository?") from None
+        raise StageFailed(
+            f"the branch {BRANCH} could not be pushed",
+            tail=error.tail,
+            hint=f"check {URL}: does its token have the scope write_repository?",
+        ) from None
 
 
 def _without_token(url: str) -> tuple[str, dict[str, str]]:

@@ -22,8 +22,12 @@ from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 
 MakeLock = Callable[[Definition, LockConstraints], tuple[Lock, str]]
 """Resolves a definition within constraints and writes its lock; gives it with its SHA-256."""
-KEPT = ((), (WatchedComponent.DRIVER,), (WatchedComponent.KERNEL,),
-        (WatchedComponent.DRIVER, WatchedComponent.KERNEL))
+KEPT = (
+    (),
+    (WatchedComponent.DRIVER,),
+    (WatchedComponent.KERNEL,),
+    (WatchedComponent.DRIVER, WatchedComponent.KERNEL),
+)
 """What stays where it is, try by try, until a lock fits: a new driver that does not compile keeps no
 security update away."""
 
@@ -46,8 +50,9 @@ class Relock:
             try:
                 if result.needs_a_lock:
                     for stale in result.distrusted:  # a new lock would be made from less
-                        raise Unreachable(f"{stale.name}: {stale.error}",
-                                          hint="use another mirror, or wait")
+                        raise Unreachable(
+                            f"{stale.name}: {stale.error}", hint="use another mirror, or wait"
+                        )
                     with workspace.image_lock(self.root, result.image.lock.image, wait=self.wait):
                         done, made = self._lock(result)
                     changes += made
@@ -76,14 +81,17 @@ class Relock:
         path = definition_file.path_of(self.root, result.image.definition.image)
         text = path.read_text(encoding="utf-8")
         try:
-            lock, digest = self.make_lock(self._follow_branch(result, path, text),
-                                          watch.constraints(result))
+            lock, digest = self.make_lock(
+                self._follow_branch(result, path, text), watch.constraints(result)
+            )
         except BaseException:
             records.write_text(path, text)  # the branch in the definition is that of the lock
             raise
         if digest == result.image.sha256:
-            return result.stopped(UpdateVerdict.BLOCKED, "resolved again, the lock is the same: "
-                                  "nothing that the image may have has moved"), []
+            return result.stopped(
+                UpdateVerdict.BLOCKED,
+                "resolved again, the lock is the same: nothing that the image may have has moved",
+            ), []
         return result, [LockChange.between(result.image.lock, result.image.sha256, lock, digest)]
 
     def _follow_branch(self, result: WatchResult, path: Path, text: str) -> Definition:

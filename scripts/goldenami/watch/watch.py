@@ -37,8 +37,10 @@ def watched(
             if lock.exists() or named:
                 images.append(WatchedImage(loaded, *lockfile.read(lock)))
             else:
-                warnings.append(f"{loaded.image}: no lock, so nothing to compare with: "
-                                f"make lock IMAGE={loaded.image}")
+                warnings.append(
+                    f"{loaded.image}: no lock, so nothing to compare with: "
+                    f"make lock IMAGE={loaded.image}"
+                )
         except GoldenError as error:
             if named:
                 raise
@@ -47,7 +49,10 @@ def watched(
 
 
 def look(
-    root: Path, cached: CachePaths, images: Sequence[WatchedImage], looked_at: str,
+    root: Path,
+    cached: CachePaths,
+    images: Sequence[WatchedImage],
+    looked_at: str,
 ) -> tuple[WatchRecord, list[WatchResult]]:
     """Ask every source once, whatever the number of images that use it; `looked_at` is ISO 8601."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
@@ -58,19 +63,19 @@ def look(
     for image in images:
         key = (image.definition.base, vendor_archives.of(root, image.definition))
         if key not in archives_by_base:
-            archives_by_base[key] = archive_indexes.look(
-                image.definition.base, cached, key[1]
-            )
+            archives_by_base[key] = archive_indexes.look(image.definition.base, cached, key[1])
             sources += archives_by_base[key].statuses
-        watcher = ImageWatcher(root, date.fromisoformat(looked_at[:10]), image,
-                               archives_by_base[key], lookup)
+        watcher = ImageWatcher(
+            root, date.fromisoformat(looked_at[:10]), image, archives_by_base[key], lookup
+        )
         result = watcher.run()
         results.append(result)
         rows += result.rows
         sources += watcher.statuses
         warnings += watcher.warnings()
-    return WatchRecord(looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows,
-                       warnings=warnings), results
+    return WatchRecord(
+        looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows, warnings=warnings
+    ), results
 
 
 def constraints(result: WatchResult) -> LockConstraints:
@@ -81,20 +86,37 @@ def constraints(result: WatchResult) -> LockConstraints:
     """
     lock = result.image.lock
     rows = {row.component: row for row in result.rows}
-    kept = {name for name in WatchedComponent if name in rows and rows[name].verdict
-            is not UpdateVerdict.UPDATE}
+    kept = {
+        name
+        for name in WatchedComponent
+        if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE
+    }
     others = rows[WatchedComponent.PACKAGES]
-    moving = {update.name: update.available for update in others.moving} \
-        if others.verdict is UpdateVerdict.UPDATE else {}
-    pinned = {name: package for name, package in packages.from_archives(lock).items()
-              if (packages.component(package) in kept or (
-                  packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
-    needed = {name: package for made in lock.compiled_modules().values()
-              for name, package in made.build.items()
-              if packages.component(package) in kept and "://" not in package.origin}
+    moving = (
+        {update.name: update.available for update in others.moving}
+        if others.verdict is UpdateVerdict.UPDATE
+        else {}
+    )
+    pinned = {
+        name: package
+        for name, package in packages.from_archives(lock).items()
+        if (
+            packages.component(package) in kept
+            or (packages.component(package) is WatchedComponent.PACKAGES and name not in moving)
+        )
+    }
+    needed = {
+        name: package
+        for made in lock.compiled_modules().values()
+        for name, package in made.build.items()
+        if packages.component(package) in kept and "://" not in package.origin
+    }
     return LockConstraints(
-        kernel=lock.kernel if WatchedComponent.KERNEL in kept else packages.kernel(
-            result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available),
+        kernel=lock.kernel
+        if WatchedComponent.KERNEL in kept
+        else packages.kernel(
+            result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available
+        ),
         driver=_driver(rows.get(WatchedComponent.DRIVER)),
         packages={name: package.version for name, package in pinned.items()} | moving,
         stock={**needed, **pinned},

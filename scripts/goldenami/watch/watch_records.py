@@ -65,15 +65,20 @@ class LockChange(Record):
 
     @classmethod
     def between(cls, old: Lock, old_sha256: str, new: Lock, new_sha256: str) -> LockChange:
-        diff = package_diff.compare(*(lock.model_dump(mode="json")["packages"]
-                                      for lock in (old, new)))
+        diff = package_diff.compare(
+            *(lock.model_dump(mode="json")["packages"] for lock in (old, new))
+        )
         return cls(
-            image=new.image, build_before=old_sha256[:lockfile.ID_LENGTH],
-            build_after=new_sha256[:lockfile.ID_LENGTH],
+            image=new.image,
+            build_before=old_sha256[: lockfile.ID_LENGTH],
+            build_after=new_sha256[: lockfile.ID_LENGTH],
             kernel=_pair(old.kernel.release, new.kernel.release),
-            driver=_pair(old.driver.version if old.driver else "",
-                         new.driver.version if new.driver else ""),
-            packages=diff.moves, installed_bytes=diff.installed_bytes)
+            driver=_pair(
+                old.driver.version if old.driver else "", new.driver.version if new.driver else ""
+            ),
+            packages=diff.moves,
+            installed_bytes=diff.installed_bytes,
+        )
 
 
 def _pair(before: str, after: str) -> list[str]:

@@ -19,8 +19,10 @@ _HEADS = ("image", "component", "locked", "available", "policy", "verdict")
 
 def table(record: WatchRecord) -> str:
     """Columns of fixed width: one line a component, with the reason below where there is one."""
-    cells = [(row.image, row.component, row.locked, row.available, row.policy, row.verdict.value)
-             for row in record.rows]
+    cells = [
+        (row.image, row.component, row.locked, row.available, row.policy, row.verdict.value)
+        for row in record.rows
+    ]
     head, *body = columns.aligned([_HEADS, *cells])
     lines = [head]
     for row, line in zip(record.rows, body, strict=True):
@@ -30,8 +32,14 @@ def table(record: WatchRecord) -> str:
 
 def is_news(record: WatchRecord) -> bool:
     """Whether somebody should be told."""
-    return bool(record.errors or record.warnings or record.changes or any(
-        row.verdict not in (UpdateVerdict.CURRENT, UpdateVerdict.HELD) for row in record.rows))
+    return bool(
+        record.errors
+        or record.warnings
+        or record.changes
+        or any(
+            row.verdict not in (UpdateVerdict.CURRENT, UpdateVerdict.HELD) for row in record.rows
+        )
+    )
 
 
 def headline(record: WatchRecord) -> str:
@@ -40,18 +48,27 @@ def headline(record: WatchRecord) -> str:
     mended = {name for image in locked for name in _mended(record, image)}
     waiting = _images(record, UpdateVerdict.UPDATE, UpdateVerdict.FAILED)
     failed = _images(record, UpdateVerdict.FAILED)
-    blocked = [f"{row.component} {row.available} of {row.image}" for row in record.rows
-               if row.verdict is UpdateVerdict.BLOCKED]
+    blocked = [
+        f"{row.component} {row.available} of {row.image}"
+        for row in record.rows
+        if row.verdict is UpdateVerdict.BLOCKED
+    ]
     silent = {source.name for source in record.sources if source.error}
     if locked:
         parts = [f"new lock of {', '.join(locked)}"]
     else:
         parts = [f"newer for {', '.join(waiting)}" if waiting else "nothing newer that matters"]
     if mended:
-        parts.append(f"mends {min(mended)}" if len(mended) == 1
-                     else f"mends {len(mended)} known vulnerabilities")
-    for what, names in (("no new lock of", failed), ("blocked:", blocked),
-                        ("could not look at", sorted(silent))):
+        parts.append(
+            f"mends {min(mended)}"
+            if len(mended) == 1
+            else f"mends {len(mended)} known vulnerabilities"
+        )
+    for what, names in (
+        ("no new lock of", failed),
+        ("blocked:", blocked),
+        ("could not look at", sorted(silent)),
+    ):
         if names:
             parts.append(f"{what} {', '.join(names)}")
     return "; ".join(parts)
@@ -71,25 +88,52 @@ def markdown(record: WatchRecord, link: str = "") -> str:
         lines += [f"Reports of the bakes: {link}", ""]
     lines += [f"* **could not look**: {cell(error)}" for error in record.errors]
     lines += [f"* **warning**: {cell(warning)}" for warning in record.warnings]
-    lines += ["", *rows((*_HEADS, "why"), (
-        (row.image, row.component, row.locked, row.available, row.policy, row.verdict.value,
-         row.reason) for row in record.rows))]
+    lines += [
+        "",
+        *rows(
+            (*_HEADS, "why"),
+            (
+                (
+                    row.image,
+                    row.component,
+                    row.locked,
+                    row.available,
+                    row.policy,
+                    row.verdict.value,
+                    row.reason,
+                )
+                for row in record.rows
+            ),
+        ),
+    ]
     for change in record.changes:
         lines += ["", *_change(change, _mended(record, change.image))]
-    lines += ["", "## Sources", "", *rows(("source", "last changed", "error"), (
-        (source.name, source.changed, source.error) for source in record.sources))]
+    lines += [
+        "",
+        "## Sources",
+        "",
+        *rows(
+            ("source", "last changed", "error"),
+            ((source.name, source.changed, source.error) for source in record.sources),
+        ),
+    ]
     lines += ["", f"Looked at on {record.looked_at}."]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
     if len(text) <= BODY_LIMIT:
         return text
     note = "\n\nShortened: all of it is in watch.json.\n"
-    return text[:BODY_LIMIT - len(note)] + note
+    return text[: BODY_LIMIT - len(note)] + note
 
 
 def _mended(record: WatchRecord, image: str) -> list[str]:
-    return sorted({name for row in record.rows
-                   if row.image == image and row.verdict is UpdateVerdict.UPDATE
-                   for name in row.mends})
+    return sorted(
+        {
+            name
+            for row in record.rows
+            if row.image == image and row.verdict is UpdateVerdict.UPDATE
+            for name in row.mends
+        }
+    )
 
 
 def _change(change: LockChange, mended: list[str]) -> list[str]:
@@ -98,8 +142,14 @@ def _change(change: LockChange, mended: list[str]) -> list[str]:
         if pair:
             lines.append(f"* {name}: {cell(pair[0] or 'none')} to **{cell(pair[1] or 'none')}**")
     if mended:
-        lines.append(f"* Mends what is known against build {change.build_before}: "
-                     f"{', '.join(mended)}")
+        lines.append(
+            f"* Mends what is known against build {change.build_before}: {', '.join(mended)}"
+        )
     lines += [f"* Installed: {growth(change.installed_bytes)}", ""]
-    return [*lines, *rows(("package", "before", "after"), (
-        (move.name, move.before, move.after) for move in change.packages))]
+    return [
+        *lines,
+        *rows(
+            ("package", "before", "after"),
+            ((move.name, move.before, move.after) for move in change.packages),
+        ),
+    ]

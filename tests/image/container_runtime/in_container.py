@@ -63,8 +63,11 @@ def made(number: str) -> str:
 def maps() -> list[str]:
     """Files of the driver that are mounted, and how."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted(f"{row[4]} {row[5].split(',')[0]}" for row in lines if "nvidia" in row[4]
-                  or "libcuda" in row[4])
+    return sorted(
+        f"{row[4]} {row[5].split(',')[0]}"
+        for row in lines
+        if "nvidia" in row[4] or "libcuda" in row[4]
+    )
 
 
 def names(folder: str) -> list[str]:
@@ -72,11 +75,21 @@ def names(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-print(json.dumps({
-    "cuda": call("libcuda.so.1", "cuInit"), "plain": call("libcuda.so", "cuInit"), "count": count(),
-    "nvml": call("libnvidia-ml.so.1", "nvmlInit_v2"),
-    "nodes": {name: opened(f"/dev/{name}") for name in names("/dev") if name.startswith("nvidia")},
-    "made": {number: made(number) for number in sys.argv[1:]},
-    "limits": {name: resource.getrlimit(limit) for name, limit in LIMITS.items()},
-    "mounts": maps(), "uid": os.getuid(), "interfaces": names("/sys/class/net"),
-}))
+print(
+    json.dumps(
+        {
+            "cuda": call("libcuda.so.1", "cuInit"),
+            "plain": call("libcuda.so", "cuInit"),
+            "count": count(),
+            "nvml": call("libnvidia-ml.so.1", "nvmlInit_v2"),
+            "nodes": {
+                name: opened(f"/dev/{name}") for name in names("/dev") if name.startswith("nvidia")
+            },
+            "made": {number: made(number) for number in sys.argv[1:]},
+            "limits": {name: resource.getrlimit(limit) for name, limit in LIMITS.items()},
+            "mounts": maps(),
+            "uid": os.getuid(),
+            "interfaces": names("/sys/class/net"),
+        }
+    )
+)

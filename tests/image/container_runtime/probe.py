@@ -35,11 +35,15 @@ IMAGE, HOSTILE = "localhost/golden-probe", "localhost/golden-hostile"
 NODES = {"nvidia0": (195, 0), "nvidia1": (195, 1), "nvidiactl": (195, 255), "nvidia-uvm": (511, 0)}
 """195 is NVIDIA's (devices.txt of the kernel); nothing answers there: an allowed node ends in
 ENXIO, not in EPERM."""
-UUIDS = {"0000:00:1b.0": ("GPU-00000000-0000-0000-0000-00000000000a", 1),
-         "0000:00:1e.0": ("GPU-00000000-0000-0000-0000-00000000000b", 0)}
-SELF = "import ctypes, errno, json, os, pathlib, resource, stat, sys\n" \
-       "print(*(getattr(m, '__file__', None) or '' for m in sys.modules.values()), sep='\\n')\n" \
-       "print(*(line.split()[-1] for line in open('/proc/self/maps') if '/' in line), sep='\\n')"
+UUIDS = {
+    "0000:00:1b.0": ("GPU-00000000-0000-0000-0000-00000000000a", 1),
+    "0000:00:1e.0": ("GPU-00000000-0000-0000-0000-00000000000b", 0),
+}
+SELF = (
+    "import ctypes, errno, json, os, pathlib, resource, stat, sys\n"
+    "print(*(getattr(m, '__file__', None) or '' for m in sys.modules.values()), sep='\\n')\n"
+    "print(*(line.split()[-1] for line in open('/proc/self/maps') if '/' in line), sep='\\n')"
+)
 
 
 JOB = "import resource; open('limits', 'w').write(str(resource.getrlimit(resource.RLIMIT_NOFILE)))"
@@ -49,8 +53,12 @@ def run(*argv: str, stdin: bytes = b"") -> dict[str, object]:
     """Exit status, output and seconds of a command."""
     began = time.monotonic()
     done = subprocess.run(argv, input=stdin, capture_output=True, check=False)
-    return {"rc": done.returncode, "out": done.stdout.decode(), "err": done.stderr.decode(),
-            "seconds": round(time.monotonic() - began, 2)}
+    return {
+        "rc": done.returncode,
+        "out": done.stdout.decode(),
+        "err": done.stderr.decode(),
+        "seconds": round(time.monotonic() - began, 2),
+    }
 
 
 def files() -> set[Path]:
@@ -62,11 +70,19 @@ def files() -> set[Path]:
     ).stdout
     found = {Path(line) for line in text.splitlines() if line.startswith("/usr/")}
     found |= {python, Path("/usr/lib64/ld-linux-x86-64.so.2")}
-    found |= {LIBRARIES / name
-              for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libm.so.6")}
+    found |= {
+        LIBRARIES / name for name in ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libm.so.6")
+    }
     real = {path.resolve() for path in found}
-    return found | real | {link for link in LIBRARIES.glob("lib*.so.*") if link.is_symlink()
-                           and link.resolve() in real}
+    return (
+        found
+        | real
+        | {
+            link
+            for link in LIBRARIES.glob("lib*.so.*")
+            if link.is_symlink() and link.resolve() in real
+        }
+    )
 
 
 def image(name: str, links: dict[str, str], more: tuple[str, ...] = ()) -> dict[str, object]:
@@ -96,9 +112,20 @@ def image(name: str, links: dict[str, str], more: tuple[str, ...] = ()) -> dict[
 
 def container(*options: str, name: str = IMAGE, made: tuple[str, ...] = ()) -> dict[str, object]:
     """Run in_container.py in a new container."""
-    return run(ENGINE, "run", "--rm", "--pull=never", *options, name, "/usr/bin/python3", "-I",
-               "-S", "-c", PROGRAM,
-               *made)
+    return run(
+        ENGINE,
+        "run",
+        "--rm",
+        "--pull=never",
+        *options,
+        name,
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        "-c",
+        PROGRAM,
+        *made,
+    )
 
 
 def lasting() -> dict[str, object]:
@@ -106,13 +133,24 @@ def lasting() -> dict[str, object]:
     devices stay open)."""
     sleep = ("/usr/bin/python3", "-I", "-S", "-c", "import time; time.sleep(3600)")
     asked = ("exec", "golden-lasting", "/usr/bin/python3", "-I", "-S", "-c", PROGRAM)
-    started = run(ENGINE, "run", "--detach", "--pull=never", "--name=golden-lasting",
-                  "--device=nvidia.com/gpu=all",
-                  IMAGE, *sleep)
+    started = run(
+        ENGINE,
+        "run",
+        "--detach",
+        "--pull=never",
+        "--name=golden-lasting",
+        "--device=nvidia.com/gpu=all",
+        IMAGE,
+        *sleep,
+    )
     before = run(ENGINE, *asked)
     reload = run("systemctl", "daemon-reload")
-    found: dict[str, object] = {"started": started, "before": before, "reload": reload,
-                                "after": run(ENGINE, *asked)}
+    found: dict[str, object] = {
+        "started": started,
+        "before": before,
+        "reload": reload,
+        "after": run(ENGINE, *asked),
+    }
     run(ENGINE, "rm", "--force", "golden-lasting")
     return found
 
@@ -122,14 +160,33 @@ def job() -> dict[str, object]:
     folder, and whether its container is gone."""
     scratch = HERE / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    said = run("systemd-run", "--wait", "--collect", "--quiet",
-               f"--property=ExecStopPost=-{ENGINE} rm --force golden-job",
-               ENGINE, "run", "--rm", "--pull=never", "--name=golden-job", "--ipc=host",
-               *(["--init"] if ENGINE == "docker" else []),  # Podman's is in a package of its own
-               f"--volume={scratch}:/scratch", "--workdir=/scratch/out", IMAGE, "/usr/bin/python3",
-               "-I", "-S", "-c", JOB)
-    return {"ended": said, "left": run(ENGINE, "ps", "--all", "--quiet")["out"],
-            "kept": {path.name: path.read_text() for path in scratch.glob("out/*")}}
+    said = run(
+        "systemd-run",
+        "--wait",
+        "--collect",
+        "--quiet",
+        f"--property=ExecStopPost=-{ENGINE} rm --force golden-job",
+        ENGINE,
+        "run",
+        "--rm",
+        "--pull=never",
+        "--name=golden-job",
+        "--ipc=host",
+        *(["--init"] if ENGINE == "docker" else []),  # Podman's is in a package of its own
+        f"--volume={scratch}:/scratch",
+        "--workdir=/scratch/out",
+        IMAGE,
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        "-c",
+        JOB,
+    )
+    return {
+        "ended": said,
+        "left": run(ENGINE, "ps", "--all", "--quiet")["out"],
+        "kept": {path.name: path.read_text() for path in scratch.glob("out/*")},
+    }
 
 
 def gpus() -> dict[str, object]:
@@ -138,17 +195,24 @@ def gpus() -> dict[str, object]:
     outside = HERE / "outside"
     outside.mkdir(parents=True, exist_ok=True)
     climbing = f"{'../' * 12}{str(outside).lstrip('/')}/x"
-    hostile = image(HOSTILE, {f"{LIBRARIES}/libcuda.so.1": "libcuda.so.999",
-                              f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": climbing},
-                    (f"{LIBRARIES}/libcuda.so.999",))
+    hostile = image(
+        HOSTILE,
+        {
+            f"{LIBRARIES}/libcuda.so.1": "libcuda.so.999",
+            f"{LIBRARIES}/libnvidia-ml.so.{VERSION}": climbing,
+        },
+        (f"{LIBRARIES}/libcuda.so.999",),
+    )
     device = "--device=nvidia.com/gpu="
     uuid = json.loads(SPEC.read_text())["devices"][-2]["name"]  # a GPU's UUID: `all` is the last
     # Docker's own word for the same devices is a way of its own, by golden-runc.
     other = f"{device}{uuid}" if ENGINE == "podman" else f"--gpus=device={uuid}"
     return {
-        "hostile image": hostile, "lasting": lasting(),
-        "hostile": container("--network=none", "--cap-add=MKNOD", f"{device}0", name=HOSTILE,
-                             made=("195:1", "195:0")),
+        "hostile image": hostile,
+        "lasting": lasting(),
+        "hostile": container(
+            "--network=none", "--cap-add=MKNOD", f"{device}0", name=HOSTILE, made=("195:1", "195:0")
+        ),
         "careful": container("--network=none", other, "--user=1000:1000", "--read-only"),
         "seventh": container("--network=none", f"{device}7"),
         "outside": [path.name for path in outside.iterdir()],
@@ -162,11 +226,15 @@ def write(path: Path, text: str) -> None:
 
 def driver(version: str) -> None:
     """What the driver would say in /proc/driver."""
-    write(HERE / "driver/nvidia/version",
-          f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  a day\n")
+    write(
+        HERE / "driver/nvidia/version",
+        f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  a day\n",
+    )
     for bus, (uuid, minor) in UUIDS.items():
-        write(HERE / f"driver/nvidia/gpus/{bus}/information",
-              f"GPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n")
+        write(
+            HERE / f"driver/nvidia/gpus/{bus}/information",
+            f"GPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n",
+        )
 
 
 def described() -> dict[str, object]:
@@ -179,8 +247,11 @@ def described() -> dict[str, object]:
         run("journalctl", "--unit", UNIT, "--since", since, "--output=cat")["out"]
     ).splitlines()
     run("systemctl", "reset-failed", UNIT)
-    return {"result": shown, "said": [line for line in lines if line.startswith("golden-cdi: ")],
-            "specification": SPEC.exists()}
+    return {
+        "result": shown,
+        "said": [line for line in lines if line.startswith("golden-cdi: ")],
+        "specification": SPEC.exists(),
+    }
 
 
 @contextmanager
@@ -193,18 +264,24 @@ def made_up() -> Iterator[dict[str, object]]:
     """
     commands = str(run("systemctl", "show", "-p", "ExecStartPre", "-p", "ExecStart", UNIT)["out"])
     programs = re.findall(r"path=(\S+)", commands)
-    found: dict[str, object] = {"without": described(),
-                                "programs": {path: os.access(path, os.X_OK) for path in programs}}
+    found: dict[str, object] = {
+        "without": described(),
+        "programs": {path: os.access(path, os.X_OK) for path in programs},
+    }
     for name, (major, minor) in NODES.items():
         os.mknod(f"/dev/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
         Path(f"/dev/{name}").chmod(0o666)
     for name, text in (("vendor", "0x10de"), ("class", "0x030200"), ("device", "0x1eb8")):
         write(HERE / f"bus/0000:00:1b.0/{name}", f"{text}\n")
-    write(HERE / "devices",
-          f"{Path('/proc/devices').read_text()}{NODES['nvidia-uvm'][0]} nvidia-uvm\n")
-    write(DROP_IN,
-          f"[Service]\nBindReadOnlyPaths={HERE}/driver:/proc/driver {HERE}/devices:/proc/devices\n"
-                   f"Environment=GOLDEN_PCI_DEVICES={HERE}/bus\nExecStartPre=\n")
+    write(
+        HERE / "devices",
+        f"{Path('/proc/devices').read_text()}{NODES['nvidia-uvm'][0]} nvidia-uvm\n",
+    )
+    write(
+        DROP_IN,
+        f"[Service]\nBindReadOnlyPaths={HERE}/driver:/proc/driver {HERE}/devices:/proc/devices\n"
+        f"Environment=GOLDEN_PCI_DEVICES={HERE}/bus\nExecStartPre=\n",
+    )
     run("systemctl", "daemon-reload")
     # At each opening of a node without a driver the kernel would load NVIDIA's module, which knows
     # 195: ten seconds under emulation, to hear that there is no GPU. What the engine needs was

@@ -33,8 +33,9 @@ def asked(lock: dict[str, Any], needs_boot: None, run_program: Any) -> Any:
     version = (
         lock["nvidia_driver_version"] if lock["container_runtime_gpu_source"] == "debian" else ""
     )
-    program, inner = ((HERE / name).read_text(encoding="utf-8")
-                      for name in ("probe.py", "in_container.py"))
+    program, inner = (
+        (HERE / name).read_text(encoding="utf-8") for name in ("probe.py", "in_container.py")
+    )
     return run_program(program, lock["container_runtime_engine"], version, inner)
 
 
@@ -68,12 +69,15 @@ def test_docker_is_configured(daemon: dict[str, Any], lock: dict[str, Any]) -> N
     memlock = UNLIMITED if memlock == "unlimited" else int(memlock) * 1024
     assert found["default-ulimits"] == {
         "nofile": {"Name": "nofile", "Soft": nofile, "Hard": nofile},
-        "memlock": {"Name": "memlock", "Soft": memlock, "Hard": memlock}}
+        "memlock": {"Name": "memlock", "Soft": memlock, "Hard": memlock},
+    }
     assert found["exec-opts"] == ["native.cgroupdriver=systemd"]
     assert found["live-restore"] is lock["container_runtime_live_restore_enabled"]
     assert found["log-driver"] == lock["container_runtime_log_driver"]
-    rotation = {"max-size": f"{lock['container_runtime_log_max_size_mib']}m",
-                "max-file": str(lock["container_runtime_log_max_files"])}
+    rotation = {
+        "max-size": f"{lock['container_runtime_log_max_size_mib']}m",
+        "max-file": str(lock["container_runtime_log_max_files"]),
+    }
     assert found.get("log-opts", {}) == (rotation if found["log-driver"] == "local" else {})
     assert found.get("features", {}).get("cdi", False) is (
         lock["container_runtime_gpu_source"] != "none"
@@ -92,7 +96,8 @@ def test_podman_is_configured(host: Any, lock: dict[str, Any]) -> None:
     nofile = lock["container_runtime_nofile"]
     found = host.file("/etc/containers/containers.conf.d/60-golden.conf").content_string
     assert {f'"nofile={nofile}:{nofile}",', 'cgroup_manager = "systemd"'} <= {
-        line.strip() for line in found.splitlines()}
+        line.strip() for line in found.splitlines()
+    }
 
 
 def test_engine_reads_cdi(host: Any, lock: dict[str, Any]) -> None:
@@ -103,9 +108,7 @@ def test_engine_reads_cdi(host: Any, lock: dict[str, Any]) -> None:
     assert version >= oldest or lock["container_runtime_gpu_source"] == "none"
 
 
-def test_engine_starts_at_boot(
-    host: Any, lock: dict[str, Any], booted: bool, settled: str
-) -> None:
+def test_engine_starts_at_boot(host: Any, lock: dict[str, Any], booted: bool, settled: str) -> None:
     if lock["container_runtime_engine"] == "docker":
         docker = host.service("docker.service")
         assert docker.is_enabled and host.service("containerd.service").is_enabled
@@ -131,10 +134,15 @@ def test_gpus_are_described_before_docker_starts(host: Any, lock: dict[str, Any]
 
 
 def test_toolkit_is_held(host: Any, lock: dict[str, Any]) -> None:
-    toolkit = {"libnvidia-container1", "libnvidia-container-tools", "nvidia-container-toolkit",
-               "nvidia-container-toolkit-base"}
+    toolkit = {
+        "libnvidia-container1",
+        "libnvidia-container-tools",
+        "nvidia-container-toolkit",
+        "nvidia-container-toolkit-base",
+    }
     assert toolkit & set(host.check_output("apt-mark showhold").split()) == (
-        toolkit if lock["container_runtime_gpu_source"] == "nvidia" else set())
+        toolkit if lock["container_runtime_gpu_source"] == "nvidia" else set()
+    )
 
 
 def test_engine_runs_as_configured(asked: dict[str, Any], lock: dict[str, Any]) -> None:
@@ -156,8 +164,10 @@ def test_container_has_the_limits_and_a_network(
     """Neither less nor more than the lock says, soft and hard."""
     found, memlock = said(asked["plain"]), lock["container_runtime_memlock"]
     memlock = UNLIMITED if memlock == "unlimited" else int(memlock) * 1024
-    assert found["limits"] == {"nofile": [lock["container_runtime_nofile"]] * 2,
-                               "memlock": [memlock] * 2}
+    assert found["limits"] == {
+        "nofile": [lock["container_runtime_nofile"]] * 2,
+        "memlock": [memlock] * 2,
+    }
     assert found["interfaces"] == ["eth0", "lo"]
     record_figure("first container", f"{asked['plain']['seconds']:.1f} s")
 
@@ -213,12 +223,15 @@ def test_user_in_a_read_only_container_has_the_gpu(
     asked: dict[str, Any], gpus: dict[str, Any]
 ) -> None:
     found = said(gpus["careful"])
-    assert (found["uid"], found["cuda"]) == (1000,
-                                             CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE)
+    assert (found["uid"], found["cuda"]) == (
+        1000,
+        CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE,
+    )
 
 
 def test_driver_of_an_image_is_hidden_and_its_links_lead_nowhere(
-    asked: dict[str, Any], gpus: dict[str, Any],
+    asked: dict[str, Any],
+    gpus: dict[str, Any],
 ) -> None:
     """An image with a libcuda of its own gets the machine's; a link that climbs out of it touches
     no file outside."""
@@ -236,11 +249,14 @@ def test_gpus_of_docker_are_refused_without_a_gpu(
 
 
 def test_devices_are_refused_without_a_gpu(
-    asked: dict[str, Any], made_up: dict[str, Any],
+    asked: dict[str, Any],
+    made_up: dict[str, Any],
 ) -> None:
     assert made_up and asked["no device"]["rc"] != 0
-    assert "this machine has no GPU for containers: `systemctl status golden-cdi`" in (
-        asked["no device"]["err"])
+    assert (
+        "this machine has no GPU for containers: `systemctl status golden-cdi`"
+        in (asked["no device"]["err"])
+    )
 
 
 def test_docker_knows_the_runtime_nvidia(
@@ -261,7 +277,9 @@ def test_docker_has_its_plugins(host: Any, lock: dict[str, Any]) -> None:
 
 
 def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(
-    asked: dict[str, Any], made_up: dict[str, Any], lock: dict[str, Any],
+    asked: dict[str, Any],
+    made_up: dict[str, Any],
+    lock: dict[str, Any],
 ) -> None:
     unit = asked["unit"]
     assert len(unit["programs"]) == 4 and all(unit["programs"].values()), unit["programs"]
@@ -269,5 +287,6 @@ def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(
     assert (unit["misfit"]["result"], unit["misfit"]["specification"]) == ("exit-code", False)
     assert unit["misfit"]["said"] == [
         "golden-cdi: containers get no GPU: the loaded kernel module is of driver 1.2.3, libcuda.so.1 of "
-        f"{lock['nvidia_driver_version']}: reboot, and if that does not help install both of one version"]
+        f"{lock['nvidia_driver_version']}: reboot, and if that does not help install both of one version"
+    ]
     assert unit["fitting"] == {"result": "success", "said": [], "specification": True}

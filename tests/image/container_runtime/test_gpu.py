@@ -18,8 +18,9 @@ def seen(run_program: Any, lock: dict[str, Any]) -> dict[str, Any]:
     """The container's exit status and output, and how its image was made."""
     if lock["container_runtime_gpu_source"] == "none":
         pytest.skip("not asked: the image gives containers no GPU")
-    program, inner = (Path(__file__).with_name(name).read_text()
-                      for name in ("probe.py", "in_container.py"))
+    program, inner = (
+        Path(__file__).with_name(name).read_text() for name in ("probe.py", "in_container.py")
+    )
     return dict(run_program(program, lock["container_runtime_engine"], "", inner, "gpus"))
 
 

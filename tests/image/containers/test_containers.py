@@ -48,8 +48,13 @@ def test_engine_has_them_without_a_pull(
     for image in lock["containers_images"]:
         found = host.check_output(f"{engine} image inspect --format '{{{{.Id}}}}' {image['name']}")
         assert found.removeprefix("sha256:") == image["config"], image["name"]
-    times = [int(host.check_output(f"systemctl show -P {name} {unit}")) for name, unit in (
-        ("ExecMainStartTimestampMonotonic", UNIT), ("ExecMainExitTimestampMonotonic", UNIT),
-        ("ExecMainStartTimestampMonotonic", "systemd-user-sessions.service"))]
+    times = [
+        int(host.check_output(f"systemctl show -P {name} {unit}"))
+        for name, unit in (
+            ("ExecMainStartTimestampMonotonic", UNIT),
+            ("ExecMainExitTimestampMonotonic", UNIT),
+            ("ExecMainStartTimestampMonotonic", "systemd-user-sessions.service"),
+        )
+    ]
     assert times == sorted(times), "somebody could log in before"
     record_figure("containers loaded", f"{(times[1] - times[0]) / 1e6:.1f} s")

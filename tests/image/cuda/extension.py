@@ -42,6 +42,7 @@ with tempfile.TemporaryDirectory() as folder:
     Path(folder).chmod(0o777)
     nobody = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
     command = f"cd {folder} && HOME={folder} python3 probe.py {sys.argv[1]}"
-    done = subprocess.run([*nobody, "bash", "-lc", command], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [*nobody, "bash", "-lc", command], capture_output=True, text=True, check=False
+    )
 print(json.dumps({"rc": done.returncode, "out": done.stdout.strip(), "err": done.stderr[-3000:]}))

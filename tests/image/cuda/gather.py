@@ -13,16 +13,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 LIBRARIES = (
-    "cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc",
-    "nvrtc-builtins", "nvJitLink",
+    "cublas",
+    "cublasLt",
+    "cudart",
+    "cufft",
+    "curand",
+    "cusolver",
+    "cusparse",
+    "nvrtc",
+    "nvrtc-builtins",
+    "nvJitLink",
 )
 
 
 def shell(command: str) -> dict[str, object]:
     """What a login shell answers, the one that reads /etc/profile.d, to a user without rights."""
     nobody = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*nobody, "bash", "-lc", command], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [*nobody, "bash", "-lc", command], capture_output=True, text=True, check=False
+    )
     return {"rc": done.returncode, "out": done.stdout.strip(), "err": done.stderr.strip()}
 
 
@@ -56,11 +65,17 @@ def runtime(soname: str | None) -> dict[str, object]:
     if soname is None:
         return {}
     library, number = ctypes.CDLL(soname), ctypes.c_int()
-    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-              if "/libcudart.so" in line]
+    mapped = [
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "/libcudart.so" in line
+    ]
     library.cudaRuntimeGetVersion(ctypes.byref(number))
-    return {"file": Path(mapped[0]).resolve().name, "version": number.value,
-            "count": library.cudaGetDeviceCount(ctypes.byref(number))}
+    return {
+        "file": Path(mapped[0]).resolve().name,
+        "version": number.value,
+        "count": library.cudaGetDeviceCount(ctypes.byref(number)),
+    }
 
 
 def copies(sonames: dict[str, str]) -> dict[str, list[str]]:
@@ -82,11 +97,14 @@ FACTS: dict[str, Callable[[], object]] = {
     "unloadable": lambda: loads(SONAMES),
     "runtime": lambda: runtime(SONAMES.get("cudart")),
     "nvcc": lambda: shell("nvcc --version"),
-    "home": lambda: shell('test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" '
-                          '&& echo "$CUDA_HOME"'),
-    "jit": lambda: shell('"$CUDA_HOME/bin/ptxas" --version && cd "$CUDA_HOME" && cat '
-                         'nvvm/libdevice/libdevice.10.bc'
-                         " include/cuda.h include/crt/host_defines.h >/dev/null"),
+    "home": lambda: shell(
+        'test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" && echo "$CUDA_HOME"'
+    ),
+    "jit": lambda: shell(
+        '"$CUDA_HOME/bin/ptxas" --version && cd "$CUDA_HOME" && cat '
+        "nvvm/libdevice/libdevice.10.bc"
+        " include/cuda.h include/crt/host_defines.h >/dev/null"
+    ),
     "twice": lambda: copies(SONAMES),
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[1:]}))

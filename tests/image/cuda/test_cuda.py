@@ -13,10 +13,23 @@ from goldenami.model.supported import instruction_sets
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
 SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100
-RUNTIME = {"cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc",
-           "nvrtc-builtins"}
+RUNTIME = {
+    "cublas",
+    "cublasLt",
+    "cudart",
+    "cufft",
+    "curand",
+    "cusolver",
+    "cusparse",
+    "nvrtc",
+    "nvrtc-builtins",
+}
 UNWANTED = (
-    "default-jre", "openjdk", "nsight", "nvidia-visual-profiler", "cuda-documentation",
+    "default-jre",
+    "openjdk",
+    "nsight",
+    "nvidia-visual-profiler",
+    "cuda-documentation",
     "nvidia-cuda-toolkit-doc",
 )
 HERE = Path(__file__).parent
@@ -34,8 +47,9 @@ def files(run_program: Any) -> Any:
 @pytest.fixture(scope="module")
 def facts(run_program: Any) -> Any:
     """How it runs on a machine, for the user who logged in."""
-    return run_program((HERE / "gather.py").read_text(), "gpu", "driver", "unloadable", "runtime",
-                       root=False)
+    return run_program(
+        (HERE / "gather.py").read_text(), "gpu", "driver", "unloadable", "runtime", root=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +57,12 @@ def compiled(run_program: Any, lock: dict[str, Any]) -> Any:
     """A program that the image's compiler made for every declared GPU, and how it ends."""
     if lock["cuda_variant"] not in WITH_NVCC:
         pytest.skip(NO_COMPILER)
-    return run_program((HERE / "compile.py").read_text(), ",".join(lock["cuda_architectures"]),
-                       (HERE / "add.cu").read_text(), root=False)
+    return run_program(
+        (HERE / "compile.py").read_text(),
+        ",".join(lock["cuda_architectures"]),
+        (HERE / "add.cu").read_text(),
+        root=False,
+    )
 
 
 @pytest.fixture
@@ -90,7 +108,9 @@ def test_runtime_answers_as_expected(facts: dict[str, Any], answer: int) -> None
 @pytest.mark.no_boot
 def test_compiler_is_of_the_locked_version(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
     assert toolkit["nvcc"]["rc"] == 0, toolkit["nvcc"]["err"]
-    major = lock["cuda_version"].partition(".")[0]  # the distribution's beside wheels: the major alone is the same
+    major = lock["cuda_version"].partition(".")[
+        0
+    ]  # the distribution's beside wheels: the major alone is the same
     release = f"{major}." if lock["cuda_variant"] == "nvcc" else f"{lock['cuda_version']},"
     assert f"release {release}" in toolkit["nvcc"]["out"]
 
@@ -137,7 +157,9 @@ def test_compiler_reaches_every_declared_gpu(
 
 @pytest.mark.no_boot
 def test_compiled_program_passes_the_coverage_gate(
-    compiled: dict[str, Any], lock: dict[str, Any], tmp_path: Path,
+    compiled: dict[str, Any],
+    lock: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     """The gate reads what this CUDA's compiler writes: it agrees with cuobjdump, and misses what
     was left out."""
@@ -145,9 +167,15 @@ def test_compiled_program_passes_the_coverage_gate(
     program.parent.mkdir(parents=True)
     program.write_bytes(zlib.decompress(base64.b64decode(compiled["program"])))
     declared, older = lock["cuda_architectures"], "37"
-    record = coverage.scan(tmp_path, CoverageRequest(
-        folders=["opt/ml"], features=sorted(instruction_sets.KNOWN_X86), sm=[*declared, older],
-        allow=[]))
+    record = coverage.scan(
+        tmp_path,
+        CoverageRequest(
+            folders=["opt/ml"],
+            features=sorted(instruction_sets.KNOWN_X86),
+            sm=[*declared, older],
+            allow=[],
+        ),
+    )
     assert record.files[0].sass == compiled["images"]
     assert {(found.symbol, found.extension) for found in record.findings} == {
         (coverage.WHOLE, f"sm_{older}")
@@ -163,7 +191,9 @@ def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
 
 
 @pytest.mark.no_boot
-def test_an_extension_of_pytorch_s_compiles_and_loads(run_program: Any, lock: dict[str, Any]) -> None:
+def test_an_extension_of_pytorch_s_compiles_and_loads(
+    run_program: Any, lock: dict[str, Any]
+) -> None:
     if lock["cuda_variant"] not in WITH_NVCC:
         pytest.skip(NO_COMPILER)
     installed = {one["name"] for one in lock.get("frameworks_installed", [])}

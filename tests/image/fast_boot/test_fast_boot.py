@@ -26,8 +26,9 @@ def test_cloud_init_has_all_its_modules_and_grows_the_root_later(
     (init, config), *moved = run_program(LISTS)
     if lock["fast_boot_late_growth_enabled"]:
         assert set(GROWTH) < set(init)
-        assert moved == [[[name for name in init if name not in GROWTH],
-                          [*GROWTH, *config]]], "in their own order"
+        assert moved == [[[name for name in init if name not in GROWTH], [*GROWTH, *config]]], (
+            "in their own order"
+        )
     else:
         assert moved == []
 
@@ -35,7 +36,8 @@ def test_cloud_init_has_all_its_modules_and_grows_the_root_later(
 @pytest.mark.no_boot
 def test_what_a_login_waits_for_has_more_of_the_processors(host: Any, lock: dict[str, Any]) -> None:
     lines = host.check_output(
-        "grep ^StartupCPUWeight= /etc/systemd/system/*.d/60-golden-fast-boot.conf").splitlines()
+        "grep ^StartupCPUWeight= /etc/systemd/system/*.d/60-golden-fast-boot.conf"
+    ).splitlines()
     assert {line.rpartition(".d/")[0].rpartition("/")[2] for line in lines} >= FIRST
     assert {line.rpartition("=")[2] for line in lines} == {str(lock["fast_boot_cpu_weight"])}
 
@@ -54,8 +56,10 @@ def test_initramfs_has_the_named_drivers_and_few_others(
     release = lock["kernel_release"]
     listed = host.run(f"lsinitramfs /boot/initrd.img-{release}")
     if listed.failed:
-        pytest.skip("no initramfs yet: the seal creates it, and the role kernel's checks hold "
-                    "that it is there")
+        pytest.skip(
+            "no initramfs yet: the seal creates it, and the role kernel's checks hold "
+            "that it is there"
+        )
     wanted = lock["fast_boot_drivers"]
     assert settings("/etc/default/golden-drivers") == [f'DRIVERS="{" ".join(wanted)}"']
     assert settings("/etc/initramfs-tools/conf.d/golden-fast-boot") == ["MODULES=list"]

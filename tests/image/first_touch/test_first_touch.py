@@ -32,8 +32,13 @@ def test_unit_is_the_lock_s_and_nothing_but_the_target_waits_for_it(
     unit = host.service(UNIT)
     assert unit.is_enabled == lock["first_touch_enabled"]
     start = host.check_output(f"systemctl cat {UNIT} | grep ^ExecStart=")
-    assert start.split()[1:] == [LIST, "--depth", str(lock["first_touch_depth"]), "--slow-ms",
-                                 str(lock["first_touch_slow_ms"])]
+    assert start.split()[1:] == [
+        LIST,
+        "--depth",
+        str(lock["first_touch_depth"]),
+        "--slow-ms",
+        str(lock["first_touch_slow_ms"]),
+    ]
     before = unit.systemd_properties.get("Before", "").split()
     assert set(before) <= {"multi-user.target", "shutdown.target"}
 
@@ -44,12 +49,16 @@ def test_list_names_files_of_the_image_within_their_size(found: dict[str, Any]) 
 
 
 def test_list_has_the_libraries_of_each_framework_that_was_not_compiled(
-    found: dict[str, Any], lock: dict[str, Any],
+    found: dict[str, Any],
+    lock: dict[str, Any],
 ) -> None:
     for framework in lock.get("frameworks_installed", []):
-        inside = [path for path in found["paths"]
-                  if path.startswith(f"/opt/ml/{framework['environment']}/")
-                  and f"/{framework['module']}/" in path]
+        inside = [
+            path
+            for path in found["paths"]
+            if path.startswith(f"/opt/ml/{framework['environment']}/")
+            and f"/{framework['module']}/" in path
+        ]
         assert bool(inside) == (framework["origin"] != "source"), framework["name"]
 
 
@@ -57,7 +66,8 @@ def test_program_reads_what_is_listed(host: Any, found: dict[str, Any]) -> None:
     # Some files are enough: an emulated machine takes minutes for all.
     forced = host.check_output(
         f"head -n {SOME} {LIST} > /run/some.tsv; /usr/local/libexec/golden-first-touch "
-        "/run/some.tsv --slow-ms 0.000001 2>&1; rm /run/some.tsv")
+        "/run/some.tsv --slow-ms 0.000001 2>&1; rm /run/some.tsv"
+    )
     count, files = sum(found["bytes"][:SOME]), len(found["bytes"][:SOME])
     said = (
         f"read {count / 1e6:.0f} MB of {files} files in "
@@ -80,5 +90,6 @@ def test_unit_is_well(host: Any, lock: dict[str, Any], needs_boot: None, settled
     )
     if state["ActiveState"] == "inactive":
         said = host.check_output(
-            "journalctl --output=cat --unit=golden-first-touch --identifier=golden-first-touch")
+            "journalctl --output=cat --unit=golden-first-touch --identifier=golden-first-touch"
+        )
         assert said.startswith(("read ", "nothing to read: "))

@@ -66,16 +66,20 @@ def facts(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 def run_pytorch(user: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A function that runs gpu_pytorch.py in PyTorch's environment, as the user of this
     connection."""
-    environment = next((one["environment"] for one in lock["frameworks_installed"] if one["name"]
-                        == "pytorch"), "")
+    environment = next(
+        (one["environment"] for one in lock["frameworks_installed"] if one["name"] == "pytorch"), ""
+    )
     if not environment:
         pytest.skip("not asked: the image has no PyTorch")
     text = Path(__file__).with_name("gpu_pytorch.py").read_text()
 
     def run(*arguments: str) -> dict[str, Any]:
-        done = user.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments),
-                        environment, text,
-                        *arguments)
+        done = user.run(
+            "/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments),
+            environment,
+            text,
+            *arguments,
+        )
         assert done.rc == 0, done.stderr[-600:]
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer

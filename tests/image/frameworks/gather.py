@@ -47,8 +47,11 @@ def distributions(environment: str) -> dict[str, str]:
     """Python distributions of an environment, by their normalised names."""
     found = {}
     for path in (HOME / environment).glob("lib/python3*/site-packages/*.dist-info/METADATA"):
-        fields = dict(line.split(": ", 1) for line in path.read_text().split("\n\n")[0].splitlines()
-                      if ": " in line)
+        fields = dict(
+            line.split(": ", 1)
+            for line in path.read_text().split("\n\n")[0].splitlines()
+            if ": " in line
+        )
         found[re.sub(r"[-_.]+", "-", fields["Name"]).lower()] = fields["Version"]
     return found
 
@@ -100,32 +103,67 @@ UNIT = """\
 FACTS: dict[str, Callable[[], object]] = {
     "flags": flags,
     "distributions": lambda: {name: distributions(name) for name in ENVIRONMENTS},
-    "check": lambda: {name: run("python3", "-B", "-m", "pip", "--python",
-                                f"{HOME}/{name}/bin/python", "check")
-                      for name in ENVIRONMENTS},
-    "smoke": lambda: {framework["name"]: run(*NOBODY, f"{HOME}/bin/ml-run",
-                                             framework["environment"], "python", "-I",
-                                             "-B", "-", stdin=SMOKE[framework["name"]])
-                      for framework in INSTALLED},
-    "imported": lambda: {project: run(*NOBODY, f"{HOME}/bin/ml-run", one["environment"], "python",
-                                      "-I", "-B", "-c", IMPORT, project)
-                         for one in BESIDE for project in one["projects"]},
-    "compiled": lambda: {name: run(*NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE,
-                                   stdin="#include <Python.h>\n") for name in ENVIRONMENTS},
+    "check": lambda: {
+        name: run("python3", "-B", "-m", "pip", "--python", f"{HOME}/{name}/bin/python", "check")
+        for name in ENVIRONMENTS
+    },
+    "smoke": lambda: {
+        framework["name"]: run(
+            *NOBODY,
+            f"{HOME}/bin/ml-run",
+            framework["environment"],
+            "python",
+            "-I",
+            "-B",
+            "-",
+            stdin=SMOKE[framework["name"]],
+        )
+        for framework in INSTALLED
+    },
+    "imported": lambda: {
+        project: run(
+            *NOBODY,
+            f"{HOME}/bin/ml-run",
+            one["environment"],
+            "python",
+            "-I",
+            "-B",
+            "-c",
+            IMPORT,
+            project,
+        )
+        for one in BESIDE
+        for project in one["projects"]
+    },
+    "compiled": lambda: {
+        name: run(
+            *NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE, stdin="#include <Python.h>\n"
+        )
+        for name in ENVIRONMENTS
+    },
     "gpu": lambda: any(Path("/dev").glob("nvidia[0-9]*")),
     "entered": entered,
     "record": lambda: json.loads((HOME / "FRAMEWORKS.json").read_text()),
     "closed": closed,
     "login": lambda: login("echo $OMP_NUM_THREADS; command -v ml-run"),
-    "pips": lambda: {f"{pip} {words}": login(f"{pip} {words}")
-                     for pip in ("pip", "pip3", "python3 -m pip")
-                     for words in ("list --format=freeze", "install golden-no-such",
-                                   "uninstall --yes torch")},
+    "pips": lambda: {
+        f"{pip} {words}": login(f"{pip} {words}")
+        for pip in ("pip", "pip3", "python3 -m pip")
+        for words in ("list --format=freeze", "install golden-no-such", "uninstall --yes torch")
+    },
     "own": lambda: login(OWN.format(MODULES)),
     "doctor": lambda: login("ml doctor"),
     "cpus": lambda: len(os.sched_getaffinity(0)),
-    "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect",
-                        "--property=CPUQuota=100%",
-                        "sh", "-c", UNIT.format(HOME, ENVIRONMENTS[0])),
+    "unit": lambda: run(
+        "systemd-run",
+        "--quiet",
+        "--pipe",
+        "--wait",
+        "--collect",
+        "--property=CPUQuota=100%",
+        "sh",
+        "-c",
+        UNIT.format(HOME, ENVIRONMENTS[0]),
+    ),
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[4:]}))

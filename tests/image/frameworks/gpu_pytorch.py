@@ -74,13 +74,14 @@ def products(device: Any) -> dict[str, Any]:
     wrong.
     """
     torch.manual_seed(2)
-    left, right = ((torch.randint(2, (SIZE, SIZE)) * 2 - 1).to(device, sixteen(device))
-                   for _ in range(2))
+    left, right = (
+        (torch.randint(2, (SIZE, SIZE)) * 2 - 1).to(device, sixteen(device)) for _ in range(2)
+    )
     rows = slice(0, SIZE, SIZE // 64)
     wanted = left[rows].cpu().float() @ right.cpu().float()
-    wrong = int((((left @ right)[rows].cpu().float() - wanted).abs() > 0.05 * SIZE ** 0.5).sum())
+    wrong = int((((left @ right)[rows].cpu().float() - wanted).abs() > 0.05 * SIZE**0.5).sum())
     best = min(timed(lambda: left @ right, PRODUCTS) for _ in range(ROUNDS))
-    return {"wrong": wrong, "tflops": round(2 * SIZE ** 3 / best / 1e12, 1)}
+    return {"wrong": wrong, "tflops": round(2 * SIZE**3 / best / 1e12, 1)}
 
 
 def timed(work: Callable[[], Any], times: int) -> float:
@@ -105,17 +106,24 @@ def rank(number: int, folder: str) -> None:
     device = torch.device(KIND, number if GPU else 0)
     if GPU:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if GPU else "gloo", init_method=f"file://{folder}/ranks",
-                                   rank=number,
-                                   world_size=RANKS, timeout=timedelta(seconds=LIMIT_S))
+    distributed.init_process_group(
+        "nccl" if GPU else "gloo",
+        init_method=f"file://{folder}/ranks",
+        rank=number,
+        world_size=RANKS,
+        timeout=timedelta(seconds=LIMIT_S),
+    )
     base = torch.arange(SUMMED, device=device, dtype=torch.float32) % 1000
     mine = base + number
     distributed.all_reduce(mine)
     wrong = int((mine != RANKS * base + RANKS * (RANKS - 1) / 2).sum())
     seconds = timed(lambda: distributed.all_reduce(base), 5)
     distributed.destroy_process_group()
-    print(json.dumps({"wrong": wrong,
-                      "gb_s": round(2 * (RANKS - 1) / RANKS * 4 * SUMMED / seconds / 1e9, 1)}))
+    print(
+        json.dumps(
+            {"wrong": wrong, "gb_s": round(2 * (RANKS - 1) / RANKS * 4 * SUMMED / seconds / 1e9, 1)}
+        )
+    )
 
 
 def summed() -> list[Any]:
@@ -123,10 +131,16 @@ def summed() -> list[Any]:
     LIMIT_S."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        argv = [sys.executable, *sys.orig_argv[1:-len(sys.argv) + 1], KIND, str(RANKS)]
-        ranks = [subprocess.Popen([*argv, str(number), folder], stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE,
-                                  text=True) for number in range(RANKS)]
+        argv = [sys.executable, *sys.orig_argv[1 : -len(sys.argv) + 1], KIND, str(RANKS)]
+        ranks = [
+            subprocess.Popen(
+                [*argv, str(number), folder],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(RANKS)
+        ]
         return [ended(process, LIMIT_S - (time.monotonic() - began)) for process in ranks]
 
 
@@ -151,7 +165,8 @@ def look(device: Any) -> dict[str, Any]:
     return {
         "name": torch.cuda.get_device_name(device) if GPU else KIND,
         "numbers": str(sixteen(device))[6:],
-        "trained": tried(train, device), "half": tried(lambda: train(device, half=True)),
+        "trained": tried(train, device),
+        "half": tried(lambda: train(device, half=True)),
         "compiled": tried(lambda: train(device, compiled=True)) if GPU else [],
         "products": tried(products, device),
     }
@@ -160,12 +175,17 @@ def look(device: Any) -> dict[str, Any]:
 def main() -> None:
     """Everything at once: the first import from a cold disk takes most of the time."""
     devices = [torch.device(KIND, number) for number in range(RANKS if GPU else 1)]
-    print(json.dumps({
-        "reference": train(torch.device("cpu")),
-        "devices": [look(device) for device in devices],
-        "sums": tried(summed), "nccl": GPU and distributed.is_nccl_available(),
-        "triton": bool(list(Path(torch.__file__).parents[1].glob("triton"))),
-    }))
+    print(
+        json.dumps(
+            {
+                "reference": train(torch.device("cpu")),
+                "devices": [look(device) for device in devices],
+                "sums": tried(summed),
+                "nccl": GPU and distributed.is_nccl_available(),
+                "triton": bool(list(Path(torch.__file__).parents[1].glob("triton"))),
+            }
+        )
+    )
 
 
 if len(sys.argv) > 3:

@@ -38,32 +38,39 @@ def test_packages_of_each_environment_fit(files: dict[str, Any]) -> None:
 
 @pytest.mark.no_boot
 def test_frameworks_work_for_a_user_without_rights(
-    ran: dict[str, Any], lock: dict[str, Any], lacking: list[str],
+    ran: dict[str, Any],
+    lock: dict[str, Any],
+    lacking: list[str],
 ) -> None:
     """What the index's wheels hold runs on any machine; what was compiled here, on the declared
     hardware."""
     compiled = {one["name"] for one in lock["frameworks_installed"] if one["origin"] == "source"}
     failed = {name: done for name, done in ran["smoke"].items() if done["rc"]}
-    foreign = {name for name, done in failed.items() if name in compiled and done["rc"] == SIGILL
-               and lacking}
+    foreign = {
+        name
+        for name, done in failed.items()
+        if name in compiled and done["rc"] == SIGILL and lacking
+    }
     assert {name: done for name, done in failed.items() if name not in foreign} == {}
     if foreign:
-        pytest.skip("not asked: this CPU is none of the declared hardware, it lacks "
-                    f"{', '.join(lacking)}, which "
-                    f"{', '.join(sorted(foreign))} may use")
+        pytest.skip(
+            "not asked: this CPU is none of the declared hardware, it lacks "
+            f"{', '.join(lacking)}, which "
+            f"{', '.join(sorted(foreign))} may use"
+        )
 
 
 @pytest.mark.no_boot
 def test_python_packages_are_imported_by_a_user_without_rights(
-    ran: dict[str, Any], lock: dict[str, Any], lacking: list[str],
+    ran: dict[str, Any],
+    lock: dict[str, Any],
+    lacking: list[str],
 ) -> None:
     """With what was compiled here for the declared hardware, where this machine can run that."""
     asked = {name for one in lock["frameworks_python_packages"] for name in one["projects"]}
     assert ran["imported"].keys() == asked
     allowed = {0, SIGILL} if lacking else {0}
-    assert {
-        name: done for name, done in ran["imported"].items() if done["rc"] not in allowed
-    } == {}
+    assert {name: done for name, done in ran["imported"].items() if done["rc"] not in allowed} == {}
 
 
 @pytest.mark.no_boot
@@ -91,13 +98,10 @@ def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, 
     _one_environment(lock)
     listed = {name: done["out"] for name, done in files["pips"].items() if name.endswith("freeze")}
     assert len(listed) == 3 and len(set(listed.values())) == 1, listed
-    projects = {line.partition("==")[0].lower()
-                for line in next(iter(listed.values())).splitlines()}
-    assert (
-        set(_groups(lock)[0]["wheels"])
-        - {name.replace("_", "-") for name in projects}
-        == set()
-    )
+    projects = {
+        line.partition("==")[0].lower() for line in next(iter(listed.values())).splitlines()
+    }
+    assert set(_groups(lock)[0]["wheels"]) - {name.replace("_", "-") for name in projects} == set()
     refused = {name: done for name, done in files["pips"].items() if not name.endswith("freeze")}
     assert len(refused) == 6
     for name, done in refused.items():
@@ -115,14 +119,21 @@ def test_an_environment_of_one_s_own_sees_the_frameworks(
 
 
 @pytest.mark.no_boot
-def test_the_doctor_finds_the_frameworks_whole(
-    ran: dict[str, Any], lock: dict[str, Any]
-) -> None:
+def test_the_doctor_finds_the_frameworks_whole(ran: dict[str, Any], lock: dict[str, Any]) -> None:
     """Whatever else it says of the machine that this runs on."""
     _one_environment(lock)
-    wrong = ("does not work", "bytes", "hides", "was built with", "ended", "says it is", "comes before")
-    found = [line for line in ran["doctor"]["out"].splitlines()
-             if any(word in line for word in wrong)]
+    wrong = (
+        "does not work",
+        "bytes",
+        "hides",
+        "was built with",
+        "ended",
+        "says it is",
+        "comes before",
+    )
+    found = [
+        line for line in ran["doctor"]["out"].splitlines() if any(word in line for word in wrong)
+    ]
     assert (found, ran["doctor"]["err"]) == ([], "")
 
 
@@ -137,8 +148,9 @@ def _groups(lock: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:
-    assert facts["login"]["out"].splitlines() == [str(facts["cpus"]),
-                                                  "/opt/ml/bin/ml-run"], facts["login"]
+    assert facts["login"]["out"].splitlines() == [str(facts["cpus"]), "/opt/ml/bin/ml-run"], facts[
+        "login"
+    ]
 
 
 @pytest.mark.no_boot

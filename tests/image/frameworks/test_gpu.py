@@ -33,9 +33,11 @@ def worked(run_pytorch: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 def wrong(worked: dict[str, Any], judge: Callable[[dict[str, Any]], str]) -> list[str]:
     """GPUs of which `judge` says something, with its words."""
-    return [f"GPU {number} ({device['name']}): {said}"
-            for number, device in enumerate(worked["devices"])
-            if (said := judge(device))]
+    return [
+        f"GPU {number} ({device['name']}): {said}"
+        for number, device in enumerate(worked["devices"])
+        if (said := judge(device))
+    ]
 
 
 def differs(losses: list[float] | str, wanted: list[float], share: float) -> str:
@@ -45,9 +47,14 @@ def differs(losses: list[float] | str, wanted: list[float], share: float) -> str
         return losses
     if len(losses) != len(wanted):
         return f"{len(losses)} steps of {len(wanted)}"
-    return next((f"loss {loss:.4f} in step {step}, {right:.4f} on the CPU"
-                 for step, (loss, right) in enumerate(zip(losses, wanted, strict=True))
-                 if not abs(loss - right) <= share * wanted[0]), "")
+    return next(
+        (
+            f"loss {loss:.4f} in step {step}, {right:.4f} on the CPU"
+            for step, (loss, right) in enumerate(zip(losses, wanted, strict=True))
+            if not abs(loss - right) <= share * wanted[0]
+        ),
+        "",
+    )
 
 
 def test_pytorch_has_every_gpu(worked: dict[str, Any], gpu_type: dict[str, Any]) -> None:
@@ -96,17 +103,23 @@ def test_matrix_products_are_right(worked: dict[str, Any]) -> None:
 
 
 def test_matrix_products_are_fast_enough(
-    worked: dict[str, Any], gpu_type: dict[str, Any], record_figure: Any,
+    worked: dict[str, Any],
+    gpu_type: dict[str, Any],
+    record_figure: Any,
 ) -> None:
     if gpu_type["matmul_tflops"] is None:
         pytest.skip("not asked: packer/hardware.yml has no figure of this GPU's matrix products")
     least = MATMUL_SHARE * gpu_type["matmul_tflops"]
-    speeds = [device["products"] if isinstance(device["products"], str)
-              else device["products"]["tflops"]
-              for device in worked["devices"]]
+    speeds = [
+        device["products"] if isinstance(device["products"], str) else device["products"]["tflops"]
+        for device in worked["devices"]
+    ]
     record_figure("TFLOPS", ", ".join(map(str, speeds)))
-    found = [f"GPU {number}: {speed}" for number, speed in enumerate(speeds)
-             if isinstance(speed, str) or speed < least]
+    found = [
+        f"GPU {number}: {speed}"
+        for number, speed in enumerate(speeds)
+        if isinstance(speed, str) or speed < least
+    ]
     assert not found, (
         f"TFLOPS of 16-bit products, {least:.0f} of {gpu_type['matmul_tflops']} wanted: {found}"
     )
@@ -120,19 +133,28 @@ def test_gpus_sum_by_nccl(
     sums = worked["sums"]
     assert worked["nccl"], "this PyTorch was built without NCCL"
     assert not isinstance(sums, str), f"all-reduce: {sums}"
-    found = [f"GPU {number}: {said if isinstance(said, str) else str(said['wrong']) + ' wrong sums'}"
-             for number, said in enumerate(sums) if isinstance(said, str) or said["wrong"]]
+    found = [
+        f"GPU {number}: {said if isinstance(said, str) else str(said['wrong']) + ' wrong sums'}"
+        for number, said in enumerate(sums)
+        if isinstance(said, str) or said["wrong"]
+    ]
     assert not found, f"all-reduce over {gpu_type['gpus']} GPUs: {found}"
     assert len(sums) == gpu_type["gpus"], f"{len(sums)} GPUs of {gpu_type['gpus']} took part"
     record_figure("GB/s of all-reduce", min(said["gb_s"] for said in sums))
 
 
 def test_gpus_sum_fast_enough(worked: dict[str, Any], gpu_type: dict[str, Any]) -> None:
-    least = NVLINK_SHARE * gpu_type["nvlink_gb_s"] if gpu_type["nvswitch"] else (
-        PCIE_SHARE * gpu_type["pcie_width"] * PCIE_GB_S.get(gpu_type["pcie_generation"], 0))
+    least = (
+        NVLINK_SHARE * gpu_type["nvlink_gb_s"]
+        if gpu_type["nvswitch"]
+        else (PCIE_SHARE * gpu_type["pcie_width"] * PCIE_GB_S.get(gpu_type["pcie_generation"], 0))
+    )
     sums = worked["sums"]
     if gpu_type["gpus"] < 2 or isinstance(sums, str):
         pytest.skip("not asked: there is no other GPU, or there are no sums")
-    found = [f"GPU {number}: {said['gb_s']}" for number, said in enumerate(sums)
-             if not isinstance(said, str) and said["gb_s"] < least]
+    found = [
+        f"GPU {number}: {said['gb_s']}"
+        for number, said in enumerate(sums)
+        if not isinstance(said, str) and said["gb_s"] < least
+    ]
     assert not found, f"GB/s of all-reduce, {least:.1f} wanted: {found}"

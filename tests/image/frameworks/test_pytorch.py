@@ -30,9 +30,12 @@ def said(ran: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def wheels(lock: dict[str, Any]) -> dict[str, str]:
     """Version by project in PyTorch's environment."""
-    return {project: wheel["version"] for one in lock["frameworks_installed"] if one["name"]
-            == "pytorch"
-            for project, wheel in one["wheels"].items()}
+    return {
+        project: wheel["version"]
+        for one in lock["frameworks_installed"]
+        if one["name"] == "pytorch"
+        for project, wheel in one["wheels"].items()
+    }
 
 
 @pytest.fixture
@@ -56,9 +59,14 @@ def test_cuda_is_the_locked_one(said: dict[str, Any], lock: dict[str, Any], gpu:
 
 
 def test_code_reaches_every_declared_gpu(said: dict[str, Any], gpu: list[str]) -> None:
-    held = [DeviceImage(capability=int("".join(filter(str.isdigit, name))), suffix="",
-                        ptx=name.startswith("compute"))
-            for name in said["code"]]
+    held = [
+        DeviceImage(
+            capability=int("".join(filter(str.isdigit, name))),
+            suffix="",
+            ptx=name.startswith("compute"),
+        )
+        for name in said["code"]
+    ]
     assert fatbin.missing(held, gpu) == [], said["code"]
 
 
@@ -77,8 +85,9 @@ def test_nccl_and_cuda_are_those_of_the_environment(
     said: Any, wheels: dict[str, str], record_figure: Any
 ) -> None:
     """NCCL loads, is of the locked version, and nothing of CUDA comes from elsewhere."""
-    locked = next(version for project, version in wheels.items()
-                  if project.startswith("nvidia-nccl-"))
+    locked = next(
+        version for project, version in wheels.items() if project.startswith("nvidia-nccl-")
+    )
     record_figure("NCCL", locked)
     assert ".".join(map(str, said["nccl"])) == locked
     assert [Path(path).name.partition(".so")[0] for path in said["mapped"]] == [

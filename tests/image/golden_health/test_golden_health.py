@@ -20,8 +20,10 @@ OF_THE_BUILDER = "the clock is not synchronized"
 @pytest.fixture(scope="module")
 def state(host: Any) -> dict[str, Any]:
     """What the last look said."""
-    asked = ("for _ in $(seq 60); do test -s /run/golden-health/state.json && break; sleep 1; done; "
-             "cat /run/golden-health/state.json")
+    asked = (
+        "for _ in $(seq 60); do test -s /run/golden-health/state.json && break; sleep 1; done; "
+        "cat /run/golden-health/state.json"
+    )
     if host.service(UNIT).systemd_properties["ActiveEnterTimestampMonotonic"] == "0":
         host.check_output(f"systemctl start {UNIT}")
     found: dict[str, Any] = json.loads(host.check_output(asked))
@@ -30,15 +32,21 @@ def state(host: Any) -> dict[str, Any]:
 
 def test_settings_are_the_lock_s(host: Any, lock: dict[str, Any]) -> None:
     found = json.loads(host.file("/etc/golden-health.json").content_string)
-    assert found == {name: lock[f"golden_health_{name}"]
-                     for name in ("replace", "publish_enabled", "types")}
+    assert found == {
+        name: lock[f"golden_health_{name}"] for name in ("replace", "publish_enabled", "types")
+    }
     checked = host.run("golden-health check")
     assert checked.succeeded, checked.stdout + checked.stderr
 
 
 def test_only_root_writes_what_root_runs(host: Any) -> None:
-    assert host.check_output("find /usr/local/share/golden-health /usr/local/share/golden-idle "
-                             "/etc/golden-health.json -perm /022 -o ! -user root") == ""
+    assert (
+        host.check_output(
+            "find /usr/local/share/golden-health /usr/local/share/golden-idle "
+            "/etc/golden-health.json -perm /022 -o ! -user root"
+        )
+        == ""
+    )
 
 
 def test_it_looks_at_boot_and_again(host: Any, lock: dict[str, Any]) -> None:
@@ -67,4 +75,6 @@ def test_nothing_is_found_on_a_machine_without_faults(
 def test_its_unit_is_well(host: Any, state: dict[str, Any]) -> None:
     found = host.service(UNIT).systemd_properties
     assert (found["Result"], found["MemoryMax"]) == ("success", str(4 << 30)), state
-    assert "cap_sys_module" in found["CapabilityBoundingSet"], "CUDA's start may not load nvidia-uvm"
+    assert "cap_sys_module" in found["CapabilityBoundingSet"], (
+        "CUDA's start may not load nvidia-uvm"
+    )

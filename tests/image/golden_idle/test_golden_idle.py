@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 UNIT = "golden-idle.service"
-ASKED = ("for _ in $(seq 60); do golden-idle status --json 2>/dev/null && break; sleep 1; done; "
-         "golden-idle status --json >/dev/null && golden-idle why")
+ASKED = (
+    "for _ in $(seq 60); do golden-idle status --json 2>/dev/null && break; sleep 1; done; "
+    "golden-idle status --json >/dev/null && golden-idle why"
+)
 """A sample is taken each ten seconds, so the first answer takes that long."""
 
 
@@ -33,15 +35,22 @@ def agent(host: Any) -> Iterator[Any]:
 def test_settings_are_the_lock_s(host: Any, lock: dict[str, Any]) -> None:
     found = json.loads(host.file("/etc/golden-idle.json").content_string)
     assert found.pop("poweroff_command") == ["systemctl", "poweroff"]
-    assert found == {name.removeprefix("golden_idle_"): value for name, value in lock.items()
-                     if name.startswith("golden_idle_")}
+    assert found == {
+        name.removeprefix("golden_idle_"): value
+        for name, value in lock.items()
+        if name.startswith("golden_idle_")
+    }
     checked = host.run("golden-idle check")
     assert checked.succeeded, checked.stdout + checked.stderr
 
 
 def test_only_root_writes_what_root_runs(host: Any) -> None:
-    assert host.check_output("find /usr/local/share/golden-idle /etc/golden-idle.json "
-                             "-perm /022 -o ! -user root") == ""
+    assert (
+        host.check_output(
+            "find /usr/local/share/golden-idle /etc/golden-idle.json -perm /022 -o ! -user root"
+        )
+        == ""
+    )
 
 
 def test_unit_is_enabled_and_nothing_but_the_target_waits_for_it(host: Any) -> None:
@@ -76,8 +85,9 @@ def test_unit_is_well_and_within_its_memory(agent: Any) -> None:
 
 
 def test_users_hold_and_release(agent: Any) -> None:
-    held = agent.run("golden-idle hold 30m the tests look && ls /run/golden-idle/holds"
-                     " && golden-idle release")
+    held = agent.run(
+        "golden-idle hold 30m the tests look && ls /run/golden-idle/holds && golden-idle release"
+    )
     assert held.succeeded and "holds taken back: 1" in held.stdout, held.stdout + held.stderr
     endless = agent.run("golden-idle hold forever the tests look")
     assert endless.rc == 2

@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).resolve().parents[3] / "roles/hardening"
-PAM_ORDER = ("required pam_faillock.so preauth", "pam_unix.so",
-             "[default=die] pam_faillock.so authfail",
-             "sufficient pam_faillock.so authsucc")
+PAM_ORDER = (
+    "required pam_faillock.so preauth",
+    "pam_unix.so",
+    "[default=die] pam_faillock.so authfail",
+    "sufficient pam_faillock.so authsucc",
+)
 SYSTEMD_MOUNTS = {"/tmp": "nosuid,nodev", "/dev/shm": "nosuid,nodev"}
 TRIES = "for m in {}; do modprobe $m 2>/dev/null && echo $m; done; grep -sowE '{}' /proc/modules"
 
@@ -66,66 +69,79 @@ class Answer(NamedTuple):
 def facts(host: Any, lock: dict[str, Any]) -> dict[str, Answer]:
     """What each command says; tests/unit/test_hardening_checks.py feeds the checks other answers."""
     asked = commands(lock)
-    return {name: Answer(host.run(f"{{ {command}; }} 2>&1").stdout.strip())
-            for name, command in asked.items()}
+    return {
+        name: Answer(host.run(f"{{ {command}; }} 2>&1").stdout.strip())
+        for name, command in asked.items()
+    }
 
 
 def commands(lock: dict[str, Any]) -> dict[str, str]:
     modules, names = lock["hardening_modules_denied"], list(parameters(lock))
     return {
-        "sshd": "mkdir -p /run/sshd; sshd -T", "ssh modes": "stat -c %a /etc/ssh/sshd_config",
-        "sysctl": " ; ".join(f"echo {name} $(cat /proc/sys/{name.replace('.', '/')})"
-                             for name in names),
+        "sshd": "mkdir -p /run/sshd; sshd -T",
+        "ssh modes": "stat -c %a /etc/ssh/sshd_config",
+        "sysctl": " ; ".join(
+            f"echo {name} $(cat /proc/sys/{name.replace('.', '/')})" for name in names
+        ),
         "sysctl file": "cat /etc/sysctl.d/99-zz-golden-hardening.conf",
         "auth": "sed 's/[[:space:]]\\+/ /g' /etc/pam.d/common-auth",
         "account": "cat /etc/pam.d/common-account",
         "password": "cat /etc/pam.d/common-password; cat /etc/security/pwquality.conf /etc/security/faillock.conf;"
-                    " cat /etc/login.defs",
+        " cat /etc/login.defs",
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
         "first files": "find /etc/skel /home -maxdepth 2 -perm /037 -regextype egrep"
-                       " -regex '.*/[.](bashrc|bash_logout|profile)'",
+        " -regex '.*/[.](bashrc|bash_logout|profile)'",
         "apparmor": "cat /sys/kernel/security/apparmor/profiles",
         "aa unit": "systemctl is-enabled apparmor",
         "aa cache": "ls -A /var/cache/apparmor",
         "aa labels": "cat /proc/$(systemctl show --value -p MainPID chrony)/attr/current",
         "aa left": "cd /etc/apparmor.d; for p in $(grep -sl 'flags=(unconfined)' -- *);"
-                   " do test -e disable/$p || echo $p; done",
-        "modules": TRIES.format(" ".join(modules),
-                                "|".join(name.replace("-", "_") for name in modules)),
+        " do test -e disable/$p || echo $p; done",
+        "modules": TRIES.format(
+            " ".join(modules), "|".join(name.replace("-", "_") for name in modules)
+        ),
         "modules asked": f"for m in {' '.join(modules)}; do modprobe -nv $m; done",
         "core": "cat /proc/sys/kernel/core_pattern; systemctl show --value -p DefaultLimitCORE",
         "core file": "cat /etc/systemd/coredump.conf.d/70-golden-core.conf",
         "core service": "systemd-run --quiet --wait --pipe --collect sh -c 'ulimit -Sc; ulimit -Hc'",
         "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b "
-                   "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
+        "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
         "journal file": "cat /etc/systemd/journald.conf.d/60-golden.conf",
         "mounts": "findmnt -rno TARGET,OPTIONS",
-        "mount units": " ; ".join(f"systemctl is-enabled $(systemd-escape -p --suffix=mount {path})"
-                                  for path in lock["hardening_mounts"]),
-        "mount folders": " ; ".join("ls /usr/local/lib/systemd/system/$(systemd-escape -p "
-                                    f"--suffix=mount {path})"
-                                    for path in lock["hardening_mounts"]),
+        "mount units": " ; ".join(
+            f"systemctl is-enabled $(systemd-escape -p --suffix=mount {path})"
+            for path in lock["hardening_mounts"]
+        ),
+        "mount folders": " ; ".join(
+            f"ls /usr/local/lib/systemd/system/$(systemd-escape -p --suffix=mount {path})"
+            for path in lock["hardening_mounts"]
+        ),
         "unit folders": "systemd-analyze --system unit-paths",
         "banner": "cat /etc/issue; cat /etc/issue.net",
-        "audit": "auditctl -s; systemctl is-active auditd", "audit rules": "auditctl -l",
+        "audit": "auditctl -s; systemctl is-active auditd",
+        "audit rules": "auditctl -l",
     }
 
 
 @pytest.fixture
 def concern(lock: dict[str, Any]) -> Callable[[str], None]:
     """A function that skips where the image has a concern switched off."""
+
     def ask(name: str) -> None:
         if not lock[f"hardening_{name}_enabled"]:
             pytest.skip(f"not asked: the image has hardening_{name}_enabled: false")
+
     return ask
 
 
 def same(found: dict[str, str], wanted: dict[str, str]) -> None:
     """Fail by the name of each value that is not as wanted."""
-    wrong = [f"{name} is {found.get(name, 'missing')}, not {value}"
-             for name, value in wanted.items()
-             if found.get(name) != value]
+    wrong = [
+        f"{name} is {found.get(name, 'missing')}, not {value}"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]
     assert not wrong, "; ".join(wrong)
 
 
@@ -140,15 +156,18 @@ def test_kernel_took_every_parameter(
     facts: Any, lock: dict[str, Any], concern: Any, needs_boot: None
 ) -> None:
     concern("sysctl")
-    said = {name: " ".join(value.split())
-            for name, _, value in (line.partition(" ") for line in facts["sysctl"].lines)}
+    said = {
+        name: " ".join(value.split())
+        for name, _, value in (line.partition(" ") for line in facts["sysctl"].lines)
+    }
     same(said, parameters(lock))
 
 
 def test_file_asks_for_every_parameter(facts: Any, lock: dict[str, Any], concern: Any) -> None:
     concern("sysctl")
-    asked = dict(line.split(" = ", 1) for line in facts["sysctl file"].lines
-                 if not line.startswith("#"))
+    asked = dict(
+        line.split(" = ", 1) for line in facts["sysctl file"].lines if not line.startswith("#")
+    )
     same(asked, parameters(lock))
     assert asked.keys() == parameters(lock).keys(), "the file has further ones"
 
@@ -159,8 +178,10 @@ def test_guessing_at_a_password_ends(facts: Any, lock: dict[str, Any], concern: 
     places = [text.find(part) for part in PAM_ORDER]
     assert -1 not in places and places == sorted(places), text
     assert "pam_faillock.so" in facts["account"].text, facts["account"].text
-    for name, value in (("deny", lock["hardening_passwords_deny"]),
-                        ("unlock_time", lock["hardening_passwords_unlock_s"])):
+    for name, value in (
+        ("deny", lock["hardening_passwords_deny"]),
+        ("unlock_time", lock["hardening_passwords_unlock_s"]),
+    ):
         assert f"{name} = {value}" in facts["password"].lines, (
             f"faillock.conf lacks {name} = {value}"
         )
@@ -196,8 +217,9 @@ def test_apparmor_confines(facts: Any, concern: Any, needs_boot: None) -> None:
     concern("apparmor")
     assert facts["aa unit"].text == "enabled", facts["aa unit"].text
     assert facts["aa left"].lines == [], f"these confine nothing: {facts['aa left'].text}"
-    assert any(line.endswith("(enforce)")
-               for line in facts["apparmor"].lines), facts["apparmor"].text
+    assert any(line.endswith("(enforce)") for line in facts["apparmor"].lines), facts[
+        "apparmor"
+    ].text
     assert facts["aa labels"].text.endswith("(enforce)"), facts["aa labels"].text
     assert facts["aa cache"].lines == [], (
         "compiled profiles lie on the disk, and root would load others from there"
@@ -213,13 +235,15 @@ def test_denied_modules_cannot_be_loaded(facts: Any, lock: dict[str, Any], conce
 
 def test_no_process_dumps_core(facts: Any, concern: Any, user: Any, needs_boot: None) -> None:
     concern("core_dumps")
-    assert facts["core"].lines == ["|/bin/false",
-                                   "0"], f"core_pattern and limit: {facts['core'].text}"
+    assert facts["core"].lines == ["|/bin/false", "0"], (
+        f"core_pattern and limit: {facts['core'].text}"
+    )
     assert {"Storage=none", "ProcessSizeMax=0"} <= set(facts["core file"].lines), facts[
         "core file"
     ].text
-    assert facts["core service"].lines == ["0",
-                                           "0"], f"a service's limit: {facts['core service'].text}"
+    assert facts["core service"].lines == ["0", "0"], (
+        f"a service's limit: {facts['core service'].text}"
+    )
     assert user.check_output("ulimit -Sc; ulimit -Hc").split() == ["0", "0"]
 
 
@@ -241,11 +265,16 @@ def test_folders_have_fewer_rights(
 ) -> None:
     concern("mounts")
     assert set(facts["mount units"].lines) == {"enabled"}, facts["mount units"].text
-    found = {path: set(options.split(","))
-             for path, options in (line.split() for line in facts["mounts"].lines)}
+    found = {
+        path: set(options.split(","))
+        for path, options in (line.split() for line in facts["mounts"].lines)
+    }
     wanted = {**SYSTEMD_MOUNTS, **lock["hardening_mounts"]} if booted else {}
-    lacking = [f"{path} lacks {options}" for path, options in wanted.items()
-               if not set(options.split(",")) <= found.get(path, set())]
+    lacking = [
+        f"{path} lacks {options}"
+        for path, options in wanted.items()
+        if not set(options.split(",")) <= found.get(path, set())
+    ]
     assert not lacking, "; ".join(lacking)
 
 
@@ -265,8 +294,10 @@ def test_a_folder_in_fstab_keeps_its_own_mount(
 def test_banner_names_no_system(facts: Any, lock: dict[str, Any], concern: Any) -> None:
     concern("banner")
     assert facts["banner"].lines == [lock["hardening_banner_text"]] * 2, facts["banner"].text
-    same(dict(line.lower().split(" ", 1) for line in facts["sshd"].lines),
-         {"banner": "/etc/issue.net", "debianbanner": "no"})
+    same(
+        dict(line.lower().split(" ", 1) for line in facts["sshd"].lines),
+        {"banner": "/etc/issue.net", "debianbanner": "no"},
+    )
 
 
 def test_audit_records_what_the_rules_say(facts: Any, concern: Any, needs_boot: None) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-WAYS = {"usr": "touch /usr/golden-probe", "remount": "mount -o remount,rw /",
-        "raw": "dd if=/dev/zero of=/dev/mapper/root bs=4096 count=1"}
+WAYS = {
+    "usr": "touch /usr/golden-probe",
+    "remount": "mount -o remount,rw /",
+    "raw": "dd if=/dev/zero of=/dev/mapper/root bs=4096 count=1",
+}
 VENV = """
 set -e
 for folder in /opt /home; do
@@ -56,8 +59,10 @@ def test_nobody_writes_the_root(host: Any, needs_boot: None, way: str) -> None:
 def test_device_files_of_the_instance_are_none(host: Any, needs_boot: None) -> None:
     options = host.check_output("findmnt -n -o OPTIONS -T /home").split(",")
     assert "nodev" in options
-    read = host.run("mknod /home/golden-probe c 1 3; head -c 0 /home/golden-probe;"
-                    " status=$?; rm /home/golden-probe; exit $status")
+    read = host.run(
+        "mknod /home/golden-probe c 1 3; head -c 0 /home/golden-probe;"
+        " status=$?; rm /home/golden-probe; exit $status"
+    )
     assert read.failed and "Permission denied" in read.stderr
 
 
@@ -71,14 +76,17 @@ def test_boot_partition_is_mounted_read_only(host: Any, needs_boot: None) -> Non
 def test_listed_folders_are_written_beside_the_root(
     host: Any, kinds: dict[str, str], needs_boot: None
 ) -> None:
-    mounted = {each.path for each in host.mount_point.get_mountpoints()
-               if each.filesystem == "overlay"}
+    mounted = {
+        each.path for each in host.mount_point.get_mountpoints() if each.filesystem == "overlay"
+    }
     assert {folder for folder, kind in kinds.items() if kind == "overlay"} <= mounted
-    kept = host.run("echo x > /etc/golden-probe && ls /persist/upper/etc/golden-probe"
-                    " && rm /etc/golden-probe")
+    kept = host.run(
+        "echo x > /etc/golden-probe && ls /persist/upper/etc/golden-probe && rm /etc/golden-probe"
+    )
     assert kept.succeeded, kept.stderr
-    moved = host.run("mv /etc/ssh/ssh_config.d /etc/ssh/probe.d"
-                     " && mv /etc/ssh/probe.d /etc/ssh/ssh_config.d")
+    moved = host.run(
+        "mv /etc/ssh/ssh_config.d /etc/ssh/probe.d && mv /etc/ssh/probe.d /etc/ssh/ssh_config.d"
+    )
     assert (moved.rc, moved.stderr) == (0, "")
 
 
@@ -90,7 +98,8 @@ def test_persistent_file_system_fills_the_disk_and_has_space(host: Any, needs_bo
     size, free, kind = host.check_output("findmnt -n -b -o SIZE,AVAIL,FSTYPE /persist").split()
     listed = host.check_output(
         "lsblk -n -b -l -o TYPE,PARTLABEL,SIZE "
-        "/dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /persist))")
+        "/dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /persist))"
+    )
     rows = [line.split() for line in listed.splitlines()]
     disk = int(next(row[-1] for row in rows if row[0] == "disk"))
     parts = {row[1]: int(row[2]) for row in rows if row[0] == "part"}
@@ -102,9 +111,7 @@ def test_persistent_file_system_fills_the_disk_and_has_space(host: Any, needs_bo
     assert host.file("/proc/swaps").content_string.count("\n") == 1, "swap is on"
 
 
-def test_kernel_holds_the_root_to_the_hash_of_its_command_line(
-    host: Any, needs_boot: None
-) -> None:
+def test_kernel_holds_the_root_to_the_hash_of_its_command_line(host: Any, needs_boot: None) -> None:
     """Last: whatever was wrong with a block of what a boot reads has been seen by now."""
     said = host.check_output("veritysetup status root")
     status = dict(re.findall(r"^\s*(\w[\w ]*):\s+(.*)$", said, re.MULTILINE))

@@ -31,8 +31,9 @@ PROGRAM = "/usr/local/libexec/golden-instance-store"
 
 def run(*argv: str) -> tuple[int, str]:
     """A command's exit status and both of its streams."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=False)
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     return done.returncode, done.stdout.strip()
 
 
@@ -63,9 +64,12 @@ class Disk:
         """Show it to the kernel."""
         space = self.subsystem / "namespaces/1"
         space.mkdir(parents=True)
-        for path, value in ((self.subsystem / "attr_allow_any_host", "1"),
-                            (self.subsystem / "attr_model", MODEL),
-                            (space / "device_path", str(self.file)), (space / "enable", "1")):
+        for path, value in (
+            (self.subsystem / "attr_allow_any_host", "1"),
+            (self.subsystem / "attr_model", MODEL),
+            (space / "device_path", str(self.file)),
+            (space / "enable", "1"),
+        ):
             path.write_text(value, encoding="utf-8")
         (CONFIG / "ports/1/subsystems" / self.nqn).symlink_to(self.subsystem)
         with Path("/dev/nvme-fabrics").open("r+b", buffering=0) as fabrics:
@@ -75,8 +79,11 @@ class Disk:
                 break
             time.sleep(0.05)
         must("udevadm", "settle")
-        self.node = next(f"/dev/{block.name}" for block in Path("/sys/block").glob("nvme*")
-                         if _named(block / "device", self.nqn) and "c" not in block.name)
+        self.node = next(
+            f"/dev/{block.name}"
+            for block in Path("/sys/block").glob("nvme*")
+            if _named(block / "device", self.nqn) and "c" not in block.name
+        )
 
     def _controller(self) -> Path:
         return next(path for path in Path("/sys/class/nvme").iterdir() if _named(path, self.nqn))
@@ -211,8 +218,11 @@ def two() -> object:
         for disk in disks:
             disk.blank()
         boot(disks)
-        return {"runs": [*runs, program("--bind", str(DATA))], "bound": bound,
-                "data": [there_before, there]}
+        return {
+            "runs": [*runs, program("--bind", str(DATA))],
+            "bound": bound,
+            "data": [there_before, there],
+        }
 
 
 def half_wiped() -> object:
@@ -259,8 +269,12 @@ def moved() -> object:
         stays = program(*binds)
         kept = DATA.joinpath("containers/0a").exists() and not (WORK / "beside").is_mount()
         (DATA / "containers/0a").rmdir()
-        return {"stays": stays, "kept": kept, "after": program("--bind", str(DATA)),
-                "bound": DATA.is_mount()}
+        return {
+            "stays": stays,
+            "kept": kept,
+            "after": program("--bind", str(DATA)),
+            "bound": DATA.is_mount(),
+        }
 
 
 SCENES: dict[str, Callable[[], object]] = {
@@ -268,7 +282,9 @@ SCENES: dict[str, Callable[[], object]] = {
 }
 answers: dict[str, object] = {name: SCENES[name]() for name in sys.argv[1:]}
 answers["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")[1]
-answers["left"] = [str(path)
-                   for path in (WORK, *Path("/sys/block").glob("md*"), *CONFIG.glob("subsystems/*"))
-                   if path.exists()]
+answers["left"] = [
+    str(path)
+    for path in (WORK, *Path("/sys/block").glob("md*"), *CONFIG.glob("subsystems/*"))
+    if path.exists()
+]
 print(json.dumps(answers))

@@ -14,8 +14,11 @@ import pytest
 
 MODEL = "Amazon EC2 NVMe Instance Storage"
 SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken", "moved")
-ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"],
-           "podman": ["/var/lib/containers"]}
+ENGINES = {
+    "none": [],
+    "docker": ["/var/lib/docker", "/var/lib/containerd"],
+    "podman": ["/var/lib/containers"],
+}
 MIB = 1 << 20
 UNIT = "golden-instance-store.service"
 
@@ -40,7 +43,12 @@ def played(run_program: Any, booted: bool, has_disks: bool) -> Any:
 def good(run: dict[str, Any]) -> bool:
     """Whether everybody can write to an xfs at the mount point."""
     return (run["status"], run["mounted"], run["type"], run["mode"], run["writable"]) == (
-        0, True, "xfs", "0o1777", True)
+        0,
+        True,
+        "xfs",
+        "0o1777",
+        True,
+    )
 
 
 def test_unit_is_enabled_and_says_what_the_lock_says(
@@ -48,8 +56,12 @@ def test_unit_is_enabled_and_says_what_the_lock_says(
 ) -> None:
     lines = settings(f"/etc/systemd/system/{UNIT}")
     words = next(line for line in lines if line.startswith("ExecStart=")).split()
-    assert words[1:5] == ["--mount-point", lock["instance_store_mount_point"], "--mode",
-                          lock["instance_store_mode"]]
+    assert words[1:5] == [
+        "--mount-point",
+        lock["instance_store_mount_point"],
+        "--mode",
+        lock["instance_store_mode"],
+    ]
     bound = ENGINES[lock["instance_store_container_engine"]]
     assert words[5:] == [word for path in bound for word in ("--bind", path)]
     assert host.service(UNIT).is_enabled
@@ -59,23 +71,32 @@ def test_engine_waits_for_its_disks(host: Any, lock: dict[str, Any]) -> None:
     files = "/etc/systemd/system/*.service.d/golden-instance-store.conf"
     found = host.run(f"grep -l {UNIT} {files}").stdout.split()
     names = {path.split("/")[-2].removesuffix(".service.d") for path in found}
-    wanted = {"none": set(), "docker": {"docker", "containerd"},
-              "podman": {"podman", "podman-restart"}}
+    wanted = {
+        "none": set(),
+        "docker": {"docker", "containerd"},
+        "podman": {"podman", "podman-restart"},
+    }
     assert names == wanted[lock["instance_store_container_engine"]], found
 
 
 def test_udev_leaves_the_array_to_the_unit(settings: Any) -> None:
     """And the file is ours: the package's would have the day of the bake in it."""
     assert settings("/etc/mdadm/mdadm.conf") == [
-        "HOMEHOST <ignore>", "MAILADDR root",
-        "ARRAY <ignore> UUID=676f6c64:656e2d73:746f7265:2d617272"]
+        "HOMEHOST <ignore>",
+        "MAILADDR root",
+        "ARRAY <ignore> UUID=676f6c64:656e2d73:746f7265:2d617272",
+    ]
 
 
 def test_boot_mounted_the_disks_or_did_nothing(
     host: Any, lock: dict[str, Any], has_disks: bool, needs_boot: None, settled: str
 ) -> None:
-    wanted = {"Result": "success", "ActiveState": "active", "SubState": "exited",
-              "ConditionResult": "yes"}
+    wanted = {
+        "Result": "success",
+        "ActiveState": "active",
+        "SubState": "exited",
+        "ConditionResult": "yes",
+    }
     found = host.service(UNIT).systemd_properties
     assert {name: found[name] for name in wanted} == wanted
     point = lock["instance_store_mount_point"]
@@ -110,8 +131,9 @@ def test_two_disks_are_one_striped_array(played: dict[str, Any]) -> None:
 
 def test_engine_s_data_lies_on_the_disks(played: dict[str, Any]) -> None:
     assert played["two"]["bound"]
-    assert played["two"]["data"] == [False,
-                                     True], "before and after the program's run of a later boot"
+    assert played["two"]["data"] == [False, True], (
+        "before and after the program's run of a later boot"
+    )
 
 
 def test_half_wiped_disks_are_refused_with_the_way_out(played: dict[str, Any]) -> None:

@@ -46,9 +46,11 @@ def password() -> Iterator[str]:
     """A password that USER has for now; without such an account, one that exists for now. The
     files of accounts are then as they were, and their copies: `usermod` would change the day."""
     made = USER not in ACCOUNTS
-    before = {path: path.read_bytes() if path.exists() else None
-              for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
-              for path in (Path(f"/etc/{name}"), Path(f"/etc/{name}-"))}
+    before = {
+        path: path.read_bytes() if path.exists() else None
+        for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+        for path in (Path(f"/etc/{name}"), Path(f"/etc/{name}-"))
+    }
     if made:
         run("useradd", "--create-home", "--shell", "/bin/bash", USER)
     word = secrets.token_urlsafe(16)
@@ -96,8 +98,9 @@ def log() -> str:
 
 def xsrf(session: requests.Session, path: str) -> dict[str, str]:
     """The header that a page's own requests carry: its cookie once more."""
-    (token,) = [cookie.value for cookie in session.cookies if cookie.name == "_xsrf" and cookie.path
-                == path]
+    (token,) = [
+        cookie.value for cookie in session.cookies if cookie.name == "_xsrf" and cookie.path == path
+    ]
     return {"X-XSRFToken": token or ""}
 
 
@@ -123,11 +126,25 @@ def spawn(session: requests.Session) -> None:
 async def send(socket: Any, kind: str, **content: object) -> str:
     """Send a request on a kernel's shell channel; returns its id."""
     identity = uuid.uuid4().hex
-    header = {"msg_id": identity, "msg_type": kind, "username": USER, "session": identity,
-              "version": "5.3"}
-    await socket.write_message(json.dumps({"header": header, "parent_header": {}, "metadata": {},
-                                           "buffers": [],
-                                           "channel": "shell", "content": content}))
+    header = {
+        "msg_id": identity,
+        "msg_type": kind,
+        "username": USER,
+        "session": identity,
+        "version": "5.3",
+    }
+    await socket.write_message(
+        json.dumps(
+            {
+                "header": header,
+                "parent_header": {},
+                "metadata": {},
+                "buffers": [],
+                "channel": "shell",
+                "content": content,
+            }
+        )
+    )
     return identity
 
 
@@ -157,16 +174,31 @@ async def execute(session: requests.Session, kernel: str, code: str) -> dict[str
     """What `code` prints in `kernel`, and the error that it ends with, over the kernel's
     websocket."""
     url = f"{HOME}/api/kernels/{kernel}/channels?session_id={uuid.uuid4().hex}"
-    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in session.cookies
-                        if f"/user/{USER}/".startswith(cookie.path))
+    cookies = "; ".join(
+        f"{cookie.name}={cookie.value}"
+        for cookie in session.cookies
+        if f"/user/{USER}/".startswith(cookie.path)
+    )
     # The server answers when the kernel does: 0 is no limit.
-    socket = await websocket_connect(HTTPRequest(url.replace("http", "ws", 1),
-                                                 headers={"Cookie": cookies},
-                                                 connect_timeout=0, request_timeout=0))
+    socket = await websocket_connect(
+        HTTPRequest(
+            url.replace("http", "ws", 1),
+            headers={"Cookie": cookies},
+            connect_timeout=0,
+            request_timeout=0,
+        )
+    )
     await ready(socket)
-    identity = await send(socket, "execute_request", code=code, silent=False, store_history=False,
-                          user_expressions={},
-                          allow_stdin=False, stop_on_error=True)
+    identity = await send(
+        socket,
+        "execute_request",
+        code=code,
+        silent=False,
+        store_history=False,
+        user_expressions={},
+        allow_stdin=False,
+        stop_on_error=True,
+    )
     said = {"out": "", "error": ""}
     async for answer in answers(socket, identity):
         content = answer["content"]
@@ -196,8 +228,9 @@ def stop(session: requests.Session) -> None:
     """End the user's server; 202: it is on its way."""
     session.get(f"{BASE}/hub/home").raise_for_status()
     headers = {**xsrf(session, "/hub/"), "Referer": f"{BASE}/hub/home"}
-    while (done := session.delete(f"{BASE}/hub/api/users/{USER}/server",
-                                  headers=headers)).status_code == 202:
+    while (
+        done := session.delete(f"{BASE}/hub/api/users/{USER}/server", headers=headers)
+    ).status_code == 202:
         time.sleep(PAUSE_S)
     done.raise_for_status()
 
@@ -216,9 +249,18 @@ def main() -> None:
             found = cells(session)
         finally:
             stop(session)
-        print(json.dumps({"refused": refused, "cells": found, "sockets": sockets.splitlines(),
-                          "kernels": {name: spec["spec"]["display_name"]
-                                      for name, spec in kernels.items()}}))
+        print(
+            json.dumps(
+                {
+                    "refused": refused,
+                    "cells": found,
+                    "sockets": sockets.splitlines(),
+                    "kernels": {
+                        name: spec["spec"]["display_name"] for name, spec in kernels.items()
+                    },
+                }
+            )
+        )
 
 
 main()

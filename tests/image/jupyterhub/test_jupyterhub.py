@@ -58,14 +58,19 @@ def base(lock: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def used(
-    host: Any, run_program: Any, lock: dict[str, Any], base: str,
+    host: Any,
+    run_program: Any,
+    lock: dict[str, Any],
+    base: str,
     environments: dict[str, list[str]],
 ) -> Any:
     """What a login, a server and a cell in each kernel gave, while there was one more node of a
     GPU."""
     host.check_output(f"mknod -m 666 {NODE} c {MAJOR} 0")
-    cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
-             for kind, modules in {SYSTEM: [], **environments}.items()}
+    cells = {
+        kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
+        for kind, modules in {SYSTEM: [], **environments}.items()
+    }
     program = (Path(__file__).parent / "session.py").read_text()
     try:
         answer = run_program(program, base, ",".join(lock["jupyterhub_users"]), json.dumps(cells))
@@ -94,8 +99,12 @@ def test_secrets_are_made_by_a_boot_and_for_root(host: Any, booted: bool) -> Non
 
 
 def test_unit_hides_no_gpu_and_asks_pam(host: Any) -> None:
-    wanted = {"DevicePolicy": "auto", "PAMName": "jupyterhub", "PrivateDevices": "no",
-              "PrivateTmp": "no"}
+    wanted = {
+        "DevicePolicy": "auto",
+        "PAMName": "jupyterhub",
+        "PrivateDevices": "no",
+        "PrivateTmp": "no",
+    }
     found = host.service("jupyterhub").systemd_properties
     assert {name: found[name] for name in wanted} == wanted
 
@@ -109,8 +118,9 @@ def test_hub_listens_where_the_lock_says_and_on_the_loopback(
     used: dict[str, Any], lock: dict[str, Any]
 ) -> None:
     """Asked while hub, proxy and a notebook server ran: by the names of their processes."""
-    heard = [line.split() for line in used["sockets"]
-             if re.search(r'\("(node|python3|jupyterhub)', line)]
+    heard = [
+        line.split() for line in used["sockets"] if re.search(r'\("(node|python3|jupyterhub)', line)
+    ]
     wanted = f"{lock['jupyterhub_bind_address']}:{lock['jupyterhub_port']}"
     addresses = {words[3].replace("[", "").replace("]", "") for words in heard}
     assert wanted in addresses and len(addresses) >= 4, used["sockets"]
@@ -128,7 +138,9 @@ def test_every_environment_is_a_kernel(
 
 
 def test_cell_runs_in_the_environment_with_its_frameworks(
-    used: dict[str, Any], environments: dict[str, list[str]], lock: dict[str, Any],
+    used: dict[str, Any],
+    environments: dict[str, list[str]],
+    lock: dict[str, Any],
 ) -> None:
     assert used["cells"][SYSTEM]["prefix"] == "/usr"
     for name, modules in environments.items():
@@ -136,10 +148,14 @@ def test_cell_runs_in_the_environment_with_its_frameworks(
         assert (cell["prefix"], set(cell["versions"])) == (f"/opt/ml/{name}", set(modules)), cell
         assert int(cell["threads"]) >= 1
     versions = {one["module"]: one["version"] for one in lock.get("frameworks_installed", [])}
-    shown = {name: version for cell in used["cells"].values()
-             for name, version in cell["versions"].items()}
-    assert {name: version.partition("+")[0] for name, version in shown.items()} == \
-        {name: versions[name].partition("+")[0] for name in shown}
+    shown = {
+        name: version
+        for cell in used["cells"].values()
+        for name, version in cell["versions"].items()
+    }
+    assert {name: version.partition("+")[0] for name, version in shown.items()} == {
+        name: versions[name].partition("+")[0] for name in shown
+    }
 
 
 def test_cell_has_the_limits_of_a_login(
@@ -148,16 +164,21 @@ def test_cell_has_the_limits_of_a_login(
     """Of a new one, soft and hard, in KiB but for open files: this connection may be older than
     they are."""
     who = next(name for name in [*lock["jupyterhub_users"], "root"] if host.user(name).exists)
-    wanted = {name: host.check_output(f"su - {who} -c 'ulimit -S{letter}; ulimit -H{letter}'").split()
-              for name, letter in LIMITS.items()}
+    wanted = {
+        name: host.check_output(f"su - {who} -c 'ulimit -S{letter}; ulimit -H{letter}'").split()
+        for name, letter in LIMITS.items()
+    }
     soft, hard = wanted["nofile"]
     if int(soft) < RAISED:
         wanted["nofile"] = [str(min(RAISED, int(hard))), hard]
     for kind, cell in used["cells"].items():
         units = {"nofile": 1, "memlock": 1024, "stack": 1024}
-        found = {name: ["unlimited" if limit == -1 else str(limit // units[name])
-                        for limit in cell[name]]
-                 for name in LIMITS}
+        found = {
+            name: [
+                "unlimited" if limit == -1 else str(limit // units[name]) for limit in cell[name]
+            ]
+            for name in LIMITS
+        }
         assert found == wanted, kind
 
 

@@ -24,8 +24,10 @@ def modules(host: Any, lock: dict[str, Any]) -> list[dict[str, str]]:
     if not signers:
         pytest.skip("not asked: the definition names no modules")
     for name, signer in signers.items():
-        facts = {field: host.run(f"modinfo -k {release} -F {field} {name}").stdout.strip()
-                 for field in ("filename", "vermagic", "signer")}
+        facts = {
+            field: host.run(f"modinfo -k {release} -F {field} {name}").stdout.strip()
+            for field in ("filename", "vermagic", "signer")
+        }
         found.append({"name": name, "wanted": signer, **facts})
     return found
 
@@ -105,9 +107,13 @@ def test_out_of_tree_modules_are_those_of_the_lock(
     """Found before the kernel's own of the same name, for this kernel, signed by the lock's signer
     or nobody."""
     release = lock["kernel_release"]
-    wrong = [one for one in modules
-             if f"/{release}/updates/dkms/{one['name']}.ko" not in one["filename"]
-             or one["vermagic"].split(" ")[0] != release or one["signer"] != one["wanted"]]
+    wrong = [
+        one
+        for one in modules
+        if f"/{release}/updates/dkms/{one['name']}.ko" not in one["filename"]
+        or one["vermagic"].split(" ")[0] != release
+        or one["signer"] != one["wanted"]
+    ]
     assert not wrong, wrong
 
 

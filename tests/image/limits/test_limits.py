@@ -44,8 +44,9 @@ def test_service_has_the_limits(host: Any, lock: dict[str, Any], may_raise: None
 def test_pam_is_told_of_everybody_and_of_root(
     host: Any, settings: Any, lock: dict[str, Any]
 ) -> None:
-    wanted = {(who, "-", limit, str(lock[f"limits_{limit}"])) for who in ("*", "root")
-              for limit in LIMITS}
+    wanted = {
+        (who, "-", limit, str(lock[f"limits_{limit}"])) for who in ("*", "root") for limit in LIMITS
+    }
     assert {tuple(line.split()) for line in settings(CONF)} == wanted
     assert host.file("/etc/pam.d/sshd").contains("pam_limits"), "no session reads limits.d"
 
@@ -56,7 +57,8 @@ def test_manager_hands_them_to_every_service(host: Any, lock: dict[str, Any]) ->
     asked = "systemctl show --value " + " ".join(f"-p DefaultLimit{name}" for name in names)
     wanted = "infinity" if memlock == "unlimited" else str(int(memlock) * 1024)
     assert sorted(host.check_output(asked).split()) == sorted(
-        [str(lock["limits_nofile"])] * 2 + [wanted])
+        [str(lock["limits_nofile"])] * 2 + [wanted]
+    )
 
 
 def test_a_slow_volume_has_ten_minutes_to_start_a_unit(host: Any) -> None:

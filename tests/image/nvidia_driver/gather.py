@@ -21,8 +21,9 @@ def run(*argv: str) -> str:
     """Both output streams of a command, whatever its exit status; a command that is absent says
     so."""
     try:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
     except FileNotFoundError:
         return f"{argv[0]}: not installed"
     return done.stdout.strip()
@@ -50,8 +51,11 @@ def library(name: str, call: str, *args: int) -> dict[str, object]:
     except OSError as error:
         return {"error": str(error)}
     stem = name.split(".so")[0]
-    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-              if f"/{stem}.so" in line]
+    mapped = [
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if f"/{stem}.so" in line
+    ]
     return {"file": Path(mapped[0]).resolve().name, "returned": getattr(loaded, call)(*args)}
 
 
@@ -67,8 +71,10 @@ def initramfs() -> dict[str, object]:
             for line in path.read_text().splitlines()
             if "nouveau" in line and not line.startswith("#")
         ]
-        return {"lines": lines,
-                "modules": [path.name for path in Path(folder).rglob("nouveau.ko*")]}
+        return {
+            "lines": lines,
+            "modules": [path.name for path in Path(folder).rglob("nouveau.ko*")],
+        }
 
 
 def on_bus(kind: str, vendor: str, pci_class: str, device: str) -> int:
@@ -111,10 +117,15 @@ def smi_version() -> bool:
 
 def models() -> list[str]:
     """Names of the GPUs that the loaded driver has taken: `NVIDIA A10G`."""
-    texts = (path.read_text()
-             for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")))
-    return [line.partition(":")[2].strip() for text in texts for line in text.splitlines()
-            if line.startswith("Model:")]
+    texts = (
+        path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    )
+    return [
+        line.partition(":")[2].strip()
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith("Model:")
+    ]
 
 
 FACTS: dict[str, Callable[[], object]] = {

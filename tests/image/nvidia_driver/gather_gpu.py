@@ -72,6 +72,7 @@ END:
 """PTX for every GPU since Maxwell, which the driver compiles for its own. `fill` writes
 memory[i] = 3 * (first + i) + 1, in 32 bits; `check` counts the numbers that are others."""
 
+
 class Cuda:
     """The work that each GPU does through the driver alone, without toolkit or framework."""
 
@@ -92,8 +93,11 @@ class Cuda:
             ends, best = time.monotonic() + gpu_calls.LOAD_S, 0.0
             while not best or time.monotonic() < ends:
                 best = max(best, self._copied(source, target))
-            found = {"wrong": wrong, "copy_gb_s": round(best, 1),
-                     "copy_wrong": self._counted([(target, 0)])}
+            found = {
+                "wrong": wrong,
+                "copy_gb_s": round(best, 1),
+                "copy_wrong": self._counted([(target, 0)]),
+            }
             self.library("cuMemFree_v2", source)
             self.library("cuMemFree_v2", target)
             return found | self._whole_memory(int(MEMORY_SHARE * memory_mib) << 20)
@@ -111,12 +115,14 @@ class Cuda:
         self.library("cuMemAlloc_v2", byref(pointer), c_size_t(size))
         return pointer
 
-    def _launch(self, kernel: c_void_p, memory: c_ulonglong, count: int, first: int,
-                *more: c_ulonglong) -> None:
+    def _launch(
+        self, kernel: c_void_p, memory: c_ulonglong, count: int, first: int, *more: c_ulonglong
+    ) -> None:
         values = (memory, c_uint(count), c_uint(first), *more)
         arguments = (c_void_p * len(values))(*map(ctypes.addressof, values))
-        self.library("cuLaunchKernel", kernel, -(-count // 256), 1, 1, 256, 1, 1, 0, None,
-                     arguments, None)
+        self.library(
+            "cuLaunchKernel", kernel, -(-count // 256), 1, 1, 256, 1, 1, 0, None, arguments, None
+        )
 
     def _copied(self, source: c_ulonglong, target: c_ulonglong) -> float:
         """GB/s of some copies, after one that wakes the memory."""
@@ -148,15 +154,17 @@ class Cuda:
         blocks: list[tuple[c_ulonglong, int]] = []
         while len(blocks) < size // COPY_BYTES:
             try:
-                blocks.append((self._memory(COPY_BYTES), len(blocks) * NUMBERS & 0xffffffff))
+                blocks.append((self._memory(COPY_BYTES), len(blocks) * NUMBERS & 0xFFFFFFFF))
             except Failed as error:
                 if NO_MEMORY not in str(error):
                     raise
                 break  # somebody else has the rest, which `memory_share` shows
         for memory, first in blocks:
             self._launch(self.fill, memory, NUMBERS, first)
-        return {"memory_wrong": self._counted(blocks),
-                "memory_share": round(len(blocks) / max(1, size // COPY_BYTES), 2)}
+        return {
+            "memory_wrong": self._counted(blocks),
+            "memory_share": round(len(blocks) / max(1, size // COPY_BYTES), 2),
+        }
 
     def _counted(self, blocks: list[tuple[c_ulonglong, int]]) -> int:
         answer = c_uint()
@@ -190,9 +198,11 @@ def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
             results["error"] = str(error)
 
     def sample() -> tuple[int, int, int]:
-        return (nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
-                nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
-                nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong))
+        return (
+            nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
+            nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
+            nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong),
+        )
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -201,8 +211,11 @@ def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
         thread.join(0.02)
         samples.append(sample())
     generations, widths, throttles = zip(*samples, strict=True)
-    return results | {"throttled_by": functools.reduce(operator.or_, throttles),
-                      "pcie_generation": max(generations), "pcie_width": max(widths)}
+    return results | {
+        "throttled_by": functools.reduce(operator.or_, throttles),
+        "pcie_generation": max(generations),
+        "pcie_width": max(widths),
+    }
 
 
 if len(sys.argv) > 2:

@@ -32,15 +32,25 @@ for name, text in {}:
 CALL_S, NO_LOAD = "60", "0"
 LEVEL_SHARE = 0.93
 """Of the middle one of the machine's GPUs: equal ones differ by 2 or 3 %."""
-SLOWDOWNS = {0x8: "hardware slowdown", 0x20: "software thermal slowdown",
-             0x40: "hardware thermal slowdown",
-             0x80: "power brake"}
+SLOWDOWNS = {
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
 """nvml.h, nvmlClocksThrottleReason...: those that are no normal state of a busy GPU, as its power
 limit is."""
-XIDS = {48: "uncorrected memory error", 63: "memory row remapped or page retired",
-        64: "remapping a row failed",
-        74: "NVLink error", 79: "GPU has fallen off the bus", 94: "contained memory error",
-        95: "uncontained memory error", 119: "GSP does not answer", 120: "GSP error"}
+XIDS = {
+    48: "uncorrected memory error",
+    63: "memory row remapped or page retired",
+    64: "remapping a row failed",
+    74: "NVLink error",
+    79: "GPU has fallen off the bus",
+    94: "contained memory error",
+    95: "uncontained memory error",
+    119: "GSP does not answer",
+    120: "GSP error",
+}
 """NVIDIA's "XID Errors" document. Any other in the log counts, too, without its name."""
 
 
@@ -50,9 +60,10 @@ def gpus(
 ) -> dict[str, Any]:
     """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a
     proof."""
-    texts = [("golden_health" + f".{name}" * (name != "__init__"),
-              (ASKED_BY / f"{name}.py").read_text())
-             for name in ("__init__", "gpu_calls", "gpu_facts")]
+    texts = [
+        ("golden_health" + f".{name}" * (name != "__init__"), (ASKED_BY / f"{name}.py").read_text())
+        for name in ("__init__", "gpu_calls", "gpu_facts")
+    ]
     program = Path(__file__).with_name("gather_gpu.py").read_text()
     root = os.environ.get("GOLDEN_GPU_ROOT", "/")
     # A made-up machine does not get warm.
@@ -70,9 +81,11 @@ def numbered(gpus: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 
 def wrong(gpus: dict[str, Any], key: str, good: Any) -> list[str]:
     """GPUs of which `good` does not hold: `GPU 3 (0000:00:1e.0): 8`."""
-    return [f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}"
-            for number, gpu in numbered(gpus)
-            if key not in gpu or not good(gpu[key])]
+    return [
+        f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}"
+        for number, gpu in numbered(gpus)
+        if key not in gpu or not good(gpu[key])
+    ]
 
 
 def test_driver_answers(gpus: dict[str, Any]) -> None:
@@ -86,18 +99,26 @@ def test_driver_libraries_and_module_are_of_one_version(
     gpus: dict[str, Any], lock: dict[str, Any]
 ) -> None:
     version = lock["nvidia_driver_version"]
-    found = {"kernel module": gpus["module"], "NVML": gpus.get("library", ""),
-             "CUDA": gpus.get("cuda_library", "")}
-    others = {name: text or "absent" for name, text in found.items() if text.rpartition(".so.")[2]
-              != version}
+    found = {
+        "kernel module": gpus["module"],
+        "NVML": gpus.get("library", ""),
+        "CUDA": gpus.get("cuda_library", ""),
+    }
+    others = {
+        name: text or "absent"
+        for name, text in found.items()
+        if text.rpartition(".so.")[2] != version
+    }
     assert not others, f"not of driver {version}: {others}"
 
 
 def test_every_gpu_of_the_type_is_on_the_bus(
     gpus: dict[str, Any], gpu_type: dict[str, Any]
 ) -> None:
-    assert len(gpus["bus"]) == gpu_type["gpus"], f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; on the bus: " \
+    assert len(gpus["bus"]) == gpu_type["gpus"], (
+        f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; on the bus: "
         f"{', '.join(gpus['bus']) or 'none'}"
+    )
 
 
 def test_driver_has_every_gpu_that_is_on_the_bus(gpus: dict[str, Any]) -> None:
@@ -138,22 +159,27 @@ def test_no_memory_error_was_left_uncorrected(gpus: dict[str, Any]) -> None:
 def test_no_memory_error_was_ever_left_uncorrected(gpus: dict[str, Any]) -> None:
     """What was mended since then came back to some: the machine is to be changed for another."""
     found = wrong(gpus, "uncorrected_ever", lambda count: not count)
-    found += [f"GPU {number}: {gpu['remapped'][1]} rows remapped" for number, gpu in numbered(gpus)
-              if gpu["remapped"] and gpu["remapped"][1]]
+    found += [
+        f"GPU {number}: {gpu['remapped'][1]} rows remapped"
+        for number, gpu in numbered(gpus)
+        if gpu["remapped"] and gpu["remapped"][1]
+    ]
     assert not found, f"uncorrected memory errors in the GPU's life (stop and start): {found}"
 
 
 def test_no_memory_waits_for_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in numbered(gpus)
-            if (gpu["remapped"] or [0, 0, 0, 0])[2]]
+    rows = [
+        f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[2]
+    ]
     assert not rows, f"a row waits to be remapped by a reset: {rows}"
     pages = wrong(gpus, "pages_pending", lambda pending: not pending)
     assert not pages, f"a page waits to be retired by a reset: {pages}"
 
 
 def test_no_memory_is_beyond_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in numbered(gpus)
-            if (gpu["remapped"] or [0, 0, 0, 0])[3]]
+    rows = [
+        f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[3]
+    ]
     assert not rows, f"remapping a row failed, the GPU has to be replaced: {rows}"
 
 
@@ -170,8 +196,11 @@ def test_links_have_their_generation(gpus: dict[str, Any], gpu_type: dict[str, A
 
 
 def test_nothing_throttles_a_busy_gpu(gpus: dict[str, Any]) -> None:
-    found = [f"GPU {number}: {', '.join(text for bit, text in SLOWDOWNS.items() if gpu.get('throttled_by', 0) & bit)}"
-             for number, gpu in numbered(gpus) if gpu.get("throttled_by", 0) & sum(SLOWDOWNS)]
+    found = [
+        f"GPU {number}: {', '.join(text for bit, text in SLOWDOWNS.items() if gpu.get('throttled_by', 0) & bit)}"
+        for number, gpu in numbered(gpus)
+        if gpu.get("throttled_by", 0) & sum(SLOWDOWNS)
+    ]
     assert not found, found
 
 
@@ -188,8 +217,10 @@ def test_no_gpu_is_divided(gpus: dict[str, Any]) -> None:
 
 
 def test_kernel_log_has_no_gpu_error(gpus: dict[str, Any]) -> None:
-    found = [f"Xid {number} ({XIDS.get(int(number), 'see NVIDIA`s list of Xids')}) of {device}"
-             for device, number in gpus["xids"]]
+    found = [
+        f"Xid {number} ({XIDS.get(int(number), 'see NVIDIA`s list of Xids')}) of {device}"
+        for device, number in gpus["xids"]
+    ]
     assert not found, found
 
 
@@ -211,12 +242,19 @@ def test_gpus_reach_each_other(gpus: dict[str, Any], gpu_type: dict[str, Any]) -
 
 
 def test_every_nvlink_is_up(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> None:
-    down = [f"GPU {number}: link {link}" for number, gpu in numbered(gpus)
-            for link, up in enumerate(gpu["nvlinks"]) if not up]
+    down = [
+        f"GPU {number}: link {link}"
+        for number, gpu in numbered(gpus)
+        for link, up in enumerate(gpu["nvlinks"])
+        if not up
+    ]
     assert not down, f"NVLinks that are down: {down}"
     if gpu_type["nvswitch"]:
-        found = [f"GPU {number}: {len(gpu['nvlinks'])}" for number, gpu in numbered(gpus)
-                 if len(gpu["nvlinks"]) < gpu_type["nvlinks"]]
+        found = [
+            f"GPU {number}: {len(gpu['nvlinks'])}"
+            for number, gpu in numbered(gpus)
+            if len(gpu["nvlinks"]) < gpu_type["nvlinks"]
+        ]
         assert not found, f"NVLinks, {gpu_type['nvlinks']} wanted: {found}"
 
 
@@ -238,8 +276,11 @@ def test_fabric_manager_runs_where_an_nvswitch_is(
 
 
 def test_every_gpu_computes_right(gpus: dict[str, Any]) -> None:
-    failed = [f"GPU {number}: {gpu['work_error']}" for number, gpu in numbered(gpus)
-              if "work_error" in gpu]
+    failed = [
+        f"GPU {number}: {gpu['work_error']}"
+        for number, gpu in numbered(gpus)
+        if "work_error" in gpu
+    ]
     assert not failed, failed
     found = wrong(gpus, "wrong", lambda count: not count)
     assert not found, f"wrong of {1 << 20} numbers that a kernel computed: {found}"
@@ -258,14 +299,20 @@ def test_no_gpu_is_slower_than_the_others(gpus: dict[str, Any]) -> None:
     if len(speeds) < 2:
         pytest.skip("not asked: there is no other GPU")
     middle = speeds[len(speeds) // 2]
-    found = [f"GPU {number}: {gpu['copy_gb_s']}" for number, gpu in numbered(gpus)
-             if gpu.get("copy_gb_s", middle) < LEVEL_SHARE * middle]
+    found = [
+        f"GPU {number}: {gpu['copy_gb_s']}"
+        for number, gpu in numbered(gpus)
+        if gpu.get("copy_gb_s", middle) < LEVEL_SHARE * middle
+    ]
     assert not found, f"GB/s of copies within memory, {middle} in the middle of all: {found}"
 
 
 def test_copies_are_whole(gpus: dict[str, Any]) -> None:
-    found = [f"GPU {number}: {gpu['copy_wrong']}" for number, gpu in numbered(gpus)
-             if gpu.get("copy_wrong")]
+    found = [
+        f"GPU {number}: {gpu['copy_wrong']}"
+        for number, gpu in numbered(gpus)
+        if gpu.get("copy_wrong")
+    ]
     assert not found, f"numbers that copies within memory changed: {found}"
 
 
@@ -274,6 +321,9 @@ def test_memory_keeps_what_is_written(gpus: dict[str, Any]) -> None:
     rows = [(number, gpu) for number, gpu in numbered(gpus) if "memory_wrong" in gpu]
     found = [f"GPU {number}: {gpu['memory_wrong']}" for number, gpu in rows if gpu["memory_wrong"]]
     assert not found, f"numbers that memory lost: {found}"
-    taken = [f"GPU {number}: {gpu['memory_share']:.0%}" for number, gpu in rows
-             if gpu["memory_share"] < 1]
+    taken = [
+        f"GPU {number}: {gpu['memory_share']:.0%}"
+        for number, gpu in rows
+        if gpu["memory_share"] < 1
+    ]
     assert not taken, f"another program holds memory, this share of it could be tested: {taken}"

@@ -54,8 +54,9 @@ def test_every_kernel_has_the_modules(files: dict[str, Any], lock: dict[str, Any
 
 @pytest.mark.no_boot
 def test_modules_are_of_the_locked_driver(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    versions = {name: one["version"] for found in files["modules"].values()
-                for name, one in found.items()}
+    versions = {
+        name: one["version"] for found in files["modules"].values() for name, one in found.items()
+    }
     assert set(versions.values()) == {lock["nvidia_driver_version"]}, versions
 
 
@@ -144,15 +145,20 @@ def test_management_library_and_tool_are_of_the_locked_driver(
 def test_packages_are_of_one_version_and_held(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Debian releases nvidia-persistenced and nvidia-modprobe on their own: held, but of other
     versions."""
-    driver = [row for row in files["packages"]
-              if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
+    driver = [
+        row
+        for row in files["packages"]
+        if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))
+    ]
     assert driver, "no package of the driver is installed"
     others = {row[2]: row[3] for row in driver if row[3] != lock["nvidia_driver_version"]}
     assert not others, f"not of {lock['nvidia_driver_version']}: {others}"
-    alone = [row for row in files["packages"]
-             if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
-    modules = [row for row in files["packages"] if row[2]
-               == lock.get("nvidia_driver_modules_package")]
+    alone = [
+        row for row in files["packages"] if row[1] in ("nvidia-persistenced", "nvidia-modprobe")
+    ]
+    modules = [
+        row for row in files["packages"] if row[2] == lock.get("nvidia_driver_modules_package")
+    ]
     loose = [row[2] for row in driver + alone + modules if row[0] != "hold"]
     assert not loose, f"not held: {loose}"
 
@@ -160,8 +166,11 @@ def test_packages_are_of_one_version_and_held(files: dict[str, Any], lock: dict[
 @pytest.mark.no_boot
 def test_nothing_of_a_desktop_came_along(files: dict[str, Any]) -> None:
     names = {row[2] for row in files["packages"]}
-    assert not [name for name in names
-                if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))]
+    assert not [
+        name
+        for name in names
+        if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))
+    ]
 
 
 def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(
@@ -171,8 +180,9 @@ def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(
     host.run("systemctl start nvidia-persistenced.service")
     unit = host.service("nvidia-persistenced.service").systemd_properties
     assert unit["LoadState"] == "loaded"
-    assert unit["UnitFileState"] == ("enabled" if lock["nvidia_driver_persistenced_enabled"]
-                                     else "disabled")
+    assert unit["UnitFileState"] == (
+        "enabled" if lock["nvidia_driver_persistenced_enabled"] else "disabled"
+    )
     idle = {"ActiveState": "inactive", "Result": "exec-condition"}
     busy = {"ActiveState": "active", "Result": "success"}
     assert {key: unit[key] for key in idle} == (busy if facts["gpu"] else idle)

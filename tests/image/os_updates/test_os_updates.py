@@ -10,15 +10,30 @@ import pytest
 
 UPDATERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
 # cloud-init has other units between its first and its last in other releases.
-ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service",
-           "cloud-init-local.service",
-           "cloud-final.service")
+ENABLED = (
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "chrony.service",
+    "cloud-init-local.service",
+    "cloud-final.service",
+)
 
 FORGETS = "/usr/local/libexec/golden-fresh-cloud-init"
-LEFT = ("scripts/per-boot/x", "handlers/x.py", "seed/nocloud/user-data", "instances/i-1/obj.pkl",
-        "instances/i-1/scripts/x", "instances/i-1/cloud-config.txt", "sem/folder/x")
-NOTES = ("sem/x.once", "instances/i-1/sem/consume_data", "data/instance-id",
-         "data/previous-hostname")
+LEFT = (
+    "scripts/per-boot/x",
+    "handlers/x.py",
+    "seed/nocloud/user-data",
+    "instances/i-1/obj.pkl",
+    "instances/i-1/scripts/x",
+    "instances/i-1/cloud-config.txt",
+    "sem/folder/x",
+)
+NOTES = (
+    "sem/x.once",
+    "instances/i-1/sem/consume_data",
+    "data/instance-id",
+    "data/previous-hostname",
+)
 PLANT = """
 import json, pathlib, subprocess, sys, tempfile
 program, left, notes = sys.argv[1], *map(json.loads, sys.argv[2:])
@@ -54,7 +69,8 @@ def test_everybody_can_make_an_environment_of_python_s(host: Any) -> None:
     """No package can be added for it on an instance; Debian's python3 alone has no ensurepip."""
     said = host.check_output(
         'cd "$(mktemp -d)" && /usr/bin/python3 -m venv env && env/bin/python -m pip --version;'
-        ' status=$?; rm -r "$PWD"; exit $status')
+        ' status=$?; rm -r "$PWD"; exit $status'
+    )
     assert said.startswith("pip ")
 
 
@@ -123,8 +139,9 @@ def test_cloud_init_is_done_without_errors(host: Any, needs_boot: None) -> None:
 def first_unit(host: Any) -> Any:
     """What of cloud-init starts first: one process of its own, or a stage for each unit."""
     names = host.check_output("ls /usr/lib/systemd/system").split()
-    return host.service(next(name for name in ("cloud-init-main.service", ENABLED[3])
-                             if name in names))
+    return host.service(
+        next(name for name in ("cloud-init-main.service", ENABLED[3]) if name in names)
+    )
 
 
 @pytest.mark.no_boot

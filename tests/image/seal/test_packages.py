@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to "
-           "the image's"
-           " definition, bake, and launch the new image.")
+REFUSED = (
+    "This instance stays as its image was baked, so no package is changed here: add it to "
+    "the image's"
+    " definition, bake, and launch the new image."
+)
 ENVIRONMENT = "python3 -m venv ~/env && ~/env/bin/pip install NAME"
 FOLDER = "/run/golden-try"
 TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null"
@@ -18,8 +20,11 @@ TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null
 CONTROL = (
     r"Package: golden-try\nVersion: 1\nArchitecture: all\nMaintainer: golden\nDescription: try\n"
 )
-CHANGES = {"apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
-           "dpkg": f"dpkg -i {FOLDER}/golden-try.deb", "configure": "dpkg --configure -a"}
+CHANGES = {
+    "apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
+    "dpkg": f"dpkg -i {FOLDER}/golden-try.deb",
+    "configure": "dpkg --configure -a",
+}
 TYPED = {
     **CHANGES,
     "apt alone": f"apt-get install --yes -o Dir::Bin::dpkg=/bin/true {FOLDER}/golden-try.deb",
@@ -48,10 +53,13 @@ def tried(host: Any) -> Iterator[Callable[[str], Any]]:
         f"mkdir -p {FOLDER}/deb/DEBIAN {FOLDER}/root/var/lib/dpkg/updates"
         f" {FOLDER}/root/var/lib/dpkg/info; touch {FOLDER}/root/var/lib/dpkg/status;"
         f" {TRACES} >{FOLDER}/before; printf '{CONTROL}' >{FOLDER}/deb/DEBIAN/control"
-        f" && dpkg-deb --build {FOLDER}/deb {FOLDER}/golden-try.deb")
+        f" && dpkg-deb --build {FOLDER}/deb {FOLDER}/golden-try.deb"
+    )
     yield lambda name: host.run(f"{{ {TYPED[name]}; }} 2>&1")
-    host.check_output("if dpkg-query --show golden-try; then dpkg --purge golden-try; fi;"
-                      f" {TRACES} | grep -vxFf {FOLDER}/before | xargs -r rm; rm -r {FOLDER}")
+    host.check_output(
+        "if dpkg-query --show golden-try; then dpkg --purge golden-try; fi;"
+        f" {TRACES} | grep -vxFf {FOLDER}/before | xargs -r rm; rm -r {FOLDER}"
+    )
 
 
 @pytest.mark.parametrize("name", CHANGES)

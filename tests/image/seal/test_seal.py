@@ -14,12 +14,12 @@ import pytest
 
 GONE = {
     "bake's apt source": "/etc/apt/sources.list.d/golden-bake* /etc/apt/apt.conf.d/99mmdebstrap /usr/sbin/policy-rc.d"
-                         " /etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    " /etc/dpkg/dpkg.cfg.d/99mmdebstrap",
     "packages": "/var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/* /var/cache/debconf/*-old",
     "histories": "/root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst /root/.viminfo /home/*/.viminfo",
     "caches": "/root/.cache/* /home/*/.cache/* /root/.nv /home/*/.nv",
     "credentials": "/root/.netrc /home/*/.netrc /root/.docker /home/*/.docker /root/.aws /home/*/.aws"
-                   " /root/.git-credentials /etc/apt/auth.conf /etc/apt/auth.conf.d/* /root/.pypirc /root/.npmrc",
+    " /root/.git-credentials /etc/apt/auth.conf /etc/apt/auth.conf.d/* /root/.pypirc /root/.npmrc",
     "automation": "/root/.ansible /home/*/.ansible /tmp/ansible* /var/tmp/ansible* /tmp/packer* /var/tmp/.ansible*",
     "dumps and swap": "/core /root/core /var/crash/* /var/lib/systemd/coredump/* /swapfile /swap.img",
     "udev": "/etc/udev/rules.d/70-persistent-net.rules /etc/udev/rules.d/75-*net*",
@@ -43,11 +43,15 @@ MADE_ANEW = {
 }
 """Not there at rest. A boot makes some of them anew: then each has to be younger than the machine's
 first boot."""
-PRIVATE_KEYS = ("grep -rIlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} --exclude-dir=cloud "
-                "--exclude='ssh_host_*'")
+PRIVATE_KEYS = (
+    "grep -rIlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} --exclude-dir=cloud "
+    "--exclude='ssh_host_*'"
+)
 """-I: a key is text; gigabytes of libraries are not read to their ends."""
-BAKED = ("/etc/passwd /etc/group /etc/gshadow /etc/subuid /etc/subgid /etc/sudoers.d"
-         " /etc/sudoers.d/90-cloud-init-users /home")
+BAKED = (
+    "/etc/passwd /etc/group /etc/gshadow /etc/subuid /etc/subgid /etc/sudoers.d"
+    " /etc/sudoers.d/90-cloud-init-users /home"
+)
 """What a first boot would change where it weren't baked as that leaves it."""
 DEFAULT_USER = """
 import grp, json, os, pwd
@@ -73,8 +77,11 @@ FIRST_LOG_GRACE_S = 60
 @pytest.fixture(scope="module")
 def oldest(host: Any) -> int:
     """Seconds since 1970 of the journal's first line."""
-    return int(host.check_output(
-        "journalctl --output=short-unix --quiet --no-pager | head -n 1 | cut -d . -f 1"))
+    return int(
+        host.check_output(
+            "journalctl --output=short-unix --quiet --no-pager | head -n 1 | cut -d . -f 1"
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +113,11 @@ def test_logs_are_gone(host: Any) -> None:
 def test_made_since_the_first_boot(host: Any, first_boot_time: int, kind: str) -> None:
     """Born after the first boot: what the image brought along would be older."""
     asked = "stat -c '%W %n'"
-    born = host.run(f"{asked} {MADE_ANEW[kind]}" if kind in MADE_ANEW else
-                    f"find /var/log -type f -exec {asked} {{}} +").stdout.splitlines()
+    born = host.run(
+        f"{asked} {MADE_ANEW[kind]}"
+        if kind in MADE_ANEW
+        else f"find /var/log -type f -exec {asked} {{}} +"
+    ).stdout.splitlines()
     assert [line for line in born if int(line.split()[0]) < first_boot_time] == []
 
 
@@ -123,7 +133,8 @@ def test_default_user_is_there_as_the_first_boot_would_make_him(
     assert [user[kind] for kind in ("outside", "not of skel", "lacks")] == [[], [], []]
     rule, folder = "/etc/sudoers.d/90-cloud-init-users", host.file("/etc/sudoers.d")
     assert host.file(rule).content_string == (
-        f"\n# User rules for {user['name']}\n{user['name']} ALL=(ALL) NOPASSWD:ALL\n")
+        f"\n# User rules for {user['name']}\n{user['name']} ALL=(ALL) NOPASSWD:ALL\n"
+    )
     assert (host.file(rule).mode, folder.mode) == (0o440, 0o750)
 
 
@@ -131,7 +142,8 @@ def test_default_user_is_there_as_the_first_boot_would_make_him(
 def test_only_backup_of_accounts_is_a_copy_of_shadow(host: Any) -> None:
     assert host.check_output("cat /etc/shadow-") == host.check_output("cat /etc/shadow")
     assert host.check_output("stat -c '%a %U %G' /etc/shadow-") == host.check_output(
-        "stat -c '%a %U %G' /etc/shadow")
+        "stat -c '%a %U %G' /etc/shadow"
+    )
 
 
 def test_first_boot_changes_nothing_that_was_baked(host: Any, first_boot_time: int) -> None:
@@ -199,8 +211,11 @@ def test_only_sshd_listens(host: Any, lock: dict[str, Any], needs_boot: None, se
     interface for Kubernetes).
     """
     engine = ("127.0.0.1:", '"containerd"') if "container_runtime" in lock["golden_roles"] else None
-    heard = [line.split() for line in host.check_output("ss -Hlntup").splitlines()
-             if not (engine and line.split()[4].startswith(engine[0]) and engine[1] in line)]
+    heard = [
+        line.split()
+        for line in host.check_output("ss -Hlntup").splitlines()
+        if not (engine and line.split()[4].startswith(engine[0]) and engine[1] in line)
+    ]
     allowed = {("tcp", "22"), ("udp", "68"), ("udp", "546")}
     if "jupyterhub" in lock["golden_roles"]:
         allowed |= {("tcp", port) for port in (str(lock["jupyterhub_port"]), *HUB_S_OWN_PORTS)}
@@ -217,7 +232,8 @@ def test_root_file_system_fills_the_disk_and_has_space(
         pytest.skip("not asked: what grows there is not the root (tests/image/immutable)")
     size, free, kind = host.check_output("findmnt -n -b -o SIZE,AVAIL,FSTYPE /").split()
     disk = host.check_output(
-        "lsblk -n -b -d -o SIZE /dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /) | head -n 1)")
+        "lsblk -n -b -d -o SIZE /dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /) | head -n 1)"
+    )
     # ext4 keeps about 2 % for its tables; boot partitions take another 200 MB at most.
     assert kind == "ext4" and int(size) > 0.97 * int(disk) - (200 << 20)
     assert int(free) > 512 << 20, "less than 512 MiB free"
@@ -230,8 +246,9 @@ def test_keys_are_the_launch_s_alone(host: Any, booted: bool) -> None:
     refuses."""
     if not booted:
         pytest.skip("at rest there is none at all")
-    found = host.run("cut -d : -f 6 /etc/passwd | sort -u | sed 's|$|/.ssh/authorized_keys|' |"
-                     " xargs grep -Hs .").stdout.splitlines()
+    found = host.run(
+        "cut -d : -f 6 /etc/passwd | sort -u | sed 's|$|/.ssh/authorized_keys|' | xargs grep -Hs ."
+    ).stdout.splitlines()
     usable = [line for line in found if not re.search(r'command=".*exit [0-9]+"', line)]
     assert len(usable) == 1 and not usable[0].startswith("/root/"), found
 

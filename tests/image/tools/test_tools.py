@@ -10,10 +10,17 @@ COMMANDS: dict[str, dict[str, str]] = {
     "shell": {
         "bash-completion": "bash -c '. /usr/share/bash-completion/bash_completion && complete -p -D'",
         "htop": "htop --version",
-        "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'", "rsync": "rsync --version", "tmux": "tmux -V",
-        "unzip": "unzip -v", "wget": "wget --version", "vim": "vi --version",
-        "tree": "tree --version", "lsof": "lsof -v", "make": "make --version",
-        "screen": "screen --version", "strace": "strace --version",
+        "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'",
+        "rsync": "rsync --version",
+        "tmux": "tmux -V",
+        "unzip": "unzip -v",
+        "wget": "wget --version",
+        "vim": "vi --version",
+        "tree": "tree --version",
+        "lsof": "lsof -v",
+        "make": "make --version",
+        "screen": "screen --version",
+        "strace": "strace --version",
         "zsh": "zsh -lc golden-no-such 2>&1 | grep customize_packages",
         "nowhere": "bash -lc golden-no-such 2>&1 | grep customize_packages",
     },
@@ -25,12 +32,19 @@ COMMANDS: dict[str, dict[str, str]] = {
     "vim": {"syntax": "ls /usr/share/vim/vim*/syntax/python.vim"},
     "gpu": {"nvtop": "nvtop --version"},
     "diagnostics": {
-        "dig": "dig -v", "ethtool": "ethtool --version", "gdb": "gdb --version", "iostat": "iostat -V",
-        "iperf3": "iperf3 --version", "numactl": "command -v numactl",
+        "dig": "dig -v",
+        "ethtool": "ethtool --version",
+        "gdb": "gdb --version",
+        "iostat": "iostat -V",
+        "iperf3": "iperf3 --version",
+        "numactl": "command -v numactl",
     },
-    "compiler": {"compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
-                             "test $? = 7", "headers": "python3-config --includes",
-                 "cmake": "cmake --version"},
+    "compiler": {
+        "compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
+        "test $? = 7",
+        "headers": "python3-config --includes",
+        "cmake": "cmake --version",
+    },
     "shared_file_systems": {"nfs": "command -v mount.nfs4"},
 }
 """Group -> what is asked for -> a command that works without rights, network or GPU."""
@@ -40,7 +54,9 @@ NOBODY_S_DEPENDENCY = {"aws", "nvtop"}
 
 
 @pytest.mark.no_boot
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group in COMMANDS for name in COMMANDS[group]])
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in COMMANDS for name in COMMANDS[group]]
+)
 def test_command_is_there_where_its_group_is(
     user: Any, lock: dict[str, Any], group: str, name: str
 ) -> None:

@@ -17,14 +17,19 @@ from typing import Any
 from support import trees
 
 TEMPLATE, POLICIES = "scripts/goldenami/aws/account.yml", "scripts/goldenami/aws/policies"
-NARROWED = {"arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"',
-            "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
-            "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"',
-            "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
+NARROWED = {
+    "arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"',
+    "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
+    "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"',
+    "arn:aws:sns:*:*:*": "!Ref Topic",
+    "*": "'*'",
+}
 """What a policy leaves open and the template knows: the bucket and the topic."""
 _WIDTH = 116
-_STATEMENTS = re.compile(r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"
-                         r"((?: {10}[^\n]*\n)+)")
+_STATEMENTS = re.compile(
+    r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"
+    r"((?: {10}[^\n]*\n)+)"
+)
 
 
 def _flow(items: Iterable[str], indent: int) -> str:
@@ -48,8 +53,13 @@ def _statement(
     if condition:
         lines.append(f"  Condition: {json.dumps(condition)}")
         if len(lines[-1]) + 10 > _WIDTH:
-            lines[-1:] = ["  Condition:", *(f"    {json.dumps(operator)}: {json.dumps(keys)}"
-                                            for operator, keys in sorted(condition.items()))]
+            lines[-1:] = [
+                "  Condition:",
+                *(
+                    f"    {json.dumps(operator)}: {json.dumps(keys)}"
+                    for operator, keys in sorted(condition.items())
+                ),
+            ]
     return textwrap.indent("\n".join(lines), " " * 10) + "\n"
 
 
@@ -68,12 +78,15 @@ def statements(root: Path, commands: Iterable[str]) -> str:
     groups: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
     for (effect, condition, action), where in places.items():
         groups.setdefault((effect, tuple(sorted(where)), condition), []).append(action)
-    return "".join(_statement(effect, where, json.loads(condition), actions)
-                   for (effect, where, condition), actions in sorted(groups.items()))
+    return "".join(
+        _statement(effect, where, json.loads(condition), actions)
+        for (effect, where, condition), actions in sorted(groups.items())
+    )
 
 
 def written(root: Path) -> str:
     """The template with the rights of the policy files."""
+
     def replace(match: re.Match[str]) -> str:
         return match[1] + statements(root, match[2].split(", "))
 
@@ -87,10 +100,13 @@ def template(root: Path) -> list[str]:
     named = {name for match in _STATEMENTS.finditer(text) for name in match[2].split(", ")}
     there = {path.stem for path in trees.glob(root, f"{POLICIES}/*.json")}
     if named != there:
-        return [f"{TEMPLATE} has no policy with the rights of {name}.json: name it in one of its "
-                "`Commands`" for name in sorted(there - named)] + [
-                f"{TEMPLATE} names {name}.json, which does not exist"
-                for name in sorted(named - there)]
+        return [
+            f"{TEMPLATE} has no policy with the rights of {name}.json: name it in one of its "
+            "`Commands`"
+            for name in sorted(there - named)
+        ] + [
+            f"{TEMPLATE} names {name}.json, which does not exist" for name in sorted(named - there)
+        ]
     if written(root) != text:
         return [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
     return []

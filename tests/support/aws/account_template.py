@@ -39,7 +39,9 @@ BY_HAND = ("PackerPolicy",)
 BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
 ROLES: dict[str, list[str]] = {
     name: [arn["Ref"] for arn in body["Properties"]["ManagedPolicyArns"]]
-    for name, body in RAW.items() if body["Type"] == "AWS::IAM::Role"}
+    for name, body in RAW.items()
+    if body["Type"] == "AWS::IAM::Role"
+}
 """The policies of each role."""
 
 

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 IMAGE, OTHER = "ml-gpu", "ml-gpu.old"
-BUILDS = tuple(f"{number:012x}" for number in range(0xb001, 0xb008))
+BUILDS = tuple(f"{number:012x}" for number in range(0xB001, 0xB008))
 
 
 def ami_id(number: int) -> str:
@@ -45,6 +45,7 @@ def snapshot_id(number: int) -> str:
 
 
 # --- random accounts ------------------------------------------------------------------------------------------------
+
 
 class Dice(Random):
     """Draws for one account. Hypothesis draws only the seed: its own draws would take 90 % of the
@@ -70,42 +71,72 @@ class Dice(Random):
         return self.choices([IMAGE, OTHER, ""], [8, 1, 1])[0]
 
     def reference(self) -> str:
-        return self.ami() if self.chance(0.6) else self.choice(
-            ["", "resolve:ssm:/team/base", "resolve:ssm:/team/base:3", "resolve:ssm:flat",
-             "resolve:ssm:/nowhere"])
+        return (
+            self.ami()
+            if self.chance(0.6)
+            else self.choice(
+                [
+                    "",
+                    "resolve:ssm:/team/base",
+                    "resolve:ssm:/team/base:3",
+                    "resolve:ssm:flat",
+                    "resolve:ssm:/nowhere",
+                ]
+            )
+        )
 
 
 def _ami(dice: Dice, number: int) -> AccountAmi:
     image, announced = dice.owner(), dice.maybe_age()
     return AccountAmi(
-        id=ami_id(number), name=f"image {number}", created=dice.age(), image=image,
+        id=ami_id(number),
+        name=f"image {number}",
+        created=dice.age(),
+        image=image,
         build_id=BUILDS[number - dice.chance(0.1)] if image else "",
-        state=dice.choices([AmiState.AVAILABLE, AmiState.DISABLED, AmiState.PENDING,
-                            AmiState.FAILED],
-                           [15, 3, 1, 1])[0],
+        state=dice.choices(
+            [AmiState.AVAILABLE, AmiState.DISABLED, AmiState.PENDING, AmiState.FAILED],
+            [15, 3, 1, 1],
+        )[0],
         snapshots=tuple({snapshot_id(number), *([dice.snapshot()] if dice.chance(0.2) else [])}),
-        announced=announced, deprecated=announced if dice.chance(0.7) else dice.maybe_age(),
-        disabled=dice.maybe_age(), protected=dice.chance(0.05),
-        shared_with=dice.choices([(), ("111122223333",), ("all",)], [8, 1, 1])[0])
+        announced=announced,
+        deprecated=announced if dice.chance(0.7) else dice.maybe_age(),
+        disabled=dice.maybe_age(),
+        protected=dice.chance(0.05),
+        shared_with=dice.choices([(), ("111122223333",), ("all",)], [8, 1, 1])[0],
+    )
 
 
 def _snapshot(dice: Dice, number: int, build_id: str) -> AccountSnapshot:
     image = dice.owner()
     return AccountSnapshot(
-        id=snapshot_id(number), started=dice.age(), image=image,
-        build_id=(build_id if build_id and dice.chance(0.7) else dice.choice(BUILDS)) if image
+        id=snapshot_id(number),
+        started=dice.age(),
+        image=image,
+        build_id=(build_id if build_id and dice.chance(0.7) else dice.choice(BUILDS))
+        if image
         else "",
         state=SnapshotState.PENDING if dice.chance(0.2) else SnapshotState.COMPLETED,
         expires=NOW + timedelta(days=dice.randrange(-3, 4)) if dice.chance(0.3) else None,
-        parent=dice.snapshot() if dice.chance(0.3) else "")
+        parent=dice.snapshot() if dice.chance(0.3) else "",
+    )
 
 
 def _parameters(dice: Dice, amis: Iterable[AccountAmi]) -> dict[str, str]:
-    found = {f"/golden-ami/{ami.image}/{ami.build_id}": ami.id for ami in amis if ami.image
-             and dice.chance(0.9)}
-    for name in ("flat", "/team/base", "/team/base:3", f"/golden-ami/{IMAGE}/latest",
-                 f"/golden-ami/{IMAGE}/candidate",
-                 f"/golden-ami/{OTHER}/latest", f"/golden-ami/{IMAGE}/{BUILDS[6]}"):
+    found = {
+        f"/golden-ami/{ami.image}/{ami.build_id}": ami.id
+        for ami in amis
+        if ami.image and dice.chance(0.9)
+    }
+    for name in (
+        "flat",
+        "/team/base",
+        "/team/base:3",
+        f"/golden-ami/{IMAGE}/latest",
+        f"/golden-ami/{IMAGE}/candidate",
+        f"/golden-ami/{OTHER}/latest",
+        f"/golden-ami/{IMAGE}/{BUILDS[6]}",
+    ):
         if dice.chance(0.15):
             found[name] = (
                 dice.ami() if dice.chance(0.8) else f'{{"image": "{dice.ami()}", "user": "admin"}}'
@@ -119,19 +150,33 @@ def _templates(dice: Dice) -> Iterator[TemplateVersion]:
         numbers = sorted(dice.sample(range(1, 5), dice.randrange(4)))
         default = dice.choice(numbers) if numbers else 0
         for number in numbers:
-            yield TemplateVersion(template_id, name, number, dice.reference(),
-                                  default=number == default,
-                                  latest=number == numbers[-1], image=image,
-                                  snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
+            yield TemplateVersion(
+                template_id,
+                name,
+                number,
+                dice.reference(),
+                default=number == default,
+                latest=number == numbers[-1],
+                image=image,
+                snapshots=(dice.snapshot(),) if dice.chance(0.1) else (),
+            )
 
 
 def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
-    uses = [TemplateUse(dice.choice(["lt-1", "lt-2", f"golden-{IMAGE}", "theirs"]),
-                        dice.choice(["$Latest", "$Default", "1", "2", "3", ""]))
-            for _ in range(dice.randrange(3))]
-    return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses),
-                    image_refs=(dice.reference(),) if dice.chance(0.2) else (),
-                    snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
+    uses = [
+        TemplateUse(
+            dice.choice(["lt-1", "lt-2", f"golden-{IMAGE}", "theirs"]),
+            dice.choice(["$Latest", "$Default", "1", "2", "3", ""]),
+        )
+        for _ in range(dice.randrange(3))
+    ]
+    return Launcher(
+        kind=kind,
+        name=f"{kind.value}-a",
+        templates=tuple(uses),
+        image_refs=(dice.reference(),) if dice.chance(0.2) else (),
+        snapshots=(dice.snapshot(),) if dice.chance(0.1) else (),
+    )
 
 
 def account(seed: int) -> Topology:
@@ -139,11 +184,16 @@ def account(seed: int) -> Topology:
     dice = Dice(seed)
     amis = tuple(_ami(dice, number) for number in range(6) if dice.chance(0.7))
     builds = {snapshot: ami.build_id for ami in amis for snapshot in ami.snapshots}
-    snapshots = tuple(_snapshot(dice, number, builds.get(snapshot_id(number), ""))
-                      for number in range(6)
-                      if dice.chance(0.7))
+    snapshots = tuple(
+        _snapshot(dice, number, builds.get(snapshot_id(number), ""))
+        for number in range(6)
+        if dice.chance(0.7)
+    )
     return Topology(
-        region="eu-west-1", amis=amis, snapshots=snapshots, parameters=_parameters(dice, amis),
+        region="eu-west-1",
+        amis=amis,
+        snapshots=snapshots,
+        parameters=_parameters(dice, amis),
         templates=tuple(_templates(dice)),
         configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
         launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
@@ -151,18 +201,23 @@ def account(seed: int) -> Topology:
         volumes={"vol-1": dice.snapshot()} if dice.chance(0.2) else {},
         pointers={"latest": dice.ami()} if dice.chance(0.2) else {},
         configured={"lc-b": (dice.snapshot(),)} if dice.chance(0.1) else {},
-        shared_snapshots={dice.snapshot(): ("111122223333",)} if dice.chance(0.1) else {})
+        shared_snapshots={dice.snapshot(): ("111122223333",)} if dice.chance(0.1) else {},
+    )
 
 
-accounts = st.builds(account, st.integers(0, 2 ** 64 - 1))
-policies = st.builds(RetentionPolicy, keep_last=st.integers(1, 3),
-                     max_age_days=st.sampled_from([0, 30, 180]),
-                     disable_after_days=st.sampled_from([0, 7]),
-                     deregister_after_days=st.sampled_from([0, 10]),
-                     release_shared=st.booleans())
+accounts = st.builds(account, st.integers(0, 2**64 - 1))
+policies = st.builds(
+    RetentionPolicy,
+    keep_last=st.integers(1, 3),
+    max_age_days=st.sampled_from([0, 30, 180]),
+    disable_after_days=st.sampled_from([0, 7]),
+    deregister_after_days=st.sampled_from([0, 10]),
+    release_shared=st.booleans(),
+)
 
 
 # --- the oracle -----------------------------------------------------------------------------------------------------
+
 
 class _Graph:
     """Everything that holds something else, whatever it is."""
@@ -174,9 +229,10 @@ class _Graph:
         self.edges.setdefault(holder, set()).add(held)
 
     def image(self, holder: str, reference: str) -> None:
-        self.edge(holder,
-                  f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:")
-                  else reference)
+        self.edge(
+            holder,
+            f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference,
+        )
 
 
 def alive(account: Topology) -> set[str]:
@@ -192,12 +248,15 @@ def alive(account: Topology) -> set[str]:
             graph.edge("in use", f"use {use.template} {use.version}")
         for reference in launcher.image_refs:
             graph.image("in use", reference)
-    for held in (*account.pointers.values(), *(instance.image_id for instance in account.instances),
-                 *account.volumes.values(), *account.shared_snapshots,
-                 *(data for launcher in account.launchers for data in launcher.snapshots),
-                 *(data for configured in account.configured.values() for data in configured),
-                 *(snapshot.parent for snapshot in account.snapshots if snapshot.state
-                   == "pending")):
+    for held in (
+        *account.pointers.values(),
+        *(instance.image_id for instance in account.instances),
+        *account.volumes.values(),
+        *account.shared_snapshots,
+        *(data for launcher in account.launchers for data in launcher.snapshots),
+        *(data for configured in account.configured.values() for data in configured),
+        *(snapshot.parent for snapshot in account.snapshots if snapshot.state == "pending"),
+    ):
         graph.edge("in use", held)
     for ami in account.amis:
         for backing in ami.snapshots:
@@ -206,10 +265,14 @@ def alive(account: Topology) -> set[str]:
 
 
 def _draw_parameters(graph: _Graph, account: Topology) -> None:
-    records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis
-               if ami.build_id}
-    missing = {name for name, value in account.parameters.items()
-               if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}}
+    records = {
+        f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis if ami.build_id
+    }
+    missing = {
+        name
+        for name, value in account.parameters.items()
+        if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}
+    }
     for name, value in account.parameters.items():
         for word in re.split(r"[^-0-9a-z]+", value):
             graph.edge(f"parameter {name}", word)
@@ -223,9 +286,12 @@ def _draw_templates(graph: _Graph, account: Topology) -> None:
         graph.image(node, version.image_ref)
         for data in version.snapshots:
             graph.edge(node, data)
-        for alias, wanted in (("$Latest", version.latest), ("$Default", version.default),
-                              ("", version.default),
-                              (str(version.number), True)):
+        for alias, wanted in (
+            ("$Latest", version.latest),
+            ("$Default", version.default),
+            ("", version.default),
+            (str(version.number), True),
+        ):
             if wanted:
                 graph.edge(f"use {version.template_id} {alias}", node)
                 graph.edge(f"use {version.template} {alias}", node)
@@ -257,19 +323,35 @@ def proven(account: Topology, ami: AccountAmi) -> bool:
 def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[str]:
     """Images that no plan may move one step."""
     living = alive(account)
-    ranked = sorted((ami for ami in account.amis if ami.image == IMAGE and proven(account, ami)
-                     and ami.state == "available"), key=lambda ami: (ami.created, ami.id))
-    newest = {ami.id for ami in ranked[-policy.keep_last:]}
-    return {ami.id for ami in account.amis
-            if ami.id in living or ami.id in newest or ami.image != IMAGE
-            or not proven(account, ami)
-            or ami.protected or ami.state not in ("available", "disabled")
-            or (now - ami.created).total_seconds() <= policy.max_age_days * 86400
-            or (ami.state == "available" and ami.shared_with
-                and not (policy.release_shared and "all" not in ami.shared_with))}
+    ranked = sorted(
+        (
+            ami
+            for ami in account.amis
+            if ami.image == IMAGE and proven(account, ami) and ami.state == "available"
+        ),
+        key=lambda ami: (ami.created, ami.id),
+    )
+    newest = {ami.id for ami in ranked[-policy.keep_last :]}
+    return {
+        ami.id
+        for ami in account.amis
+        if ami.id in living
+        or ami.id in newest
+        or ami.image != IMAGE
+        or not proven(account, ami)
+        or ami.protected
+        or ami.state not in ("available", "disabled")
+        or (now - ami.created).total_seconds() <= policy.max_age_days * 86400
+        or (
+            ami.state == "available"
+            and ami.shared_with
+            and not (policy.release_shared and "all" not in ami.shared_with)
+        )
+    }
 
 
 # --- an account that plans are carried out on -----------------------------------------------------------------------
+
 
 class Account:
     """A region's topology under a plan's actions. An action that EC2 or the waits forbid is an
@@ -312,23 +394,29 @@ class Account:
             case RetireStep.DELETE_SNAPSHOT:
                 held = [ami for ami in found.amis if action.target in ami.snapshots]
                 assert not held, f"InvalidSnapshot.InUse: {action.target}"
-                self._drop("snapshots",
-                           next(each for each in found.snapshots if each.id == action.target))
+                self._drop(
+                    "snapshots", next(each for each in found.snapshots if each.id == action.target)
+                )
             case RetireStep.DELETE_VERSION:
-                version = next(each for each in found.templates
-                               if f"{each.template_id}:{each.number}" == action.target)
+                version = next(
+                    each
+                    for each in found.templates
+                    if f"{each.template_id}:{each.number}" == action.target
+                )
                 assert not version.default, "the default version cannot be deleted"
                 self._drop("templates", version)
             case RetireStep.DELETE_RECORD:
                 value = found.parameters[action.target]
                 assert value not in {ami.id for ami in found.amis}, "its AMI is still there"
-                rest = {name: each for name, each in found.parameters.items() if name
-                        != action.target}
+                rest = {
+                    name: each for name, each in found.parameters.items() if name != action.target
+                }
                 self.topology = replace(found, parameters=rest)
 
     def _change(self, identifier: str, **changes: Any) -> None:
-        changed = tuple(replace(ami, **changes) if ami.id == identifier else ami
-                        for ami in self.topology.amis)
+        changed = tuple(
+            replace(ami, **changes) if ami.id == identifier else ami for ami in self.topology.amis
+        )
         self.topology = replace(self.topology, amis=changed)
 
     def _drop(self, field: str, thing: object) -> None:

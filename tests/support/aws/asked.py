@@ -24,20 +24,33 @@ from moto.kms.models import kms_backends
 
 from support.aws.iam_policies import Asked, kinds_of
 
-KINDS = {"ami": "image", "snap": "snapshot", "vol": "volume", "i": "instance",
-         "lt": "launch-template",
-         "sg": "security-group", "key": "key-pair"}
+KINDS = {
+    "ami": "image",
+    "snap": "snapshot",
+    "vol": "volume",
+    "i": "instance",
+    "lt": "launch-template",
+    "sg": "security-group",
+    "key": "key-pair",
+}
 NEW: Mapping[str, tuple[str, ...]] = {
-    "RegisterImage": ("image",), "CopyImage": ("image", "snapshot"),
+    "RegisterImage": ("image",),
+    "CopyImage": ("image", "snapshot"),
     "CreateLaunchTemplate": ("launch-template",),
-    "RunInstances": ("instance", "volume"), "CreateSnapshot": ("snapshot",),
+    "RunInstances": ("instance", "volume"),
+    "CreateSnapshot": ("snapshot",),
     "ImportKeyPair": ("key-pair",),
-    "CreateSecurityGroup": ("security-group",), "StartSnapshot": ("snapshot",),
-    "CreateImage": ("image", "snapshot"), "CreateVolume": ("volume",)}
+    "CreateSecurityGroup": ("security-group",),
+    "StartSnapshot": ("snapshot",),
+    "CreateImage": ("image", "snapshot"),
+    "CreateVolume": ("volume",),
+}
 """What a call makes: AWS asks IAM for it as `instance/*` and the like, with the tags of the
 request."""
-NAMES_NOTHING = re.compile(r"Describe(?!ImageAttribute|InstanceAttribute|SnapshotAttribute)|"
-                           r"Get(?!Parameter|Object|SnapshotBlock)|List(?!Snapshot|Bucket|Changed)")
+NAMES_NOTHING = re.compile(
+    r"Describe(?!ImageAttribute|InstanceAttribute|SnapshotAttribute)|"
+    r"Get(?!Parameter|Object|SnapshotBlock)|List(?!Snapshot|Bucket|Changed)"
+)
 _IDS = re.compile(r"\b(ami|snap|vol|i|lt|sg|key)-[0-9a-f]{8,17}\b")
 NOTES: list[Asked] = []
 
@@ -67,8 +80,11 @@ def _specified(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for key, kind in form.items():
         if match := re.fullmatch(r"TagSpecification\.(\d+)\.ResourceType", key):
             pairs = re.compile(rf"TagSpecification\.{match[1]}\.Tag\.(\d+)\.Key")
-            found[kind] = {name: form[each.replace(".Key", ".Value")] for each, name in form.items()
-                           if pairs.fullmatch(each)}
+            found[kind] = {
+                name: form[each.replace(".Key", ".Value")]
+                for each, name in form.items()
+                if pairs.fullmatch(each)
+            }
     return found
 
 
@@ -95,8 +111,9 @@ def _ec2(call: ApiCall, action: str, text: str, body: bytes) -> Iterator[Asked]:
     form = _form(body) if call.service == "ec2" else {}
     specified, made = _specified(form), NEW.get(call.action, ())
     if call.action == "StartSnapshot":
-        specified = {"snapshot": {tag["Key"]: tag["Value"]
-                                  for tag in json.loads(body).get("Tags", [])}}
+        specified = {
+            "snapshot": {tag["Key"]: tag["Value"] for tag in json.loads(body).get("Tags", [])}
+        }
     if action == "ec2:CreateTags" and call.action != "CreateTags":
         for kind, given in specified.items():
             said = {"ec2:CreateAction": call.action, **_requested(given)}
@@ -107,8 +124,11 @@ def _ec2(call: ApiCall, action: str, text: str, body: bytes) -> Iterator[Asked]:
     template = next((arn for kind, arn, _ in found if kind == "launch-template"), None)
     beside = {"ec2:LaunchTemplate": template} if template and action == "ec2:RunInstances" else {}
     for kind in made:
-        yield Asked(action, _ec2_arn(call.region, kind, "*"),
-                    {**_requested(specified.get(kind, {})), **beside})
+        yield Asked(
+            action,
+            _ec2_arn(call.region, kind, "*"),
+            {**_requested(specified.get(kind, {})), **beside},
+        )
     for _, arn, tags in found:
         yield Asked(action, arn, {**tags, **beside, **({"aws:TagKeys": keys} if keys else {})})
     if not made and not found:
@@ -127,17 +147,21 @@ def _keys(call: ApiCall, action: str, body: bytes, *, through: bool) -> Iterator
         is_aws = any(alias.startswith("alias/aws/") for alias in aliases)
         is_asked = not (is_aws and through)
         if is_asked and (key.id in text or any(alias in text for alias in aliases)):
-            beside = {"kms:ViaService": f"ec2.{call.region}.amazonaws.com",
-                      "kms:GrantIsForAWSResource": "true"}
-            yield Asked(action, key.arn,
-                        {"kms:ResourceAliases": aliases, **(beside if through else {})})
+            beside = {
+                "kms:ViaService": f"ec2.{call.region}.amazonaws.com",
+                "kms:GrantIsForAWSResource": "true",
+            }
+            yield Asked(
+                action, key.arn, {"kms:ResourceAliases": aliases, **(beside if through else {})}
+            )
 
 
 def _group(call: ApiCall, action: str, text: str, form: Mapping[str, str]) -> Iterator[Asked]:
     """The Auto Scaling group that a call names, or whose instance it names."""
     for group in autoscaling_backends[MY_ACCOUNT][call.region].autoscaling_groups.values():
         if form.get("AutoScalingGroupName") == group.name or any(
-                state.instance.id in text for state in group.instance_states):
+            state.instance.id in text for state in group.instance_states
+        ):
             arn = f"arn:aws:autoscaling:{call.region}:{MY_ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/{group.name}"
             yield Asked(action, arn, _tags({tag["Key"]: tag["Value"] for tag in group.tags}))
 
@@ -147,15 +171,21 @@ def _by_name(call: ApiCall, action: str, path: str, body: bytes) -> Iterable[Ask
     place = f"{call.region}:{MY_ACCOUNT}"
     if call.service == "s3":
         bucket = path.strip("/").partition("/")[0]
-        return [Asked(action,
-                      f"arn:aws:s3:::{bucket if action == 's3:ListBucket' else path.strip('/')}")]
+        return [
+            Asked(
+                action, f"arn:aws:s3:::{bucket if action == 's3:ListBucket' else path.strip('/')}"
+            )
+        ]
     if call.service == "sns":
         return [Asked(action, _form(body).get("TopicArn", "*"))]
     if call.service == "dynamodb":
         return [Asked(action, f"arn:aws:dynamodb:{place}:table/{json.loads(body)['TableName']}")]
     given = json.loads(body)
-    names = [str(each).partition(":")[0].lstrip("/")
-             for each in given.get("Names", [given.get("Name")]) if each]
+    names = [
+        str(each).partition(":")[0].lstrip("/")
+        for each in given.get("Names", [given.get("Name")])
+        if each
+    ]
     return [Asked(action, f"arn:aws:ssm:{place}:parameter/{name}") for name in names] or [
         Asked(action)
     ]

@@ -68,14 +68,17 @@ class Weeks:
         self.stated: list[dict[str, Any]] = []
 
     def define(self) -> None:
-        self.checkout.define(f"publish: {{regions: [{REGION}], keep_last: 1, launch_template: "
-                             "{instance_type: c7i.large}}\n")
+        self.checkout.define(
+            f"publish: {{regions: [{REGION}], keep_last: 1, launch_template: "
+            "{instance_type: c7i.large}}\n"
+        )
 
     def go_to(self, number: int) -> Week:
         """The Tuesday after the `number`th week from now on; returns that week."""
         monday = Week.before(REAL_NOW()).monday + timedelta(weeks=number + 1)
-        tuesday = datetime.combine(monday + timedelta(days=1), datetime.min.time(),
-                                   REAL_NOW().tzinfo)
+        tuesday = datetime.combine(
+            monday + timedelta(days=1), datetime.min.time(), REAL_NOW().tzinfo
+        )
         self.calendar.days = (tuesday + timedelta(hours=6) - REAL_NOW()) / timedelta(days=1)
         return Week.before(clock.now())
 
@@ -86,14 +89,33 @@ class Weeks:
     def state(self, **answers: list[dict[str, Any]] | dict[str, Any]) -> None:
         """What Cost Explorer and others answer from now on, beside the bill: `call=answer`, with
         `__` for the colon."""
-        stated = [{"call": name.replace("__", ":"), "answer": answer}
-                  for name, answer in answers.items()]
+        stated = [
+            {"call": name.replace("__", ":"), "answer": answer} for name, answer in answers.items()
+        ]
         since = Week.before(clock.now()).back(WEEKS - 1).monday
-        bill = [{"call": "ce:GetCostAndUsage", "answer": {"ResultsByTime": [{
-            "TimePeriod": {"Start": day.isoformat(), "End": day.isoformat()},
-            "Groups": [{"Keys": [service], "Metrics": {"AmortizedCost": {
-                "Amount": str(usd), "Unit": "USD"}}} for service, usd in services.items()]}
-            for day, services in sorted(self.bills.items()) if day >= since]}}]
+        bill = [
+            {
+                "call": "ce:GetCostAndUsage",
+                "answer": {
+                    "ResultsByTime": [
+                        {
+                            "TimePeriod": {"Start": day.isoformat(), "End": day.isoformat()},
+                            "Groups": [
+                                {
+                                    "Keys": [service],
+                                    "Metrics": {
+                                        "AmortizedCost": {"Amount": str(usd), "Unit": "USD"}
+                                    },
+                                }
+                                for service, usd in services.items()
+                            ],
+                        }
+                        for day, services in sorted(self.bills.items())
+                        if day >= since
+                    ]
+                },
+            }
+        ]
         self.aws.set(answers=stated + bill)
 
     def digest(self, *args: str, code: int = 0) -> str:
@@ -101,16 +123,31 @@ class Weeks:
 
 
 def send(
-    name: str, instance: str, begin: datetime, hours: int, value: float, kind: str = "g5.xlarge",
-    /, **dimensions: str,
+    name: str,
+    instance: str,
+    begin: datetime,
+    hours: int,
+    value: float,
+    kind: str = "g5.xlarge",
+    /,
+    **dimensions: str,
 ) -> None:
     """What a machine's agent sends of one metric in so many hours: 360 samples in each."""
     own = {"InstanceId": instance, "InstanceType": kind, "ImageId": "ami-1", **dimensions}
-    rows = [{
-        "MetricName": name, "Timestamp": begin + timedelta(hours=hour, minutes=30),
-        "Dimensions": [{"Name": key, "Value": text} for key, text in own.items()],
-        "StatisticValues": {"SampleCount": 360, "Sum": 360 * value, "Minimum": value,
-                            "Maximum": value}} for hour in range(hours)]
+    rows = [
+        {
+            "MetricName": name,
+            "Timestamp": begin + timedelta(hours=hour, minutes=30),
+            "Dimensions": [{"Name": key, "Value": text} for key, text in own.items()],
+            "StatisticValues": {
+                "SampleCount": 360,
+                "Sum": 360 * value,
+                "Minimum": value,
+                "Maximum": value,
+            },
+        }
+        for hour in range(hours)
+    ]
     boto3.client("cloudwatch", REGION).put_metric_data(Namespace=metrics.NAMESPACE, MetricData=rows)
 
 
@@ -126,9 +163,20 @@ def under_policy(stage: Any) -> None:
     s3.put_object(Bucket=bucket, Key=f"site/{IMAGE}/0123456789ab/cve.json", Body=b"{}")
     send(metrics.IDLE, "i-1", clock.now() - timedelta(days=10), 1, 1.0)
     moment = clock.now().isoformat()
-    stage.aws.answer("ec2:DescribeReservedInstances", REGION, ReservedInstances=[{
-        "ReservedInstancesId": "r", "InstanceType": "g5.xlarge", "InstanceCount": 1,
-        "OfferingClass": "convertible", "Start": moment, "End": moment}])
+    stage.aws.answer(
+        "ec2:DescribeReservedInstances",
+        REGION,
+        ReservedInstances=[
+            {
+                "ReservedInstancesId": "r",
+                "InstanceType": "g5.xlarge",
+                "InstanceCount": 1,
+                "OfferingClass": "convertible",
+                "Start": moment,
+                "End": moment,
+            }
+        ],
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(notify.TOPIC, Topic().arn)
         patch.setenv("GOLDEN_SITE_S3", f"s3://{bucket}/site")

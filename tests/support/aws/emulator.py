@@ -33,8 +33,9 @@ class Emulator:
         self._answers: list[dict[str, Any]] = []
 
     def _ask(self, method: str, what: str, **fields: Any) -> Any:
-        answer = self._http.request(method, f"{self.url}/_emulator/{what}",
-                                    body=json.dumps(fields).encode())
+        answer = self._http.request(
+            method, f"{self.url}/_emulator/{what}", body=json.dumps(fields).encode()
+        )
         assert answer.status == 200, answer.data.decode()
         return answer.json()
 
@@ -45,8 +46,10 @@ class Emulator:
 
     def calls(self) -> list[tuple[str, str]]:
         """(`service:Action`, region) of each call since the reset, in order."""
-        return [(f"{call['service']}:{call['action']}", call["region"])
-                for call in self._ask("GET", "calls")]
+        return [
+            (f"{call['service']}:{call['action']}", call["region"])
+            for call in self._ask("GET", "calls")
+        ]
 
     def met(self) -> list[list[str]]:
         return [call["met"] for call in self._ask("GET", "calls")]
@@ -64,11 +67,13 @@ class Emulator:
         ["ec2:RegisterImage"]}`."""
         self._ask("PATCH", "settings", **settings)
 
-    def answer(self, call: str, /, region: str = "*", asked: dict[str, Any] | None = None,
-               **answer: Any) -> None:
+    def answer(
+        self, call: str, /, region: str = "*", asked: dict[str, Any] | None = None, **answer: Any
+    ) -> None:
         """State one more answer (`ec2_emulator.state.StatedAnswer`) to a call that reads."""
-        self._answers.append({"call": call, "region": region, "asked": asked or {},
-                              "answer": answer})
+        self._answers.append(
+            {"call": call, "region": region, "asked": asked or {}, "answer": answer}
+        )
         self.set(answers=self._answers)
 
     def late(self, *rules: dict[str, Any], seed: int = 0) -> None:
@@ -81,17 +86,27 @@ class Emulator:
 
     def write(self, instance: str, region: str, offset: int, data: bytes) -> None:
         """Write to an instance's root volume, as the instance itself would."""
-        self._ask("POST", "write", instance=instance, region=region, offset=offset,
-                  data=base64.b64encode(data).decode())
+        self._ask(
+            "POST",
+            "write",
+            instance=instance,
+            region=region,
+            offset=offset,
+            data=base64.b64encode(data).decode(),
+        )
 
 
 @contextmanager
 def running(program: str = "ec2_emulator") -> Iterator[Emulator]:
     """An emulator as a process of its own; `support.aws.asked` notes what IAM is asked, too."""
     path = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
-    with subprocess.Popen([sys.executable, "-m", program, "--port", "0"], text=True,
-                          env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", program, "--port", "0"],
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
         assert line, f"{program} ended with {process.wait()}"
@@ -103,17 +118,24 @@ def running(program: str = "ec2_emulator") -> Iterator[Emulator]:
 
 def environment(url: str, folder: Path) -> dict[str, str]:
     """What leads a program to the account at `url`, and to no other; `folder` has no settings."""
-    return {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": str(folder / "no-config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials")}
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(folder / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
+    }
 
 
 def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Milliseconds between botocore's tries: what is tested is what happens after them, not the
     wait."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount",
-                        lambda _self, _context: 0.01)
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01
+    )
 
 
 class Faults:
@@ -133,4 +155,4 @@ class Faults:
         self._since = len(self._emulator.met())
 
     def met(self) -> int:
-        return sum(map(bool, self._emulator.met()[self._since:]))
+        return sum(map(bool, self._emulator.met()[self._since :]))

@@ -26,13 +26,17 @@ class Fleet:
         return cls(account, checkout, (checkout.publish(1), checkout.publish(2)))
 
     def ami(self, number: int) -> str:
-        (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id
-                    == self.builds[number - 1])
+        (found,) = (
+            ami.id
+            for ami in self.account.amis().values()
+            if ami.build_id == self.builds[number - 1]
+        )
         return found
 
     def by_version(self, version: int) -> str:
-        return self.account.launch(self.ami(version),
-                                   LaunchTemplate={**TEMPLATE, "Version": str(version)})
+        return self.account.launch(
+            self.ami(version), LaunchTemplate={**TEMPLATE, "Version": str(version)}
+        )
 
     def group(self, name: str, version: str) -> str:
         """An Auto Scaling group of the launch template with one instance; returns the instance."""

@@ -76,13 +76,22 @@ def network(aws: Emulator) -> dict[str, Any]:
     account.template(TEMPLATE, [account.ami(1)], tagged=True)
     vpc = ec2.create_vpc(CidrBlock=f"{net}.0.0/16")["Vpc"]["VpcId"]
     tagged = tags.specifications({"goldenami:hub": "notebooks"}, "security-group")
-    group = ec2.create_security_group(GroupName="servers", Description="servers", VpcId=vpc,
-                                      TagSpecifications=tagged)
-    subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"{net}.{number}.0/24",
-                                 AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
-               for number, zone in enumerate("ab", 1)]
-    return {"template": TEMPLATE, "types": TYPES, "security_groups": [group["GroupId"]],
-            "subnets": subnets, "notices": "ssm:/golden-idle/team"}
+    group = ec2.create_security_group(
+        GroupName="servers", Description="servers", VpcId=vpc, TagSpecifications=tagged
+    )
+    subnets = [
+        ec2.create_subnet(
+            VpcId=vpc, CidrBlock=f"{net}.{number}.0/24", AvailabilityZone=f"{REGION}{zone}"
+        )["Subnet"]["SubnetId"]
+        for number, zone in enumerate("ab", 1)
+    ]
+    return {
+        "template": TEMPLATE,
+        "types": TYPES,
+        "security_groups": [group["GroupId"]],
+        "subnets": subnets,
+        "notices": "ssm:/golden-idle/team",
+    }
 
 
 def free_port() -> int:
@@ -104,12 +113,25 @@ class Hub:
     def running(self, limit_s: int = 60) -> Iterator[Hub]:
         lines = [f"c.ClusterSpawner.{name} = {value!r}\n" for name, value in self.traits.items()]
         config = self.folder / "config.py"
-        config.write_text(CONFIG.format(files=str(ROOT / "roles/jupyterhub/files"), port=self.port,
-                                        token=TOKEN, limit=limit_s, region=REGION)
-                          + "".join(lines), encoding="utf-8")
+        config.write_text(
+            CONFIG.format(
+                files=str(ROOT / "roles/jupyterhub/files"),
+                port=self.port,
+                token=TOKEN,
+                limit=limit_s,
+                region=REGION,
+            )
+            + "".join(lines),
+            encoding="utf-8",
+        )
         with self._log.open("ab") as log:
-            process = subprocess.Popen([find("jupyterhub"), "-f", str(config)], cwd=self.folder,
-                                       stdout=log, stderr=log, env=dict(os.environ))
+            process = subprocess.Popen(
+                [find("jupyterhub"), "-f", str(config)],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env=dict(os.environ),
+            )
         try:
             until("the hub", lambda: process.poll() is not None or self._up())
             assert process.poll() is None, self.log()
@@ -128,8 +150,12 @@ class Hub:
 
     def ask(self, method: str, path: str, body: Any = None, **given: Any) -> Any:
         return self._http.request(
-            method, f"http://127.0.0.1:{self.port}/hub/api{path}", body=json.dumps(body or {}),
-            headers={"Authorization": f"token {TOKEN}"}, **given)
+            method,
+            f"http://127.0.0.1:{self.port}/hub/api{path}",
+            body=json.dumps(body or {}),
+            headers={"Authorization": f"token {TOKEN}"},
+            **given,
+        )
 
     def start(self, user: str, kind: str = TYPES[0]) -> int:
         """Ask for a user's server; the status: 201 it is there, 202 it is on its way."""
@@ -150,18 +176,21 @@ class Hub:
         servers = self.ask("GET", f"/users/{user}").json()["servers"]
         return bool(servers.get("", {}).get("ready"))
 
-
     def form(self, user: str) -> str:
         """The page on which the user chooses a machine."""
         session, base = requests.Session(), f"http://127.0.0.1:{self.port}/hub"
         session.get(f"{base}/login")
-        session.post(f"{base}/login", data={"username": user, "password": "",
-                                            "_xsrf": session.cookies["_xsrf"]})
+        session.post(
+            f"{base}/login",
+            data={"username": user, "password": "", "_xsrf": session.cookies["_xsrf"]},
+        )
         return session.get(f"{base}/spawn/{user}").text
 
     def ended(self, user: str) -> str:
         """What the next form says of the last machine."""
-        until("the end of the server", lambda: not self.ask("GET", f"/users/{user}").json()["servers"])
+        until(
+            "the end of the server", lambda: not self.ask("GET", f"/users/{user}").json()["servers"]
+        )
         return "".join(re.findall(r"<p>(Your last machine.*?)</p>", self.form(user)))
 
 
@@ -203,8 +232,11 @@ class Browser:
         return False
 
     def _xsrf(self, path: str) -> str:
-        return next(str(cookie.value) for cookie in self._session.cookies
-                    if cookie.name == "_xsrf" and cookie.path == path)
+        return next(
+            str(cookie.value)
+            for cookie in self._session.cookies
+            if cookie.name == "_xsrf" and cookie.path == path
+        )
 
     def _post(self, page: str, path: str, **fields: str) -> requests.Response:
         return self._session.post(f"{self.BASE}{page}", data={**fields, "_xsrf": self._xsrf(path)})
@@ -222,36 +254,50 @@ class Browser:
     def save(self, name: str, text: str) -> None:
         path = f"/user/{self.user}/"
         done = self._session.put(
-            f"{self.BASE}{path}api/contents/{name}", headers={"X-XSRFToken": self._xsrf(path)},
-            json={"type": "file", "format": "text", "content": text})
+            f"{self.BASE}{path}api/contents/{name}",
+            headers={"X-XSRFToken": self._xsrf(path)},
+            json={"type": "file", "format": "text", "content": text},
+        )
         assert done.ok, done.text
 
     def stop(self) -> None:
         self._session.get(f"{self.BASE}/hub/home")
         done = self._session.delete(
             f"{self.BASE}/hub/api/users/{self.user}/server",
-            headers={"X-XSRFToken": self._xsrf("/hub/"), "Referer": f"{self.BASE}/hub/home"})
+            headers={"X-XSRFToken": self._xsrf("/hub/"), "Referer": f"{self.BASE}/hub/home"},
+        )
         assert done.ok, done.text
 
 
 def of_a_launch(settings: dict[str, Any]) -> dict[str, str]:
     """What cloud-init and user data leave on a hub's machine, by path; the account's address."""
-    facts = {"v1": {"region": REGION}, "ds": {"meta_data": {
-        "mac": "0a", "local-ipv4": "127.0.0.1",
-        "network": {"interfaces": {"macs": {"0a": {"subnet-id": settings["subnets"][0]}}}}}}}
-    account = "".join(f"Environment={name}={value}\n" for name, value in os.environ.items()
-                      if name.startswith("AWS_"))
+    facts = {
+        "v1": {"region": REGION},
+        "ds": {
+            "meta_data": {
+                "mac": "0a",
+                "local-ipv4": "127.0.0.1",
+                "network": {"interfaces": {"macs": {"0a": {"subnet-id": settings["subnets"][0]}}}},
+            }
+        },
+    }
+    account = "".join(
+        f"Environment={name}={value}\n"
+        for name, value in os.environ.items()
+        if name.startswith("AWS_")
+    )
     return {
         "/run/cloud-init/instance-data.json": json.dumps(facts),
-        "/etc/jupyterhub/cluster.py":
-            f"c = get_config()\nc.ClusterSpawner.security_groups = {settings['security_groups']}\n",
-        "/etc/systemd/system/jupyterhub.service.d/70-account.conf": f"[Service]\n{account}"}
+        "/etc/jupyterhub/cluster.py": f"c = get_config()\nc.ClusterSpawner.security_groups = {settings['security_groups']}\n",
+        "/etc/systemd/system/jupyterhub.service.d/70-account.conf": f"[Service]\n{account}",
+    }
 
 
 def told(machine: dict[str, Any]) -> list[dict[str, str]]:
     """The files that a machine's user data writes."""
     data = boto3.client("ec2", REGION).describe_instance_attribute(
-        InstanceId=machine["InstanceId"], Attribute="userData")
+        InstanceId=machine["InstanceId"], Attribute="userData"
+    )
     text = base64.b64decode(data["UserData"]["Value"]).decode()
     assert text.startswith("#cloud-config\n")
     files: list[dict[str, str]] = json.loads(text.partition("\n")[2])["write_files"]
@@ -262,8 +308,10 @@ def told(machine: dict[str, Any]) -> list[dict[str, str]]:
 def machines() -> list[dict[str, Any]]:
     """All that EC2 shows, the newest last."""
     found = boto3.client("ec2", REGION).describe_instances()["Reservations"]
-    return sorted((each for group in found for each in group["Instances"]),
-                  key=lambda each: str(each["LaunchTime"]))
+    return sorted(
+        (each for group in found for each in group["Instances"]),
+        key=lambda each: str(each["LaunchTime"]),
+    )
 
 
 def live() -> list[dict[str, Any]]:

@@ -88,11 +88,18 @@ def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> b
     if plain == "Null":
         return present is (patterns == ["false"])
     negated = "Not" in plain
-    assert plain.replace("Not", "") in ("StringEquals", "StringLike", "ArnLike", "ArnEquals",
-                                        "Bool"), operator
+    assert plain.replace("Not", "") in (
+        "StringEquals",
+        "StringLike",
+        "ArnLike",
+        "ArnEquals",
+        "Bool",
+    ), operator
     exact = plain in ("StringEquals", "StringNotEquals")
-    matches = [value in patterns if exact else _like(value, patterns, fold=plain == "Bool")
-               for value in values]
+    matches = [
+        value in patterns if exact else _like(value, patterns, fold=plain == "Bool")
+        for value in values
+    ]
     if quantifier == "ForAllValues":
         return all(match is not negated for match in matches)
     if quantifier == "ForAnyValue":
@@ -104,17 +111,24 @@ def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> b
 def applies(statement: Mapping[str, Any], asked: Asked) -> bool:
     """Whether a statement is about what is asked."""
     assert not {"NotAction", "NotResource"} & statement.keys(), "nothing here uses these"
-    return (_like(asked.action, listed(statement["Action"]), fold=True)
-            and _like(asked.resource, listed(statement["Resource"]))
-            and all(holds(operator, key, wanted, asked.context)
-                    for operator, keys in statement.get("Condition", {}).items()
-                    for key, wanted in keys.items()))
+    return (
+        _like(asked.action, listed(statement["Action"]), fold=True)
+        and _like(asked.resource, listed(statement["Resource"]))
+        and all(
+            holds(operator, key, wanted, asked.context)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        )
+    )
 
 
 def about(policy: Policy, action: str) -> Policy:
     """What of a policy is about an action."""
-    return {"Statement": [each for each in policy["Statement"]
-                          if _like(action, listed(each["Action"]), fold=True)]}
+    return {
+        "Statement": [
+            each for each in policy["Statement"] if _like(action, listed(each["Action"]), fold=True)
+        ]
+    }
 
 
 def _effects(policies: Iterable[Policy], asked: Asked) -> set[str]:

@@ -76,9 +76,12 @@ class KillProxy:
         self._served = Loopback(Handler)
         self.url = self._served.url
         self._forks = subprocess.Popen(
-            [sys.executable, "-m", "support.aws.kill_proxy"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
+            [sys.executable, "-m", "support.aws.kill_proxy"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
+        )
 
     def close(self) -> None:
         self._served.close()
@@ -87,20 +90,34 @@ class KillProxy:
         self._forks.wait()
         self._forks.stdout.close()
 
-    def run(self, root: Path, *args: str, point: KillPoint | None = None, days: float = 0,
-            by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+    def run(
+        self,
+        root: Path,
+        *args: str,
+        point: KillPoint | None = None,
+        days: float = 0,
+        by: signal.Signals = signal.SIGKILL,
+    ) -> tuple[int, str]:
         """Run `golden` in the checkout `root`, its clock `days` ahead; returns exit code (-9:
         killed) and output.
 
         At `point` it gets the signal `by`, and that call is never answered.
         """
-        env = {name: value for name, value in os.environ.items()
-               if name.startswith(("AWS_", "GOLDEN_"))}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("AWS_", "GOLDEN_"))
+        }
         log = root / "out.log"
         log.write_text("", encoding="utf-8")
         assert self._forks.stdin and self._forks.stdout
-        order = {"root": str(root), "argv": args, "log": str(log), "days": days,
-                 "env": {**env, "AWS_ENDPOINT_URL": self.url, "GOLDEN_CACHE": str(root / "cache")}}
+        order = {
+            "root": str(root),
+            "argv": args,
+            "log": str(log),
+            "days": days,
+            "env": {**env, "AWS_ENDPOINT_URL": self.url, "GOLDEN_CACHE": str(root / "cache")},
+        }
         with self._lock:  # a call may come before this knows whom to kill
             self._point, self._signal, self.struck = point, by, False
             self._seen.clear()
@@ -123,31 +140,48 @@ class KillProxy:
         A call that only reads leaves nothing: to be killed after it, before its answer, is to be
         killed before it.
         """
-        return [KillPoint(action, region, number, when)
-                for (action, region), count in self.calls().items()
-                for number in range(1, count + 1) for when in When
-                if when is When.BEFORE
-                or not action.partition(":")[2].startswith(("Describe", "Get", "List"))]
+        return [
+            KillPoint(action, region, number, when)
+            for (action, region), count in self.calls().items()
+            for number in range(1, count + 1)
+            for when in When
+            if when is When.BEFORE
+            or not action.partition(":")[2].startswith(("Describe", "Get", "List"))
+        ]
 
     def _handle(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
         path, _, query = request.path.partition("?")
-        environ = {"REQUEST_METHOD": request.command, "PATH_INFO": path, "QUERY_STRING": query,
-                   "CONTENT_TYPE": request.headers.get("Content-Type", ""),
-                   "SERVER_NAME": "127.0.0.1",
-                   "SERVER_PORT": "80", "wsgi.url_scheme": "http",
-                   **{f"HTTP_{name.upper().replace('-', '_')}": value
-                      for name, value in request.headers.items()}}
+        environ = {
+            "REQUEST_METHOD": request.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "80",
+            "wsgi.url_scheme": "http",
+            **{
+                f"HTTP_{name.upper().replace('-', '_')}": value
+                for name, value in request.headers.items()
+            },
+        }
         call = authorization.identify(environ, body)
         assert call is not None, request.path
         hit = self._count(call.name, call.region)
         if hit is When.BEFORE:
             self._kill()
             return
-        answer = self._http.request(request.command, self._upstream + request.path, body=body,
-                                    headers={name: value for name, value in request.headers.items()
-                                             if name.lower() not in ("connection", "expect")})
+        answer = self._http.request(
+            request.command,
+            self._upstream + request.path,
+            body=body,
+            headers={
+                name: value
+                for name, value in request.headers.items()
+                if name.lower() not in ("connection", "expect")
+            },
+        )
         if hit is When.AFTER:
             self._kill()
             return
@@ -158,7 +192,10 @@ class KillProxy:
             self._seen[action, region] += 1
             point = self._point
             if point is None or (point.action, point.region, point.number) != (
-                    action, region, self._seen[action, region]):
+                action,
+                region,
+                self._seen[action, region],
+            ):
                 return None
             self.struck = True
             return point.when

@@ -35,17 +35,21 @@ def apply(patch: pytest.MonkeyPatch) -> None:
             methods[name] = make(creator, service)
         return dict(methods[name])  # a service's own customizations add to it
 
-    patch.setattr("botocore.session.create_loader",
-                  functools.cache(botocore.loaders.create_loader))
+    patch.setattr("botocore.session.create_loader", functools.cache(botocore.loaders.create_loader))
     patch.setattr(ClientCreator, "_create_methods", made_once)
     patch.setattr(pointers, "POLL_S", PENDING_S)
     patch.setattr(images, "POLLS_S", (PENDING_S, *images.POLLS_S))
     patch.setattr(ebs, "POLLS_S", (PENDING_S, *ebs.POLLS_S[1:]))
     patch.setattr(session, "FIRST_AGAIN_S", PENDING_S)
     # A right that a test takes away does not come back by itself.
-    patch.setattr(refusals, "TABLE", tuple(
-        replace(row, limit_s=10 * PENDING_S) if "AccessDenied" in row.codes else row
-        for row in refusals.TABLE))
+    patch.setattr(
+        refusals,
+        "TABLE",
+        tuple(
+            replace(row, limit_s=10 * PENDING_S) if "AccessDenied" in row.codes else row
+            for row in refusals.TABLE
+        ),
+    )
 
 
 def read_ahead() -> None:

@@ -43,11 +43,26 @@ def by_group_of_own_template(account: SeededAccount, ami: str) -> None:
 def by_mixed_overrides(account: SeededAccount, ami: str) -> None:
     other = account.ami(90)
     template = account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
-    account.group("mixed", MixedInstancesPolicy={"LaunchTemplate": {
-        "LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "$Default"},
-        "Overrides": [{"InstanceType": "c7i.large",
-                       "LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}",
-                                                       "Version": "2"}}]}})
+    account.group(
+        "mixed",
+        MixedInstancesPolicy={
+            "LaunchTemplate": {
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateId": template,
+                    "Version": "$Default",
+                },
+                "Overrides": [
+                    {
+                        "InstanceType": "c7i.large",
+                        "LaunchTemplateSpecification": {
+                            "LaunchTemplateName": f"golden-{IMAGE}",
+                            "Version": "2",
+                        },
+                    }
+                ],
+            }
+        },
+    )
 
 
 def by_fleet(account: SeededAccount, ami: str) -> None:
@@ -62,8 +77,11 @@ def by_override_of_a_fleet(account: SeededAccount, ami: str) -> None:
 def by_pinned_parameter_in_an_override_of_a_fleet(account: SeededAccount, ami: str) -> None:
     account.point("/team/pinned", ami)
     account.point("/team/pinned", "ami-00000000000000000")
-    account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1",
-                  ImageId="resolve:ssm:/team/pinned:1")
+    account.fleet(
+        account.template("theirs", ["ami-00000000000000000"]),
+        "1",
+        ImageId="resolve:ssm:/team/pinned:1",
+    )
 
 
 def by_spot_fleet(account: SeededAccount, ami: str) -> None:
@@ -73,8 +91,16 @@ def by_spot_fleet(account: SeededAccount, ami: str) -> None:
 def by_template_of_a_spot_fleet(account: SeededAccount, ami: str) -> None:
     other = account.ami(90)
     account.template(f"golden-{IMAGE}", [other, ami, other], tagged=True)
-    account.spot_fleet(LaunchTemplateConfigs=[
-        {"LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}}])
+    account.spot_fleet(
+        LaunchTemplateConfigs=[
+            {
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateName": f"golden-{IMAGE}",
+                    "Version": "2",
+                }
+            }
+        ]
+    )
 
 
 def by_spot_request(account: SeededAccount, ami: str) -> None:
@@ -86,8 +112,9 @@ def by_stopped_spot_instance(account: SeededAccount, ami: str) -> None:
 
 
 def by_launch_configuration(account: SeededAccount, ami: str) -> None:
-    account.groups.create_launch_configuration(LaunchConfigurationName="old", ImageId=ami,
-                                               InstanceType="c7i.large")
+    account.groups.create_launch_configuration(
+        LaunchConfigurationName="old", ImageId=ami, InstanceType="c7i.large"
+    )
 
 
 def by_instance(account: SeededAccount, ami: str) -> None:
@@ -99,27 +126,38 @@ def by_stopped_instance(account: SeededAccount, ami: str) -> None:
 
 
 def by_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.create_volume(SnapshotId=account.backing(ami),
-                              AvailabilityZone=f"{account.region}a")
+    account.ec2.create_volume(
+        SnapshotId=account.backing(ami), AvailabilityZone=f"{account.region}a"
+    )
 
 
 def by_template_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData={
-        "ImageId": "ami-00000000000000000",
-        "BlockDeviceMappings": [{"DeviceName": "/dev/sdb",
-                                 "Ebs": {"SnapshotId": account.backing(ami)}}]})
+    account.ec2.create_launch_template(
+        LaunchTemplateName="theirs",
+        LaunchTemplateData={
+            "ImageId": "ami-00000000000000000",
+            "BlockDeviceMappings": [
+                {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}
+            ],
+        },
+    )
 
 
 def _data_volume(account: SeededAccount, ami: str) -> dict[str, object]:
     """A launch of another image, with a volume of the AMI's snapshot."""
-    return {"ImageId": "ami-00000000000000000", "InstanceType": "c7i.large",
-            "BlockDeviceMappings": [{"DeviceName": "/dev/sdb",
-                                     "Ebs": {"SnapshotId": account.backing(ami)}}]}
+    return {
+        "ImageId": "ami-00000000000000000",
+        "InstanceType": "c7i.large",
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}
+        ],
+    }
 
 
 def by_launch_configuration_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.groups.create_launch_configuration(LaunchConfigurationName="data",
-                                               **_data_volume(account, ami))
+    account.groups.create_launch_configuration(
+        LaunchConfigurationName="data", **_data_volume(account, ami)
+    )
 
 
 def by_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
@@ -127,16 +165,23 @@ def by_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
 
 
 def by_real_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.request_spot_fleet(SpotFleetRequestConfig={
-        "IamFleetRole": "arn:aws:iam::123456789012:role/x", "TargetCapacity": 0,
-        "AllocationStrategy": "lowestPrice",
-        "LaunchSpecifications": [_data_volume(account, ami)]})
+    account.ec2.request_spot_fleet(
+        SpotFleetRequestConfig={
+            "IamFleetRole": "arn:aws:iam::123456789012:role/x",
+            "TargetCapacity": 0,
+            "AllocationStrategy": "lowestPrice",
+            "LaunchSpecifications": [_data_volume(account, ami)],
+        }
+    )
 
 
 def by_override_of_a_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
     override = _data_volume(account, ami)
-    account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1",
-                  BlockDeviceMappings=override["BlockDeviceMappings"])
+    account.fleet(
+        account.template("theirs", ["ami-00000000000000000"]),
+        "1",
+        BlockDeviceMappings=override["BlockDeviceMappings"],
+    )
 
 
 def by_spot_request_of_a_volume(account: SeededAccount, ami: str) -> None:
@@ -146,13 +191,17 @@ def by_spot_request_of_a_volume(account: SeededAccount, ami: str) -> None:
 
 def by_share_of_a_snapshot(account: SeededAccount, ami: str) -> None:
     account.ec2.modify_snapshot_attribute(
-        SnapshotId=account.backing(ami), Attribute="createVolumePermission", OperationType="add",
-        UserIds=[PARTNER])
+        SnapshotId=account.backing(ami),
+        Attribute="createVolumePermission",
+        OperationType="add",
+        UserIds=[PARTNER],
+    )
 
 
 def by_upload(account: SeededAccount, ami: str) -> None:
-    account.snapshot(91, complete=False, expires=iso(LATER + 1),
-                     parent_snapshot=account.backing(ami))
+    account.snapshot(
+        91, complete=False, expires=iso(LATER + 1), parent_snapshot=account.backing(ami)
+    )
 
 
 def by_protection(account: SeededAccount, ami: str) -> None:

@@ -36,17 +36,31 @@ def containerize(folder: Path, *, least: str = "", layers: int = 2, size: int = 
             info.size = size
             sink.addfile(info, BytesIO(random.Random(seed).randbytes(size)))
         digest, count = layout.add(tar, f"layer-{number}", CREATED)
-        found.append(ContainerLayer(name=f"layer-{number}", digest=digest, bytes=count,
-                                    unpacked=size))
+        found.append(
+            ContainerLayer(name=f"layer-{number}", digest=digest, bytes=count, unpacked=size)
+        )
     tar.unlink()
     labels = {LOCK_LABEL: lock_sha256, DRIVER_LABEL: "550.163.01"}
     labels |= {LEAST_DRIVER_LABEL: least} if least else {}
-    layout.configure(architecture="amd64", environment={}, entrypoint=[], labels=labels,
-                     created=CREATED)
-    records.write(build.container, ContainerRecord(
-        image=build.image.image, build_id=build.build_id, lock_sha256=lock_sha256,
-        digest=layout.digest, bytes=sum(layer.bytes for layer in found), layers=found,
-        least_driver=least, started_at=CREATED, seconds=1.0))
-    assert hashlib.sha256((build.layout / f"blobs/sha256/{layout.digest}").read_bytes()
-                          ).hexdigest() == layout.digest
+    layout.configure(
+        architecture="amd64", environment={}, entrypoint=[], labels=labels, created=CREATED
+    )
+    records.write(
+        build.container,
+        ContainerRecord(
+            image=build.image.image,
+            build_id=build.build_id,
+            lock_sha256=lock_sha256,
+            digest=layout.digest,
+            bytes=sum(layer.bytes for layer in found),
+            layers=found,
+            least_driver=least,
+            started_at=CREATED,
+            seconds=1.0,
+        ),
+    )
+    assert (
+        hashlib.sha256((build.layout / f"blobs/sha256/{layout.digest}").read_bytes()).hexdigest()
+        == layout.digest
+    )
     return f"sha256:{layout.digest}"

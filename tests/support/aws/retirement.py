@@ -17,10 +17,19 @@ from goldenami.release.retire.retention import (
 
 from support.aws.seeded_account import IMAGE, SeededAccount
 
-POLICY = RetentionPolicy(keep_last=1, max_age_days=30, disable_after_days=7,
-                         deregister_after_days=7)
-GRACELESS = ("--set", "keep_last=1", "--set", "max_age_days=1", "--set", "disable_after_days=0",
-             "--set", "deregister_after_days=0")
+POLICY = RetentionPolicy(
+    keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7
+)
+GRACELESS = (
+    "--set",
+    "keep_last=1",
+    "--set",
+    "max_age_days=1",
+    "--set",
+    "disable_after_days=0",
+    "--set",
+    "deregister_after_days=0",
+)
 """The options of `golden retire` for: keep one build, and take every step with the others at
 once."""
 LATER = 100
@@ -31,8 +40,9 @@ def prepare(
     session: Account, regions: list[str], policy: RetentionPolicy = POLICY
 ) -> Prepared[RetirePlan]:
     """What would be done in each of the regions."""
-    return retire.prepare(session, IMAGE, regions, policy,
-                          Progress("retire", IMAGE, Path("timings")))
+    return retire.prepare(
+        session, IMAGE, regions, policy, Progress("retire", IMAGE, Path("timings"))
+    )
 
 
 def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionRetirePlan:
@@ -42,8 +52,11 @@ def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionReti
 
 def run(account: SeededAccount) -> None:
     """Do what is due."""
-    retire.execute(account.session, prepare(account.session, [account.region]),
-                   Progress("retire", IMAGE, Path("timings")))
+    retire.execute(
+        account.session,
+        prepare(account.session, [account.region]),
+        Progress("retire", IMAGE, Path("timings")),
+    )
 
 
 def reasons(planned: RegionRetirePlan) -> dict[str, list[str]]:

@@ -26,9 +26,14 @@ SHARE = {"LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
 @functools.cache
 def client(url: str, service: str) -> Any:
     """A client whose first error is the answer."""
-    return boto3.client(service, region_name=REGION, endpoint_url=url, aws_access_key_id="x",
-                        aws_secret_access_key="none",
-                        config=Config(retries={"total_max_attempts": 1}))
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        aws_access_key_id="x",
+        aws_secret_access_key="none",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
 
 
 class ProbeAccount:
@@ -39,7 +44,8 @@ class ProbeAccount:
         emulator.reset()
         self.set(pending_s=0, refresh_s=0)
         self.ec2, self.ebs, self.ssm, self.autoscaling = (
-            client(emulator.url, service) for service in ("ec2", "ebs", "ssm", "autoscaling"))
+            client(emulator.url, service) for service in ("ec2", "ebs", "ssm", "autoscaling")
+        )
 
     def call(self, name: str) -> Any:
         """What `ec2.run_instances` names, or a function of this class."""
@@ -56,9 +62,13 @@ class ProbeAccount:
         """Write a block; returns its digest."""
         digest = hashlib.sha256(data).digest()
         self.ebs.put_snapshot_block(
-            SnapshotId=snapshot, BlockIndex=index, BlockData=data, DataLength=len(data),
+            SnapshotId=snapshot,
+            BlockIndex=index,
+            BlockData=data,
+            DataLength=len(data),
             ChecksumAlgorithm="SHA256",
-            Checksum=base64.b64encode(digest).decode())
+            Checksum=base64.b64encode(digest).decode(),
+        )
         return digest
 
     def snapshot(self, gib: int = 1, blocks: dict[int, bytes] | None = None, **more: Any) -> str:
@@ -69,9 +79,13 @@ class ProbeAccount:
         return name
 
     def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
-        asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda",
-                 "VirtualizationType": "hvm",
-                 "EnaSupport": True, **more}
+        asked = {
+            "Architecture": "x86_64",
+            "RootDeviceName": "/dev/xvda",
+            "VirtualizationType": "hvm",
+            "EnaSupport": True,
+            **more,
+        }
         if "BlockDeviceMappings" not in more:
             ebs = {"SnapshotId": snapshot or self.snapshot()}
             asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/xvda", "Ebs": ebs}]
@@ -79,8 +93,9 @@ class ProbeAccount:
         return made
 
     def template(self, **data: Any) -> str:
-        made = self.ec2.create_launch_template(LaunchTemplateName="golden-x",
-                                               LaunchTemplateData=data)
+        made = self.ec2.create_launch_template(
+            LaunchTemplateName="golden-x", LaunchTemplateData=data
+        )
         name: str = made["LaunchTemplate"]["LaunchTemplateId"]
         return name
 
@@ -90,9 +105,13 @@ class ProbeAccount:
     def group(self, template: str, size: int = 1) -> None:
         """A group of so many instances of version 1 of a template."""
         self.autoscaling.create_auto_scaling_group(
-            AutoScalingGroupName="g", MinSize=0, MaxSize=4, DesiredCapacity=size,
+            AutoScalingGroupName="g",
+            MinSize=0,
+            MaxSize=4,
+            DesiredCapacity=size,
             AvailabilityZones=[f"{REGION}a"],
-            LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+            LaunchTemplate={"LaunchTemplateId": template, "Version": "1"},
+        )
 
 
 def block(text: str) -> bytes:
@@ -112,8 +131,15 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
 def put(account: ProbeAccount, data: bytes = block("a"), snapshot: str = "", **more: Any) -> Asked:
     """A PutSnapshotBlock that is right but for `more`."""
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    return {"SnapshotId": snapshot or account.start(), "BlockIndex": 0, "BlockData": data,
-            "DataLength": len(data), "Checksum": checksum, "ChecksumAlgorithm": "SHA256", **more}
+    return {
+        "SnapshotId": snapshot or account.start(),
+        "BlockIndex": 0,
+        "BlockData": data,
+        "DataLength": len(data),
+        "Checksum": checksum,
+        "ChecksumAlgorithm": "SHA256",
+        **more,
+    }
 
 
 def complete(account: ProbeAccount, count: int = 1, **more: Any) -> Asked:
@@ -181,8 +207,12 @@ def secret(account: ProbeAccount) -> str:
 
 def parameter(account: ProbeAccount) -> Asked:
     """A PutParameter of a name whose first value has not appeared yet."""
-    asked = {"Name": "/golden-ami/x/latest", "Value": account.image(), "Type": "String",
-             "DataType": "aws:ec2:image"}
+    asked = {
+        "Name": "/golden-ami/x/latest",
+        "Value": account.image(),
+        "Type": "String",
+        "DataType": "aws:ec2:image",
+    }
     account.set(pending_s=3600)
     account.ssm.put_parameter(**asked)
     return asked
@@ -215,7 +245,9 @@ def refresh(account: ProbeAccount, *started: str, **more: Any) -> Asked:
     account.group(made)
     account.set(refresh_s=3600)
     for version in started:
-        account.autoscaling.start_instance_refresh(AutoScalingGroupName="g", **desired(made, version))
+        account.autoscaling.start_instance_refresh(
+            AutoScalingGroupName="g", **desired(made, version)
+        )
     return {"AutoScalingGroupName": "g", **more}
 
 

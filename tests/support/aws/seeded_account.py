@@ -38,7 +38,10 @@ class SeededAccount:
     """One region of an account in which `image` was published many times."""
 
     def __init__(
-        self, emulator: Emulator, region: str = REGION, image: str = IMAGE,
+        self,
+        emulator: Emulator,
+        region: str = REGION,
+        image: str = IMAGE,
         session: Account | None = None,
     ) -> None:
         self.emulator, self.region, self.image = emulator, region, image
@@ -65,11 +68,19 @@ class SeededAccount:
         marks = {tags.IMAGE: self.image, tags.BUILD_ID: build_id(number)} if tagged else {}
         given = {"TagSpecifications": tags.specifications(marks, "image")} if tagged else {}
         made: str = self.ec2.register_image(
-            Name=f"{self.image}-{build_id(number)}", Architecture="x86_64",
+            Name=f"{self.image}-{build_id(number)}",
+            Architecture="x86_64",
             RootDeviceName="/dev/xvda",
-            VirtualizationType="hvm", EnaSupport=True, **given, BlockDeviceMappings=[
-                {"DeviceName": "/dev/xvda",
-                 "Ebs": {"SnapshotId": snapshot or self.snapshot(number)}}])["ImageId"]
+            VirtualizationType="hvm",
+            EnaSupport=True,
+            **given,
+            BlockDeviceMappings=[
+                {
+                    "DeviceName": "/dev/xvda",
+                    "Ebs": {"SnapshotId": snapshot or self.snapshot(number)},
+                }
+            ],
+        )["ImageId"]
         if recorded:
             self.ssm.put_parameter(Name=self.record(number), Value=made, Type="String")
         self.emulator.set(clock_ahead_s=0)
@@ -89,8 +100,9 @@ class SeededAccount:
         for ref in refs:
             data = {"ImageId": ref, "InstanceType": "c7i.large"}
             if template_id:
-                self.ec2.create_launch_template_version(LaunchTemplateId=template_id,
-                                                        LaunchTemplateData=data)
+                self.ec2.create_launch_template_version(
+                    LaunchTemplateId=template_id, LaunchTemplateData=data
+                )
             else:
                 template_id = self.ec2.create_launch_template(
                     LaunchTemplateName=name, LaunchTemplateData=data, **given
@@ -98,37 +110,54 @@ class SeededAccount:
         return template_id
 
     def launch(self, ami: str, **given: Any) -> str:
-        return str(self.ec2.run_instances(ImageId=ami, MinCount=1, MaxCount=1,
-                                          InstanceType="c7i.large", **given)
-                   ["Instances"][0]["InstanceId"])
+        return str(
+            self.ec2.run_instances(
+                ImageId=ami, MinCount=1, MaxCount=1, InstanceType="c7i.large", **given
+            )["Instances"][0]["InstanceId"]
+        )
 
     def group(self, name: str, **given: Any) -> None:
         """An Auto Scaling group without instances."""
         self.groups.create_auto_scaling_group(
-            AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"],
-            **given)
+            AutoScalingGroupName=name,
+            MinSize=0,
+            MaxSize=1,
+            AvailabilityZones=[f"{self.region}a"],
+            **given,
+        )
 
     def _state(self, call: str, listed: str, **row: Any) -> None:
         answer: dict[str, Any] = {listed: [row]}
         self.emulator.answer(f"ec2:{call}", self.region, **answer)
 
-    def fleet(
-        self, template: str, version: str, state: str = "active", **override: Any
-    ) -> None:
+    def fleet(self, template: str, version: str, state: str = "active", **override: Any) -> None:
         named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
         overrides = {"Overrides": [override]} if override else {}
-        self._state("DescribeFleets", "Fleets", FleetId="fleet-1", FleetState=state,
-                    LaunchTemplateConfigs=[{**named, **overrides}])
+        self._state(
+            "DescribeFleets",
+            "Fleets",
+            FleetId="fleet-1",
+            FleetState=state,
+            LaunchTemplateConfigs=[{**named, **overrides}],
+        )
 
     def spot_fleet(self, state: str = "active", **config: Any) -> None:
-        self._state("DescribeSpotFleetRequests", "SpotFleetRequestConfigs",
-                    SpotFleetRequestId="sfr-1", SpotFleetRequestState=state,
-                    SpotFleetRequestConfig=config)
+        self._state(
+            "DescribeSpotFleetRequests",
+            "SpotFleetRequestConfigs",
+            SpotFleetRequestId="sfr-1",
+            SpotFleetRequestState=state,
+            SpotFleetRequestConfig=config,
+        )
 
     def spot_request(self, ami: str, state: str = "open", **launch: Any) -> None:
-        self._state("DescribeSpotInstanceRequests", "SpotInstanceRequests",
-                    SpotInstanceRequestId="sir-1", State=state,
-                    LaunchSpecification={"ImageId": ami, **launch})
+        self._state(
+            "DescribeSpotInstanceRequests",
+            "SpotInstanceRequests",
+            SpotInstanceRequestId="sir-1",
+            State=state,
+            LaunchSpecification={"ImageId": ami, **launch},
+        )
 
     def share(self, ami: str, *accounts: str) -> None:
         self.ec2.modify_image_attribute(
@@ -141,8 +170,10 @@ class SeededAccount:
         return {ami.id: ami for ami in inventory.amis(self.ec2)}
 
     def snapshots(self) -> set[str]:
-        return {each["SnapshotId"]
-                for each in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+        return {
+            each["SnapshotId"]
+            for each in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+        }
 
     def backing(self, ami: str) -> str:
         return self.amis()[ami].snapshots[0]

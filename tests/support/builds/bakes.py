@@ -38,7 +38,10 @@ def locked(folder: Path) -> Path:
 
 @contextmanager
 def baked(
-    folder: Path, files: dict[str, str], *options: str, locked: Callable[[], object] = lambda: None,
+    folder: Path,
+    files: dict[str, str],
+    *options: str,
+    locked: Callable[[], object] = lambda: None,
     **env: str,
 ) -> Iterator[Path]:
     """A copy of the checkout with these files, of which the first is a definition, and the build of
@@ -66,8 +69,9 @@ def changed(root: Path, path: Path, text: str) -> None:
     the mirror again."""
     path.write_text(text, encoding="utf-8")
     lock = lockfile.path_of(root, IMAGE)
-    inputs = lockfile.digests(root,
-                              definition_file.load(root, definition_file.path_of(root, IMAGE)))
+    inputs = lockfile.digests(
+        root, definition_file.load(root, definition_file.path_of(root, IMAGE))
+    )
     lockfile.write(lock, lockfile.read(lock)[0].model_copy(update={"inputs": inputs}))
 
 
@@ -104,6 +108,7 @@ def until(process: subprocess.Popen[str], step: str) -> str:
 def settle(root: Path) -> list[str]:
     """What is left once the kernel has had a minute at most; work folders are the next run's to
     sweep."""
+
     def left() -> list[str]:
         return [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
 

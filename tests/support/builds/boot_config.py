@@ -13,8 +13,11 @@ def config(folder: Path, **changes: Any) -> vm.VmConfig:
     """An emulated boot under BIOS of `folder`/disk.raw, in `folder`/vm; `changes` replace
     settings."""
     settings: dict[str, Any] = {
-        "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key",
+        "disk": folder / "disk.raw",
+        "scratch": folder / "vm",
+        "private_key": folder / "key",
         "user": "debian",
-        "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
+        "firmware": vm.Firmware.BIOS,
+        "accelerator": Accel.TCG,
     }
     return vm.VmConfig(**{**settings, **changes})

@@ -80,11 +80,15 @@ def write_disk(path: Path, seed: int) -> str:
 def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     plain = sample_lock.sample()
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
-    return sample_lock.sample(image=image, description="Debian 13 for tests",
-                              source_date_epoch=number, disk_size_gib=1,
-                              hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
-                              packages=plain.packages | {plain.kernel.package: kernel},
-                              roles=GPU_ROLES if sm else plain.roles)
+    return sample_lock.sample(
+        image=image,
+        description="Debian 13 for tests",
+        source_date_epoch=number,
+        disk_size_gib=1,
+        hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
+        packages=plain.packages | {plain.kernel.package: kernel},
+        roles=GPU_ROLES if sm else plain.roles,
+    )
 
 
 def build(
@@ -97,7 +101,7 @@ def build(
     """
     made = lock(image, number, sm).model_copy(update=changes)
     digest = hashlib.sha256(records.canonical(made.model_dump(mode="json")).encode()).hexdigest()
-    folder = root / "build" / image / digest[:lockfile.ID_LENGTH]
+    folder = root / "build" / image / digest[: lockfile.ID_LENGTH]
     folder.mkdir(parents=True)
     records.write(folder / LOCK_FILE, made)
     sha256 = write_disk(folder / "disk.raw", number)
@@ -143,46 +147,77 @@ def bake_again(folder: Path, seed: int, *, told: bool) -> None:
 
 
 def write_verify(folder: Path, **changes: Any) -> None:
-    checks = [Check(id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT,
-                    seconds=0.1)
-              for name in CHECKS]
+    checks = [
+        Check(
+            id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT, seconds=0.1
+        )
+        for name in CHECKS
+    ]
     boots = [Boot(firmware=firmware, seconds_to_ssh=30.0) for firmware in ("bios", "uefi")]
     facts: dict[str, Any] = {
-        "image": folder.parent.name, "build_id": folder.name, "verdict": Verdict.VERIFIED,
+        "image": folder.parent.name,
+        "build_id": folder.name,
+        "verdict": Verdict.VERIFIED,
         "accel": Accel.TCG,
-        "boots": boots, "checks": checks, "seconds": 60.0,
-        "disk_sha256": records.read(folder / BAKE_FILE, BakeRecord).disk_sha256}
+        "boots": boots,
+        "checks": checks,
+        "seconds": 60.0,
+        "disk_sha256": records.read(folder / BAKE_FILE, BakeRecord).disk_sha256,
+    }
     records.write(folder / VERIFY_FILE, VerifyRecord(**(facts | changes)))
 
 
 def wrong(check: str) -> list[Check]:
-    return [Check(id=name, role="boot", title=name, seconds=0.1,
-                  outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT)
-            for name in CHECKS]
+    return [
+        Check(
+            id=name,
+            role="boot",
+            title=name,
+            seconds=0.1,
+            outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT,
+        )
+        for name in CHECKS
+    ]
 
 
 def write_junit(
-    path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", ami: str = "ami-1", nonce: str = "n",
-    inner: str = "", without: str = "",
+    path: Path,
+    build_id: str,
+    *,
+    gpu: str = "NVIDIA A10G",
+    ami: str = "ami-1",
+    nonce: str = "n",
+    inner: str = "",
+    without: str = "",
 ) -> None:
     """The JUnit file of a test of that build on a GPU; `inner` is what a test case beside the
     checks holds.
 
     `without`: the check that it lacks.
     """
-    facts = {gpu_proofs.BUILD_PROPERTY: build_id, gpu_proofs.GPU_PROPERTY: gpu,
-             gpu_proofs.AMI_PROPERTY: ami, gpu_proofs.NONCE_PROPERTY: nonce}
-    rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items()
-                   if value)
-    checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" '
-                     f'name="test_{name}[ssh://golden]"/>'
-                     for role, _, name in (check.partition("/")
-                                           for check in gpu_proofs.required(ROOT, GPU_ROLES))
-                     if f"{role}/{name}" != without)
-    path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties>{checks}'
-                    '<testcase classname="tests.image.limits.test_limits" '
-                    f'name="test_one">{inner}</testcase>'
-                    "</testsuite></testsuites>", encoding="utf-8")
+    facts = {
+        gpu_proofs.BUILD_PROPERTY: build_id,
+        gpu_proofs.GPU_PROPERTY: gpu,
+        gpu_proofs.AMI_PROPERTY: ami,
+        gpu_proofs.NONCE_PROPERTY: nonce,
+    }
+    rows = "".join(
+        f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value
+    )
+    checks = "".join(
+        f'<testcase classname="tests.image.{role}.test_gpu" name="test_{name}[ssh://golden]"/>'
+        for role, _, name in (
+            check.partition("/") for check in gpu_proofs.required(ROOT, GPU_ROLES)
+        )
+        if f"{role}/{name}" != without
+    )
+    path.write_text(
+        f'<testsuites><testsuite name="pytest"><properties>{rows}</properties>{checks}'
+        '<testcase classname="tests.image.limits.test_limits" '
+        f'name="test_one">{inner}</testcase>'
+        "</testsuite></testsuites>",
+        encoding="utf-8",
+    )
 
 
 def copy_definitions(root: Path) -> Path:
@@ -194,9 +229,10 @@ def copy_definitions(root: Path) -> Path:
 
 def define(root: Path, text: str, image: str = IMAGE) -> None:
     path = root / f"packer/images/{image}.yml"
-    path.write_text(definition_file.without_publish(path.read_text(encoding="utf-8"))
-                    + textwrap.dedent(text),
-                    encoding="utf-8")
+    path.write_text(
+        definition_file.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
+        encoding="utf-8",
+    )
 
 
 @dataclass(frozen=True)
@@ -276,7 +312,8 @@ class RegionState:
         self.region, self.image = region, image
         self.ec2, self.ssm, self.dynamodb = (
             _client(service, region, os.environ["AWS_ENDPOINT_URL"])
-            for service in ("ec2", "ssm", "dynamodb"))
+            for service in ("ec2", "ssm", "dynamodb")
+        )
 
     def amis(self) -> dict[str, dict[str, Any]]:
         return {
@@ -296,20 +333,22 @@ class RegionState:
 
     def template(self) -> dict[str, Any] | None:
         found = self.ec2.describe_launch_templates(
-            Filters=[{"Name": "launch-template-name",
-                      "Values": [f"golden-{self.image}"]}])["LaunchTemplates"]
+            Filters=[{"Name": "launch-template-name", "Values": [f"golden-{self.image}"]}]
+        )["LaunchTemplates"]
         if not found:
             return None
-        answer = self.ec2.describe_launch_template_versions(LaunchTemplateId=found[0]["LaunchTemplateId"],
-                                                            Versions=["$Default"])
+        answer = self.ec2.describe_launch_template_versions(
+            LaunchTemplateId=found[0]["LaunchTemplateId"], Versions=["$Default"]
+        )
         return dict(answer["LaunchTemplateVersions"][0])
 
     def versions(self) -> list[dict[str, Any]]:
         answer = self.ec2.describe_launch_template_versions(
             LaunchTemplateName=f"golden-{self.image}"
         )
-        return sorted(answer["LaunchTemplateVersions"],
-                      key=lambda version: int(version["VersionNumber"]))
+        return sorted(
+            answer["LaunchTemplateVersions"], key=lambda version: int(version["VersionNumber"])
+        )
 
     def ledger(self) -> Ledger:
         """The ledger, and nobody holding the lease."""
@@ -322,9 +361,11 @@ class RegionState:
     def write_ledger(self, ledger: Ledger) -> None:
         """As an older version or somebody else left it."""
         self.dynamodb.update_item(
-            TableName="golden-ami", Key={"image": {"S": self.image}},
+            TableName="golden-ami",
+            Key={"image": {"S": self.image}},
             UpdateExpression="SET ledger = :ledger",
-            ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
+            ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}},
+        )
 
     def refreshes(self) -> list[dict[str, Any]]:
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
@@ -337,8 +378,11 @@ class RegionState:
         can be launched."""
         amis = self.amis()
         assert sorted(amis) == sorted(f"{self.image}-{build}" for build in builds), self.region
-        used = {device["Ebs"]["SnapshotId"] for raw in amis.values()
-                for device in raw["BlockDeviceMappings"]}
+        used = {
+            device["Ebs"]["SnapshotId"]
+            for raw in amis.values()
+            for device in raw["BlockDeviceMappings"]
+        }
         assert {snapshot["SnapshotId"] for snapshot in self.snapshots()} == used, "an orphan"
         ami = amis[f"{self.image}-{latest}"]
         assert (ami["State"], self.parameter("latest")) == ("available", ami["ImageId"])
@@ -346,9 +390,13 @@ class RegionState:
         template = self.template()
         assert template is not None
         assert (template["LaunchTemplateData"]["ImageId"], template["VersionDescription"]) == (
-            ami["ImageId"], f"build {latest}")
-        said = [(version["VersionDescription"], version["LaunchTemplateData"]["ImageId"])
-                for version in self.versions()]
+            ami["ImageId"],
+            f"build {latest}",
+        )
+        said = [
+            (version["VersionDescription"], version["LaunchTemplateData"]["ImageId"])
+            for version in self.versions()
+        ]
         assert len(said) == len(set(said)), "two versions that say the same"
         mark = self.ledger().latest
         assert mark is not None
@@ -361,8 +409,9 @@ class RegionState:
         ledger, template = self.ledger(), self.template()
         assert ledger.latest is not None and template is not None
         for name, entry in (("latest", ledger.latest), ("candidate", ledger.candidate)):
-            assert self.parameter(name) == (entry.ami if entry
-                                            else None), f"{self.region}: {name} is not {entry}"
+            assert self.parameter(name) == (entry.ami if entry else None), (
+                f"{self.region}: {name} is not {entry}"
+            )
             assert entry is None or entry.build_id not in ledger.withdrawn, (
                 f"{self.region}: {name} was withdrawn"
             )

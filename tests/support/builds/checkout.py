@@ -43,9 +43,14 @@ def cache(folder: Path, *, built: Sequence[str] = ("modules", "apt")) -> Path:
 def golden(root: Path, *args: str, **env: str) -> subprocess.Popen[str]:
     """Start `scripts/golden` of the copy in a process group of its own, its messages on a pipe."""
     return subprocess.Popen(
-        [str(root / "scripts/golden"), *args], cwd=root, env={**os.environ, **env}, text=True,
+        [str(root / "scripts/golden"), *args],
+        cwd=root,
+        env={**os.environ, **env},
+        text=True,
         start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 

@@ -16,11 +16,23 @@ from goldenami.model.builds.build_folder import BuildFolder
 def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:
     """The outcome of each check by its id, with its detail where it is not `correct`."""
     roles = lockfile.read_copy(build.lock)[0].roles
-    with boot_disk._root_of(build.disk, work / "root") as tree, image_tests.running(
-        root, roles, build.variables, image_tests.without_boot(tree), work=work, log=work / "log",
-    ) as tests:
-        return {check.id: f"{check.outcome} {check.detail}".strip() if check.outcome != "correct"
-                else "correct" for check in tests.checks()}
+    with (
+        boot_disk._root_of(build.disk, work / "root") as tree,
+        image_tests.running(
+            root,
+            roles,
+            build.variables,
+            image_tests.without_boot(tree),
+            work=work,
+            log=work / "log",
+        ) as tests,
+    ):
+        return {
+            check.id: f"{check.outcome} {check.detail}".strip()
+            if check.outcome != "correct"
+            else "correct"
+            for check in tests.checks()
+        }
 
 
 if __name__ == "__main__":

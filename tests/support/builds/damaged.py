@@ -16,9 +16,11 @@ def main() -> None:
     folder = guest.prepare()
     try:
         with guest.booted(folder) as machine:
-            told = {"read": machine.ssh(f"cat {UNREAD} 2>&1 >/dev/null || true"),
-                    "status": machine.ssh("sudo veritysetup status root"),
-                    "other": machine.ssh("cat /usr/share/common-licenses/GPL-2 | wc -l")}
+            told = {
+                "read": machine.ssh(f"cat {UNREAD} 2>&1 >/dev/null || true"),
+                "status": machine.ssh("sudo veritysetup status root"),
+                "other": machine.ssh("cat /usr/share/common-licenses/GPL-2 | wc -l"),
+            }
     except GoldenError as error:
         told = {"error": error.message}
     guest.tell(folder, **told)

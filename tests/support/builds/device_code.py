@@ -25,8 +25,23 @@ def fat_binary(*images: Image) -> bytes:
     size = len(PAYLOAD)
     content = b""
     for kind, capability, flags in images:
-        header = struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, size, size, 0, 0x10008,
-                             capability, 0, 0, COMPRESSED | flags, 0, 0, 0)
+        header = struct.pack(
+            "<HHIQIIIIIIQIIQ",
+            kind,
+            0x101,
+            64,
+            size,
+            size,
+            0,
+            0x10008,
+            capability,
+            0,
+            0,
+            COMPRESSED | flags,
+            0,
+            0,
+            0,
+        )
         content += header + PAYLOAD
     return struct.pack("<IHHQ", MAGIC, 1, 16, len(content)) + content
 
@@ -35,7 +50,7 @@ def library(path: Path, *binaries: bytes, source: str = "int answer(void) { retu
     path.parent.mkdir(parents=True, exist_ok=True)
     blob, text = path.with_name(f"{path.name}.blob"), path.with_name(f"{path.name}.c")
     blob.write_bytes(b"".join(binaries))
-    section = rf'.section .nv_fatbin,\"a\"\n.balign 8\n.incbin \"{blob}\"\n.text'
+    section = rf".section .nv_fatbin,\"a\"\n.balign 8\n.incbin \"{blob}\"\n.text"
     text.write_text(f'__asm__("{section}");\n{source}\n', encoding="utf-8")
     shell.output([tools.find("gcc"), "-O3", "-shared", "-fPIC", "-o", str(path), str(text)])
     blob.unlink()

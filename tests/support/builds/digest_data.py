@@ -14,27 +14,54 @@ from goldenami.fleet.digest.findings import DigestFinding, Gap, Kind, worst_firs
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import WeekSpent
 
-WEEKS = [WeekSpent(week=f"2026-W{number}", services={
-    "Amazon Elastic Compute Cloud - Compute": 4000.0 + 90 * number, "Amazon S3": 41.0})
-         for number in range(36, 49)]
+WEEKS = [
+    WeekSpent(
+        week=f"2026-W{number}",
+        services={
+            "Amazon Elastic Compute Cloud - Compute": 4000.0 + 90 * number,
+            "Amazon S3": 41.0,
+        },
+    )
+    for number in range(36, 49)
+]
 
 
 def week(bad: str = "") -> tuple[DigestRecord, News]:
     """`bad` stands in whatever others write."""
-    findings = worst_first([DigestFinding(
-        kind=kind, subject=f"us-east-1 i-0123456789abcde{number:02}{bad}", owner=f"ann{bad}",
-        what=f"g5.12xlarge was so for {number} of 168 hours {bad}", todo="look at it",
-        usd_week=137.25 * number if number % 3 else None) for number, kind in enumerate(Kind)])
+    findings = worst_first(
+        [
+            DigestFinding(
+                kind=kind,
+                subject=f"us-east-1 i-0123456789abcde{number:02}{bad}",
+                owner=f"ann{bad}",
+                what=f"g5.12xlarge was so for {number} of 168 hours {bad}",
+                todo="look at it",
+                usd_week=137.25 * number if number % 3 else None,
+            )
+            for number, kind in enumerate(Kind)
+        ]
+    )
     record = DigestRecord(
-        week="2026-W48", since="2026-11-23T00:00:00Z", until="2026-11-30T00:00:00Z",
-        asked_at="2026-12-01T06:23:00Z", findings=findings, spent=WEEKS,
+        week="2026-W48",
+        since="2026-11-23T00:00:00Z",
+        until="2026-11-30T00:00:00Z",
+        asked_at="2026-12-01T06:23:00Z",
+        findings=findings,
+        spent=WEEKS,
         gaps=[Gap(what="drift in eu-west-1", why=f"AWS did not answer {bad}", kinds=[])],
         committed=Commitments(
-            held=[], utilization={"reservation": 71.0}, coverage={"reservation": 44.0}, unknown={},
-            advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour",
-                                   saves_usd_month=75.0)]))
-    return record, News(new=findings[:8], standing=findings[8:],
-                        settled=[f"drift: us-east-1 i-9{bad}"])
+            held=[],
+            utilization={"reservation": 71.0},
+            coverage={"reservation": 44.0},
+            unknown={},
+            advice=[
+                PurchaseAdvice(kind="savings plan", what="$1.500 an hour", saves_usd_month=75.0)
+            ],
+        ),
+    )
+    return record, News(
+        new=findings[:8], standing=findings[8:], settled=[f"drift: us-east-1 i-9{bad}"]
+    )
 
 
 def page(bad: str = "") -> str:
@@ -49,9 +76,20 @@ def text() -> str:
 
 def review(bad: str = "") -> str:
     months = [f"2026-{number:02}" for number in range(7, 13)]
-    rows = [ReviewRow(name=f"{name}{bad}", months=dict.fromkeys(months, 1234.5 * share),
-                      before=9000.0 if share > 1 else None)
-            for name, share in (("g5.12xlarge", 9.0), ("", 1.5), ("c7i.large", 0.2))]
-    return cost_review.render(CostReview(
-        asked_at="2027-01-05T06:23:00Z", since=date(2026, 7, 1), until=date(2027, 1, 1),
-        months=months, parts={part.value: rows for part in By}))
+    rows = [
+        ReviewRow(
+            name=f"{name}{bad}",
+            months=dict.fromkeys(months, 1234.5 * share),
+            before=9000.0 if share > 1 else None,
+        )
+        for name, share in (("g5.12xlarge", 9.0), ("", 1.5), ("c7i.large", 0.2))
+    ]
+    return cost_review.render(
+        CostReview(
+            asked_at="2027-01-05T06:23:00Z",
+            since=date(2026, 7, 1),
+            until=date(2027, 1, 1),
+            months=months,
+            parts={part.value: rows for part in By},
+        )
+    )

@@ -31,13 +31,21 @@ def facts(scenario: str, folder: Path) -> dict[str, Any]:
     """Run the scenario, `python -m SCENARIO FOLDER`; what it told."""
     if not (folder / "key").exists():
         shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
-    log, path = folder / "scenario.log", os.pathsep.join(str(ROOT / name) for name in (
-        "scripts", "tests", "roles/golden_idle/files", "roles/golden_health/files"))
+    log, path = (
+        folder / "scenario.log",
+        os.pathsep.join(
+            str(ROOT / name)
+            for name in ("scripts", "tests", "roles/golden_idle/files", "roles/golden_health/files")
+        ),
+    )
     with log.open("wb") as sink:
-        done = subprocess.run(namespaces.unshare_argv([sys.executable, "-m", scenario,
-                                                       str(folder)]), stdout=sink,
-                              stderr=subprocess.STDOUT, check=False,
-                              env=shell.environment({**shell.python_env(), "PYTHONPATH": path}))
+        done = subprocess.run(
+            namespaces.unshare_argv([sys.executable, "-m", scenario, str(folder)]),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=shell.environment({**shell.python_env(), "PYTHONPATH": path}),
+        )
     assert done.returncode == 0, "\n".join(
         log.read_text(encoding="utf-8", errors="replace").splitlines()[-60:]
     )
@@ -63,17 +71,27 @@ def booted(folder: Path, **changes: Any) -> Iterator[vm.Machine]:
 
 def put(machine: vm.Machine, source: Path, target: str) -> None:
     """Copy what is in a folder to the machine, as root's."""
-    with subprocess.Popen(["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."],
-                          stdout=subprocess.PIPE) as packed:
-        subprocess.run(["ssh", "-F", str(machine.ssh_config), "golden",
-                        f"sudo mkdir -p {target} && sudo tar -x --no-same-owner -C {target}"],
-                       stdin=packed.stdout, check=True)
+    with subprocess.Popen(
+        ["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."], stdout=subprocess.PIPE
+    ) as packed:
+        subprocess.run(
+            [
+                "ssh",
+                "-F",
+                str(machine.ssh_config),
+                "golden",
+                f"sudo mkdir -p {target} && sudo tar -x --no-same-owner -C {target}",
+            ],
+            stdin=packed.stdout,
+            check=True,
+        )
 
 
 def turn_off(machine: vm.Machine, folder: Path, disk: str) -> bool:
     """Power off, and keep what is on the machine's disk then as `folder`/`disk`; whether it went
     down by itself."""
     clean = vm.power_off(machine)
-    shell.output(["qemu-img", "convert", "-O", "raw", str(folder / "vm/root.qcow2"),
-                  str(folder / disk)])
+    shell.output(
+        ["qemu-img", "convert", "-O", "raw", str(folder / "vm/root.qcow2"), str(folder / disk)]
+    )
     return clean

@@ -23,8 +23,9 @@ def check(told: dict[str, Any], baked: Path, again: Path) -> None:
     assert {
         path: said for path, said in before["written"].items() if path not in REFUSED and said
     } == {}
-    assert all("Read-only file system" in before["written"][path]
-               for path in REFUSED), before["written"]
+    assert all("Read-only file system" in before["written"][path] for path in REFUSED), before[
+        "written"
+    ]
     assert {path: after["read"][path] for path in WRITTEN} == dict.fromkeys(WRITTEN, "mine")
     assert all("No such file" in after["read"][path] for path in (*GONE, *REFUSED)), after["read"]
     assert re.search(r"status: +verified", after["status"]), after["status"]
@@ -37,5 +38,8 @@ def differing(baked: Path, again: Path, name: str) -> list[int]:
     one, other, piece = RawFile(baked), RawFile(again), 1 << 20
     (found,) = [entry for entry in boot_regions.partitions(one.read) if entry["name"] == name]
     begin, end = found["offset"], found["offset"] + found["size"]
-    return [at for at in range(begin, end, piece)
-            if one.read(at, min(piece, end - at)) != other.read(at, min(piece, end - at))]
+    return [
+        at
+        for at in range(begin, end, piece)
+        if one.read(at, min(piece, end - at)) != other.read(at, min(piece, end - at))
+    ]

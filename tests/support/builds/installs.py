@@ -22,9 +22,14 @@ TOOLS = "/var/tmp/tools"
 WHEEL = "golden_probe-1.0-py3-none-any.whl"
 ENVIRONMENTS = ("/home/debian/env", "/opt/env")
 ASK = "import golden_probe; print(golden_probe.__file__)"
-WRITTEN = ("/etc/golden-probe", "/home/debian/golden-probe", "/opt/golden-probe",
-           "/root/golden-probe",
-           "/srv/golden-probe", "/var/lib/golden-probe")
+WRITTEN = (
+    "/etc/golden-probe",
+    "/home/debian/golden-probe",
+    "/opt/golden-probe",
+    "/root/golden-probe",
+    "/srv/golden-probe",
+    "/var/lib/golden-probe",
+)
 GONE = ("/tmp/golden-probe", "/run/golden-probe")
 REFUSED = ("/usr/golden-probe", "/boot/golden-probe", "/golden-probe")
 IMAGE = "localhost/golden-probe"
@@ -34,15 +39,18 @@ itself."""
 
 
 def make_tools(folder: Path) -> Path:
-    shutil.copytree(Path(pip.__file__).parent, folder / "pip",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(pip.__file__).parent, folder / "pip", ignore=shutil.ignore_patterns("__pycache__")
+    )
     info = "golden_probe-1.0.dist-info"
     with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
         wheel.writestr("golden_probe.py", "")
-        wheel.writestr(f"{info}/METADATA",
-                       "Metadata-Version: 2.1\nName: golden-probe\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL",
-                       "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: golden-probe\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     return folder
 
@@ -68,8 +76,9 @@ def install(machine: vm.Machine) -> dict[str, str]:
 
 
 def imported(machine: vm.Machine) -> dict[str, str]:
-    return {path: as_root(machine, f"{path}/bin/python -c {shlex.quote(ASK)}")
-            for path in ENVIRONMENTS}
+    return {
+        path: as_root(machine, f"{path}/bin/python -c {shlex.quote(ASK)}") for path in ENVIRONMENTS
+    }
 
 
 def write(machine: vm.Machine) -> dict[str, str]:
@@ -83,17 +92,20 @@ def read(machine: vm.Machine) -> dict[str, str]:
 def containers(machine: vm.Machine) -> dict[str, str]:
     """An image that is made, saved, removed and loaded again, and a container of it that writes."""
     return {
-        "storage": as_root(machine,
-                           "docker info --format '{{.Driver}}'; findmnt -no FSTYPE -T "
-                           "/var/lib/docker"),
-        "loaded": as_root(machine,
-                          "cd / && tar -c usr/lib/klibc usr/lib/klibc-*.so | docker import - "
-                          f"{IMAGE} "
-                          f">/dev/null && docker save -o /var/tmp/image.tar {IMAGE} && docker rmi "
-                          f"{IMAGE} >/dev/null"
-                          " && docker load -q -i /var/tmp/image.tar"),
-        "ran": as_root(machine,
-                       f"{CONTAINER} 'echo mine > /written && read said < /written && echo $said'"),
+        "storage": as_root(
+            machine, "docker info --format '{{.Driver}}'; findmnt -no FSTYPE -T /var/lib/docker"
+        ),
+        "loaded": as_root(
+            machine,
+            "cd / && tar -c usr/lib/klibc usr/lib/klibc-*.so | docker import - "
+            f"{IMAGE} "
+            f">/dev/null && docker save -o /var/tmp/image.tar {IMAGE} && docker rmi "
+            f"{IMAGE} >/dev/null"
+            " && docker load -q -i /var/tmp/image.tar",
+        ),
+        "ran": as_root(
+            machine, f"{CONTAINER} 'echo mine > /written && read said < /written && echo $said'"
+        ),
     }
 
 
@@ -107,18 +119,23 @@ def main() -> None:
         before: dict[str, Any] = {"installed": install(machine), "written": write(machine)}
         docker = bool(as_root(machine, "command -v docker"))
         before |= containers(machine) if docker else {}
-        audit = as_root(machine,
-                        "command -v ausearch >/dev/null && touch /etc/sudoers.d/golden-probe && "
-                        "sleep 1 && "
-                                 "ausearch --input-logs -k rights -i | grep -c golden-probe")
+        audit = as_root(
+            machine,
+            "command -v ausearch >/dev/null && touch /etc/sudoers.d/golden-probe && "
+            "sleep 1 && "
+            "ausearch --input-logs -k rights -i | grep -c golden-probe",
+        )
         clean = guest.turn_off(machine, folder, "again.raw")
     with guest.booted(folder, disk=folder / "again.raw") as machine:
-        after = {"imported": imported(machine), "read": read(machine),
-                 "status": as_root(machine, "veritysetup status root"),
-                 "state": as_root(machine,
-                                  "systemctl is-system-running --wait; systemctl --failed "
-                                  "--no-legend"),
-                 "ran": as_root(machine, f"{CONTAINER} 'echo again'") if docker else ""}
+        after = {
+            "imported": imported(machine),
+            "read": read(machine),
+            "status": as_root(machine, "veritysetup status root"),
+            "state": as_root(
+                machine, "systemctl is-system-running --wait; systemctl --failed --no-legend"
+            ),
+            "ran": as_root(machine, f"{CONTAINER} 'echo again'") if docker else "",
+        }
     guest.tell(folder, before=before, after=after, clean=clean, audit=audit)
 
 

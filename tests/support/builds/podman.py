@@ -28,13 +28,22 @@ class Podman:
         self.folder = folder
         (folder / "storage.conf").write_text(STORAGE.format(folder), encoding="utf-8")
         (folder / "containers.conf").write_text(ENGINE, encoding="utf-8")
-        self.env = {**os.environ, "CONTAINERS_CONF_OVERRIDE": str(folder / "containers.conf"),
-                    "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-                    "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        self.env = {
+            **os.environ,
+            "CONTAINERS_CONF_OVERRIDE": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        }
 
     def ended(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run([find("podman"), *argv], env=self.env, input=stdin, text=True,
-                              capture_output=True, check=False)
+        return subprocess.run(
+            [find("podman"), *argv],
+            env=self.env,
+            input=stdin,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
 
     def podman(self, *argv: str, stdin: str = "") -> str:
         done = self.ended(*argv, stdin=stdin)

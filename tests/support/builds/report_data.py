@@ -46,19 +46,30 @@ def package(
     version: str, *, size: int = 120_000, origin: str = "debian", seed: str = ""
 ) -> dict[str, Any]:
     return {
-        "version": version, "architecture": "amd64", "size": size, "installed_size": size * 4,
+        "version": version,
+        "architecture": "amd64",
+        "size": size,
+        "installed_size": size * 4,
         "origin": origin,
         "sha256": hashlib.sha256(f"{version}{size}{seed}".encode()).hexdigest(),
-        "path": "pool/x.deb", "source": "x",
+        "path": "pool/x.deb",
+        "source": "x",
     }
 
 
 CHOICES = [
-    {"component": "driver", "taken": "535.309.01 proprietary",
-     "why": "the newest of branch 535 in the archive",
-     "passed_over": [{"what": "535.216.03", "reason": "older; from trixie-backports"}]},
-    {"component": "cuda", "taken": "11.8 toolkit", "passed_over": [],
-     "why": "the only one of the archive; the driver supports 12.2"},
+    {
+        "component": "driver",
+        "taken": "535.309.01 proprietary",
+        "why": "the newest of branch 535 in the archive",
+        "passed_over": [{"what": "535.216.03", "reason": "older; from trixie-backports"}],
+    },
+    {
+        "component": "cuda",
+        "taken": "11.8 toolkit",
+        "passed_over": [],
+        "why": "the only one of the archive; the driver supports 12.2",
+    },
 ]
 """What a lock took and passed over."""
 
@@ -77,10 +88,16 @@ def packages_of() -> dict[str, Any]:
 
 def lock(**changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 1, "image": IMAGE, "source_date_epoch": 1795219200, "disk_size_gib": 10,
+        "schema_version": 1,
+        "image": IMAGE,
+        "source_date_epoch": 1795219200,
+        "disk_size_gib": 10,
         "description": "Debian 13 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
         "base": {
-            "distribution": "debian", "release": "trixie", "major": 13, "architecture": "amd64",
+            "distribution": "debian",
+            "release": "trixie",
+            "major": 13,
+            "architecture": "amd64",
             "suites": [
                 {"suite": suite, "date": "Sat, 21 Nov 2026 10:12:30 UTC", "sha256": "0" * 64}
                 for suite in ("trixie", "trixie-updates", "trixie-security")
@@ -88,22 +105,35 @@ def lock(**changes: Any) -> dict[str, Any]:
         },
         "kernel": {"release": KERNEL, "package": f"linux-image-{KERNEL}", "version": "6.1.172-1"},
         "driver": {
-            "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian",
+            "version": "535.309.01",
+            "branch": "535",
+            "flavour": "proprietary",
+            "source": "debian",
             "cuda": "12.2",
             "modules": {
-                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 14.2.0-19",
-                "signature": None, "key": "0" * 64,
+                "package": f"golden-nvidia-modules-{KERNEL}",
+                "compiler": "gcc 14.2.0-19",
+                "signature": None,
+                "key": "0" * 64,
             },
         },
         "cuda": {"version": "11.8", "variant": "toolkit", "why": "the archive's"},
         "hardware": {
-            "families": ["g4dn", "g5", "g6", "p4d", "p5"], "sm": ["75", "80", "86", "89", "90"],
-            "cpus": ["cascadelake", "znver2", "znver3"], "gcc": "14.2", "march": "skylake",
-            "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
+            "families": ["g4dn", "g5", "g6", "p4d", "p5"],
+            "sm": ["75", "80", "86", "89", "90"],
+            "cpus": ["cascadelake", "znver2", "znver3"],
+            "gcc": "14.2",
+            "march": "skylake",
+            "options": ["-march=skylake", "-mtune=generic"],
+            "features": ["avx2"],
         },
         "choices": CHOICES,
-        "packages": packages_of(), "roles": list(ROLES), "steps": [], "base_packages": [],
-        "variables": {}, "inputs": {},
+        "packages": packages_of(),
+        "roles": list(ROLES),
+        "steps": [],
+        "base_packages": [],
+        "variables": {},
+        "inputs": {},
         **changes,
     }
 
@@ -115,9 +145,11 @@ def previous_lock() -> dict[str, Any]:
     old["driver"]["version"] = "535.261.03"
     old["packages"] |= {
         "libcuda1": package("535.261.03-1~deb13u1", size=500_000),
-        "openssl": package("3.0.9-1~deb13u1"), "tzdata": package("2026d-0+deb13u1"),
+        "openssl": package("3.0.9-1~deb13u1"),
+        "tzdata": package("2026d-0+deb13u1"),
         "libxml2": package("2.9.14+dfsg-1.3~deb13u6", seed="rebuilt"),
-        "nvidia-kernel-dkms": package("535.261.03-1~deb13u1")}
+        "nvidia-kernel-dkms": package("535.261.03-1~deb13u1"),
+    }
     del old["packages"]["cloud-init"]
     return old
 
@@ -126,21 +158,33 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
     """What a bake of lock `of` wrote; `scale` multiplies times and sizes."""
     digest = records.sha256_text(records.canonical(of))
     parts = {
-        "image": of["image"], "build_id": digest[:12], "lock_sha256": digest,
+        "image": of["image"],
+        "build_id": digest[:12],
+        "lock_sha256": digest,
         "git_commit": "4f0c2d9be1a7" + "0" * 28,
-        "started_at": "2026-11-24T22:10:04Z", "seconds": sum(PHASES.values()) * scale,
+        "started_at": "2026-11-24T22:10:04Z",
+        "seconds": sum(PHASES.values()) * scale,
         "host": Host(cpus=2, accel="tcg", python="3.11.2", packer="1.6.6"),
-        "phases": [Timing(name=name, seconds=round(value * scale, 2))
-                   for name, value in PHASES.items()],
-        "roles": [Timing(name=name, seconds=round(value * scale, 2))
-                  for name, value in ROLES.items()],
-        "components": [Component(name=name, bytes=int(value * MIB * scale))
-                       for name, value in COMPONENTS.items()],
+        "phases": [
+            Timing(name=name, seconds=round(value * scale, 2)) for name, value in PHASES.items()
+        ],
+        "roles": [
+            Timing(name=name, seconds=round(value * scale, 2)) for name, value in ROLES.items()
+        ],
+        "components": [
+            Component(name=name, bytes=int(value * MIB * scale))
+            for name, value in COMPONENTS.items()
+        ],
         "disk": Disk(
-            path=f"build/{of['image']}/{digest[:12]}/disk.raw", bytes_apparent=10 << 30,
-            bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64,
-            blocks_sha256="e" * 64),
-        "packages_count": len(of["packages"]), "layers": ["base"], "manifest_sha256": "d" * 64,
+            path=f"build/{of['image']}/{digest[:12]}/disk.raw",
+            bytes_apparent=10 << 30,
+            bytes_allocated=int(5.58 * (1 << 30) * scale),
+            sha256="c" * 64,
+            blocks_sha256="e" * 64,
+        ),
+        "packages_count": len(of["packages"]),
+        "layers": ["base"],
+        "manifest_sha256": "d" * 64,
     }
     return BakeRecord.model_validate(parts | changes)
 
@@ -149,10 +193,15 @@ def checks(outcomes: dict[str, Outcome] | None = None) -> list[Check]:
     wrong = outcomes or {}
     return [
         Check(
-            id=f"{role}::{number:02d}", role=role, title=title,
+            id=f"{role}::{number:02d}",
+            role=role,
+            title=title,
             outcome=wrong.get(title, Outcome.CORRECT),
-            detail=DETAILS.get(wrong.get(title, Outcome.CORRECT), ""), seconds=0.7 + number / 10)
-        for role, titles in CHECKS.items() for number, title in enumerate(titles)
+            detail=DETAILS.get(wrong.get(title, Outcome.CORRECT), ""),
+            seconds=0.7 + number / 10,
+        )
+        for role, titles in CHECKS.items()
+        for number, title in enumerate(titles)
     ]
 
 
@@ -163,8 +212,10 @@ DETAILS = {
     Outcome.UNREACHABLE: "ssh: connection closed by the guest after 12 s; the check could not look",
 }
 FAILING = {
-    "the kernel took bbr": Outcome.INCORRECT, "golden-image.json names this build": Outcome.MISSING,
-    "no shell history": Outcome.UNREACHABLE, "journals are gone": Outcome.INCORRECT,
+    "the kernel took bbr": Outcome.INCORRECT,
+    "golden-image.json names this build": Outcome.MISSING,
+    "no shell history": Outcome.UNREACHABLE,
+    "journals are gone": Outcome.INCORRECT,
 }
 
 
@@ -175,11 +226,16 @@ def verify_record(
     found = checks(outcomes)
     good = all(check.outcome is Outcome.CORRECT for check in found)
     parts = {
-        "image": bake.image, "build_id": bake.build_id,
+        "image": bake.image,
+        "build_id": bake.build_id,
         "verdict": Verdict.VERIFIED if good else Verdict.NOT_VERIFIED,
-        "boots": [Boot(firmware="BIOS", seconds_to_ssh=39.4),
-                  Boot(firmware="UEFI", seconds_to_ssh=46.8)],
-        "accel": Accel.TCG, "checks": found, "seconds": 187.3,
+        "boots": [
+            Boot(firmware="BIOS", seconds_to_ssh=39.4),
+            Boot(firmware="UEFI", seconds_to_ssh=46.8),
+        ],
+        "accel": Accel.TCG,
+        "checks": found,
+        "seconds": 187.3,
     }
     return VerifyRecord.model_validate(parts | changes)
 
@@ -187,24 +243,48 @@ def verify_record(
 def hostile(root: Path) -> BuildFolder:
     """A build in which every free text is markup, or has no place to break."""
     bad, endless = HOSTILE + LONG, "W" * 400
-    choice = {"component": endless, "taken": bad, "why": endless,
-              "passed_over": [{"what": endless, "reason": bad}]}
+    choice = {
+        "component": endless,
+        "taken": bad,
+        "why": endless,
+        "passed_over": [{"what": endless, "reason": bad}],
+    }
     of = lock(
-        description=bad, choices=[choice],
+        description=bad,
+        choices=[choice],
         frameworks=[{"name": bad, "version": endless, "origin": "source"}],
-        packages=lock()["packages"] | {bad: package("1"), endless: package(bad, origin=endless)})
+        packages=lock()["packages"] | {bad: package("1"), endless: package(bad, origin=endless)},
+    )
     steps = [Timing(name=endless, seconds=9_000), Timing(name=bad, seconds=0)]
-    bake = bake_record(of, git_commit=endless, layers=[endless], phases=steps, roles=steps,
-                       components=[Component(name=endless, bytes=1023 << 20)])
-    found = [Check(id=endless, role=role, title=endless, outcome=outcome,
-                   detail=f"{bad}\n{endless}", seconds=5_000)
-             for outcome in Outcome for role in (bad, endless)]
+    bake = bake_record(
+        of,
+        git_commit=endless,
+        layers=[endless],
+        phases=steps,
+        roles=steps,
+        components=[Component(name=endless, bytes=1023 << 20)],
+    )
+    found = [
+        Check(
+            id=endless,
+            role=role,
+            title=endless,
+            outcome=outcome,
+            detail=f"{bad}\n{endless}",
+            seconds=5_000,
+        )
+        for outcome in Outcome
+        for role in (bad, endless)
+    ]
     verify = verify_record(bake, checks=found, verdict=Verdict.NOT_VERIFIED)
     return write_build(root, bake, verify, of)
 
 
 def write_build(
-    path: Path, bake: BakeRecord, verify: VerifyRecord | None, lock: dict[str, Any],
+    path: Path,
+    bake: BakeRecord,
+    verify: VerifyRecord | None,
+    lock: dict[str, Any],
 ) -> BuildFolder:
     folder = BuildFolder(path)
     records.write(folder.bake, bake)

@@ -12,9 +12,20 @@ from goldenami.model.builds.plans import BakePlan, Tree
 
 def sample(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:
     return BakePlan(
-        work=work, log=work / "log", root=work, lock=work / "lock.json", image=lock.image,
-        build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,
-        source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib, packages={},
+        work=work,
+        log=work / "log",
+        root=work,
+        lock=work / "lock.json",
+        image=lock.image,
+        build_id=lock_sha256[: lockfile.ID_LENGTH],
+        lock_sha256=lock_sha256,
+        source_date_epoch=lock.source_date_epoch,
+        disk_size_gib=lock.disk_size_gib,
+        packages={},
         steps=[],
-        tree=Tree(suite=lock.base.release, repository=work / "repo", include=[]), base_key="0" * 64,
-        layers=work / "layers", layers_limit_bytes=0, coverage=bake_inputs.coverage(lock))
+        tree=Tree(suite=lock.base.release, repository=work / "repo", include=[]),
+        base_key="0" * 64,
+        layers=work / "layers",
+        layers_limit_bytes=0,
+        coverage=bake_inputs.coverage(lock),
+    )

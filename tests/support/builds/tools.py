@@ -30,16 +30,21 @@ BIN = Path(sys.executable).parent
 
 def granted(command: str) -> list[str]:
     document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
-    return list(dict.fromkeys(action for statement in document["Statement"] if statement["Effect"]
-                              == "Allow"
-                              for action in statement["Action"]))
+    return list(
+        dict.fromkeys(
+            action
+            for statement in document["Statement"]
+            if statement["Effect"] == "Allow"
+            for action in statement["Action"]
+        )
+    )
 
 
 def find(name: str) -> str:
     """The path of `name`; where it is missing, the test is skipped, or fails if CI is set."""
-    path = shutil.which(name,
-                        path=os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin",
-                                              "/sbin"]))
+    path = shutil.which(
+        name, path=os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    )
     if path is not None:
         return path
     said = f"{name} is not installed (`make test` installs it)"
@@ -95,8 +100,11 @@ def schema_complaints(*args: str) -> str:
 
 def need(*tools: str) -> None:
     """Skip where a tool is missing on somebody's machine; in CI that is an error."""
-    missing = [tool for tool in tools
-               if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    missing = [
+        tool
+        for tool in tools
+        if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+    ]
     if missing and os.environ.get("CI"):
         pytest.fail(f"CI lacks {', '.join(missing)}")
     if missing:
@@ -112,8 +120,10 @@ def need_reproducible_disks() -> None:
     on every host."""
     need("mke2fs")
     if not _reads_tar():
-        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian "
-                    "13's does)")
+        pytest.skip(
+            "mke2fs of this host reads no tar, so that disks are not reproducible (Debian "
+            "13's does)"
+        )
 
 
 @functools.cache
@@ -124,6 +134,13 @@ def _reads_tar() -> bool:
             root.type = tarfile.DIRTYPE
             tar.addfile(root)
         argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", f"{folder}/disk", "8M"]
-        return subprocess.run(argv, input=archive.getvalue(), capture_output=True, check=False,
-                              env={**os.environ,
-                                   "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0
+        return (
+            subprocess.run(
+                argv,
+                input=archive.getvalue(),
+                capture_output=True,
+                check=False,
+                env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+            ).returncode
+            == 0
+        )

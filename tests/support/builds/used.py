@@ -22,11 +22,13 @@ def seen(machine: vm.Machine) -> dict[str, Any]:
     machine.ssh("sudo cloud-init status --wait >/dev/null || true", timeout_s=600)
     machine_id, *words = second_boot.identity(machine)
     return {
-        "machine_id": machine_id, "host_keys": [word for word in words if word.startswith("AAAA")],
+        "machine_id": machine_id,
+        "host_keys": [word for word in words if word.startswith("AAAA")],
         "instance": as_root(machine, "cloud-init query instance_id"),
         "launch": as_root(machine, "cat /run/golden-launch"),
-        "state": as_root(machine, "systemctl is-system-running --wait; systemctl --failed "
-                         "--no-legend"),
+        "state": as_root(
+            machine, "systemctl is-system-running --wait; systemctl --failed --no-legend"
+        ),
         "scratch": as_root(machine, "journalctl -b -q -o cat -u golden-instance-store"),
     }
 
@@ -41,10 +43,12 @@ def main() -> None:
     (folder / "key").rename(folder / "key-first")
     (folder / "key.pub").rename(folder / "key-first.pub")
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
-    with guest.booted(folder, disk=folder / "used.raw", instance_id=SECOND,
-                      user_data=USER_DATA % "second") as machine:
+    with guest.booted(
+        folder, disk=folder / "used.raw", instance_id=SECOND, user_data=USER_DATA % "second"
+    ) as machine:
         told |= {
-            "second": seen(machine), "mine": machine.ssh("cat ~/mine").strip(),
+            "second": seen(machine),
+            "mine": machine.ssh("cat ~/mine").strip(),
             "copied": as_root(machine, "docker cp kept:/written - | tar -xO"),
             "ran": as_root(machine, f"{CONTAINER} 'echo again'"),
         }

@@ -34,8 +34,9 @@ from goldenami.packages.pypi import PyFile
 TESTS = Path(__file__).resolve().parents[2]
 IMAGE, GENERIC = "image", "generic"
 """The sides: the build for the image's hardware, and the index's wheel or a portable build."""
-ONE_THREAD = [f"{name}=1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                                       "MKL_NUM_THREADS")]
+ONE_THREAD = [
+    f"{name}=1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+]
 Figures = dict[str, float]
 """Rates by workload."""
 
@@ -68,14 +69,29 @@ def measure(plan: BenchmarkPlan) -> BenchmarkResult:
 
 def run(plan: BenchmarkPlan, root: Path, side: str) -> Figures:
     """The JSON object in the last line of the benchmark's output."""
-    argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin",
-            "LC_ALL=C.UTF-8", "PYTHONPATH=/build/programs", *ONE_THREAD,
-            f"/build/{side}/bin/python", "-B", f"/build/programs/{plan.name}/bench.py"]
+    argv = [
+        "chroot",
+        str(root),
+        "env",
+        "-i",
+        "HOME=/build",
+        "TMPDIR=/tmp",
+        "PATH=/usr/bin:/bin",
+        "LC_ALL=C.UTF-8",
+        "PYTHONPATH=/build/programs",
+        *ONE_THREAD,
+        f"/build/{side}/bin/python",
+        "-B",
+        f"/build/programs/{plan.name}/bench.py",
+    ]
     try:
         figures: Figures = json.loads(shell.output(argv).splitlines()[-1])
     except (shell.CommandFailed, IndexError, ValueError) as error:
-        raise StageFailed(f"the benchmark of {plan.name} gives no figures with the {side} build",
-                          tail=str(error), hint="see its bench.py") from None
+        raise StageFailed(
+            f"the benchmark of {plan.name} gives no figures with the {side} build",
+            tail=str(error),
+            hint="see its bench.py",
+        ) from None
     return figures
 
 
@@ -102,11 +118,14 @@ def sides(
         portable = frameworks.wheel_build(name, recipe, plain, context, runs_with, pins)
         theirs = frameworks.compiled(portable, context).wheel
     if ours.sha256 == theirs.sha256:
-        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes",
-                          hint="`{options}` does not reach the compiler")
+        raise StageFailed(
+            f"recipe {name}: the builds for different CPUs are the same bytes",
+            hint="`{options}` does not reach the compiler",
+        )
     context.fetch_debs(list(build.debs))
-    context.index.fetch([build.source, *build.requires, *build.tests, theirs, *runs_with],
-                        context.store)
+    context.index.fetch(
+        [build.source, *build.requires, *build.tests, theirs, *runs_with], context.store
+    )
     return build, {IMAGE: [ours, *runs_with], GENERIC: [theirs, *runs_with]}
 
 
@@ -126,8 +145,9 @@ def ratios(
             placed[side] = [f"wheels/{side}/{file.filename}" for file in files]
         benchmark = BenchmarkPlan(**plan.model_dump(), rounds=rounds, sides=placed)
         os.environ["PYTHONPATH"] = str(TESTS)  # the program below is found there
-        figures = program.call("support.builds.wheel_benchmark", benchmark, BenchmarkResult,
-                               context.progress).figures
+        figures = program.call(
+            "support.builds.wheel_benchmark", benchmark, BenchmarkResult, context.progress
+        ).figures
     return compare(figures[GENERIC], figures[IMAGE])
 
 
@@ -138,8 +158,9 @@ def compare(generic: Sequence[Figures], image: Sequence[Figures]) -> list[Worklo
     for name in image[0]:
         ratios = [ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3),
-                                  high=round(high, 3)))
+        workloads.append(
+            Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3))
+        )
     return workloads
 
 

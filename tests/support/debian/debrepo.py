@@ -57,10 +57,15 @@ class Package:
 
     def control(self) -> str:
         given = {
-            "Package": self.name, "Version": self.version, "Architecture": "amd64",
+            "Package": self.name,
+            "Version": self.version,
+            "Architecture": "amd64",
             "Maintainer": "Test <t@localhost>",
-            "Installed-Size": "16", "Priority": "optional", "Depends": self.depends,
-            "Description": f"tiny {self.name}", **self.fields,
+            "Installed-Size": "16",
+            "Priority": "optional",
+            "Depends": self.depends,
+            "Description": f"tiny {self.name}",
+            **self.fields,
         }
         return "".join(f"{name}: {value}\n" for name, value in given.items() if value)
 
@@ -71,9 +76,17 @@ class Key:
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="golden-gpg-"))
-        self._gpg("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key",
-                  "Test archive", "ed25519",
-                  "sign", "0")
+        self._gpg(
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            "Test archive",
+            "ed25519",
+            "sign",
+            "0",
+        )
         self.keyring = self.home / "test-archive.gpg"
         self._gpg("--output", str(self.keyring), "--export")
         self.public = self._gpg("--armor", "--export")
@@ -81,9 +94,14 @@ class Key:
         self.fingerprint = next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
 
     def _gpg(self, *args: str, stdin: str | None = None) -> str:
-        return subprocess.run(["gpg", "--batch", "--quiet", *args], check=True, capture_output=True,
-                              text=True,
-                              input=stdin, env={**os.environ, "GNUPGHOME": str(self.home)}).stdout
+        return subprocess.run(
+            ["gpg", "--batch", "--quiet", *args],
+            check=True,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            env={**os.environ, "GNUPGHOME": str(self.home)},
+        ).stdout
 
     def clearsign(self, text: str) -> str:
         return self._gpg("--clearsign", stdin=text)
@@ -96,8 +114,11 @@ class Key:
         self._gpg("--armor", "--output", f"{path}.asc", "--detach-sign", str(path))
 
     def close(self) -> None:
-        subprocess.run(["gpgconf", "--kill", "all"], check=True,
-                       env={**os.environ, "GNUPGHOME": str(self.home)})
+        subprocess.run(
+            ["gpgconf", "--kill", "all"],
+            check=True,
+            env={**os.environ, "GNUPGHOME": str(self.home)},
+        )
         shutil.rmtree(self.home, ignore_errors=True)
 
 
@@ -125,21 +146,40 @@ class Archive:
 
     def publish(self, *, date: int = DATE, valid_for_s: int | None = None) -> Archive:
         for suite in self.suites:
-            indexes = {f"{component}/binary-amd64/Packages":
-                       "\n".join(self.entries.get((suite, component), []))
-                       for component in COMPONENTS}
-            write_suite(self.folder / "dists" / suite, self.key, indexes, [
-                "Origin: Debian", f"Label: {self.label}", f"Suite: {suite}", f"Codename: {suite}",
-                *dated(date, valid_for_s), "Architectures: amd64",
-                f"Components: {' '.join(COMPONENTS)}"])
+            indexes = {
+                f"{component}/binary-amd64/Packages": "\n".join(
+                    self.entries.get((suite, component), [])
+                )
+                for component in COMPONENTS
+            }
+            write_suite(
+                self.folder / "dists" / suite,
+                self.key,
+                indexes,
+                [
+                    "Origin: Debian",
+                    f"Label: {self.label}",
+                    f"Suite: {suite}",
+                    f"Codename: {suite}",
+                    *dated(date, valid_for_s),
+                    "Architectures: amd64",
+                    f"Components: {' '.join(COMPONENTS)}",
+                ],
+            )
         return self
 
 
 def build(package: Package, target: Path) -> Path:
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name)
-        write(tree, {f"usr/share/tiny/{package.name}": f"{package.name} {package.version}\n" * 64,
-                     "DEBIAN/control": package.control(), **package.files})
+        write(
+            tree,
+            {
+                f"usr/share/tiny/{package.name}": f"{package.name} {package.version}\n" * 64,
+                "DEBIAN/control": package.control(),
+                **package.files,
+            },
+        )
         (tree / "DEBIAN").chmod(0o755)
         target.parent.mkdir(parents=True, exist_ok=True)
         return pack(tree, target, "-Znone")
@@ -148,30 +188,37 @@ def build(package: Package, target: Path) -> Path:
 def pack(tree: Path, target: Path, *options: str, epoch: int = DATE) -> Path:
     """The package of a tree. One thread: more would split the data, and the bytes with it, by the
     number of cores."""
-    subprocess.run(["dpkg-deb", "--root-owner-group", *options, "--build", str(tree), str(target)],
-                   check=True, capture_output=True,
-                   env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch),
-                        "DPKG_DEB_THREADS_MAX": "1"})
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", *options, "--build", str(tree), str(target)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "DPKG_DEB_THREADS_MAX": "1"},
+    )
     return target
 
 
 def stanza(deb: Path, path: str, control: str = "") -> str:
     """What an index says of a package that is at `path` of its archive; its control file is read
     where it is not given."""
-    fields = control or subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
-                                       capture_output=True, text=True).stdout
+    fields = (
+        control
+        or subprocess.run(
+            ["dpkg-deb", "--field", str(deb)], check=True, capture_output=True, text=True
+        ).stdout
+    )
     return f"{fields}Filename: {path}\nSize: {deb.stat().st_size}\nSHA256: {sha256_file(deb)}\n"
 
 
 def dated(date: int, valid_for_s: int | None = None) -> list[str]:
-    until = [] if valid_for_s is None else [
-        f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+    until = (
+        []
+        if valid_for_s is None
+        else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+    )
     return [f"Date: {formatdate(date, usegmt=True)}", *until]
 
 
-def write_suite(
-    folder: Path, key: Key, indexes: Mapping[str, str], fields: Sequence[str]
-) -> None:
+def write_suite(folder: Path, key: Key, indexes: Mapping[str, str], fields: Sequence[str]) -> None:
     """Indexes, plain and packed, and a signed Release file of them that begins with `fields`
     (https://wiki.debian.org/DebianRepository/Format)."""
     sums = []
@@ -193,9 +240,12 @@ def sign(folder: Path, key: Key, release: str) -> None:
 def sign_again(folder: Path, key: Key, date: int) -> None:
     """Sign every suite below `folder` with a later date, as archives do when no package changed."""
     for path in folder.rglob("Release"):
-        text = re.sub(r"^Date: .*$", f"Date: {formatdate(date, usegmt=True)}",
-                      path.read_text(encoding="utf-8"),
-                      flags=re.M)
+        text = re.sub(
+            r"^Date: .*$",
+            f"Date: {formatdate(date, usegmt=True)}",
+            path.read_text(encoding="utf-8"),
+            flags=re.M,
+        )
         sign(path.parent, key, text)
 
 
@@ -341,39 +391,56 @@ KERNELS = ("6.1.0-49", "6.1.0-50")
 ESSENTIAL = ("base-files", "base-passwd", "bash", "coreutils", "dpkg", "libc-bin", "sed", "tar")
 
 
-def kernel_packages(
-    abi: str, version: str, *, headers: bool = True
-) -> list[Package]:
-    names = [f"linux-image-{abi}-cloud-amd64",
-             *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
-    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"})
-            for name in names]
+def kernel_packages(abi: str, version: str, *, headers: bool = True) -> list[Package]:
+    names = [
+        f"linux-image-{abi}-cloud-amd64",
+        *([f"linux-headers-{abi}-cloud-amd64"] if headers else []),
+    ]
+    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}) for name in names]
 
 
 def base_packages() -> list[Package]:
-    essential = [Package(name, "12.4+deb13u5", depends="libc6",
-                         fields={"Essential": "yes", "Priority": "required"})
-                 for name in ESSENTIAL]
-    meta = Package("linux-image-cloud-amd64", "6.1.140-1",
-                   depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
+    essential = [
+        Package(
+            name,
+            "12.4+deb13u5",
+            depends="libc6",
+            fields={"Essential": "yes", "Priority": "required"},
+        )
+        for name in ESSENTIAL
+    ]
+    meta = Package(
+        "linux-image-cloud-amd64",
+        "6.1.140-1",
+        depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)",
+    )
     return [
-        *essential, Package("libc6", "2.36-9+deb13u10", fields={"Priority": "required"}),
+        *essential,
+        Package("libc6", "2.36-9+deb13u10", fields={"Priority": "required"}),
         Package("apt", "2.6.1", depends="libc6", fields={"Priority": "required"}),
-        Package("nano", "7.2-1", fields={"Priority": "important"}), Package("hello", "2.10-3"),
-        *kernel_packages(KERNELS[0], "6.1.130-1"), *kernel_packages(KERNELS[1], "6.1.140-1"), meta,
+        Package("nano", "7.2-1", fields={"Priority": "important"}),
+        Package("hello", "2.10-3"),
+        *kernel_packages(KERNELS[0], "6.1.130-1"),
+        *kernel_packages(KERNELS[1], "6.1.140-1"),
+        meta,
     ]
 
 
-def debian(
-    folder: Path, key: Key, wanted: Iterable[str], release: str = "trixie"
-) -> Path:
+def debian(folder: Path, key: Key, wanted: Iterable[str], release: str = "trixie") -> Path:
     """Both archives of a synthetic Debian that holds `wanted`; returns the folder to serve."""
     known = base_packages()
     names = sorted(set(wanted) - {package.name for package in known})
     Archive(folder / "debian", key, label="Debian", suites=(release, f"{release}-updates")).add(
-        [*known, *(Package(name, depends="libc6") for name in names)]).publish()
+        [*known, *(Package(name, depends="libc6") for name in names)]
+    ).publish()
     Archive(folder / "security", key, label="Debian-Security", suites=(f"{release}-security",)).add(
-        [Package("sed", "12.4+deb13u6", depends="libc6",
-                 fields={"Essential": "yes", "Priority": "required"})]
+        [
+            Package(
+                "sed",
+                "12.4+deb13u6",
+                depends="libc6",
+                fields={"Essential": "yes", "Priority": "required"},
+            )
+        ]
     ).publish()
     return folder

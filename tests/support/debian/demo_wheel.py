@@ -35,14 +35,21 @@ PyMODINIT_FUNC PyInit_demo() { return PyModule_Create(&module); }
 def sdist(kept: store.Store, folder: Path, *, answer: str = "42", extra: str = "[]") -> PyFile:
     path = folder / "demo-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
-        files = {"setup.py": SETUP.replace("EXTRA", extra),
-                 "demo.cpp": CODE.replace("ANSWER", answer)}
+        files = {
+            "setup.py": SETUP.replace("EXTRA", extra),
+            "demo.cpp": CODE.replace("ANSWER", answer),
+        }
         for name, text in files.items():
             entry = tarfile.TarInfo(f"demo-1.0/{name}")
             entry.size, entry.mtime = len(text.encode()), wheel_builds.EPOCH
             archive.addfile(entry, io.BytesIO(text.encode()))
-    return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path),
-                  size=path.stat().st_size)
+    return PyFile(
+        project="demo",
+        version="1.0",
+        filename=path.name,
+        sha256=kept.add(path),
+        size=path.stat().st_size,
+    )
 
 
 def order(
@@ -57,12 +64,21 @@ def order(
         "import demo\nassert demo.answer() == 42\nprint(demo.answer())\n"
     )
     build = BuildInstructions(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
-    recipe = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3",
-                    build=build.model_copy(update=changes))
+    recipe = Recipe(
+        version="1.0",
+        distribution="demo",
+        module="demo",
+        generic="x86-64-v3",
+        build=build.model_copy(update=changes),
+    )
     have(lock, kept, framework.made.requires)
-    return dataclasses.replace(WheelBuild.of(lock, framework, recipe), name="demo", source=source,
-                               runs_with=[],
-                               target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
+    return dataclasses.replace(
+        WheelBuild.of(lock, framework, recipe),
+        name="demo",
+        source=source,
+        runs_with=[],
+        target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]),
+    )
 
 
 def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
@@ -76,6 +92,10 @@ def build(
 ) -> wheel_builds.WheelOutcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
-    return wheel_builds.compile_wheel(root or folder, wanted, kept,
-                                      Progress.of("test", wanted.name, CachePaths(folder)),
-                                      log=folder / "log")
+    return wheel_builds.compile_wheel(
+        root or folder,
+        wanted,
+        kept,
+        Progress.of("test", wanted.name, CachePaths(folder)),
+        log=folder / "log",
+    )

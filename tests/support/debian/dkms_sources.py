@@ -19,10 +19,12 @@ MODULE_VERSION("1.2");
 
 def files(module: str = "golden_agent") -> dict[str, str]:
     """What the folder of the source holds; `module` is the name of the module."""
-    conf = (f'PACKAGE_NAME="{NAME}"\nPACKAGE_VERSION="{VERSION}"  # of the vendor\n'
-            f'BUILT_MODULE_NAME[0]="{module}"\nDEST_MODULE_LOCATION[0]="/updates/dkms"\n'
-            f'MAKE[0]="make -C ${{kernel_source_dir}} M=${{dkms_tree}}/{NAME}/{VERSION}/build '
-            'modules"\n')
+    conf = (
+        f'PACKAGE_NAME="{NAME}"\nPACKAGE_VERSION="{VERSION}"  # of the vendor\n'
+        f'BUILT_MODULE_NAME[0]="{module}"\nDEST_MODULE_LOCATION[0]="/updates/dkms"\n'
+        f'MAKE[0]="make -C ${{kernel_source_dir}} M=${{dkms_tree}}/{NAME}/{VERSION}/build '
+        'modules"\n'
+    )
     return {"dkms.conf": conf, "Makefile": f"obj-m := {module}.o\n", f"{module}.c": CODE}
 
 

@@ -14,14 +14,22 @@ set -e
 getent group docker > /dev/null || addgroup --system docker
 """
 PACKAGES = (
-    Repack("docker-ce", "5:29.1.0-1", depends="containerd.io, docker-ce-cli, iptables, "
-           "libsystemd0, adduser", moves=[Move("docker.io", "(.*)", r"\1"),
-                                           Move("tini", "(usr/bin/.*)", r"\1")],
-           scripts={"postinst": _POSTINST}),
-    Repack("docker-ce-cli", "5:29.1.0-1", depends="libc6",
-           moves=[Move("docker-cli", "(.*)", r"\1")]),
-    Repack("containerd.io", "2.2.0-1", depends="libseccomp2",
-           moves=[Move("containerd", "(.*)", r"\1"), Move("runc", "(usr/.*bin/.*)", r"\1")]),
+    Repack(
+        "docker-ce",
+        "5:29.1.0-1",
+        depends="containerd.io, docker-ce-cli, iptables, libsystemd0, adduser",
+        moves=[Move("docker.io", "(.*)", r"\1"), Move("tini", "(usr/bin/.*)", r"\1")],
+        scripts={"postinst": _POSTINST},
+    ),
+    Repack(
+        "docker-ce-cli", "5:29.1.0-1", depends="libc6", moves=[Move("docker-cli", "(.*)", r"\1")]
+    ),
+    Repack(
+        "containerd.io",
+        "2.2.0-1",
+        depends="libseccomp2",
+        moves=[Move("containerd", "(.*)", r"\1"), Move("runc", "(usr/.*bin/.*)", r"\1")],
+    ),
 )
 
 

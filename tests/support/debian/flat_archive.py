@@ -30,13 +30,22 @@ class FlatArchive:
 
     def remove(self, pattern: str) -> FlatArchive:
         """Leave what fits `pattern` (a glob of file names) out of the next index."""
-        self.entries = {name: entry for name, entry in self.entries.items()
-                        if not fnmatch(name, pattern)}
+        self.entries = {
+            name: entry for name, entry in self.entries.items() if not fnmatch(name, pattern)
+        }
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> FlatArchive:
         text = "\n".join(self.entries[name] for name in sorted(self.entries))
-        debrepo.write_suite(self.folder, self.key, {"Packages": text}, [
-            f"Origin: {self.origin}", f"Label: {self.label}", "Architecture: x86_64",
-            *debrepo.dated(date, valid_for_s)])
+        debrepo.write_suite(
+            self.folder,
+            self.key,
+            {"Packages": text},
+            [
+                f"Origin: {self.origin}",
+                f"Label: {self.label}",
+                "Architecture: x86_64",
+                *debrepo.dated(date, valid_for_s),
+            ],
+        )
         return self

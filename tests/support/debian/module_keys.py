@@ -20,9 +20,13 @@ def certificate(
     name = x509.Name([x509.NameAttribute(attribute, "Test signer")])
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     return x509.CertificateBuilder(
-        issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=7,
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=7,
         not_valid_before=day,
-        not_valid_after=day + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+        not_valid_after=day + datetime.timedelta(days=1),
+    ).sign(key, hashes.SHA256())
 
 
 def write(folder: Path, key: Key, made: x509.Certificate | None, *, password: bytes = b"") -> Path:
@@ -36,7 +40,8 @@ def write(folder: Path, key: Key, made: x509.Certificate | None, *, password: by
         else serialization.NoEncryption()
     )
     text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
     if made:
         (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
         text += (folder / "cert.pem").read_bytes()

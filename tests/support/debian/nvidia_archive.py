@@ -28,7 +28,9 @@ KEY_FILES = {"debian13": "8793F200.pub", "ubuntu2404": "3bf863cc.pub"}
 """The file beside the index that has the key, by repository: named after NVIDIA's key, here it has
 the test's."""
 _PACKAGES: dict[str, Callable[[DriverRelease], list[Repack]]] = {
-    "debian13": nvidia_packages.debian, "ubuntu2404": nvidia_packages.ubuntu}
+    "debian13": nvidia_packages.debian,
+    "ubuntu2404": nvidia_packages.ubuntu,
+}
 
 
 class NvidiaArchive:
@@ -50,8 +52,9 @@ class NvidiaArchive:
         self._built.mkdir(parents=True, exist_ok=True)
         self._origins.unpack(move.origin for package in wanted for move in package.moves)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            self.flat.add(pool.map(lambda one: repack.build(one, self._origins, self._built),
-                                   wanted))
+            self.flat.add(
+                pool.map(lambda one: repack.build(one, self._origins, self._built), wanted)
+            )
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> NvidiaArchive:
@@ -69,8 +72,9 @@ def containers(
     alone."""
     built = folder / ".built" / CONTAINERS
     built.mkdir(parents=True, exist_ok=True)
-    made = FlatArchive(folder / CONTAINERS / "stable/deb/amd64", key, origin="NVIDIA",
-                       label="NVIDIA CORPORATION")
+    made = FlatArchive(
+        folder / CONTAINERS / "stable/deb/amd64", key, origin="NVIDIA", label="NVIDIA CORPORATION"
+    )
     made.add([repack.build(package, origins, built) for package in packages]).publish()
     (folder / CONTAINERS / "gpgkey").write_text(key.public, encoding="utf-8")
     return made

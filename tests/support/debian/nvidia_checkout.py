@@ -68,7 +68,10 @@ class NvidiaCheckout:
 
 @contextmanager
 def served(
-    folder: Path, key: debrepo.Key, origins: Origins, *releases: DriverRelease,
+    folder: Path,
+    key: debrepo.Key,
+    origins: Origins,
+    *releases: DriverRelease,
 ) -> Iterator[NvidiaCheckout]:
     """A checkout beside an archive of these releases; its image is without frameworks.
 
@@ -80,9 +83,16 @@ def served(
         archive.release(release)
     archive.publish()
     mirror = debrepo.Mirror(folder / "vendor")
-    made = NvidiaCheckout(checkout.copy(folder / "checkout"), archive, mirror, {
-        **os.environ, "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
-        "GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{archive.path}"})
+    made = NvidiaCheckout(
+        checkout.copy(folder / "checkout"),
+        archive,
+        mirror,
+        {
+            **os.environ,
+            "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
+            "GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{archive.path}",
+        },
+    )
     made.define(nvidia_driver_repository_key_fingerprint=key.fingerprint)
     made.definition = _without_frameworks(made.definition)
     try:

@@ -45,10 +45,14 @@ class PyIndex:
         needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
         with zipfile.ZipFile(sink, "w") as archive:
             archive.writestr(f"{name.replace('-', '_')}.py", "")
-            archive.writestr(f"{stem}.dist-info/METADATA",
-                             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-            archive.writestr(f"{stem}.dist-info/WHEEL",
-                             f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            archive.writestr(
+                f"{stem}.dist-info/METADATA",
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+            )
+            archive.writestr(
+                f"{stem}.dist-info/WHEEL",
+                f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+            )
             archive.writestr(f"{stem}.dist-info/RECORD", "")
         return self._offer(name, f"{stem}-{tag}.whl", sink.getvalue())
 
@@ -71,18 +75,30 @@ class PyIndex:
             return self.page
         if project not in self.files:
             return None
-        entries: list[dict[str, Any]] = [{
-            "filename": filename, "url": f"/files/{project}/{filename}", "size": len(content),
-            "hashes": {"sha256": "0" * 64 if filename in self.wrong
-                       else hashlib.sha256(content).hexdigest()},
-        } for filename, content in self.files[project].items()]
+        entries: list[dict[str, Any]] = [
+            {
+                "filename": filename,
+                "url": f"/files/{project}/{filename}",
+                "size": len(content),
+                "hashes": {
+                    "sha256": "0" * 64
+                    if filename in self.wrong
+                    else hashlib.sha256(content).hexdigest()
+                },
+            }
+            for filename, content in self.files[project].items()
+        ]
         if self.html:
-            links = [f'<a href="{self.url.removesuffix("simple")}{quote(entry["url"][1:])}'
-                     f'{"" if entry["filename"] in self.wrong else "#sha256=" + digest}">x</a>'
-                     for entry in entries if (digest := entry["hashes"]["sha256"])]
+            links = [
+                f'<a href="{self.url.removesuffix("simple")}{quote(entry["url"][1:])}'
+                f'{"" if entry["filename"] in self.wrong else "#sha256=" + digest}">x</a>'
+                for entry in entries
+                if (digest := entry["hashes"]["sha256"])
+            ]
             return f"<!DOCTYPE html><body>{''.join(links)}</body>".encode()
-        return json.dumps({"meta": {"api-version": "1.1"}, "name": project,
-                           "files": entries}).encode()
+        return json.dumps(
+            {"meta": {"api-version": "1.1"}, "name": project, "files": entries}
+        ).encode()
 
 
 def _handler(index: PyIndex) -> type[QuietHandler]:

@@ -59,8 +59,9 @@ class Registry:
     def start(self, *, login: bool = False) -> None:
         configuration = self.folder / ("closed.yml" if login else "open.yml")
         with (self.folder / "log").open("a") as log:
-            self._process = subprocess.Popen(["docker-registry", "serve", configuration],
-                                             stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                ["docker-registry", "serve", configuration], stdout=log, stderr=log
+            )
         until("the registry", self._answers)
 
     def _answers(self) -> bool:
@@ -76,8 +77,13 @@ class Registry:
         self._realm.close()
 
     def push(
-        self, name: str, *layers: dict[str, str], architecture: str = "amd64", form: str = "oci",
-        without: tuple[str, ...] = (), label: str = "made=here",
+        self,
+        name: str,
+        *layers: dict[str, str],
+        architecture: str = "amd64",
+        form: str = "oci",
+        without: tuple[str, ...] = (),
+        label: str = "made=here",
     ) -> str:
         """Have an image of `layers`, each files by path, the last one without the paths `without`;
         returns the digest of its manifest."""
@@ -94,24 +100,52 @@ class Registry:
             _run("umoci", "insert", "--image", image, tree, "/")
         for path in without:
             _run("umoci", "insert", "--image", image, "--whiteout", path)
-        _run("umoci", "config", "--image", image, "--architecture", architecture, "--os", "linux",
-             "--config.label", label)
-        _run("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
-             f"--format={form}", f"--digestfile={self.folder / 'digest'}", f"oci:{image}",
-             f"docker://127.0.0.1:{self.port}/{name}")
+        _run(
+            "umoci",
+            "config",
+            "--image",
+            image,
+            "--architecture",
+            architecture,
+            "--os",
+            "linux",
+            "--config.label",
+            label,
+        )
+        _run(
+            "skopeo",
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            f"--format={form}",
+            f"--digestfile={self.folder / 'digest'}",
+            f"oci:{image}",
+            f"docker://127.0.0.1:{self.port}/{name}",
+        )
         return (self.folder / "digest").read_text(encoding="utf-8").removeprefix("sha256:")
 
     def list(self, name: str, **digests: str) -> str:
         path, _, tag = name.partition(":")
         kind = "application/vnd.oci.image.{}.v1+json"
-        rows = [{"mediaType": kind.format("manifest"), "digest": f"sha256:{digest}",
-                 "size": self.blob(digest).stat().st_size,
-                 "platform": {"os": "linux", "architecture": architecture}}
-                for architecture, digest in digests.items()]
-        body = json.dumps({"schemaVersion": 2, "mediaType": kind.format("index"),
-                           "manifests": rows}).encode()
-        done = urllib3.request("PUT", f"{self.mirror}/v2/{path}/manifests/{tag}", body=body,
-                               headers={"Content-Type": kind.format("index")})
+        rows = [
+            {
+                "mediaType": kind.format("manifest"),
+                "digest": f"sha256:{digest}",
+                "size": self.blob(digest).stat().st_size,
+                "platform": {"os": "linux", "architecture": architecture},
+            }
+            for architecture, digest in digests.items()
+        ]
+        body = json.dumps(
+            {"schemaVersion": 2, "mediaType": kind.format("index"), "manifests": rows}
+        ).encode()
+        done = urllib3.request(
+            "PUT",
+            f"{self.mirror}/v2/{path}/manifests/{tag}",
+            body=body,
+            headers={"Content-Type": kind.format("index")},
+        )
         assert done.status == 201, done.data
         return hashlib.sha256(body).hexdigest()
 
@@ -126,6 +160,5 @@ class Registry:
 
 
 def _run(*argv: object) -> None:
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -86,9 +86,20 @@ class Origins:
         debs = [self._apt.file(name, self._apt.versions(name)[0]) for name in wanted]
         store.fetch(store_requests(debs, self._apt.uris))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda deb: subprocess.run(
-                ["dpkg-deb", "--extract", str(store.path(deb.sha256)), str(self.folder / deb.name)],
-                check=True), debs))
+            list(
+                pool.map(
+                    lambda deb: subprocess.run(
+                        [
+                            "dpkg-deb",
+                            "--extract",
+                            str(store.path(deb.sha256)),
+                            str(self.folder / deb.name),
+                        ],
+                        check=True,
+                    ),
+                    debs,
+                )
+            )
 
 
 def build(package: Repack, origins: Origins, folder: Path) -> Path:
@@ -136,19 +147,25 @@ def _edit(path: Path, edit: Edit) -> None:
 
 
 def _control(package: Repack, tree: Path) -> None:
-    size = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file()
-               and not path.is_symlink())
+    size = sum(
+        path.lstat().st_size for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
+    )
     given = {
-        "Package": package.name, "Version": package.version, "Source": package.source,
+        "Package": package.name,
+        "Version": package.version,
+        "Source": package.source,
         "Architecture": "amd64",
-        "Maintainer": "Test <t@localhost>", "Installed-Size": str(-(-size // 1024)),
+        "Maintainer": "Test <t@localhost>",
+        "Installed-Size": str(-(-size // 1024)),
         "Priority": "optional",
-        "Depends": package.depends, **package.fields,
+        "Depends": package.depends,
+        **package.fields,
         "Description": f"stands in for {package.name}",
     }
     (tree / "DEBIAN").mkdir(mode=0o755)
     (tree / "DEBIAN/control").write_text(
-        "".join(f"{key}: {value}\n" for key, value in given.items() if value), encoding="utf-8")
+        "".join(f"{key}: {value}\n" for key, value in given.items() if value), encoding="utf-8"
+    )
     for name, text in package.scripts.items():
         (tree / "DEBIAN" / name).write_text(text, encoding="utf-8")
         (tree / "DEBIAN" / name).chmod(0o755)

@@ -23,8 +23,11 @@ class Resolver:
         debrepo.Archive(place, self.key, label="Debian", suites=("stable",)).add(packages).publish()
         self.mirrors.append(debrepo.Mirror(place))
         source = Source("debian", ("stable",), debrepo.COMPONENTS, "test")
-        made = AptRoot(folder=self.folder / f"apt{len(self.mirrors)}", sources=(source,),
-                       uris={"debian": self.mirrors[-1].uri})
+        made = AptRoot(
+            folder=self.folder / f"apt{len(self.mirrors)}",
+            sources=(source,),
+            uris={"debian": self.mirrors[-1].uri},
+        )
         made.configure()
         if update:
             made.update()

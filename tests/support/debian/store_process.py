@@ -35,9 +35,10 @@ except GoldenError as error:
 def wanted(served: debrepo.Mirror, *names: str) -> list[StoreRequest]:
     """Requests for the named files of the mirror, or for all of them."""
     paths = [served.folder / name for name in names] or sorted(served.folder.iterdir())
-    return [StoreRequest(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}",
-                         path.name)
-            for path in paths]
+    return [
+        StoreRequest(sha256_file(path), path.stat().st_size, f"{served.uri}/{path.name}", path.name)
+        for path in paths
+    ]
 
 
 def objects(root: Path) -> list[Path]:
@@ -45,10 +46,13 @@ def objects(root: Path) -> list[Path]:
 
 
 def fill_process(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True,
-                               stdin=subprocess.PIPE,
-                               stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", FILL, str(root)],
+        text=True,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    )
     assert process.stdin is not None
     process.stdin.write("".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
     process.stdin.close()

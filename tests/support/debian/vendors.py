@@ -26,26 +26,46 @@ class VendorServer:
 
     def __init__(self, folder: Path, key: debrepo.Key) -> None:
         self.folder, self.key = folder, key
-        self.agent = Archive(folder / "agent", key, label="Agent", suites=(SUITE,)).add(
-            [Package("company-agent", "7.1-1", depends="libc6, agent-data"),
-             Package("agent-data", "7.1-1"), Package("xz-utils")]).publish()
-        tool = debrepo.build(Package("company-tool", "2.0-1", depends="company-agent"),
-                             folder / ".built/company-tool.deb")
+        self.agent = (
+            Archive(folder / "agent", key, label="Agent", suites=(SUITE,))
+            .add(
+                [
+                    Package("company-agent", "7.1-1", depends="libc6, agent-data"),
+                    Package("agent-data", "7.1-1"),
+                    Package("xz-utils"),
+                ]
+            )
+            .publish()
+        )
+        tool = debrepo.build(
+            Package("company-tool", "2.0-1", depends="company-agent"),
+            folder / ".built/company-tool.deb",
+        )
         self.tool = FlatArchive(folder / "tool", key, origin="Tool", label="Tool")
         self.tool.add([tool]).publish()
         (folder / "agent.asc").write_text(key.public, encoding="utf-8")
         (folder / "tool/key.gpg").write_bytes(key.keyring.read_bytes())
         self.files = folder / "files"
         self.files.mkdir()
-        debrepo.build(Package("company-sealed", "3.0-1", depends="agent-data"),
-                      self.files / "sealed.deb")
-        tarball(self.files / "probe-2.1.tar.gz", {"probe-2.1/bin/probe": "#!/bin/sh\necho 2.1\n",
-                                                  "probe-2.1/etc/probe.conf": "colour = blue\n"})
+        debrepo.build(
+            Package("company-sealed", "3.0-1", depends="agent-data"), self.files / "sealed.deb"
+        )
+        tarball(
+            self.files / "probe-2.1.tar.gz",
+            {
+                "probe-2.1/bin/probe": "#!/bin/sh\necho 2.1\n",
+                "probe-2.1/etc/probe.conf": "colour = blue\n",
+            },
+        )
         key.sign(self.files / "probe-2.1.tar.gz")
-        tarball(self.files / "installer.tar.xz", {
-            "installer/install.sh": "#!/bin/sh\nset -e\nmkdir -p /opt/fabric/lib\n"
-                                    "cp \"$(dirname \"$0\")/fabric.so\" /opt/fabric/lib/\n",
-            "installer/fabric.so": "not really\n"})
+        tarball(
+            self.files / "installer.tar.xz",
+            {
+                "installer/install.sh": "#!/bin/sh\nset -e\nmkdir -p /opt/fabric/lib\n"
+                'cp "$(dirname "$0")/fabric.so" /opt/fabric/lib/\n',
+                "installer/fabric.so": "not really\n",
+            },
+        )
         (self.files / "license.txt").write_text("ours to use\n", encoding="utf-8")
         self.mirror = Mirror(folder)
         self.mirror.logins = {"/tool/": LOGIN}
@@ -75,6 +95,7 @@ class VendorServer:
 
     def downloads(self) -> str:
         """`downloads` of a definition: a package, a signed tarball, an installer, a file."""
+
         def of(name: str) -> str:
             return f"{self.uri}/files/{name}\n    sha256: {sha256_file(self.files / name)}"
 

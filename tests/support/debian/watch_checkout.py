@@ -18,9 +18,14 @@ IMAGE = "debian-13-ml-cpu"
 SECURE = {"Essential": "yes", "Priority": "required"}
 SED = Package("sed", "12.4+deb13u6", depends="libc6", fields=SECURE)
 LESS = Package("less", "1.0-1+deb13u1", depends="libc6")
-KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
-          Package("linux-image-cloud-amd64", "6.1.150-1",
-                  depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]
+KERNEL = [
+    *debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
+    Package(
+        "linux-image-cloud-amd64",
+        "6.1.150-1",
+        depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)",
+    ),
+]
 
 
 def environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: str) -> None:
@@ -75,11 +80,14 @@ class WatchCheckout:
         path.write_text(f"{text}{section}\n", encoding="utf-8")
 
     def archive(self, name: str, packages: list[Package]) -> Archive:
-        label, suites = ("Debian", ("trixie", "trixie-updates")) if name == "debian" else (
-            "Debian-Security", ("trixie-security",))
-        made = Archive(
-            self.folder / f"new-{name}", self.key, label=label, suites=suites
-        ).add(packages)
+        label, suites = (
+            ("Debian", ("trixie", "trixie-updates"))
+            if name == "debian"
+            else ("Debian-Security", ("trixie-security",))
+        )
+        made = Archive(self.folder / f"new-{name}", self.key, label=label, suites=suites).add(
+            packages
+        )
         (self.mirror.folder / name).unlink()
         (self.mirror.folder / name).symlink_to(made.folder)
         return made

@@ -32,14 +32,18 @@ ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c
 def bake(root: Path, image: str) -> BuildFolder:
     build = small_image.bake(root / "build" / image / BUILD_ID)
     records.write_text(build.lock, LOCK)
-    records.write(build.bake, build.read_bake().model_copy(update={
-        "image": image, "lock_sha256": records.sha256_file(build.lock)}))
+    records.write(
+        build.bake,
+        build.read_bake().model_copy(
+            update={"image": image, "lock_sha256": records.sha256_file(build.lock)}
+        ),
+    )
     return build
 
 
 def record(said: str) -> DiskRecord:
     """What `golden drift --json` printed among the rest of its output."""
-    return DiskRecord.model_validate_json(said[said.index("{\n"):said.index("\n}\n") + 3])
+    return DiskRecord.model_validate_json(said[said.index("{\n") : said.index("\n}\n") + 3])
 
 
 def copy(build: BuildFolder, root: Path) -> BuildFolder:
@@ -72,12 +76,23 @@ class CloudDisk:
     def publish(cls, account: SeededAccount, build: BuildFolder) -> CloudDisk:
         """Upload the disk and register it, with the tags of `publish`."""
         bake_record = build.read_bake()
-        marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
-                              bake_record.git_commit, bake_record.disk_sha256,
-                              bake_record.manifest_sha256)
+        marks = tags.of_build(
+            bake_record.image,
+            bake_record.lock_sha256,
+            bake_record.build_id,
+            bake_record.git_commit,
+            bake_record.disk_sha256,
+            bake_record.manifest_sha256,
+        )
         snapshot = ebs.Upload(
-            account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks,
-            description="x", journal=build.path / "journal").run()
+            account.ebs,
+            account.ec2,
+            build.disk,
+            BlockMap.open(build.blocks),
+            tags=marks,
+            description="x",
+            journal=build.path / "journal",
+        ).run()
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
@@ -88,8 +103,14 @@ class CloudDisk:
         with signing_key.used(key):
             found = signers.of_environment(self.build.path, self.account.session)
         assert found is not None
-        attestations.write(self.account.ssm, self.account.ec2, record.image, record.build_id, ami,
-                           Attestor(self.build, found, policy).attest(self.account.region, ami))
+        attestations.write(
+            self.account.ssm,
+            self.account.ec2,
+            record.image,
+            record.build_id,
+            ami,
+            Attestor(self.build, found, policy).attest(self.account.region, ami),
+        )
 
     @property
     def manifest_sha256(self) -> str:
@@ -103,9 +124,13 @@ class CloudDisk:
             with self.build.disk.open("rb") as disk:
                 data = sparse_disk.read_block(disk.fileno(), index)
             self.account.ebs.put_snapshot_block(
-                SnapshotId=made, BlockIndex=index, BlockData=data, DataLength=len(data),
+                SnapshotId=made,
+                BlockIndex=index,
+                BlockData=data,
+                DataLength=len(data),
                 ChecksumAlgorithm="SHA256",
-                Checksum=base64.b64encode(sha256).decode())
+                Checksum=base64.b64encode(sha256).decode(),
+            )
             count += 1
         self.account.ebs.complete_snapshot(SnapshotId=made, ChangedBlocksCount=count)
         return made

@@ -17,16 +17,38 @@ SOURCES = "/etc/apt/sources.list.d/debian.sources"
 LOCALE = "/etc/default/locale"
 CLEANS = "usr/local/libexec/golden-fresh-cloud-init"
 ENGINE = {
-    "usr/sbin/dockerd": "\x7fELF docker", "usr/bin/containerd": "\x7fELF containerd",
+    "usr/sbin/dockerd": "\x7fELF docker",
+    "usr/bin/containerd": "\x7fELF containerd",
     "etc/dpkg/dpkg.cfg.d/golden": "pre-invoke=/usr/local/libexec/golden-refuse-packages\n",
-    CLEANS: "#!/bin/sh\n", SUDO[1:]: "debian ALL=(ALL) NOPASSWD:ALL\n",
-    SOURCES[1:]: "Types: deb\n", LOCALE[1:]: "LANG=C.UTF-8\n",
-    **{f"{name}/.keep": "" for name in (
-        "etc/netplan", "etc/network/interfaces.d", "etc/cni/net.d", "opt/cni/bin", "var/backups",
-        "var/cache/apt/archives", "var/lib/apt/lists", "var/lib/chrony", "var/lib/containerd",
-        "var/lib/dhcpcd", "var/lib/docker", "var/lib/logrotate", "var/lib/private",
-        "var/lib/systemd/linger", "var/lib/systemd/timers", "var/spool/cron/crontabs", "var/tmp",
-        "mnt", "srv", "scratch")},
+    CLEANS: "#!/bin/sh\n",
+    SUDO[1:]: "debian ALL=(ALL) NOPASSWD:ALL\n",
+    SOURCES[1:]: "Types: deb\n",
+    LOCALE[1:]: "LANG=C.UTF-8\n",
+    **{
+        f"{name}/.keep": ""
+        for name in (
+            "etc/netplan",
+            "etc/network/interfaces.d",
+            "etc/cni/net.d",
+            "opt/cni/bin",
+            "var/backups",
+            "var/cache/apt/archives",
+            "var/lib/apt/lists",
+            "var/lib/chrony",
+            "var/lib/containerd",
+            "var/lib/dhcpcd",
+            "var/lib/docker",
+            "var/lib/logrotate",
+            "var/lib/private",
+            "var/lib/systemd/linger",
+            "var/lib/systemd/timers",
+            "var/spool/cron/crontabs",
+            "var/tmp",
+            "mnt",
+            "srv",
+            "scratch",
+        )
+    },
 }
 """Files of an image with an engine, beside those of every small image."""
 
@@ -55,9 +77,14 @@ def put(tree: Path, plant: Plant) -> None:
 
 
 def container(name: str, restart: str) -> Plant:
-    host = json.dumps({"Binds": ["/:/host"], "Privileged": True,
-                       "RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}},
-                      separators=(",", ":"))
+    host = json.dumps(
+        {
+            "Binds": ["/:/host"],
+            "Privileged": True,
+            "RestartPolicy": {"Name": restart, "MaximumRetryCount": 0},
+        },
+        separators=(",", ":"),
+    )
     return Plant(f"{CONTAINERS}/{name}/hostconfig.json", host, 0o600)
 
 
@@ -120,10 +147,14 @@ DRIFT = [
 """Each is drift, and nothing else is."""
 
 LISTED = [
-    container("always", "always"), container("unless", "unless-stopped"),
+    container("always", "always"),
+    container("unless", "unless-stopped"),
     container("failure", "on-failure"),
-    Plant("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db",
-          "x containerd.io/restart.status running x", 0o600),
+    Plant(
+        "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db",
+        "x containerd.io/restart.status running x",
+        0o600,
+    ),
     Plant("/var/lib/docker/swarm/docker-state.json", "{}", 0o600),
     Plant("/var/lib/docker/plugins/0/config.json", "{}", 0o600),
     Plant("/var/spool/cron/crontabs/debian", "* * * * * id\n", 0o600),
@@ -137,7 +168,8 @@ LISTED = [
 RIGHTS = [
     Plant("/var/lib/docker/overlay2/0/diff/usr/bin/sudo", SHELL, 0o4755),
     Plant("/var/lib/containerd/x/shell", SHELL, 0o2755),
-    Plant("/var/tmp/shell", SHELL, 0o4755), Plant("/home/debian/shell", SHELL, 0o4755),
+    Plant("/var/tmp/shell", SHELL, 0o4755),
+    Plant("/home/debian/shell", SHELL, 0o4755),
     Plant("/srv/shell", SHELL, 0o6755),
 ]
 """Data with rights: named, no drift."""
@@ -150,16 +182,26 @@ WRITTEN = [
     Plant(f"{INSTANCE}/sem/config_ssh", "322: 1795894392.0822663\n"),
     Plant(f"{CLOUD}/instance", f"{LINK}{INSTANCE}"),
     Plant(f"{INSTANCE}/boot-finished", "210.89 - Sat, 28 Nov 2026 19:34:46 +0000 - v. 25.1.4\n"),
-    container("no", "no"), container("none", ""),
+    container("no", "no"),
+    container("none", ""),
     Plant("/var/lib/docker/volumes/x/opts.json", "{}", 0o600),
     Plant("/var/lib/containerd/io.containerd.metadata.v1.bolt/db", "moby", 0o600),
     Plant("/var/log/README", f"{LINK}../../usr/share/doc/systemd/README.logs"),
-    Plant("/var/log/chrony/x"), Plant("/var/lib/logrotate/status"),
-    Plant("/var/lib/apt/lists/x_InRelease"), Plant("/var/cache/apt/pkgcache.bin"),
-    Plant("/var/lib/dhcpcd/eth0.lease"), Plant("/home/debian/project/.env"),
-    Plant("/home/debian/.config/systemd/user/x.service"), Plant("/home/debian/lib/x.pyc"),
-    Plant("/var/backups/x"), Plant("/var/lib/systemd/timers/stamp-x.timer", ""),
-    Plant("/root/.lesshst"), Plant("/root/.docker/buildx/instances/x"),
-    Plant("/mnt/data/x"), Plant("/scratch/x"), Plant("/data/x"), Plant("/var/crash/x"),
+    Plant("/var/log/chrony/x"),
+    Plant("/var/lib/logrotate/status"),
+    Plant("/var/lib/apt/lists/x_InRelease"),
+    Plant("/var/cache/apt/pkgcache.bin"),
+    Plant("/var/lib/dhcpcd/eth0.lease"),
+    Plant("/home/debian/project/.env"),
+    Plant("/home/debian/.config/systemd/user/x.service"),
+    Plant("/home/debian/lib/x.pyc"),
+    Plant("/var/backups/x"),
+    Plant("/var/lib/systemd/timers/stamp-x.timer", ""),
+    Plant("/root/.lesshst"),
+    Plant("/root/.docker/buildx/instances/x"),
+    Plant("/mnt/data/x"),
+    Plant("/scratch/x"),
+    Plant("/data/x"),
+    Plant("/var/crash/x"),
 ]
 """What a healthy machine writes."""

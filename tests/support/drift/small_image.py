@@ -23,23 +23,32 @@ MIB = 1 << 20
 LAYOUT = disk.DiskLayout(image="small", size_bytes=192 * MIB, source_date_epoch=1_700_000_000)
 ACCOUNTS = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n",
-    "group": "root:x:0:\nsudo:x:27:\n", "shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
-    "gshadow": "root:*::\nsudo:*::\n", "subuid": "", "subgid": "",
+    "group": "root:x:0:\nsudo:x:27:\n",
+    "shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
+    "gshadow": "root:*::\nsudo:*::\n",
+    "subuid": "",
+    "subgid": "",
 }
 FILES = {
-    **{f"etc/{name}": text for name, text in ACCOUNTS.items()}, "etc/hostname": "localhost\n",
+    **{f"etc/{name}": text for name, text in ACCOUNTS.items()},
+    "etc/hostname": "localhost\n",
     "etc/machine-id": "",
-    "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd",
-    "etc/ssh/sshd_config": "PermitRootLogin no\n", "root/.ssh/.keep": "",
+    "boot/vmlinuz-6.1": "kernel",
+    "boot/initrd.img-6.1": "initrd",
+    "etc/ssh/sshd_config": "PermitRootLogin no\n",
+    "root/.ssh/.keep": "",
     "etc/sudoers.d/README": "",
     "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
     "usr/lib/python3/tool.py": "print('tool')\n",
     "usr/lib/modules/6.1/extra/nvidia.ko": "module " * 400,
-    "usr/share/café": "ü", "var/lib/cloud/.keep": "", "var/log/.keep": "",
+    "usr/share/café": "ü",
+    "var/lib/cloud/.keep": "",
+    "var/log/.keep": "",
     "var/lib/systemd/.keep": "",
     "var/lib/xfsprogs/.keep": "",
     "usr/bin/true": "\x7fELF true" * 900,
-    "usr/bin/false": "\x7fELF fals" * 900, "usr/bin/sudo": "\x7fELF sudo",
+    "usr/bin/false": "\x7fELF fals" * 900,
+    "usr/bin/sudo": "\x7fELF sudo",
     "root/.profile": "umask 022\n",
     "var/lib/dpkg/info/coreutils.list": "/bin\n/bin/true\n/bin/false\n",
 }
@@ -82,18 +91,35 @@ def bake(
     for name, text in (files or {}).items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text, encoding="utf-8")
-    facts = disk.write_disk(tree, folder / "disk.raw", layout=layout,
-                            log=folder.parent / "disk.log")
+    facts = disk.write_disk(
+        tree, folder / "disk.raw", layout=layout, log=folder.parent / "disk.log"
+    )
     build = BuildFolder(folder)
-    records.write(build.bake, BakeRecord(
-        image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"),
-        git_commit="0" * 40, phases=[],
-        roles=[], components=[], started_at="2026-01-31T12:00:00Z", seconds=1.0, layers=[], packages_count=0,
-        host=Host(cpus=2, python="3.11", packer="1.6.6"),
-        manifest_sha256=records.sha256_file(facts.manifest),
-        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
-                  bytes_allocated=facts.data_bytes,
-                  sha256=facts.sha256, blocks_sha256=records.sha256_file(build.blocks))))
+    records.write(
+        build.bake,
+        BakeRecord(
+            image="small",
+            build_id=folder.name,
+            lock_sha256=folder.name.ljust(64, "0"),
+            git_commit="0" * 40,
+            phases=[],
+            roles=[],
+            components=[],
+            started_at="2026-01-31T12:00:00Z",
+            seconds=1.0,
+            layers=[],
+            packages_count=0,
+            host=Host(cpus=2, python="3.11", packer="1.6.6"),
+            manifest_sha256=records.sha256_file(facts.manifest),
+            disk=Disk(
+                path="disk.raw",
+                bytes_apparent=facts.size_bytes,
+                bytes_allocated=facts.data_bytes,
+                sha256=facts.sha256,
+                blocks_sha256=records.sha256_file(build.blocks),
+            ),
+        ),
+    )
     return build
 
 
@@ -109,7 +135,11 @@ def copy_file(source: Path, target: Path) -> Path:
 
 @contextlib.contextmanager
 def mounted(
-    image: Path, point: Path, options: str = "loop", *, grown: int = 0,
+    image: Path,
+    point: Path,
+    options: str = "loop",
+    *,
+    grown: int = 0,
     offset: int = disk.ROOT_OFFSET,
     size: int = LAYOUT.root_bytes,
 ) -> Iterator[Path]:
@@ -129,8 +159,16 @@ def mounted(
 @contextlib.contextmanager
 def device(image: Path, grown: int = 0) -> Iterator[str]:
     """A block device that is the root partition of `image`, `grown` by so many bytes."""
-    name = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}",
-                         f"--sizelimit={LAYOUT.root_bytes + grown}", str(image)]).strip()
+    name = shell.output(
+        [
+            "losetup",
+            "--find",
+            "--show",
+            f"--offset={disk.ROOT_OFFSET}",
+            f"--sizelimit={LAYOUT.root_bytes + grown}",
+            str(image),
+        ]
+    ).strip()
     try:
         yield name
     finally:
@@ -150,16 +188,22 @@ def debugfs(image: Path, *requests: str, offset: int = disk.ROOT_OFFSET) -> None
     """Change the root by debugfs, which writes to the file and asks no kernel."""
     script = image.with_name("debugfs.txt")
     script.write_text("\n".join(requests) + "\n", encoding="utf-8")
-    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script),
-                  f"{image}?offset={offset}"])
+    shell.output(
+        [shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), f"{image}?offset={offset}"]
+    )
 
 
 def look(build: BuildFolder, image: Path, allowed: Allowed = lambda _: "") -> DiskRecord:
-    return disk_check.check(build, LookedAt(label=image.name, disk=RawFile(image)),
-                            allowed)
+    return disk_check.check(build, LookedAt(label=image.name, disk=RawFile(image)), allowed)
 
 
 def blocks(image: Path, path: str) -> int:
-    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", f"blocks {path}",
-                         f"{image}?offset={disk.ROOT_OFFSET}"])
+    said = shell.output(
+        [
+            shell.require("debugfs", "e2fsprogs"),
+            "-R",
+            f"blocks {path}",
+            f"{image}?offset={disk.ROOT_OFFSET}",
+        ]
+    )
     return int(said.split()[0])

@@ -16,8 +16,16 @@ Made = list[tuple[str, str]]
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 """cap_net_bind_service=ep, revision 2 (linux/capability.h)."""
 _NOBODY = 0xFFFFFFFF
-ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (
-    (1, 6, _NOBODY), (2, 7, 1000), (4, 4, _NOBODY), (16, 7, _NOBODY), (32, 4, _NOBODY)))
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in (
+        (1, 6, _NOBODY),
+        (2, 7, 1000),
+        (4, 4, _NOBODY),
+        (16, 7, _NOBODY),
+        (32, 4, _NOBODY),
+    )
+)
 """rwx for user 1000, as setxattr(2) takes it (linux/posix_acl_xattr.h)."""
 
 
@@ -45,26 +53,41 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "owner": (lambda path: os.chown(path, 1000, 0), "owner: 0:0, now 1000:0"),
     "group": (lambda path: os.chown(path, 0, 27), "owner: 0:0, now 0:27"),
     "removed": (lambda path: path.unlink(), "removed"),
-    "a link in its place": (lambda path: _replaced(path, lambda at: at.symlink_to("/tmp/x")),
-                            "type: file, now symlink"),
+    "a link in its place": (
+        lambda path: _replaced(path, lambda at: at.symlink_to("/tmp/x")),
+        "type: file, now symlink",
+    ),
     "a pipe in its place": (lambda path: _replaced(path, _fifo), "type: file, now fifo"),
-    "a folder in its place": (lambda path: _replaced(path, lambda at: at.mkdir()),
-                              "type: file, now directory"),
+    "a folder in its place": (
+        lambda path: _replaced(path, lambda at: at.mkdir()),
+        "type: file, now directory",
+    ),
     "a device in its place": (
         lambda path: _replaced(path, lambda at: os.mknod(at, 0o20666, os.makedev(1, 1))),
-        "type: file, now character"),
+        "type: file, now character",
+    ),
     "another name of it": (lambda path: os.link(path, path.with_name(f"{path.name}-b")), ""),
-    "capability": (lambda path: os.setxattr(path, "security.capability", CAPABILITY),
-                   "capability: none, now "),
+    "capability": (
+        lambda path: os.setxattr(path, "security.capability", CAPABILITY),
+        "capability: none, now ",
+    ),
     "attribute": (lambda path: os.setxattr(path, "user.x", b"y"), "attribute user.x: none, now 79"),
-    "ACL": (lambda path: os.setxattr(path, "system.posix_acl_access", ACL),
-            "ACL: none, now user::rw-,user:1000:rwx"),
-    "immutable": (lambda path: shell.output(["chattr", "+i", str(path)]),
-                  "inode flags: none, now immutable"),
-    "append only": (lambda path: shell.output(["chattr", "+a", str(path)]),
-                    "inode flags: none, now append only"),
-    "added": (lambda path: path.with_name(f"{path.name}-c").write_text("new", encoding="utf-8"),
-              ""),
+    "ACL": (
+        lambda path: os.setxattr(path, "system.posix_acl_access", ACL),
+        "ACL: none, now user::rw-,user:1000:rwx",
+    ),
+    "immutable": (
+        lambda path: shell.output(["chattr", "+i", str(path)]),
+        "inode flags: none, now immutable",
+    ),
+    "append only": (
+        lambda path: shell.output(["chattr", "+a", str(path)]),
+        "inode flags: none, now append only",
+    ),
+    "added": (
+        lambda path: path.with_name(f"{path.name}-c").write_text("new", encoding="utf-8"),
+        "",
+    ),
     "holes": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "content: same size"),
 }
 
@@ -79,8 +102,11 @@ def tamper(tree: Path, files: list[str], seed: int) -> Made:
         if name not in ("immutable", "append only", "removed", "a link in its place"):
             os.utime(real, ns=(before.st_atime_ns, before.st_mtime_ns))
         os.utime(real.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
-        made.append((path, said) if said
-                    else (f"{path}-b" if name == "another name of it" else f"{path}-c", "added: "))
+        made.append(
+            (path, said)
+            if said
+            else (f"{path}-b" if name == "another name of it" else f"{path}-c", "added: ")
+        )
     return made
 
 

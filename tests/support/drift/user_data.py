@@ -45,7 +45,10 @@ def _archive() -> bytes:
 
 
 USER_DATA = {
-    "multipart": _terraform(), "compressed multipart": gzip.compress(_terraform()),
+    "multipart": _terraform(),
+    "compressed multipart": gzip.compress(_terraform()),
     "archive": _archive(),
-    "boothook": _HOOK.encode(), "script": _SCRIPT.encode(), "configuration": _CONFIG.encode(),
+    "boothook": _HOOK.encode(),
+    "script": _SCRIPT.encode(),
+    "configuration": _CONFIG.encode(),
 }

@@ -27,11 +27,16 @@ from support.ec2 import ec2_instances
 
 LIMIT_S = 900
 REGIONS = ("us-east-1", "us-west-2")
-ENV = {"AWS_ENDPOINT_URL": ec2_instances.URL, "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
-       "AWS_SECRET_ACCESS_KEY": "none",
-       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true",
-       "AWS_CONFIG_FILE": "/nonexistent",
-       "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "4"}
+ENV = {
+    "AWS_ENDPOINT_URL": ec2_instances.URL,
+    "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_REGION": REGIONS[0],
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_POLL_DELAY_SECONDS": "4",
+}
 _DUMP = """
 import json, boto3
 from support.ec2 import ec2_instances
@@ -59,28 +64,55 @@ class Cloud:
 
     def golden(self, *args: str, code: int = 0) -> str:
         """Run `golden` in the checkout; returns what it said. It ends with `code`."""
-        done = subprocess.run([*self._enter, str(self.root / "scripts/golden"), *args],
-                              cwd=self.root, text=True,
-                              env=environment(), capture_output=True, check=False, timeout=LIMIT_S)
+        done = subprocess.run(
+            [*self._enter, str(self.root / "scripts/golden"), *args],
+            cwd=self.root,
+            text=True,
+            env=environment(),
+            capture_output=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def packer(self, templates: Path, variables: Path) -> str:
         """Run `packer build` in the checkout, by a key that may do all; returns what it said."""
-        keys = {"AWS_ACCESS_KEY_ID": ec2_instances.RUNNERS_KEY, "CHECKPOINT_DISABLE": "1",
-                "PATH": f"{BIN}:{os.environ['PATH']}"}
-        argv = ["packer", "build", "-color=false", "-only=*.ec2", f"-var-file={variables}",
-                "-var", f"ec2_endpoint={ec2_instances.URL}", str(templates)]
-        done = subprocess.run([*self._enter, *argv], cwd=self.root, text=True,
-                              env={**environment(), **keys}, capture_output=True, check=False,
-                              timeout=LIMIT_S)
+        keys = {
+            "AWS_ACCESS_KEY_ID": ec2_instances.RUNNERS_KEY,
+            "CHECKPOINT_DISABLE": "1",
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+        argv = [
+            "packer",
+            "build",
+            "-color=false",
+            "-only=*.ec2",
+            f"-var-file={variables}",
+            "-var",
+            f"ec2_endpoint={ec2_instances.URL}",
+            str(templates),
+        ]
+        done = subprocess.run(
+            [*self._enter, *argv],
+            cwd=self.root,
+            text=True,
+            env={**environment(), **keys},
+            capture_output=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def account(self) -> dict[str, Any]:
-        done = subprocess.run([*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)],
-                              text=True,
-                              env=environment(), capture_output=True, check=True)
+        done = subprocess.run(
+            [*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)],
+            text=True,
+            env=environment(),
+            capture_output=True,
+            check=True,
+        )
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -93,7 +125,10 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def running_account(
-    root: Path, work: Path, lock_file: Path, rights: Sequence[str],
+    root: Path,
+    work: Path,
+    lock_file: Path,
+    rights: Sequence[str],
     program: ModuleType = ec2_instances,
 ) -> Iterator[Cloud]:
     """The account, with what the emulated instances are made from: the packages of a lock.
@@ -105,19 +140,29 @@ def running_account(
     here = store.Store(CachePaths.default().root)
     (work / "plan").mkdir(parents=True)
     bake_inputs.fetch(checkout.ROOT, lock, here, Progress.of("test", lock.image, CachePaths(work)))
-    plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan",
-                            work / "plan.log",
-                          here.cache.layers)
+    plan = bake_inputs.plan(
+        root,
+        lock,
+        digest,
+        bake_inputs.repository(lock, here),
+        work / "plan",
+        work / "plan.log",
+        here.cache.layers,
+    )
     records.write(work / "bake-plan.json", plan)
-    settings = {"root": str(root), "work": str(work), "plan": str(work / "bake-plan.json"),
-                "allowed": [action for name in rights for action in granted(name)]}
+    settings = {
+        "root": str(root),
+        "work": str(work),
+        "plan": str(work / "bake-plan.json"),
+        "allowed": [action for name in rights for action in granted(name)],
+    }
     records.write_text(work / "settings.json", json.dumps(settings))
     with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
         argv = [sys.executable, "-m", program.__name__, str(work / "settings.json")]
-        process = shell.start(namespaces.joined_argv(cgroup, argv),
-                              log=work / "instances.log",
-                              env=env)
+        process = shell.start(
+            namespaces.joined_argv(cgroup, argv), log=work / "instances.log", env=env
+        )
         try:
             _until((work / "ready").exists, lambda: process.poll() is not None, work)
             yield Cloud(root, process.pid)

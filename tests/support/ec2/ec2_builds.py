@@ -35,15 +35,25 @@ def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot:
     """
     made = builds.lock(image, number)
     digest = hashlib.sha256(records.canonical(made.model_dump(mode="json")).encode()).hexdigest()
-    folder = root / "build" / image / digest[:lockfile.ID_LENGTH]
+    folder = root / "build" / image / digest[: lockfile.ID_LENGTH]
     folder.mkdir(parents=True)
     records.write(folder / LOCK_FILE, made)
     bake = BakeRecord(
-        builder=BuilderKind.EC2, image=image, build_id=folder.name, lock_sha256=digest,
-        git_commit="0" * 40, phases=[],
-        roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
-        seconds=1.0, layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
-        ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1))
+        builder=BuilderKind.EC2,
+        image=image,
+        build_id=folder.name,
+        lock_sha256=digest,
+        git_commit="0" * 40,
+        phases=[],
+        roles=[],
+        components=[],
+        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
+        seconds=1.0,
+        layers=[],
+        host=Host(cpus=2, python="3.11", packer="1.6.6"),
+        packages_count=0,
+        ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1),
+    )
     bake = bake.model_copy(update={"ami": _register(bake, region, snapshot)})
     records.write(folder / BAKE_FILE, bake)
     write_verify(folder)
@@ -53,9 +63,12 @@ def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot:
 def write_verify(folder: Path, **changes: Any) -> None:
     """A passing verify record; `changes` replace keys."""
     bake = records.read(folder / BAKE_FILE, BakeRecord)
-    facts: dict[str, Any] = {"accel": Accel.EC2,
-                             "boots": [Boot(firmware="uefi", seconds_to_ssh=30.0)],
-                             "disk_sha256": None, "ami": bake.ami_id}
+    facts: dict[str, Any] = {
+        "accel": Accel.EC2,
+        "boots": [Boot(firmware="uefi", seconds_to_ssh=30.0)],
+        "disk_sha256": None,
+        "ami": bake.ami_id,
+    }
     builds.write_verify(folder, **(facts | changes))
 
 

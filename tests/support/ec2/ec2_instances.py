@@ -56,14 +56,20 @@ system_info:
 
 
 def client(service: str = "ec2", key: str = RUNNERS_KEY, region: str = "us-east-1") -> Any:
-    return boto3.client(service, region_name=region, endpoint_url=URL, aws_access_key_id=key,
-                        aws_secret_access_key="none")
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=URL,
+        aws_access_key_id=key,
+        aws_secret_access_key="none",
+    )
 
 
 def control(method: str, what: str, **fields: Any) -> Any:
     """The emulator's control API."""
-    request = urllib.request.Request(f"{URL}/_emulator/{what}", json.dumps(fields).encode(),
-                                     method=method)
+    request = urllib.request.Request(
+        f"{URL}/_emulator/{what}", json.dumps(fields).encode(), method=method
+    )
     with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read() or b"null")
 
@@ -88,15 +94,22 @@ class InstanceRunner:
         self.stack = contextlib.ExitStack()
 
     def run(self) -> None:
-        control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0,
-                instance_address=container.ADDRESS,
-                allowed={OUR_KEY: self.settings["allowed"]})
+        control(
+            "PATCH",
+            "settings",
+            accounts=publisher.ACCOUNTS,
+            pending_s=0,
+            instance_address=container.ADDRESS,
+            allowed={OUR_KEY: self.settings["allowed"]},
+        )
         self.prepare()
         (self.work / "ready").touch()
         while True:
-            seen = {raw["InstanceId"]: raw
-                    for reservation in self.ec2.describe_instances()["Reservations"]
-                    for raw in reservation["Instances"]}
+            seen = {
+                raw["InstanceId"]: raw
+                for reservation in self.ec2.describe_instances()["Reservations"]
+                for raw in reservation["Instances"]
+            }
             for name, raw in seen.items():
                 if name not in self.running and raw["State"]["Name"] == "running":
                     self.running[name] = Running(raw)
@@ -116,14 +129,18 @@ class InstanceRunner:
         snapshot = ebs.start_snapshot(VolumeSize=2)["SnapshotId"]
         ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
         self.ec2.register_image(
-            Name=f"{self.plan.image}-{self.plan.build_id}-builder", Architecture="x86_64",
-            RootDeviceName="/dev/xvda", VirtualizationType="hvm",
-            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+            Name=f"{self.plan.image}-{self.plan.build_id}-builder",
+            Architecture="x86_64",
+            RootDeviceName="/dev/xvda",
+            VirtualizationType="hvm",
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        )
 
     def _run_instance(self, running: Running) -> None:
         try:
-            key = self.ec2.describe_key_pairs(KeyNames=[running.raw["KeyName"]],
-                                              IncludePublicKey=True)
+            key = self.ec2.describe_key_pairs(
+                KeyNames=[running.raw["KeyName"]], IncludePublicKey=True
+            )
             public = key["KeyPairs"][0]["PublicKey"]
             self.run_instance(running, public)
         except Exception:
@@ -146,9 +163,13 @@ class InstanceRunner:
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
         self.like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
-        with container.running(self.sealed, self.work, name=f"instance-{self.plan.build_id}",
-                               console=log,
-                               repo=self.work / "no-repository") as box:
+        with container.running(
+            self.sealed,
+            self.work,
+            name=f"instance-{self.plan.build_id}",
+            console=log,
+            repo=self.work / "no-repository",
+        ) as box:
             while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
         if not running.over.is_set():
@@ -157,24 +178,44 @@ class InstanceRunner:
 
     def _write_volume(self, instance: str) -> None:
         """The tree as a disk, on the volume of the instance: what Packer's snapshot is made of."""
-        layout = DiskLayout(self.plan.image, self.plan.disk_size_gib << 30,
-                            self.plan.source_date_epoch)
-        facts = disk.write_disk(self.sealed, self.work / "sealed/disk.raw",
-                                log=self.work / "disk.log", layout=layout)
+        layout = DiskLayout(
+            self.plan.image, self.plan.disk_size_gib << 30, self.plan.source_date_epoch
+        )
+        facts = disk.write_disk(
+            self.sealed, self.work / "sealed/disk.raw", log=self.work / "disk.log", layout=layout
+        )
         self.disk = facts.disk
         with facts.disk.open("rb") as source:
             for index in sparse_disk.data_blocks(source.fileno()):
                 data = base64.b64encode(sparse_disk.read_block(source.fileno(), index)).decode()
-                control("POST", "write", instance=instance, region="us-east-1",
-                        offset=index * sparse_disk.BLOCK,
-                        data=data)
+                control(
+                    "POST",
+                    "write",
+                    instance=instance,
+                    region="us-east-1",
+                    offset=index * sparse_disk.BLOCK,
+                    data=data,
+                )
 
     def like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
         sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
-        shell.output(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash",
-                      "--comment", "Debian", "--groups", "adm,sudo", USER])
+        shell.output(
+            [
+                "chroot",
+                str(root),
+                "useradd",
+                "--create-home",
+                "--shell",
+                "/bin/bash",
+                "--comment",
+                "Debian",
+                "--groups",
+                "adm,sudo",
+                USER,
+            ]
+        )
         home = root / "home" / USER
         (home / ".ssh").mkdir(mode=0o700)
         (home / ".ssh/authorized_keys").write_text(f"{public_key.strip()}\n", encoding="utf-8")
@@ -194,10 +235,16 @@ class InstanceRunner:
         shutil.copy(key, scratch / "key")
         (scratch / "key.pub").write_text(f"{public_key.strip()}\n", encoding="utf-8")
         config = vm.VmConfig(
-            disk=self.disk, scratch=scratch, private_key=scratch / "key", user=USER,
+            disk=self.disk,
+            scratch=scratch,
+            private_key=scratch / "key",
+            user=USER,
             firmware=vm.Firmware.UEFI,
-            accelerator=Accel.TCG, size_bytes=self.disk.stat().st_size + (1 << 30), ssh_limit_s=400,
-            instance_id=running.raw["InstanceId"])
+            accelerator=Accel.TCG,
+            size_bytes=self.disk.stat().st_size + (1 << 30),
+            ssh_limit_s=400,
+            instance_id=running.raw["InstanceId"],
+        )
         shell.output(["ip", "address", "replace", f"{container.ADDRESS}/32", "dev", "lo"])
         threading.Thread(target=_relay, daemon=True).start()
         with vm.running(config):
@@ -231,8 +278,9 @@ def main(runner: type[InstanceRunner] = InstanceRunner) -> None:
     """Serve, and run what is launched."""
     namespaces.prepare()
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    emulator = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", str(PORT)],
-                                stdout=subprocess.DEVNULL)
+    emulator = subprocess.Popen(
+        [sys.executable, "-m", "ec2_emulator", "--port", str(PORT)], stdout=subprocess.DEVNULL
+    )
     while emulator.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT)):
             break

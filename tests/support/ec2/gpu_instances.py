@@ -44,8 +44,13 @@ class GpuInstanceRunner(InstanceRunner):
                 self.like_the_publishers(tree, public_key)
                 self._plug_in(tree, running.raw["InstanceType"])
                 (scratch / "no-repository").mkdir()
-                with container.running(tree, scratch, name=name, console=self.work / f"{name}.log",
-                                       repo=scratch / "no-repository") as box:
+                with container.running(
+                    tree,
+                    scratch,
+                    name=name,
+                    console=self.work / f"{name}.log",
+                    repo=scratch / "no-repository",
+                ) as box:
                     while box.process.poll() is None and not running.over.is_set():
                         time.sleep(0.1)
         self.ec2.terminate_instances(InstanceIds=[name])

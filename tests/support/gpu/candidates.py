@@ -19,8 +19,9 @@ def build(checkout: Checkout, number: int, sm: tuple[str, ...] = ("75", "86", "8
     """A build whose lock is the committed one; returns its id."""
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     folder = builds.build(checkout.root, number, image=GPU_IMAGE, sm=sm)
-    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE),
-                   records.read(folder / LOCK_FILE, Lock))
+    lockfile.write(
+        lockfile.path_of(checkout.root, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock)
+    )
     return folder.name
 
 
@@ -40,8 +41,9 @@ def under_policy(stage: Any, command: str, *args: str) -> None:
     with signing_key.used(signing_key.in_kms("us-east-1")):
         build_id = publish(stage.checkout)
         gpu_records.keep_signed(gpu_records.facts(build_id))
-        stage.under_policy(command, GPU_IMAGE,
-                           *(build_id if arg == "BUILD" else arg for arg in args))
+        stage.under_policy(
+            command, GPU_IMAGE, *(build_id if arg == "BUILD" else arg for arg in args)
+        )
 
 
 def instances(region: str) -> list[dict[str, Any]]:
@@ -53,13 +55,19 @@ def instances(region: str) -> list[dict[str, Any]]:
 def left() -> list[str]:
     """What is there that a test on a GPU makes, in every region, but for instances that are
     terminated."""
-    found = [f"{raw['InstanceId']} {raw['State']['Name']}" for region in REGIONS
-             for raw in instances(region)
-             if raw["State"]["Name"] != "terminated"]
+    found = [
+        f"{raw['InstanceId']} {raw['State']['Name']}"
+        for region in REGIONS
+        for raw in instances(region)
+        if raw["State"]["Name"] != "terminated"
+    ]
     for region in REGIONS:
         ec2 = RegionState(region, GPU_IMAGE).ec2
         found += [raw["VolumeId"] for raw in ec2.describe_volumes()["Volumes"]]
         found += [raw["KeyName"] for raw in ec2.describe_key_pairs()["KeyPairs"]]
-        found += [raw["GroupName"] for raw in ec2.describe_security_groups()["SecurityGroups"]
-                  if raw["GroupName"] != "default"]
+        found += [
+            raw["GroupName"]
+            for raw in ec2.describe_security_groups()["SecurityGroups"]
+            if raw["GroupName"] != "default"
+        ]
     return found

@@ -49,25 +49,41 @@ RM_INIT = "NVRM: GPU 0000:00:13.0: RmInitAdapter failed! (0x24:0x65:1568)"
 ALONE: dict[str, tuple[Break, str, str]] = {
     "GPU missing": (off_the_bus, "every_gpu_of_the_type_is_on_the_bus", "p5.48xlarge has 8 GPUs"),
     "GPU unknown to the driver": (
-        sets(count=7), "driver_has_every_gpu_that_is_on_the_bus", "0000:00:17.0"),
+        sets(count=7),
+        "driver_has_every_gpu_that_is_on_the_bus",
+        "0000:00:17.0",
+    ),
     "GPU hidden from CUDA": (
-        sets(cuda_count=7), "every_gpu_computes_right", "GPU 7: CUDA does not see it"),
+        sets(cuda_count=7),
+        "every_gpu_computes_right",
+        "GPU 7: CUDA does not see it",
+    ),
     "module of another version": (
         lambda machine: machine.module("570.1.1"),
-        "driver_libraries_and_module_are_of_one_version", "'kernel module': '570.1.1'"),
-    "libraries do not fit the module": (
-        sets(init=18), "driver_answers", "nvmlInit_v2 returned 18"),
+        "driver_libraries_and_module_are_of_one_version",
+        "'kernel module': '570.1.1'",
+    ),
+    "libraries do not fit the module": (sets(init=18), "driver_answers", "nvmlInit_v2 returned 18"),
     "CUDA does not start": (sets(cuda_init=802), "driver_answers", "cuInit returned 802"),
     "page retirement pending": (
-        sets(pages_pending_0=1), "no_memory_waits_for_repair", "page waits"),
+        sets(pages_pending_0=1),
+        "no_memory_waits_for_repair",
+        "page waits",
+    ),
     "no NVLink": (sets(nvlinks_2=0), "every_nvlink_is_up", "18 wanted: ['GPU 2: 0']"),
     "some NVLinks": (sets(nvlinks_2=12), "every_nvlink_is_up", "18 wanted: ['GPU 2: 12']"),
     "fabric manager of another version": (
         says("nv-fabricmanager", "Fabric Manager version is : 570.1.1"),
-        "fabric_manager_runs_where_an_nvswitch_is", "570.1.1 beside driver"),
+        "fabric_manager_runs_where_an_nvswitch_is",
+        "570.1.1 beside driver",
+    ),
 }
 TOGETHER: list[tuple[Break, str, str]] = [
-    (sets(name_0="NVIDIA H200"), "every_gpu_is_the_type_s_model", "GPU 0 (0000:00:10.0): NVIDIA H200"),
+    (
+        sets(name_0="NVIDIA H200"),
+        "every_gpu_is_the_type_s_model",
+        "GPU 0 (0000:00:10.0): NVIDIA H200",
+    ),
     (without_switch, "every_nvswitch_is_on_the_bus", "has 4 NVSwitches; on the bus: 3"),
     (sets(uncorrected_ever_0=3), "no_memory_error_was_ever_left_uncorrected", "GPU 0"),
     (sets(remapped_3=2), "no_memory_error_was_ever_left_uncorrected", "GPU 3: 2 rows remapped"),
@@ -85,12 +101,22 @@ TOGETHER: list[tuple[Break, str, str]] = [
     (sets(throttled_by_5=0x80), "nothing_throttles_a_busy_gpu", "power brake"),
     (sets(persistence=0), "persistence_is_on", "persistence mode is off"),
     (sets(mig_0=1), "no_gpu_is_divided", "MIG is on"),
-    (says("dmesg", "\n".join([*map(xid, (79, 74, 48, 94, 140)), SXID, RM_INIT])),
-     "kernel_log_has_no_gpu_error", "fallen off the bus"),
+    (
+        says("dmesg", "\n".join([*map(xid, (79, 74, 48, 94, 140)), SXID, RM_INIT])),
+        "kernel_log_has_no_gpu_error",
+        "fallen off the bus",
+    ),
     (lambda _: None, "kernel_log_has_no_nvswitch_error", "SXid 20034 of PCI:0000:05:00.0"),
     (lambda _: None, "kernel_log_has_no_gpu_that_failed_to_start", "0000:00:13.0: RmInitAdapter"),
-    *((lambda _: None, "kernel_log_has_no_gpu_error", cause) for cause in (
-        "NVLink error", "uncorrected memory error", "contained memory error", "Xid 140")),
+    *(
+        (lambda _: None, "kernel_log_has_no_gpu_error", cause)
+        for cause in (
+            "NVLink error",
+            "uncorrected memory error",
+            "contained memory error",
+            "Xid 140",
+        )
+    ),
     (sets(nvlinks_down_2=1), "every_nvlink_is_up", "GPU 2: link 0"),
     (sets(p2p_1=1), "gpus_reach_each_other", "1 to 0"),
     (sets(p2p_error_5=999), "gpus_reach_each_other", "5 to 0"),
@@ -106,20 +132,36 @@ GENERATION = "nvmlDeviceGetCurrPcieLinkGeneration"
 AT_WORK = "every_gpu_computes_right"
 GONE = {"driver_has_every_gpu_that_is_on_the_bus": "to the driver: 0000:00:13.0"}
 HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
-    "lost": ({"memory_error.3": 15}, {
-        **GONE, "driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)"}),
-    "hangs at once": ({"hang_nvmlDeviceGetHandleByIndex_v2.3": 1}, {
-        **GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"}),
-    "lost meanwhile": ({"clocks_error.3": 15}, {
-        **GONE, "driver_answers": f"GPU 3: {THROTTLES} returned 15 (GPU"}),
-    "a kernel fails": ({"launch.3": 719}, {
-        AT_WORK: "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"}),
-    "hangs while it copies": ({"hang_cuEventSynchronize.3": 1}, {
-        AT_WORK: "GPU 3: cuEventSynchronize did not return within"}),
-    "hangs at work": ({f"hang_{GENERATION}.3": 1}, {
-        AT_WORK: f"GPU 3: {GENERATION} did not return within 2 s"}),
-    "NVML hangs": ({"hang_nvmlInit_v2": 1}, {
-        "driver_answers": "NVML: nvmlInit_v2 did not return within 2 s"}),
-    "CUDA hangs": ({"hang_cuInit": 1}, {
-        "driver_answers": "CUDA: cuInit did not return within 2 s"}),
+    "lost": (
+        {"memory_error.3": 15},
+        {**GONE, "driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)"},
+    ),
+    "hangs at once": (
+        {"hang_nvmlDeviceGetHandleByIndex_v2.3": 1},
+        {**GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"},
+    ),
+    "lost meanwhile": (
+        {"clocks_error.3": 15},
+        {**GONE, "driver_answers": f"GPU 3: {THROTTLES} returned 15 (GPU"},
+    ),
+    "a kernel fails": (
+        {"launch.3": 719},
+        {AT_WORK: "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"},
+    ),
+    "hangs while it copies": (
+        {"hang_cuEventSynchronize.3": 1},
+        {AT_WORK: "GPU 3: cuEventSynchronize did not return within"},
+    ),
+    "hangs at work": (
+        {f"hang_{GENERATION}.3": 1},
+        {AT_WORK: f"GPU 3: {GENERATION} did not return within 2 s"},
+    ),
+    "NVML hangs": (
+        {"hang_nvmlInit_v2": 1},
+        {"driver_answers": "NVML: nvmlInit_v2 did not return within 2 s"},
+    ),
+    "CUDA hangs": (
+        {"hang_cuInit": 1},
+        {"driver_answers": "CUDA: cuInit did not return within 2 s"},
+    ),
 }

@@ -35,9 +35,12 @@ class GpuMachine:
     @property
     def environment(self) -> dict[str, str]:
         """With which NVIDIA's libraries, the kernel's log and systemd are the machine's."""
-        return {**os.environ, "LD_LIBRARY_PATH": str(self.libraries),
-                "FAKE_GPU": str(self.path / "settings"),
-                "PATH": f"{self.path / 'bin'}:{os.environ['PATH']}"}
+        return {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(self.libraries),
+            "FAKE_GPU": str(self.path / "settings"),
+            "PATH": f"{self.path / 'bin'}:{os.environ['PATH']}",
+        }
 
     def set(self, settings: Mapping[str, object]) -> None:
         """Change what the GPUs answer: `name`, or `name.3` of the fourth GPU alone."""
@@ -77,9 +80,21 @@ def compile_libraries(folder: Path, version: str = DRIVER) -> Path:
     """NVIDIA's two libraries below `folder`, under their sonames and their full names."""
     for source, stem, soname in (("nvml.c", "libnvidia-ml.so", "1"), ("cuda.c", "libcuda.so", "1")):
         file = folder / f"{stem}.{version}"
-        subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o",
-                        str(file),
-                        str(HERE / source)], check=True)
+        subprocess.run(
+            [
+                "gcc",
+                "-O1",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(file),
+                str(HERE / source),
+            ],
+            check=True,
+        )
         (folder / f"{stem}.{soname}").symlink_to(file.name)
     return folder
 
@@ -88,10 +103,18 @@ def healthy(path: Path, libraries: Path, kind: GpuType) -> GpuMachine:
     """A machine of the instance type on which nothing is wrong."""
     machine = GpuMachine(path, libraries)
     path.mkdir(parents=True, exist_ok=True)
-    machine.set({"driver": DRIVER, "count": kind.gpus, "name": f"NVIDIA {kind.gpu}",
-                 "memory_mib": kind.memory_mib,
-                 "copy_gb_s": int(0.85 * kind.memory_gb_s), "pcie_generation": kind.pcie_generation,
-                 "pcie_width": kind.pcie_width, "nvlinks": kind.nvlinks if kind.nvswitch else 0})
+    machine.set(
+        {
+            "driver": DRIVER,
+            "count": kind.gpus,
+            "name": f"NVIDIA {kind.gpu}",
+            "memory_mib": kind.memory_mib,
+            "copy_gb_s": int(0.85 * kind.memory_gb_s),
+            "pcie_generation": kind.pcie_generation,
+            "pcie_width": kind.pcie_width,
+            "nvlinks": kind.nvlinks if kind.nvswitch else 0,
+        }
+    )
     machine.module(DRIVER)
     for number in range(kind.gpus):
         machine.put_on_bus(f"0000:00:{0x10 + number:02x}.0", "0x030200")

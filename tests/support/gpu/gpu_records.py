@@ -23,8 +23,11 @@ from support.security import signing_key
 REQUIRED = gpu_proofs.required(ROOT, builds.GPU_ROLES)
 CHECKS = tuple(REQUIRED)
 OPTIONAL = tuple(name for name, is_optional in REQUIRED.items() if is_optional)
-TYPES = {"75": ("g4dn.xlarge", "Tesla T4"), "86": ("g5.xlarge", "NVIDIA A10G"),
-         "89": ("g6.xlarge", "NVIDIA L4")}
+TYPES = {
+    "75": ("g4dn.xlarge", "Tesla T4"),
+    "86": ("g5.xlarge", "NVIDIA A10G"),
+    "89": ("g6.xlarge", "NVIDIA L4"),
+}
 ZEROS = "0" * 64
 
 
@@ -32,16 +35,31 @@ def facts(build_id: str, region: str = REGIONS[0]) -> dict[str, Any]:
     """What `gpu-test` writes when all three architectures were tested in a region."""
     ami = RegionState(region, GPU_IMAGE).amis()[f"{GPU_IMAGE}-{build_id}"]
     own = tags.from_list(ami["Tags"])
-    machines = [{"sm": sm, "gpu": gpu, "instance_type": kind, "region": region,
-                 "ami": ami["ImageId"],
-                 "checks": len(CHECKS) - 1, "junit_sha256": secrets.token_hex(32),
-                 "not_asked": OPTIONAL[:1]}
-                for sm, (kind, gpu) in TYPES.items()]
-    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": gpu_proofs.nonce_of(build_id),
-            "at": clock.stamp(),
-            "by": "ci@runner:1", "lock_sha256": own[tags.LOCK_SHA256],
-            "disk_sha256": own[tags.DISK_SHA256],
-            "manifest_sha256": own[tags.MANIFEST_SHA256], "checks": CHECKS, "machines": machines}
+    machines = [
+        {
+            "sm": sm,
+            "gpu": gpu,
+            "instance_type": kind,
+            "region": region,
+            "ami": ami["ImageId"],
+            "checks": len(CHECKS) - 1,
+            "junit_sha256": secrets.token_hex(32),
+            "not_asked": OPTIONAL[:1],
+        }
+        for sm, (kind, gpu) in TYPES.items()
+    ]
+    return {
+        "image": GPU_IMAGE,
+        "build_id": build_id,
+        "nonce": gpu_proofs.nonce_of(build_id),
+        "at": clock.stamp(),
+        "by": "ci@runner:1",
+        "lock_sha256": own[tags.LOCK_SHA256],
+        "disk_sha256": own[tags.DISK_SHA256],
+        "manifest_sha256": own[tags.MANIFEST_SHA256],
+        "checks": CHECKS,
+        "machines": machines,
+    }
 
 
 def record(said: dict[str, Any]) -> GpuTestRecord:
@@ -51,8 +69,10 @@ def record(said: dict[str, Any]) -> GpuTestRecord:
 
 def keep_signed(said: dict[str, Any]) -> None:
     """Write it to a region, signed by the environment's key."""
-    evidence.write(unbound.account().ssm(REGIONS[1]), gpu_evidence.signed(
-        record(said), signers.of_environment(ROOT, unbound.account())))
+    evidence.write(
+        unbound.account().ssm(REGIONS[1]),
+        gpu_evidence.signed(record(said), signers.of_environment(ROOT, unbound.account())),
+    )
 
 
 def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]) -> GpuTestRecord:

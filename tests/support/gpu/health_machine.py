@@ -29,19 +29,27 @@ sys.exit(looks.main(sys.argv[1:]))
 
 def gpu_type(name: str) -> hardware.GpuType:
     """What a GPU check expects of an instance type."""
-    return hardware.gpu_type(hardware.load(ROOT),
-                             next(row for row in described() if row["InstanceType"] == name))
+    return hardware.gpu_type(
+        hardware.load(ROOT), next(row for row in described() if row["InstanceType"] == name)
+    )
 
 
 def whole(path: Path, libraries: Path, name: str, **settings: Any) -> GpuMachine:
     """A machine of the instance type on which nothing is wrong."""
     machine = gpu_machine.healthy(path, libraries, gpu_type(name))
     types = hardware.machines(ROOT, [name.partition(".")[0]])
-    files = {"sys/class/dmi/id/product_name": name, "etc/golden-health.json": json.dumps(
-        {"replace": "never", "publish_enabled": False, "types": types, **settings})}
+    files = {
+        "sys/class/dmi/id/product_name": name,
+        "etc/golden-health.json": json.dumps(
+            {"replace": "never", "publish_enabled": False, "types": types, **settings}
+        ),
+    }
     for number in range(types[name]["disks"]):
-        files |= {f"sys/class/nvme/nvme{number}/model": DISK, f"sys/class/nvme/nvme{number}/state": "live",
-                  f"sys/block/nvme{number}n1/device/model": DISK}
+        files |= {
+            f"sys/class/nvme/nvme{number}/model": DISK,
+            f"sys/class/nvme/nvme{number}/state": "live",
+            f"sys/block/nvme{number}n1/device/model": DISK,
+        }
     for file, text in files.items():
         (path / file).parent.mkdir(parents=True, exist_ok=True)
         (path / file).write_text(f"{text}\n", encoding="utf-8")
@@ -52,15 +60,24 @@ def whole(path: Path, libraries: Path, name: str, **settings: Any) -> GpuMachine
 
 
 def started(
-    machine: GpuMachine, *argv: str, by: tuple[str, ...] = (),
+    machine: GpuMachine,
+    *argv: str,
+    by: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     """The command, begun as a user, or as its unit, does; `by` what begins it."""
     paths = f"{ROLE_FILES}:{ROOT / 'roles/golden_idle/files'}"
-    environment = {**machine.environment, "PYTHONPATH": paths,
-                   "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1")}
-    return subprocess.Popen([*by, sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path),
-                             *argv], env=environment, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+    environment = {
+        **machine.environment,
+        "PYTHONPATH": paths,
+        "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1"),
+    }
+    return subprocess.Popen(
+        [*by, sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path), *argv],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def golden_health(machine: GpuMachine, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -47,12 +47,25 @@ ExecStart=/usr/local/bin/golden-idle run --speed {SPEED}
 def user_data(topic: str) -> str:
     """What a launch says: the action, and lines above what an emulated machine without work needs
     for itself."""
-    own = {"action": "poweroff", "target": topic, "window_minutes": 15, "grace_minutes": 5,
-           "cores": 1.5,
-           "network_mb_s": 5}
-    return "#cloud-config\n" + json.dumps({"write_files": [
-        {"path": "/etc/golden-idle.local.json", "permissions": "0600",
-         "content": json.dumps(own)}]})
+    own = {
+        "action": "poweroff",
+        "target": topic,
+        "window_minutes": 15,
+        "grace_minutes": 5,
+        "cores": 1.5,
+        "network_mb_s": 5,
+    }
+    return "#cloud-config\n" + json.dumps(
+        {
+            "write_files": [
+                {
+                    "path": "/etc/golden-idle.local.json",
+                    "permissions": "0600",
+                    "content": json.dumps(own),
+                }
+            ]
+        }
+    )
 
 
 def install(machine: vm.Machine, folder: Path, endpoint: str) -> None:
@@ -63,13 +76,16 @@ def install(machine: vm.Machine, folder: Path, endpoint: str) -> None:
     gpu_machine.compile_libraries(files)
     (files / "bus/0000:00:1e.0/vendor").write_text("0x10de\n", encoding="utf-8")
     (files / "bus/0000:00:1e.0/class").write_text("0x030200\n", encoding="utf-8")
-    (files / "settings").write_text("count 1\nname NVIDIA L4\nmemory_mib 23034\nutilization 40\n",
-                                    encoding="utf-8")
+    (files / "settings").write_text(
+        "count 1\nname NVIDIA L4\nmemory_mib 23034\nutilization 40\n", encoding="utf-8"
+    )
     (files / "unit").write_text(DROP_IN % endpoint, encoding="utf-8")
     guest.put(machine, files, FILES)
-    machine.ssh(f"sudo install -D -m 644 {FILES}/unit "
-                "/run/systemd/system/golden-idle.service.d/test.conf && "
-                "sudo systemctl daemon-reload && sudo systemctl restart golden-idle")
+    machine.ssh(
+        f"sudo install -D -m 644 {FILES}/unit "
+        "/run/systemd/system/golden-idle.service.d/test.conf && "
+        "sudo systemctl daemon-reload && sudo systemctl restart golden-idle"
+    )
 
 
 def member(instance: str) -> dict[str, Any]:
@@ -98,9 +114,11 @@ def status(machine: vm.Machine) -> dict[str, Any]:
 
 def said(machine: vm.Machine) -> str:
     """The agent's journal, and what SELinux, AppArmor or seccomp have refused it."""
-    return machine.ssh("sudo journalctl -o cat -u golden-idle -n 40; systemctl show golden-idle "
-                       "-p Result -p NRestarts "
-                       "-p MemoryPeak; golden-idle status || true")
+    return machine.ssh(
+        "sudo journalctl -o cat -u golden-idle -n 40; systemctl show golden-idle "
+        "-p Result -p NRestarts "
+        "-p MemoryPeak; golden-idle status || true"
+    )
 
 
 def busy_and_idle(machine: vm.Machine, instance: str, topic: Topic) -> dict[str, Any]:
@@ -109,17 +127,26 @@ def busy_and_idle(machine: vm.Machine, instance: str, topic: Topic) -> dict[str,
     told: dict[str, Any] = {}
     until("protection", lambda: protected(instance), limit_s=LIMIT_S, poll_s=1)
     told["busy"] = status(machine)
-    groups.set_instance_protection(AutoScalingGroupName=GROUP, InstanceIds=[instance],
-                                   ProtectedFromScaleIn=False)
+    groups.set_instance_protection(
+        AutoScalingGroupName=GROUP, InstanceIds=[instance], ProtectedFromScaleIn=False
+    )
     until("protection that is set again", lambda: protected(instance), limit_s=LIMIT_S, poll_s=1)
-    until("a metric of the GPU", lambda: any(
-        each["MetricName"] == "nvidia_smi_utilization_gpu" for each in metrics()), limit_s=LIMIT_S,
-          poll_s=1)
+    until(
+        "a metric of the GPU",
+        lambda: any(each["MetricName"] == "nvidia_smi_utilization_gpu" for each in metrics()),
+        limit_s=LIMIT_S,
+        poll_s=1,
+    )
     told["metrics"] = metrics()
-    told["unit"] = dict(line.split("=", 1) for line in machine.ssh(
-        "systemctl show golden-idle -p NRestarts -p MemoryPeak -p NoNewPrivileges -p ProtectSystem").splitlines())
-    groups.detach_instances(AutoScalingGroupName=GROUP, InstanceIds=[instance],
-                            ShouldDecrementDesiredCapacity=True)
+    told["unit"] = dict(
+        line.split("=", 1)
+        for line in machine.ssh(
+            "systemctl show golden-idle -p NRestarts -p MemoryPeak -p NoNewPrivileges -p ProtectSystem"
+        ).splitlines()
+    )
+    groups.detach_instances(
+        AutoScalingGroupName=GROUP, InstanceIds=[instance], ShouldDecrementDesiredCapacity=True
+    )
     machine.ssh(f"echo utilization 0 | sudo tee -a {FILES}/settings")
     told["notice"] = until("a notice", topic.messages, limit_s=LIMIT_S, poll_s=1)[0]
     return told
@@ -139,7 +166,10 @@ def main() -> None:
     """The facts: what was seen on the way, and how the machine ended."""
     folder, stack = guest.prepare(), ExitStack()
     port, instance, topic = account_of(stack.enter_context(running()), folder)
-    with stack, guest.booted(folder, instance_id=instance, user_data=user_data(topic.arn)) as machine:
+    with (
+        stack,
+        guest.booted(folder, instance_id=instance, user_data=user_data(topic.arn)) as machine,
+    ):
         first = machine.ssh("sudo golden-idle check")
         install(machine, folder, f"http://{HOST}:{port}")
         told = busy_and_idle(machine, instance, topic)
@@ -148,8 +178,9 @@ def main() -> None:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not power off: {said(machine)}") from None
         console = machine.serial_log.read_text(encoding="utf-8", errors="replace")
-    guest.tell(folder, **told, instance=instance, settings=first, ended=ended,
-               console=console[-2000:])
+    guest.tell(
+        folder, **told, instance=instance, settings=first, ended=ended, console=console[-2000:]
+    )
 
 
 if __name__ == "__main__":

@@ -51,8 +51,12 @@ class _Imds(QuietHandler):
 @contextmanager
 def metadata_service(instance: str) -> Iterator[str]:
     """The address of a metadata service of that instance."""
-    document = {"instanceId": instance, "instanceType": "g6.xlarge", "imageId": "ami-0",
-                "region": REGION}
+    document = {
+        "instanceId": instance,
+        "instanceType": "g6.xlarge",
+        "imageId": "ami-0",
+        "region": REGION,
+    }
     with Loopback(type("Imds", (_Imds,), {"document": document})) as server:
         yield server.url
 
@@ -60,9 +64,14 @@ def metadata_service(instance: str) -> Iterator[str]:
 def join(instance: str, group: str) -> None:
     """Put an instance into a new group, unprotected."""
     groups = boto3.client("autoscaling", REGION)
-    groups.create_auto_scaling_group(AutoScalingGroupName=group, MinSize=0, MaxSize=2,
-                                     DesiredCapacity=0,
-                                     InstanceId=instance, AvailabilityZones=[f"{REGION}a"])
+    groups.create_auto_scaling_group(
+        AutoScalingGroupName=group,
+        MinSize=0,
+        MaxSize=2,
+        DesiredCapacity=0,
+        InstanceId=instance,
+        AvailabilityZones=[f"{REGION}a"],
+    )
     groups.attach_instances(AutoScalingGroupName=group, InstanceIds=[instance])
 
 
@@ -70,8 +79,9 @@ def member(instance: str, group: str) -> tuple[Account, str]:
     """The agent's side of an instance in a new group, and a topic; an SSM parameter holds a webhook
     of nobody."""
     join(instance, group)
-    boto3.client("ssm", REGION).put_parameter(Name="/golden-idle/webhook", Type="SecureString",
-                                              Value="https://127.0.0.1:9/nobody")
+    boto3.client("ssm", REGION).put_parameter(
+        Name="/golden-idle/webhook", Type="SecureString", Value="https://127.0.0.1:9/nobody"
+    )
     topic = boto3.client("sns", REGION).create_topic(Name="golden-idle")["TopicArn"]
     return Account(Instance(instance, "g6.xlarge", "ami-0", REGION)), topic
 
@@ -105,10 +115,18 @@ class IdleMachine:
         self._write("proc/net/dev", "head\nhead\n")
         self.work(0)
         found = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
-        self._write("etc/golden-idle.json", json.dumps({
-            **{name.removeprefix("golden_idle_"): value for name, value in found.items()},
-            "window_minutes": 15, "grace_minutes": 5,
-            "poweroff_command": ["touch", str(self.stopped)], **settings}))
+        self._write(
+            "etc/golden-idle.json",
+            json.dumps(
+                {
+                    **{name.removeprefix("golden_idle_"): value for name, value in found.items()},
+                    "window_minutes": 15,
+                    "grace_minutes": 5,
+                    "poweroff_command": ["touch", str(self.stopped)],
+                    **settings,
+                }
+            ),
+        )
 
     def _write(self, name: str, text: str = "") -> None:
         path = self.root / name
@@ -132,11 +150,21 @@ class IdleMachine:
         self, imds: str = "http://127.0.0.1:9", speed: float = SPEED, **environment: str
     ) -> Iterator[Running]:
         """The agent, until the end of the block; it has to end well."""
-        process = subprocess.Popen([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root),
-                                    "run", "--speed",
-                                    str(speed)],
-                                   env={**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
-                                        **environment}, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-IB",
+                str(PROGRAM),
+                "--root",
+                str(self.root),
+                "run",
+                "--speed",
+                str(speed),
+            ],
+            env={**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
             yield Running(self, process)
         finally:
@@ -146,9 +174,12 @@ class IdleMachine:
 
     def golden_idle(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a user does."""
-        return subprocess.run([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root),
-                               *argv],
-                              capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-IB", str(PROGRAM), "--root", str(self.root), *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 class Running:

@@ -88,19 +88,34 @@ class Part:
 def _parts(name: str, holder: str) -> list[Part]:
     lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     readings = [decode(line, holder) for line in lines]
-    return [Part(name, earlier, later, look, None if number else readings[0][1])
-            for number, ((earlier, _), (later, look)) in enumerate(pairwise(readings))]
+    return [
+        Part(name, earlier, later, look, None if number else readings[0][1])
+        for number, ((earlier, _), (later, look)) in enumerate(pairwise(readings))
+    ]
 
 
-def samples(life: Life, sampler: Sampler, gpus: list[Gpu] | None = None) -> Iterator[tuple[Sample, Part]]:
+def samples(
+    life: Life, sampler: Sampler, gpus: list[Gpu] | None = None
+) -> Iterator[tuple[Sample, Part]]:
     """The agent's samples of a life, each with its part of the recording; `gpus` in place of the
     life's own."""
     for number, part in enumerate(life.parts()):
         sampler.seen = part.before or sampler.seen
-        own = [Gpu(index, "", "", peak, peak, 0, 0, part.recording == life.spins)
-               for index, peak in enumerate(life.gpus)]
-        yield sampler.sample(part.earlier, part.later, own if gpus is None else gpus, "",
-                             30.0 + number * PERIOD_S, part.look), part
+        own = [
+            Gpu(index, "", "", peak, peak, 0, 0, part.recording == life.spins)
+            for index, peak in enumerate(life.gpus)
+        ]
+        yield (
+            sampler.sample(
+                part.earlier,
+                part.later,
+                own if gpus is None else gpus,
+                "",
+                30.0 + number * PERIOD_S,
+                part.look,
+            ),
+            part,
+        )
 
 
 def ended(life: Life, settings: Settings, hours: float) -> float | None:

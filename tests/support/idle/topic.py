@@ -26,8 +26,9 @@ class Topic:
     def messages(self) -> list[dict[str, Any]]:
         """Those since the last look."""
         found = list[dict[str, Any]]()
-        while rows := self._sqs.receive_message(
-                QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
+        while rows := self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
             for row in rows:
                 found.append(json.loads(row["Body"]))
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=row["ReceiptHandle"])

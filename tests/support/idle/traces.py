@@ -23,11 +23,20 @@ BOOTED = 30.0
 
 def settings(**changed: Any) -> Settings:
     """The defaults of the role, with some values changed."""
-    known = Settings(action=Action.NONE, target="", window_minutes=60, grace_minutes=15,
-                     gpu_percent=3, cores=0.3,
-                     network_mb_s=0.05, longest_hold_hours=72,
-                     longest_wait_hours=0, metrics_enabled=True,
-                     protection_enabled=True, poweroff_command=("systemctl", "poweroff"))
+    known = Settings(
+        action=Action.NONE,
+        target="",
+        window_minutes=60,
+        grace_minutes=15,
+        gpu_percent=3,
+        cores=0.3,
+        network_mb_s=0.05,
+        longest_hold_hours=72,
+        longest_wait_hours=0,
+        metrics_enabled=True,
+        protection_enabled=True,
+        poweroff_command=("systemctl", "poweroff"),
+    )
     return replace(known, **changed)
 
 
@@ -52,9 +61,9 @@ class Trace:
 def quiet(at: float, **used: Any) -> Sample:
     """What a machine uses that nobody uses, but for `used`: daemons, time, a browser that asks a
     notebook server."""
-    return replace(Sample(at=at, gpus=(0.0,), lost="", cores=0.03,
-                          network_mb_s=0.004, typed=False),
-                   **used)
+    return replace(
+        Sample(at=at, gpus=(0.0,), lost="", cores=0.03, network_mb_s=0.004, typed=False), **used
+    )
 
 
 def _every(minutes: float, for_s: float) -> Callable[[float], bool]:
@@ -85,31 +94,58 @@ def _starved(at: float) -> Sample | None:
 
 TRACES: Sequence[Trace] = (
     Trace("one busy thread of 96 cores", _when(_always, cores=1.02), _always, cpus=96),
-    Trace("one thread that waits for disks half of the time", _when(_always, cores=0.5), _always,
-          cpus=96),
-    Trace("a GPU burst of 4 s every 20 minutes", _when(_every(20, 4), gpus=(97.0,)), _always,
-          cpus=32),
-    Trace("the last of eight GPUs at work", _when(_always, gpus=(*[0.0] * 7, 40.0)), _always,
-          cpus=192),
+    Trace(
+        "one thread that waits for disks half of the time",
+        _when(_always, cores=0.5),
+        _always,
+        cpus=96,
+    ),
+    Trace(
+        "a GPU burst of 4 s every 20 minutes", _when(_every(20, 4), gpus=(97.0,)), _always, cpus=32
+    ),
+    Trace(
+        "the last of eight GPUs at work", _when(_always, gpus=(*[0.0] * 7, 40.0)), _always, cpus=192
+    ),
     Trace("a slow download, 0.5 MB/s", _when(_always, network_mb_s=0.5, cores=0.05), _always),
-    Trace("a data loader that waits for a disk", _when(_always, stalled=0.1, cores=0.1), _always,
-          cpus=48),
+    Trace(
+        "a data loader that waits for a disk",
+        _when(_always, stalled=0.1, cores=0.1),
+        _always,
+        cpus=48,
+    ),
     Trace("a batch job of 2 minutes every 45", _when(_every(45, 120), cores=4.0), _always, cpus=48),
     Trace("somebody types every 25 minutes", _when(_every(25, 10), typed=True), _always),
-    Trace("a GPU that is lost after ten minutes",
-          lambda at: quiet(at, gpus=(), lost="it fell off the bus") if at > 10 * MINUTE
-          else quiet(at), _always),
+    Trace(
+        "a GPU that is lost after ten minutes",
+        lambda at: (
+            quiet(at, gpus=(), lost="it fell off the bus") if at > 10 * MINUTE else quiet(at)
+        ),
+        _always,
+    ),
     Trace("a starved agent", _starved, _always, cpus=2),
-    Trace("a hold over a machine that does nothing", quiet, _always,
-          holds=(Hold(BOOTED + 2 * LONG, "ann", "a demo at noon"),)),
+    Trace(
+        "a hold over a machine that does nothing",
+        quiet,
+        _always,
+        holds=(Hold(BOOTED + 2 * LONG, "ann", "a demo at noon"),),
+    ),
     Trace("the first hour after boot", quiet, _first_hour),
-    Trace("training for an hour, then nothing", _when(_first_hour, gpus=(99.0,), cores=6.0),
-          _first_hour),
-    Trace("asleep for 40 minutes, then used again", lambda at: None if _asleep(at) else quiet(at),
-          lambda at: at < HOUR or _asleep(at) or 0 <= at - (2 * HOUR + 40 * MINUTE) < HOUR),
+    Trace(
+        "training for an hour, then nothing",
+        _when(_first_hour, gpus=(99.0,), cores=6.0),
+        _first_hour,
+    ),
+    Trace(
+        "asleep for 40 minutes, then used again",
+        lambda at: None if _asleep(at) else quiet(at),
+        lambda at: at < HOUR or _asleep(at) or 0 <= at - (2 * HOUR + 40 * MINUTE) < HOUR,
+    ),
     Trace("an SSH tunnel, nobody types", _when(_always, network_mb_s=0.02), _first_hour),
-    Trace("a debugger at a breakpoint since the first hour, GPU memory held",
-          _when(_first_hour, gpus=(60.0,), typed=True), _first_hour),
+    Trace(
+        "a debugger at a breakpoint since the first hour, GPU memory held",
+        _when(_first_hour, gpus=(60.0,), typed=True),
+        _first_hour,
+    ),
 )
 """A tunnel and a debugger that wait for nobody are idle: the notice names the holder, and a hold
 keeps the machine."""
@@ -133,8 +169,9 @@ def wrong(trace: Trace, rule: Rule, every: int = 1) -> int:
     for index in range(0, len(samples), every):
         now = samples[index].at
         first = max(0, index - 2 * HOUR // PERIOD_S)
-        idle = rule(trace, samples[first:index + 1], now)
+        idle = rule(trace, samples[first : index + 1], now)
         mistakes += idle and trace.needed(now)
-    needed_lately = any(trace.needed(sample.at) for sample in samples if sample.at > LONG
-                        - 2 * HOUR)
+    needed_lately = any(
+        trace.needed(sample.at) for sample in samples if sample.at > LONG - 2 * HOUR
+    )
     return mistakes + (not idle and not needed_lately)

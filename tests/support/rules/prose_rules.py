@@ -31,16 +31,23 @@ def _blocks(text: str) -> Iterator[tuple[int, Token]]:
 def _words(token: Token) -> str:
     """What a reader reads: code counts as one word, an address as none."""
     shown = {"code_inline": "`x`", "softbreak": " "}
-    return "".join(shown.get(child.type, child.content) for child in token.children or []
-                   if child.type != "image")
+    return "".join(
+        shown.get(child.type, child.content)
+        for child in token.children or []
+        if child.type != "image"
+    )
 
 
 def sentences(root: Path) -> list[str]:
     """No sentence has more than 30 words."""
-    return [f"{path.relative_to(root)}:{line}: {count} words, at most {SENTENCE_WORDS}: {sentence[:70]}"
-            for path, text in trees.texts(root, ".md") if str(path.relative_to(root)) not in _EXEMPT
-            for line, token in _blocks(text) for sentence in _END.split(_words(token))
-            if (count := len(re.findall(r"\S*\w\S*", sentence))) > SENTENCE_WORDS]
+    return [
+        f"{path.relative_to(root)}:{line}: {count} words, at most {SENTENCE_WORDS}: {sentence[:70]}"
+        for path, text in trees.texts(root, ".md")
+        if str(path.relative_to(root)) not in _EXEMPT
+        for line, token in _blocks(text)
+        for sentence in _END.split(_words(token))
+        if (count := len(re.findall(r"\S*\w\S*", sentence))) > SENTENCE_WORDS
+    ]
 
 
 def links(root: Path) -> list[str]:
@@ -48,9 +55,11 @@ def links(root: Path) -> list[str]:
     problems = []
     for path, text in trees.texts(root, ".md"):
         for line, token in _blocks(text):
-            targets = [str(child.attrGet("href") or child.attrGet("src"))
-                       for child in token.children or []
-                       if child.type in ("link_open", "image")]
+            targets = [
+                str(child.attrGet("href") or child.attrGet("src"))
+                for child in token.children or []
+                if child.type in ("link_open", "image")
+            ]
             for target in targets:
                 is_elsewhere = "://" in target or target.startswith(("mailto:", "#"))
                 if not is_elsewhere and not (path.parent / target.partition("#")[0]).exists():

@@ -29,10 +29,14 @@ def basenames(root: Path) -> list[str]:
 def folders(root: Path) -> list[str]:
     """A folder of the product has at most 15 modules."""
     package = root / "scripts/goldenami"
-    modules = Counter(path.parent for path in trees.glob(package, "**/*.py")
-                      if path.name != "__init__.py")
-    return [f"{folder.relative_to(package)}/ has {number} modules, at most {FOLDER_MODULES}"
-            for folder, number in sorted(modules.items()) if number > FOLDER_MODULES]
+    modules = Counter(
+        path.parent for path in trees.glob(package, "**/*.py") if path.name != "__init__.py"
+    )
+    return [
+        f"{folder.relative_to(package)}/ has {number} modules, at most {FOLDER_MODULES}"
+        for folder, number in sorted(modules.items())
+        if number > FOLDER_MODULES
+    ]
 
 
 def sizes(root: Path) -> list[str]:
@@ -46,17 +50,23 @@ def sizes(root: Path) -> list[str]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.body[0].lineno + 1
                 if lines > FUNCTION_LINES:
-                    problems.append(f"{name}: {node.name} has {lines} lines, at most "
-                                    f"{FUNCTION_LINES}")
+                    problems.append(
+                        f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
+                    )
     return problems
 
 
 def widths(root: Path) -> list[str]:
     """Of the lines of Python at most 3 in 100 are wider than 100 columns: long texts alone."""
-    lines = [line for path, _ in trees.python(root)
-             for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [
+        line
+        for path, _ in trees.python(root)
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     wide = sum(len(line) > COLUMNS for line in lines)
     if wide * 100 <= WIDE_PERCENT * len(lines):
         return []
-    return [f"{wide} of {len(lines)} lines are wider than {COLUMNS} columns, "
-            f"at most {WIDE_PERCENT} in 100"]
+    return [
+        f"{wide} of {len(lines)} lines are wider than {COLUMNS} columns, "
+        f"at most {WIDE_PERCENT} in 100"
+    ]

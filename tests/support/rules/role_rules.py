@@ -30,34 +30,51 @@ def specification(root: Path, role: str) -> list[str]:
     folder = root / "roles" / role
     options, defaults = _options(folder), _yaml(folder / "defaults/main.yml")
     stated = {name: option["default"] for name, option in options.items() if "default" in option}
-    problems = [f"{role}: {name} is {defaults.get(name, 'absent')!r} in defaults, "
-                f"{stated.get(name, 'absent')!r} in argument_specs"
-                for name in sorted(defaults.keys() | stated.keys())
-                if name not in defaults or name not in stated or defaults[name] != stated[name]]
-    problems += [f"{role}: {name} is required and has a default" for name, option in options.items()
-                 if option.get("required") and name in defaults]
-    return problems + [f"{role}: {name} has no {key}" for name, option in options.items()
-                       for key in ("type", "description") if key not in option]
+    problems = [
+        f"{role}: {name} is {defaults.get(name, 'absent')!r} in defaults, "
+        f"{stated.get(name, 'absent')!r} in argument_specs"
+        for name in sorted(defaults.keys() | stated.keys())
+        if name not in defaults or name not in stated or defaults[name] != stated[name]
+    ]
+    problems += [
+        f"{role}: {name} is required and has a default"
+        for name, option in options.items()
+        if option.get("required") and name in defaults
+    ]
+    return problems + [
+        f"{role}: {name} has no {key}"
+        for name, option in options.items()
+        for key in ("type", "description")
+        if key not in option
+    ]
 
 
 def readme(root: Path, role: str) -> list[str]:
     """README's table has the same variables; one pair of backticks holds the default, `derived` has
     none."""
     folder = root / "roles" / role
-    rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", trees.read(folder / "README.md"),
-                           re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^\| `([a-z_0-9]+)` \| (.*?) \|", trees.read(folder / "README.md"), re.MULTILINE
+        )
+    )
     options = _options(folder)
-    problems = [f"{role}: {name} is a variable or a row of README's table, not both"
-                for name in sorted(options.keys() ^ rows.keys())]
+    problems = [
+        f"{role}: {name} is a variable or a row of README's table, not both"
+        for name in sorted(options.keys() ^ rows.keys())
+    ]
     for name in sorted(options.keys() & rows.keys()):
         has_default, stated = "default" in options[name], rows[name]
         literal = re.fullmatch(r"`([^`]*)`", stated)
         if has_default == (stated == "derived"):
-            problems.append(f"{role}: README says `{stated}` of {name}, which has "
-                            f"{'a' if has_default else 'no'} default")
+            problems.append(
+                f"{role}: README says `{stated}` of {name}, which has "
+                f"{'a' if has_default else 'no'} default"
+            )
         elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
-            problems.append(f"{role}: README says {literal[1]} of {name}, not "
-                            f"{options[name].get('default')!r}")
+            problems.append(
+                f"{role}: README says {literal[1]} of {name}, not {options[name].get('default')!r}"
+            )
     return problems
 
 

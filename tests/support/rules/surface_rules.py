@@ -12,8 +12,10 @@ from goldenami import cli
 
 from support import trees
 
-_TYPED = (r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
-          r"(?P<rest>[^`\n|;&#]*)")
+_TYPED = (
+    r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
+    r"(?P<rest>[^`\n|;&#]*)"
+)
 _IN_CODE = re.compile(f"`{_TYPED}")
 _IN_TEXT = re.compile(rf"(?:`|^ {{4,}}(?:\$ )?(?:- )?(?:run: )?){_TYPED}", re.MULTILINE)
 """Between backticks, and in pages and CI definitions also on a line of its own."""
@@ -29,8 +31,11 @@ def told(root: Path) -> Iterator[tuple[Path, str, str, str]]:
     is called, its name, and the rest of the line."""
     for path, text in trees.texts(root, ".md", ".py", ".yml"):
         file = path.relative_to(root)
-        is_code = (file.suffix == ".py" and file.parts[:2] == ("scripts", "goldenami")
-                   and file.name != "reference.py")  # its page is read
+        is_code = (
+            file.suffix == ".py"
+            and file.parts[:2] == ("scripts", "goldenami")
+            and file.name != "reference.py"
+        )  # its page is read
         is_pipeline = file.parts[0] in (".github", ".gitlab-ci.yml")
         if is_code or is_pipeline or (file.suffix == ".md" and file.name != "CHANGELOG.md"):
             for match in (_IN_CODE if is_code else _IN_TEXT).finditer(text):

@@ -17,8 +17,13 @@ from goldenami.packages.store import Store
 from support.builds import report_data
 from support.builds.checkout import ROOT
 
-HOST = Host(cpus=2, python="3.13", packer="1.6.6", distribution="ubuntu-24.04",
-            tools={"grub-pc-bin": "2.12-1ubuntu7", "grub-efi-amd64-bin": "2.12-1ubuntu7"})
+HOST = Host(
+    cpus=2,
+    python="3.13",
+    packer="1.6.6",
+    distribution="ubuntu-24.04",
+    tools={"grub-pc-bin": "2.12-1ubuntu7", "grub-efi-amd64-bin": "2.12-1ubuntu7"},
+)
 PURGED = "ifupdown"
 """What the role os_updates purges: it is in the lock, and not in the tree."""
 
@@ -28,11 +33,17 @@ def committed(image: str) -> Lock:
 
 
 def listed(lock: Lock) -> list[str]:
-    found = [f"/var/lib/dpkg/info/{name}{':amd64' if name.startswith('lib') else ''}.list"
-             for name in lock.packages if name != PURGED]
-    return found + [f"/opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-{file.version}"
-                    ".dist-info/METADATA" for home, files in lock.environments().items()
-                    for file in files]
+    found = [
+        f"/var/lib/dpkg/info/{name}{':amd64' if name.startswith('lib') else ''}.list"
+        for name in lock.packages
+        if name != PURGED
+    ]
+    return found + [
+        f"/opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-{file.version}"
+        ".dist-info/METADATA"
+        for home, files in lock.environments().items()
+        for file in files
+    ]
 
 
 def stock(store: Store, lock: Lock, sources: Callable[[str], str] = lambda _: "") -> None:
@@ -53,7 +64,7 @@ def build(root: Path, lock: Lock, paths: Iterable[str] | None = None) -> BuildFo
     """The build of a lock in the checkout `root`, whose tree has `paths`, by default those that it
     has to."""
     digest = records.sha256_text(lockfile.text_of(lock))
-    folder = ImageFolder.of(root, lock.image).build(digest[:lockfile.ID_LENGTH])
+    folder = ImageFolder.of(root, lock.image).build(digest[: lockfile.ID_LENGTH])
     records.write(folder.bake, report_data.bake_record(lock.model_dump(mode="json"), host=HOST))
     entries = [{"path": path} for path in (listed(lock) if paths is None else paths)]
     records.write_text(folder.manifest, json.dumps({"entries": entries}))

@@ -17,8 +17,10 @@ from support.builds.tools import find
 def make(path: Path, curve: str = "prime256v1") -> Path:
     """A private key at `path`, and its public one beside it; returns the public one."""
     public = path.with_suffix(".pub")
-    for argv in (["ecparam", "-name", curve, "-genkey", "-noout", "-out", str(path)],
-                 ["ec", "-in", str(path), "-pubout", "-out", str(public)]):
+    for argv in (
+        ["ecparam", "-name", curve, "-genkey", "-noout", "-out", str(path)],
+        ["ec", "-in", str(path), "-pubout", "-out", str(public)],
+    ):
         subprocess.run([find("openssl"), *argv], check=True, capture_output=True)
     return public
 

@@ -60,11 +60,14 @@ def build(tree: Path, folder: Path) -> Repacked:
         folder
         / f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
     )
-    dates = [int(path.stat().st_mtime) for path in tree.rglob("*") if path.is_file()
-             and not path.is_symlink()
-             and path.parent.name != "DEBIAN"]
-    return described(debrepo.pack(tree, target, "-Zzstd", "-z1",
-                                  epoch=max(dates, default=debrepo.DATE)))
+    dates = [
+        int(path.stat().st_mtime)
+        for path in tree.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.parent.name != "DEBIAN"
+    ]
+    return described(
+        debrepo.pack(tree, target, "-Zzstd", "-z1", epoch=max(dates, default=debrepo.DATE))
+    )
 
 
 def described(deb: Path) -> Repacked:

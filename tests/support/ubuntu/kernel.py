@@ -46,19 +46,36 @@ def image_and_modules(deb: Path, folder: Path, debian: str) -> list[Repacked]:
             (tree / f"{name}{RELEASE}").rename(target)
         (modules / "DEBIAN").mkdir()
         shutil.copy2(tree / "DEBIAN/control", modules / "DEBIAN/control")
-        dressed.fields(modules, Package=f"linux-modules-{RELEASE}", Source="linux-aws-6.14",
-                       Version=VERSION,
-                      Description="Linux kernel extra modules", Pre_Depends=None, Depends=None,
-                       Recommends=None,
-                      Suggests=None, Conflicts=None, Breaks=None, Replaces=None, Built_Using=None)
-        dressed.fields(tree, Package=f"linux-image-{RELEASE}", Source="linux-signed-aws-6.14",
-                       Version=VERSION,
-                      Depends=f"kmod, linux-base (>= 4.5), linux-modules-{RELEASE}", Conflicts=None,
-                       Replaces=None,
-                      Recommends="grub-pc | grub-efi-amd64 | grub-efi-ia32 | grub, "
-                                 "initramfs-tools | "
-                                 "linux-initramfs-tool", Suggests=None, Breaks=None,
-                       Built_Using=None)
+        dressed.fields(
+            modules,
+            Package=f"linux-modules-{RELEASE}",
+            Source="linux-aws-6.14",
+            Version=VERSION,
+            Description="Linux kernel extra modules",
+            Pre_Depends=None,
+            Depends=None,
+            Recommends=None,
+            Suggests=None,
+            Conflicts=None,
+            Breaks=None,
+            Replaces=None,
+            Built_Using=None,
+        )
+        dressed.fields(
+            tree,
+            Package=f"linux-image-{RELEASE}",
+            Source="linux-signed-aws-6.14",
+            Version=VERSION,
+            Depends=f"kmod, linux-base (>= 4.5), linux-modules-{RELEASE}",
+            Conflicts=None,
+            Replaces=None,
+            Recommends="grub-pc | grub-efi-amd64 | grub-efi-ia32 | grub, "
+            "initramfs-tools | "
+            "linux-initramfs-tool",
+            Suggests=None,
+            Breaks=None,
+            Built_Using=None,
+        )
         return [dressed.build(tree, folder), dressed.build(modules, folder)]
 
 
@@ -73,13 +90,18 @@ def headers(deb: Path, kbuild: Path, folder: Path, debian: str) -> Repacked:
         folder_of = tree / f"usr/src/linux-headers-{RELEASE}"
         for name in ("scripts", "tools"):
             (folder_of / name).unlink()
-            shutil.copytree(next(tools.glob("usr/lib/linux-kbuild-*")) / name, folder_of / name,
-                            symlinks=True)
+            shutil.copytree(
+                next(tools.glob("usr/lib/linux-kbuild-*")) / name, folder_of / name, symlinks=True
+            )
         control = dressed.fields(tree)
         kept = [part for part in control["Depends"].split(", ") if "linux-image-" not in part]
-        dressed.fields(tree, Package=f"linux-headers-{RELEASE}", Source="linux-aws-6.14",
-                       Version=VERSION,
-                      Depends=", ".join(kept))
+        dressed.fields(
+            tree,
+            Package=f"linux-headers-{RELEASE}",
+            Source="linux-aws-6.14",
+            Version=VERSION,
+            Depends=", ".join(kept),
+        )
         return dressed.build(tree, folder)
 
 
@@ -89,8 +111,9 @@ def meta(folder: Path, name: str, depends: str, like: Path) -> Repacked:
         for path in tree.iterdir():
             if path.name != "DEBIAN":
                 shutil.rmtree(path)
-        dressed.fields(tree, Package=name, Source="linux-meta-aws-6.14", Version=VERSION,
-                       Depends=depends)
+        dressed.fields(
+            tree, Package=name, Source="linux-meta-aws-6.14", Version=VERSION, Depends=depends
+        )
         return dressed.build(tree, folder)
 
 
@@ -111,15 +134,18 @@ def named(bzimage: bytes, old: str, new: str) -> bytes:
     assert changed != kernel and len(packed) <= end - start, (len(packed), end - start)
     image = bytearray(bzimage)
     image[start:end] = packed.ljust(end - start, b"\0")
-    image[text:text + len(old)] = new.encode().ljust(len(old), b"\0")
+    image[text : text + len(old)] = new.encode().ljust(len(old), b"\0")
     return bytes(image)
 
 
 def _renamed(kernel: bytes, old: bytes, new: bytes) -> bytes:
     """`new` for `old` in each text: what follows moves up, so that the kernel's vermagic, for its
     modules, is whole."""
-    return re.sub(re.escape(old) + rb"([^\0]*)",
-                  lambda found: (new + found[1]).ljust(len(found[0]), b"\0"), kernel)
+    return re.sub(
+        re.escape(old) + rb"([^\0]*)",
+        lambda found: (new + found[1]).ljust(len(found[0]), b"\0"),
+        kernel,
+    )
 
 
 def _zstd(*argv: str | bytes) -> bytes:

@@ -54,22 +54,34 @@ class Noble:
         made.mkdir(parents=True)
         image = next(name for name in there if name.startswith("linux-image-6"))
         release = image.removeprefix("linux-image-")
-        changed = [_base_files(there["base-files"], made), _cloud_init(there["cloud-init"], made),
-                   _openssh_server(there["openssh-server"], made)]
+        changed = [
+            _base_files(there["base-files"], made),
+            _cloud_init(there["cloud-init"], made),
+            _openssh_server(there["openssh-server"], made),
+        ]
         headers = there[f"linux-headers-{release}"]
         kbuild = next(path for name, path in there.items() if name.startswith("linux-kbuild-"))
-        for found in (*changed,
-                      *(_other_priority(there[name], made) for name in OPTIONAL if name in there)):
+        for found in (
+            *changed,
+            *(_other_priority(there[name], made) for name in OPTIONAL if name in there),
+        ):
             self._add("noble-updates", "main", found)
-        for found in (*kernel.image_and_modules(there[image], made, release),
-                      kernel.headers(headers, kbuild, made, release),
-                      *(kernel.meta(made, f"linux-{kind}-aws", f"linux-{kind}-{kernel.RELEASE}",
-                                    headers)
-                        for kind in ("image", "headers"))):
+        for found in (
+            *kernel.image_and_modules(there[image], made, release),
+            kernel.headers(headers, kbuild, made, release),
+            *(
+                kernel.meta(made, f"linux-{kind}-aws", f"linux-{kind}-{kernel.RELEASE}", headers)
+                for kind in ("image", "headers")
+            ),
+        ):
             for suite in ("noble-updates", "noble-security"):
                 self._add(suite, "main", found)
-        replaced = {*(package.name for package in changed), *OPTIONAL, image,
-                    f"linux-headers-{release}"}
+        replaced = {
+            *(package.name for package in changed),
+            *OPTIONAL,
+            image,
+            f"linux-headers-{release}",
+        }
         for name, path in there.items():
             if name not in replaced:
                 component = "universe" if name in UNIVERSE else "main"
@@ -88,16 +100,30 @@ class Noble:
         for suite in SUITES:
             indexes = dict[str, str]()
             for component in COMPONENTS:
-                packages = sorted(self.entries.get((suite, component), []),
-                                  key=lambda found: found.name)
+                packages = sorted(
+                    self.entries.get((suite, component), []), key=lambda found: found.name
+                )
                 indexes[f"{component}/binary-amd64/Packages"] = "\n".join(
-                    found.control.dump() for found in packages)
+                    found.control.dump() for found in packages
+                )
             # Every suite has the release's codename, as Ubuntu's have.
             part = "24.04" if suite == "noble" else suite.partition("-")[2].title()
-            debrepo.write_suite(self.folder / "dists" / suite, self.key, indexes, [
-                "Origin: Ubuntu", "Label: Ubuntu", f"Suite: {suite}", "Version: 24.04",
-                "Codename: noble", f"Date: {date}", "Architectures: amd64",
-                f"Components: {' '.join(COMPONENTS)}", f"Description: Ubuntu Noble {part}"])
+            debrepo.write_suite(
+                self.folder / "dists" / suite,
+                self.key,
+                indexes,
+                [
+                    "Origin: Ubuntu",
+                    "Label: Ubuntu",
+                    f"Suite: {suite}",
+                    "Version: 24.04",
+                    "Codename: noble",
+                    f"Date: {date}",
+                    "Architectures: amd64",
+                    f"Components: {' '.join(COMPONENTS)}",
+                    f"Description: Ubuntu Noble {part}",
+                ],
+            )
 
 
 def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[Deb], AptRoot]:
@@ -111,9 +137,14 @@ def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[De
     apt.update()
     meta = apt.stanza(DEBIAN_KERNEL, apt.versions(DEBIAN_KERNEL)[0])
     names = {"kernel": {"kernel_package": meta["Depends"].split()[0], "kernel_release": ""}}
-    wanted = [name for role in definition.role_names if role not in ("cuda", "nvidia_driver")
-              for name in role_packages.packages(root, role, PLATFORMS["noble"], {
-                  **definition.variables(role), **names.get(role, {})})]
+    wanted = [
+        name
+        for role in definition.role_names
+        if role not in ("cuda", "nvidia_driver")
+        for name in role_packages.packages(
+            root, role, PLATFORMS["noble"], {**definition.variables(role), **names.get(role, {})}
+        )
+    ]
     headers = names["kernel"]["kernel_package"].replace("image", "headers")
     debs = apt.solve([*SEED, *BASE_PACKAGES, *wanted, "dkms", "make", "gcc", "g++", "gpg", headers])
     store.fetch(store_requests(debs, apt.uris))
@@ -123,10 +154,18 @@ def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[De
 def _base_files(deb: Path, folder: Path) -> Repacked:
     with dressed.unpacked(deb) as tree:
         for name in ("usr/lib/os-release", "etc/lsb-release"):
-            dressed.put(tree, name, (FILES / Path(name).name).read_text(encoding="utf-8"),
-                        "etc/debian_version")
-        dressed.put(tree, "etc/dpkg/origins/ubuntu", (FILES / "origin").read_text(encoding="utf-8"),
-                   "etc/debian_version")
+            dressed.put(
+                tree,
+                name,
+                (FILES / Path(name).name).read_text(encoding="utf-8"),
+                "etc/debian_version",
+            )
+        dressed.put(
+            tree,
+            "etc/dpkg/origins/ubuntu",
+            (FILES / "origin").read_text(encoding="utf-8"),
+            "etc/debian_version",
+        )
         dressed.put(tree, "etc/issue", "Ubuntu 24.04.3 LTS \\n \\l\n\n", "etc/debian_version")
         dressed.put(tree, "etc/issue.net", "Ubuntu 24.04.3 LTS\n", "etc/debian_version")
         script = tree / "DEBIAN/postinst"
@@ -139,15 +178,21 @@ def _base_files(deb: Path, folder: Path) -> Repacked:
             encoding="utf-8",
         )
         listed = tree / "DEBIAN/conffiles"
-        listed.write_text(f"{listed.read_text(encoding='utf-8')}/etc/lsb-release\n/etc/dpkg/origins/ubuntu\n",
-                          encoding="utf-8")
+        listed.write_text(
+            f"{listed.read_text(encoding='utf-8')}/etc/lsb-release\n/etc/dpkg/origins/ubuntu\n",
+            encoding="utf-8",
+        )
         return _ubuntu(tree, folder)
 
 
 def _cloud_init(deb: Path, folder: Path) -> Repacked:
     with dressed.unpacked(deb) as tree:
-        dressed.put(tree, "etc/cloud/cloud.cfg", (FILES / "cloud.cfg").read_text(encoding="utf-8"),
-                   "etc/cloud/cloud.cfg")
+        dressed.put(
+            tree,
+            "etc/cloud/cloud.cfg",
+            (FILES / "cloud.cfg").read_text(encoding="utf-8"),
+            "etc/cloud/cloud.cfg",
+        )
         return _ubuntu(tree, folder)
 
 

@@ -14,4 +14,8 @@ began = time.process_time()
 model = lightgbm.train(settings, train, num_boost_round=25)
 trained = time.process_time()
 model.predict(data, num_threads=1)
-print(json.dumps({"train": 25 / (trained - began), "predict": len(data) / (time.process_time() - trained)}))
+print(
+    json.dumps(
+        {"train": 25 / (trained - began), "predict": len(data) / (time.process_time() - trained)}
+    )
+)

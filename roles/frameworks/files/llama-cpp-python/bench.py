@@ -30,14 +30,24 @@ def text(value: str) -> bytes:
 def metadata() -> list[bytes]:
     """What llama.cpp has to know of a model of the `llama` architecture."""
     numbers = {
-        "context_length": 512, "embedding_length": EMBEDDING, "feed_forward_length": FORWARD, "block_count": LAYERS,
-        "attention.head_count": HEADS, "attention.head_count_kv": HEADS, "rope.dimension_count": EMBEDDING // HEADS,
+        "context_length": 512,
+        "embedding_length": EMBEDDING,
+        "feed_forward_length": FORWARD,
+        "block_count": LAYERS,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": HEADS,
+        "rope.dimension_count": EMBEDDING // HEADS,
         "vocab_size": TOKENS,
     }
     strings = {"general.architecture": "llama", "tokenizer.ggml.model": "no_vocab"}
-    return [*(text(name) + struct.pack("<I", STRING) + text(value) for name, value in strings.items()),
-            *(text(f"llama.{name}") + struct.pack("<II", UINT32, value) for name, value in numbers.items()),
-            text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", FLOAT32, 1e-5)]
+    return [
+        *(text(name) + struct.pack("<I", STRING) + text(value) for name, value in strings.items()),
+        *(
+            text(f"llama.{name}") + struct.pack("<II", UINT32, value)
+            for name, value in numbers.items()
+        ),
+        text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", FLOAT32, 1e-5),
+    ]
 
 
 def tensors() -> dict[str, tuple[int, ...]]:
@@ -45,10 +55,16 @@ def tensors() -> dict[str, tuple[int, ...]]:
     square, shapes = (EMBEDDING, EMBEDDING), {"token_embd.weight": (TOKENS, EMBEDDING)}
     for number in range(LAYERS):
         block = f"blk.{number}"
-        shapes |= {f"{block}.attn_norm.weight": (EMBEDDING,), f"{block}.ffn_norm.weight": (EMBEDDING,)}
+        shapes |= {
+            f"{block}.attn_norm.weight": (EMBEDDING,),
+            f"{block}.ffn_norm.weight": (EMBEDDING,),
+        }
         shapes |= {f"{block}.attn_{name}.weight": square for name in ("q", "k", "v", "output")}
-        shapes |= {f"{block}.ffn_gate.weight": (FORWARD, EMBEDDING), f"{block}.ffn_up.weight": (FORWARD, EMBEDDING),
-                   f"{block}.ffn_down.weight": (EMBEDDING, FORWARD)}
+        shapes |= {
+            f"{block}.ffn_gate.weight": (FORWARD, EMBEDDING),
+            f"{block}.ffn_up.weight": (FORWARD, EMBEDDING),
+            f"{block}.ffn_down.weight": (EMBEDDING, FORWARD),
+        }
     return {**shapes, "output_norm.weight": (EMBEDDING,), "output.weight": (TOKENS, EMBEDDING)}
 
 
@@ -56,15 +72,26 @@ def write(path: Path) -> None:
     """A model of random weights: vectors as float32, matrices as bfloat16."""
     random, infos, data = np.random.default_rng(1), [], bytearray()
     for name, shape in tensors().items():
-        values = (random.standard_normal(shape, dtype=np.float32) * 0.02 if len(shape) > 1
-                  else np.ones(shape, dtype=np.float32))
-        kind, raw = (BF16, (values.view(np.uint32) >> 16).astype(np.uint16)) if len(shape) > 1 else (0, values)
+        values = (
+            random.standard_normal(shape, dtype=np.float32) * 0.02
+            if len(shape) > 1
+            else np.ones(shape, dtype=np.float32)
+        )
+        kind, raw = (
+            (BF16, (values.view(np.uint32) >> 16).astype(np.uint16))
+            if len(shape) > 1
+            else (0, values)
+        )
         sizes = struct.pack(f"<{len(shape)}Q", *reversed(shape))
-        infos.append(text(name) + struct.pack("<I", len(shape)) + sizes + struct.pack("<IQ", kind, len(data)))
+        infos.append(
+            text(name) + struct.pack("<I", len(shape)) + sizes + struct.pack("<IQ", kind, len(data))
+        )
         data += raw.tobytes()
         data += b"\0" * (-len(data) % 32)
     known = metadata()
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(known)) + b"".join(known) + b"".join(infos)
+    head = (
+        b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(known)) + b"".join(known) + b"".join(infos)
+    )
     path.write_bytes(head + b"\0" * (-len(head) % 32) + data)
 
 
@@ -73,7 +100,12 @@ def quantized(source: Path, kind: int) -> Path:
     target = source.with_suffix(f".{kind}")
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = kind, 1
-    assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) == 0
+    assert (
+        llama_cpp.llama_model_quantize(
+            str(source).encode(), str(target).encode(), ctypes.byref(params)
+        )
+        == 0
+    )
     return target
 
 
@@ -83,7 +115,13 @@ def measure(path: Path) -> tuple[float, float]:
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), asked)
     assert model, path
     wanted = llama_cpp.llama_context_default_params()
-    wanted.n_ctx, wanted.n_batch, wanted.n_ubatch, wanted.n_threads, wanted.n_threads_batch = 512, 512, 512, 1, 1
+    wanted.n_ctx, wanted.n_batch, wanted.n_ubatch, wanted.n_threads, wanted.n_threads_batch = (
+        512,
+        512,
+        512,
+        1,
+        1,
+    )
     context = llama_cpp.llama_init_from_model(model, wanted)
     assert context
 
@@ -114,7 +152,13 @@ found = {}
 with tempfile.TemporaryDirectory() as folder:
     model = Path(folder, "model.gguf")
     write(model)
-    kinds = {"bf16": None, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}
+    kinds = {
+        "bf16": None,
+        "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+        "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+    }
     for name, kind in kinds.items():
-        found[f"prompt {name}"], found[f"generation {name}"] = measure(quantized(model, kind) if kind else model)
+        found[f"prompt {name}"], found[f"generation {name}"] = measure(
+            quantized(model, kind) if kind else model
+        )
 print(json.dumps(found))

@@ -10,7 +10,9 @@ for kind in (np.float64, np.float32, np.int64, np.int32, np.uint32, np.float16, 
     assert values[np.argsort(values)].tolist() == wanted, kind
     assert np.partition(values, 5000)[5000] == wanted[5000], kind
 baseline = set(np._core._multiarray_umath.__cpu_baseline__)
-assert baseline <= {"X86_V2"}, f"compiled for {', '.join(sorted(baseline))}: that code asks no CPU first"
+assert baseline <= {"X86_V2"}, (
+    f"compiled for {', '.join(sorted(baseline))}: that code asks no CPU first"
+)
 matrix, right = random.random((200, 200)), random.random(200)
 assert np.allclose(matrix @ np.linalg.solve(matrix, right), right)
 print(f"numpy {np.__version__}: sorted 7 types, solved 200 equations")

@@ -12,7 +12,15 @@ convolution = torch.nn.Conv2d(32, 64, 3)
 network = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.ReLU(), torch.nn.Linear(512, 10))
 rows = torch.randn(128, 256)
 
-print(json.dumps(rates({
-    "matmul float32": lambda: square @ square, "convolution": lambda: convolution(image),
-    "train": lambda: network(rows).square().mean().backward(),
-}, seconds=0.5)))
+print(
+    json.dumps(
+        rates(
+            {
+                "matmul float32": lambda: square @ square,
+                "convolution": lambda: convolution(image),
+                "train": lambda: network(rows).square().mean().backward(),
+            },
+            seconds=0.5,
+        )
+    )
+)

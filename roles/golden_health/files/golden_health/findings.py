@@ -18,9 +18,16 @@ SLOWDOWNS = {0x8: "hardware slowdown", 0x40: "hardware thermal slowdown", 0x80: 
 """nvml.h, nvmlClocksThrottleReason...: those that no load of a healthy machine brings about."""
 HOT = 0x20
 """The same: warmer than its driver wants it, which a hot day may bring about."""
-XIDS = {48: "uncorrected memory error", 64: "remapping a row failed", 74: "NVLink error",
-        79: "GPU has fallen off the bus", 95: "uncontained memory error",
-        119: "GSP does not answer", 120: "GSP error", 140: "unrecovered memory error"}
+XIDS = {
+    48: "uncorrected memory error",
+    64: "remapping a row failed",
+    74: "NVLink error",
+    79: "GPU has fallen off the bus",
+    95: "uncontained memory error",
+    119: "GSP does not answer",
+    120: "GSP error",
+    140: "unrecovered memory error",
+}
 OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
 """NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were contained
 or mended. Any other Xid is told of, and nothing follows from it."""
@@ -51,18 +58,26 @@ def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
         found += [*_of_driver(facts), *_of_counts(facts), *_of_switches(facts)]
         alike = dict[tuple[str, bool], list[str]]()
         for gpu in facts["gpus"]:
-            for each in (*_of_gpu(gpu, kind or {}, facts["persistence"]),
-                         *_of_awake(gpu.get("awake", {}), kind or {})):
+            for each in (
+                *_of_gpu(gpu, kind or {}, facts["persistence"]),
+                *_of_awake(gpu.get("awake", {}), kind or {}),
+            ):
                 alike.setdefault(each, []).append(str(gpu["number"]))
-        found += [Finding(f"GPU {', '.join(numbers)}: {text}", broken)
-                  for (text, broken), numbers in alike.items()]
+        found += [
+            Finding(f"GPU {', '.join(numbers)}: {text}", broken)
+            for (text, broken), numbers in alike.items()
+        ]
     return found
 
 
 def unanswered(facts: Facts) -> bool:
     """Whether a call did not return in time, which a machine at work may be too slow for."""
-    said = [facts["error"], facts["cuda_error"], *(each["error"] for each in facts["lost"]),
-            *(gpu.get("awake", {}).get("error", "") for gpu in facts["gpus"])]
+    said = [
+        facts["error"],
+        facts["cuda_error"],
+        *(each["error"] for each in facts["lost"]),
+        *(gpu.get("awake", {}).get("error", "") for gpu in facts["gpus"]),
+    ]
     return any(SLOW in text for text in said)
 
 
@@ -82,11 +97,14 @@ def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Findin
         yield Finding(f"{place} became read-only: see `dmesg` for its disk's errors", True)
     for address, port in facts.get("efa", ()):
         if port != ACTIVE:
-            yield Finding(f"EFA {address}: {f'its port is {port}' if port else 'no driver has it'}",
-                          bool(port))
+            yield Finding(
+                f"EFA {address}: {f'its port is {port}' if port else 'no driver has it'}",
+                bool(port),
+            )
     if not facts["clock"] and facts["up_s"] > SETTLED_S:
-        yield Finding("the clock is not synchronized: `systemctl status chrony systemd-timesyncd`",
-                      False)
+        yield Finding(
+            "the clock is not synchronized: `systemctl status chrony systemd-timesyncd`", False
+        )
 
 
 def _of_driver(facts: Facts) -> Iterator[Finding]:
@@ -102,15 +120,17 @@ def _of_driver(facts: Facts) -> Iterator[Finding]:
     if cuda and library and cuda != library:
         yield Finding(f"libcuda {cuda} beside NVML {library}: install both of one version", False)
     if library and facts["module"] != library:
-        yield Finding(f"driver's module {facts['module'] or 'none'} beside libraries {library}: "
-                      "reboot", False)
+        yield Finding(
+            f"driver's module {facts['module'] or 'none'} beside libraries {library}: reboot", False
+        )
 
 
 def _of_bus(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
     bus, switches = facts["bus"], facts["switches"]
     if kind and len(bus) != kind["gpus"]:
-        yield Finding(f"{len(bus)} of {kind['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}",
-                      True)
+        yield Finding(
+            f"{len(bus)} of {kind['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}", True
+        )
     if kind and switches < kind["nvswitches"]:
         yield Finding(f"{switches} of {kind['nvswitches']} NVSwitches on the bus", True)
 
@@ -133,25 +153,43 @@ def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tupl
     words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
     slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
     rows = (
-        (not words.issuperset(kind.get("gpu", "").lower().split()), False,
-         f"is {gpu['name']}, not {kind.get('gpu')}"),
-        (not MEMORY_SHARE <= gpu["memory_mib"] / memory <= 2 - MEMORY_SHARE, True,
-         f"{gpu['memory_mib']} of {memory} MiB of memory"),
+        (
+            not words.issuperset(kind.get("gpu", "").lower().split()),
+            False,
+            f"is {gpu['name']}, not {kind.get('gpu')}",
+        ),
+        (
+            not MEMORY_SHARE <= gpu["memory_mib"] / memory <= 2 - MEMORY_SHARE,
+            True,
+            f"{gpu['memory_mib']} of {memory} MiB of memory",
+        ),
         (gpu["ecc"] == 0, False, "ECC is off: `nvidia-smi -e 1`, then reboot"),
         (gpu["uncorrected"], True, f"{gpu['uncorrected']} uncorrected memory errors since boot"),
-        (gpu["uncorrected_ever"] and not gpu["uncorrected"], False,
-         f"{gpu['uncorrected_ever']} uncorrected memory errors in its life"),
+        (
+            gpu["uncorrected_ever"] and not gpu["uncorrected"],
+            False,
+            f"{gpu['uncorrected_ever']} uncorrected memory errors in its life",
+        ),
         (remapped[1], False, f"{remapped[1]} rows of memory remapped"),
         (remapped[2] or gpu["pages_pending"], False, "memory waits for repair: reboot"),
         (remapped[3], True, "memory is beyond repair: remapping a row failed"),
         (slowed, True, ", ".join(slowed)),
         ((gpu["slowed"] or 0) & HOT, False, "software thermal slowdown"),
-        (persistence and gpu["persistence"] == 0, False,
-         "persistence mode is off: `systemctl status nvidia-persistenced`"),
-        (not all(links), True,
-         f"NVLinks down: {', '.join(str(link) for link, up in enumerate(links) if not up)}"),
-        (len(links) < kind.get("nvlinks", 0), True,
-         f"{len(links)} of {kind.get('nvlinks')} NVLinks"),
+        (
+            persistence and gpu["persistence"] == 0,
+            False,
+            "persistence mode is off: `systemctl status nvidia-persistenced`",
+        ),
+        (
+            not all(links),
+            True,
+            f"NVLinks down: {', '.join(str(link) for link, up in enumerate(links) if not up)}",
+        ),
+        (
+            len(links) < kind.get("nvlinks", 0),
+            True,
+            f"{len(links)} of {kind.get('nvlinks')} NVLinks",
+        ),
     )
     return [(text, broken) for wrong, broken, text in rows if wrong]
 
@@ -164,8 +202,11 @@ def _of_awake(awake: Facts, kind: Mapping[str, Any]) -> list[tuple[str, bool]]:
         (error, SLOW in error, error),
         (not whole, True, "copies are not whole"),
         (0 < awake.get("width", 0) < width, True, f"{awake.get('width')} of {width} PCIe lanes"),
-        (0 < awake.get("generation", 0) < generation, False,
-         f"PCIe generation {awake.get('generation')} of {generation}"),
+        (
+            0 < awake.get("generation", 0) < generation,
+            False,
+            f"PCIe generation {awake.get('generation')} of {generation}",
+        ),
     )
     return [(text, broken) for wrong, broken, text in rows if wrong]
 

@@ -84,7 +84,9 @@ def _answered(end: int, child: int, deadline: float) -> Facts:
     os.close(end)
     # It is not waited for: a process that hangs in the kernel does not end.
     os.kill(child, signal.SIGKILL)
-    return dict(json.loads(text)) if text else {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
+    return (
+        dict(json.loads(text)) if text else {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
+    )
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
@@ -122,8 +124,11 @@ class Library:
 
     def __init__(self, name: str, words: str) -> None:
         self._library, self._words = ctypes.CDLL(name), words
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-                  if ".so" in line}
+        mapped = {
+            line.split()[-1]
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if ".so" in line
+        }
         stem = name.split(".so", maxsplit=1)[0]
         self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
 

@@ -30,8 +30,10 @@ READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
 XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
 SXID = re.compile(r"SXid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
 # An instance of MIG may follow the address. What a line says beside an Xid is the Xid's.
-FAILURE = re.compile(r"NVRM: (?!Xid)(?:.*?GPU ([0-9a-fA-F]+:[0-9a-fA-F:.]+\b):? )?.*?"
-                     r"(RmInitAdapter failed!.*|(?:GPU )?has fallen off the bus)")
+FAILURE = re.compile(
+    r"NVRM: (?!Xid)(?:.*?GPU ([0-9a-fA-F]+:[0-9a-fA-F:.]+\b):? )?.*?"
+    r"(RmInitAdapter failed!.*|(?:GPU )?has fallen off the bus)"
+)
 LOGGED = {"xids": XID, "sxids": SXID, "failures": FAILURE}
 WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
@@ -48,9 +50,11 @@ class Memory(ctypes.Structure):
 class Pci(ctypes.Structure):
     """nvml.h, nvmlPciInfo_t."""
 
-    _fields_ = (("legacy", c_char * 16),
-                *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
-                ("bus_id", c_char * 32))
+    _fields_ = (
+        ("legacy", c_char * 16),
+        *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+        ("bus_id", c_char * 32),
+    )
 
 
 def gather(root: Path, *, cuda: bool = True) -> Facts:
@@ -67,7 +71,8 @@ def around(root: Path) -> Facts:
     # Of what the kernel's ring no longer has, the journal has this boot's.
     log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
-        "bus": addresses, "switches": switches,
+        "bus": addresses,
+        "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
         "fabricmanager": output(*STATE).strip(),
         "fabricmanager_version": version[0] if version else "",
@@ -78,8 +83,15 @@ def around(root: Path) -> Facts:
 def gpus(*, cuda: bool) -> Facts:
     """The driver's version and each GPU, and what NVML or CUDA says where it fails. `cuda` has
     CUDA's number of each GPU by PCI address: NVML has others."""
-    nothing: Facts = {"error": "", "cuda_error": "", "cuda_library": "", "cuda": {}, "gpus": [],
-                      "lost": [], "not_peers": []}
+    nothing: Facts = {
+        "error": "",
+        "cuda_error": "",
+        "cuda_library": "",
+        "cuda": {},
+        "gpus": [],
+        "lost": [],
+        "not_peers": [],
+    }
     answer = nothing | bounded(driver)
     count = answer.get("count", 0)
     for number, row in enumerate(in_turn(at_rest, [(number,) for number in range(count)])):
@@ -90,9 +102,12 @@ def gpus(*, cuda: bool) -> Facts:
     peers = bounded(strangers, switched) if switched else {}
     started = bounded(start_cuda) if cuda else {}
     return answer | {
-        "not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
-        "cuda_error": started.get("error", ""), "cuda_library": started.get("file", ""),
-        "cuda": started.get("numbers", {})}
+        "not_peers": peers.get("not_peers", []),
+        "error": answer["error"] or peers.get("error", ""),
+        "cuda_error": started.get("error", ""),
+        "cuda_library": started.get("file", ""),
+        "cuda": started.get("numbers", {}),
+    }
 
 
 def start_cuda() -> Facts:
@@ -133,17 +148,26 @@ def at_rest(number: int) -> Facts:
         "memory_mib": memory.total >> 20,
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
-        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
-                                               VOLATILE, kind=c_ulonglong)),
-        "uncorrected_ever": ask(lambda: nvml.number(
-            "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong)),
+        "uncorrected": ask(
+            lambda: nvml.number(
+                "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, VOLATILE, kind=c_ulonglong
+            )
+        ),
+        "uncorrected_ever": ask(
+            lambda: nvml.number(
+                "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong
+            )
+        ),
         "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
         "nvlinks": links(nvml, device),
         "width": ask(lambda: nvml.number(WIDTH, device)),
-        "slowed": ask(lambda: nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device,
-                                          kind=c_ulonglong)),
+        "slowed": ask(
+            lambda: nvml.number(
+                "nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong
+            )
+        ),
     }
 
 
@@ -169,14 +193,19 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
         size, here, there = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
         for memory in (here, there):
             cuda("cuMemAlloc_v2", byref(memory), size)
-        sent, back = bytes(range(256)) * (AWAKE_BYTES >> 8), ctypes.create_string_buffer(AWAKE_BYTES)
+        sent, back = (
+            bytes(range(256)) * (AWAKE_BYTES >> 8),
+            ctypes.create_string_buffer(AWAKE_BYTES),
+        )
         best, whole, ends = (0, 0), True, time.monotonic() + AWAKE_S
         while True:
             cuda("cuMemcpyHtoD_v2", here, sent, size)
             cuda("cuMemcpyDtoDAsync_v2", there, here, size, None)
             cuda("cuCtxSynchronize")
-            seen = [nvml.optional(functools.partial(nvml.number, what, device)) or 0
-                    for what in (GENERATION, WIDTH)]
+            seen = [
+                nvml.optional(functools.partial(nvml.number, what, device)) or 0
+                for what in (GENERATION, WIDTH)
+            ]
             best = (max(best[0], seen[0]), max(best[1], seen[1]))
             cuda("cuMemcpyDtoH_v2", back, there, size)
             whole &= back.raw == sent
@@ -225,8 +254,11 @@ def handle(nvml: Library, number: int) -> c_void_p:
 def driver() -> Facts:
     """What the driver is, and how many GPUs it has."""
     nvml = management()
-    return {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file,
-            "count": nvml.number("nvmlDeviceGetCount_v2")}
+    return {
+        "driver": nvml.text("nvmlSystemGetDriverVersion"),
+        "library": nvml.file,
+        "count": nvml.number("nvmlDeviceGetCount_v2"),
+    }
 
 
 def on_bus(root: Path) -> tuple[list[str], int]:
@@ -243,8 +275,14 @@ def on_bus(root: Path) -> tuple[list[str], int]:
 def output(*argv: str) -> str:
     """What a command prints; nothing where it is not installed, and that it hangs where it does."""
     try:
-        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False, timeout=COMMAND_S).stdout
+        return subprocess.run(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=COMMAND_S,
+        ).stdout
     except FileNotFoundError:
         return ""
     except subprocess.TimeoutExpired:

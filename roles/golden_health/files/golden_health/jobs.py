@@ -41,8 +41,11 @@ class Quiet:
         self._has_come |= bool(held or cuda) or any(each.kind in PEOPLE for each in processes)
         if held or signs or not cuda:
             self._alive_at = now
-        lasting = [*held, *(cuda if now - self._alive_at < DAY_S else []),
-                   *(reason for _, reason, lasts in signs if lasts)]
+        lasting = [
+            *held,
+            *(cuda if now - self._alive_at < DAY_S else []),
+            *(reason for _, reason, lasts in signs if lasts),
+        ]
         if job := next(iter([*lasting, *(reason for _, reason, _ in signs)]), ""):
             self.job, self._job_at = job, now
         if lasting:
@@ -50,8 +53,9 @@ class Quiet:
         if now < YOUNG_S and not self._has_come:
             return now - self._job_at >= FIRST_S
         # A timer's work counts while it goes on, pauses of it too.
-        return (now - self._since >= self._known.window_s
-                and now - self._job_at >= self._known.grace_s)
+        return (
+            now - self._since >= self._known.window_s and now - self._job_at >= self._known.grace_s
+        )
 
 
 class Watch:
@@ -67,8 +71,11 @@ class Watch:
         time.sleep(PERIOD_S)
         earlier, self._reading = self._reading, machine.read(self._root)
         now, cuda = self._reading.at, dict(users_of_cuda(self._root))
-        look = (evidence.look(self._root, now, self._sampler.seen, tuple(cuda))
-                if self._sampler.due(now) else None)
+        look = (
+            evidence.look(self._root, now, self._sampler.seen, tuple(cuda))
+            if self._sampler.due(now)
+            else None
+        )
         sample = self._sampler.sample(earlier, self._reading, [UNASKED], "", now, look)
         held = holds.read(self._root / holds.FOLDER, now, self._known.longest_hold_hours)
         reasons = [f"held by {hold.user}: {hold.reason}" for hold in held]

@@ -42,8 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     except WrongSettings as error:
         print(f"golden-health: error: {error}", file=sys.stderr)
     except PermissionError as error:
-        print(f"golden-health: error: {error.filename}: {error.strerror}: begin with `sudo`",
-              file=sys.stderr)
+        print(
+            f"golden-health: error: {error.filename}: {error.strerror}: begin with `sudo`",
+            file=sys.stderr,
+        )
     return WRONG
 
 
@@ -52,8 +54,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
     made.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    texts = {status: "say what the last look found", look: "look, as its timer does, and tell",
-             check: "check the settings"}
+    texts = {
+        status: "say what the last look found",
+        look: "look, as its timer does, and tell",
+        check: "check the settings",
+    }
     for command, text in texts.items():
         commands.add_parser(command.__name__, help=text).set_defaults(command=command)
     return made
@@ -84,13 +89,16 @@ def load(root: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WrongSettings(f"{path}: {error}: bake the image with the role golden_health") from None
+        raise WrongSettings(
+            f"{path}: {error}: bake the image with the role golden_health"
+        ) from None
     for key, kind in KEYS.items():
         if not isinstance(values.get(key), kind):
             raise WrongSettings(f"{path}: {key} is {values.get(key)!r}, no {kind.__name__}")
     if values["replace"] not in (NEVER, IDLE, ALWAYS):
-        raise WrongSettings(f"{path}: replace is {values['replace']!r}: write {NEVER}, {IDLE} or "
-                            f"{ALWAYS}")
+        raise WrongSettings(
+            f"{path}: replace is {values['replace']!r}: write {NEVER}, {IDLE} or {ALWAYS}"
+        )
     return values
 
 
@@ -102,14 +110,22 @@ def look(root: Path) -> int:
         found = findings.judge(facts, known["types"].get(facts["type"]))
         say(root, "\n".join(each.text for each in found))
         machine_facts.wait_for_daemons()
-    state = looked(root, known, PATIENT_S if earlier else QUICK_S,
-                   cuda=earlier is None or bool(earlier["findings"]))
+    state = looked(
+        root,
+        known,
+        PATIENT_S if earlier else QUICK_S,
+        cuda=earlier is None or bool(earlier["findings"]),
+    )
     if state["again"]:
         state = looked(root, known, PATIENT_S, cuda=True)
     replaced = bool(earlier and earlier["replaced"])
     if known["publish_enabled"]:
         state["told"] = [told] if (told := persistently(lambda: publish(state))) else []
-    if known["replace"] != NEVER and not replaced and any(row["broken"] for row in state["findings"]):
+    if (
+        known["replace"] != NEVER
+        and not replaced
+        and any(row["broken"] for row in state["findings"])
+    ):
         if known["replace"] == IDLE and wait_for_jobs(root, state):
             return look(root)  # it may have been mended meanwhile
         refused = persistently(replace)
@@ -125,16 +141,25 @@ def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -
     gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
     facts, earlier = machine_facts.gather(root, cuda=cuda), (read(root) or {}).get("log", {})
     # The kernel's log forgets; a fault lasts until the machine boots.
-    log = {name: sorted({*facts[name], *map(tuple, earlier.get(name, ()))})
-           for name in gpu_facts.LOGGED}
+    log = {
+        name: sorted({*facts[name], *map(tuple, earlier.get(name, ()))})
+        for name in gpu_facts.LOGGED
+    }
     facts |= log
     kind = known["types"].get(facts["type"])
 
     def judged() -> State:
         found = findings.judge(facts, kind)
-        state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
-                 "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
-                 "replaced": False, "log": log, "again": call_s < PATIENT_S and findings.unanswered(facts)}
+        state = {
+            "at": time.clock_gettime(time.CLOCK_BOOTTIME),
+            "seconds": time.monotonic() - began,
+            "type": facts["type"],
+            "findings": [vars(each) for each in found],
+            "told": [],
+            "replaced": False,
+            "log": log,
+            "again": call_s < PATIENT_S and findings.unanswered(facts),
+        }
         write(root, state)
         return state
 

@@ -31,6 +31,7 @@ def gather(root: Path, *, cuda: bool) -> Facts:
 
 def wait_for_daemons() -> None:
     """Until those have started whose work a look would take for a fault, or have failed to."""
+
     def starts() -> bool:
         said = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
         return bool(re.search(r"^(ActiveState=activating|Job=\d+)$", said, re.MULTILINE))
@@ -42,17 +43,25 @@ def wait_for_daemons() -> None:
 
 def around(root: Path) -> Facts:
     """Those for which the driver need not be asked."""
-    controllers = [folder for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
-                   if _text(folder / "model") == DISK]
-    disks = [block for block in (root / "sys/block").glob("nvme*")
-             if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")]
+    controllers = [
+        folder
+        for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
+        if _text(folder / "model") == DISK
+    ]
+    disks = [
+        block
+        for block in (root / "sys/block").glob("nvme*")
+        if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")
+    ]
     return gpu_facts.around(root) | {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
         "type": _text(root / "sys/class/dmi/id/product_name"),
-        "persistence": (root / PERSISTENCE).is_symlink(), "disks": len(disks),
+        "persistence": (root / PERSISTENCE).is_symlink(),
+        "disks": len(disks),
         "clock": is_synchronized(),
         "controllers": [(folder.name, _text(folder / "state")) for folder in controllers],
-        "read_only": list(read_only(root)), "efa": list(adapters(root)),
+        "read_only": list(read_only(root)),
+        "efa": list(adapters(root)),
         "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),
     }
 
@@ -63,8 +72,11 @@ def read_only(root: Path) -> Iterator[str]:
     for line in _text(root / "proc/self/mountinfo").splitlines():
         mount, _, system = line.partition(" - ")
         _, _, disk, _, place, *_ = mount.split()
-        if place in ("/", "/persist") and "ro" in system.split()[-1].split(",") and (
-                _text(root / f"sys/dev/block/{disk}/ro") == "0"):
+        if (
+            place in ("/", "/persist")
+            and "ro" in system.split()[-1].split(",")
+            and (_text(root / f"sys/dev/block/{disk}/ro") == "0")
+        ):
             yield place
 
 

@@ -23,7 +23,9 @@ IMDS = "http://169.254.169.254"
 CONNECT_S, READ_S, TRIES = 3, 10, 2
 SUBJECT = 99
 """Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than 100)."""
-REFUSED = frozenset({"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "InvalidParameter"})
+REFUSED = frozenset(
+    {"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "InvalidParameter"}
+)
 """PutMetricData's answers to a request that will never be accepted (its page in CloudWatch's API reference)."""
 
 
@@ -54,14 +56,30 @@ def this_instance() -> Instance:
     """Who this machine is, by the metadata service (IMDSv2)."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
     try:
-        asked = urllib.request.Request(f"{base}/latest/api/token", method="PUT",  # noqa: S310 - http, to IMDS
-                                       headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+        asked = urllib.request.Request(  # noqa: S310 - http, to IMDS
+            f"{base}/latest/api/token",
+            method="PUT",
+            headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
+        )
         token = _answer(asked)
-        document = json.loads(_answer(urllib.request.Request(  # noqa: S310 - http, to IMDS
-            f"{base}/latest/dynamic/instance-identity/document", headers={"X-aws-ec2-metadata-token": token})))
-        return Instance(document["instanceId"], document["instanceType"], document["imageId"], document["region"])
+        document = json.loads(
+            _answer(
+                urllib.request.Request(  # noqa: S310 - http, to IMDS
+                    f"{base}/latest/dynamic/instance-identity/document",
+                    headers={"X-aws-ec2-metadata-token": token},
+                )
+            )
+        )
+        return Instance(
+            document["instanceId"],
+            document["instanceType"],
+            document["imageId"],
+            document["region"],
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise AccountError(f"the metadata service does not say which instance this is: {error}") from None
+        raise AccountError(
+            f"the metadata service does not say which instance this is: {error}"
+        ) from None
 
 
 def _answer(request: urllib.request.Request) -> str:
@@ -81,81 +99,114 @@ class Account:
         self.instance = instance
         import boto3  # noqa: PLC0415 - 60 MB, which a machine without any account need not load
         from botocore.config import Config  # noqa: PLC0415
-        config = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES})
+
+        config = Config(
+            connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES}
+        )
         session = boto3.session.Session(region_name=instance.region)
-        self._clients: dict[str, Any] = {name: session.client(name, config=config)
-                                         for name in ("cloudwatch", "autoscaling", "ssm")}
+        self._clients: dict[str, Any] = {
+            name: session.client(name, config=config)
+            for name in ("cloudwatch", "autoscaling", "ssm")
+        }
         self._topics = functools.partial(session.client, "sns", config=config)
         self._instances = functools.partial(session.client, "ec2", config=config)
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
         try:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            raise AccountError(f"{what}: {' '.join(str(error).split())}", never=code in REFUSED) from None
+            raise AccountError(
+                f"{what}: {' '.join(str(error).split())}", never=code in REFUSED
+            ) from None
         except BotoCoreError as error:
             raise AccountError(f"{what}: {' '.join(str(error).split())}") from None
 
     def group(self) -> str:
         """The Auto Scaling group that the instance is in, empty for none."""
         with self._calling("which group"):
-            found = self._clients["autoscaling"].describe_auto_scaling_instances(InstanceIds=[self.instance.id])
+            found = self._clients["autoscaling"].describe_auto_scaling_instances(
+                InstanceIds=[self.instance.id]
+            )
         # A machine of a warm pool is nobody's yet, and cannot be protected.
-        return next((str(each["AutoScalingGroupName"]) for each in found["AutoScalingInstances"]
-                     if not each["LifecycleState"].startswith("Warmed")), "")
+        return next(
+            (
+                str(each["AutoScalingGroupName"])
+                for each in found["AutoScalingInstances"]
+                if not each["LifecycleState"].startswith("Warmed")
+            ),
+            "",
+        )
 
     def kept(self, group: str) -> int:
         """How many machines the group has at least, where it has no more; else 0: one may go."""
         with self._calling("how many the group keeps"):
             [found] = self._clients["autoscaling"].describe_auto_scaling_groups(
-                AutoScalingGroupNames=[group])["AutoScalingGroups"]
+                AutoScalingGroupNames=[group]
+            )["AutoScalingGroups"]
         return int(found["MinSize"]) if found["DesiredCapacity"] <= found["MinSize"] else 0
 
     def put(self, data: list[dict[str, Any]]) -> None:
         """Publish a minute's metrics."""
         with self._calling("metrics"):
-            self._clients["cloudwatch"].put_metric_data(Namespace=metrics.NAMESPACE, MetricData=data)
+            self._clients["cloudwatch"].put_metric_data(
+                Namespace=metrics.NAMESPACE, MetricData=data
+            )
 
     def protect(self, group: str, protected: bool) -> None:
         """Protect the instance from its group's scale-in, or no more."""
         with self._calling("scale-in protection"):
             self._clients["autoscaling"].set_instance_protection(
-                AutoScalingGroupName=group, InstanceIds=[self.instance.id], ProtectedFromScaleIn=protected)
+                AutoScalingGroupName=group,
+                InstanceIds=[self.instance.id],
+                ProtectedFromScaleIn=protected,
+            )
 
     def leave_group(self) -> None:
         """Terminate the instance and make its group smaller by one, so that nothing replaces it."""
         with self._calling("leave_group"):
             self._clients["autoscaling"].terminate_instance_in_auto_scaling_group(
-                InstanceId=self.instance.id, ShouldDecrementDesiredCapacity=True)
+                InstanceId=self.instance.id, ShouldDecrementDesiredCapacity=True
+            )
 
     def tag(self, key: str, value: str) -> None:
         """Give the instance a tag; its value without what EC2 allows in none."""
         with self._calling("tag"):
-            self._instances().create_tags(Resources=[self.instance.id], Tags=[
-                {"Key": key, "Value": re.sub(r"[^\w +=.:/@-]", " ", value, flags=re.ASCII)}])
+            self._instances().create_tags(
+                Resources=[self.instance.id],
+                Tags=[{"Key": key, "Value": re.sub(r"[^\w +=.:/@-]", " ", value, flags=re.ASCII)}],
+            )
 
     def fail(self) -> None:
         """Have the instance's group replace it, within the time after a launch, too."""
         with self._calling("replace"):
             self._clients["autoscaling"].set_instance_health(
-                InstanceId=self.instance.id, HealthStatus="Unhealthy",
-                ShouldRespectGracePeriod=False)
+                InstanceId=self.instance.id,
+                HealthStatus="Unhealthy",
+                ShouldRespectGracePeriod=False,
+            )
 
     def notify(self, target: str, subject: str, text: str) -> None:
         """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM parameter holds."""
         if settings.is_topic(target):
             with self._calling("notice"):
                 self._topics(region_name=target.split(":")[3]).publish(
-                    TopicArn=target, Subject=subject[:SUBJECT], Message=text)
+                    TopicArn=target, Subject=subject[:SUBJECT], Message=text
+                )
             return
         address = target
         if target.startswith("ssm:"):
             with self._calling("notice"):
-                address = self._clients["ssm"].get_parameter(
-                    Name=target.removeprefix("ssm:"), WithDecryption=True)["Parameter"]["Value"].strip()
+                address = (
+                    self._clients["ssm"]
+                    .get_parameter(Name=target.removeprefix("ssm:"), WithDecryption=True)[
+                        "Parameter"
+                    ]["Value"]
+                    .strip()
+                )
         post(address, {"text": f"{subject}\n{text}"})
 
 
@@ -173,14 +224,21 @@ def post(address: str, message: Mapping[str, str]) -> None:
     """Send JSON to a webhook; AccountError, without the address, where it does not take it."""
     if not settings.is_webhook(address):
         raise AccountError("notice: the webhook's address does not begin with https://")
-    request = urllib.request.Request(address, json.dumps(message).encode(),  # noqa: S310 - https, as checked above
-                                     headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(  # noqa: S310 - https, as checked above
+        address,
+        json.dumps(message).encode(),
+        headers={"Content-Type": "application/json"},
+    )
     try:
         with urllib.request.urlopen(request, timeout=READ_S):  # noqa: S310 - https
             pass
     except urllib.error.HTTPError as error:
         raise AccountError(f"notice: the webhook answers {error.code} {error.reason}") from None
     except OSError as error:
-        raise AccountError(f"notice: the webhook cannot be reached: {getattr(error, 'reason', error)}") from None
+        raise AccountError(
+            f"notice: the webhook cannot be reached: {getattr(error, 'reason', error)}"
+        ) from None
     except (http.client.HTTPException, ValueError) as error:  # their words have the address
-        raise AccountError(f"notice: the webhook's address or answer is none ({type(error).__name__})") from None
+        raise AccountError(
+            f"notice: the webhook's address or answer is none ({type(error).__name__})"
+        ) from None

@@ -62,7 +62,9 @@ class Agent:
         self._minute: Minute = {}
         self._minute_began = self.clock.now()
         self._progress, self._failure = Progress(), ""
-        self._publisher = Publisher(protects=self.settings.protection_enabled, clock=self.clock.now, log=log)
+        self._publisher = Publisher(
+            protects=self.settings.protection_enabled, clock=self.clock.now, log=log
+        )
         self._end = threading.Event()
         (root / holds.FOLDER).mkdir(parents=True, exist_ok=True)
         (root / holds.FOLDER).chmod(0o1777)
@@ -92,16 +94,27 @@ class Agent:
         self._samples.append(self._sampler.sample(earlier, later, gpus, lost, now, look))
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()
-        held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours,
-                          tidy=True)
+        held = holds.read(
+            self.root / holds.FOLDER,
+            now / self.clock.speed,
+            self.settings.longest_hold_hours,
+            tidy=True,
+        )
         ours = [Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held]
         decision = decide(list(self._samples), now, self.settings, ours)
         is_free_now = is_free(list(self._samples), now, self.settings, ours)
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
-        metrics.add(self._minute, iter([Figure(metrics.IDLE, float(decision.idle)),
-                                        Figure(metrics.FREE, float(is_free_now)),
-                                        Figure("golden_idle_held", float(bool(held))),
-                                        Figure("golden_idle_gpu_lost", float(bool(lost)))]))
+        metrics.add(
+            self._minute,
+            iter(
+                [
+                    Figure(metrics.IDLE, float(decision.idle)),
+                    Figure(metrics.FREE, float(is_free_now)),
+                    Figure("golden_idle_held", float(bool(held))),
+                    Figure("golden_idle_gpu_lost", float(bool(lost))),
+                ]
+            ),
+        )
         self._take_step(decision, now)
         if now - self._minute_began >= MINUTE_S:
             if self.settings.metrics_enabled:
@@ -141,7 +154,9 @@ class Agent:
                 log(f"{step}: {error}")
             else:
                 self._failure = ""
-                self._progress = self._progress.to(Stage.NOTIFIED if step is Step.NOTIFY else Stage.DONE, now)
+                self._progress = self._progress.to(
+                    Stage.NOTIFIED if step is Step.NOTIFY else Stage.DONE, now
+                )
                 log(f"{self._progress.stage}: {decision.reason}")
 
     def _kept(self) -> str:
@@ -162,7 +177,9 @@ class Agent:
             lines += notice.of_holders(notice.holders(self._nvml.processes(), self.root))
         if refusal := self._refusal():
             lines.append(f"That will not happen: {refusal}.")
-        here.notify(self.settings.target, notice.subject(here.instance, self.settings), "\n".join(lines))
+        here.notify(
+            self.settings.target, notice.subject(here.instance, self.settings), "\n".join(lines)
+        )
         if self.settings.action is not Action.NOTIFY:
             notice.tell_terminals(self.root, "\n".join(lines))
 
@@ -173,9 +190,13 @@ class Agent:
         if self.settings.action is Action.POWEROFF:
             with suppress(AccountError):  # it ends all the same
                 account.connect().tag(ENDED, f"idle for {self.settings.window_minutes} minutes")
-            done = subprocess.run(self.settings.poweroff_command, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                self.settings.poweroff_command, capture_output=True, text=True, check=False
+            )
             if done.returncode:
-                raise AccountError(f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}")
+                raise AccountError(
+                    f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}"
+                )
         elif self.settings.action is Action.LEAVE_GROUP:
             account.connect().leave_group()
         self._publisher.protect(False)
@@ -192,13 +213,20 @@ class Agent:
         """For `golden-idle why` and `status`, in this machine's real seconds."""
         real = self.clock.speed
         state = {
-            "at": now / real, "idle": decision.idle, "reason": decision.reason, "stage": self._progress.stage,
+            "at": now / real,
+            "idle": decision.idle,
+            "reason": decision.reason,
+            "stage": self._progress.stage,
             "quiet_s": now - decision.quiet_since if decision.quiet_since is not None else 0,
-            "window_s": self.settings.window_s, "longest_hold_hours": self.settings.longest_hold_hours,
-            "action": self.settings.action, "target": bool(self.settings.target),
+            "window_s": self.settings.window_s,
+            "longest_hold_hours": self.settings.longest_hold_hours,
+            "action": self.settings.action,
+            "target": bool(self.settings.target),
             "acts_in_s": max(0.0, self._progress.since + self.settings.grace_s - now)
-            if self._progress.stage is Stage.NOTIFIED else None,
-            "failure": self._failure, **self._publisher.state(),
+            if self._progress.stage is Stage.NOTIFIED
+            else None,
+            "failure": self._failure,
+            **self._publisher.state(),
         }
         path = self.root / STATE
         part = path.with_suffix(".part")

@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check the settings: of this machine, or of an image's FILE")
     check.add_argument("file", metavar="FILE", nargs="?", type=Path)
     run = command("run", _run, "run the agent, as its service does")
-    run.add_argument("--speed", type=float, default=1.0, metavar="N", help="a rehearsal, N times as fast")
+    run.add_argument(
+        "--speed", type=float, default=1.0, metavar="N", help="a rehearsal, N times as fast"
+    )
     return parser
 
 
@@ -65,7 +67,9 @@ def _state(root: Path) -> dict[str, Any]:
         raise NotRunning("the agent does not run: `systemctl status golden-idle`") from None
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]
     if age > MISSING_S:
-        raise NotRunning(f"the agent has not looked for {age:.0f} s: `systemctl status golden-idle`")
+        raise NotRunning(
+            f"the agent has not looked for {age:.0f} s: `systemctl status golden-idle`"
+        )
     return state
 
 
@@ -81,10 +85,14 @@ def _status(arguments: argparse.Namespace) -> None:
         return
     _why(arguments)
     print(f"quiet for {state['quiet_s'] / 60:.0f} minutes of {state['window_s'] / 60:.0f}")
-    after = f", acts in {state['acts_in_s'] / 60:.0f} minutes" if state["acts_in_s"] is not None else ""
+    after = (
+        f", acts in {state['acts_in_s'] / 60:.0f} minutes" if state["acts_in_s"] is not None else ""
+    )
     print(f"action {state['action']}, stage {state['stage']}{after}")
     if state["group"]:
-        print(f"group {state['group']}, {'protected from' if state['protected'] else 'open to'} scale-in")
+        print(
+            f"group {state['group']}, {'protected from' if state['protected'] else 'open to'} scale-in"
+        )
     for line in filter(None, [state["failure"], *state["trouble"]]):
         print(f"trouble: {line}")
     if state["trouble"]:

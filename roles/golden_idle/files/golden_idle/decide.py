@@ -67,7 +67,9 @@ class Decision:
     reason: str
 
 
-def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()) -> Decision:
+def decide(
+    samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
+) -> Decision:
     """Idle where samples without a gap cover the whole window before `now`, and every one is below every line.
 
     `samples` are in the order of time. Whatever cannot be known is busy.
@@ -76,7 +78,7 @@ def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Seq
     if not samples:
         return Decision(False, None, "no sample yet")
     covering = [index for index, sample in enumerate(samples) if sample.at <= begin]
-    recent = samples[covering[-1] if covering else 0:]
+    recent = samples[covering[-1] if covering else 0 :]
     over = [found for sample in recent[1:] for found in above(sample, settings)]
     kept = [(at, reason) for at, reason, lasts in over if lasts or at >= now]
     busy = max([*_gaps(recent, now), *kept], default=None)
@@ -84,26 +86,44 @@ def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Seq
     minutes = max(0.0, now - quiet_since) / 60
     if current := [hold for hold in holds if hold.until > now]:
         last = max(current, key=lambda hold: hold.until)
-        return Decision(False, quiet_since, f"held for {(last.until - now) / 60:.0f} more minutes by {last.user}: "
-                                            f"{last.reason}")
+        return Decision(
+            False,
+            quiet_since,
+            f"held for {(last.until - now) / 60:.0f} more minutes by {last.user}: {last.reason}",
+        )
     if busy:
         if busy[0] >= now:
             return Decision(False, None, f"{busy[1]}, now")
-        return Decision(False, quiet_since, f"{busy[1]}, {minutes:.0f} minutes ago; idle after "
-                                            f"{settings.window_minutes} quiet ones")
+        return Decision(
+            False,
+            quiet_since,
+            f"{busy[1]}, {minutes:.0f} minutes ago; idle after "
+            f"{settings.window_minutes} quiet ones",
+        )
     if not covering:
-        return Decision(False, quiet_since, f"watched for {minutes:.0f} of {settings.window_minutes} minutes")
-    return Decision(True, quiet_since, f"every sample of {settings.window_minutes} minutes is below every line")
+        return Decision(
+            False, quiet_since, f"watched for {minutes:.0f} of {settings.window_minutes} minutes"
+        )
+    return Decision(
+        True, quiet_since, f"every sample of {settings.window_minutes} minutes is below every line"
+    )
 
 
-def is_free(samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()) -> bool:
+def is_free(
+    samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
+) -> bool:
     """Whether nobody uses the machine, as far as was seen in the window: it can be somebody's at once.
 
     Unlike an idle one it may have just started; what a boot itself uses is nobody's use.
     """
-    seen = [replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
-            for sample in samples if sample.at > now - settings.window_s]
-    used = any(lasts or sample.at >= now for sample in seen for _, _, lasts in above(sample, settings))
+    seen = [
+        replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
+        for sample in samples
+        if sample.at > now - settings.window_s
+    ]
+    used = any(
+        lasts or sample.at >= now for sample in seen for _, _, lasts in above(sample, settings)
+    )
     return bool(seen) and not used and not any(hold.until > now for hold in holds)
 
 
@@ -111,7 +131,10 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
     """Times at which nobody had looked for too long, and at which time went backwards."""
     for earlier, later in pairwise([*(sample.at for sample in samples), now]):
         if not 0 <= later - earlier <= MISSING_S:
-            yield later, f"nothing is known of {abs(later - earlier):.0f} s (suspended, or the agent did not run)"
+            yield (
+                later,
+                f"nothing is known of {abs(later - earlier):.0f} s (suspended, or the agent did not run)",
+            )
 
 
 def waits_only(sample: Sample, settings: Settings) -> bool:
@@ -130,11 +153,17 @@ def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool
     for number, percent in enumerate(sample.gpus):
         if not percent <= settings.gpu_percent:
             yield at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}", True
-    for what, value, line in (("cores", sample.cores - sample.spun, settings.cores),
-                              ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
-                              ("of the time something waits for disks", sample.stalled, STALLED)):
+    for what, value, line in (
+        ("cores", sample.cores - sample.spun, settings.cores),
+        ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
+        ("of the time something waits for disks", sample.stalled, STALLED),
+    ):
         if not value <= line:
-            yield at, f"{_figure(value)} {what}, line {line:g}" + f" ({sample.timer})" * (not lasts), lasts
+            yield (
+                at,
+                f"{_figure(value)} {what}, line {line:g}" + f" ({sample.timer})" * (not lasts),
+                lasts,
+            )
     if sample.typed:
         yield at, "somebody typed at a terminal", True
     for sign in sample.used:

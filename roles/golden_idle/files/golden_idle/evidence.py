@@ -38,11 +38,21 @@ job at work exceeds."""
 _KERNEL_THREAD = 0x200000
 """PF_KTHREAD, include/linux/sched.h."""
 _TICKS = os.sysconf("SC_CLK_TCK")
-_EDITORS = (b"vscode-server", b"code-server", b"cursor-server", b"windsurf-server",
-            b"positron-server", b"remote-dev-server", b"zed-remote-server", b"rstudio-server")
+_EDITORS = (
+    b"vscode-server",
+    b"code-server",
+    b"cursor-server",
+    b"windsurf-server",
+    b"positron-server",
+    b"remote-dev-server",
+    b"zed-remote-server",
+    b"rstudio-server",
+)
 _JOBS = ("person", "container")
-_DAEMON = re.compile(rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
-                     rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service")
+_DAEMON = re.compile(
+    rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
+    rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service"
+)
 """Control groups of the machine's own; people's work is in `systemd-run`'s and notebooks' units, too."""
 
 
@@ -146,10 +156,18 @@ def _process(folder: Path, own: str, known: Process | None, seconds: float) -> P
     cpu = sum(map(int, words[11:15])) / _TICKS
     io = dict(line.split(b": ") for line in _text(folder / "io").splitlines())
     hot = known is not None and cpu - known.cpu_s >= HOT * seconds
-    return Process(began, name, kind, words[0].decode(), cpu, int(words[7]) + int(words[9]),
-                   int(io[b"rchar"]) + int(io[b"wchar"]), tuple(_sockets(folder / "fd")),
-                   dict(_threads(folder / "task")) if hot else {},
-                   int(io[b"read_bytes"]) + int(io[b"write_bytes"]))
+    return Process(
+        began,
+        name,
+        kind,
+        words[0].decode(),
+        cpu,
+        int(words[7]) + int(words[9]),
+        int(io[b"rchar"]) + int(io[b"wchar"]),
+        tuple(_sockets(folder / "fd")),
+        dict(_threads(folder / "task")) if hot else {},
+        int(io[b"read_bytes"]) + int(io[b"write_bytes"]),
+    )
 
 
 def _kind(folder: Path, own: str, name: str) -> str:
@@ -182,19 +200,33 @@ def _threads(folder: Path) -> Iterator[tuple[str, tuple[float, float]]]:
 def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
     """What happened between two looks. `gpus_spin`: GPUs that worked did no more than that."""
     seconds = max(1.0, later.at - earlier.at)
-    pairs = {pid: (earlier.processes[pid], each) for pid, each in later.processes.items()
-             if pid in earlier.processes and earlier.processes[pid].began == each.began}
+    pairs = {
+        pid: (earlier.processes[pid], each)
+        for pid, each in later.processes.items()
+        if pid in earlier.processes and earlier.processes[pid].began == each.began
+    }
     cores = {pid: (new.cpu_s - old.cpu_s) / seconds for pid, (old, new) in pairs.items()}
-    spins = {pid for pid, (old, new) in pairs.items()
-             if ((gpus_spin and pid in later.holders) or _spins(old, new, seconds))
-             and _still(old, new, earlier, later)}
+    spins = {
+        pid
+        for pid, (old, new) in pairs.items()
+        if ((gpus_spin and pid in later.holders) or _spins(old, new, seconds))
+        and _still(old, new, earlier, later)
+    }
     spun = sum(cores.pop(pid) for pid in spins)
-    used = (*_jobs(pairs, cores, later.holders, seconds / LOOK_S), *_clients(earlier, later, seconds),
-            *notebooks.activity(earlier.servers, later.servers))
-    return Signs(used, tuple(_waits(earlier, later)), spun,
-                 gpus_spin and bool(later.holders) and spins.issuperset(later.holders),
-                 any(old.state == new.state == "D" and not _went_on(old, new)
-                     for old, new in pairs.values()))
+    used = (
+        *_jobs(pairs, cores, later.holders, seconds / LOOK_S),
+        *_clients(earlier, later, seconds),
+        *notebooks.activity(earlier.servers, later.servers),
+    )
+    return Signs(
+        used,
+        tuple(_waits(earlier, later)),
+        spun,
+        gpus_spin and bool(later.holders) and spins.issuperset(later.holders),
+        any(
+            old.state == new.state == "D" and not _went_on(old, new) for old, new in pairs.values()
+        ),
+    )
 
 
 def _went_on(old: Process, new: Process) -> bool:
@@ -203,8 +235,11 @@ def _went_on(old: Process, new: Process) -> bool:
 
 def _spins(old: Process, new: Process, seconds: float) -> bool:
     """Whether each thread that runs asks the kernel most of the time."""
-    ran = [(user - old.threads[name][0], system - old.threads[name][1])
-           for name, (user, system) in new.threads.items() if name in old.threads]
+    ran = [
+        (user - old.threads[name][0], system - old.threads[name][1])
+        for name, (user, system) in new.threads.items()
+        if name in old.threads
+    ]
     hot = [(user, system) for user, system in ran if user + system >= HOT / 2 * seconds]
     return bool(hot) and all(system >= SPINNING * (user + system) for user, system in hot)
 
@@ -212,8 +247,11 @@ def _spins(old: Process, new: Process, seconds: float) -> bool:
 def _still(old: Process, new: Process, earlier: Look, later: Look) -> bool:
     """Whether a process has read, written, sent and touched nothing."""
     sent = sum(_bytes(earlier.connections.get(key), each) for key, each in _own(later, new))
-    return (new.moved - old.moved <= STILL_BYTES and sent <= STILL_BYTES
-            and new.faults - old.faults <= STILL_FAULTS)
+    return (
+        new.moved - old.moved <= STILL_BYTES
+        and sent <= STILL_BYTES
+        and new.faults - old.faults <= STILL_FAULTS
+    )
 
 
 def _own(at: Look, process: Process) -> Iterator[tuple[str, Connection]]:
@@ -225,8 +263,12 @@ def _bytes(old: Connection | None, new: Connection) -> int:
     return new.received + new.sent - (old.received + old.sent if old else 0)
 
 
-def _jobs(pairs: Mapping[int, tuple[Process, Process]], cores: Mapping[int, float],
-          holders: tuple[int, ...], minutes: float) -> Iterator[str]:
+def _jobs(
+    pairs: Mapping[int, tuple[Process, Process]],
+    cores: Mapping[int, float],
+    holders: tuple[int, ...],
+    minutes: float,
+) -> Iterator[str]:
     contained = sum(used for pid, used in cores.items() if pairs[pid][1].kind == "container")
     if contained >= CONTAINERS:
         yield f"containers use {contained:.2f} cores"
@@ -271,8 +313,11 @@ def _waits(earlier: Look, later: Look) -> Iterator[str]:
     """
     for pid, process in later.processes.items():
         if process.kind in (*_JOBS, "jupyter"):
-            mine = [(earlier.connections.get(key), each) for key, each in _own(later, process)
-                    if not (each.local and process.kind == "jupyter")]
+            mine = [
+                (earlier.connections.get(key), each)
+                for key, each in _own(later, process)
+                if not (each.local and process.kind == "jupyter")
+            ]
             if any(_is_asked(old, new) for old, new in mine):
                 yield f"{process.name} ({pid}) waits for an answer"
 
@@ -286,5 +331,8 @@ def _is_asked(old: Connection | None, new: Connection) -> bool:
     if new.accepted or new.sent <= 1 or new.received_ms > ANSWER_MS:
         return False
     asked = new.sent - (old.sent if old else 0) >= QUESTION
-    return (not new.received or new.sent_ms < new.received_ms
-            or (new.sent_ms == new.received_ms and asked))
+    return (
+        not new.received
+        or new.sent_ms < new.received_ms
+        or (new.sent_ms == new.received_ms and asked)
+    )

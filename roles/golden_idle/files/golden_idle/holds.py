@@ -37,10 +37,14 @@ def duration(text: str, longest_hours: int) -> float:
     """Seconds of `30m`, `4h` or `2d`; WrongHold where that is no time, or longer than a hold may be."""
     match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if match is None or not int(match[1]):
-        raise WrongHold(f"`{text}` does not say when the hold ends: give a time such as 30m, 4h or 2d")
+        raise WrongHold(
+            f"`{text}` does not say when the hold ends: give a time such as 30m, 4h or 2d"
+        )
     seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds > longest_hours * 3600:
-        raise WrongHold(f"{text} is longer than a hold may be, {longest_hours}h: hold again before it ends")
+        raise WrongHold(
+            f"{text} is longer than a hold may be, {longest_hours}h: hold again before it ends"
+        )
     return float(seconds)
 
 
@@ -54,12 +58,16 @@ def write(folder: Path, until: float, reason: str) -> None:
         path.write_text(json.dumps({"until": until, "reason": reason}), encoding="utf-8")
         path.chmod(0o644)
     except OSError as error:
-        raise WrongHold(f"{path}: {error.strerror}: is the agent running? `systemctl status golden-idle`") from None
+        raise WrongHold(
+            f"{path}: {error.strerror}: is the agent running? `systemctl status golden-idle`"
+        ) from None
 
 
 def release(folder: Path) -> int:
     """Remove the holds of the user who runs this; how many there were."""
-    mine = [path for path in folder.glob(f"{os.getuid()}-*.json") if path.lstat().st_uid == os.getuid()]
+    mine = [
+        path for path in folder.glob(f"{os.getuid()}-*.json") if path.lstat().st_uid == os.getuid()
+    ]
     for path in mine:
         path.unlink()
     return len(mine)
@@ -75,7 +83,12 @@ def read(folder: Path, now: float, longest_hours: int, *, tidy: bool = False) ->
             paths = [Path(entry.path) for entry in islice(entries, MOST_FILES)]
     except OSError:
         return []
-    held = {path: hold for path in paths for hold in _hold(path) if now < hold.until <= now + longest_hours * 3600}
+    held = {
+        path: hold
+        for path in paths
+        for hold in _hold(path)
+        if now < hold.until <= now + longest_hours * 3600
+    }
     owners = Counter[str]()
     for path, hold in sorted(held.items(), key=lambda one: -one[1].until):
         owners[hold.user] += 1

@@ -48,12 +48,21 @@ class Reading:
 
 def read(root: Path) -> Reading:
     """Read all counters."""
-    fields = [int(word) / _TICKS for word in _text(root / "proc/stat").split("\n", 1)[0].split()[1:9]]
+    fields = [
+        int(word) / _TICKS for word in _text(root / "proc/stat").split("\n", 1)[0].split()[1:9]
+    ]
     user, nice, system, idle, iowait, irq, softirq, steal = fields
     busy = user + nice + system + irq + softirq + steal
-    return Reading(time.clock_gettime(time.CLOCK_BOOTTIME), busy, idle, busy + idle + iowait,
-                   dict(_networks(root)), dict(_terminals(root / "dev/pts")),
-                   _stalled(root / "proc/pressure/io"), dict(_timers(root)))
+    return Reading(
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+        busy,
+        idle,
+        busy + idle + iowait,
+        dict(_networks(root)),
+        dict(_terminals(root / "dev/pts")),
+        _stalled(root / "proc/pressure/io"),
+        dict(_timers(root)),
+    )
 
 
 def _stalled(path: Path) -> float:
@@ -71,7 +80,11 @@ def _units(root: Path) -> frozenset[str]:
 def _timers(root: Path) -> Iterator[tuple[str, float]]:
     for unit in _units(root):
         with suppress(OSError):  # it does not run
-            yield unit, int(_text(root / "sys/fs/cgroup/system.slice" / unit / "cpu.stat").split()[1]) / 1e6
+            yield (
+                unit,
+                int(_text(root / "sys/fs/cgroup/system.slice" / unit / "cpu.stat").split()[1])
+                / 1e6,
+            )
 
 
 def _text(path: Path) -> str:
@@ -80,7 +93,11 @@ def _text(path: Path) -> str:
 
 def _real(folder: Path) -> set[str]:
     """Names in a folder of /sys that are devices; a partition, array, bridge or container's end would count twice."""
-    return {path.name for path in folder.iterdir() if (path / "device").exists()} if folder.is_dir() else set()
+    return (
+        {path.name for path in folder.iterdir() if (path / "device").exists()}
+        if folder.is_dir()
+        else set()
+    )
 
 
 def _networks(root: Path) -> Iterator[tuple[str, int]]:
@@ -105,15 +122,19 @@ def gpus_on_bus(root: Path) -> int:
     """GPUs that the PCI bus shows, whether or not a driver has them."""
     folder = root / "sys/bus/pci/devices"
     devices = folder.iterdir() if folder.is_dir() else ()
-    return sum(_text(device / "vendor").strip() == NVIDIA and _text(device / "class").startswith(DISPLAY)
-               for device in devices)
+    return sum(
+        _text(device / "vendor").strip() == NVIDIA and _text(device / "class").startswith(DISPLAY)
+        for device in devices
+    )
 
 
 def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: float) -> Sample:
     """What was used between two readings, as of `at`. What is new counts from now on: it brings a past of its own."""
     seconds = later.at - earlier.at
     return Sample(
-        at=at, gpus=tuple(gpu.peak for gpu in gpus), lost=lost,
+        at=at,
+        gpus=tuple(gpu.peak for gpu in gpus),
+        lost=lost,
         cores=(later.busy_s - earlier.busy_s) / seconds if seconds > 0 else float("nan"),
         network_mb_s=_rate(earlier.networks, later.networks, seconds),
         typed=any(earlier.terminals.get(name) != at for name, at in later.terminals.items()),
@@ -147,16 +168,24 @@ class Sampler:
         """Whether a look is to be taken."""
         return now - self._looked_at >= LOOK_S
 
-    def sample(self, earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, now: float,
-               look: Look | None = None) -> Sample:
+    def sample(
+        self,
+        earlier: Reading,
+        later: Reading,
+        gpus: list[Gpu],
+        lost: str,
+        now: float,
+        look: Look | None = None,
+    ) -> Sample:
         """The sample of two readings, and of a look where one was taken."""
         found = sample(earlier, later, gpus, lost, now)
         self._timer = self._timer or found.timer
         self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
         if look is not None:
             self._signs = evidence.signs(self.seen, look, self._gpus_spin) if self.seen else Signs()
-            found = replace(found, used=self._signs.used, waits=self._signs.waits,
-                            stalled=self._stalled(later))
+            found = replace(
+                found, used=self._signs.used, waits=self._signs.waits, stalled=self._stalled(later)
+            )
             self.seen, self._looked_at, self._gpus_spin = look, now, True
             self._looked, self._timer = later, ""
         if self._signs.gpus_spin:

@@ -57,7 +57,9 @@ Minute = dict[tuple[str, str, tuple[tuple[str, str], ...]], Statistic]
 def add(minute: Minute, figures: Iterator[Figure]) -> None:
     """Add what one sample has."""
     for figure in figures:
-        minute.setdefault((figure.name, figure.unit, figure.dimensions), Statistic()).add(figure.value)
+        minute.setdefault((figure.name, figure.unit, figure.dimensions), Statistic()).add(
+            figure.value
+        )
 
 
 def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -67,25 +69,47 @@ def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[st
     metric by all of its dimensions (the other agent's "aggregation_dimensions"). So do the shares of machines that are
     free and unused.
     """
-    rows = [_row(name, unit, at, (*own, *instance.items()), each) for (name, unit, own), each in minute.items()
-            if name != FREE]
+    rows = [
+        _row(name, unit, at, (*own, *instance.items()), each)
+        for (name, unit, own), each in minute.items()
+        if name != FREE
+    ]
     if GROUP in instance:
-        rows += [_row(OF_GROUP[name], unit, at, ((GROUP, instance[GROUP]),), each)
-                 for (name, unit, _), each in minute.items() if name in OF_GROUP]
+        rows += [
+            _row(OF_GROUP[name], unit, at, ((GROUP, instance[GROUP]),), each)
+            for (name, unit, _), each in minute.items()
+            if name in OF_GROUP
+        ]
     gpus = [each for (name, _, _), each in minute.items() if name == GPU_USE]
     if gpus and GROUP in instance:
-        total = Statistic(sum(each.count for each in gpus), sum(each.total for each in gpus),
-                          min(each.least for each in gpus), max(each.most for each in gpus))
+        total = Statistic(
+            sum(each.count for each in gpus),
+            sum(each.total for each in gpus),
+            min(each.least for each in gpus),
+            max(each.most for each in gpus),
+        )
         rows.append(_row(GPU_USE, UNIT_NONE, at, ((GROUP, instance[GROUP]),), total))
     return rows
 
 
-def _row(name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], each: Statistic) -> dict[str, Any]:
-    return {"MetricName": name, "Unit": unit, "Timestamp": at,
-            "Dimensions": [{"Name": key, "Value": value.encode("ascii", "replace").decode()}
-                           for key, value in dimensions],
-            "StatisticValues": {"SampleCount": each.count, "Sum": each.total, "Minimum": each.least,
-                                "Maximum": each.most}}
+def _row(
+    name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], each: Statistic
+) -> dict[str, Any]:
+    return {
+        "MetricName": name,
+        "Unit": unit,
+        "Timestamp": at,
+        "Dimensions": [
+            {"Name": key, "Value": value.encode("ascii", "replace").decode()}
+            for key, value in dimensions
+        ],
+        "StatisticValues": {
+            "SampleCount": each.count,
+            "Sum": each.total,
+            "Minimum": each.least,
+            "Maximum": each.most,
+        },
+    }
 
 
 def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> Iterator[Figure]:
@@ -104,7 +128,9 @@ def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> It
 
 def _memory(root: Path) -> float:
     """Percent in use, without what the kernel gives up at once: buffers, cache and reclaimable slabs."""
-    rows = (line.split() for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines())
+    rows = (
+        line.split() for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
+    )
     kib = {row[0].rstrip(":"): int(row[1]) for row in rows}
     free = sum(kib.get(name, 0) for name in ("MemFree", "Buffers", "Cached", "SReclaimable"))
     return 100 * (1 - free / kib["MemTotal"])

@@ -18,8 +18,11 @@ from typing import Any
 from golden_idle import holds
 
 LIMIT_S, MOST_BYTES = 2, 1 << 20
-_FILES = tuple(f"{home}/.local/share/jupyter/runtime/{kind}-{{}}.json"
-               for home in ("root", "home/*") for kind in ("jpserver", "nbserver"))
+_FILES = tuple(
+    f"{home}/.local/share/jupyter/runtime/{kind}-{{}}.json"
+    for home in ("root", "home/*")
+    for kind in ("jpserver", "nbserver")
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def _get(values: Mapping[str, Any], token: str, path: str) -> Any:
     scheme = "https" if values.get("secure") else "http"
     address = f"{scheme}://127.0.0.1:{int(values['port'])}{values['base_url']}{path}"
     request = urllib.request.Request(  # noqa: S310 - http, on this machine
-        f"{address}?no_track_activity=1", headers={"Authorization": f"token {token}"})
+        f"{address}?no_track_activity=1", headers={"Authorization": f"token {token}"}
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=LIMIT_S) as answer:
         return json.loads(answer.read(MOST_BYTES))

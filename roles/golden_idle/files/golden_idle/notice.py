@@ -27,14 +27,20 @@ def subject(instance: Instance, settings: Settings) -> str:
 
 def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[str]:
     """What every notice says."""
-    return [f"{instance.id} has been idle for {quiet_minutes:.0f} minutes.",
-            _CONSEQUENCE[settings.action].format(minutes=settings.grace_minutes),
-            "To keep it, on the machine: golden-idle hold 4h REASON"]
+    return [
+        f"{instance.id} has been idle for {quiet_minutes:.0f} minutes.",
+        _CONSEQUENCE[settings.action].format(minutes=settings.grace_minutes),
+        "To keep it, on the machine: golden-idle hold 4h REASON",
+    ]
 
 
 def of_holders(found: Sequence[str]) -> list[str]:
     """A line for processes that hold GPU memory, which keeps no machine busy; none where there are none."""
-    return [f"Processes that hold GPU memory, and compute nothing: {', '.join(found)}."] if found else []
+    return (
+        [f"Processes that hold GPU memory, and compute nothing: {', '.join(found)}."]
+        if found
+        else []
+    )
 
 
 def holders(processes: Sequence[int], root: Path) -> list[str]:
@@ -43,7 +49,10 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
     for pid in processes:
         folder = root / "proc" / str(pid)
         try:
-            name, uid = (folder / "comm").read_text(encoding="utf-8", errors="replace").strip(), folder.stat().st_uid
+            name, uid = (
+                (folder / "comm").read_text(encoding="utf-8", errors="replace").strip(),
+                folder.stat().st_uid,
+            )
         except OSError:
             continue
         found.append(f"{''.join(filter(str.isprintable, name))} ({user_name(uid)}, {pid})")

@@ -8,10 +8,23 @@ from typing import Any
 
 LIBRARY = "libnvidia-ml.so.1"
 NOT_SUPPORTED, NOT_FOUND = 3, 6
-_ERRORS = {9: "the driver is not loaded", 12: "the driver's library lacks a function", 15: "it fell off the bus",
-           18: "library and kernel module are of different versions: reboot"}
-_ARCHITECTURES = {2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada Lovelace",
-                  9: "Hopper", 10: "Blackwell"}
+_ERRORS = {
+    9: "the driver is not loaded",
+    12: "the driver's library lacks a function",
+    15: "it fell off the bus",
+    18: "library and kernel module are of different versions: reboot",
+}
+_ARCHITECTURES = {
+    2: "Kepler",
+    3: "Maxwell",
+    4: "Pascal",
+    5: "Volta",
+    6: "Turing",
+    7: "Ampere",
+    8: "Ada Lovelace",
+    9: "Hopper",
+    10: "Blackwell",
+}
 """NVML_DEVICE_ARCH_*, in nvidia-smi's words."""
 SPIN_PERCENT, SPIN_POWER = 99, 0.5
 """Utilization, and part of the power limit, of a kernel that does nothing but poll."""
@@ -44,11 +57,19 @@ class _Utilization(ctypes.Structure):
 
 
 class _Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+    _fields_ = [
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    ]
 
 
 class _Value(ctypes.Union):
-    _fields_ = [("unsigned", ctypes.c_uint), ("long", ctypes.c_ulonglong), ("double", ctypes.c_double)]
+    _fields_ = [
+        ("unsigned", ctypes.c_uint),
+        ("long", ctypes.c_ulonglong),
+        ("double", ctypes.c_double),
+    ]
 
 
 class _Sample(ctypes.Structure):
@@ -56,8 +77,12 @@ class _Sample(ctypes.Structure):
 
 
 class _Process(ctypes.Structure):
-    _fields_ = [("pid", ctypes.c_uint), ("memory", ctypes.c_ulonglong), ("gpu_instance", ctypes.c_uint),
-                ("compute_instance", ctypes.c_uint)]
+    _fields_ = [
+        ("pid", ctypes.c_uint),
+        ("memory", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
 
 
 class Nvml:
@@ -85,8 +110,13 @@ class Nvml:
         try:
             for index in range(self._count()):
                 number, kept = ctypes.c_uint(_PROCESSES), (_Process * _PROCESSES)()
-                self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._handle(index), ctypes.byref(number), kept)
-                found |= {process.pid for process in kept[:number.value]}
+                self._call(
+                    "nvmlDeviceGetComputeRunningProcesses_v3",
+                    self._handle(index),
+                    ctypes.byref(number),
+                    kept,
+                )
+                found |= {process.pid for process in kept[: number.value]}
         except NvmlError:
             return []
         return sorted(found)
@@ -126,21 +156,37 @@ class Nvml:
         return device
 
     def _gpu(self, index: int) -> Gpu:
-        device, name, architecture = self._handle(index), ctypes.create_string_buffer(_NAME), ctypes.c_uint()
+        device, name, architecture = (
+            self._handle(index),
+            ctypes.create_string_buffer(_NAME),
+            ctypes.c_uint(),
+        )
         used, memory = _Utilization(), _Memory()
         self._call("nvmlDeviceGetName", device, name, ctypes.c_uint(_NAME))
-        self._call("nvmlDeviceGetArchitecture", device, ctypes.byref(architecture), may=NOT_SUPPORTED)
+        self._call(
+            "nvmlDeviceGetArchitecture", device, ctypes.byref(architecture), may=NOT_SUPPORTED
+        )
         self._call("nvmlDeviceGetUtilizationRates", device, ctypes.byref(used))
         self._call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
-        return Gpu(index, name.value.decode(errors="replace"), _ARCHITECTURES.get(architecture.value, "unknown"),
-                   used.gpu, max(used.gpu, self._peak(index, device)), memory.used / MIB, memory.total / MIB,
-                   used.gpu >= SPIN_PERCENT and not used.memory and self._power(device) <= SPIN_POWER)
+        return Gpu(
+            index,
+            name.value.decode(errors="replace"),
+            _ARCHITECTURES.get(architecture.value, "unknown"),
+            used.gpu,
+            max(used.gpu, self._peak(index, device)),
+            memory.used / MIB,
+            memory.total / MIB,
+            used.gpu >= SPIN_PERCENT and not used.memory and self._power(device) <= SPIN_POWER,
+        )
 
     def _power(self, device: ctypes.c_void_p) -> float:
         """The part of its limit that a GPU draws; 1 where it does not say."""
         drawn, limit = ctypes.c_uint(), ctypes.c_uint()
-        said = (self._call("nvmlDeviceGetPowerUsage", device, ctypes.byref(drawn), may=NOT_SUPPORTED)
-                and self._call("nvmlDeviceGetEnforcedPowerLimit", device, ctypes.byref(limit), may=NOT_SUPPORTED))
+        said = self._call(
+            "nvmlDeviceGetPowerUsage", device, ctypes.byref(drawn), may=NOT_SUPPORTED
+        ) and self._call(
+            "nvmlDeviceGetEnforcedPowerLimit", device, ctypes.byref(limit), may=NOT_SUPPORTED
+        )
         return drawn.value / limit.value if said and limit.value else 1.0
 
     def _peak(self, index: int, device: ctypes.c_void_p) -> int:
@@ -149,14 +195,19 @@ class Nvml:
         The rate of now covers a second at most: a burst between two samples would be seen by nobody.
         """
         since, kind, number = self._asked.get(index, 0), ctypes.c_uint(), ctypes.c_uint()
-        arguments = [device, ctypes.c_uint(UTILIZATION), ctypes.c_ulonglong(since), ctypes.byref(kind),
-                     ctypes.byref(number)]
+        arguments = [
+            device,
+            ctypes.c_uint(UTILIZATION),
+            ctypes.c_ulonglong(since),
+            ctypes.byref(kind),
+            ctypes.byref(number),
+        ]
         if not (self._may(arguments, None) and number.value):
             return 0
         kept = (_Sample * number.value)()
         if not self._may(arguments, kept):
             return 0
-        samples = [each for each in kept[:number.value] if each.at > since]
+        samples = [each for each in kept[: number.value] if each.at > since]
         self._asked[index] = max([since, *(each.at for each in samples)])
         return max((each.value.unsigned for each in samples), default=0)
 

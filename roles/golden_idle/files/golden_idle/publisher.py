@@ -25,7 +25,9 @@ AGAIN_S = 900
 class Publisher(threading.Thread):
     """Sends on its own; what cannot be sent is said once, by `log`, and is in `trouble`."""
 
-    def __init__(self, *, protects: bool, clock: Callable[[], float], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, protects: bool, clock: Callable[[], float], log: Callable[[str], None]
+    ) -> None:
         super().__init__(name="publisher", daemon=True)
         self._protects, self._clock, self._log = protects, clock, log
         self._minutes: deque[tuple[float, Minute]] = deque(maxlen=KEPT)
@@ -51,8 +53,13 @@ class Publisher(threading.Thread):
 
     def state(self) -> dict[str, object]:
         """For people: the group, whether it is protected, minutes that wait, and what goes wrong."""
-        return {"instance": self._instance, "group": self._group, "protected": bool(self._group) and self._set,
-                "waiting_minutes": len(self._minutes), "trouble": sorted(self._trouble.values())}
+        return {
+            "instance": self._instance,
+            "group": self._group,
+            "protected": bool(self._group) and self._set,
+            "waiting_minutes": len(self._minutes),
+            "trouble": sorted(self._trouble.values()),
+        }
 
     def stop(self) -> None:
         """Send what there is once more, and end."""

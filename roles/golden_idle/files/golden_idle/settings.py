@@ -62,8 +62,12 @@ class Settings:
 
 
 KEYS = tuple(field.name for field in fields(Settings))
-_WHOLE = {"window_minutes": LEAST_WINDOW, "grace_minutes": LEAST_GRACE, "longest_hold_hours": 1,
-          "longest_wait_hours": 0}
+_WHOLE = {
+    "window_minutes": LEAST_WINDOW,
+    "grace_minutes": LEAST_GRACE,
+    "longest_hold_hours": 1,
+    "longest_wait_hours": 0,
+}
 """Whole numbers, and the least of each."""
 _LINES = ("gpu_percent", "cores", "network_mb_s")
 
@@ -87,24 +91,30 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise WrongSettings(f"{path}: {error.strerror}: bake the image with the role golden_idle") from None
+        raise WrongSettings(
+            f"{path}: {error.strerror}: bake the image with the role golden_idle"
+        ) from None
     except ValueError as error:
         raise WrongSettings(f"{path}: no JSON: {error}") from None
     if not isinstance(values, dict):
-        raise WrongSettings(f"{path}: has to be an object, such as {{\"action\": \"none\"}}")
+        raise WrongSettings(f'{path}: has to be an object, such as {{"action": "none"}}')
     for key in values:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
-            raise WrongSettings(f"{path}: unknown key `{key}`; "
-                                + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(KEYS)}"))
+            raise WrongSettings(
+                f"{path}: unknown key `{key}`; "
+                + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(KEYS)}")
+            )
     return values
 
 
 def check_image(values: Mapping[str, Any]) -> None:
     """WrongSettings where an image holds a webhook's address: whoever has it may write there."""
     if str(values.get("target", "")).startswith("https:"):
-        raise WrongSettings("target: a webhook's address is a secret, and an image holds none: put it into an SSM "
-                            f"parameter and write `ssm:/NAME`, or let user data write /{LAUNCH}")
+        raise WrongSettings(
+            "target: a webhook's address is a secret, and an image holds none: put it into an SSM "
+            f"parameter and write `ssm:/NAME`, or let user data write /{LAUNCH}"
+        )
 
 
 def check(values: Mapping[str, Any]) -> Settings:
@@ -114,7 +124,9 @@ def check(values: Mapping[str, Any]) -> Settings:
             raise WrongSettings(f"{key} is missing")
     for key, least in _WHOLE.items():
         if type(values[key]) is not int or values[key] < least:
-            raise WrongSettings(f"{key} is {values[key]!r}: it has to be a whole number from {least} on")
+            raise WrongSettings(
+                f"{key} is {values[key]!r}: it has to be a whole number from {least} on"
+            )
     for key in _LINES:
         if type(values[key]) not in (int, float) or not 0 <= values[key] < float("inf"):
             raise WrongSettings(f"{key} is {values[key]!r}: it has to be a number from 0 on")
@@ -122,21 +134,33 @@ def check(values: Mapping[str, Any]) -> Settings:
         if type(values[key]) is not bool:
             raise WrongSettings(f"{key} is {values[key]!r}: it has to be true or false")
     if values["action"] not in list(Action):
-        raise WrongSettings(f"action is {values['action']!r}: it has to be one of {', '.join(Action)}")
+        raise WrongSettings(
+            f"action is {values['action']!r}: it has to be one of {', '.join(Action)}"
+        )
     command = values["poweroff_command"]
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+    if (
+        not isinstance(command, list)
+        or not command
+        or not all(isinstance(word, str) for word in command)
+    ):
         raise WrongSettings(f"poweroff_command is {command!r}: it has to be a list of words")
     _check_target(Action(values["action"]), values["target"])
-    return Settings(**{**values, "action": Action(values["action"]), "poweroff_command": tuple(command)})
+    return Settings(
+        **{**values, "action": Action(values["action"]), "poweroff_command": tuple(command)}
+    )
 
 
 def _check_target(action: Action, target: Any) -> None:
     if action is not Action.NONE and not target:
-        raise WrongSettings(f"action is {action}, and target is empty: nobody would be told; name an SNS topic's ARN, "
-                            "or `ssm:/NAME` of a parameter that holds a webhook's address")
+        raise WrongSettings(
+            f"action is {action}, and target is empty: nobody would be told; name an SNS topic's ARN, "
+            "or `ssm:/NAME` of a parameter that holds a webhook's address"
+        )
     if not isinstance(target, str) or (target and not is_target(target)):
-        raise WrongSettings(f"target is {target!r}: it has to be the ARN of an SNS topic (no FIFO), an `https://` "
-                            "address, or `ssm:/NAME` of a parameter that holds one")
+        raise WrongSettings(
+            f"target is {target!r}: it has to be the ARN of an SNS topic (no FIFO), an `https://` "
+            "address, or `ssm:/NAME` of a parameter that holds one"
+        )
 
 
 def is_topic(target: str) -> bool:
@@ -151,7 +175,12 @@ def is_webhook(target: str) -> bool:
         good = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    return good and parts.scheme == "https" and bool(parts.hostname) and not re.search(r"[^!-~]", target)
+    return (
+        good
+        and parts.scheme == "https"
+        and bool(parts.hostname)
+        and not re.search(r"[^!-~]", target)
+    )
 
 
 def is_target(target: str) -> bool:

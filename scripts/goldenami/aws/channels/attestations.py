@@ -52,11 +52,17 @@ def write(
     """Keep both in the region, then tag AMI and snapshot: a tag never names what is not there."""
     texts = (attestations.provenance, attestations.verification)
     for name, text in zip(parameters(image, build_id), texts, strict=True):
-        ssm.put_parameter(Name=name, Value=text, Type="String", Tier="Intelligent-Tiering",
-                          Overwrite=True,
-                          Description="golden publish: signed, a DSSE envelope")
-    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest,
-                         tags.SIGNED_BY: attestations.key_id})
+        ssm.put_parameter(
+            Name=name,
+            Value=text,
+            Type="String",
+            Tier="Intelligent-Tiering",
+            Overwrite=True,
+            Description="golden publish: signed, a DSSE envelope",
+        )
+    mark = tags.to_list(
+        {tags.PROVENANCE_SHA256: attestations.digest, tags.SIGNED_BY: attestations.key_id}
+    )
     ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark)
 
 

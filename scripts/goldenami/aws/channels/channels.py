@@ -55,59 +55,77 @@ def read_region(
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
     gpu_test = evidence.parameter(image, build_id)
-    values = pointers.read(account.ssm(region),
-                           [build_name, *names.values(), *attestations.parameters(image, build_id),
-                            gpu_test])
+    values = pointers.read(
+        account.ssm(region),
+        [build_name, *names.values(), *attestations.parameters(image, build_id), gpu_test],
+    )
     lease = read_lease(account.dynamodb(region), image)
     return RegionBuild(
-        region=region, image=ami,
+        region=region,
+        image=ami,
         shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
-        recorded=values.get(build_name), attested=attestations.found(values, image, build_id),
+        recorded=values.get(build_name),
+        attested=attestations.found(values, image, build_id),
         gpu_test=values.get(gpu_test),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
         template=pointers.default_version(ec2, pointers.template_name(image)),
         groups=launch_data.read_groups(ec2, definition),
-        ledger=lease.ledger, is_abandoned=lease.holder is not None,
+        ledger=lease.ledger,
+        is_abandoned=lease.holder is not None,
     )
 
 
 def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> RegionResults[Ledger]:
     """The ledger of each region; empty ones where the image was never published."""
     hasty = account.with_short_timeouts()
-    return for_each_region(
-        regions, lambda region: read_lease(hasty.dynamodb(region), image).ledger)
+    return for_each_region(regions, lambda region: read_lease(hasty.dynamodb(region), image).ledger)
 
 
 def astray(
-    image: str, ledger: Ledger, amis: Mapping[Channel, str], template: str | None,
+    image: str,
+    ledger: Ledger,
+    amis: Mapping[Channel, str],
+    template: str | None,
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is
     wrong. `template` is the AMI that the launch template's default version launches."""
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
-            yield channel, (f"{pointers.channel_name(image, channel)} names "
-                            f"{amis.get(channel, 'nothing')}, "
-                            f"not {entry.ami} as the ledger does")
+            yield (
+                channel,
+                (
+                    f"{pointers.channel_name(image, channel)} names "
+                    f"{amis.get(channel, 'nothing')}, "
+                    f"not {entry.ami} as the ledger does"
+                ),
+            )
     if ledger.latest and template != ledger.latest.ami:
-        yield Channel.LATEST, (f"the default of {pointers.template_name(image)} launches "
-                               f"{template or 'nothing'}, not "
-                               f"{ledger.latest.ami} as the ledger says")
+        yield (
+            Channel.LATEST,
+            (
+                f"the default of {pointers.template_name(image)} launches "
+                f"{template or 'nothing'}, not "
+                f"{ledger.latest.ami} as the ledger says"
+            ),
+        )
 
 
 def publish_section(definition: Definition) -> Publish:
     """The section `publish`, or BadInput where the definition has none."""
     if definition.publish is None:
-        raise BadInput(f"{definition.image} is not to be published: its definition has no section "
-                       "`publish`",
-                       hint=f"add `publish: {{regions: [us-east-1]}}` to "
-                            f"packer/images/{definition.image}.yml")
+        raise BadInput(
+            f"{definition.image} is not to be published: its definition has no section `publish`",
+            hint=f"add `publish: {{regions: [us-east-1]}}` to packer/images/{definition.image}.yml",
+        )
     return definition.publish
 
 
-DROPPED = ("the definition has dropped this region, and what it launches by stays as it is and "
-           "ages: add it to "
-           "`publish: regions:` again, or to `left_regions:` if that is meant")
+DROPPED = (
+    "the definition has dropped this region, and what it launches by stays as it is and "
+    "ages: add it to "
+    "`publish: regions:` again, or to `left_regions:` if that is meant"
+)
 """What is said of a region that the ledgers know and the definition does not."""
 
 
@@ -119,22 +137,35 @@ def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tu
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
     """What `latest` is in each region where the ledgers do not agree; else empty."""
-    builds = {region: ledger.latest.build_id if ledger.latest else "none"
-              for region, ledger in ledgers.items()}
+    builds = {
+        region: ledger.latest.build_id if ledger.latest else "none"
+        for region, ledger in ledgers.items()
+    }
     told = ", ".join(f"{region} {build}" for region, build in builds.items())
     return f"the regions' `latest` differ: {told}" if len(set(builds.values())) > 1 else ""
 
 
 def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
     """A ledger entry of this moment, by this process."""
-    return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(),
-                       by=tags.owner(),
-                       fence=lease.fence, gpu=gpu)
+    return LedgerEntry(
+        build_id=build_id,
+        ami=ami,
+        baked_at=baked_at,
+        since=clock.stamp(),
+        by=tags.owner(),
+        fence=lease.fence,
+        gpu=gpu,
+    )
 
 
 def follow_ledger(
-    account: Account, region: str, lease: Lease, definition: Definition, *,
-    moving: Iterable[Channel], reuse_version: bool = False,
+    account: Account,
+    region: str,
+    lease: Lease,
+    definition: Definition,
+    *,
+    moving: Iterable[Channel],
+    reuse_version: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the version of its template.
 
@@ -146,20 +177,31 @@ def follow_ledger(
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
     there = images.get(ec2, [entry.ami for entry in entries.values()])
-    standing = {channel: entry for channel, entry in entries.items() if channel in moving
-                or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
+    standing = {
+        channel: entry
+        for channel, entry in entries.items()
+        if channel in moving
+        or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)
+    }
     for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
         entry = standing[channel]
-        pointers.move_channel(account.ssm(region), pointers.channel_name(image, channel), entry.ami,
-                              f"build {entry.build_id}, fence {lease.fence}")
+        pointers.move_channel(
+            account.ssm(region),
+            pointers.channel_name(image, channel),
+            entry.ami,
+            f"build {entry.build_id}, fence {lease.fence}",
+        )
     latest = standing.get(Channel.LATEST)
     if latest is None:
         return None
     return pointers.move_template(
-        ec2, pointers.template_name(image), latest.build_id,
+        ec2,
+        pointers.template_name(image),
+        latest.build_id,
         launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
         {tags.IMAGE: image},
-        reuse_version=reuse_version or Channel.LATEST not in moving)
+        reuse_version=reuse_version or Channel.LATEST not in moving,
+    )
 
 
 @dataclass(frozen=True)
@@ -175,7 +217,10 @@ class RestorePoint:
 
 
 def restore(
-    account: Account, region: str, definition: Definition, lease: Lease,
+    account: Account,
+    region: str,
+    definition: Definition,
+    lease: Lease,
     restore_point: RestorePoint,
 ) -> None:
     """Bring a region back to what it was.
@@ -186,13 +231,20 @@ def restore(
     lease.renew()  # or another has the lease by now
     before, image = restore_point.ledger, definition.image
     if restore_point.moves_template:
-        pointers.restore_template(account.ec2(region), pointers.template_name(image),
-                                  restore_point.template_version,
-                                  before.latest.ami if before.latest else None)
+        pointers.restore_template(
+            account.ec2(region),
+            pointers.template_name(image),
+            restore_point.template_version,
+            before.latest.ami if before.latest else None,
+        )
     for channel, ami in restore_point.amis.items():
         entry = before.of(channel)
-        pointers.restore_channel(account.ssm(region), pointers.channel_name(image, channel),
-                                 entry.ami if entry else ami, f"taken back, fence {lease.fence}")
+        pointers.restore_channel(
+            account.ssm(region),
+            pointers.channel_name(image, channel),
+            entry.ami if entry else ami,
+            f"taken back, fence {lease.fence}",
+        )
     lease.record(before)
 
 
@@ -202,13 +254,18 @@ def current_default(
     """The template's default where it is what `move_template` would make of the build; else
     None."""
     default = state.template
-    is_current = default is not None and default.description == pointers.description(build_id) and \
-        pointers.fits(default.data, launch_data.of_image(definition, ami, state.groups))
+    is_current = (
+        default is not None
+        and default.description == pointers.description(build_id)
+        and pointers.fits(default.data, launch_data.of_image(definition, ami, state.groups))
+    )
     return default if is_current else None
 
 
 def groups_to_refresh(
-    account: Account, definition: Definition, defaults: Mapping[str, Version | None],
+    account: Account,
+    definition: Definition,
+    defaults: Mapping[str, Version | None],
 ) -> dict[str, list[str]]:
     """The groups of each region that have not been asked to take the template's default yet.
 
@@ -223,13 +280,18 @@ def groups_to_refresh(
         lambda region: refresh.groups(account.autoscaling(region), instance_refresh.groups),
     ).require_all()
     if unknown := set(instance_refresh.groups).difference(*present.values()):
-        raise BadInput(f"no region has the Auto Scaling group {min(unknown)}",
-                       hint="correct `publish: instance_refresh: groups:`")
+        raise BadInput(
+            f"no region has the Auto Scaling group {min(unknown)}",
+            hint="correct `publish: instance_refresh: groups:`",
+        )
 
     def not_asked(region: str) -> list[str]:
         client, default = account.autoscaling(region), defaults[region]
-        due = [group for group in present[region]
-               if default is None or not refresh.refresh_status(client, group, default)]
+        due = [
+            group
+            for group in present[region]
+            if default is None or not refresh.refresh_status(client, group, default)
+        ]
         for group in due:
             refresh.check_reversible(client, present[region][group])
         return due
@@ -238,7 +300,11 @@ def groups_to_refresh(
 
 
 def refresh_groups(
-    account: Account, definition: Definition, region: str, groups: Iterable[str], version: Version,
+    account: Account,
+    definition: Definition,
+    region: str,
+    groups: Iterable[str],
+    version: Version,
     progress: Progress,
     begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
 ) -> None:
@@ -247,10 +313,13 @@ def refresh_groups(
     preferences = publish_section(definition).instance_refresh
     if preferences is None:
         return
-    begun = {group: begin(account.autoscaling(region), group, version, preferences)
-             for group in groups}
+    begun = {
+        group: begin(account.autoscaling(region), group, version, preferences) for group in groups
+    }
     for group, status in begun.items():
         progress.say(f"{region}: refresh of {group}: {status}")
     if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
-        raise Busy(f"another refresh of {', '.join(waiting)} is in progress in {region}",
-                   hint="wait until it has ended")
+        raise Busy(
+            f"another refresh of {', '.join(waiting)} is in progress in {region}",
+            hint="wait until it has ended",
+        )

@@ -50,10 +50,14 @@ def parameter(image: str, build_id: str) -> str:
 def write(ssm: Client, record: GpuTestRecord) -> None:
     """Keep the record in a region. It has 2 to 5 KiB; more than a standard parameter's 4 KiB costs
     $0.05 a month."""
-    ssm.put_parameter(Name=parameter(record.image, record.build_id), Value=record.model_dump_json(),
-                      Type="String",
-                      Tier="Intelligent-Tiering", Overwrite=True,
-                      Description="golden gpu-test: which GPUs this build was tested on")
+    ssm.put_parameter(
+        Name=parameter(record.image, record.build_id),
+        Value=record.model_dump_json(),
+        Type="String",
+        Tier="Intelligent-Tiering",
+        Overwrite=True,
+        Description="golden gpu-test: which GPUs this build was tested on",
+    )
 
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:

@@ -15,8 +15,13 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import Monitoring
 from goldenami.model.operation.publish_section import LaunchTemplate, VolumeType
 
-_VOLUME_KEYS = {"volume_type": "VolumeType", "iops": "Iops", "throughput": "Throughput",
-                "volume_size_gib": "VolumeSize", "initialization_rate": "VolumeInitializationRate"}
+_VOLUME_KEYS = {
+    "volume_type": "VolumeType",
+    "iops": "Iops",
+    "throughput": "Throughput",
+    "volume_size_gib": "VolumeSize",
+    "initialization_rate": "VolumeInitializationRate",
+}
 
 
 def _template(definition: Definition) -> LaunchTemplate:
@@ -38,10 +43,11 @@ def read_groups(ec2: Client, definition: Definition) -> tuple[str, ...]:
         found.setdefault(row["GroupName"], []).append(row["GroupId"])
     for name in names:
         if len(ids := found[name]) != 1:
-            raise BadInput(f"{len(ids) or 'no'} security groups are named {name} in "
-                           f"{ec2.meta.region_name}",
-                           hint="correct `publish: launch_template: security_groups:`, or make "
-                                "the name unique")
+            raise BadInput(
+                f"{len(ids) or 'no'} security groups are named {name} in {ec2.meta.region_name}",
+                hint="correct `publish: launch_template: security_groups:`, or make "
+                "the name unique",
+            )
     return tuple(found[group][0] if group in found else group for group in groups)
 
 
@@ -54,16 +60,26 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
     reach the metadata service ("Configure the instance metadata options").
     """
     template = _template(definition)
-    ebs = {name: getattr(template, field) for field, name in _VOLUME_KEYS.items()
-           if getattr(template, field)}
+    ebs = {
+        name: getattr(template, field)
+        for field, name in _VOLUME_KEYS.items()
+        if getattr(template, field)
+    }
     ebs |= {"VolumeType": template.volume_type.value, "DeleteOnTermination": True}
     if template.volume_type is not VolumeType.GP3:
         del ebs["Throughput"]
     return {
-        "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled",
-                            **_metadata(template)},
-        **_stated(template, groups), **_monitoring(definition), **_tags(definition)}
+        "ImageId": ami,
+        "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
+        "MetadataOptions": {
+            "HttpTokens": "required",
+            "HttpEndpoint": "enabled",
+            **_metadata(template),
+        },
+        **_stated(template, groups),
+        **_monitoring(definition),
+        **_tags(definition),
+    }
 
 
 def _tags(definition: Definition) -> Data:
@@ -95,10 +111,14 @@ def _metadata(template: LaunchTemplate) -> Data:
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:
     data: dict[str, Any] = {
-        "InstanceType": template.instance_type, "KeyName": template.key,
+        "InstanceType": template.instance_type,
+        "KeyName": template.key,
         "SecurityGroupIds": list(groups),
-        "IamInstanceProfile": {"Name": template.instance_profile} if template.instance_profile
+        "IamInstanceProfile": {"Name": template.instance_profile}
+        if template.instance_profile
         else None,
         "UserData": base64.b64encode(Path(template.user_data_file).read_bytes()).decode()
-        if template.user_data_file else None}
+        if template.user_data_file
+        else None,
+    }
     return {name: value for name, value in data.items() if value}

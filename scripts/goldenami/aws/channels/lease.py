@@ -93,9 +93,11 @@ class Lease:
         if BUILD in self.image:
             with tolerate("ConditionalCheckFailedException"):  # another took it over
                 self._dynamodb.delete_item(
-                    TableName=TABLE, Key={"image": {"S": self.image}},
+                    TableName=TABLE,
+                    Key={"image": {"S": self.image}},
                     ConditionExpression="holder = :holder",
-                    ExpressionAttributeValues={":holder": {"S": self.holder}})
+                    ExpressionAttributeValues={":holder": {"S": self.holder}},
+                )
             return
         self._write("REMOVE holder, expires", {})
 
@@ -103,18 +105,23 @@ class Lease:
         holds = {":holder": {"S": self.holder}, ":fence": {"N": str(self.fence)}}
         condition = "holder = :holder AND fence = :fence"
         if not _update(self._dynamodb, self.image, expression, condition, holds | values):
-            raise Busy(f"another process took over the lease on {self.image}",
-                       hint="this one was silent for too long; run again when the other has "
-                            "finished")
+            raise Busy(
+                f"another process took over the lease on {self.image}",
+                hint="this one was silent for too long; run again when the other has finished",
+            )
 
 
 def _update(
     dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]
 ) -> bool:
     try:
-        dynamodb.update_item(TableName=TABLE, Key={"image": {"S": image}},
-                             UpdateExpression=expression,
-                             ConditionExpression=condition, ExpressionAttributeValues=values)
+        dynamodb.update_item(
+            TableName=TABLE,
+            Key={"image": {"S": image}},
+            UpdateExpression=expression,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+        )
     except aws.ClientError as error:
         if code(error) != "ConditionalCheckFailedException":
             raise
@@ -125,14 +132,16 @@ def _update(
 def read_lease(dynamodb: Client, image: str) -> LeaseState:
     """The item of `image`; an empty one where there is none yet, or no table."""
     try:
-        answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}},
-                                   ConsistentRead=True)
+        answer = dynamodb.get_item(
+            TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True
+        )
     except aws.ClientError as error:
         if code(error) != "ResourceNotFoundException":
             raise
         return LeaseState(Ledger(), -1, None, 0, clock.now().timestamp())
-    attributes = {name: next(iter(value.values()))
-                  for name, value in answer.get("Item", {}).items()}
+    attributes = {
+        name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()
+    }
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     numbers = {name: attributes.get(name, "0") for name in ("fence", "expires")}
     for name, text in numbers.items():
@@ -152,15 +161,15 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
 def _place(dynamodb: Client, image: str, attribute: str) -> tuple[str, str]:
     """The name of an attribute of an item in an error, and the command that removes it."""
     region, key = dynamodb.meta.region_name, f'{{"image": {{"S": "{image}"}}}}'
-    return (f"the {attribute} of {image} in {region} (table {TABLE})",
-            f"run `aws dynamodb update-item --region {region} --table-name {TABLE} --key '{key}' "
-            f"--update-expression 'REMOVE {attribute}'`: the next run begins a new one, without "
-            "what the old one remembered")
+    return (
+        f"the {attribute} of {image} in {region} (table {TABLE})",
+        f"run `aws dynamodb update-item --region {region} --table-name {TABLE} --key '{key}' "
+        f"--update-expression 'REMOVE {attribute}'`: the next run begins a new one, without "
+        "what the old one remembered",
+    )
 
 
-def read_attribute(
-    dynamodb: Client, image: str, attribute: str, text: str, kind: type[R]
-) -> R:
+def read_attribute(dynamodb: Client, image: str, attribute: str, text: str, kind: type[R]) -> R:
     """An attribute of an item as a record; BadInput for a damaged one."""
     return records.read_shared(text, kind, *_place(dynamodb, image, attribute))
 
@@ -175,22 +184,34 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     process = ProcessId.parse(state.holder or "")
     is_dead = process is not None and process.has_ended
     if state.holder and state.expires > state.now and not is_dead:
-        raise Busy(f"{_owner(state.holder)} is at work on {image}",
-                   hint="wait for it; if it died, its lease ends in "
-                        f"{state.expires - state.now:.0f} s by itself")
+        raise Busy(
+            f"{_owner(state.holder)} is at work on {image}",
+            hint="wait for it; if it died, its lease ends in "
+            f"{state.expires - state.now:.0f} s by itself",
+        )
     lease = Lease(dynamodb, image, f"{secrets.token_hex(8)} {tags.owner()}", state)
-    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": lease.holder},
-              ":expires": {"N": str(lease.expires())},
-              ":seen": {"N": str(state.fence)}}
+    values = {
+        ":fence": {"N": str(lease.fence)},
+        ":holder": {"S": lease.holder},
+        ":expires": {"N": str(lease.expires())},
+        ":seen": {"N": str(state.fence)},
+    }
     unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
-    taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence",
-                    unchanged, values)
+    taken = _update(
+        dynamodb,
+        image,
+        "SET holder = :holder, expires = :expires, fence = :fence",
+        unchanged,
+        values,
+    )
     if not taken:
         winner = read_lease(dynamodb, image).holder
         if winner != lease.holder:  # it is ours where only the answer to the write was lost
-            raise Busy(f"{_owner(winner) if winner else 'another process'} took the lease on "
-                       f"{image} a moment ago",
-                       hint="run again when it has finished")
+            raise Busy(
+                f"{_owner(winner) if winner else 'another process'} took the lease on "
+                f"{image} a moment ago",
+                hint="run again when it has finished",
+            )
     return lease
 
 
@@ -202,9 +223,11 @@ def _make_table(dynamodb: Client) -> None:
     """The table of leases, once in a region; two that make it at once are welcome."""
     try:
         dynamodb.create_table(
-            TableName=TABLE, BillingMode="PAY_PER_REQUEST",
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
             KeySchema=[{"AttributeName": "image", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "image", "AttributeType": "S"}])
+            AttributeDefinitions=[{"AttributeName": "image", "AttributeType": "S"}],
+        )
     except aws.ClientError as error:
         if code(error) != "ResourceInUseException":
             raise
@@ -213,13 +236,19 @@ def _make_table(dynamodb: Client) -> None:
         return dynamodb.describe_table(TableName=TABLE)["Table"]["TableStatus"] == "ACTIVE" or None
 
     if not wait_for(active, limit_s=TABLE_LIMIT_S, pauses=POLL_S):
-        raise StageFailed(f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
-                          hint="run again; if it stays so, look at it in the console")
+        raise StageFailed(
+            f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
+            hint="run again; if it stays so, look at it in the console",
+        )
 
 
 @contextlib.contextmanager
 def hold_leases(
-    account: Account, image: str, regions: list[str], *, wait_s: float = 0.0,
+    account: Account,
+    image: str,
+    regions: list[str],
+    *,
+    wait_s: float = 0.0,
 ) -> Iterator[dict[str, Lease]]:
     """Hold the leases of all regions, renewing them. All take them in one order, so that of two one
     gets them all.
@@ -232,16 +261,21 @@ def hold_leases(
     keepers: list[threading.Thread] = []
 
     def take(region: str) -> Lease:
-        return wait_for(lambda: take_lease(hasty.dynamodb(region), image), limit_s=wait_s,
-                        pauses=WAIT_POLL_S, passes=lambda error: isinstance(error, Busy),
-                        what=f"{region}: another run has the lease on {image}")
+        return wait_for(
+            lambda: take_lease(hasty.dynamodb(region), image),
+            limit_s=wait_s,
+            pauses=WAIT_POLL_S,
+            passes=lambda error: isinstance(error, Busy),
+            what=f"{region}: another run has the lease on {image}",
+        )
 
     try:
         for region in sorted(regions):
             with translated(region):
                 leases[region] = take(region)
-            keepers.append(threading.Thread(
-                target=_renew_until, args=(leases[region], stop), daemon=True))
+            keepers.append(
+                threading.Thread(target=_renew_until, args=(leases[region], stop), daemon=True)
+            )
             keepers[-1].start()
         yield leases
     finally:

@@ -99,8 +99,10 @@ class Ledger(SharedRecord):
 
     def previous(self) -> LedgerEntry | None:
         """What `latest` named before, withdrawn builds left out."""
-        return next((entry for entry in reversed(self.history)
-                     if entry.build_id not in self.withdrawn), None)
+        return next(
+            (entry for entry in reversed(self.history) if entry.build_id not in self.withdrawn),
+            None,
+        )
 
     @property
     def went_back(self) -> bool:

@@ -54,8 +54,11 @@ def template_name(image: str) -> str:
 
 def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
     """The values of those parameters that exist, by name."""
-    return {row["Name"]: row["Value"] for batch in batches(list(names), PARAMETERS)
-            for row in ssm.get_parameters(Names=batch)["Parameters"]}
+    return {
+        row["Name"]: row["Value"]
+        for batch in batches(list(names), PARAMETERS)
+        for row in ssm.get_parameters(Names=batch)["Parameters"]
+    }
 
 
 def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
@@ -72,9 +75,16 @@ def record_build(ssm: Client, name: str, ami: str) -> None:
 
 def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
     """Point a channel at an AMI and wait until it does; returns the parameter's version."""
-    version = int(ssm.put_parameter(Name=name, Value=ami, Type="String", DataType="aws:ec2:image",
-                                    Overwrite=True,
-                                    Description=description)["Version"])
+    version = int(
+        ssm.put_parameter(
+            Name=name,
+            Value=ami,
+            Type="String",
+            DataType="aws:ec2:image",
+            Overwrite=True,
+            Description=description,
+        )["Version"]
+    )
     parameter: dict[str, Any] | None = None
 
     def taken() -> int | None:
@@ -87,10 +97,12 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
 
     moved = wait_for(taken, limit_s=LATE_S, pauses=POLL_S)
     if moved is None:
-        raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
-                          f"{parameter['Value'] if parameter else 'nothing'}",
-                          hint="SSM validates late: does the AMI still exist, and is it "
-                               "available? Then run again")
+        raise StageFailed(
+            f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
+            f"{parameter['Value'] if parameter else 'nothing'}",
+            hint="SSM validates late: does the AMI still exist, and is it "
+            "available? Then run again",
+        )
     return moved
 
 
@@ -106,8 +118,9 @@ def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -
     with tolerate("ParameterNotFound"):
         ssm.delete_parameter(Name=name)
     if not wait_for(lambda: _get(ssm, name) is None or None, limit_s=LATE_S, pauses=POLL_S):
-        raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted",
-                          hint="run again")
+        raise StageFailed(
+            f"SSM still has {name} {LATE_S:.0f} s after it was deleted", hint="run again"
+        )
 
 
 @contextmanager
@@ -146,9 +159,12 @@ class Version:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Version:
-        return cls(template=raw["LaunchTemplateId"], number=int(raw["VersionNumber"]),
-                   description=raw.get("VersionDescription", ""),
-                   data=dict(raw.get("LaunchTemplateData", {})))
+        return cls(
+            template=raw["LaunchTemplateId"],
+            number=int(raw["VersionNumber"]),
+            description=raw.get("VersionDescription", ""),
+            data=dict(raw.get("LaunchTemplateData", {})),
+        )
 
 
 _NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
@@ -158,26 +174,36 @@ def default_version(ec2: Client, template: str) -> Version | None:
     """The default version of a launch template; None where there is no such template."""
     with tolerate(_NO_TEMPLATE):
         answer = ec2.describe_launch_template_versions(
-            LaunchTemplateName=template, Versions=["$Default"])
+            LaunchTemplateName=template, Versions=["$Default"]
+        )
         return Version.of(answer["LaunchTemplateVersions"][0])
     return None
 
 
 def versions(ec2: Client, template: str) -> Iterator[Version]:
     """All versions of a template that exists."""
-    return map(Version.of,
-               pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", None,
-                     LaunchTemplateName=template))
+    return map(
+        Version.of,
+        pages(
+            ec2,
+            "describe_launch_template_versions",
+            "LaunchTemplateVersions",
+            None,
+            LaunchTemplateName=template,
+        ),
+    )
 
 
 def check_default(default: Version | None, template: str, region: str) -> None:
     """BadInput for a default version that a person set: no move replaces it."""
     if default and default.is_by_hand:
-        raise BadInput(f"somebody set version {default.number} as the default of {template} in "
-                       f"{region}: it stays",
-                       hint=f"make a build's version the default, by `aws ec2 modify-launch-template "
-                            f"--region {region} --launch-template-name {template} "
-                            "--default-version NUMBER`, then run again")
+        raise BadInput(
+            f"somebody set version {default.number} as the default of {template} in "
+            f"{region}: it stays",
+            hint=f"make a build's version the default, by `aws ec2 modify-launch-template "
+            f"--region {region} --launch-template-name {template} "
+            "--default-version NUMBER`, then run again",
+        )
 
 
 def fits(actual: Any, expected: Any) -> bool:
@@ -206,7 +232,12 @@ def is_of_build(text: str) -> bool:
 
 
 def move_template(
-    ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags, *,
+    ec2: Client,
+    template: str,
+    build_id: str,
+    data: Data,
+    template_tags: tags.Tags,
+    *,
     reuse_version: bool = False,
 ) -> Version:
     """Make a version with `data` the template's default, one that exists if there is one; returns
@@ -227,12 +258,22 @@ def move_template(
         same = version.ami == data["ImageId"] if reuse_version else fits(version.data, data)
         return same and version.description == title
 
-    version = default if is_right(default) else max(
-        filter(is_right, versions(ec2, template)), key=lambda version: version.number, default=None)
+    version = (
+        default
+        if is_right(default)
+        else max(
+            filter(is_right, versions(ec2, template)),
+            key=lambda version: version.number,
+            default=None,
+        )
+    )
     if version is None:
         made = ec2.create_launch_template_version(
-            LaunchTemplateName=template, ClientToken=_token(template, title, data),
-            VersionDescription=title, LaunchTemplateData=data)["LaunchTemplateVersion"]
+            LaunchTemplateName=template,
+            ClientToken=_token(template, title, data),
+            VersionDescription=title,
+            LaunchTemplateData=data,
+        )["LaunchTemplateVersion"]
         version = Version.of(made | {"LaunchTemplateData": data})
     if not default.is_by_hand:
         _make_default(ec2, template, version.number)
@@ -241,10 +282,13 @@ def move_template(
 
 def _make_default(ec2: Client, template: str, number: int) -> None:
     ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion=str(number))
-    if not wait_for(lambda: _default_is(ec2, template, number) or None, limit_s=LATE_S,
-                    pauses=POLL_S):
-        raise StageFailed(f"the default of {template} is not version {number} after {LATE_S:.0f} s",
-                          hint="run again: it is set and read back anew")
+    if not wait_for(
+        lambda: _default_is(ec2, template, number) or None, limit_s=LATE_S, pauses=POLL_S
+    ):
+        raise StageFailed(
+            f"the default of {template} is not version {number} after {LATE_S:.0f} s",
+            hint="run again: it is set and read back anew",
+        )
 
 
 def _default_is(ec2: Client, template: str, number: int | None) -> bool:
@@ -264,13 +308,18 @@ def restore_template(
     if number is None and ami is None:
         with tolerate(_NO_TEMPLATE):
             ec2.delete_launch_template(LaunchTemplateName=template)
-        if not wait_for(lambda: _default_is(ec2, template, None) or None, limit_s=LATE_S,
-                        pauses=POLL_S):
-            raise StageFailed(f"{template} is still there {LATE_S:.0f} s after it was deleted",
-                              hint="run again")
+        if not wait_for(
+            lambda: _default_is(ec2, template, None) or None, limit_s=LATE_S, pauses=POLL_S
+        ):
+            raise StageFailed(
+                f"{template} is still there {LATE_S:.0f} s after it was deleted", hint="run again"
+            )
         return
-    fitting = [version.number for version in versions(ec2, template)
-               if ami in (None, version.ami) or (version.number == number and version.is_by_hand)]
+    fitting = [
+        version.number
+        for version in versions(ec2, template)
+        if ami in (None, version.ami) or (version.number == number and version.is_by_hand)
+    ]
     wanted = number if number in fitting else max(fitting, default=number)
     if wanted is not None:
         with _unless(lambda: _default_is(ec2, template, wanted)):
@@ -278,7 +327,11 @@ def restore_template(
 
 
 def _create(
-    ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags,
+    ec2: Client,
+    template: str,
+    build_id: str,
+    data: Data,
+    template_tags: tags.Tags,
 ) -> Version:
     """The template with its first version, which is its default.
 
@@ -288,9 +341,11 @@ def _create(
     title = description(build_id)
     try:
         made = ec2.create_launch_template(
-            LaunchTemplateName=template, VersionDescription=title, LaunchTemplateData=data,
-            TagSpecifications=tags.specifications(template_tags,
-                                                  "launch-template"))["LaunchTemplate"]
+            LaunchTemplateName=template,
+            VersionDescription=title,
+            LaunchTemplateData=data,
+            TagSpecifications=tags.specifications(template_tags, "launch-template"),
+        )["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise

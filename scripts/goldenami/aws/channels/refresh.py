@@ -22,8 +22,12 @@ UNDER_WAY = ("Pending", "InProgress", "Baking")
 
 def groups(autoscaling: Client, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """Those of the groups that the region has, by name, as Auto Scaling describes them."""
-    present = pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups",
-                    AutoScalingGroupNames=list(names))
+    present = pages(
+        autoscaling,
+        "describe_auto_scaling_groups",
+        "AutoScalingGroups",
+        AutoScalingGroupNames=list(names),
+    )
     return {group["AutoScalingGroupName"]: group for group in present}
 
 
@@ -37,10 +41,11 @@ def check_reversible(autoscaling: Client, group: Mapping[str, Any]) -> None:
                 f"the Auto Scaling group {name} in {region} names version {version} of "
                 f"{spec['LaunchTemplateName']}, from which no refresh rolls back",
                 hint=f"name a number: `aws autoscaling update-auto-scaling-group --region {region} "
-                     f"--auto-scaling-group-name {name} --launch-template "
-                     f"LaunchTemplateName={spec['LaunchTemplateName']},Version=NUMBER`, or in its "
-                     "mixed instances policy; or take it out of `publish: instance_refresh: "
-                     "groups:`")
+                f"--auto-scaling-group-name {name} --launch-template "
+                f"LaunchTemplateName={spec['LaunchTemplateName']},Version=NUMBER`, or in its "
+                "mixed instances policy; or take it out of `publish: instance_refresh: "
+                "groups:`",
+            )
 
 
 def refresh_status(autoscaling: Client, group: str, version: Version) -> str:
@@ -68,9 +73,11 @@ def _by_id(spec: Mapping[str, str]) -> dict[str, str]:
 
 def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
     mixed = configuration.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
-    named = [configuration.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
-             *(override.get("LaunchTemplateSpecification")
-               for override in mixed.get("Overrides", []))]
+    named = [
+        configuration.get("LaunchTemplate"),
+        mixed.get("LaunchTemplateSpecification"),
+        *(override.get("LaunchTemplateSpecification") for override in mixed.get("Overrides", [])),
+    ]
     return [spec for spec in named if spec]
 
 
@@ -94,14 +101,28 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
         )
 
     template = policy["LaunchTemplate"]
-    overrides = [{**override, **({"LaunchTemplateSpecification": renewed(spec, always=False)} if (
-        spec := override.get("LaunchTemplateSpecification")) else {})}
-                 for override in template.get("Overrides", [])]
+    overrides = [
+        {
+            **override,
+            **(
+                {"LaunchTemplateSpecification": renewed(spec, always=False)}
+                if (spec := override.get("LaunchTemplateSpecification"))
+                else {}
+            ),
+        }
+        for override in template.get("Overrides", [])
+    ]
     main = renewed(template["LaunchTemplateSpecification"], always=not is_named)
-    return {"MixedInstancesPolicy": {
-        **policy,
-        "LaunchTemplate": {**template, "LaunchTemplateSpecification": main,
-                           "Overrides": overrides}}}
+    return {
+        "MixedInstancesPolicy": {
+            **policy,
+            "LaunchTemplate": {
+                **template,
+                "LaunchTemplateSpecification": main,
+                "Overrides": overrides,
+            },
+        }
+    }
 
 
 def start(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
@@ -116,8 +137,11 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
     check_reversible(autoscaling, described)
     try:
         autoscaling.start_instance_refresh(
-            AutoScalingGroupName=group, Strategy="Rolling", Preferences=_preferences(preferences),
-            DesiredConfiguration=_desired(described, version))
+            AutoScalingGroupName=group,
+            Strategy="Rolling",
+            Preferences=_preferences(preferences),
+            DesiredConfiguration=_desired(described, version),
+        )
     except aws.ClientError as error:
         if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
             raise
@@ -129,11 +153,14 @@ def _preferences(preferences: InstanceRefresh) -> dict[str, Any]:
     request: dict[str, Any] = {
         "MinHealthyPercentage": preferences.min_healthy_percent,
         "InstanceWarmup": preferences.warmup_seconds,
-        "SkipMatching": True, "AutoRollback": True,
+        "SkipMatching": True,
+        "AutoRollback": True,
     }
     if preferences.checkpoint_percent:
-        request |= {"CheckpointPercentages": [preferences.checkpoint_percent, 100],
-                    "CheckpointDelay": preferences.checkpoint_delay_seconds}
+        request |= {
+            "CheckpointPercentages": [preferences.checkpoint_percent, 100],
+            "CheckpointDelay": preferences.checkpoint_delay_seconds,
+        }
     if preferences.alarms:
         request["AlarmSpecification"] = {"Alarms": preferences.alarms}
     return request

@@ -11,23 +11,38 @@ from goldenami.aws.session import Client
 
 def describe(ec2: Client, families: Iterable[str]) -> list[dict[str, Any]]:
     """DescribeInstanceTypes for all sizes of the families that the client's region offers."""
-    return [described for patterns in batches(_patterns(families))
-            for described in pages(ec2, "describe_instance_types", "InstanceTypes",
-                                   Filters=[_named(patterns)])]
+    return [
+        described
+        for patterns in batches(_patterns(families))
+        for described in pages(
+            ec2, "describe_instance_types", "InstanceTypes", Filters=[_named(patterns)]
+        )
+    ]
 
 
 def offered(ec2: Client, families: Iterable[str]) -> set[str]:
     """The instance types of those families that the client's region offers: {"g5.xlarge", ...}."""
-    return {row["InstanceType"] for row in
-            pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings",
-                  LocationType="region",
-                  Filters=[_named(_patterns(families))])}
+    return {
+        row["InstanceType"]
+        for row in pages(
+            ec2,
+            "describe_instance_type_offerings",
+            "InstanceTypeOfferings",
+            LocationType="region",
+            Filters=[_named(_patterns(families))],
+        )
+    }
 
 
 def zones(ec2: Client, families: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Each instance type of those families with each zone of the region that offers it."""
-    for row in pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings",
-                     LocationType="availability-zone", Filters=[_named(_patterns(families))]):
+    for row in pages(
+        ec2,
+        "describe_instance_type_offerings",
+        "InstanceTypeOfferings",
+        LocationType="availability-zone",
+        Filters=[_named(_patterns(families))],
+    ):
         yield row["InstanceType"], row["Location"]
 
 

@@ -26,9 +26,10 @@ from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput, StageFailed
 
 SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
-_SPOT = {"MarketType": "spot",
-         "SpotOptions": {"SpotInstanceType": "one-time",
-                         "InstanceInterruptionBehavior": "terminate"}}
+_SPOT = {
+    "MarketType": "spot",
+    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+}
 LIMIT_S, POLL_S = 600.0, 3.0
 """An instance runs within a minute, and terminates within two or three."""
 
@@ -108,18 +109,30 @@ def ssh_from() -> str:
 def subnets(ec2: Client, names: Sequence[str]) -> dict[str, Subnet]:
     """By zone, that with the most free addresses of the subnets with these ids or tags `Name`;
     BadInput where the region has none of them."""
-    rows = [row for fact in ("subnet-id", "tag:Name") if names for row in pages(
-        ec2, "describe_subnets", "Subnets", Filters=[{"Name": fact, "Values": list(names)}])]
+    rows = [
+        row
+        for fact in ("subnet-id", "tag:Name")
+        if names
+        for row in pages(
+            ec2, "describe_subnets", "Subnets", Filters=[{"Name": fact, "Values": list(names)}]
+        )
+    ]
     if names and not rows:
-        raise BadInput(f"{ec2.meta.region_name} has no subnet {' or '.join(names)}",
-                       hint="correct `publish: subnets:`: ids, or values of the tag Name")
+        raise BadInput(
+            f"{ec2.meta.region_name} has no subnet {' or '.join(names)}",
+            hint="correct `publish: subnets:`: ids, or values of the tag Name",
+        )
     rows.sort(key=lambda row: int(row["AvailableIpAddressCount"]))  # of a zone the last one counts
     return {row["AvailabilityZone"]: Subnet(row["SubnetId"], row["VpcId"]) for row in rows}
 
 
 @contextlib.contextmanager
 def access(
-    ec2: Client, name: str, public_key: Path, own_tags: Tags, vpc: str = "",
+    ec2: Client,
+    name: str,
+    public_key: Path,
+    own_tags: Tags,
+    vpc: str = "",
 ) -> Iterator[str]:
     """A key and a group that lets SSH in, both called `name`, for as long as the context lasts; it
     yields the group's id. `vpc`: the group's network, or the default one.
@@ -130,17 +143,32 @@ def access(
     with contextlib.ExitStack() as stack:
         stack.callback(_remove, ec2.delete_key_pair, KeyName=name)
         with tolerate(".Duplicate"):
-            ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
-                                TagSpecifications=tags.specifications(own_tags, "key-pair"))
+            ec2.import_key_pair(
+                KeyName=name,
+                PublicKeyMaterial=public_key.read_bytes(),
+                TagSpecifications=tags.specifications(own_tags, "key-pair"),
+            )
         network_of = {"VpcId": vpc} if vpc else {}
         group = _make_group(
-            ec2, GroupName=name, Description="SSH to an image that is being made or verified",
-            TagSpecifications=tags.specifications(own_tags, "security-group"), **network_of)
+            ec2,
+            GroupName=name,
+            Description="SSH to an image that is being made or verified",
+            TagSpecifications=tags.specifications(own_tags, "security-group"),
+            **network_of,
+        )
         stack.callback(_remove, ec2.delete_security_group, GroupId=group)
         with tolerate(".Duplicate"):
             ec2.authorize_security_group_ingress(
-                GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
-                                               "IpRanges": [{"CidrIp": network}]}])
+                GroupId=group,
+                IpPermissions=[
+                    {
+                        "IpProtocol": "tcp",
+                        "FromPort": SSH,
+                        "ToPort": SSH,
+                        "IpRanges": [{"CidrIp": network}],
+                    }
+                ],
+            )
         yield group
 
 
@@ -175,19 +203,23 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
         terminate(ec2, instance)
     except (ClientError, BotoCoreError, StageFailed) as error:
         region = ec2.meta.region_name
-        raise StillRuns(f"{instance} ({launch.told}) may still run in {region}: {error}",
-                        hint=f"`aws ec2 terminate-instances --region {region} --instance-ids "
-                             f"{instance}` ends it, "
-                             "`golden sweep` does when it has expired",
-                        tail=f"before that: {before}" if before else "") from error
+        raise StillRuns(
+            f"{instance} ({launch.told}) may still run in {region}: {error}",
+            hint=f"`aws ec2 terminate-instances --region {region} --instance-ids "
+            f"{instance}` ends it, "
+            "`golden sweep` does when it has expired",
+            tail=f"before that: {before}" if before else "",
+        ) from error
 
 
 def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
     state = _state_after(ec2, instance, "pending")
     if state != "running":
         _check_kept(ec2, launch, instance)
-        raise StageFailed(f"{instance} is {state} and was to run: {ended_by(ec2, instance)}",
-                          hint="look at it in the console, then run again")
+        raise StageFailed(
+            f"{instance} is {state} and was to run: {ended_by(ec2, instance)}",
+            hint="look at it in the console, then run again",
+        )
 
 
 def _state_after(ec2: Client, instance: str, *before: str) -> str:
@@ -226,18 +258,35 @@ def _launch(ec2: Client, launch: Launch, group: str) -> str:
     device = str(launch.image.raw["RootDeviceName"])
     wishes: dict[str, Any] = {
         **({"InstanceMarketOptions": _SPOT} if launch.spot else {}),
-        **({"SubnetId": launch.subnet.id} if launch.subnet else
-           {"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
-        **({"UserData": launch.user_data} if launch.user_data else {})}
+        **(
+            {"SubnetId": launch.subnet.id}
+            if launch.subnet
+            else {"Placement": {"AvailabilityZone": launch.zone}}
+            if launch.zone
+            else {}
+        ),
+        **({"UserData": launch.user_data} if launch.user_data else {}),
+    }
     with _refusals(f"launches no {launch.instance_type}", launch.zone or ec2.meta.region_name):
         answer = ec2.run_instances(
-            ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1,
-            KeyName=launch.name, SecurityGroupIds=[group], ClientToken=launch.name,
+            ImageId=launch.image.ami,
+            InstanceType=launch.instance_type,
+            MinCount=1,
+            MaxCount=1,
+            KeyName=launch.name,
+            SecurityGroupIds=[group],
+            ClientToken=launch.name,
             InstanceInitiatedShutdownBehavior="terminate",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
-            BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
-                                                                "DeleteOnTermination": True}}],
-            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes)
+            BlockDeviceMappings=[
+                {
+                    "DeviceName": device,
+                    "Ebs": {"VolumeSize": launch.volume_gib, "DeleteOnTermination": True},
+                }
+            ],
+            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"),
+            **wishes,
+        )
     return str(answer["Instances"][0]["InstanceId"])
 
 
@@ -258,8 +307,7 @@ def _address(ec2: Client, launch: Launch, instance: str) -> str:
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
         _check_kept(ec2, launch, instance)
-        raise StageFailed(f"{instance} has no address",
-                          hint="its subnet has to give one")
+        raise StageFailed(f"{instance} has no address", hint="its subnet has to give one")
     return str(address)
 
 
@@ -270,8 +318,10 @@ def terminate(ec2: Client, instance: str) -> None:
         wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         state = _state_after(ec2, instance, *_ALIVE)
         if state != "terminated":
-            raise StageFailed(f"{instance} is {state} {LIMIT_S:.0f} s after it was to terminate",
-                              hint="run again; look at it in the console")
+            raise StageFailed(
+                f"{instance} is {state} {LIMIT_S:.0f} s after it was to terminate",
+                hint="run again; look at it in the console",
+            )
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:

@@ -42,8 +42,12 @@ reference, "Request throttling", non-mutating actions)."""
 ROLLBACK = "the build to roll back to"
 """The pointer that is none in SSM: what the ledger would take `latest` back to."""
 TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
-NOT_TERMINATED = [{"Name": "instance-state-name",
-                   "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]}]
+NOT_TERMINATED = [
+    {
+        "Name": "instance-state-name",
+        "Values": ["pending", "running", "shutting-down", "stopping", "stopped"],
+    }
+]
 FLEET_ENDED = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
 SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating"})
 SPOT_REQUEST_ENDED = frozenset({"cancelled", "closed", "failed"})
@@ -66,28 +70,42 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
         ours = {snapshot.id for snapshot in all_snapshots}
         ours |= {snapshot_id for ami in all_amis if ami.image for snapshot_id in ami.snapshots}
         all_templates, all_launchers = tuple(templates(ec2)), (*groups(autoscaling), *fleets(ec2))
-        configurations = {configuration["LaunchConfigurationName"]: configuration
-                          for configuration in
-                          pages(autoscaling, "describe_launch_configurations",
-                                "LaunchConfigurations", 100)}
-        named = {references.parameter_of(ref) for ref in
-                 [version.image_ref for version in all_templates]
-                 + [ref for launcher in all_launchers for ref in launcher.image_refs]}
+        configurations = {
+            configuration["LaunchConfigurationName"]: configuration
+            for configuration in pages(
+                autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100
+            )
+        }
+        named = {
+            references.parameter_of(ref)
+            for ref in [version.image_ref for version in all_templates]
+            + [ref for launcher in all_launchers for ref in launcher.image_refs]
+        }
         tagged = {build_name(ami.image, ami.build_id): ami.id for ami in all_amis if ami.build_id}
         ledger = read_lease(account.dynamodb(region), image).ledger
         return Topology(
-            region=region, amis=all_amis, snapshots=all_snapshots, published_to=ledger.regions,
+            region=region,
+            amis=all_amis,
+            snapshots=all_snapshots,
+            published_to=ledger.regions,
             parameters=parameters(
-                account.ssm(region), named - {""}, tagged if tags_suffice else None),
+                account.ssm(region), named - {""}, tagged if tags_suffice else None
+            ),
             templates=all_templates,
-            launchers=all_launchers, instances=tuple(instances(ec2)),
+            launchers=all_launchers,
+            instances=tuple(instances(ec2)),
             configurations={name: each["ImageId"] for name, each in configurations.items()},
             configured={name: _volumes_of(each) for name, each in configurations.items()},
-            volumes=volumes(ec2, ours), pointers=pointers(ledger))
+            volumes=volumes(ec2, ours),
+            pointers=pointers(ledger),
+        )
 
 
 def with_shares(
-    ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str],
+    ec2: Client,
+    topology: Topology,
+    ami_ids: Iterable[str],
+    snapshot_ids: Iterable[str],
     count: Counter = lambda *_: None,
 ) -> Topology:
     """The topology with the launch permissions of these images, and who may make volumes from these
@@ -97,9 +115,11 @@ def with_shares(
     the calls of each kind apart ("Request throttling"). `count` is told how far that is.
     """
     asks: dict[str, Callable[[str], tuple[str, ...]]] = {
-        name: lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for name in ami_ids}
-    asks |= {name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id)
-             for name in snapshot_ids}
+        name: lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for name in ami_ids
+    }
+    asks |= {
+        name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id) for name in snapshot_ids
+    }
     found, in_turn = (
         dict[str, tuple[str, ...]](),
         sorted(asks, key=lambda name: name.partition("-")[2]),
@@ -113,16 +133,21 @@ def with_shares(
     return replace(
         topology,
         shared_snapshots={name: found[name] for name in found if name.startswith("snap-")},
-        amis=tuple(replace(ami, shared_with=found[ami.id]) if ami.id in found else ami
-                   for ami in topology.amis))
+        amis=tuple(
+            replace(ami, shared_with=found[ami.id]) if ami.id in found else ami
+            for ami in topology.amis
+        ),
+    )
 
 
 def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
     with tolerate("InvalidSnapshot.NotFound"):
-        answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot_id,
-                                                 Attribute="createVolumePermission")
-        return tuple(sorted(next(iter(each.values()))
-                            for each in answer.get("CreateVolumePermissions", [])))
+        answer = ec2.describe_snapshot_attribute(
+            SnapshotId=snapshot_id, Attribute="createVolumePermission"
+        )
+        return tuple(
+            sorted(next(iter(each.values())) for each in answer.get("CreateVolumePermissions", []))
+        )
     return ()
 
 
@@ -135,16 +160,26 @@ def pointers(ledger: Ledger) -> dict[str, str]:
 def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
     """The account's own images; `tagged`: those that carry this pipeline's tag."""
     only: Data = {"Filters": TAGGED} if tagged else {}
-    for image in pages(ec2, "describe_images", "Images", 1000, Owners=["self"],
-                       IncludeDisabled=True,
-                       IncludeDeprecated=True, **only):
+    for image in pages(
+        ec2,
+        "describe_images",
+        "Images",
+        1000,
+        Owners=["self"],
+        IncludeDisabled=True,
+        IncludeDeprecated=True,
+        **only,
+    ):
         own_tags = tags.from_list(image.get("Tags"))
-        devices = [device["Ebs"] for device in image.get("BlockDeviceMappings", [])
-                   if "Ebs" in device]
+        devices = [
+            device["Ebs"] for device in image.get("BlockDeviceMappings", []) if "Ebs" in device
+        ]
         yield AccountAmi(
-            id=image["ImageId"], name=image.get("Name", ""),
+            id=image["ImageId"],
+            name=image.get("Name", ""),
             created=datetime.fromisoformat(image["CreationDate"]),
-            state=AmiState(image["State"]), image=own_tags.get(tags.IMAGE, ""),
+            state=AmiState(image["State"]),
+            image=own_tags.get(tags.IMAGE, ""),
             build_id=own_tags.get(tags.BUILD_ID, ""),
             snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
             deprecated=optional(image.get("DeprecationTime")),
@@ -152,49 +187,76 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
             disabled=optional(own_tags.get(tags.DISABLED)),
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
             last_launched=optional(image.get("LastLaunchedTime")),
-            public=image.get("Public", False), signed=tags.PROVENANCE_SHA256 in own_tags,
-            signed_by=own_tags.get(tags.SIGNED_BY, ""))
+            public=image.get("Public", False),
+            signed=tags.PROVENANCE_SHA256 in own_tags,
+            signed_by=own_tags.get(tags.SIGNED_BY, ""),
+        )
 
 
 def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
     """The account's snapshots that carry this pipeline's tag: there may be many thousands of
     backups."""
-    for snapshot in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
-                          Filters=TAGGED):
+    for snapshot in pages(
+        ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=TAGGED
+    ):
         own_tags = tags.from_list(snapshot.get("Tags"))
         stored = own_tags.get(tags.STORED_BYTES, "")
         yield AccountSnapshot(
-            id=snapshot["SnapshotId"], started=snapshot["StartTime"],
+            id=snapshot["SnapshotId"],
+            started=snapshot["StartTime"],
             state=SnapshotState(snapshot["State"]),
-            image=own_tags.get(tags.IMAGE, ""), build_id=own_tags.get(tags.BUILD_ID, ""),
-            expires=optional(own_tags.get(tags.EXPIRES)), parent=own_tags.get(tags.PARENT, ""),
-            volume_gib=snapshot["VolumeSize"], full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
+            image=own_tags.get(tags.IMAGE, ""),
+            build_id=own_tags.get(tags.BUILD_ID, ""),
+            expires=optional(own_tags.get(tags.EXPIRES)),
+            parent=own_tags.get(tags.PARENT, ""),
+            volume_gib=snapshot["VolumeSize"],
+            full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
             stored_bytes=int(stored) if stored.isdecimal() else None,
-            key=snapshot.get("KmsKeyId", ""))
+            key=snapshot.get("KmsKeyId", ""),
+        )
 
 
 def public_snapshots(ec2: Client) -> set[str]:
     """Those of the account's snapshots, with this pipeline's tag, that everybody may read."""
-    return {snapshot["SnapshotId"] for snapshot in pages(
-        ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
-        RestorableByUserIds=["all"], Filters=TAGGED)}
+    return {
+        snapshot["SnapshotId"]
+        for snapshot in pages(
+            ec2,
+            "describe_snapshots",
+            "Snapshots",
+            1000,
+            OwnerIds=["self"],
+            RestorableByUserIds=["all"],
+            Filters=TAGGED,
+        )
+    }
 
 
 def templates(ec2: Client) -> Iterator[TemplateVersion]:
     """Every version of every launch template."""
     for template in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
         own_tags = tags.from_list(template.get("Tags"))
-        for version in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions",
-                             200,
-                             LaunchTemplateId=template["LaunchTemplateId"]):
-            yield template_version(version, template["LatestVersionNumber"],
-                                   own_tags.get(tags.IMAGE, ""))
+        for version in pages(
+            ec2,
+            "describe_launch_template_versions",
+            "LaunchTemplateVersions",
+            200,
+            LaunchTemplateId=template["LaunchTemplateId"],
+        ):
+            yield template_version(
+                version, template["LatestVersionNumber"], own_tags.get(tags.IMAGE, "")
+            )
 
 
 def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
     """The default version of every launch template, without asking for each template."""
-    for version in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200,
-                         Versions=["$Default"]):
+    for version in pages(
+        ec2,
+        "describe_launch_template_versions",
+        "LaunchTemplateVersions",
+        200,
+        Versions=["$Default"],
+    ):
         yield template_version(version, 0, "")
 
 
@@ -202,16 +264,22 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
     """One version as EC2 describes it; `latest` is its template's newest, `image` its tag."""
     data = described["LaunchTemplateData"]
     return TemplateVersion(
-        template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
-        number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
-        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest,
+        template_id=described["LaunchTemplateId"],
+        template=described["LaunchTemplateName"],
+        number=described["VersionNumber"],
+        image_ref=data.get("ImageId", ""),
+        default=described["DefaultVersion"],
+        latest=described["VersionNumber"] == latest,
         image=image,
-        snapshots=_volumes_of(data))
+        snapshots=_volumes_of(data),
+    )
 
 
 def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:
-    devices = (mapping.get("Ebs", {}).get("SnapshotId")
-               for mapping in launch.get("BlockDeviceMappings", []))
+    devices = (
+        mapping.get("Ebs", {}).get("SnapshotId")
+        for mapping in launch.get("BlockDeviceMappings", [])
+    )
     return tuple(filter(None, devices))
 
 
@@ -219,8 +287,12 @@ def groups(autoscaling: Client) -> Iterator[Launcher]:
     """Auto Scaling groups with every template that they may launch from."""
     for group in pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
         mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
-        yield _launcher(LauncherKind.GROUP, group["AutoScalingGroupName"],
-                        {"LaunchTemplateSpecification": group.get("LaunchTemplate")}, mixed)
+        yield _launcher(
+            LauncherKind.GROUP,
+            group["AutoScalingGroupName"],
+            {"LaunchTemplateSpecification": group.get("LaunchTemplate")},
+            mixed,
+        )
 
 
 def fleets(ec2: Client) -> Iterator[Launcher]:
@@ -231,79 +303,115 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
     """
     for fleet in pages(ec2, "describe_fleets", "Fleets", 1000):
         if fleet["FleetState"] not in FLEET_ENDED:
-            yield _launcher(LauncherKind.FLEET, fleet["FleetId"],
-                            *fleet.get("LaunchTemplateConfigs", []))
+            yield _launcher(
+                LauncherKind.FLEET, fleet["FleetId"], *fleet.get("LaunchTemplateConfigs", [])
+            )
     for request in pages(ec2, "describe_spot_fleet_requests", "SpotFleetRequestConfigs", 1000):
         if request["SpotFleetRequestState"] not in SPOT_FLEET_ENDED:
             config = request["SpotFleetRequestConfig"]
-            yield _launcher(LauncherKind.SPOT_FLEET, request["SpotFleetRequestId"],
-                            *config.get("LaunchTemplateConfigs", []),
-                            {"Overrides": config.get("LaunchSpecifications", [])})
+            yield _launcher(
+                LauncherKind.SPOT_FLEET,
+                request["SpotFleetRequestId"],
+                *config.get("LaunchTemplateConfigs", []),
+                {"Overrides": config.get("LaunchSpecifications", [])},
+            )
     for request in pages(ec2, "describe_spot_instance_requests", "SpotInstanceRequests", 1000):
         if request["State"] not in SPOT_REQUEST_ENDED:
-            yield _launcher(LauncherKind.SPOT_REQUEST, request["SpotInstanceRequestId"],
-                            {"Overrides": [request.get("LaunchSpecification", {})]})
+            yield _launcher(
+                LauncherKind.SPOT_REQUEST,
+                request["SpotInstanceRequestId"],
+                {"Overrides": [request.get("LaunchSpecification", {})]},
+            )
 
 
 def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Launcher:
     overrides = [override for config in configs for override in config.get("Overrides", [])]
     named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
-        kind=kind, name=name,
+        kind=kind,
+        name=name,
         templates=tuple(_use(use) for use in named if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
-        snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)))
+        snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)),
+    )
 
 
 def _use(specification: Mapping[str, str]) -> TemplateUse:
-    return TemplateUse(specification.get("LaunchTemplateId") or specification["LaunchTemplateName"],
-                       specification.get("Version", ""))
+    return TemplateUse(
+        specification.get("LaunchTemplateId") or specification["LaunchTemplateName"],
+        specification.get("Version", ""),
+    )
 
 
 def instances(ec2: Client) -> Iterator[AccountInstance]:
     """Instances that are not terminated."""
-    for reservation in pages(ec2, "describe_instances", "Reservations", 1000,
-                             Filters=NOT_TERMINATED):
+    for reservation in pages(
+        ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED
+    ):
         for instance in reservation["Instances"]:
             own_tags, root = tags.from_list(instance.get("Tags")), _root(instance)
             yield AccountInstance(
-                id=instance["InstanceId"], image_id=instance["ImageId"],
+                id=instance["InstanceId"],
+                image_id=instance["ImageId"],
                 state=instance["State"]["Name"],
                 group=own_tags.get("aws:autoscaling:groupName", ""),
                 volume=root.get("VolumeId", ""),
                 # Unlike LaunchTime, a stop and a start leave it as it is.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
                 expires=optional(own_tags.get(tags.EXPIRES, "")),
-                image=own_tags.get(tags.IMAGE, ""), owner=_owner(instance, own_tags),
+                image=own_tags.get(tags.IMAGE, ""),
+                owner=_owner(instance, own_tags),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),
-                template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
+                template_version=own_tags.get("aws:ec2launchtemplate:version", ""),
+            )
 
 
 def _owner(instance: Mapping[str, Any], own_tags: Mapping[str, str]) -> str:
-    named = {"": own_tags.get(tags.PERSON), "group ": own_tags.get("aws:autoscaling:groupName"),
-             "key ": instance.get("KeyName")}
+    named = {
+        "": own_tags.get(tags.PERSON),
+        "group ": own_tags.get("aws:autoscaling:groupName"),
+        "key ": instance.get("KeyName"),
+    }
     return next((word + name for word, name in named.items() if name), "")
 
 
 def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((device["Ebs"] for device in instance.get("BlockDeviceMappings", [])
-                 if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device), {})
+    return next(
+        (
+            device["Ebs"]
+            for device in instance.get("BlockDeviceMappings", [])
+            if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device
+        ),
+        {},
+    )
 
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> dict[str, str]:
     """The snapshot of each volume that was made from one of these."""
-    return {volume["VolumeId"]: volume["SnapshotId"]
-            for snapshot_ids in batches(sorted(made_from))
-            for volume in pages(ec2, "describe_volumes", "Volumes", 500,
-                                Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}])}
+    return {
+        volume["VolumeId"]: volume["SnapshotId"]
+        for snapshot_ids in batches(sorted(made_from))
+        for volume in pages(
+            ec2,
+            "describe_volumes",
+            "Volumes",
+            500,
+            Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}],
+        )
+    }
 
 
 def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
     """The size of all volumes of each of these instances."""
     found: dict[str, int] = {}
     for names in batches(instance_ids):
-        for volume in pages(ec2, "describe_volumes", "Volumes", 500,
-                            Filters=[{"Name": "attachment.instance-id", "Values": names}]):
+        for volume in pages(
+            ec2,
+            "describe_volumes",
+            "Volumes",
+            500,
+            Filters=[{"Name": "attachment.instance-id", "Values": names}],
+        ):
             for attachment in volume["Attachments"]:
                 name = attachment["InstanceId"]
                 found[name] = found.get(name, 0) + volume["Size"]
@@ -311,7 +419,9 @@ def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
 
 
 def parameters(
-    ssm: Client, also: Iterable[str] = (), known: Mapping[str, str] | None = None,
+    ssm: Client,
+    also: Iterable[str] = (),
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or
     be an ARN.
@@ -319,9 +429,18 @@ def parameters(
     A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where
     some are `known`, they stand for all.
     """
-    by_name = dict(known) if known is not None else read_parameters(ssm, [
-        parameter["Name"] for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
-        if parameter["Type"] != "SecureString"])
+    by_name = (
+        dict(known)
+        if known is not None
+        else read_parameters(
+            ssm,
+            [
+                parameter["Name"]
+                for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
+                if parameter["Type"] != "SecureString"
+            ],
+        )
+    )
     for name in set(also) - set(by_name):
         with tolerate(*_NO_PARAMETER):
             by_name[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]

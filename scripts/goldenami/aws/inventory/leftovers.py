@@ -50,9 +50,12 @@ class Leftover:
 
 
 _IDS: Mapping[LeftoverKind, str] = {
-    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId",
-    LeftoverKind.VOLUME: "VolumeId", LeftoverKind.SNAPSHOT: "SnapshotId",
-    LeftoverKind.KEY_PAIR: "KeyPairId", LeftoverKind.SECURITY_GROUP: "GroupId",
+    LeftoverKind.INSTANCE: "InstanceId",
+    LeftoverKind.IMAGE: "ImageId",
+    LeftoverKind.VOLUME: "VolumeId",
+    LeftoverKind.SNAPSHOT: "SnapshotId",
+    LeftoverKind.KEY_PAIR: "KeyPairId",
+    LeftoverKind.SECURITY_GROUP: "GroupId",
 }
 
 
@@ -65,30 +68,41 @@ def find(ec2: Client) -> list[Leftover]:
 
     reservations = listed("describe_instances", "Reservations", 1000, *NOT_TERMINATED)
     described = {
-        LeftoverKind.INSTANCE: [each for reservation in reservations
-                                for each in reservation["Instances"]],
-        LeftoverKind.IMAGE: listed("describe_images", "Images", 1000, Owners=["self"],
-                                   IncludeDisabled=True),
+        LeftoverKind.INSTANCE: [
+            each for reservation in reservations for each in reservation["Instances"]
+        ],
+        LeftoverKind.IMAGE: listed(
+            "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True
+        ),
         LeftoverKind.VOLUME: listed("describe_volumes", "Volumes", 500),
         LeftoverKind.SNAPSHOT: listed("describe_snapshots", "Snapshots", 1000, OwnerIds=["self"]),
         LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
         LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
     }
-    return [_leftover(kind, each[_IDS[kind]], tags.from_list(each["Tags"]))
-            for kind, things in described.items() for each in things]
+    return [
+        _leftover(kind, each[_IDS[kind]], tags.from_list(each["Tags"]))
+        for kind, things in described.items()
+        for each in things
+    ]
 
 
 def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
-    return Leftover(kind=kind, id=name, owner=own_tags.get(tags.OWNER, ""),
-                    image=own_tags.get(tags.IMAGE, ""),
-                    expires=optional(own_tags[tags.EXPIRES]))
+    return Leftover(
+        kind=kind,
+        id=name,
+        owner=own_tags.get(tags.OWNER, ""),
+        image=own_tags.get(tags.IMAGE, ""),
+        expires=optional(own_tags[tags.EXPIRES]),
+    )
 
 
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     """Remove one thing by its id. An instance is waited for: others may need it."""
     removers: Mapping[LeftoverKind, Callable[..., object]] = {
-        LeftoverKind.IMAGE: ec2.deregister_image, LeftoverKind.VOLUME: ec2.delete_volume,
-        LeftoverKind.SNAPSHOT: ec2.delete_snapshot, LeftoverKind.KEY_PAIR: ec2.delete_key_pair,
+        LeftoverKind.IMAGE: ec2.deregister_image,
+        LeftoverKind.VOLUME: ec2.delete_volume,
+        LeftoverKind.SNAPSHOT: ec2.delete_snapshot,
+        LeftoverKind.KEY_PAIR: ec2.delete_key_pair,
         LeftoverKind.SECURITY_GROUP: ec2.delete_security_group,
     }
     with tolerate(".NotFound", ".Unavailable"):
@@ -100,5 +114,6 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
 
 def used_snapshots(ec2: Client, going: Container[str]) -> set[str]:
     """Snapshots that an AMI of the account is made of, but for the AMIs that are `going`."""
-    return {snapshot for ami in inventory.amis(ec2) if ami.id not in going
-            for snapshot in ami.snapshots}
+    return {
+        snapshot for ami in inventory.amis(ec2) if ami.id not in going for snapshot in ami.snapshots
+    }

@@ -71,9 +71,14 @@ def resolve(image_ref: str, parameters: Mapping[str, str]) -> str:
 def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
     """Versions of the pipeline's own templates that nothing selects."""
     uses = [use for launcher in topology.launchers for use in launcher.templates]
-    return tuple(version for version in topology.templates
-                 if version.ours and not version.default and not version.latest
-                 and not any(use.selects(version) for use in uses))
+    return tuple(
+        version
+        for version in topology.templates
+        if version.ours
+        and not version.default
+        and not version.latest
+        and not any(use.selects(version) for use in uses)
+    )
 
 
 def of_amis(topology: Topology) -> References:
@@ -90,8 +95,11 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     and a test on a GPU is no use of what it tested."""
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
-    own = {(build_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image
-           and ami.build_id}
+    own = {
+        (build_name(ami.image, ami.build_id), ami.id)
+        for ami in topology.amis
+        if ami.image and ami.build_id
+    }
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
@@ -131,8 +139,10 @@ def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 def _running(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for instance in topology.instances:
-        yield instance.image_id, Reference(ReferenceKind.INSTANCE,
-                                           f"{instance.id} ({instance.state})")
+        yield (
+            instance.image_id,
+            Reference(ReferenceKind.INSTANCE, f"{instance.id} ({instance.state})"),
+        )
 
 
 def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -166,8 +176,11 @@ def of_snapshots(topology: Topology) -> References:
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
             uses[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
-    return {snapshot_id: tuple(sorted(references)) for snapshot_id, references in uses.items()
-            if snapshot_id}
+    return {
+        snapshot_id: tuple(sorted(references))
+        for snapshot_id, references in uses.items()
+        if snapshot_id
+    }
 
 
 def _data_volumes(topology: Topology) -> Iterator[tuple[Reference, tuple[str, ...]]]:

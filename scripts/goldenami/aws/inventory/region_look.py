@@ -73,11 +73,14 @@ class RegionLook:
         call = f"`aws ec2 modify-{{}}-attribute --region {self.region} {{}}` takes that back"
         if ami.public:
             yield f"{ami.id} is public: " + call.format(
-                "image", f"--image-id {ami.id} --launch-permission 'Remove=[{{Group=all}}]'")
+                "image", f"--image-id {ami.id} --launch-permission 'Remove=[{{Group=all}}]'"
+            )
         for name in self._public_snapshots.intersection(ami.snapshots):
             yield f"{name} of {ami.id} is public: " + call.format(
-                "snapshot", f"--snapshot-id {name} --attribute createVolumePermission "
-                "--operation-type remove --group-names all")
+                "snapshot",
+                f"--snapshot-id {name} --attribute createVolumePermission "
+                "--operation-type remove --group-names all",
+            )
         for name in ami.snapshots if ami.state is AmiState.AVAILABLE else ():
             snapshot = self.snapshots.get(name)
             if problem := self._key_problems.get(snapshot.key if snapshot else ""):
@@ -99,8 +102,10 @@ class RegionLook:
     @cached_property
     def defaults(self) -> dict[str, TemplateVersion | None]:
         """The default version of each image's launch template; None where there is none."""
-        by_name = {version.template: version
-                   for version in inventory.default_versions(self.account.ec2(self.region))}
+        by_name = {
+            version.template: version
+            for version in inventory.default_versions(self.account.ec2(self.region))
+        }
         return {image: by_name.get(pointers.template_name(image)) for image in self.images}
 
     @cached_property
@@ -119,9 +124,12 @@ class RegionLook:
 
 
 def looks(
-    account: Account, images: Mapping[str, Sequence[str]], tell: Callable[[RegionLook], T],
+    account: Account,
+    images: Mapping[str, Sequence[str]],
+    tell: Callable[[RegionLook], T],
 ) -> dict[str, Callable[[], T]]:
     """For each region what looks at its `images` and tells of it."""
+
     def told(region: str) -> T:
         with translated(region):
             return tell(RegionLook(account, region, images[region]))

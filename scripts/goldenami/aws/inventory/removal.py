@@ -27,9 +27,12 @@ NEVER = "never"
 AHEAD = timedelta(minutes=2)
 """EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
 _GONE = (
-    "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound",
+    "InvalidAMIID.NotFound",
+    "InvalidAMIID.Unavailable",
+    "InvalidSnapshot.NotFound",
     "ParameterNotFound",
-    "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateName.NotFoundException",
 )
 VERSIONS = 200
 """Versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
@@ -51,7 +54,7 @@ class FreshImages:
     def get(self, ami_id: str) -> Image | None:
         if ami_id not in self._seen or time.monotonic() - self._at > FRESH_S:
             start = self._names.index(ami_id)
-            asked = self._names[start:start + FILTER_VALUES]
+            asked = self._names[start : start + FILTER_VALUES]
             self._at = time.monotonic()
             found = _described(self._ec2, asked)
             self._seen = {name: found.get(name) for name in asked}
@@ -67,9 +70,15 @@ def deprecate(ec2: Client, image: Image, now: datetime) -> None:
     ami_id, before = str(image["ImageId"]), str(image.get("DeprecationTime", NEVER))
     own_tags = tags.from_list(image.get("Tags"))
     # The tags first: of two runs the second would take the first one's date for the publisher's.
-    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({
-        tags.RETIRING: clock.stamp(now),
-        tags.DEPRECATED_BEFORE: own_tags.get(tags.DEPRECATED_BEFORE, before)}))
+    ec2.create_tags(
+        Resources=[ami_id],
+        Tags=tags.to_list(
+            {
+                tags.RETIRING: clock.stamp(now),
+                tags.DEPRECATED_BEFORE: own_tags.get(tags.DEPRECATED_BEFORE, before),
+            }
+        ),
+    )
     if before == NEVER or datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=now + AHEAD)
 
@@ -83,8 +92,7 @@ def recall(ec2: Client, image: Image, now: datetime) -> None:
     elif before and datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=datetime.fromisoformat(before))
     ours = (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
-    ec2.delete_tags(Resources=[ami_id],
-                    Tags=[{"Key": name} for name in ours if name in own_tags])
+    ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours if name in own_tags])
 
 
 def disable(ec2: Client, image: Image, now: datetime) -> None:
@@ -97,16 +105,19 @@ def disable(ec2: Client, image: Image, now: datetime) -> None:
 def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
     """Begin the wait of an image that somebody else disabled."""
     with tolerate(*_GONE):
-        ec2.create_tags(Resources=[image["ImageId"]],
-                        Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
+        ec2.create_tags(
+            Resources=[image["ImageId"]], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)})
+        )
 
 
 def deregister(ec2: Client, image: Image, now: datetime) -> None:
     """Deregister a disabled image."""
     ami_id = image["ImageId"]
     if image["State"] != "disabled":
-        raise StageFailed(f"{ami_id} was {image['State']} again when it was to be deregistered",
-                          hint="run `golden retire IMAGE --dry-run` to see why it stays")
+        raise StageFailed(
+            f"{ami_id} was {image['State']} again when it was to be deregistered",
+            hint="run `golden retire IMAGE --dry-run` to see why it stays",
+        )
     with tolerate(*_GONE):
         ec2.deregister_image(ImageId=ami_id)
 
@@ -122,17 +133,20 @@ def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFaile
     default."""
     failed: dict[str, StageFailed] = {}
     for template_id in dict.fromkeys(target.partition(":")[0] for target in targets):
-        numbers = [target.partition(":")[2] for target in targets
-                   if target.startswith(f"{template_id}:")]
+        numbers = [
+            target.partition(":")[2] for target in targets if target.startswith(f"{template_id}:")
+        ]
         for batch in batches(numbers, VERSIONS):
             with tolerate(*_GONE):
                 answer = ec2.delete_launch_template_versions(
                     LaunchTemplateId=template_id, Versions=batch
                 )
-                failed |= {target: StageFailed(f"launch template version {target} was not "
-                                               f"deleted: {why}",
-                                               hint="run again")
-                           for target, why in _refused(template_id, answer)}
+                failed |= {
+                    target: StageFailed(
+                        f"launch template version {target} was not deleted: {why}", hint="run again"
+                    )
+                    for target, why in _refused(template_id, answer)
+                }
     return failed
 
 
@@ -152,12 +166,17 @@ def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, 
     for batch in batches(names, PARAMETERS):
         held = pointers.read(ssm, batch)
         there = _described(ec2, [value for value in held.values() if AMI_ID.fullmatch(value)])
-        kept |= {name: StageFailed(f"{value} exists after all, so its record {name} stays",
-                                   hint="run again")
-                 for name, value in held.items() if value in there}
+        kept |= {
+            name: StageFailed(
+                f"{value} exists after all, so its record {name} stays", hint="run again"
+            )
+            for name, value in held.items()
+            if value in there
+        }
         going = [name for name in held if name not in kept]
-        beside = [f"{name}{kind}" for name in going
-                  for kind in (EVIDENCE, PROVENANCE, VERIFICATION)]
+        beside = [
+            f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE, VERIFICATION)
+        ]
         for part in batches([*beside, *going], PARAMETERS):
             ssm.delete_parameters(Names=part)
     return kept

@@ -220,9 +220,11 @@ def is_evidence(parameter: str) -> bool:
 
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
     """The AMI of each recorded build of `image`, by build id."""
-    return {match["build_id"]: value for name, value in parameters.items()
-            if (match := _RECORD.match(name)) and match["image"] == image
-            and AMI_ID.fullmatch(value)}
+    return {
+        match["build_id"]: value
+        for name, value in parameters.items()
+        if (match := _RECORD.match(name)) and match["image"] == image and AMI_ID.fullmatch(value)
+    }
 
 
 def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:

@@ -24,8 +24,11 @@ _METRIC = "AmortizedCost"
 they are billed on (Cost Explorer's user guide, "Understanding your costs")."""
 _NO_DATA = "DataUnavailableException"
 """Cost Explorer's word for an account that it has nothing of."""
-_TERMS = {"TermInYears": "ONE_YEAR", "PaymentOption": "NO_UPFRONT",
-          "LookbackPeriodInDays": "SIXTY_DAYS"}
+_TERMS = {
+    "TermInYears": "ONE_YEAR",
+    "PaymentOption": "NO_UPFRONT",
+    "LookbackPeriodInDays": "SIXTY_DAYS",
+}
 
 
 class Commitment(Record):
@@ -76,9 +79,14 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
     """
     found: dict[tuple[str, str], float] = {}
     for _, (value, usage), usd in _billed(
-            account, since, until, "MONTHLY", {"Type": "TAG", "Key": tag},
-            {"Type": "DIMENSION", "Key": "USAGE_TYPE"},
-            Filter={"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}):
+        account,
+        since,
+        until,
+        "MONTHLY",
+        {"Type": "TAG", "Key": tag},
+        {"Type": "DIMENSION", "Key": "USAGE_TYPE"},
+        Filter={"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}},
+    ):
         key = value.partition("$")[2], usage
         found[key] = found.get(key, 0.0) + usd
     return found
@@ -88,8 +96,9 @@ def daily(account: Account, since: date, until: date) -> dict[date, dict[str, fl
     """US dollars of each day by service; a day without a bill is in it, too."""
     days = (until - since).days
     found: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
-    for day, (service,), usd in _billed(account, since, until, "DAILY",
-                                        {"Type": "DIMENSION", "Key": "SERVICE"}):
+    for day, (service,), usd in _billed(
+        account, since, until, "DAILY", {"Type": "DIMENSION", "Key": "SERVICE"}
+    ):
         found[day][service] = found[day].get(service, 0.0) + usd
     return found
 
@@ -108,19 +117,30 @@ def monthly(
 
 
 def _billed(
-    account: Account, since: date, until: date, granularity: str, *groups: Mapping[str, str],
+    account: Account,
+    since: date,
+    until: date,
+    granularity: str,
+    *groups: Mapping[str, str],
     **more: Any,
 ) -> Iterator[tuple[date, list[str], float]]:
     """First day, keys and US dollars of each group that Cost Explorer makes."""
     request: dict[str, Any] = {
-        "TimePeriod": _period(since, until), "Granularity": granularity,
-        "Metrics": [_METRIC], "GroupBy": list(groups), **more}
+        "TimePeriod": _period(since, until),
+        "Granularity": granularity,
+        "Metrics": [_METRIC],
+        "GroupBy": list(groups),
+        **more,
+    }
     for period in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
         for group in period["Groups"]:
             cost = group["Metrics"][_METRIC]
             _require_dollars(cost["Unit"])
-            yield (date.fromisoformat(period["TimePeriod"]["Start"]), group["Keys"],
-                   float(cost["Amount"]))
+            yield (
+                date.fromisoformat(period["TimePeriod"]["Start"]),
+                group["Keys"],
+                float(cost["Amount"]),
+            )
 
 
 def _paged(account: Account, call: str, key: str, request: dict[str, Any]) -> Iterator[Any]:
@@ -140,8 +160,10 @@ def _period(since: date, until: date) -> dict[str, str]:
 
 def _require_dollars(unit: str) -> None:
     if unit != DOLLARS:
-        raise BadInput(f"this account is billed in {unit}, and prices are compared in US dollars",
-                       hint="read its costs in the console")
+        raise BadInput(
+            f"this account is billed in {unit}, and prices are compared in US dollars",
+            hint="read its costs in the console",
+        )
 
 
 def reservations(ec2: Client) -> Iterator[Commitment]:
@@ -149,23 +171,31 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
     answer = ec2.describe_reserved_instances(Filters=[{"Name": "state", "Values": ["active"]}])
     for row in answer["ReservedInstances"]:
         yield Commitment(
-            kind="reservation", id=row["ReservedInstancesId"], region=ec2.meta.region_name,
-            begins=clock.stamp(row["Start"]), ends=clock.stamp(row["End"]),
-            what=f"{row['InstanceCount']} x {row['InstanceType']}, {row['OfferingClass']}")
+            kind="reservation",
+            id=row["ReservedInstancesId"],
+            region=ec2.meta.region_name,
+            begins=clock.stamp(row["Start"]),
+            ends=clock.stamp(row["End"]),
+            what=f"{row['InstanceCount']} x {row['InstanceType']}, {row['OfferingClass']}",
+        )
 
 
 def savings_plans(account: Account) -> Iterator[Commitment]:
     """The active savings plans of the account."""
     plans, token = account.client("savingsplans", HOME), ""
     while True:
-        answer = plans.describe_savings_plans(states=["active"],
-                                              **({"nextToken": token} if token else {}))
+        answer = plans.describe_savings_plans(
+            states=["active"], **({"nextToken": token} if token else {})
+        )
         for row in answer["savingsPlans"]:
             yield Commitment(
-                kind="savings plan", id=row["savingsPlanId"], region=row.get("region", ""),
+                kind="savings plan",
+                id=row["savingsPlanId"],
+                region=row.get("region", ""),
                 begins=clock.stamp(datetime.fromisoformat(row["start"])),
                 ends=clock.stamp(datetime.fromisoformat(row["end"])),
-                what=f"{row['savingsPlanType']}, {row['commitment']} {row['currency']} an hour")
+                what=f"{row['savingsPlanType']}, {row['commitment']} {row['currency']} an hour",
+            )
         token = answer.get("nextToken", "")
         if not token:
             return
@@ -197,8 +227,10 @@ def coverage(account: Account, since: date, until: date) -> dict[str, float]:
     with tolerate(_NO_DATA):
         answer = explorer.get_savings_plans_coverage(TimePeriod=period)
         rows = [row["Coverage"] for row in answer["SavingsPlansCoverages"]]
-        covered, total = (sum(float(row[name]) for row in rows)
-                          for name in ("SpendCoveredBySavingsPlans", "TotalCost"))
+        covered, total = (
+            sum(float(row[name]) for row in rows)
+            for name in ("SpendCoveredBySavingsPlans", "TotalCost")
+        )
         found["savings plan"] = 100 * covered / (total or 1)
     return found
 
@@ -208,12 +240,20 @@ def anomalies(account: Account, since: date, until: date) -> Iterator[CostAnomal
     request = {"DateInterval": {"StartDate": since.isoformat(), "EndDate": until.isoformat()}}
     with tolerate(_NO_DATA):
         for row in _paged(account, "get_anomalies", "Anomalies", request):
-            causes = [", ".join(filter(None, (cause.get("Service"), cause.get("Region"),
-                                              cause.get("UsageType"))))
-                      for cause in row.get("RootCauses", [])]
-            yield CostAnomaly(id=row["AnomalyId"], begins=row["AnomalyStartDate"][:10],
-                              usd=float(row["Impact"]["TotalImpact"]),
-                              cause="; ".join(filter(None, causes)) or "no cause is named")
+            causes = [
+                ", ".join(
+                    filter(
+                        None, (cause.get("Service"), cause.get("Region"), cause.get("UsageType"))
+                    )
+                )
+                for cause in row.get("RootCauses", [])
+            ]
+            yield CostAnomaly(
+                id=row["AnomalyId"],
+                begins=row["AnomalyStartDate"][:10],
+                usd=float(row["Impact"]["TotalImpact"]),
+                cause="; ".join(filter(None, causes)) or "no cause is named",
+            )
 
 
 def advice(account: Account) -> Iterator[PurchaseAdvice]:
@@ -223,16 +263,20 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
     with tolerate(_NO_DATA):
         answer = explorer.get_reservation_purchase_recommendation(
             Service="Amazon Elastic Compute Cloud - Compute",
-            ServiceSpecification={"EC2Specification": {"OfferingClass": "CONVERTIBLE"}}, **_TERMS)
-        for row in (row for each in answer["Recommendations"]
-                    for row in each["RecommendationDetails"]):
+            ServiceSpecification={"EC2Specification": {"OfferingClass": "CONVERTIBLE"}},
+            **_TERMS,
+        )
+        for row in (
+            row for each in answer["Recommendations"] for row in each["RecommendationDetails"]
+        ):
             _require_dollars(row["CurrencyCode"])
             machine: Mapping[str, str] = row["InstanceDetails"]["EC2InstanceDetails"]
             count = float(row["RecommendedNumberOfInstancesToPurchase"])
             yield PurchaseAdvice(
                 kind="reservation",
                 what=f"{count:g} x {machine['InstanceType']} in {machine['Region']}",
-                saves_usd_month=float(row["EstimatedMonthlySavingsAmount"]))
+                saves_usd_month=float(row["EstimatedMonthlySavingsAmount"]),
+            )
     with tolerate(_NO_DATA):
         plan = explorer.get_savings_plans_purchase_recommendation(
             SavingsPlansType="COMPUTE_SP", **_TERMS
@@ -244,7 +288,8 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
             yield PurchaseAdvice(
                 kind="savings plan",
                 what=f"${float(summary['HourlyCommitmentToPurchase']):.3f} an hour",
-                saves_usd_month=float(summary["EstimatedMonthlySavingsAmount"]))
+                saves_usd_month=float(summary["EstimatedMonthlySavingsAmount"]),
+            )
 
 
 def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
@@ -254,7 +299,9 @@ def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
         if row["BudgetName"].startswith(prefix) and "BudgetLimit" in row:
             forecast = row["CalculatedSpend"].get("ForecastedSpend")
             yield BudgetState(
-                name=row["BudgetName"], limit=float(row["BudgetLimit"]["Amount"]),
+                name=row["BudgetName"],
+                limit=float(row["BudgetLimit"]["Amount"]),
                 unit=row["BudgetLimit"]["Unit"],
                 spent=float(row["CalculatedSpend"]["ActualSpend"]["Amount"]),
-                forecast=float(forecast["Amount"]) if forecast else None)
+                forecast=float(forecast["Amount"]) if forecast else None,
+            )

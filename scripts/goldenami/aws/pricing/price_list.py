@@ -12,9 +12,12 @@ from goldenami.aws.calls import pages
 from goldenami.aws.session import PRICE_LIST_REGION, Account, Client, translate
 
 MACHINES: Mapping[str, str] = {
-    "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
     "capacitystatus": "Used",
-    "licenseModel": "No License required"}
+    "licenseModel": "No License required",
+}
 """Attributes of an hour of Linux on shared hardware."""
 EC2 = "AmazonEC2"
 SOURCE = "AWS's price list (pricing:GetProducts)"
@@ -36,8 +39,11 @@ class RegionPrices:
 
     def of_family(self, family: str) -> dict[str, float]:
         """Dollars for an hour of each type of the family, the cheapest first."""
-        found = ((usd, name) for name, usd in self.machine_hour.items() if name.partition(".")[0]
-                 == family)
+        found = (
+            (usd, name)
+            for name, usd in self.machine_hour.items()
+            if name.partition(".")[0] == family
+        )
         return {name: usd for usd, name in sorted(found)}
 
     @property
@@ -99,25 +105,39 @@ def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) ->
 def ask(account: Account, region: str) -> RegionPrices:
     """The prices of machines and snapshots in a region."""
     try:
-        machines, day = usd_by(account.with_short_timeouts().pricing(), "instanceType",
-                               {**MACHINES, "regionCode": region})
+        machines, day = usd_by(
+            account.with_short_timeouts().pricing(),
+            "instanceType",
+            {**MACHINES, "regionCode": region},
+        )
     except Exception as error:  # as above
         return RegionPrices(region, unknown=translate(error, PRICE_LIST_REGION).message)
     if not machines:
         return RegionPrices(region, unknown=f"the price list has no machine in {region}")
-    return RegionPrices(region, day, machines,
-                        of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
+    return RegionPrices(
+        region, day, machines, of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region)
+    )
 
 
 def usd_by(
-    pricing: Client, key: str, attributes: Mapping[str, str], usage: ListedUsage = ANY_OF_EC2,
+    pricing: Client,
+    key: str,
+    attributes: Mapping[str, str],
+    usage: ListedUsage = ANY_OF_EC2,
 ) -> tuple[dict[str, float], str]:
     """US dollars of a unit, on demand, by the attribute `key` of the products that have these
     `attributes`, and the day of the list."""
     found, day = dict[str, float](), ""
-    for text in pages(pricing, "get_products", "PriceList", ServiceCode=usage.service, Filters=[
+    for text in pages(
+        pricing,
+        "get_products",
+        "PriceList",
+        ServiceCode=usage.service,
+        Filters=[
             {"Type": "TERM_MATCH", "Field": name, "Value": value}
-            for name, value in attributes.items()]):
+            for name, value in attributes.items()
+        ],
+    ):
         product: dict[str, Any] = json.loads(text)
         own = product["product"]["attributes"]
         day = max(day, product["publicationDate"][:10])
@@ -132,7 +152,8 @@ def _on_demand(product: Mapping[str, Any]) -> Iterator[float]:
     """US dollars of a product's unit, of the first units first; nothing where it is sold in other
     money, as in China's regions."""
     for term in product["terms"].get("OnDemand", {}).values():
-        for dimension in sorted(term["priceDimensions"].values(),
-                                key=lambda each: float(each.get("beginRange", 0))):
+        for dimension in sorted(
+            term["priceDimensions"].values(), key=lambda each: float(each.get("beginRange", 0))
+        ):
             if "USD" in dimension["pricePerUnit"]:
                 yield float(dimension["pricePerUnit"]["USD"])

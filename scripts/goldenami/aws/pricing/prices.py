@@ -38,11 +38,17 @@ def monthly(count: int, usd_gib_month: float | None) -> float | None:
 def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
     """US dollars for an hour of Linux as a Spot instance now, by type and zone."""
     try:
-        return {(row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"])
-                for row in pages(
-                    ec2, "describe_spot_price_history", "SpotPriceHistory",
-                    InstanceTypes=list(types),
-                    ProductDescriptions=["Linux/UNIX"], StartTime=clock.now())}
+        return {
+            (row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"])
+            for row in pages(
+                ec2,
+                "describe_spot_price_history",
+                "SpotPriceHistory",
+                InstanceTypes=list(types),
+                ProductDescriptions=["Linux/UNIX"],
+                StartTime=clock.now(),
+            )
+        }
     except Exception as error:  # no price is worth failing for, as below
         translate(error)
         return {}
@@ -68,15 +74,26 @@ def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, Spot
     end = clock.now()
     start = end - timedelta(days=days)
     rows: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
-    for row in pages(ec2, "describe_spot_price_history", "SpotPriceHistory",
-                     InstanceTypes=list(types),
-                     ProductDescriptions=["Linux/UNIX"], StartTime=start):
+    for row in pages(
+        ec2,
+        "describe_spot_price_history",
+        "SpotPriceHistory",
+        InstanceTypes=list(types),
+        ProductDescriptions=["Linux/UNIX"],
+        StartTime=start,
+    ):
         rows.setdefault((row["InstanceType"], row["AvailabilityZone"]), []).append(
-            (row["Timestamp"], float(row["SpotPrice"])))
+            (row["Timestamp"], float(row["SpotPrice"]))
+        )
     found: dict[str, SpotPrices] = {}
     for (name, zone), history in sorted(rows.items()):
-        one = SpotPrices(zone=zone, usd_mean=mean_by_time(history, start, end), days=days,
-                         usd_most=max(usd for _, usd in history), usd_now=max(history)[1])
+        one = SpotPrices(
+            zone=zone,
+            usd_mean=mean_by_time(history, start, end),
+            days=days,
+            usd_most=max(usd for _, usd in history),
+            usd_now=max(history)[1],
+        )
         if name not in found or one.usd_mean < found[name].usd_mean:
             found[name] = one
     return found
@@ -100,7 +117,11 @@ def hourly_by_type(
     """US dollars for an hour of Linux on demand, by type and region, or why prices cannot be known.
     No price is worth failing for."""
     try:
-        return {name: price_list.usd_by(account.pricing(), "regionCode", {
-            **price_list.MACHINES, "instanceType": name})[0] for name in types}, ""
+        return {
+            name: price_list.usd_by(
+                account.pricing(), "regionCode", {**price_list.MACHINES, "instanceType": name}
+            )[0]
+            for name in types
+        }, ""
     except Exception as error:  # translate raises what is none of AWS's errors or ours
         return {}, translate(error).message

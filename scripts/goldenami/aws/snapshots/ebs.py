@@ -131,20 +131,27 @@ class Upload:
             return self._start(1)
         if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
             begun = earlier.snapshot_id or "what was begun before"
-            self.say(f"{begun} is of another disk or parent: a new one is begun, and `golden "
-                     "sweep` "
-                     "removes that one when its time is over")
+            self.say(
+                f"{begun} is of another disk or parent: a new one is begun, and `golden "
+                "sweep` "
+                "removes that one when its time is over"
+            )
             return self._start(1)
         if not earlier.snapshot_id:
             # Killed around StartSnapshot: the same words give the same snapshot.
             return self._started(earlier)
         status = self._status(earlier.snapshot_id)
         if status == "pending":
-            Patience(f"tagged {earlier.snapshot_id}").ask(lambda: self.ec2.create_tags(
-                Resources=[earlier.snapshot_id], Tags=to_list(self.tags)))
+            Patience(f"tagged {earlier.snapshot_id}").ask(
+                lambda: self.ec2.create_tags(
+                    Resources=[earlier.snapshot_id], Tags=to_list(self.tags)
+                )
+            )
             return earlier
-        self.say(f"{earlier.snapshot_id}, begun {earlier.started_at}, is {status}: a new snapshot "
-                 "is begun")
+        self.say(
+            f"{earlier.snapshot_id}, begun {earlier.started_at}, is {status}: a new snapshot "
+            "is begun"
+        )
         return self._start(earlier.attempt + 1)
 
     def _is_of_this_disk(self, state: UploadState) -> bool:
@@ -168,7 +175,8 @@ class Upload:
         """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
         with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
             answer = Patience(f"described {snapshot_id}").ask(
-                lambda: self.ec2.describe_snapshots(SnapshotIds=[snapshot_id]))
+                lambda: self.ec2.describe_snapshots(SnapshotIds=[snapshot_id])
+            )
             for snapshot in answer["Snapshots"]:
                 return str(snapshot["State"])
         return "gone"
@@ -181,16 +189,27 @@ class Upload:
         token = hashlib.sha256(
             f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()
         ).hexdigest()
-        own = of_blocks(BLOCK * count_to_send(self.blocks, self.parent),
-                        self._parent_id() or None)
+        own = of_blocks(BLOCK * count_to_send(self.blocks, self.parent), self._parent_id() or None)
         request = SnapshotRequest(
-            volume_gib=self.blocks.gib, tags={**self.tags, **own}, description=self.description,
-            timeout_min=PENDING_MIN, client_token=token, parent=self._parent_id(),
+            volume_gib=self.blocks.gib,
+            tags={**self.tags, **own},
+            description=self.description,
+            timeout_min=PENDING_MIN,
+            client_token=token,
+            parent=self._parent_id(),
             kms_key="" if self.parent else self.kms_key,
         )
-        return self._started(self._journal.save(UploadState(
-            region=self.region, content=self.content, attempt=attempt, request=request,
-            started_at=clock.stamp())))
+        return self._started(
+            self._journal.save(
+                UploadState(
+                    region=self.region,
+                    content=self.content,
+                    attempt=attempt,
+                    request=request,
+                    started_at=clock.stamp(),
+                )
+            )
+        )
 
     def _started(self, state: UploadState) -> UploadState:
         """Ask for the snapshot, in the words of `state`.
@@ -202,7 +221,8 @@ class Upload:
         """
         try:
             reply = Patience("begun a snapshot").ask(
-                lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
+                lambda: self.ebs.start_snapshot(**_start_arguments(state.request))
+            )
             if reply["Status"] == "pending":
                 return self._journal.save(
                     state.model_copy(update={"snapshot_id": reply["SnapshotId"]})
@@ -248,10 +268,15 @@ class Upload:
             count += 1
         limit_s, refused = SEAL_S, None
         try:
-            Patience(f"completed {state.snapshot_id}").ask(lambda: self.ebs.complete_snapshot(
-                SnapshotId=state.snapshot_id, ChangedBlocksCount=count, ChecksumAlgorithm="SHA256",
-                Checksum=base64.b64encode(digest.digest()).decode(),
-                ChecksumAggregationMethod="LINEAR"))
+            Patience(f"completed {state.snapshot_id}").ask(
+                lambda: self.ebs.complete_snapshot(
+                    SnapshotId=state.snapshot_id,
+                    ChangedBlocksCount=count,
+                    ChecksumAlgorithm="SHA256",
+                    Checksum=base64.b64encode(digest.digest()).decode(),
+                    ChecksumAggregationMethod="LINEAR",
+                )
+            )
         except ClientError as error:
             limit_s, refused = RESEAL_S, error  # a call whose answer was lost may have sealed it
         self._wait(state.snapshot_id, limit_s, refused)
@@ -269,18 +294,24 @@ class Upload:
             return
         if refused is not None:
             raise refused
-        raise StageFailed(f"{snapshot_id} is {status} {time.monotonic() - began:.0f} s after it "
-                          "was completed",
-                          hint="run again: it begins a new snapshot if this one is lost")
+        raise StageFailed(
+            f"{snapshot_id} is {status} {time.monotonic() - began:.0f} s after it was completed",
+            hint="run again: it begins a new snapshot if this one is lost",
+        )
 
 
 def _start_arguments(request: SnapshotRequest) -> dict[str, Any]:
     """Empty parameters are left out, since `Encrypted` and a parent exclude each other."""
-    optional = {"ParentSnapshotId": request.parent, "Encrypted": bool(request.kms_key),
-                "KmsKeyArn": request.kms_key}
+    optional = {
+        "ParentSnapshotId": request.parent,
+        "Encrypted": bool(request.kms_key),
+        "KmsKeyArn": request.kms_key,
+    }
     return {
-        "VolumeSize": request.volume_gib, "Tags": to_list(request.tags),
+        "VolumeSize": request.volume_gib,
+        "Tags": to_list(request.tags),
         "Description": request.description,
-        "ClientToken": request.client_token, "Timeout": request.timeout_min,
+        "ClientToken": request.client_token,
+        "Timeout": request.timeout_min,
         **{name: value for name, value in optional.items() if value},
     }

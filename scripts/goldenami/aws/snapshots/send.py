@@ -38,9 +38,14 @@ of 64 in flight, an upload reaches 91 to 94 % of that; with pauses to 20 s it wa
 SETTLE_S = 120.0
 """Seconds in which a new snapshot may be unknown to some of EBS's servers: its team's advice is to
 wait and try again (awslabs/coldsnap issue 43)."""
-_PASSING = frozenset({"RequestThrottledException", "ThrottlingException",
-                      "ServiceQuotaExceededException",
-                      "ConcurrentLimitExceededException"})
+_PASSING = frozenset(
+    {
+        "RequestThrottledException",
+        "ThrottlingException",
+        "ServiceQuotaExceededException",
+        "ConcurrentLimitExceededException",
+    }
+)
 """Refusals that pass: of the first two EBS itself asks to try again (EBS direct APIs,
 PutSnapshotBlock)."""
 _LOST = (ConnectionError, HTTPClientError, ResponseParserError, IncompleteReadError)
@@ -65,14 +70,12 @@ class Patience:
     def check(self, why: Exception) -> None:
         """Raises Unreachable after PATIENCE_S without a success."""
         if time.monotonic() - self._succeeded > PATIENCE_S:
-            raise Unreachable(f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {why}",
-                              hint="check the network and the account's quotas; run again: it "
-                                   "continues")
+            raise Unreachable(
+                f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {why}",
+                hint="check the network and the account's quotas; run again: it continues",
+            )
 
-
-    def ask(
-        self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None
-    ) -> T:
+    def ask(self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None) -> T:
         """What `call` returns, tried again while its errors pass; it has to bear being made
         twice."""
         answer = wait_for(call, limit_s=math.inf, pauses=_pauses(), passes=passes or self.bears)
@@ -85,8 +88,10 @@ class Sender:
 
     def __init__(self, ebs: Any, snapshot_id: str) -> None:
         self._ebs, self._id = ebs, snapshot_id
-        self._began, self._patience = time.monotonic(), Patience("confirmed a block of "
-                                                                 f"{snapshot_id}")
+        self._began, self._patience = (
+            time.monotonic(),
+            Patience(f"confirmed a block of {snapshot_id}"),
+        )
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
@@ -97,9 +102,15 @@ class Sender:
         checksum = base64.b64encode(sha256).decode()
         self._patience.ask(
             lambda: self._ebs.put_snapshot_block(
-                SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
-                Checksum=checksum, ChecksumAlgorithm="SHA256"),
-            lambda error: self._passes(error, index, sha256, block))
+                SnapshotId=self._id,
+                BlockIndex=index,
+                BlockData=block,
+                DataLength=BLOCK,
+                Checksum=checksum,
+                ChecksumAlgorithm="SHA256",
+            ),
+            lambda error: self._passes(error, index, sha256, block),
+        )
 
     def _passes(self, error: Exception, index: int, sha256: bytes, block: bytes) -> bool:
         if isinstance(error, ClientError) and not _passes(error):
@@ -109,9 +120,10 @@ class Sender:
                 self._patience.check(error)
                 return True
             if hashlib.sha256(block).digest() != sha256:
-                raise NotVerified(f"block {index} of the disk is not the one that its bake listed",
-                                  hint="the disk was changed: bake it again (FORCE=1), then run "
-                                       "again") from error
+                raise NotVerified(
+                    f"block {index} of the disk is not the one that its bake listed",
+                    hint="the disk was changed: bake it again (FORCE=1), then run again",
+                ) from error
             if error.response.get("Reason") == "WRITE_REQUEST_TIMEOUT":
                 raise _gone(self._id) from error
         return self._patience.bears(error)
@@ -128,6 +140,8 @@ def _pauses() -> Iterator[float]:
 
 
 def _gone(snapshot_id: str) -> StageFailed:
-    return StageFailed(f"EBS no longer takes blocks of {snapshot_id}: deleted, expired or "
-                       "completed by someone else",
-                       hint="run again: it begins a new snapshot")
+    return StageFailed(
+        f"EBS no longer takes blocks of {snapshot_id}: deleted, expired or "
+        "completed by someone else",
+        hint="run again: it begins a new snapshot",
+    )

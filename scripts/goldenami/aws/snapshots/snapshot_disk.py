@@ -50,14 +50,19 @@ class SnapshotDisk:
         """
         with translated(self._region):
             changed = self._changed_since(older) if older else None
-            self._tokens = self._listed() if changed is None else \
-                {index: token for index, token in changed.items() if token}
+            self._tokens = (
+                self._listed()
+                if changed is None
+                else {index: token for index, token in changed.items() if token}
+            )
         return None if changed is None else sorted(changed)
 
     def _listed(self) -> dict[int, str]:
         """The token of each block by index. What is not listed is zeros."""
-        return {block["BlockIndex"]: block["BlockToken"] for block in
-                self._pages("Blocks", self._ebs.list_snapshot_blocks, SnapshotId=self._id)}
+        return {
+            block["BlockIndex"]: block["BlockToken"]
+            for block in self._pages("Blocks", self._ebs.list_snapshot_blocks, SnapshotId=self._id)
+        }
 
     def _changed_since(self, older: str) -> dict[int, str | None] | None:
         """The token of each block that differs, None for one that is not there any more; None
@@ -67,9 +72,15 @@ class SnapshotDisk:
         two snapshots.
         """
         try:
-            return {block["BlockIndex"]: block.get("SecondBlockToken") for block in self._pages(
-                "ChangedBlocks", self._ebs.list_changed_blocks, FirstSnapshotId=older,
-                SecondSnapshotId=self._id)}
+            return {
+                block["BlockIndex"]: block.get("SecondBlockToken")
+                for block in self._pages(
+                    "ChangedBlocks",
+                    self._ebs.list_changed_blocks,
+                    FirstSnapshotId=older,
+                    SecondSnapshotId=self._id,
+                )
+            }
         except ClientError as error:
             if error.response.get("Reason") != _UNRELATED:
                 raise
@@ -79,7 +90,8 @@ class SnapshotDisk:
         page: dict[str, Any] = {}
         while True:
             reply = Patience(f"listed the blocks of {self._id}").ask(
-                functools.partial(call, **asked, **page))
+                functools.partial(call, **asked, **page)
+            )
             self.size = reply["VolumeSize"] * GIB
             yield from reply[key]
             if not reply.get("NextToken"):
@@ -99,7 +111,7 @@ class SnapshotDisk:
         parts, at = list[bytes](), offset
         while at < offset + length:
             start = at % BLOCK
-            part = self._block(at // BLOCK)[start:start + offset + length - at]
+            part = self._block(at // BLOCK)[start : start + offset + length - at]
             parts.append(part)
             at += len(part)
         return b"".join(parts)
@@ -111,6 +123,7 @@ class SnapshotDisk:
 
     def fetch(self) -> None:
         """Read all blocks that are listed, many at once."""
+
         def keep(index: int) -> None:
             self._block(index)
 
@@ -148,8 +161,9 @@ class SnapshotDisk:
 
     def _from_ebs(self, index: int) -> bytes:
         def ask() -> bytes:
-            reply = self._ebs.get_snapshot_block(SnapshotId=self._id, BlockIndex=index,
-                                                 BlockToken=self._tokens[index])
+            reply = self._ebs.get_snapshot_block(
+                SnapshotId=self._id, BlockIndex=index, BlockToken=self._tokens[index]
+            )
             return bytes(reply["BlockData"].read())
 
         try:
@@ -157,6 +171,7 @@ class SnapshotDisk:
         except ClientError as error:
             if error.response.get("Reason") != _BAD_TOKEN:
                 raise
-        self._tokens.update((at, token) for at, token in self._listed().items()
-                            if at in self._tokens)
+        self._tokens.update(
+            (at, token) for at, token in self._listed().items() if at in self._tokens
+        )
         return self._patience.ask(ask)

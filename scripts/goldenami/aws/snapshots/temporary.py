@@ -75,9 +75,19 @@ def remove_dead(ec2: Client, instance: str) -> None:
 
 
 def _of(ec2: Client, instance: str) -> list[Any]:
-    return list(pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=[
-        {"Name": f"tag:{tags.DRIFT_OF}", "Values": [instance]},
-        {"Name": "tag-key", "Values": [tags.OWNER]}]))
+    return list(
+        pages(
+            ec2,
+            "describe_snapshots",
+            "Snapshots",
+            1000,
+            OwnerIds=["self"],
+            Filters=[
+                {"Name": f"tag:{tags.DRIFT_OF}", "Values": [instance]},
+                {"Name": "tag-key", "Values": [tags.OWNER]},
+            ],
+        )
+    )
 
 
 def _complete(ec2: Client, snapshot_id: str) -> None:
@@ -90,15 +100,20 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
         ][0]
         return None if seen["State"] == "pending" else True
 
-    if not wait_for(finished, limit_s=PENDING_S, pauses=growing(*POLLS_S),
-                    what=f"{snapshot_id} is pending"):
-        raise Unreachable(f"{snapshot_id} is pending after {PENDING_S:.0f} s "
-                          f"({seen.get('Progress') or 'no progress'})",
-                          hint="EBS is slow with this volume: run again later")
+    if not wait_for(
+        finished, limit_s=PENDING_S, pauses=growing(*POLLS_S), what=f"{snapshot_id} is pending"
+    ):
+        raise Unreachable(
+            f"{snapshot_id} is pending after {PENDING_S:.0f} s "
+            f"({seen.get('Progress') or 'no progress'})",
+            hint="EBS is slow with this volume: run again later",
+        )
     if seen["State"] != "completed":
-        raise StageFailed(f"{snapshot_id} is {seen['State']}: "
-                          f"{seen.get('StateMessage') or 'EC2 does not say why'}",
-                          hint="run again; a volume's key may be disabled, or not be yours")
+        raise StageFailed(
+            f"{snapshot_id} is {seen['State']}: "
+            f"{seen.get('StateMessage') or 'EC2 does not say why'}",
+            hint="run again; a volume's key may be disabled, or not be yours",
+        )
 
 
 def _remove(ec2: Client, snapshot_id: str) -> None:

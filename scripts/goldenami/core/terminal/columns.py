@@ -8,5 +8,7 @@ from collections.abc import Iterator, Sequence
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A line for each row, two spaces between columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows)
+    return (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -111,16 +111,30 @@ class Meter:
             return
         with self._lock:
             if self._shown is None:
-                name_column = TextColumn("{task.description}", markup=False, table_column=Column(
-                    width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"))
+                name_column = TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"),
+                )
                 self._shown = Progress(
-                    SpinnerColumn(table_column=Column(width=1)), name_column, _Bar(), _Figures(),
-                    console=self.console, transient=True, redirect_stdout=False)
+                    SpinnerColumn(table_column=Column(width=1)),
+                    name_column,
+                    _Bar(),
+                    _Figures(),
+                    console=self.console,
+                    transient=True,
+                    redirect_stdout=False,
+                )
                 self._shown.start()
                 # An interrupt does not wait for the threads that transfer.
                 atexit.register(self._shown.stop)
-            row = _Row(name, self._shown, self._shown.add_task(
-                name, total=total, unit="" if total is None else BYTES, expected_s=expected_s))
+            row = _Row(
+                name,
+                self._shown,
+                self._shown.add_task(
+                    name, total=total, unit="" if total is None else BYTES, expected_s=expected_s
+                ),
+            )
             self._rows.append(row)
         try:
             yield row
@@ -141,12 +155,20 @@ class _Bar(BarColumn):
         super().__init__(_BAR_WIDTH)
 
     def render(self, task: Task) -> ProgressBar:
-        total, done = (task.total, task.completed) if task.total else (
-            task.fields["expected_s"] or None, task.elapsed or 0.0)
+        total, done = (
+            (task.total, task.completed)
+            if task.total
+            else (task.fields["expected_s"] or None, task.elapsed or 0.0)
+        )
         if total and done >= total:
             total = None  # a full bar would say that the step has ended
-        return ProgressBar(total=total, completed=done, width=_BAR_WIDTH, pulse=not total,
-                           animation_time=task.get_time())
+        return ProgressBar(
+            total=total,
+            completed=done,
+            width=_BAR_WIDTH,
+            pulse=not total,
+            animation_time=task.get_time(),
+        )
 
 
 class _Figures(ProgressColumn):
@@ -196,5 +218,7 @@ class _Line:
             rate = (self._done - self._seen) / passed
             self._seen, self._at = self._done, time.monotonic()
         left = units.duration((self._total - self._done) / rate)
-        self._say(f"{self._name}: {units.percent(self._done, self._total)}, {rate / 1e6:.0f} "
-                  f"MB/s, about {left} left")
+        self._say(
+            f"{self._name}: {units.percent(self._done, self._total)}, {rate / 1e6:.0f} "
+            f"MB/s, about {left} left"
+        )

@@ -92,6 +92,7 @@ class Progress:
         lock, done = threading.Lock(), 0
 
         with self.step(name, detail) as count:
+
             def on_bytes(size: int) -> None:
                 nonlocal done
                 with lock:

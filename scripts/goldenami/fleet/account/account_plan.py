@@ -27,9 +27,13 @@ TEMPLATE = Path(__file__).parents[2] / "aws/account.yml"
 @cache
 def template() -> StackTemplate:
     """The account's template."""
-    return StackTemplate("golden-ami", TEMPLATE.name, "goldenami account",
-                         TEMPLATE.read_text(encoding="utf-8"),
-                         "`golden account remove`")
+    return StackTemplate(
+        "golden-ami",
+        TEMPLATE.name,
+        "goldenami account",
+        TEMPLATE.read_text(encoding="utf-8"),
+        "`golden account remove`",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,26 @@ def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) 
     found = for_each_region(regions, lambda region: _look(account, region)).require_all()
     homes = {stack.parameters[_HOME] for stack in found.values() if stack and not stack.is_new}
     if len(homes | {given.get(_HOME, "")} - {""}) > 1:
-        raise BadInput(f"the stacks {template().name} have different home regions: "
-                       f"{', '.join(sorted(homes))}",
-                       hint="a home cannot move: remove the stacks, then make them again")
+        raise BadInput(
+            f"the stacks {template().name} have different home regions: {', '.join(sorted(homes))}",
+            hint="a home cannot move: remove the stacks, then make them again",
+        )
     home = next(iter(homes), given.get(_HOME, regions[0]))
     present = found[home] if home in found else _look(account, home)
     parameters = _parameters(account, home, present, given)
     names = list(dict.fromkeys([home, *regions]))
-    sets = for_each_region(names, lambda region: stacks.propose(
-        account.client("cloudformation", region), template(),
-        present if region == home else found[region], parameters))
-    plan = AccountPlan(number, home, parameters,
-                       {name: sets.done[name] for name in names if name in sets.done})
+    sets = for_each_region(
+        names,
+        lambda region: stacks.propose(
+            account.client("cloudformation", region),
+            template(),
+            present if region == home else found[region],
+            parameters,
+        ),
+    )
+    plan = AccountPlan(
+        number, home, parameters, {name: sets.done[name] for name in names if name in sets.done}
+    )
     if sets.failed:
         discard(account, plan)
     sets.require_all()
@@ -87,13 +99,16 @@ def _parameters(
     if not known.get(GITHUB) and not known.get(GITLAB):
         raise BadInput(
             "nobody would be allowed to publish",
-            hint=f"name a repository: --set {GITHUB}=OWNER/NAME or --set {GITLAB}=GROUP/PROJECT")
+            hint=f"name a repository: --set {GITHUB}=OWNER/NAME or --set {GITLAB}=GROUP/PROJECT",
+        )
     listed = account.client("iam", home).list_open_id_connect_providers()
-    hosts = {entry["Arn"].partition("oidc-provider/")[2]
-             for entry in listed["OpenIDConnectProviderList"]}
-    for provider, subject, host in (("GitHubProvider", GITHUB, _GITHUB_HOST),
-                                    ("GitLabProvider", GITLAB,
-                                     known.get(_GITLAB_HOST, "gitlab.com"))):
+    hosts = {
+        entry["Arn"].partition("oidc-provider/")[2] for entry in listed["OpenIDConnectProviderList"]
+    }
+    for provider, subject, host in (
+        ("GitHubProvider", GITHUB, _GITHUB_HOST),
+        ("GitLabProvider", GITLAB, known.get(_GITLAB_HOST, "gitlab.com")),
+    ):
         made_here = former.get(subject) and former.get(provider, "create") == "create"
         if provider not in given and not made_here:
             known[provider] = "existing" if host in hosts else "create"
@@ -104,11 +119,16 @@ def _kept_bucket(account: Account, home: str) -> str:
     """The bucket that an earlier stack left because it was not empty; BadInput for several."""
     # CloudFormation names a resource after its stack, its logical name and chance, in small letters
     # for S3.
-    names = [bucket["Name"] for bucket in account.s3(home).list_buckets()["Buckets"]
-             if bucket["Name"].startswith(f"{template().name}-bucket-")]
+    names = [
+        bucket["Name"]
+        for bucket in account.s3(home).list_buckets()["Buckets"]
+        if bucket["Name"].startswith(f"{template().name}-bucket-")
+    ]
     if len(names) > 1:
-        raise BadInput(f"earlier stacks left the buckets {', '.join(names)}",
-                       hint=f"--set {_BUCKET}=NAME takes one up, --set {_BUCKET}= makes a new one")
+        raise BadInput(
+            f"earlier stacks left the buckets {', '.join(names)}",
+            hint=f"--set {_BUCKET}=NAME takes one up, --set {_BUCKET}= makes a new one",
+        )
     return next(iter(names), "")
 
 
@@ -133,8 +153,11 @@ def execute(account: Account, plan: AccountPlan, progress: Progress) -> Deployed
 
     def make(region: str) -> DeployedStack:
         begun.add(region)
-        return stacks.execute(account.client("cloudformation", region), plan.change_sets[region],
-                              lambda text: progress.say(f"{region}: {text}"))
+        return stacks.execute(
+            account.client("cloudformation", region),
+            plan.change_sets[region],
+            lambda text: progress.say(f"{region}: {text}"),
+        )
 
     try:
         with progress.step("stacks", f"{len(plan.change_sets)} regions"):
@@ -143,8 +166,7 @@ def execute(account: Account, plan: AccountPlan, progress: Progress) -> Deployed
                 [region for region in plan.change_sets if region != plan.home], make
             ).require_all(f"the stack of {plan.home} is made", "then run again: it continues")
     finally:
-        discard(account, plan,
-                [region for region in plan.change_sets if region not in begun])
+        discard(account, plan, [region for region in plan.change_sets if region not in begun])
     return home
 
 
@@ -162,21 +184,37 @@ class Removal:
 def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Removal:
     """`regions` are all that may have a stack; BadInput where none has."""
     wanted = template()
-    looked = for_each_region(regions, lambda region: stacks.find_ours(
-        account.client("cloudformation", region), wanted, region)).require_all()
+    looked = for_each_region(
+        regions,
+        lambda region: stacks.find_ours(account.client("cloudformation", region), wanted, region),
+    ).require_all()
     found = {region: stack for region, stack in looked.items() if stack}
     if not found:
-        raise BadInput(f"there is no stack {wanted.name} in {', '.join(regions)}",
-                       hint="nothing to remove")
-    home = next((stack.parameters["HomeRegion"] for stack in found.values()
-                 if "HomeRegion" in stack.parameters), home)
-    kept = [value.removeprefix("s3://").partition("/")[0] for region, stack in found.items()
-            if region == home
-            for name, value in stack.outputs.items() if name == "GOLDEN_STORE_S3"]
+        raise BadInput(
+            f"there is no stack {wanted.name} in {', '.join(regions)}", hint="nothing to remove"
+        )
+    home = next(
+        (
+            stack.parameters["HomeRegion"]
+            for stack in found.values()
+            if "HomeRegion" in stack.parameters
+        ),
+        home,
+    )
+    kept = [
+        value.removeprefix("s3://").partition("/")[0]
+        for region, stack in found.items()
+        if region == home
+        for name, value in stack.outputs.items()
+        if name == "GOLDEN_STORE_S3"
+    ]
     tables = for_each_region(found, lambda region: _is_table_empty(account, region)).require_all()
-    return Removal(home, found,
-                   {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
-                   {region: empty for region, empty in tables.items() if empty is not None})
+    return Removal(
+        home,
+        found,
+        {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
+        {region: empty for region, empty in tables.items() if empty is not None},
+    )
 
 
 def _is_table_empty(account: Account, region: str) -> bool | None:
@@ -207,9 +245,13 @@ def show_removal(removal: Removal) -> Iterator[str]:
 def remove(account: Account, removal: Removal, progress: Progress) -> None:
     """Delete the stacks, that of `home` last, then what they keep and is empty: also now, not only
     by the plan."""
+
     def delete(region: str) -> None:
-        stacks.delete(account.client("cloudformation", region), removal.found[region],
-                      lambda text: progress.say(f"{region}: {text}"))
+        stacks.delete(
+            account.client("cloudformation", region),
+            removal.found[region],
+            lambda text: progress.say(f"{region}: {text}"),
+        )
         if removal.tables.get(region) and _is_table_empty(account, region):
             account.dynamodb(region).delete_table(TableName=TABLE)
 

@@ -42,15 +42,19 @@ def read(account: Account, region: str, families: Iterable[str], zone: str) -> T
     now, names = clock.now(), list(families)
     begins = now - timedelta(hours=WEEK_H)
     hasty = account.with_short_timeouts()
-    asked = for_each_region([region], lambda _: _launches(
-        hasty.client("cloudtrail", region), begins, now, names))
+    asked = for_each_region(
+        [region], lambda _: _launches(hasty.client("cloudtrail", region), begins, now, names)
+    )
     found = asked.done.get(region, {})
     if found:
         return Trace(begins, found, "CloudTrail's launches of the last seven days")
     why = asked.causes.get(region, f"CloudTrail has no launch of {', '.join(names)} in seven days")
     today = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0)
-    return Trace(today - timedelta(days=today.weekday()), {name: made_up() for name in names},
-                 f"a made-up week of {_PEOPLE} people ({why})")
+    return Trace(
+        today - timedelta(days=today.weekday()),
+        {name: made_up() for name in names},
+        f"a made-up week of {_PEOPLE} people ({why})",
+    )
 
 
 def made_up() -> list[Visit]:
@@ -67,8 +71,9 @@ def made_up() -> list[Visit]:
 
 def peak(visits: list[Visit]) -> int:
     """Most machines that are in use at once."""
-    changes = sorted([*((each.at_h, 1) for each in visits),
-                      *((each.at_h + each.hours, -1) for each in visits)])
+    changes = sorted(
+        [*((each.at_h, 1) for each in visits), *((each.at_h + each.hours, -1) for each in visits)]
+    )
     most = now = 0
     for _, change in changes:
         now += change
@@ -79,8 +84,10 @@ def peak(visits: list[Visit]) -> int:
 def _launches(
     cloudtrail: Client, begins: datetime, now: datetime, families: list[str]
 ) -> dict[str, list[Visit]]:
-    ended = {machine["instanceId"]: when
-             for when, machine in _machines(cloudtrail, "TerminateInstances", begins)}
+    ended = {
+        machine["instanceId"]: when
+        for when, machine in _machines(cloudtrail, "TerminateInstances", begins)
+    }
     found: dict[str, list[Visit]] = {}
     for began, machine in _machines(cloudtrail, "RunInstances", begins):
         family = machine.get("instanceType", "").partition(".")[0]
@@ -95,8 +102,13 @@ def _machines(
     cloudtrail: Client, name: str, begins: datetime
 ) -> Iterator[tuple[datetime, dict[str, Any]]]:
     """When each machine was in an event of that name; a call that was refused has none."""
-    rows = pages(cloudtrail, "lookup_events", "Events", StartTime=begins, LookupAttributes=[
-        {"AttributeKey": "EventName", "AttributeValue": name}])
+    rows = pages(
+        cloudtrail,
+        "lookup_events",
+        "Events",
+        StartTime=begins,
+        LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": name}],
+    )
     for row in islice(rows, MOST_EVENTS):
         event = json.loads(row["CloudTrailEvent"])
         told = (event.get("responseElements") or {}).get("instancesSet") or {}

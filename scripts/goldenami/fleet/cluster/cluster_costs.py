@@ -41,6 +41,7 @@ def ask(
     assert definition.publish is not None  # there would be no cluster
     template = definition.publish.launch_template
     is_gp3 = template.volume_type is VolumeType.GP3
+
     def listed(usage: ListedUsage) -> float | None:
         return price_list.of_usage(account, usage, [region]).usd.get(region)
 
@@ -58,7 +59,8 @@ def ask(
 
 
 def show(
-    section: ClusterSection | None, groups: tuple[FamilyGroup, ...],
+    section: ClusterSection | None,
+    groups: tuple[FamilyGroup, ...],
     known: Mapping[str, MachinePrices],
 ) -> Iterator[str]:
     """What each part of the section costs. Hours that people use are in it: they pay for them with
@@ -70,7 +72,8 @@ def show(
 
 
 def _ahead(
-    section: ClusterSection | None, groups: tuple[FamilyGroup, ...],
+    section: ClusterSection | None,
+    groups: tuple[FamilyGroup, ...],
     known: Mapping[str, MachinePrices],
 ) -> Iterator[tuple[str, float | None]]:
     for group in groups:
@@ -78,14 +81,20 @@ def _ahead(
         kind = price.type or "an unknown type"
         if section and wanted.working_hours:
             hours = MONTH_H * section.open_share
-            yield (f"{group.family}: {wanted.working_hours} of {kind} in working hours, "
-                   f"{hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
+            yield (
+                f"{group.family}: {wanted.working_hours} of {kind} in working hours, {hours:.0f} h",
+                _times(wanted.working_hours * hours, price.hour),
+            )
         if wanted.spare:
-            yield (f"{group.family}: {wanted.spare} of {kind} spare, day and night",
-                   _times(wanted.spare * MONTH_H, price.hour))
+            yield (
+                f"{group.family}: {wanted.spare} of {kind} spare, day and night",
+                _times(wanted.spare * MONTH_H, price.hour),
+            )
         if wanted.stopped:
-            yield (f"{group.family}: {wanted.stopped} stopped, their volumes",
-                   _times(wanted.stopped, price.stopped_month))
+            yield (
+                f"{group.family}: {wanted.stopped} stopped, their volumes",
+                _times(wanted.stopped, price.stopped_month),
+            )
     for monitored in {price.monitored_month for price in known.values()} - {0.0}:
         yield "detailed monitoring, each machine that runs all month", monitored
 

@@ -51,30 +51,47 @@ class ClusterPlan:
 
 
 def render(
-    account: Account, definition: Definition, known: Mapping[str, Family], region: str | None,
+    account: Account,
+    definition: Definition,
+    known: Mapping[str, Family],
+    region: str | None,
 ) -> RenderedCluster:
     """The template for `region`, or the first that the definition publishes to; BadInput where the
     region has none of the families, or the image is not published there."""
     publish = channels.publish_section(definition)
     where = region or publish.regions[0]
     if where not in publish.regions:
-        raise BadInput(f"{definition.image} is not published to {where}",
-                       hint=f"its definition names {', '.join(publish.regions)}")
-    offered = {name.partition(".")[0]
-               for name in instance_types.offered(account.ec2(where), definition.hardware)}
+        raise BadInput(
+            f"{definition.image} is not published to {where}",
+            hint=f"its definition names {', '.join(publish.regions)}",
+        )
+    offered = {
+        name.partition(".")[0]
+        for name in instance_types.offered(account.ec2(where), definition.hardware)
+    }
     if not offered:
-        raise BadInput(f"{where} has no {', '.join(definition.hardware)}",
-                       hint="choose another region, or declare a family that it has")
+        raise BadInput(
+            f"{where} has no {', '.join(definition.hardware)}",
+            hint="choose another region, or declare a family that it has",
+        )
     prices = price_list.ask(account, where)
     groups = tuple(cluster_template.families_of(definition, known, sorted(offered), prices))
-    return RenderedCluster(where, cluster_template.render(definition, groups, prices), groups,
-                           tuple(family for family in definition.hardware if family not in offered),
-                           prices, definition.cluster,
-                           cluster_costs.ask(account, definition, where, groups))
+    return RenderedCluster(
+        where,
+        cluster_template.render(definition, groups, prices),
+        groups,
+        tuple(family for family in definition.hardware if family not in offered),
+        prices,
+        definition.cluster,
+        cluster_costs.ask(account, definition, where, groups),
+    )
 
 
 def prepare(
-    account: Account, definition: Definition, cluster: RenderedCluster, given: Mapping[str, str],
+    account: Account,
+    definition: Definition,
+    cluster: RenderedCluster,
+    given: Mapping[str, str],
 ) -> ClusterPlan:
     """Make a change set; nothing of the account changes by that.
 
@@ -85,8 +102,9 @@ def prepare(
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
     if _TARGET in given and _TARGET not in template.parameters:
-        raise BadInput(f"{definition.image} has no GPU to scale by",
-                       hint="leave GpuTargetPercent out")
+        raise BadInput(
+            f"{definition.image} has no GPU to scale by", hint="leave GpuTargetPercent out"
+        )
     template.check(given)
     cloudformation = account.client("cloudformation", region)
     present = stacks.find_usable(cloudformation, template, region)
@@ -95,44 +113,57 @@ def prepare(
     _check(cluster, known)
     known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in known.items() if name in template.parameters}
-    zone = next((each.zone for each in cluster.section.calendar), "UTC") if cluster.section else "UTC"
+    zone = (
+        next((each.zone for each in cluster.section.calendar), "UTC") if cluster.section else "UTC"
+    )
     trace = arrivals.read(account, region, [group.family for group in cluster.groups], zone)
-    return ClusterPlan(cluster, parameters,
-                       stacks.propose(cloudformation, template, present, parameters), trace)
+    return ClusterPlan(
+        cluster, parameters, stacks.propose(cloudformation, template, present, parameters), trace
+    )
 
 
 def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
     declared = cluster.template.parameters
-    return {name: str(row["Default"]) for name, row in declared.items() if "Default" in row
-            } | dict(parameters)
+    return {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(
+        parameters
+    )
 
 
 def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
     values = _values(cluster, parameters)
     if _SUBNETS not in values:
-        raise BadInput("where shall machines start?",
-                       hint="name subnets: --set Subnets=subnet-0a1b2c3d,subnet-4e5f6a7b")
+        raise BadInput(
+            "where shall machines start?",
+            hint="name subnets: --set Subnets=subnet-0a1b2c3d,subnet-4e5f6a7b",
+        )
     if int(values[_LEAST]) > int(values[_MOST]):
-        raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and "
-                       f"{values[_MOST]} at most",
-                       hint="correct MinInstances or MaxInstances")
+        raise BadInput(
+            f"a group cannot have {values[_LEAST]} machines at least and {values[_MOST]} at most",
+            hint="correct MinInstances or MaxInstances",
+        )
     for group in cluster.groups:
         hours, least, most = group.ahead.working_hours, int(values[_LEAST]), int(values[_MOST])
         if hours and not least < hours <= most:
-            raise BadInput(f"{hours} machines of {group.family} in working hours are not between "
-                           f"{least}, which run always, and {most}",
-                           hint="correct MinInstances or MaxInstances, or the definition's `cluster`")
+            raise BadInput(
+                f"{hours} machines of {group.family} in working hours are not between "
+                f"{least}, which run always, and {most}",
+                hint="correct MinInstances or MaxInstances, or the definition's `cluster`",
+            )
         if group.ahead.spare > most:
-            raise BadInput(f"{group.ahead.spare} spare machines of {group.family} are more than "
-                           f"{most}", hint="raise MaxInstances: --set MaxInstances=4")
+            raise BadInput(
+                f"{group.ahead.spare} spare machines of {group.family} are more than {most}",
+                hint="raise MaxInstances: --set MaxInstances=4",
+            )
 
 
 def _default_version(account: Account, definition: Definition, region: str) -> str:
     template = pointers.template_name(definition.image)
     version = pointers.default_version(account.ec2(region), template)
     if version is None:
-        raise BadInput(f"there is no launch template {template} in {region}",
-                       hint=f"`golden publish {definition.image}` makes it")
+        raise BadInput(
+            f"there is no launch template {template} in {region}",
+            hint=f"`golden publish {definition.image}` makes it",
+        )
     return str(version.number)
 
 
@@ -145,15 +176,19 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
     """Carry the plan out; returns the stack as it is then."""
     region = plan.cluster.region
     with progress.step("stack", plan.change_set.name):
-        return stacks.execute(account.client("cloudformation", region), plan.change_set,
-                              lambda text: progress.say(f"{region}: {text}"))
+        return stacks.execute(
+            account.client("cloudformation", region),
+            plan.change_set,
+            lambda text: progress.say(f"{region}: {text}"),
+        )
 
 
 def show(plan: ClusterPlan) -> Iterator[str]:
     """The plan for a person."""
     cluster = plan.cluster
-    yield from (f"{family}: not in {cluster.region}, so it has no group"
-                for family in cluster.absent)
+    yield from (
+        f"{family}: not in {cluster.region}, so it has no group" for family in cluster.absent
+    )
     yield from (f"  {name} = {value}" for name, value in sorted(plan.parameters.items()))
     yield from plan.change_set.show(cluster.region)
     yield f"a machine an hour, on demand ({cluster.prices.source}):"
@@ -167,11 +202,18 @@ def show(plan: ClusterPlan) -> Iterator[str]:
 def _choices(plan: ClusterPlan) -> Iterator[str]:
     """For groups that the definition or the trace says something of; else the first."""
     cluster = plan.cluster
-    bounds = {name: int(text) for name, text in _values(cluster, plan.parameters).items()
-              if name in (_LEAST, _MOST, "WarmUpSeconds")}
-    chosen = [group for group in cluster.groups
-              if cluster.section and group.family in cluster.section.machines]
+    bounds = {
+        name: int(text)
+        for name, text in _values(cluster, plan.parameters).items()
+        if name in (_LEAST, _MOST, "WarmUpSeconds")
+    }
+    chosen = [
+        group
+        for group in cluster.groups
+        if cluster.section and group.family in cluster.section.machines
+    ]
     yield f"who waits, and what it costs, by {plan.trace.source}:"
     for group in chosen or cluster.groups[:1]:
-        yield from choices.show(group, cluster.section, plan.trace, cluster.ahead[group.family],
-                                bounds)
+        yield from choices.show(
+            group, cluster.section, plan.trace, cluster.ahead[group.family], bounds
+        )

@@ -28,21 +28,41 @@ class ClusterRemoval:
 
 def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
     """BadInput where there is no stack, or where it is somebody else's."""
-    cloudformation, wanted = account.client("cloudformation",
-                                            region), cluster_template.identity(image)
+    cloudformation, wanted = (
+        account.client("cloudformation", region),
+        cluster_template.identity(image),
+    )
     stack = stacks.find_ours(cloudformation, wanted, region)
     if stack is None:
-        raise BadInput(f"there is no stack {wanted.name} in {region}",
-                       hint="nothing to remove; --region names another region")
-    names = [row["PhysicalResourceId"] for row in
-             pages(cloudformation, "list_stack_resources", "StackResourceSummaries",
-                   StackName=stack.id)
-             if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")]
-    found = pages(account.autoscaling(region), "describe_auto_scaling_groups", "AutoScalingGroups",
-                  AutoScalingGroupNames=names) if names else ()
-    return ClusterRemoval(region, stack, {
-        row["AutoScalingGroupName"]: [each["ProtectedFromScaleIn"] for each in row["Instances"]]
-        for row in found})
+        raise BadInput(
+            f"there is no stack {wanted.name} in {region}",
+            hint="nothing to remove; --region names another region",
+        )
+    names = [
+        row["PhysicalResourceId"]
+        for row in pages(
+            cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id
+        )
+        if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")
+    ]
+    found = (
+        pages(
+            account.autoscaling(region),
+            "describe_auto_scaling_groups",
+            "AutoScalingGroups",
+            AutoScalingGroupNames=names,
+        )
+        if names
+        else ()
+    )
+    return ClusterRemoval(
+        region,
+        stack,
+        {
+            row["AutoScalingGroupName"]: [each["ProtectedFromScaleIn"] for each in row["Instances"]]
+            for row in found
+        },
+    )
 
 
 def show(removal: ClusterRemoval) -> Iterator[str]:
@@ -64,11 +84,16 @@ def remove(
     """
     count = sum(map(len, removal.groups.values()))
     if count and not with_machines:
-        raise BadInput(f"{count} machines of {removal.stack.name} run",
-                       hint="--with-machines ends them, also those that are busy")
+        raise BadInput(
+            f"{count} machines of {removal.stack.name} run",
+            hint="--with-machines ends them, also those that are busy",
+        )
     autoscaling = account.autoscaling(removal.region)
     with progress.step("stack", removal.stack.name):
         for name in removal.groups:
             autoscaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
-        stacks.delete(account.client("cloudformation", removal.region), removal.stack,
-                      lambda text: progress.say(f"{removal.region}: {text}"))
+        stacks.delete(
+            account.client("cloudformation", removal.region),
+            removal.stack,
+            lambda text: progress.say(f"{removal.region}: {text}"),
+        )

@@ -75,9 +75,11 @@ class FamilyGroup:
 
 def identity(image: str) -> StackIdentity:
     """The stack of an image's cluster. Its name has no dots (CloudFormation, "StackName")."""
-    return StackIdentity(f"golden-cluster-{image.replace('.', '-')}",
-                         f"the template of {image}'s cluster",
-                         f"goldenami cluster of {image}")
+    return StackIdentity(
+        f"golden-cluster-{image.replace('.', '-')}",
+        f"the template of {image}'s cluster",
+        f"goldenami cluster of {image}",
+    )
 
 
 def _machine_role(definition: Definition, region: str) -> str:
@@ -89,17 +91,27 @@ def _machine_role(definition: Definition, region: str) -> str:
 
 
 def families_of(
-    definition: Definition, known: Mapping[str, Family], present: Sequence[str],
+    definition: Definition,
+    known: Mapping[str, Family],
+    present: Sequence[str],
     prices: RegionPrices,
 ) -> list[FamilyGroup]:
     """A group for each declared family that is `present` in the region."""
     wanted = definition.cluster.machines if definition.cluster else {}
     ahead = {family: wanted.get(family, FamilyMachines()) for family in definition.hardware}
-    return [FamilyGroup(family, "".join(part.capitalize() for part in family.split("-")),
-                        f"golden-{definition.image}-{family}", known[family].sm is not None,
-                        prices.of_family(family), ahead[family],
-                        tuple(_actions(definition.cluster, ahead[family].working_hours)))
-            for family in definition.hardware if family in present]
+    return [
+        FamilyGroup(
+            family,
+            "".join(part.capitalize() for part in family.split("-")),
+            f"golden-{definition.image}-{family}",
+            known[family].sm is not None,
+            prices.of_family(family),
+            ahead[family],
+            tuple(_actions(definition.cluster, ahead[family].working_hours)),
+        )
+        for family in definition.hardware
+        if family in present
+    ]
 
 
 def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:
@@ -107,9 +119,14 @@ def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLe
     for number, hours in enumerate(section.calendar if section and least else (), 1):
         for begins, ends in hours.periods(section.holidays if section else (), clock.now()):
             first = f"{begins:%Y%m%d}" if begins else ""
-            yield ScheduledLeast(f"Opens{number}{first and f'From{first}'}", least, hours.starts,
-                                 hours.zone, clock.stamp(begins) if begins else "",
-                                 clock.stamp(ends) if ends else "")
+            yield ScheduledLeast(
+                f"Opens{number}{first and f'From{first}'}",
+                least,
+                hours.starts,
+                hours.zone,
+                clock.stamp(begins) if begins else "",
+                clock.stamp(ends) if ends else "",
+            )
         yield ScheduledLeast(f"Closes{number}", 0, hours.ends, hours.zone)
 
 
@@ -117,18 +134,33 @@ def render(
     definition: Definition, groups: Sequence[FamilyGroup], prices: RegionPrices
 ) -> StackTemplate:
     """The template for one region, as text that a person can read, keep and deploy."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent),
-                              undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - YAML
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - YAML
+    )
     image, stack = definition.image, identity(definition.image)
     body = environment.get_template(FILE).render(
-        image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices,
+        image=image,
+        stack=stack.name,
+        region=prices.region,
+        groups=groups,
+        prices=prices,
         quarters=QUARTERS,
-        description=stack.description, template=pointers.template_name(image),
-        metrics=metrics, tags=tags,
+        description=stack.description,
+        template=pointers.template_name(image),
+        metrics=metrics,
+        tags=tags,
         role=_machine_role(definition, prices.region),
-        no_price_limit=_NO_PRICE_LIMIT)
+        no_price_limit=_NO_PRICE_LIMIT,
+    )
     if len(body.encode()) > TEMPLATE_BYTES:
-        raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
-                       f"{TEMPLATE_BYTES:,}", hint="declare fewer families in `hardware:`")
+        raise BadInput(
+            f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
+            f"{TEMPLATE_BYTES:,}",
+            hint="declare fewer families in `hardware:`",
+        )
     return StackTemplate(**vars(stack), body=body, removed_by=f"`golden cluster remove {image}`")

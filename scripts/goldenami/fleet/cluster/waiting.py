@@ -130,8 +130,11 @@ class _Group:
             self.next_spare = self.now + self.times.boot_h
             self.at(self.next_spare, lambda: None)
             self.start()
-        while (self.free and self.running > self.wanted(self.setting.spare)
-               and self.now >= self.free[0] + self.times.idle_h):
+        while (
+            self.free
+            and self.running > self.wanted(self.setting.spare)
+            and self.now >= self.free[0] + self.times.idle_h
+        ):
             self.free.pop(0)
 
     def start(self) -> None:
@@ -162,5 +165,9 @@ def simulate(
     in_row = [60 * (until_h - visit.at_h) for visit in group.row]
     every = [*waits, *in_row]
     return WaitingOutcome(
-        len(every), math.fsum(every) / max(1, len(every)), max(every, default=0.0),
-        sum(each > 0.5 for each in every), group.machine_h)
+        len(every),
+        math.fsum(every) / max(1, len(every)),
+        max(every, default=0.0),
+        sum(each > 0.5 for each in every),
+        group.machine_h,
+    )

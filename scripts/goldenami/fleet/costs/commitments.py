@@ -19,8 +19,10 @@ WINDOW = timedelta(days=30)
 """What use and coverage are of: the last days, today without a bill yet."""
 START_WITH = 0.5
 """The part of AWS's advice to begin with; more after a month of use."""
-GUIDANCE = ("one year, not three, and no upfront payment; convertible for GPUs, whose generations "
-            "change; start with half, and review its use after a month")
+GUIDANCE = (
+    "one year, not three, and no upfront payment; convertible for GPUs, whose generations "
+    "change; start with half, and review its use after a month"
+)
 _RESERVATIONS = "reservations in "
 
 
@@ -41,8 +43,10 @@ class Commitments(Record):
             yield f"{kind}s are used to {used:.0f} % in the last 30 days{of_need}"
         for each in self.advice:
             saved = units.dollars(each.saves_usd_month)
-            yield (f"AWS would buy: {each.kind} {each.what}, saves {saved} a month; begin "
-                   f"with {100 * START_WITH:.0f} % of it")
+            yield (
+                f"AWS would buy: {each.kind} {each.what}, saves {saved} a month; begin "
+                f"with {100 * START_WITH:.0f} % of it"
+            )
         if self.advice:
             yield f"before you buy: {GUIDANCE}"
 
@@ -51,9 +55,12 @@ def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments
     """Use and coverage are asked only where something is held: else they cost cents and say
     nothing."""
     asks: dict[str, Callable[[], Any]] = {
-        _RESERVATIONS + region: partial(_reservations, account, region) for region in regions}
-    asks |= {"savings plans": lambda: list(billing.savings_plans(account)),
-             "advice": lambda: list(billing.advice(account))}
+        _RESERVATIONS + region: partial(_reservations, account, region) for region in regions
+    }
+    asks |= {
+        "savings plans": lambda: list(billing.savings_plans(account)),
+        "advice": lambda: list(billing.advice(account)),
+    }
     answers = for_each_region(asks, lambda what: asks[what]())
     done = answers.done
     held = [each for what, found in done.items() if what != "advice" for each in found]
@@ -61,9 +68,12 @@ def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments
     of_use = {"utilization": billing.utilization, "coverage": billing.coverage} if held else {}
     used = for_each_region(of_use, lambda what: of_use[what](account, since, until))
     return Commitments(
-        held=held, utilization=used.done.get("utilization", {}),
-        coverage=used.done.get("coverage", {}), advice=done.get("advice", []),
-        unknown=answers.causes | used.causes)
+        held=held,
+        utilization=used.done.get("utilization", {}),
+        coverage=used.done.get("coverage", {}),
+        advice=done.get("advice", []),
+        unknown=answers.causes | used.causes,
+    )
 
 
 def _reservations(account: Account, region: str) -> list[Commitment]:

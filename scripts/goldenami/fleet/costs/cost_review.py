@@ -36,10 +36,12 @@ class By(StrEnum):
     OWNER = "owner"
 
 
-GROUPS = {By.ACCOUNT: {"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"},
-          By.REGION: {"Type": "DIMENSION", "Key": "REGION"},
-          By.TYPE: {"Type": "DIMENSION", "Key": "INSTANCE_TYPE"},
-          By.OWNER: {"Type": "TAG", "Key": tags.PERSON}}
+GROUPS = {
+    By.ACCOUNT: {"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"},
+    By.REGION: {"Type": "DIMENSION", "Key": "REGION"},
+    By.TYPE: {"Type": "DIMENSION", "Key": "INSTANCE_TYPE"},
+    By.OWNER: {"Type": "TAG", "Key": tags.PERSON},
+}
 """How Cost Explorer names them; the tag has to be a cost allocation tag."""
 
 
@@ -83,9 +85,11 @@ def parts(text: str) -> list[By]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in set(By):
-            raise BadInput(f"--by {text}: a bill is not parted by `{name}`; "
-                           f"{nearest(name, [each.value for each in By])}",
-                           hint="--by account,region,type,owner, or some of these")
+            raise BadInput(
+                f"--by {text}: a bill is not parted by `{name}`; "
+                f"{nearest(name, [each.value for each in By])}",
+                hint="--by account,region,type,owner, or some of these",
+            )
     return [By(name) for name in dict.fromkeys(names)]
 
 
@@ -99,26 +103,33 @@ def look(account: Account, by: Sequence[By], months: int) -> CostReview:
     until = _until()
     since = _back(until, months)
     with translated():
-        found = {part: billing.monthly(account, GROUPS[part], _back(since, months), until)
-                 for part in by}
+        found = {
+            part: billing.monthly(account, GROUPS[part], _back(since, months), until) for part in by
+        }
     return CostReview(
-        asked_at=clock.stamp(), since=since, until=until,
+        asked_at=clock.stamp(),
+        since=since,
+        until=until,
         months=[str(_back(until, number))[:7] for number in range(months, 0, -1)],
-        parts={part.value: _rows(rows, since) for part, rows in found.items()})
+        parts={part.value: _rows(rows, since) for part, rows in found.items()},
+    )
 
 
 def _rows(found: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
     rows = list[ReviewRow]()
     for name, billed in found.items():
         before = [usd for day, usd in billed.items() if day < since]
-        rows.append(ReviewRow(name=name, before=sum(before) if before else None, months={
-            day.isoformat()[:7]: usd for day, usd in billed.items() if day >= since}))
+        rows.append(
+            ReviewRow(
+                name=name,
+                before=sum(before) if before else None,
+                months={day.isoformat()[:7]: usd for day, usd in billed.items() if day >= since},
+            )
+        )
     return sorted(rows, key=lambda row: (-row.usd, row.name))
 
 
-def saved(
-    account: Account, site: Path, by: Sequence[By], months: int
-) -> tuple[CostReview, Path]:
+def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:
     """Keep record and page in the site's folder; returns the page's path."""
     review = look(account, by, months)
     page = page_of(site, by, months)
@@ -154,8 +165,13 @@ def show(review: CostReview) -> Iterator[str]:
 
 def render(review: CostReview) -> str:
     """The page, which needs no script and no network."""
-    drawn = {part: charts.shares(f"US dollars by {part}", part, [
-        (row.name or "none", row.usd) for row in rows[:SHOWN] if row.usd > 0],
-        units.dollars) for part, rows in review.parts.items()}
-    return template("cost_review.html.j2").render(
-        review=review, charts=drawn, shown=SHOWN)
+    drawn = {
+        part: charts.shares(
+            f"US dollars by {part}",
+            part,
+            [(row.name or "none", row.usd) for row in rows[:SHOWN] if row.usd > 0],
+            units.dollars,
+        )
+        for part, rows in review.parts.items()
+    }
+    return template("cost_review.html.j2").render(review=review, charts=drawn, shown=SHOWN)

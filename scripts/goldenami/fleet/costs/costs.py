@@ -37,8 +37,16 @@ _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
 BUDGETS = "golden-cluster-"
 """How the budgets of clusters begin."""
 _COMMITMENTS = "commitments"
-_COLUMNS = ("image", "region", "AMIs", "stored", "a month", "retiring saves", "idle hours",
-            "their price")
+_COLUMNS = (
+    "image",
+    "region",
+    "AMIs",
+    "stored",
+    "a month",
+    "retiring saves",
+    "idle hours",
+    "their price",
+)
 
 
 class Spending(StrEnum):
@@ -85,43 +93,56 @@ class CostsRecord(Record):
 
 
 def look(
-    account: Account, images: Mapping[str, list[str]], policies: Mapping[str, RetentionPolicy],
+    account: Account,
+    images: Mapping[str, list[str]],
+    policies: Mapping[str, RetentionPolicy],
 ) -> tuple[CostsRecord, dict[str, GoldenError]]:
     """`images`: by region."""
     now, account = clock.now(), account.with_short_timeouts()
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
     asks: dict[str, Callable[[], Any]] = {
         region: partial(_region, account, region, there, policies, now)
-        for region, there in images.items()}
+        for region, there in images.items()
+    }
     asks |= {
         _COMMITMENTS: lambda: commitments.look(account, images, now),
         "spent": lambda: _spent(account, since, until),
-        "budgets": lambda: list(billing.budgets(account, BUDGETS))}
+        "budgets": lambda: list(billing.budgets(account, BUDGETS)),
+    }
     answers = for_each_region(asks, lambda what: asks[what]())
     done, committed = answers.done, answers.done[_COMMITMENTS]
     found = {region: done[region] for region in images if region in done}
     return CostsRecord(
-        asked_at=clock.stamp(now), since=since,
+        asked_at=clock.stamp(now),
+        since=since,
         prices={region: source for region, (source, _) in found.items()},
         regions={region: costs for region, (_, costs) in found.items()},
-        spent=done.get("spent"), budgets=done.get("budgets", []),
-        committed=committed, unknown=answers.causes | committed.unknown), {
-            region: answers.failed[region] for region in images if region in answers.failed}
+        spent=done.get("spent"),
+        budgets=done.get("budgets", []),
+        committed=committed,
+        unknown=answers.causes | committed.unknown,
+    ), {region: answers.failed[region] for region in images if region in answers.failed}
 
 
 def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for tag in (tags.IMAGE, tags.CLUSTER):
         for (image, usage), usd in billing.spent(account, tag, since, until).items():
-            kind = Spending.CLUSTER if tag == tags.CLUSTER else (
-                Spending.SNAPSHOTS if "Snapshot" in usage else Spending.BUILDERS)
+            kind = (
+                Spending.CLUSTER
+                if tag == tags.CLUSTER
+                else (Spending.SNAPSHOTS if "Snapshot" in usage else Spending.BUILDERS)
+            )
             row = found.setdefault(image, {})
             row[kind.value] = row.get(kind.value, 0.0) + usd
     return found
 
 
 def _region(
-    account: Account, region: str, images: Sequence[str], policies: Mapping[str, RetentionPolicy],
+    account: Account,
+    region: str,
+    images: Sequence[str],
+    policies: Mapping[str, RetentionPolicy],
     now: datetime,
 ) -> tuple[str, list[RegionCost]]:
     """Where the prices are from, and what each image costs: one look for all, of which each has a
@@ -134,14 +155,20 @@ def _region(
             ledger = read_lease(account.dynamodb(region), image).ledger
             looked[image] = replace(looked[first], pointers=inventory.pointers(ledger))
     listed = price_list.ask(account, region)
-    plans = {image: retention.plan(there, image, policies[image].model_copy(update=_NO_WAIT), now)
-             for image, there in looked.items()}
-    return listed.source, [_cost(image, there, plans[image], idle, listed)
-                           for image, there in looked.items()]
+    plans = {
+        image: retention.plan(there, image, policies[image].model_copy(update=_NO_WAIT), now)
+        for image, there in looked.items()
+    }
+    return listed.source, [
+        _cost(image, there, plans[image], idle, listed) for image, there in looked.items()
+    ]
 
 
 def _cost(
-    image: str, topology: Topology, plan: RegionRetirePlan, idle: Iterable[metrics.IdleMachine],
+    image: str,
+    topology: Topology,
+    plan: RegionRetirePlan,
+    idle: Iterable[metrics.IdleMachine],
     listed: RegionPrices,
 ) -> RegionCost:
     amis = {ami.id for ami in topology.amis if ami.image == image}
@@ -151,23 +178,40 @@ def _cost(
     sizes = {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in mine}
     wasted = [machine for machine in idle if machine.ami in amis and machine.hours]
     return RegionCost(
-        image=image, amis=len(amis), snapshot_bytes=sum(sizes.values()),
+        image=image,
+        amis=len(amis),
+        snapshot_bytes=sum(sizes.values()),
         snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
         retiring_saves_usd_month=prices.monthly(
             sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
-            listed.snapshot_gib_month),
+            listed.snapshot_gib_month,
+        ),
         idle_hours=round(sum(machine.hours for machine in wasted), 3),
-        idle_usd=None if listed.unknown else units.total(
+        idle_usd=None
+        if listed.unknown
+        else units.total(
             None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
-            for machine in wasted))
+            for machine in wasted
+        ),
+    )
 
 
 def show(record: CostsRecord) -> Iterator[str]:
     """Tables, then what ends soon and what could not be asked."""
-    rows = [(row.image, region, str(row.amis), units.size(row.snapshot_bytes),
-             dollars(row.snapshots_usd_month),
-             dollars(row.retiring_saves_usd_month), f"{row.idle_hours:.1f}", dollars(row.idle_usd))
-            for region, found in record.regions.items() for row in found]
+    rows = [
+        (
+            row.image,
+            region,
+            str(row.amis),
+            units.size(row.snapshot_bytes),
+            dollars(row.snapshots_usd_month),
+            dollars(row.retiring_saves_usd_month),
+            f"{row.idle_hours:.1f}",
+            dollars(row.idle_usd),
+        )
+        for region, found in record.regions.items()
+        for row in found
+    ]
     yield from columns.aligned([_COLUMNS, *sorted(rows)])
     yield ""
     yield f"billed since {record.since} (AWS is up to a day behind):"
@@ -184,19 +228,31 @@ def _billed(record: CostsRecord) -> Iterator[str]:
         yield "  unknown"
         return
     if not record.spent:
-        yield ("  nothing that carries goldenami:image or goldenami:cluster; both have to be cost "
-               "allocation tags (docs/costs.md)")
+        yield (
+            "  nothing that carries goldenami:image or goldenami:cluster; both have to be cost "
+            "allocation tags (docs/costs.md)"
+        )
         return
     kinds = [kind.value for kind in Spending]
-    yield from (f"  {line}" for line in columns.aligned([("image", *kinds), *(
-        (image or "(no image)", *(dollars(row.get(kind, 0.0)) for kind in kinds))
-        for image, row in sorted(record.spent.items()))]))
+    yield from (
+        f"  {line}"
+        for line in columns.aligned(
+            [
+                ("image", *kinds),
+                *(
+                    (image or "(no image)", *(dollars(row.get(kind, 0.0)) for kind in kinds))
+                    for image, row in sorted(record.spent.items())
+                ),
+            ]
+        )
+    )
 
 
 def _budget(state: BudgetState) -> str:
     if state.unit != DOLLARS:
-        return (f"budget {state.name}: in {state.unit}, so it is not compared with prices in US "
-                "dollars")
+        return (
+            f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
+        )
     known = state.forecast is not None
     forecast = f"{dollars(state.forecast)} forecast" if known else "no forecast yet"
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
@@ -207,5 +263,6 @@ def _ends(record: CostsRecord) -> Iterator[str]:
     for each in sorted(record.committed.held, key=lambda each: each.ends):
         left = datetime.fromisoformat(each.ends) - now
         if left <= SOON:
-            yield (f"{each.kind} {each.id} ({each.what}) ends on {each.ends[:10]}, in {left.days} "
-                   "days")
+            yield (
+                f"{each.kind} {each.id} ({each.what}) ends on {each.ends[:10]}, in {left.days} days"
+            )

@@ -56,41 +56,65 @@ class RegionsRecord(Record):
 
 
 def look(
-    account: Account, families: Sequence[str], regions: list[str],
-    gpu_hours: float | None = None, center: GeoPlace | None = None,
+    account: Account,
+    families: Sequence[str],
+    regions: list[str],
+    gpu_hours: float | None = None,
+    center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Without `regions` all are asked that the account has enabled and that are allowed. `center`
     is the company's data centre."""
     account = account.with_short_timeouts()
-    enabled = regions or sorted(row["RegionName"]
-                                for row in account.ec2(account.home).describe_regions()["Regions"])
+    enabled = regions or sorted(
+        row["RegionName"] for row in account.ec2(account.home).describe_regions()["Regions"]
+    )
     asked = enabled if regions else list(filter(account.allowed.allows, enabled))
-    answers = for_each_region(asked,
-                              lambda region: _region(account.ec2(region), families,
-                                                     spot=gpu_hours is not None))
-    gpus = _gpus_by_type(account, families,
-                         {region: one.zones for region, one in answers.done.items()})
+    answers = for_each_region(
+        asked, lambda region: _region(account.ec2(region), families, spot=gpu_hours is not None)
+    )
+    gpus = _gpus_by_type(
+        account, families, {region: one.zones for region, one in answers.done.items()}
+    )
     known, why = prices.hourly_by_type(account, sorted(gpus))
     if gpus and not why and not any(known.values()):
         why = "AWS's price list has none of these types"
-    offers = {region: [OfferedType(
-        instance_type=name, gpu=gpus[name][0], gpus=gpus[name][1], zones=sorted(zones),
-        spot=one.spot.get(name),
-        usd_hour=known.get(name, {}).get(region)) for name, zones in sorted(one.zones.items())]
-        for region, one in answers.done.items()}
-    places = {region: RegionPlace(km=region_places.km(region, center), machines=one.machines)
-              for region, one in answers.done.items()}
-    most = max((region for region, place in places.items() if place.machines),
-               key=lambda region: places[region].machines or 0, default="")
+    offers = {
+        region: [
+            OfferedType(
+                instance_type=name,
+                gpu=gpus[name][0],
+                gpus=gpus[name][1],
+                zones=sorted(zones),
+                spot=one.spot.get(name),
+                usd_hour=known.get(name, {}).get(region),
+            )
+            for name, zones in sorted(one.zones.items())
+        ]
+        for region, one in answers.done.items()
+    }
+    places = {
+        region: RegionPlace(km=region_places.km(region, center), machines=one.machines)
+        for region, one in answers.done.items()
+    }
+    most = max(
+        (region for region, place in places.items() if place.machines),
+        key=lambda region: places[region].machines or 0,
+        default="",
+    )
     return RegionsRecord(
-        places=places, default=most,
+        places=places,
+        default=most,
         not_allowed=[region for region in enabled if region not in asked],
-        families=list(families), asked_at=clock.stamp(), prices_unknown=why,
+        families=list(families),
+        asked_at=clock.stamp(),
+        prices_unknown=why,
         unreachable=answers.causes,
-        spot_unknown={region: one.spot_unknown for region, one in answers.done.items()
-                      if one.spot_unknown},
+        spot_unknown={
+            region: one.spot_unknown for region, one in answers.done.items() if one.spot_unknown
+        },
         regions=offers,
-        advice=advise(offers, gpu_hours) if gpu_hours else None), answers.failed
+        advice=advise(offers, gpu_hours) if gpu_hours else None,
+    ), answers.failed
 
 
 @dataclass(frozen=True)
@@ -113,22 +137,28 @@ def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffer
         return _RegionOffers(machines, zones, {})
     try:
         return _RegionOffers(machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
-    except Exception as error:  # no price is worth failing for; translate raises what is none of AWS's errors
+    except (
+        Exception
+    ) as error:  # no price is worth failing for; translate raises what is none of AWS's errors
         return _RegionOffers(machines, zones, {}, translate(error).message)
 
 
 def _machines(ec2: Client) -> int | None:
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     try:
-        return sum(len(row["Instances"])
-                   for row in pages(ec2, "describe_instances", "Reservations", Filters=running))
+        return sum(
+            len(row["Instances"])
+            for row in pages(ec2, "describe_instances", "Reservations", Filters=running)
+        )
     except Exception as error:  # as with Spot's prices
         translate(error)
         return None
 
 
 def _gpus_by_type(
-    account: Account, families: Sequence[str], regions: Mapping[str, Iterable[str]],
+    account: Account,
+    families: Sequence[str],
+    regions: Mapping[str, Iterable[str]],
 ) -> dict[str, tuple[str, int]]:
     """Name and number of the GPUs of every type that `regions` offer. A type is the same
     everywhere, so a region is asked for those alone that none before it had."""
@@ -136,8 +166,10 @@ def _gpus_by_type(
     for region, types in regions.items():
         if not found.keys() >= set(types):
             with translated(region):
-                found |= {row["InstanceType"]: _gpus(row)
-                          for row in instance_types.describe(account.ec2(region), families)}
+                found |= {
+                    row["InstanceType"]: _gpus(row)
+                    for row in instance_types.describe(account.ec2(region), families)
+                }
     return {name: found[name] for name in {name for types in regions.values() for name in types}}
 
 
@@ -150,12 +182,17 @@ def show(record: RegionsRecord) -> Iterator[str]:
     """The record for a person."""
     if record.advice and record.advice.rows:
         yield from show_advice(record.advice)
-        yield from (f"  {region:<15} {text}" for region in record.regions
-                    if (text := _place(record, region)))
+        yield from (
+            f"  {region:<15} {text}"
+            for region in record.regions
+            if (text := _place(record, region))
+        )
     else:
         for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
-            offers = "; ".join(_families(record.regions[region])) \
+            offers = (
+                "; ".join(_families(record.regions[region]))
                 or f"has no {' and no '.join(record.families)}"
+            )
             place = _place(record, region)
             yield f"  {region:<15} {offers}{place and f' ({place})'}"
     if record.not_allowed:
@@ -180,8 +217,9 @@ def _place(record: RegionsRecord, region: str) -> str:
 def _families(offers: Sequence[OfferedType]) -> Iterator[str]:
     """Each family by its cheapest and its dearest type; where prices are not known, by size."""
     for _, types in groupby(offers, key=lambda each: each.instance_type.partition(".")[0]):
-        first, *others = sorted(types, key=lambda each: (
-            each.usd_hour or float("inf"), len(each.instance_type)))
+        first, *others = sorted(
+            types, key=lambda each: (each.usd_hour or float("inf"), len(each.instance_type))
+        )
         last = f" to {_offer(others[-1])}, {len(others) + 1} types" if others else ""
         yield _offer(first) + last
 

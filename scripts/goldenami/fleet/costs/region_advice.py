@@ -44,7 +44,7 @@ class OfferedType(Record):
 
 def speedup_of(gpus: int) -> float:
     """How many times as fast as one GPU so many are."""
-    return float(gpus ** _CURVE)
+    return float(gpus**_CURVE)
 
 
 class AdviceRow(Record):
@@ -71,13 +71,19 @@ class Advice(Record):
 
 def advise(regions: Mapping[str, Sequence[OfferedType]], gpu_hours: float) -> Advice:
     """Price the work on every type with whole GPUs in every region."""
-    rows = [_row(region, offer, gpu_hours)
-            for region, offers in regions.items() for offer in offers if offer.gpus]
-    without = sorted({offer.instance_type for offers in regions.values() for offer in offers
-                      if not offer.gpus})
+    rows = [
+        _row(region, offer, gpu_hours)
+        for region, offers in regions.items()
+        for offer in offers
+        if offer.gpus
+    ]
+    without = sorted(
+        {offer.instance_type for offers in regions.values() for offer in offers if not offer.gpus}
+    )
     left_out = [f"without a whole GPU, left out: {', '.join(without)}"] if without else []
-    return Advice(gpu_hours=gpu_hours, rows=sorted(rows, key=_order),
-                  not_known=[*left_out, *OPEN_QUESTIONS])
+    return Advice(
+        gpu_hours=gpu_hours, rows=sorted(rows, key=_order), not_known=[*left_out, *OPEN_QUESTIONS]
+    )
 
 
 def _row(region: str, offer: OfferedType, gpu_hours: float) -> AdviceRow:
@@ -88,22 +94,41 @@ def _row(region: str, offer: OfferedType, gpu_hours: float) -> AdviceRow:
         return None if usd_hour is None else round(hours * usd_hour, 2)
 
     return AdviceRow(
-        region=region, offer=offer, speedup=round(speedup, 2), hours=round(hours, 1),
-        machines=max(1, math.ceil(hours / MONTH_H)), usd_month=month(offer.usd_hour),
-        usd_month_spot=month(offer.spot.usd_mean if offer.spot else None))
+        region=region,
+        offer=offer,
+        speedup=round(speedup, 2),
+        hours=round(hours, 1),
+        machines=max(1, math.ceil(hours / MONTH_H)),
+        usd_month=month(offer.usd_hour),
+        usd_month_spot=month(offer.spot.usd_mean if offer.spot else None),
+    )
 
 
 def _order(row: AdviceRow) -> tuple[float, float, str, str]:
     unknown = float("inf")
-    return (unknown if row.usd_month is None else row.usd_month,
-            unknown if row.usd_month_spot is None else row.usd_month_spot,
-            row.offer.instance_type, row.region)
+    return (
+        unknown if row.usd_month is None else row.usd_month,
+        unknown if row.usd_month_spot is None else row.usd_month_spot,
+        row.offer.instance_type,
+        row.region,
+    )
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
 
-_HEADS = ("type", "GPUs", "region", "zones", "on demand/h", "Spot/h", "at most", "hours",
-          "machines", "a month", "by Spot")
+_HEADS = (
+    "type",
+    "GPUs",
+    "region",
+    "zones",
+    "on demand/h",
+    "Spot/h",
+    "at most",
+    "hours",
+    "machines",
+    "a month",
+    "by Spot",
+)
 
 
 def show_advice(advice: Advice) -> Iterator[str]:
@@ -129,10 +154,12 @@ def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:
         one = next((row for row in priced if row.offer.gpus == 1), None)
         many = next((row for row in priced if row.offer.gpus > 1), None)
         if one and many and one.usd_month and many.usd_month:
-            yield (f"{gpu}: {many.offer.gpus} in {many.offer.instance_type} are {many.speedup:g} "
-                   f"times as fast as one in {one.offer.instance_type}, at "
-                   f"{many.usd_month / one.usd_month:.2f} times the price, by the rule of thumb (8 "
-                   "GPUs do the work of 5)")
+            yield (
+                f"{gpu}: {many.offer.gpus} in {many.offer.instance_type} are {many.speedup:g} "
+                f"times as fast as one in {one.offer.instance_type}, at "
+                f"{many.usd_month / one.usd_month:.2f} times the price, by the rule of thumb (8 "
+                "GPUs do the work of 5)"
+            )
 
 
 def _table(rows: Sequence[AdviceRow]) -> Iterator[str]:
@@ -142,6 +169,16 @@ def _table(rows: Sequence[AdviceRow]) -> Iterator[str]:
 def _cells(row: AdviceRow) -> tuple[str, ...]:
     offer, spot = row.offer, row.offer.spot
     mean, most = (spot.usd_mean, spot.usd_most) if spot else (None, None)
-    return (offer.instance_type, f"{offer.gpus} {offer.gpu}", row.region, str(len(offer.zones)),
-            dollars(offer.usd_hour, 3), dollars(mean, 3), dollars(most, 3), f"{row.hours:g}",
-            str(row.machines), dollars(row.usd_month), dollars(row.usd_month_spot))
+    return (
+        offer.instance_type,
+        f"{offer.gpus} {offer.gpu}",
+        row.region,
+        str(len(offer.zones)),
+        dollars(offer.usd_hour, 3),
+        dollars(mean, 3),
+        dollars(most, 3),
+        f"{row.hours:g}",
+        str(row.machines),
+        dollars(row.usd_month),
+        dollars(row.usd_month_spot),
+    )

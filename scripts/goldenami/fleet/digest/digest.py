@@ -34,8 +34,13 @@ _BILL, _ANOMALIES, _COMMITTED = "spending", "unusual costs", "commitments"
 _BUILDS, _DRIFT, _MACHINES = "builds", "drift", "machines in "
 _OF_MACHINES = [Kind.IDLE, Kind.HELD, Kind.UNDERUSED, Kind.EMPTY_DISK]
 _OF_COMMITMENTS = [Kind.ENDING, Kind.REVIEW, Kind.UNUSED_COMMITMENT]
-_KINDS = {_BILL: [Kind.OVERSPENT], _ANOMALIES: [Kind.ANOMALY], _DRIFT: [Kind.DRIFT],
-          _BUILDS: [Kind.UNUSED, Kind.ENDED, Kind.VULNERABLE], _COMMITTED: _OF_COMMITMENTS}
+_KINDS = {
+    _BILL: [Kind.OVERSPENT],
+    _ANOMALIES: [Kind.ANOMALY],
+    _DRIFT: [Kind.DRIFT],
+    _BUILDS: [Kind.UNUSED, Kind.ENDED, Kind.VULNERABLE],
+    _COMMITTED: _OF_COMMITMENTS,
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class DigestRecord(Record):
 
 
 def look(
-    account: Account, images: Mapping[str, list[str]],
+    account: Account,
+    images: Mapping[str, list[str]],
     known: Callable[[list[tuple[str, str]]], Known],
 ) -> DigestRecord:
     """`images`: by region; `known` tells of image and build of each pointer."""
@@ -77,40 +83,62 @@ def look(
         _DRIFT: lambda: fleet.look(hasty, images)[0],
         _COMMITTED: lambda: commitments.look(hasty, images, now),
         _BILL: lambda: billing.daily(
-            hasty, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()),
-        _ANOMALIES: lambda: list(billing.anomalies(
-            hasty, now.date() - timedelta(days=ANOMALY_DAYS), now.date()))}
-    asks |= {_MACHINES + region: partial(machines.look, hasty, region, week.begin, week.end)
-             for region in images}
+            hasty, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
+        ),
+        _ANOMALIES: lambda: list(
+            billing.anomalies(hasty, now.date() - timedelta(days=ANOMALY_DAYS), now.date())
+        ),
+    }
+    asks |= {
+        _MACHINES + region: partial(machines.look, hasty, region, week.begin, week.end)
+        for region in images
+    }
     answers = for_each_region(asks, lambda what: asks[what]())
     return _record(week, now, answers.done, answers.causes, known)
 
 
 def _record(
-    week: Week, now: datetime, done: Mapping[str, Any], failed: Mapping[str, str],
+    week: Week,
+    now: datetime,
+    done: Mapping[str, Any],
+    failed: Mapping[str, str],
     known: Callable[[list[tuple[str, str]]], Known],
 ) -> DigestRecord:
     """`done` are the answers of the parts, `failed` why one has none."""
     committed: Commitments = done[_COMMITTED]
     spent = weeks.spent(week, done[_BILL]) if _BILL in done else None
-    gaps = [Gap(what=what, why=why, kinds=_KINDS.get(what, _OF_MACHINES))
-            for what, why in failed.items()]
-    gaps += [Gap(what=what, why=why, kinds=_OF_COMMITMENTS)
-             for what, why in committed.unknown.items()]
+    gaps = [
+        Gap(what=what, why=why, kinds=_KINDS.get(what, _OF_MACHINES))
+        for what, why in failed.items()
+    ]
+    gaps += [
+        Gap(what=what, why=why, kinds=_OF_COMMITMENTS) for what, why in committed.unknown.items()
+    ]
     for part in (_BUILDS, _DRIFT):
-        gaps += [Gap(what=f"{part} in {region}", why=why, kinds=_KINDS[part])
-                 for region, why in (done[part].unreachable if part in done else {}).items()]
+        gaps += [
+            Gap(what=f"{part} in {region}", why=why, kinds=_KINDS[part])
+            for region, why in (done[part].unreachable if part in done else {}).items()
+        ]
     here = known(status.pointed(done[_BUILDS]) if _BUILDS in done else [])
     gaps += here.gaps
-    found = [*(each for what, there in done.items() if what.startswith(_MACHINES)
-               for each in there),
-             *(from_records.drift(done[_DRIFT]) if _DRIFT in done else ()),
-             *(from_records.unused(done[_BUILDS], here.keep, now) if _BUILDS in done else ()),
-             *from_records.ended(here.parts, now.date()), *from_records.vulnerable(here.cves),
-             *from_records.commitments(committed, now),
-             *from_records.anomalies(done.get(_ANOMALIES, [])), *weeks.overspent(spent or [])]
+    found = [
+        *(each for what, there in done.items() if what.startswith(_MACHINES) for each in there),
+        *(from_records.drift(done[_DRIFT]) if _DRIFT in done else ()),
+        *(from_records.unused(done[_BUILDS], here.keep, now) if _BUILDS in done else ()),
+        *from_records.ended(here.parts, now.date()),
+        *from_records.vulnerable(here.cves),
+        *from_records.commitments(committed, now),
+        *from_records.anomalies(done.get(_ANOMALIES, [])),
+        *weeks.overspent(spent or []),
+    ]
     once = {each.key: each for each in reversed(worst_first(found))}
     return DigestRecord(
-        week=week.name, since=clock.stamp(week.begin), until=clock.stamp(week.end),
-        asked_at=clock.stamp(now), findings=worst_first(list(once.values())), gaps=gaps,
-        spent=spent, committed=committed)
+        week=week.name,
+        since=clock.stamp(week.begin),
+        until=clock.stamp(week.end),
+        asked_at=clock.stamp(now),
+        findings=worst_first(list(once.values())),
+        gaps=gaps,
+        spent=spent,
+        committed=committed,
+    )

@@ -21,8 +21,12 @@ MOST_LINES, MOST_SETTLED, MOST_SERVICES = 40, 10, 12
 
 def headline(record: DigestRecord, said: News) -> str:
     """One line: how much is new, how much stands, and what was spent."""
-    parts = [f"digest of {record.week}: {len(said.new)} new" if said.new
-             else f"digest of {record.week}: nothing new", f"{len(said.standing)} stand"]
+    parts = [
+        f"digest of {record.week}: {len(said.new)} new"
+        if said.new
+        else f"digest of {record.week}: nothing new",
+        f"{len(said.standing)} stand",
+    ]
     if record.gaps:
         parts.append(f"{len(record.gaps)} could not be looked at")
     if could := saving(record.findings):
@@ -78,8 +82,12 @@ def plain(text: str) -> str:
 def page(record: DigestRecord, said: News) -> str:
     """The page, which needs no script and no network."""
     return template("digest.html.j2").render(
-        record=record, said=said, headline=headline(record, said),
-        charts=_charts(record), usd=dollars)
+        record=record,
+        said=said,
+        headline=headline(record, said),
+        charts=_charts(record),
+        usd=dollars,
+    )
 
 
 def _charts(record: DigestRecord) -> list[Chart]:
@@ -90,11 +98,18 @@ def _charts(record: DigestRecord) -> list[Chart]:
         by_kind[one.kind.value] = by_kind.get(one.kind.value, 0.0) + (one.usd_week or 0.0)
     services = sorted(record.spent[-1].services.items(), key=lambda row: -row[1])[:MOST_SERVICES]
     drawn = (
-        charts.history("US dollars of each week", [(each.week, each.usd) for each in record.spent],
-                       dollars, noun="week"),
-        charts.shares(f"US dollars of {record.week} by service", "service", services,
-                      dollars),
-        charts.shares("Dollars a week that findings are about", "finding",
-                      sorted(((kind, usd) for kind, usd in by_kind.items() if usd),
-                             key=lambda row: -row[1]), dollars))
+        charts.history(
+            "US dollars of each week",
+            [(each.week, each.usd) for each in record.spent],
+            dollars,
+            noun="week",
+        ),
+        charts.shares(f"US dollars of {record.week} by service", "service", services, dollars),
+        charts.shares(
+            "Dollars a week that findings are about",
+            "finding",
+            sorted(((kind, usd) for kind, usd in by_kind.items() if usd), key=lambda row: -row[1]),
+            dollars,
+        ),
+    )
     return [chart for chart in drawn if chart]

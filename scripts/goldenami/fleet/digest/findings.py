@@ -99,5 +99,13 @@ def saving(findings: Iterable[DigestFinding]) -> float:
 def worst_first(findings: list[DigestFinding]) -> list[DigestFinding]:
     """By urgency, then by dollars, then by kind and name."""
     kinds = list(Kind)
-    return sorted(findings, key=lambda one: (one.kind.urgency, -(one.usd_week or 0.0),
-                                             kinds.index(one.kind), one.subject, one.stage))
+    return sorted(
+        findings,
+        key=lambda one: (
+            one.kind.urgency,
+            -(one.usd_week or 0.0),
+            kinds.index(one.kind),
+            one.subject,
+            one.stage,
+        ),
+    )

@@ -39,28 +39,45 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
             behind[region, fleet.image, fleet.latest].add(name)
             continue
         yield DigestFinding(
-            kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
+            kind=Kind.DRIFT,
+            subject=f"{region} {name}",
+            stage=one.kind.value,
             what=f"{fleet.image}: {one.kind.value}: {one.what}",
-            todo="find out who did it" if one.kind is FleetDrift.AMI
-            else f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it")
+            todo="find out who did it"
+            if one.kind is FleetDrift.AMI
+            else f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it",
+        )
     for (region, image, latest), names in sorted(behind.items()):
         yield DigestFinding(
-            kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",
+            kind=Kind.DRIFT,
+            subject=f"{region} {image}",
+            stage=f"behind {latest}",
             what=f"{len(names)} machines or groups run or launch another build than `latest`, "
-                 f"{latest}", todo=f"`golden drift {image}` names them")
+            f"{latest}",
+            todo=f"`golden drift {image}` names them",
+        )
 
 
 def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[DigestFinding]:
     """Builds that no pointer names and no machine runs, in no region, a month after they came;
     without the newest, of which the definitions `keep` some."""
-    rows = [(image, ami) for there in record.regions.values() for image in there
-            for ami in image.amis]
-    used = {(image.image, ami.build_id) for image, ami in rows if ami.instances
-            or ami in image.amis[:keep.get(image.image, 0)]
-            or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS)}
-    used |= {(image.image, pointer.build_id) for there in record.regions.values()
-             for image in there for pointer in (image.latest, image.candidate, image.template)
-             if pointer}
+    rows = [
+        (image, ami) for there in record.regions.values() for image in there for ami in image.amis
+    ]
+    used = {
+        (image.image, ami.build_id)
+        for image, ami in rows
+        if ami.instances
+        or ami in image.amis[: keep.get(image.image, 0)]
+        or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS)
+    }
+    used |= {
+        (image.image, pointer.build_id)
+        for there in record.regions.values()
+        for image in there
+        for pointer in (image.latest, image.candidate, image.template)
+        if pointer
+    }
     idle = defaultdict[tuple[str, str], list[float | None]](list)
     for image, ami in rows:
         if (image.image, ami.build_id) not in used:
@@ -68,10 +85,12 @@ def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iter
     for (name, build_id), usd in sorted(idle.items()):
         month = units.total(usd)
         yield DigestFinding(
-            kind=Kind.UNUSED, subject=f"{name} {build_id}",
+            kind=Kind.UNUSED,
+            subject=f"{name} {build_id}",
             what=f"{len(usd)} AMIs, no machine and no pointer",
             todo=f"`golden retire {name} --dry-run` says when it goes",
-            usd_week=None if month is None else round(month / WEEKS_OF_MONTH, 2))
+            usd_week=None if month is None else round(month / WEEKS_OF_MONTH, 2),
+        )
 
 
 def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestFinding]:
@@ -81,9 +100,12 @@ def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestF
             state = part.state(day)
             if state in (SupportState.ENDED, SupportState.ENDING):
                 yield DigestFinding(
-                    kind=Kind.ENDED, subject=f"{image} {part.part} {part.branch}",
-                    stage=state.value, what=f"{part.part} {part.version} {part.words(day)}",
-                    todo=f"move {image} to another branch ({part.source})")
+                    kind=Kind.ENDED,
+                    subject=f"{image} {part.part} {part.branch}",
+                    stage=state.value,
+                    what=f"{part.part} {part.version} {part.words(day)}",
+                    todo=f"move {image} to another branch ({part.source})",
+                )
 
 
 def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding]:
@@ -100,18 +122,23 @@ def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding
 
 def _of_package(image: str, part: str, fix: str, found: list[Vulnerability]) -> DigestFinding:
     """A newer vulnerability, or one that begins to be used in attacks, is a state of its own."""
-    attacks, ids = (sorted({one.id for one in found if one.exploited or not only}, key=_age)
-                    for only in (True, False))
+    attacks, ids = (
+        sorted({one.id for one in found if one.exploited or not only}, key=_age)
+        for only in (True, False)
+    )
     worst = max((one.rating for one in found), key=list(Rating).index)
     used = f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}" if attacks else ""
     return DigestFinding(
-        kind=Kind.VULNERABLE, subject=f"{image} {part}",
+        kind=Kind.VULNERABLE,
+        subject=f"{image} {part}",
         stage=" ".join([fix, ids[-1], *attacks[-1:]]),
         what=f"{part} {', '.join(sorted({one.version for one in found}))}: "
-             f"{units.some(ids[::-1], MOST_IDS)}, {worst.value}{used}; "
-             + (f"{fix} mends this" if fix else "nothing mends this yet"),
-        todo="`golden watch --update` takes what mends it; or waive it with a reason" if fix
-             else "waive it with a reason and a date, or take the package out")
+        f"{units.some(ids[::-1], MOST_IDS)}, {worst.value}{used}; "
+        + (f"{fix} mends this" if fix else "nothing mends this yet"),
+        todo="`golden watch --update` takes what mends it; or waive it with a reason"
+        if fix
+        else "waive it with a reason and a date, or take the package out",
+    )
 
 
 def _age(name: str) -> tuple[list[int], str]:
@@ -122,10 +149,12 @@ def _age(name: str) -> tuple[list[int], str]:
 def anomalies(found: list[CostAnomaly]) -> Iterator[DigestFinding]:
     """What AWS's monitors say; the dollars are of all its days, so they are none of a week."""
     for one in found:
-        yield DigestFinding(kind=Kind.ANOMALY, subject=one.id,
-                      what=f"{units.dollars(one.usd)} more than expected since {one.begins}: "
-                           f"{one.cause}",
-                      todo="look at it in the console, Cost Anomaly Detection")
+        yield DigestFinding(
+            kind=Kind.ANOMALY,
+            subject=one.id,
+            what=f"{units.dollars(one.usd)} more than expected since {one.begins}: {one.cause}",
+            todo="look at it in the console, Cost Anomaly Detection",
+        )
 
 
 def commitments(found: Commitments, now: datetime) -> Iterator[DigestFinding]:
@@ -137,19 +166,23 @@ def commitments(found: Commitments, now: datetime) -> Iterator[DigestFinding]:
         if first <= age < last:
             used = found.utilization.get(each.kind)
             yield DigestFinding(
-                kind=Kind.REVIEW, subject=each.id,
+                kind=Kind.REVIEW,
+                subject=each.id,
                 what=f"{each.kind} ({each.what}): its first month is over; all {each.kind}s are "
-                     + ("used to a part that is not known" if used is None
-                        else f"used to {used:.0f} %"),
-                todo="nearly all used: buy more of it; else leave it there")
+                + ("used to a part that is not known" if used is None else f"used to {used:.0f} %"),
+                todo="nearly all used: buy more of it; else leave it there",
+            )
     counts = Counter(each.kind for each in found.held)
     for kind, used in found.utilization.items():
         if used < USED_PERCENT and counts[kind]:
             yield DigestFinding(
-                kind=Kind.UNUSED_COMMITMENT, subject=f"{kind}s", owner="",
+                kind=Kind.UNUSED_COMMITMENT,
+                subject=f"{kind}s",
+                owner="",
                 what=f"used to {used:.0f} % in the last 30 days; they cover "
-                     f"{found.coverage.get(kind, 0.0):.0f} % of the need",
-                todo="run what they are for, exchange a convertible one, and buy no more")
+                f"{found.coverage.get(kind, 0.0):.0f} % of the need",
+                todo="run what they are for, exchange a convertible one, and buy no more",
+            )
 
 
 def _ends(each: Commitment, now: datetime) -> Iterator[DigestFinding]:
@@ -157,6 +190,9 @@ def _ends(each: Commitment, now: datetime) -> Iterator[DigestFinding]:
     days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)
     if days is not None:
         yield DigestFinding(
-            kind=Kind.ENDING, subject=each.id, stage=f"within {days} days",
+            kind=Kind.ENDING,
+            subject=each.id,
+            stage=f"within {days} days",
             what=f"{each.kind} ({each.what}) ends on {each.ends[:10]}, in {left.days} days",
-            todo="then its machines cost the price on demand: buy again, or let it end")
+            todo="then its machines cost the price on demand: buy again, or let it end",
+        )

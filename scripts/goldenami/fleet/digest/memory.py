@@ -74,8 +74,13 @@ class News(Record):
 def news(told: Told, record: DigestRecord) -> News:
     """Of what could not be looked at nothing is settled. Overspending is of a week: one before the
     first digest, or whose bill an earlier digest read, is no news."""
-    found = [one for one in record.findings if one.kind is not Kind.OVERSPENT
-             or one.stage == record.week or "" < told.billed < one.stage]
+    found = [
+        one
+        for one in record.findings
+        if one.kind is not Kind.OVERSPENT
+        or one.stage == record.week
+        or "" < told.billed < one.stage
+    ]
     unseen = _unseen(record)
     subjects = {_subject(one.key) for one in found}
     lasting = {kind.value for kind in Kind if not kind.is_event}
@@ -83,8 +88,8 @@ def news(told: Told, record: DigestRecord) -> News:
     return News(
         new=worst_first([one for one in found if one.key not in told.keys]),
         standing=worst_first([one for one in found if one.key in told.keys]),
-        settled=sorted(f"{kind}: {subject}" for kind, subject in gone
-                       if kind in lasting - unseen))
+        settled=sorted(f"{kind}: {subject}" for kind, subject in gone if kind in lasting - unseen),
+    )
 
 
 def _subject(key: str) -> tuple[str, str]:
@@ -103,8 +108,9 @@ def after(told: Told, record: DigestRecord, said: News) -> Told:
     kept |= {one.key: told.keys[one.key] for one in said.standing}
     kept |= {one.key: record.week for one in said.new}
     billed = told.billed if record.spent is None else max(record.week, told.billed)
-    return told.model_copy(update={
-        "week": max(record.week, told.week), "billed": billed, "keys": kept})
+    return told.model_copy(
+        update={"week": max(record.week, told.week), "billed": billed, "keys": kept}
+    )
 
 
 def remembered(account: Account, region: str) -> Told:
@@ -150,8 +156,10 @@ class Notes:
             if len(told.queue) > 1:
                 told = told.model_copy(update={"queue": told.queue[1:]})
             else:
-                kept = sorted(told.keys, key=lambda key: urgency.get(
-                    _subject(key)[0], Urgency.WHEN_THERE_IS_TIME))[:len(told.keys) * 9 // 10]
+                kept = sorted(
+                    told.keys,
+                    key=lambda key: urgency.get(_subject(key)[0], Urgency.WHEN_THERE_IS_TIME),
+                )[: len(told.keys) * 9 // 10]
                 told = told.model_copy(update={"keys": {key: told.keys[key] for key in kept}})
             text = _packed(told)
         with translated():
@@ -160,10 +168,16 @@ class Notes:
 
     def add(self, told: Told, headline: str, text: str, channels: Iterable[str]) -> None:
         """Keep a message to be sent and, in the same write, what it tells."""
-        message = Message(number=told.number + 1, week=told.week, headline=headline,
-                          text=shortened(text, MOST_OF_MESSAGE), waiting=list(channels))
-        self.keep(told.model_copy(update={"number": message.number,
-                                          "queue": [*told.queue, message]}))
+        message = Message(
+            number=told.number + 1,
+            week=told.week,
+            headline=headline,
+            text=shortened(text, MOST_OF_MESSAGE),
+            waiting=list(channels),
+        )
+        self.keep(
+            told.model_copy(update={"number": message.number, "queue": [*told.queue, message]})
+        )
 
     def deliver(self, channels: Mapping[str, Send]) -> tuple[list[str], list[GoldenError]]:
         """Send what waits, the oldest first; returns what was sent where, and why a channel took
@@ -177,8 +191,11 @@ class Notes:
                         sent.append(f"{message.week} to {channel}")
                     except GoldenError as error:
                         refused[channel] = error
-        left = [one.model_copy(update={"waiting": waiting}) for one in self.told.queue
-                if (waiting := [channel for channel in one.waiting if channel in channels])]
+        left = [
+            one.model_copy(update={"waiting": waiting})
+            for one in self.told.queue
+            if (waiting := [channel for channel in one.waiting if channel in channels])
+        ]
         if left != self.told.queue:
             self.keep(self.told.model_copy(update={"queue": left}))
         return sent, list(refused.values())
@@ -197,6 +214,8 @@ class Notes:
         self._note(number, begun="", waiting=[one for one in message.waiting if one != channel])
 
     def _note(self, number: int, **changes: object) -> None:
-        queue = [one.model_copy(update=changes) if one.number == number else one
-                 for one in self.told.queue]
+        queue = [
+            one.model_copy(update=changes) if one.number == number else one
+            for one in self.told.queue
+        ]
         self.keep(self.told.model_copy(update={"queue": queue}))

@@ -103,25 +103,37 @@ def overspent(weeks: list[WeekSpent]) -> Iterator[DigestFinding]:
     """Weeks that cost much more than each of the four before, or, every fourth week, than each of
     the four that ended a month ago: growth by little each week. Told against the same week of the
     month before, with the service that grew most. Weeks of holidays make no other week dear."""
-    jumps = {number for number in range(BEFORE, len(weeks))
-             if _is_dear(weeks[number], weeks[number - BEFORE:number])}
+    jumps = {
+        number
+        for number in range(BEFORE, len(weeks))
+        if _is_dear(weeks[number], weeks[number - BEFORE : number])
+    }
     for number in range(max(BEFORE, len(weeks) - MISSED), len(weeks)):
         now, before = weeks[number], weeks[number - BEFORE]
         last = range(number - BEFORE + 1, number + 1)
-        has_grown = now.is_fourth and jumps.isdisjoint(last) and number >= 2 * BEFORE - 1 \
-            and _is_dear(now, weeks[last.start - BEFORE:last.start])
+        has_grown = (
+            now.is_fourth
+            and jumps.isdisjoint(last)
+            and number >= 2 * BEFORE - 1
+            and _is_dear(now, weeks[last.start - BEFORE : last.start])
+        )
         if not (number in jumps or has_grown) or not before.usd:
             continue
-        grew = {service: usd - before.services.get(service, 0.0)
-                for service, usd in now.services.items()}
+        grew = {
+            service: usd - before.services.get(service, 0.0)
+            for service, usd in now.services.items()
+        }
         by = max(grew, key=lambda service: grew[service])
         yield DigestFinding(
-            kind=Kind.OVERSPENT, subject="the account", stage=now.week,
+            kind=Kind.OVERSPENT,
+            subject="the account",
+            stage=now.week,
             usd_week=round(now.usd - before.usd, 2),
             what=f"{units.dollars(now.usd)} in {now.week}, {units.dollars(before.usd)} in "
-                 f"{before.week} ({units.change(now.usd, before.usd)}); most by {by}: "
-                 f"{units.dollars(grew[by])} more",
-            todo="`golden costs --by account,region,type,owner` says by whom")
+            f"{before.week} ({units.change(now.usd, before.usd)}); most by {by}: "
+            f"{units.dollars(grew[by])} more",
+            todo="`golden costs --by account,region,type,owner` says by whom",
+        )
 
 
 def _is_dear(now: WeekSpent, earlier: list[WeekSpent]) -> bool:

@@ -162,15 +162,20 @@ def _title(row: InstanceRow | GroupRow | AmiRow) -> str:
     origin += [f"by version {row.template_version}"] if row.template_version else []
     since = f" since {row.since}" if row.since else ""
     return f"{row.id} {row.ami} {row.build_id or 'no build'} {row.state}{since}" + (
-        f" ({', '.join(origin)})" if origin else "")
+        f" ({', '.join(origin)})" if origin else ""
+    )
 
 
 def _figures(fleet: ImageFleet) -> str:
-    by_build = ", ".join(f"{count} of {build}"
-                         for build, count in fleet.metrics.instances_by_build.items())
+    by_build = ", ".join(
+        f"{count} of {build}" for build, count in fleet.metrics.instances_by_build.items()
+    )
     oldest = fleet.metrics.oldest_build_days
-    return f"{fleet.metrics.instances} instances" + (f": {by_build}" if by_build else "") + (
-        f"; the oldest build is {oldest:.0f} days old" if oldest is not None else "")
+    return (
+        f"{fleet.metrics.instances} instances"
+        + (f": {by_build}" if by_build else "")
+        + (f"; the oldest build is {oldest:.0f} days old" if oldest is not None else "")
+    )
 
 
 def _strangers(fleet: ImageFleet) -> Iterator[str]:

@@ -39,8 +39,9 @@ def opened(
     and what AWS refuses.
     """
     if not target.volume:
-        raise Unreachable(f"{target.instance} has no root volume on EBS",
-                          hint="there is nothing to look at")
+        raise Unreachable(
+            f"{target.instance} has no root volume on EBS", hint="there is nothing to look at"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     ec2, ebs = account.ec2(target.region), account.ebs(target.region)
     with translated(target.region), contextlib.ExitStack() as stack:
@@ -55,16 +56,27 @@ def opened(
             changed = disk.list(target.baked if base is not None else "")
             disk.fetch()
         unseen = [disk_check.MEMORY, "local disks", *(f"volume {other}" for other in target.others)]
-        found = LookedAt(label=f"{target.instance} in {target.region}", disk=disk, unseen=unseen,
-                         launch=running_instance.launch(account, target))
+        found = LookedAt(
+            label=f"{target.instance} in {target.region}",
+            disk=disk,
+            unseen=unseen,
+            launch=running_instance.launch(account, target),
+        )
         if changed is None or base is None:
-            why = f"the AMI is of account {target.owner}" if target.owner else (
-                f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
+            why = (
+                f"the AMI is of account {target.owner}"
+                if target.owner
+                else (f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
+            )
             progress.say(f"{why}: every block is read")
         else:
             extents = merged((index * BLOCK, (index + 1) * BLOCK) for index in changed)
-            found = replace(found, base=base, changed=extents,
-                            disk=ChangedBlocks(disk.size, base, extents, disk.read))
+            found = replace(
+                found,
+                base=base,
+                changed=extents,
+                disk=ChangedBlocks(disk.size, base, extents, disk.read),
+            )
         yield found
         sources = [each for each in (disk, base) if isinstance(each, SnapshotDisk)]
         read = sum(source.blocks_read for source in sources) * BLOCK

@@ -47,15 +47,18 @@ class RunningInstance:
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
         if self.image != image or not self.build_id:
-            raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of "
-                              f"{image}",
-                              hint=replacing(self.region, self.instance))
+            raise NotVerified(
+                f"drift: {self.instance} runs {self.ami}, which is no build of {image}",
+                hint=replacing(self.region, self.instance),
+            )
 
 
 def replacing(region: str, instance: str) -> str:
     """How who suspects a machine replaces it, for a hint."""
-    return (f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the machine; "
-            "its group launches another, else you do")
+    return (
+        f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the machine; "
+        "its group launches another, else you do"
+    )
 
 
 def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
@@ -73,16 +76,20 @@ def find(account: Account, regions: Iterable[str], instance: str) -> RunningInst
             return _target(account, region, described)
     if results.failed:
         raise combined_error(results.failed, f"{instance} was not found", "then run again", {})
-    raise BadInput(f"there is no instance {instance} in "
-                   f"{', '.join(names) or 'any region of the definition'}",
-                   hint="--region names another region; EC2 forgets an instance about an hour "
-                        "after its end")
+    raise BadInput(
+        f"there is no instance {instance} in {', '.join(names) or 'any region of the definition'}",
+        hint="--region names another region; EC2 forgets an instance about an hour after its end",
+    )
 
 
 def _described(account: Account, region: str, instance: str) -> dict[str, Any] | None:
     with translated(region):
-        for reservation in pages(account.ec2(region), "describe_instances", "Reservations",
-                                 Filters=[{"Name": "instance-id", "Values": [instance]}]):
+        for reservation in pages(
+            account.ec2(region),
+            "describe_instances",
+            "Reservations",
+            Filters=[{"Name": "instance-id", "Values": [instance]}],
+        ):
             return dict(reservation["Instances"][0])
     return None
 
@@ -90,8 +97,10 @@ def _described(account: Account, region: str, instance: str) -> dict[str, Any] |
 def _target(account: Account, region: str, described: dict[str, Any]) -> RunningInstance:
     instance, state = described["InstanceId"], described["State"]["Name"]
     if state in _ENDED:
-        raise Unreachable(f"{instance} in {region} is {state}: there is no disk to look at",
-                          hint="`golden drift IMAGE` lists the instances that are there")
+        raise Unreachable(
+            f"{instance} in {region} is {state}: there is no disk to look at",
+            hint="`golden drift IMAGE` lists the instances that are there",
+        )
     with translated(region):
         ec2, name = account.ec2(region), described["ImageId"]
         ami = images.get(ec2, [name]).get(name, Image({}))
@@ -99,13 +108,20 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
     own, volumes = ami.tags, _volumes(described)
     root = volumes.pop(described.get("RootDeviceName", ""), "")
     return RunningInstance(
-        region=region, instance=instance, ami=described["ImageId"],
+        region=region,
+        instance=instance,
+        ami=described["ImageId"],
         image=own.get(tags.IMAGE, ""),
-        build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
-        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=root,
+        build_id=own.get(tags.BUILD_ID, ""),
+        disk_sha256=own.get(tags.DISK_SHA256, ""),
+        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""),
+        volume=root,
         baked=ami.snapshot if ami.raw else "",
-        owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""),
-        hostname=described.get("PrivateDnsName", ""), others=tuple(volumes.values()))
+        owner=str(shared.raw["OwnerId"]) if shared else "",
+        key=described.get("KeyName", ""),
+        hostname=described.get("PrivateDnsName", ""),
+        others=tuple(volumes.values()),
+    )
 
 
 def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
@@ -118,13 +134,19 @@ def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
     for build in builds.builds:
         published = build.read_published().get(target.region)
         if published and published.ami == target.ami:
-            return replace(target, image=builds.image, build_id=build.build_id, baked="",
-                           disk_sha256=build.read_bake().disk_sha256 or "")
+            return replace(
+                target,
+                image=builds.image,
+                build_id=build.build_id,
+                baked="",
+                disk_sha256=build.read_bake().disk_sha256 or "",
+            )
     raise Unreachable(
         f"{target.ami} is shared by account {target.owner}, and no publish record here says which "
         "build it is",
         hint="bring the build's folder with its publish.json from where it was published, below "
-             f"{builds.path}")
+        f"{builds.path}",
+    )
 
 
 def launch(account: Account, target: RunningInstance) -> LaunchedWith:
@@ -132,19 +154,24 @@ def launch(account: Account, target: RunningInstance) -> LaunchedWith:
     with translated(target.region):
         ec2 = account.ec2(target.region)
         given = ec2.describe_instance_attribute(
-            InstanceId=target.instance, Attribute="userData").get("UserData", {})
+            InstanceId=target.instance, Attribute="userData"
+        ).get("UserData", {})
         pairs = []
         if target.key:
             named = [{"Name": "key-name", "Values": [target.key]}]
             pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
-    return LaunchedWith(base64.b64decode(given.get("Value", "")),
-                        # EC2 takes * and ? of a filter for wildcards.
-                        next((pair.get("PublicKey") for pair in pairs
-                              if pair["KeyName"] == target.key), None),
-                        target.hostname or None)
+    return LaunchedWith(
+        base64.b64decode(given.get("Value", "")),
+        # EC2 takes * and ? of a filter for wildcards.
+        next((pair.get("PublicKey") for pair in pairs if pair["KeyName"] == target.key), None),
+        target.hostname or None,
+    )
 
 
 def _volumes(described: dict[str, Any]) -> dict[str, str]:
     """EBS volumes by their device names."""
-    return {device["DeviceName"]: str(device["Ebs"]["VolumeId"])
-            for device in described.get("BlockDeviceMappings", []) if "Ebs" in device}
+    return {
+        device["DeviceName"]: str(device["Ebs"]["VolumeId"])
+        for device in described.get("BlockDeviceMappings", [])
+        if "Ebs" in device
+    }

@@ -34,7 +34,13 @@ UNPACKED = 1.7
 
 
 def run(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *,
+    root: Path,
+    lock: Lock,
+    lock_sha256: str,
+    store: Store,
+    progress: Progress,
+    builder: Builder,
+    *,
     force: bool,
 ) -> BuildFolder:
     """Bake `lock` by `builder`; returns the build. One that exists already is kept."""
@@ -44,8 +50,17 @@ def run(
         progress.say(f"nothing to do: {build.path} holds this build")
         return build
     with workspace.scratch_in(build.image.path, build.build_id) as work:
-        bake(root, lock, lock_sha256, store, progress, builder, work=work,
-             layers=store.cache.layers, force=force)
+        bake(
+            root,
+            lock,
+            lock_sha256,
+            store,
+            progress,
+            builder,
+            work=work,
+            layers=store.cache.layers,
+            force=force,
+        )
         workspace.keep(work / "out", build)
     progress.remember()
     return build
@@ -58,7 +73,7 @@ def is_needed(root: Path, lock: Lock, lock_sha256: str, builder: Builder) -> boo
 
 
 def _build(root: Path, lock: Lock, lock_sha256: str) -> BuildFolder:
-    return ImageFolder.of(root, lock.image).build(lock_sha256[:lockfile.ID_LENGTH])
+    return ImageFolder.of(root, lock.image).build(lock_sha256[: lockfile.ID_LENGTH])
 
 
 def _exists(build: BuildFolder, builder: Builder) -> bool:
@@ -68,16 +83,25 @@ def _exists(build: BuildFolder, builder: Builder) -> bool:
     if builder.built(record):
         return record.disk is None or build.disk.exists()
     how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
-    raise BadInput(f"build {record.build_id} of {record.image} was baked {how}",
-                   hint=f"`golden publish {record.image}` takes it to every region; `make bake "
-                        f"IMAGE={record.image} "
-                        "FORCE=1` bakes it again and forgets this one")
+    raise BadInput(
+        f"build {record.build_id} of {record.image} was baked {how}",
+        hint=f"`golden publish {record.image}` takes it to every region; `make bake "
+        f"IMAGE={record.image} "
+        "FORCE=1` bakes it again and forgets this one",
+    )
 
 
 def bake(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *,
+    root: Path,
+    lock: Lock,
+    lock_sha256: str,
+    store: Store,
+    progress: Progress,
+    builder: Builder,
+    *,
     work: Path,
-    layers: Path, force: bool = False,
+    layers: Path,
+    force: bool = False,
 ) -> BakeRecord:
     """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in
     work/out.
@@ -107,8 +131,9 @@ def bake(
     with progress.step("repository"):
         last = plan(work, log)
     result = builder.bake(lock, last, progress, force=force)
-    result = result.model_copy(update={"layers": [name for name in result.layers
-                                                  if name not in made]})
+    result = result.model_copy(
+        update={"layers": [name for name in result.layers if name not in made]}
+    )
     record = _record(lock, lock_sha256, (started, began), work, builder, result, progress)
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
@@ -117,9 +142,14 @@ def bake(
 
 
 def _beside(
-    plan: Callable[[Path, Path], BakePlan], steps: int, compile_again: Callable[[], None],
+    plan: Callable[[Path, Path], BakePlan],
+    steps: int,
+    compile_again: Callable[[], None],
     progress: Progress,
-    builder: Builder, *, work: Path, log: Path,
+    builder: Builder,
+    *,
+    work: Path,
+    log: Path,
 ) -> set[str]:
     """Make the layers of the first `steps` while the modules compile; returns the names of those
     that were made.
@@ -141,47 +171,79 @@ def check_space(folder: Path, lock: Lock) -> None:
     """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
     wheels = sum(file.size for files in lock.environments().values() for file in files)
     files = sum(file.size for file in lock.downloads) + sum(lock.container_blobs().values())
-    needed = SPACE_FACTOR * (UNPACKED * (wheels + files)
-                             + sum(package.installed_size for package in lock.packages.values()))
+    needed = SPACE_FACTOR * (
+        UNPACKED * (wheels + files)
+        + sum(package.installed_size for package in lock.packages.values())
+    )
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, "
-                           f"{free / 1e9:.1f} are free",
-                           hint="free space (`make clean` removes old builds), or move the "
-                                "checkout to a larger disk")
+        raise HostNotReady(
+            f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, "
+            f"{free / 1e9:.1f} are free",
+            hint="free space (`make clean` removes old builds), or move the "
+            "checkout to a larger disk",
+        )
 
 
 def _record(
-    lock: Lock, lock_sha256: str, began: tuple[str, float], work: Path, builder: Builder,
-    result: BakeResult, progress: Progress,
+    lock: Lock,
+    lock_sha256: str,
+    began: tuple[str, float],
+    work: Path,
+    builder: Builder,
+    result: BakeResult,
+    progress: Progress,
 ) -> BakeRecord:
     """`began` is the moment by the wall clock, and in monotonic seconds."""
     roles = packer.role_seconds(work)
     variables = records.read_object(BuildFolder(work / "out").variables)
     return BakeRecord(
-        schema_version=1, builder=builder.kind, image=lock.image,
-        build_id=lock_sha256[:lockfile.ID_LENGTH],
-        lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"],
-        started_at=began[0], seconds=round(time.monotonic() - began[1], 2),
-        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(),
-                  packer=packer.version(),
-                  tools=host_tools.versions() if result.disk else {},
-                  distribution=host_tools.distribution()),
+        schema_version=1,
+        builder=builder.kind,
+        image=lock.image,
+        build_id=lock_sha256[: lockfile.ID_LENGTH],
+        lock_sha256=lock_sha256,
+        git_commit=variables["golden_git_commit"],
+        started_at=began[0],
+        seconds=round(time.monotonic() - began[1], 2),
+        host=Host(
+            cpus=os.cpu_count() or 1,
+            accel=None,
+            python=platform.python_version(),
+            packer=packer.version(),
+            tools=host_tools.versions() if result.disk else {},
+            distribution=host_tools.distribution(),
+        ),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=packages_count(result.sizes, lock), disk=result.disk, ami=result.ami,
+        packages_count=packages_count(result.sizes, lock),
+        disk=result.disk,
+        ami=result.ami,
         layers=result.layers,
-        components=components(lock, result.sizes), largest=largest(result.sizes),
-        manifest_sha256=result.manifest_sha256)
+        components=components(lock, result.sizes),
+        largest=largest(result.sizes),
+        manifest_sha256=result.manifest_sha256,
+    )
 
 
 IN_NO_PACKAGE = "in no package"
 _COMPONENTS = (
-    ("driver",
-     ("nvidia-graphics-drivers", "golden-nvidia-modules", "nvidia-open-gpu", "nvidia-persistenced",
-      "nvidia-modprobe", "nvidia-support", "firmware-nvidia")),
-    ("cuda", ("nvidia-cuda", "cuda-", "libcu")), ("kernel", ("linux", "golden-")),
-    ("compiler", ("gcc", "binutils", "llvm")), ("python", ("python",)),
+    (
+        "driver",
+        (
+            "nvidia-graphics-drivers",
+            "golden-nvidia-modules",
+            "nvidia-open-gpu",
+            "nvidia-persistenced",
+            "nvidia-modprobe",
+            "nvidia-support",
+            "firmware-nvidia",
+        ),
+    ),
+    ("cuda", ("nvidia-cuda", "cuda-", "libcu")),
+    ("kernel", ("linux", "golden-")),
+    ("compiler", ("gcc", "binutils", "llvm")),
+    ("python", ("python",)),
 )
 """Components of the size chart, by prefixes of source package names; the rest is the base
 system."""
@@ -196,8 +258,10 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     if blobs := sum(lock.container_blobs().values()) * bool(totals):
         totals[IN_NO_PACKAGE] -= blobs
         totals["containers"] = blobs
-    return [Component(name=name, bytes=size)
-            for name, size in sorted(totals.items(), key=lambda item: -item[1])]
+    return [
+        Component(name=name, bytes=size)
+        for name, size in sorted(totals.items(), key=lambda item: -item[1])
+    ]
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:
@@ -211,8 +275,10 @@ def packages_count(sizes: dict[str, int], lock: Lock) -> int:
 
 def largest(sizes: dict[str, int]) -> list[Component]:
     """The packages and wheels that take most bytes of the tree, by what their names are there."""
-    owned = sorted(((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name
-                    != UNOWNED), reverse=True)
+    owned = sorted(
+        ((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name != UNOWNED),
+        reverse=True,
+    )
     return [Component(name=name, bytes=size) for size, name in owned[:LARGEST]]
 
 
@@ -224,5 +290,6 @@ def _component(lock: Lock, package: str) -> str:
             "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"
         )
     source = lock.packages[package].source if package in lock.packages else package
-    return next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)),
-                "base system")
+    return next(
+        (name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system"
+    )

@@ -47,19 +47,30 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
     instead)."""
     debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
     wheels = [framework.wheel for framework in lock.frameworks if framework.made]
-    store.pull([StoreRequest(deb.sha256, deb.size, "", deb.name)
-                for deb in lock.debs() if deb.archive == BUILT]
-               + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels])
+    store.pull(
+        [
+            StoreRequest(deb.sha256, deb.size, "", deb.name)
+            for deb in lock.debs()
+            if deb.archive == BUILT
+        ]
+        + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels]
+    )
     for build in ModuleBuild.of(lock) if tools else lacking_modules(lock, store):
         debs += [build.source, *build.toolchain]
     if wheel_builds.lacking(lock, store):
-        debs += [dummy_packages.have(store, name, package) if package.origin == BUILT
-                 else package.deb(name)
-                 for name, package in lock.toolchain.items()]
+        debs += [
+            dummy_packages.have(store, name, package)
+            if package.origin == BUILT
+            else package.deb(name)
+            for name, package in lock.toolchain.items()
+        ]
     files = wheel_builds.from_index(lock, store)
-    named = [*((file.sha256, file.size) for file in lock.downloads),
-             *((deb.sha256, deb.size) for deb in debs),
-             *((file.sha256, file.size) for file in files), *lock.container_blobs().items()]
+    named = [
+        *((file.sha256, file.size) for file in lock.downloads),
+        *((deb.sha256, deb.size) for deb in debs),
+        *((file.sha256, file.size) for file in files),
+        *lock.container_blobs().items(),
+    ]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds
         missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
     if not missing:
@@ -72,9 +83,12 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         vendors = vendor_archives.of_lock(root, lock)
         uris = mirrors.with_logins(
             mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors),
-            vendors)
-        store.fetch(locked_downloads.store_requests(
-            file for file in lock.downloads if file.sha256 in todo), on_bytes)
+            vendors,
+        )
+        store.fetch(
+            locked_downloads.store_requests(file for file in lock.downloads if file.sha256 in todo),
+            on_bytes,
+        )
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         registries.fetch(lock.containers, store, on_bytes)
         if any(file.sha256 in todo for file in files):
@@ -83,7 +97,10 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
 
 
 def fetched(
-    root: Path, read: Callable[[], tuple[Lock, str]], store: Store, progress: Progress,
+    root: Path,
+    read: Callable[[], tuple[Lock, str]],
+    store: Store,
+    progress: Progress,
     relock: Callable[[], tuple[Lock, str]] | None,
 ) -> tuple[Lock, str]:
     """The lock that `read` gives, with its files in the store.
@@ -104,8 +121,11 @@ def fetched(
 def lacking_modules(lock: Lock, store: Store) -> list[ModuleBuild]:
     """The lock's kernel modules that are not in the store and have to be compiled again."""
     found = [(build, lock.packages.get(build.package)) for build in ModuleBuild.of(lock)]
-    return [build for build, package in found
-            if package is not None and not store.has(package.sha256, package.size)]
+    return [
+        build
+        for build, package in found
+        if package is not None and not store.has(package.sha256, package.size)
+    ]
 
 
 def steps_before_modules(lock: Lock, store: Store) -> int:
@@ -136,19 +156,34 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     for build in lacking_modules(lock, store):
         del debs[lock.packages[build.package].sha256]
     for step in lock.steps:
-        debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
-                    in step.stand_ins.items())
+        debs.update(
+            (package.sha256, dummy_packages.have(store, name, package))
+            for name, package in step.stand_ins.items()
+        )
     for build in ModuleBuild.of(lock) if tools else ():
         debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
     others = wheel_builds.installed_wheels(lock) | {
         f"{locked_downloads.FOLDER}/{file.file}": file.sha256
-        for file in lock.downloads if not file.package}
+        for file in lock.downloads
+        if not file.package
+    }
     others |= {f"{registries.FOLDER}/{sha256}": sha256 for sha256 in lock.container_blobs()}
-    shape = records.canonical({"files": sorted([*debs, *others.values()]),
-                               "steps": [step.model_dump() for step in lock.steps]})
+    shape = records.canonical(
+        {
+            "files": sorted([*debs, *others.values()]),
+            "steps": [step.model_dump() for step in lock.steps],
+        }
+    )
     folder = store.cache.repositories / records.sha256_text(shape)[:16]
-    return local_repository.write(store, list(debs.values()), folder, suite=lock.base.release,
-                                  epoch=lock.source_date_epoch, views=views(lock), files=others)
+    return local_repository.write(
+        store,
+        list(debs.values()),
+        folder,
+        suite=lock.base.release,
+        epoch=lock.source_date_epoch,
+        views=views(lock),
+        files=others,
+    )
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
@@ -157,8 +192,11 @@ def repositories(store: Store, named: Collection[str]) -> list[Path]:
     them."""
     repos = store.cache.repositories
     half = local_repository.abandoned(repos)
-    return [folder for folder in sorted(repos.glob("*"))
-            if folder in half or not local_repository.contents(folder).issubset(named)]
+    return [
+        folder
+        for folder in sorted(repos.glob("*"))
+        if folder in half or not local_repository.contents(folder).issubset(named)
+    ]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
@@ -171,25 +209,33 @@ def views(lock: Lock) -> dict[str, set[str]]:
     return seen
 
 
-def _recompile(
-    build: ModuleBuild, lock: Lock, store: Store, progress: Progress, log: Path
-) -> None:
+def _recompile(build: ModuleBuild, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     with progress.step("modules", build.what()):
         outcome = kernel_modules.compile_modules(build, store, log=log, progress=progress)
     locked = lock.packages[build.package]
     if outcome.deb_sha256 is None:
-        raise StageFailed(f"{build.what()} does not compile here: {outcome.first_error}", log=log,
-                          hint="it did when the lock was made: run `make lock` and compare")
+        raise StageFailed(
+            f"{build.what()} does not compile here: {outcome.first_error}",
+            log=log,
+            hint="it did when the lock was made: run `make lock` and compare",
+        )
     if outcome.deb_sha256 != locked.sha256:
         raise StageFailed(
             f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names "
-            f"{locked.sha256[:12]}", log=log,
+            f"{locked.sha256[:12]}",
+            log=log,
             hint="the build is not reproducible on this machine: run `make lock`",
         )
 
 
 def plan(
-    root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
+    root: Path,
+    lock: Lock,
+    lock_sha256: str,
+    packages: Path,
+    work: Path,
+    log: Path,
+    layers: Path,
 ) -> BakePlan:
     """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written
     there.
@@ -198,25 +244,41 @@ def plan(
     folder of a cache; what is known of code is in the same cache, so that `reproduce`, which has
     fresh layers, reads all code anew.
     """
-    build_id, text = lock_sha256[:lockfile.ID_LENGTH], lockfile.text_of(lock)
+    build_id, text = lock_sha256[: lockfile.ID_LENGTH], lockfile.text_of(lock)
     if records.sha256_text(text) != lock_sha256:
-        raise BadInput(f"the lock of {lock.image} has another form than this version writes",
-                       hint=f"locks are generated: run `make lock IMAGE={lock.image}`")
+        raise BadInput(
+            f"the lock of {lock.image} has another form than this version writes",
+            hint=f"locks are generated: run `make lock IMAGE={lock.image}`",
+        )
     (work / "out").mkdir(exist_ok=True)
     records.write_text(work / "out" / LOCK_FILE, text)
-    records.write_text(work / "out/vars.json",
-                       records.canonical(role_variables(root, lock, lock_sha256)))
-    tree = Tree(suite=lock.base.release, repository=packages, include=lock.base_packages,
-                architecture=lock.base.architecture)
+    records.write_text(
+        work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256))
+    )
+    tree = Tree(
+        suite=lock.base.release,
+        repository=packages,
+        include=lock.base_packages,
+        architecture=lock.base.architecture,
+    )
     return BakePlan(
-        work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image,
+        work=work,
+        log=log,
+        root=root,
+        lock=work / "out" / LOCK_FILE,
+        image=lock.image,
         build_id=build_id,
-        lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch,
+        lock_sha256=lock_sha256,
+        source_date_epoch=lock.source_date_epoch,
         disk_size_gib=lock.disk_size_gib,
-        tree=tree, base_key=base_key(lock), layers=layers,
-        layers_limit_bytes=layers_limit_bytes(), steps=_steps(root, lock, work),
+        tree=tree,
+        base_key=base_key(lock),
+        layers=layers,
+        layers_limit_bytes=layers_limit_bytes(),
+        steps=_steps(root, lock, work),
         coverage=coverage(lock, CachePaths(layers.parent).code),
-        packages={name: package.version for name, package in lock.packages.items()})
+        packages={name: package.version for name, package in lock.packages.items()},
+    )
 
 
 def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
@@ -226,12 +288,18 @@ def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
             files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}",
             symbols=allowance.symbols,
-            extensions=allowance.extensions, reason=allowance.reason)
+            extensions=allowance.extensions,
+            reason=allowance.reason,
+        )
         for allowance in lock.allowances()
     }
-    return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features,
-                           sm=lock.hardware.sm,
-                           allow=list(allowed.values()), known=known)
+    return CoverageRequest(
+        folders=list(CODE_FOLDERS),
+        features=lock.hardware.features,
+        sm=lock.hardware.sm,
+        allow=list(allowed.values()),
+        known=known,
+    )
 
 
 def layers_limit_bytes() -> int:
@@ -245,8 +313,9 @@ def layers_limit_bytes() -> int:
 def base_key(lock: Lock) -> str:
     """SHA-256 over the base tree's files: it does not change when a driver or a framework does."""
     files = {name: lock.packages[name].sha256 for name in lock.base_packages}
-    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release,
-                                                  "format": FORMAT}))
+    return records.sha256_text(
+        records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT})
+    )
 
 
 def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
@@ -254,15 +323,24 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
     parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
     toolchain = toolchain_digest.digest(root)
     for number, step in enumerate(lock.steps):
-        known = {name: value for name, value in everything.items() if name.startswith(
-            (*(f"{role}_" for role in step.roles), "golden_"))}
+        known = {
+            name: value
+            for name, value in everything.items()
+            if name.startswith((*(f"{role}_" for role in step.roles), "golden_"))
+        }
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent, toolchain)
-        steps.append(BakeStep(
-            name=ROLES_JOINED_BY.join(step.roles), key=parent, view=f"step-{number}",
-            variables=path,
-            installs=bool(step.packages), replaces=sorted(dummies - step.stand_ins.keys())))
+        steps.append(
+            BakeStep(
+                name=ROLES_JOINED_BY.join(step.roles),
+                key=parent,
+                view=f"step-{number}",
+                variables=path,
+                installs=bool(step.packages),
+                replaces=sorted(dummies - step.stand_ins.keys()),
+            )
+        )
         dummies = set(step.stand_ins)
     return steps
 
@@ -271,34 +349,48 @@ def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
     """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only
     `provenance` reads them, and other roles whether there is a seal, which every image has."""
     own = tuple(f"{role}_" for role in step.roles)
-    return records.sha256_text(records.canonical({
-        "parent": parent, "format": FORMAT, "toolchain": toolchain,
-        "playbook": lock.inputs.get("ansible"),
-        "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
-        "variables": {name: value for name, value in lock.variables.items()
-                      if name.startswith(own)},
-        "packages": {name: lock.packages[name].sha256 for name in step.packages},
-        "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
-    }))
+    return records.sha256_text(
+        records.canonical(
+            {
+                "parent": parent,
+                "format": FORMAT,
+                "toolchain": toolchain,
+                "playbook": lock.inputs.get("ansible"),
+                "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
+                "variables": {
+                    name: value for name, value in lock.variables.items() if name.startswith(own)
+                },
+                "packages": {name: lock.packages[name].sha256 for name in step.packages},
+                "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
+            }
+        )
+    )
 
 
 def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     """What reaches Ansible (and the image's tests): every role variable, and the facts of the
     build."""
-    build_id = lock_sha256[:lockfile.ID_LENGTH]
+    build_id = lock_sha256[: lockfile.ID_LENGTH]
     return {
-        **lock.variables, "golden_image": lock.image, "golden_build_id": build_id,
+        **lock.variables,
+        "golden_image": lock.image,
+        "golden_build_id": build_id,
         "golden_base_image": base_images.of_release(root, lock.base.release).model_dump(),
         "golden_lock_sha256": lock_sha256,
-        "golden_roles": lock.roles, "golden_steps": lock.roles,
+        "golden_roles": lock.roles,
+        "golden_steps": lock.roles,
         "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),
         "provenance_record": {
-            "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
-            "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
+            "image": lock.image,
+            "build_id": build_id,
+            "lock_sha256": lock_sha256,
+            "source_date_epoch": lock.source_date_epoch,
+            "kernel": lock.kernel.release,
             "driver": lock.driver.version if lock.driver else None,
             "cuda": lock.cuda.version if lock.cuda else None,
-            "frameworks": {framework.wheel.project: framework.version
-                           for framework in lock.frameworks},
+            "frameworks": {
+                framework.wheel.project: framework.version for framework in lock.frameworks
+            },
         },
     }
 
@@ -324,10 +416,12 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
             return git("log", "-1", "--format=%H", "--", str(path)) or UNCOMMITTED
         if git("status", "--porcelain", "--", ".", *_MADE_BY_WATCH):
             return UNCOMMITTED
-        return f"{git('rev-parse', 'HEAD')}{LOCK_ON_TOP}{sha256[:lockfile.ID_LENGTH]}"
+        return f"{git('rev-parse', 'HEAD')}{LOCK_ON_TOP}{sha256[: lockfile.ID_LENGTH]}"
     except (shell.CommandFailed, HostNotReady, OSError) as error:
         if isinstance(error, shell.CommandFailed) and "safe.directory" in error.output:
-            print(f"golden: warning: git does not read {root}, which another user owns: the "
-                  "record names no commit",
-                  file=sys.stderr)
+            print(
+                f"golden: warning: git does not read {root}, which another user owns: the "
+                "record names no commit",
+                file=sys.stderr,
+            )
         return UNCOMMITTED

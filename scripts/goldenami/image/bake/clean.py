@@ -24,18 +24,24 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
         kept = image.latest or newest
         keep = {image.logs.name, kept.build_id if kept else ""}
         if kept and not image.latest:
-            freed.append(f"kept {image.image}/{kept.build_id}, which is not verified: "
-                         "`golden clean --all` removes it")
-    for path in sorted(path for path in image.path.iterdir() if path.is_dir()
-                       and not path.is_symlink()):
+            freed.append(
+                f"kept {image.image}/{kept.build_id}, which is not verified: "
+                "`golden clean --all` removes it"
+            )
+    for path in sorted(
+        path for path in image.path.iterdir() if path.is_dir() and not path.is_symlink()
+    ):
         build, name = BuildFolder(path), f"{image.image}/{path.name}"
         if path.name in keep or workspace.in_use(path):
             continue
         if not build.publish.exists():
             freed.append(free(path, name))
             continue
-        freed += [free(large, f"{name}/{large.name}") for large in (build.disk, build.layout)
-                  if large.exists()]
+        freed += [
+            free(large, f"{name}/{large.name}")
+            for large in (build.disk, build.layout)
+            if large.exists()
+        ]
     if everything:
         image.latest_link.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.image}"]

@@ -35,14 +35,28 @@ from goldenami.packages.store import Store
 if TYPE_CHECKING:  # it imports boto3
     from securesystemslib.signer import Signer
 
-GROUPS = {"os_updates": "base", "cuda": "cuda", "frameworks": "frameworks", "trim": "frameworks",
-          "tools": "rest", "customize": "rest"}
+GROUPS = {
+    "os_updates": "base",
+    "cuda": "cuda",
+    "frameworks": "frameworks",
+    "trim": "frameworks",
+    "tools": "rest",
+    "customize": "rest",
+}
 """The roles that a container has, and the image's layer that each one's files go into: from what
 changes least often to what changes most. Roles that need a machine are not among them."""
 REST = "rest"
 """The topmost layer, with what the removal of a machine's parts has changed."""
-KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "python3",
-        "python3-venv")
+KEPT = (
+    "apt",
+    "ca-certificates",
+    "curl",
+    "less",
+    "openssh-client",
+    "procps",
+    "python3",
+    "python3-venv",
+)
 """Packages of the base that stay, with what they need. No role of a container asks for them."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _THREADS = "/opt/ml/bin/ml-threads"
@@ -63,16 +77,22 @@ def part(lock: Lock) -> Lock:
     left_out = set() if lock.variables.get("tools_container_enabled", True) else {"tools"}
     steps = [_step(step, GROUPS.keys() - left_out) for step in lock.steps]
     names = {*lock.base_packages, *(name for step in steps for name in step.packages)}
-    return lock.model_copy(update={
-        "driver": None, "kernel_modules": {}, "steps": steps,
-        "roles": [role for step in steps for role in step.roles],
-        "packages": {name: package for name, package in lock.packages.items() if name in names}})
+    return lock.model_copy(
+        update={
+            "driver": None,
+            "kernel_modules": {},
+            "steps": steps,
+            "roles": [role for step in steps for role in step.roles],
+            "packages": {name: package for name, package in lock.packages.items() if name in names},
+        }
+    )
 
 
 def _step(step: Step, has: Collection[str]) -> Step:
     roles = [role for role in step.roles if role in has]
-    return step.model_copy(update={"roles": roles} if roles else
-                           {"roles": [], "packages": [], "stand_ins": {}})
+    return step.model_copy(
+        update={"roles": roles} if roles else {"roles": [], "packages": [], "stand_ins": {}}
+    )
 
 
 def least_driver(lock: Lock) -> str:
@@ -83,12 +103,20 @@ def least_driver(lock: Lock) -> str:
 def check(lock: Lock) -> None:
     """NoFit where the container would ask for a newer driver than the AMI of the lock has."""
     if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
-        raise NoFit(f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
-                    f"AMI has {lock.driver.version}", hint="lock a newer driver, or an older CUDA")
+        raise NoFit(
+            f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
+            f"AMI has {lock.driver.version}",
+            hint="lock a newer driver, or an older CUDA",
+        )
 
 
 def run(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, build: BuildFolder,
+    root: Path,
+    lock: Lock,
+    lock_sha256: str,
+    store: Store,
+    progress: Progress,
+    build: BuildFolder,
     key: Signer | None,
 ) -> ContainerRecord:
     """Make the container image of `lock`, unless the build has it; `key` signs where it comes
@@ -115,7 +143,12 @@ def run(
 
 
 def _make(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, build: BuildFolder,
+    root: Path,
+    lock: Lock,
+    lock_sha256: str,
+    store: Store,
+    progress: Progress,
+    build: BuildFolder,
     work: Path,
 ) -> ContainerRecord:
     started, began, own = clock.stamp(), time.monotonic(), part(lock)
@@ -124,31 +157,61 @@ def _make(
     bake_inputs.compile_again(root, own, store, progress, build.log("container"))
     with progress.step("repository"):
         plan = _plan(root, own, store, work, build, _configuration(lock, lock_sha256))
-    result = program.call("goldenami.local.programs.make_container", plan, ContainerResult,
-                          progress, look=partial(how_far.of_bake, plan, how_far.expected(own)))
+    result = program.call(
+        "goldenami.local.programs.make_container",
+        plan,
+        ContainerResult,
+        progress,
+        look=partial(how_far.of_bake, plan, how_far.expected(own)),
+    )
     materials = components.of_container(own, lock_sha256, store, result.parts)
     records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
     return ContainerRecord(
-        image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
-        bytes=sum(layer.bytes for layer in result.layers), layers=result.layers,
-        least_driver=least_driver(lock), started_at=started,
-        seconds=round(time.monotonic() - began, 2))
+        image=lock.image,
+        build_id=build.build_id,
+        lock_sha256=lock_sha256,
+        digest=result.digest,
+        bytes=sum(layer.bytes for layer in result.layers),
+        layers=result.layers,
+        least_driver=least_driver(lock),
+        started_at=started,
+        seconds=round(time.monotonic() - began, 2),
+    )
 
 
 def _plan(
-    root: Path, own: Lock, store: Store, work: Path, build: BuildFolder, configured: dict[str, Any],
+    root: Path,
+    own: Lock,
+    store: Store,
+    work: Path,
+    build: BuildFolder,
+    configured: dict[str, Any],
 ) -> ContainerPlan:
-    baked = bake_inputs.plan(root, own, records.sha256_text(lockfile.text_of(own)),
-                             bake_inputs.repository(own, store), work, build.log("container"),
-                             store.cache.layers)
+    baked = bake_inputs.plan(
+        root,
+        own,
+        records.sha256_text(lockfile.text_of(own)),
+        bake_inputs.repository(own, store),
+        work,
+        build.log("container"),
+        store.cache.layers,
+    )
     chosen = [number for number, step in enumerate(own.steps) if step.roles]
     names = [GROUPS[own.steps[number].roles[0]] for number in chosen]
     later = {name for step in own.steps[1:] for name in step.packages}
     asked = own.variables.get("os_updates_extra_packages", [])
-    return ContainerPlan(**baked.model_dump() | {
-        "build_id": build.build_id, "steps": [baked.steps[number] for number in chosen],
-        "layout": work / "image", "groups": ["base", *names, REST],
-        "keeps": sorted({*KEPT, *later, *asked}), "created": _created(own), **configured})
+    return ContainerPlan(
+        **baked.model_dump()
+        | {
+            "build_id": build.build_id,
+            "steps": [baked.steps[number] for number in chosen],
+            "layout": work / "image",
+            "groups": ["base", *names, REST],
+            "keeps": sorted({*KEPT, *later, *asked}),
+            "created": _created(own),
+            **configured,
+        }
+    )
 
 
 def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
@@ -160,13 +223,17 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
     if home:
         environment["VIRTUAL_ENV"] = home
     if lock.cuda:  # engines without CDI go by these
-        environment |= {"NVIDIA_VISIBLE_DEVICES": "all",
-                        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
-    labels = {"org.opencontainers.image.title": lock.image,
-              "org.opencontainers.image.description": lock.description,
-              "org.opencontainers.image.version": lock_sha256[:lockfile.ID_LENGTH],
-              "org.opencontainers.image.created": _created(lock),
-              LOCK_LABEL: lock_sha256}
+        environment |= {
+            "NVIDIA_VISIBLE_DEVICES": "all",
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        }
+    labels = {
+        "org.opencontainers.image.title": lock.image,
+        "org.opencontainers.image.description": lock.description,
+        "org.opencontainers.image.version": lock_sha256[: lockfile.ID_LENGTH],
+        "org.opencontainers.image.created": _created(lock),
+        LOCK_LABEL: lock_sha256,
+    }
     labels |= {f"goldenami.framework.{one.name}": one.version for one in lock.frameworks}
     if lock.cuda:
         labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
@@ -181,13 +248,17 @@ def _created(lock: Lock) -> str:
 
 
 def _attached(
-    root: Path, record: ContainerRecord, work: Path, key: Signer | None,
+    root: Path,
+    record: ContainerRecord,
+    work: Path,
+    key: Signer | None,
 ) -> Iterator[tuple[Path, str]]:
     bill, origin = work / sbom.CYCLONEDX, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
     commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
-    statement = provenance.of_container(record, commit, platform.python_version(),
-                                        records.sha256_file(bill))
+    statement = provenance.of_container(
+        record, commit, platform.python_version(), records.sha256_file(bill)
+    )
     text = dsse.sealed(statement, key) if key else records.canonical(statement)
     records.write_text(origin, text)
     yield origin, "application/vnd.dsse.envelope.v1+json" if key else dsse.PAYLOAD_TYPE

@@ -36,15 +36,19 @@ def find(root: Path, store: Store) -> Garbage:
     """What nothing in the checkout `root` names. Before it is removed it is looked up while nobody
     else uses the store: a run that began meanwhile may name what nobody did before."""
     paths = [*root.glob(LOCKS), *root.glob("build/*/*/lock.json")]
-    named = {digest for path in paths
-             for digest in _SHA256.findall(path.read_text(encoding="utf-8"))}
+    named = {
+        digest for path in paths for digest in _SHA256.findall(path.read_text(encoding="utf-8"))
+    }
     return Garbage(store.garbage(named), bake_inputs.repositories(store, named))
 
 
 def shareable(root: Path, store: Store) -> tuple[dict[str, int], int]:
     """Objects that the committed locks name and the store has, with their bytes, and how many it
     has not."""
-    named = {digest: size for path in sorted(root.glob(LOCKS))
-             for digest, size in lockfile.read(path)[0].objects().items()}
+    named = {
+        digest: size
+        for path in sorted(root.glob(LOCKS))
+        for digest, size in lockfile.read(path)[0].objects().items()
+    }
     present = {digest: size for digest, size in sorted(named.items()) if store.has(digest, size)}
     return present, len(named) - len(present)

@@ -47,7 +47,14 @@ def _folder(store: Store, name: str) -> Path:
 
 
 def up(
-    root: Path, name: str, lock: Lock, lock_sha256: str, store: Store, *, role: str, tools: bool,
+    root: Path,
+    name: str,
+    lock: Lock,
+    lock_sha256: str,
+    store: Store,
+    *,
+    role: str,
+    tools: bool,
 ) -> MoleculeInstance:
     """Start container `name` on the layers that a bake has below `role` (of a role that the image
     lacks, on the base tree); returns how Molecule reaches it. With `tools` the lock's compilers are
@@ -66,12 +73,20 @@ def up(
     below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
     plan = plan.model_copy(update={"steps": plan.steps[:below]})
     supervisor = shell.start(
-        program.argv("goldenami.local.programs.supervise_container", plan), log=log,
-        env=shell.python_env(), session=True)
+        program.argv("goldenami.local.programs.supervise_container", plan),
+        log=log,
+        env=shell.python_env(),
+        session=True,
+    )
     access = wait_ready(name, folder, supervisor)
-    return MoleculeInstance(address=access.address, ssh_key=access.ssh_key,
-                            proxy_command=access.proxy_command,
-                            name=name, vars=folder / "out/vars.json", image=lock.image)
+    return MoleculeInstance(
+        address=access.address,
+        ssh_key=access.ssh_key,
+        proxy_command=access.proxy_command,
+        name=name,
+        vars=folder / "out/vars.json",
+        image=lock.image,
+    )
 
 
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
@@ -100,8 +115,10 @@ def down(name: str, store: Store) -> None:
         text = (folder / "pid").read_text(encoding="utf-8")
         supervisor = ProcessId.parse(text)
         if supervisor and not supervisor.alive and not is_left(folder / "pid", text):
-            raise Busy(f"container {name} was started on another machine or in another container",
-                       hint=f"end it there; if that machine was started anew, remove {folder}")
+            raise Busy(
+                f"container {name} was started on another machine or in another container",
+                hint=f"end it there; if that machine was started anew, remove {folder}",
+            )
         if supervisor and supervisor.alive:
             os.kill(supervisor.pid, signal.SIGTERM)
             wait_until(lambda: not supervisor.alive or None, END_S, 0.1)

@@ -27,9 +27,18 @@ def write(
         return None
     folder = ImageFolder.of(root, lock.image).path
     variables, roles = folder / VARIABLES, folder / ROLES
-    records.write_text(roles, records.canonical(bake_inputs.role_variables(root, lock,
-                                                                           lock_sha256)))
-    records.write_text(variables, records.canonical({
-        "lock": str(lockfile.path_of(root, lock.image)), "vars": str(roles),
-        "repo": str(bake_inputs.repository(lock, store)), **account}))
+    records.write_text(
+        roles, records.canonical(bake_inputs.role_variables(root, lock, lock_sha256))
+    )
+    records.write_text(
+        variables,
+        records.canonical(
+            {
+                "lock": str(lockfile.path_of(root, lock.image)),
+                "vars": str(roles),
+                "repo": str(bake_inputs.repository(lock, store)),
+                **account,
+            }
+        ),
+    )
     return variables

@@ -67,20 +67,25 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
             tail="\n".join([*compare.places(first.disk, second.disk), f"made by {tools}"]),
             hint=note
             or f"the second was baked {where}; it is one of the programs that write the disk, not "
-               "a role")
+            "a role",
+        )
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
         tail += compare.contents(first.disk, second.disk, path, scratch / "compare")
     return StageFailed(
-        f"{build}: {len(lines)} files", tail="\n".join(tail),
+        f"{build}: {len(lines)} files",
+        tail="\n".join(tail),
         hint=f"the second was baked {where}; make the role that writes these files deterministic, "
-             "or have `seal` "
-             "remove them")
+        "or have `seal` "
+        "remove them",
+    )
 
 
 def _files(first: Manifest, second: Manifest) -> list[str]:
-    digests = ({path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
-               for manifest in (first, second))
+    digests = (
+        {path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
+        for manifest in (first, second)
+    )
     before, after = digests
     return sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
 

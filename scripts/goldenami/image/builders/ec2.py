@@ -60,8 +60,10 @@ WITHOUT_GPU = "m7i"
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """The volume is launched this much larger than the AMI, so that growing the root can be seen."""
-_LOOK = ("test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
-         "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'")
+_LOOK = (
+    "test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
+    "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'"
+)
 
 
 def instance_type(lock: Lock) -> str:
@@ -110,16 +112,21 @@ class Ec2Builder:
         it is published. BadInput also for an immutable image, whose disk has another layout.
         """
         if IMMUTABLE in lock.roles:
-            raise BadInput(f"{lock.image} is immutable: an instance cannot write its disk",
-                           hint=f"bake it on this machine; `golden publish {lock.image}` takes "
-                                "the disk to EC2")
+            raise BadInput(
+                f"{lock.image} is immutable: an instance cannot write its disk",
+                hint=f"bake it on this machine; `golden publish {lock.image}` takes "
+                "the disk to EC2",
+            )
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
-            name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],
+            name=f"{lock.image}-{plan.build_id}",
+            description=lock.description[:255],
             architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
-            tags=tags.of_build(lock.image, plan.lock_sha256, plan.build_id,
-                               variables["golden_git_commit"]))
+            tags=tags.of_build(
+                lock.image, plan.lock_sha256, plan.build_id, variables["golden_git_commit"]
+            ),
+        )
         with progress.step("coverage"):
             _cover(lock, plan)
         with translated(self.region):
@@ -143,7 +150,8 @@ class Ec2Builder:
             raise BadInput(
                 f"{self.region} has no {self.instance_type}",
                 hint="name a type in `launch_template: instance_type:`, or another region by "
-                     "--region (`golden regions` shows them)")
+                "--region (`golden regions` shows them)",
+            )
 
     def _subnet(self) -> Subnet | None:
         return next(iter(instances.subnets(self._client(), self.subnets).values()), None)
@@ -152,11 +160,19 @@ class Ec2Builder:
         self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
     ) -> None:
         work, ec2 = plan.work, self._client()
-        key, marks = ssh.new_key(work / "launch_key", "golden"), {**spec.tags, **tags.temporary(LIFE)}
+        key, marks = (
+            ssh.new_key(work / "launch_key", "golden"),
+            {**spec.tags, **tags.temporary(LIFE)},
+        )
         subnet, name = self._subnet(), _name("bake", plan.build_id)
-        options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository,
-                   "region": self.region,
-                   "instance_type": self.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
+        options = {
+            "lock": plan.lock,
+            "vars": work / "ec2.json",
+            "repo": plan.tree.repository,
+            "region": self.region,
+            "instance_type": self.instance_type,
+            "ec2_endpoint": ec2.meta.endpoint_url,
+        }
 
         def on_line(line: str) -> None:
             if role := packer.role_of(line):
@@ -170,27 +186,46 @@ class Ec2Builder:
                 ec2, name, key.with_suffix(".pub"), marks, subnet.vpc if subnet else ""
             ) as group,
         ):
-            launch = {"key": name, "private_key": str(key), "groups": [group],
-                      "tags": marks, "kms_key": self.kms_key, "run_tags": self.account.tags,
-                      "subnet": subnet.id if subnet else ""}
-            records.write_text(work / "ec2.json",
-                               records.canonical({**variables, "golden_ec2": launch}))
+            launch = {
+                "key": name,
+                "private_key": str(key),
+                "groups": [group],
+                "tags": marks,
+                "kms_key": self.kms_key,
+                "run_tags": self.account.tags,
+                "subnet": subnet.id if subnet else "",
+            }
+            records.write_text(
+                work / "ec2.json", records.canonical({**variables, "golden_ec2": launch})
+            )
             # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files
             # go with it.
-            env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short, "TMPDIR": short,
-                   "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
-            packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=self.root,
-                         log=plan.log, env=env,
-                         on_line=on_line)
+            env = {
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": short,
+                "TMPDIR": short,
+                # The instance's memory, gone with it.
+                "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108
+            }
+            packer.build(
+                "amazon-ebs.ec2",
+                options,
+                work=work,
+                step="ec2",
+                root=self.root,
+                log=plan.log,
+                env=env,
+                on_line=on_line,
+            )
 
     def _unpublished(self, image: Image) -> Image:
         """The AMI of a build that is to be made anew, or BadInput where others may launch it
         already."""
         if tags.EXPIRES not in image.tags:
-            raise BadInput(f"{image.ami} in {self.region} is published: it is not made anew under "
-                           "its name",
-                           hint="leave FORCE=1 out, or change what the lock is made from: that is "
-                                "another build")
+            raise BadInput(
+                f"{image.ami} in {self.region} is published: it is not made anew under its name",
+                hint="leave FORCE=1 out, or change what the lock is made from: that is "
+                "another build",
+            )
         return image
 
     def _registered(self, spec: ImageSpec, image: Image | None, *, force: bool = False) -> Ami:
@@ -202,20 +237,26 @@ class Ec2Builder:
         left = images.find(ec2, f"{spec.name}-builder")
         if image is None:
             if left is None:
-                raise StageFailed(f"Packer left no AMI {spec.name}-builder in {self.region}",
-                                  hint="run again")
+                raise StageFailed(
+                    f"Packer left no AMI {spec.name}-builder in {self.region}", hint="run again"
+                )
             base = left.tags.get(tags.BASE_AMI, "unknown")
             marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
             if force and (old := images.find(ec2, spec.name)):
                 images.remove(ec2, self._unpublished(old))
-            marked = spec.model_copy(update={"tags": marks,
-                                             "volume_size_gib": left.root["VolumeSize"]})
+            marked = spec.model_copy(
+                update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]}
+            )
             image = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
         if left is not None:
             ec2.deregister_image(ImageId=left.ami)  # its snapshot lives on in the build's own
-        return Ami(id=image.ami, region=self.region, snapshot=image.snapshot,
-                   base=image.tags.get(tags.BASE_AMI, "unknown"),
-                   volume_gib=image.root["VolumeSize"])
+        return Ami(
+            id=image.ami,
+            region=self.region,
+            snapshot=image.snapshot,
+            base=image.tags.get(tags.BASE_AMI, "unknown"),
+            volume_gib=image.root["VolumeSize"],
+        )
 
     # --- verify -----------------------------------------------------------------------------------------------------
 
@@ -231,8 +272,13 @@ class Ec2Builder:
             with progress.step("launch"):
                 instance = stack.enter_context(instances.running(self._client(), launch))
             progress.say(f"instance {instance.id} ({self.instance_type}) at {instance.address}")
-            config = ssh.write_config(work, host=instance.address, port=instances.SSH, key=key,
-                                      user=user(self.root, lock.base.release))
+            config = ssh.write_config(
+                work,
+                host=instance.address,
+                port=instances.SSH,
+                key=key,
+                user=user(self.root, lock.base.release),
+            )
             stack.callback(ssh.hang_up, config)
             with progress.step("boot"):
                 wait_for_ssh(config, instance, limit_s)
@@ -240,25 +286,37 @@ class Ec2Builder:
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
                 look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
                 seen = look(_LOOK).splitlines()
-                checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work,
-                                         log=log)
+                checks = image_tests.run(
+                    self.root, lock.roles, build.variables, config, work=work, log=log
+                )
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
-                    lambda command: look(image_tests.as_root(command)), complete=False)
-        return VerifyResult(accel=Accel.EC2, boots=[Boot(firmware=seen[0], seconds_to_ssh=seconds)],
-                            checks=checks + _checks(lock, seen))
+                    lambda command: look(image_tests.as_root(command)),
+                    complete=False,
+                )
+        return VerifyResult(
+            accel=Accel.EC2,
+            boots=[Boot(firmware=seen[0], seconds_to_ssh=seconds)],
+            checks=checks + _checks(lock, seen),
+        )
 
     def _launch(self, bake: BakeRecord, public_key: Path) -> Launch:
         assert bake.ami is not None
         image = images.get(self._client(), [bake.ami.id]).get(bake.ami.id)
         if image is None:
-            raise StageFailed(f"{bake.ami.id} is gone from {self.region}",
-                              hint="FORCE=1 bakes it again")
+            raise StageFailed(
+                f"{bake.ami.id} is gone from {self.region}", hint="FORCE=1 bakes it again"
+            )
         marks = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
-        return Launch(name=_name("verify", bake.build_id), image=image,
-                      instance_type=self.instance_type, public_key=public_key,
-                      volume_gib=bake.ami.volume_gib + GROWTH_GIB, subnet=self._subnet(),
-                      tags={**marks, **tags.temporary(LIFE)})
+        return Launch(
+            name=_name("verify", bake.build_id),
+            image=image,
+            instance_type=self.instance_type,
+            public_key=public_key,
+            volume_gib=bake.ami.volume_gib + GROWTH_GIB,
+            subnet=self._subnet(),
+            tags={**marks, **tags.temporary(LIFE)},
+        )
 
 
 def _evidence(
@@ -285,9 +343,11 @@ def _evidence(
                 sizes = _manifest(disk, out.manifest, Path(scratch), progress)
         finally:
             disk.close()
-    return BakeResult(ami=ami.model_copy(update={"blocks_sha256": blocks}), sizes=sizes,
-                      manifest_sha256=records.sha256_file(out.manifest) if out.manifest.exists()
-                      else None)
+    return BakeResult(
+        ami=ami.model_copy(update={"blocks_sha256": blocks}),
+        sizes=sizes,
+        manifest_sha256=records.sha256_file(out.manifest) if out.manifest.exists() else None,
+    )
 
 
 def _manifest(disk: SnapshotDisk, path: Path, scratch: Path, progress: Progress) -> dict[str, int]:
@@ -305,8 +365,11 @@ def _cover(lock: Lock, plan: BakePlan) -> None:
         for environment, files in lock.environments().items():
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
             for file in files:
-                _install(plan.tree.repository / "wheels" / file.filename,
-                         Path(tree) / "opt/ml" / environment, python)
+                _install(
+                    plan.tree.repository / "wheels" / file.filename,
+                    Path(tree) / "opt/ml" / environment,
+                    python,
+                )
         coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)
 
 
@@ -354,19 +417,30 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
         return None
 
     if not wait_until(let_in, limit_s, 1.0):
-        raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
-                          hint="look at its console (`aws ec2 get-console-output`): a launch of "
-                               "the AMI shows the same")
+        raise StageFailed(
+            f"{instance.id}: {cause} within {limit_s:.0f} s",
+            hint="look at its console (`aws ec2 get-console-output`): a launch of "
+            "the AMI shows the same",
+        )
 
 
 def _checks(lock: Lock, seen: list[str]) -> list[Check]:
     cloud = seen[1].strip() if len(seen) > 1 else ""
-    return [Check.of_boot("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws",
-                          f"cloud-id said {cloud}"),
-            Check.of_boot("imdsv2", "The launch's key came from a metadata service that takes "
-                          "session tokens only", cloud == "aws",
-                          "cloud-init did not ask the metadata service"),
-            _packages(lock, seen[2:])]
+    return [
+        Check.of_boot(
+            "ec2_datasource",
+            "cloud-init chose its Ec2 source",
+            cloud == "aws",
+            f"cloud-id said {cloud}",
+        ),
+        Check.of_boot(
+            "imdsv2",
+            "The launch's key came from a metadata service that takes session tokens only",
+            cloud == "aws",
+            "cloud-init did not ask the metadata service",
+        ),
+        _packages(lock, seen[2:]),
+    ]
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
@@ -374,12 +448,15 @@ def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     publisher's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     installed = {name: version for _, name, version in rows}
-    wrong = [f"{name} is {installed[name]}, not {package.version}"
-             for name, package in sorted(lock.packages.items())
-             if installed.get(name, package.version) != package.version]
+    wrong = [
+        f"{name} is {installed[name]}, not {package.version}"
+        for name, package in sorted(lock.packages.items())
+        if installed.get(name, package.version) != package.version
+    ]
     wrong += [] if installed else ["dpkg names no package"]
     publishers = sorted(installed.keys() - lock.packages.keys())
     beside = f"{len(publishers)} packages are the publisher's, beside the lock: {', '.join(publishers[:12])}"
-    check = Check.of_boot("packages", "The lock's packages are in its versions", not wrong,
-                          "; ".join(wrong[:8]))
+    check = Check.of_boot(
+        "packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8])
+    )
     return check if wrong else check.model_copy(update={"detail": beside if publishers else ""})

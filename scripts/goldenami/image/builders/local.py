@@ -35,19 +35,27 @@ class LocalBuilder:
 
     def check_build(self, build: BuildFolder) -> None:
         if not build.disk.exists():
-            raise BadInput(f"{build.disk} does not exist",
-                           hint="bake it again: the same lock gives the same disk")
+            raise BadInput(
+                f"{build.disk} does not exist",
+                hint="bake it again: the same lock gives the same disk",
+            )
 
     def built(self, record: BakeRecord) -> bool:
         return record.ami is None
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
-        return program.beside("goldenami.local.programs.early_layers", plan, BakeResult, progress,
-                              work)
+        return program.beside(
+            "goldenami.local.programs.early_layers", plan, BakeResult, progress, work
+        )
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
-        return program.call("goldenami.local.programs.bake_tree", plan, BakeResult, progress,
-                            look=partial(how_far.of_bake, plan, how_far.expected(lock)))
+        return program.call(
+            "goldenami.local.programs.bake_tree",
+            plan,
+            BakeResult,
+            progress,
+            look=partial(how_far.of_bake, plan, how_far.expected(lock)),
+        )
 
     def verify(
         self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
@@ -55,13 +63,26 @@ class LocalBuilder:
         disk = build.read_bake().disk
         assert disk is not None
         plan = VerifyPlan(
-            work=work, log=log, root=self.root, disk=build.disk, baked=disk,
+            work=work,
+            log=log,
+            root=self.root,
+            disk=build.disk,
+            baked=disk,
             variables=build.variables,
-            coverage=build.coverage, user=lock.base.distribution, roles=lock.roles,
-            features=lock.hardware.features, growth_bytes=GROWTH_BYTES,
-            boot_limit_s=ssh.boot_limit_s())
-        return program.call("goldenami.local.programs.boot_disk", plan, VerifyResult, progress,
-                            look=partial(how_far.of_checks, work))
+            coverage=build.coverage,
+            user=lock.base.distribution,
+            roles=lock.roles,
+            features=lock.hardware.features,
+            growth_bytes=GROWTH_BYTES,
+            boot_limit_s=ssh.boot_limit_s(),
+        )
+        return program.call(
+            "goldenami.local.programs.boot_disk",
+            plan,
+            VerifyResult,
+            progress,
+            look=partial(how_far.of_checks, work),
+        )
 
     def shell(self, image: str) -> int:
         """Boot the newest verified disk of `image` and run an interactive SSH session in it."""
@@ -69,8 +90,9 @@ class LocalBuilder:
         if build is None:
             raise BadInput(f"{image} has no verified build", hint=f"run `make bake IMAGE={image}`")
         if build.read_bake().disk is None:
-            raise BadInput(f"{build.path} was baked on EC2: there is no disk to boot",
-                           hint="launch its AMI")
+            raise BadInput(
+                f"{build.path} was baked on EC2: there is no disk to boot", hint="launch its AMI"
+            )
         self.check_build(build)
         self.check_host()
         lock, _ = lockfile.read_copy(build.lock)
@@ -79,10 +101,13 @@ class LocalBuilder:
             namespaces.own_cgroup() as cgroup,
         ):
             boots = records.read(build.verify, VerifyRecord).boots
-            plan = BootPlan(work=work, log=work / "log", disk=build.disk,
-                            user=lock.base.distribution,
-                            boot_limit_s=ssh.boot_limit_s(),
-                            expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0))
+            plan = BootPlan(
+                work=work,
+                log=work / "log",
+                disk=build.disk,
+                user=lock.base.distribution,
+                boot_limit_s=ssh.boot_limit_s(),
+                expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0),
+            )
             argv = program.argv("goldenami.local.programs.open_session", plan)
-            return shell.interactive(namespaces.joined_argv(cgroup, argv),
-                                     env=shell.python_env())
+            return shell.interactive(namespaces.joined_argv(cgroup, argv), env=shell.python_env())

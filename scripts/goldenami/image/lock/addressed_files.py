@@ -94,9 +94,15 @@ def _sized(wanted: Download, store: Store) -> LockedDownload:
     there = store.check(wanted.sha256)
     size = path.stat().st_size if there else http_documents.look(address).size
     version = _VERSION.search(wanted.name)
-    return LockedDownload(url=wanted.url, name=wanted.name, sha256=wanted.sha256, size=size,
-                          version=version[1] if version else wanted.sha256[:12],
-                          login=wanted.login, signed_by=wanted.fingerprint)
+    return LockedDownload(
+        url=wanted.url,
+        name=wanted.name,
+        sha256=wanted.sha256,
+        size=size,
+        version=version[1] if version else wanted.sha256[:12],
+        login=wanted.login,
+        signed_by=wanted.fingerprint,
+    )
 
 
 def _demand_signature(root: Path, wanted: Download, store: Store) -> None:
@@ -116,13 +122,22 @@ def _kind(wanted: Download) -> str:
 def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
     told: dict[str, Any]
     if wanted.path is not None:
-        told = {"path": wanted.path, "owner": wanted.owner, "group": wanted.group,
-                "mode": wanted.mode}
+        told = {
+            "path": wanted.path,
+            "owner": wanted.owner,
+            "group": wanted.group,
+            "mode": wanted.mode,
+        }
     elif wanted.unpack is not None:
         with path.open("rb") as content:
             needs_xz = content.read(len(_XZ)) == _XZ
-        told = {"unpack": wanted.unpack, "strip": wanted.strip, "brings": f"{wanted.unpack}/**",
-                "sample": _sample(path, wanted.strip), **({"tool": "xz-utils"} if needs_xz else {})}
+        told = {
+            "unpack": wanted.unpack,
+            "strip": wanted.strip,
+            "brings": f"{wanted.unpack}/**",
+            "sample": _sample(path, wanted.strip),
+            **({"tool": "xz-utils"} if needs_xz else {}),
+        }
     else:
         return _package(locked, path)
     return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **told})
@@ -133,22 +148,32 @@ def _package(locked: LockedDownload, path: Path) -> AddressedFile:
     try:
         text = shell.output(["dpkg-deb", "--field", str(path), *names])
     except shell.CommandFailed:
-        raise BadInput(f"{locked.name} is no Debian package",
-                       hint="take `path` for a file, `unpack` for a tarball") from None
+        raise BadInput(
+            f"{locked.name} is no Debian package",
+            hint="take `path` for a file, `unpack` for a tarball",
+        ) from None
     fields = dict(line.split(": ", 1) for line in text.splitlines())
     name, version = fields["Package"], fields["Version"]
-    deb = Deb(name=name, version=version, architecture=fields["Architecture"],
-              sha256=locked.sha256, size=locked.size,
-              installed_size=int(fields.get("Installed-Size", "0")) * 1024, archive=DOWNLOADED,
-              path=locked.url, source=fields.get("Source", name).partition(" ")[0])
+    deb = Deb(
+        name=name,
+        version=version,
+        architecture=fields["Architecture"],
+        sha256=locked.sha256,
+        size=locked.size,
+        installed_size=int(fields.get("Installed-Size", "0")) * 1024,
+        archive=DOWNLOADED,
+        path=locked.url,
+        source=fields.get("Source", name).partition(" ")[0],
+    )
     locked = locked.model_copy(update={"package": name, "version": version})
     return AddressedFile(locked, {"package": name, "version": version}, deb)
 
 
 def _demand_architecture(definition: Definition, deb: Deb | None) -> None:
     if deb and deb.architecture not in ("all", definition.base.architecture):
-        raise BadInput(f"{deb.name} is for {deb.architecture}, the image for "
-                       f"{definition.base.architecture}")
+        raise BadInput(
+            f"{deb.name} is for {deb.architecture}, the image for {definition.base.architecture}"
+        )
 
 
 def _sample(path: Path, strip: int) -> dict[str, str]:
@@ -157,16 +182,22 @@ def _sample(path: Path, strip: int) -> dict[str, str]:
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in _members(archive) if _below(member, strip)]
-            chosen = set(names[::-(-len(names) // SAMPLE) or 1])
+            chosen = set(names[:: -(-len(names) // SAMPLE) or 1])
         with tarfile.open(path) as archive:
-            sample = {_below(member, strip): _digest(archive, member)
-                    for member in _members(archive) if member.name in chosen}
+            sample = {
+                _below(member, strip): _digest(archive, member)
+                for member in _members(archive)
+                if member.name in chosen
+            }
     except tarfile.FilterError as error:
-        raise BadInput(f"the tarball leads out of its folder: {error}",
-                       hint="do not trust it") from None
+        raise BadInput(
+            f"the tarball leads out of its folder: {error}", hint="do not trust it"
+        ) from None
     except (tarfile.TarError, EOFError) as error:
-        raise BadInput(f"is no whole tarball of gzip, bzip2, xz or none: {error}",
-                       hint="take `path` for a single file") from None
+        raise BadInput(
+            f"is no whole tarball of gzip, bzip2, xz or none: {error}",
+            hint="take `path` for a single file",
+        ) from None
     if not sample:
         raise BadInput(f"the tarball has no file below {strip} folders", hint="lower `strip`")
     return sample

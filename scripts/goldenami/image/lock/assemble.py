@@ -24,17 +24,23 @@ from goldenami.packages.apt import AptRoot, Deb
 
 
 def assemble(
-    resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None, cuda: Cuda | None,
-    base_names: list[str], debs: list[Deb],
+    resolution: Resolution,
+    kernel: Kernel,
+    fitted: FittedDriver | None,
+    cuda: Cuda | None,
+    base_names: list[str],
+    debs: list[Deb],
 ) -> Lock:
     """The lock of what was resolved."""
     with resolution.progress.step("steps"):
         steps = _steps(resolution, fitted, base_names, debs)
     definition, root = resolution.definition, resolution.root
     base = BaseLock(
-        distribution=definition.base.distribution, release=definition.base.release,
+        distribution=definition.base.distribution,
+        release=definition.base.release,
         major=resolution.platform.major,
-        architecture=definition.base.architecture, suites=resolution.archive_suites(),
+        architecture=definition.base.architecture,
+        suites=resolution.archive_suites(),
     )
     return Lock(
         image=definition.image,
@@ -70,7 +76,9 @@ def assemble(
 def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
     branch = fitted.driver.split(".")[0]
     return Driver(
-        version=fitted.driver, branch=branch, flavour=fitted.flavour,
+        version=fitted.driver,
+        branch=branch,
+        flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"),
         cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=fitted.build.locked(fitted.outcome),
@@ -84,8 +92,9 @@ def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
     A package that is younger than the index that lists it was built by a wrong clock and does not
     count.
     """
-    indexes = max(int(parsedate_to_datetime(suite.date).timestamp())
-                  for suite in resolution.archive_suites())
+    indexes = max(
+        int(parsedate_to_datetime(suite.date).timestamp()) for suite in resolution.archive_suites()
+    )
     built = [local_repository.built_at(resolution.store, deb) for deb in debs]
     return max((date for date in built if date <= indexes), default=indexes)
 
@@ -99,8 +108,9 @@ def _steps(
     So a step's layer depends on no package of a later step, and a driver release leaves the layers
     below it alone.
     """
-    dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(),
-                                       fitted.driver if fitted else "")
+    dummies = dummy_packages.of_driver(
+        resolution.store, debs, resolution.driver_sources(), fitted.driver if fitted else ""
+    )
     others = [deb for deb in debs if deb.name not in dummies]
     before_driver = visible = _apt_of(resolution, "early", [*others, *dummies.values()])
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
@@ -109,22 +119,33 @@ def _steps(
         visible = complete if "nvidia_driver" in roles else visible
         so_far += roles
         installed = {deb.name for deb in visible.solve(resolution.names(so_far))}
-        used = {name: Package.of(dummies[name]) for name in installed & dummies.keys() if visible
-                is before_driver}
+        used = {
+            name: Package.of(dummies[name])
+            for name in installed & dummies.keys()
+            if visible is before_driver
+        }
         new = installed - known - used.keys()
         steps.append(Step(roles=roles, packages=sorted(new), stand_ins=used))
         known |= new
     late = {deb.name for deb in debs} - known
-    return [*steps[:-1],
-            steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
+    return [
+        *steps[:-1],
+        steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})}),
+    ]
 
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
     folder = resolution.apt.folder / "closure" / name
-    repository = local_repository.write(resolution.store, debs, folder / "repo", suite=LOCAL_SUITE,
-                                        epoch=0)
-    apt = AptRoot(folder=folder, sources=(), uris={}, architecture=resolution.apt.architecture,
-                  local_repo=repository)
+    repository = local_repository.write(
+        resolution.store, debs, folder / "repo", suite=LOCAL_SUITE, epoch=0
+    )
+    apt = AptRoot(
+        folder=folder,
+        sources=(),
+        uris={},
+        architecture=resolution.apt.architecture,
+        local_repo=repository,
+    )
     apt.configure()
     apt.pin({})
     apt.update()

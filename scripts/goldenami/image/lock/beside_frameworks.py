@@ -45,8 +45,12 @@ def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]
         yield
     except NoFit as error:
         why = error.message.partition(": ")[2]
-        named = [number for words in ("requested {0}", "{0.name}") for number, one
-                 in enumerate(wanted) if words.format(one) in why]
+        named = [
+            number
+            for words in ("requested {0}", "{0.name}")
+            for number, one in enumerate(wanted)
+            if words.format(one) in why
+        ]
         at = source.error((KEY, *named[:1]), error.message).message
         raise NoFit(at, hint=error.hint, tail=error.tail) from None
 
@@ -58,15 +62,21 @@ def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) ->
     try:
         known = index.versions(project, prereleases=True)
     except Vanished:
-        raise source.error((KEY, number), f"{where} has no project `{wanted.name}`",
-                           hint="is it misspelt, or one of a private index that `packages` of "
-                                "`python_index` does not name?") from None
+        raise source.error(
+            (KEY, number),
+            f"{where} has no project `{wanted.name}`",
+            hint="is it misspelt, or one of a private index that `packages` of "
+            "`python_index` does not name?",
+        ) from None
     except BadInput as error:
         raise source.error(("python_index", "login"), error.message, hint=error.hint) from None
     if not known:
-        raise source.error((KEY, number), f"{where} has no wheel of `{wanted.name}`, only source",
-                           hint="build a wheel and put it on an index of your own "
-                                "(`python_index`), or write a recipe (docs/adding.md)")
+        raise source.error(
+            (KEY, number),
+            f"{where} has no wheel of `{wanted.name}`, only source",
+            hint="build a wheel and put it on an index of your own "
+            "(`python_index`), or write a recipe (docs/adding.md)",
+        )
     if not any(wanted.specifier.filter(known)):
         raise source.error((KEY, number), f"{where} has no `{wanted}`; {_nearest(wanted, known)}")
 
@@ -76,7 +86,7 @@ def _nearest(wanted: Requirement, known: Sequence[str]) -> str:
     limits = [Version(one.version.removesuffix(".*")) for one in wanted.specifier]
     below = sum(Version(version) < limits[0] for version in final) if limits else len(final)
     first = max(0, min(below - SHOWN // 2, len(final) - SHOWN))
-    return f"the nearest are {', '.join(final[first:first + SHOWN])}"
+    return f"the nearest are {', '.join(final[first : first + SHOWN])}"
 
 
 def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> PythonPackages | None:
@@ -86,12 +96,17 @@ def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> Pyt
         return None
     own = {one.wheel.sha256 for one in resolution.frameworks.frameworks}
     wheels = [file for file in files if file.sha256 not in own]
-    asked = {str(canonicalize_name(Requirement(line).name)): line
-             for line in definition.python_packages}
+    asked = {
+        str(canonicalize_name(Requirement(line).name)): line for line in definition.python_packages
+    }
     resolution.choices.extend(_choices(asked, wheels, definition))
     return PythonPackages(
-        environment=environment, asked=asked, wheels=wheels, index=definition.python_index,
-        allow=frameworks.allowances(resolution.root, wheels))
+        environment=environment,
+        asked=asked,
+        wheels=wheels,
+        index=definition.python_index,
+        allow=frameworks.allowances(resolution.root, wheels),
+    )
 
 
 def _choices(
@@ -100,13 +115,22 @@ def _choices(
     versions, index = {file.project: file.version for file in wheels}, definition.python_index
     for project, line in asked.items():
         where = "python_index" if index and index.has(project) else "the package index"
-        yield Choice(component=project, taken=versions[project], passed_over=[],
-                     why=f"what {where} has for `{line}` of python_packages")
+        yield Choice(
+            component=project,
+            taken=versions[project],
+            passed_over=[],
+            why=f"what {where} has for `{line}` of python_packages",
+        )
 
 
 def variables(found: PythonPackages | None) -> list[dict[str, Any]]:
     """What the role gets, and so the image's tests: nothing, or the one environment."""
     if found is None:
         return []
-    return [{"environment": found.environment, "projects": sorted(found.asked),
-             "wheels": frameworks.told(found.wheels)}]
+    return [
+        {
+            "environment": found.environment,
+            "projects": sorted(found.asked),
+            "wheels": frameworks.told(found.wheels),
+        }
+    ]

@@ -28,6 +28,7 @@ LEAST_OF_A_WORKLOAD = 0.95
 """Where a single workload is slower than this, it is not taken: nobody trades one program's speed
 for another's."""
 
+
 class Workload(Record):
     """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over
     generic one), and their quartiles. Above 1 the image's build is faster."""
@@ -82,19 +83,30 @@ class Decision:
         one's, and the reason says so."""
         if self.key in (None, key):
             return self
-        return replace(self, speedup=None, measured_on=None,
-                       why=f"{self.why}; that was another build of this version: measure again")
+        return replace(
+            self,
+            speedup=None,
+            measured_on=None,
+            why=f"{self.why}; that was another build of this version: measure again",
+        )
 
 
 def load(root: Path) -> list[Measurement]:
     """All that was measured and committed, by goldenami and then by the repository `root`."""
     paths = dict.fromkeys([program_files.home(root) / FILE, root / FILE])
-    return [row for path in paths if path.exists()
-            for row in records.read(path, Measurements).measurements]
+    return [
+        row
+        for path in paths
+        if path.exists()
+        for row in records.read(path, Measurements).measurements
+    ]
 
 
 def decide(
-    name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str],
+    name: str,
+    recipe: Recipe,
+    cpus: Sequence[str],
+    sm: Sequence[str],
     measurements: Sequence[Measurement],
 ) -> Decision:
     """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a
@@ -104,19 +116,25 @@ def decide(
     the rule's default. A figure of another version, or over something else than the recipe names
     now, is none.
     """
-    by_cpu = {entry.cpu: entry for entry in measurements
-              if (entry.framework, entry.version, entry.against)
-              == (name, recipe.version, recipe.against)}
+    by_cpu = {
+        entry.cpu: entry
+        for entry in measurements
+        if (entry.framework, entry.version, entry.against) == (name, recipe.version, recipe.against)
+    }
     if unmeasured := [cpu for cpu in cpus if cpu not in by_cpu]:
-        return Decision(*_judged(recipe, cpus, sm, None,
-                                 f"not measured on {', '.join(unmeasured)}"))
+        return Decision(
+            *_judged(recipe, cpus, sm, None, f"not measured on {', '.join(unmeasured)}")
+        )
     least = min((by_cpu[cpu] for cpu in cpus), key=lambda entry: entry.speedup)
     figure = f"{least.speedup:.2f}x over {least.against}, measured on {least.cpu}"
     return Decision(*_judged(recipe, cpus, sm, least, figure), least.speedup, least.cpu, least.key)
 
 
 def _judged(
-    recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurement: Measurement | None,
+    recipe: Recipe,
+    cpus: Sequence[str],
+    sm: Sequence[str],
+    measurement: Measurement | None,
     figure: str,
 ) -> tuple[Origin, str]:
     wheel, only = recipe.wheel, recipe.only
@@ -126,18 +144,33 @@ def _judged(
     worst = measurement.worst if measurement else None
     cases: list[tuple[bool, Origin, str]] = [
         (not recipe.has_build, Origin.WHEEL, "the recipe has no build"),
-        (recipe.build.not_run is not None, Origin.WHEEL,
-         f"recipe not run here: {recipe.build.not_run}"),
+        (
+            recipe.build.not_run is not None,
+            Origin.WHEEL,
+            f"recipe not run here: {recipe.build.not_run}",
+        ),
         (wheel is None, Origin.SOURCE, f"the index has no wheel; {figure}"),
-        (bool(uncovered), Origin.SOURCE,
-         f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"),
+        (
+            bool(uncovered),
+            Origin.SOURCE,
+            f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}",
+        ),
         (loses_gpus, Origin.WHEEL, "a build would have no code for the GPUs"),
-        (bool(other_cpus), Origin.WHEEL,
-         f"a build is for {', '.join(only or [])} only, not for {', '.join(other_cpus)}"),
+        (
+            bool(other_cpus),
+            Origin.WHEEL,
+            f"a build is for {', '.join(only or [])} only, not for {', '.join(other_cpus)}",
+        ),
         (measurement is None, Origin.WHEEL, f"the rule's default; {figure}"),
-        (worst is not None and worst.ratio < LEAST_OF_A_WORKLOAD, Origin.WHEEL,
-         f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {figure}"),
-        (measurement is not None and measurement.speedup < LEAST_SPEEDUP, Origin.WHEEL,
-         f"{figure}, less than {LEAST_SPEEDUP:.2f}x"),
+        (
+            worst is not None and worst.ratio < LEAST_OF_A_WORKLOAD,
+            Origin.WHEEL,
+            f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {figure}",
+        ),
+        (
+            measurement is not None and measurement.speedup < LEAST_SPEEDUP,
+            Origin.WHEEL,
+            f"{figure}, less than {LEAST_SPEEDUP:.2f}x",
+        ),
     ]
     return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, figure))

@@ -42,13 +42,16 @@ def of_packages(
         return None
     runtime = next((deb for deb in debs if driver_fit.CUDA_RUNTIME.fullmatch(deb.name)), None)
     if runtime is None:
-        raise NoFit("the closure has no CUDA runtime library, so the CUDA version is unknown",
-                    hint="see roles/cuda/vars")
+        raise NoFit(
+            "the closure has no CUDA runtime library, so the CUDA version is unknown",
+            hint="see roles/cuda/vars",
+        )
     version = driver_fit.cuda_release(runtime.version)
     why = _prove(resolution, version, fitted)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
-    over = driver_fit.newer_cuda(resolution.apt, version, fitted.driver if fitted else "",
-                                 architectures)
+    over = driver_fit.newer_cuda(
+        resolution.apt, version, fitted.driver if fitted else "", architectures
+    )
     _derive(resolution, version, why, over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
@@ -63,46 +66,58 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
     name."""
     release = resolution.setting("cuda", "release") or _release_of_frameworks(request, context)
     variant = resolution.setting("cuda", "variant")
-    facts = role_packages.facts(resolution.root, "cuda", resolution.platform,
-                                resolution.given("cuda"))
+    facts = role_packages.facts(
+        resolution.root, "cuda", resolution.platform, resolution.given("cuda")
+    )
     if variant == "nvcc":
         _demand_same_major(facts["__cuda_distribution_version"], release, resolution)
     if variant == "toolkit" and int(release.partition(".")[0]) < FIRST_WITH_NVCC:
-        raise NoFit(f"the package index has no nvcc of CUDA {release}: NVIDIA's wheels hold it "
-                    "from CUDA "
-                    f"{FIRST_WITH_NVCC}.0 on, those of 12 ptxas and libnvvm only",
-                    hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
-                         "take a driver for CUDA 13")
+        raise NoFit(
+            f"the package index has no nvcc of CUDA {release}: NVIDIA's wheels hold it "
+            "from CUDA "
+            f"{FIRST_WITH_NVCC}.0 on, those of 12 ptxas and libnvvm only",
+            hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
+            "take a driver for CUDA 13",
+        )
     known = context.index.versions(TOOLKIT)
     if not any(f"{version}.".startswith(f"{release}.") for version in known):
         releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
-        raise NoFit(f"the package index has no CUDA {release}: its {TOOLKIT} is "
-                    f"{', '.join(releases)}",
-                    hint="set cuda_release to one of these, or leave it to the frameworks")
+        raise NoFit(
+            f"the package index has no CUDA {release}: its {TOOLKIT} is {', '.join(releases)}",
+            hint="set cuda_release to one of these, or leave it to the frameworks",
+        )
     return f"{TOOLKIT}[{','.join(facts['__cuda_parts'])}]=={release}.*"
 
 
 def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
     if nvcc.partition(".")[0] != release.partition(".")[0]:
-        raise NoFit(f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it compiles "
-                    f"runs with wheels of CUDA {release}",
-                    hint=f"set cuda_variant: toolkit from CUDA {FIRST_WITH_NVCC} on, jit for others")
+        raise NoFit(
+            f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it compiles "
+            f"runs with wheels of CUDA {release}",
+            hint=f"set cuda_variant: toolkit from CUDA {FIRST_WITH_NVCC} on, jit for others",
+        )
     compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
 
 
 def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
-    found = {name: wheel.cuda for name in request.names
-             if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel,
-                           CudaWheel)}
+    found = {
+        name: wheel.cuda
+        for name in request.names
+        if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel, CudaWheel)
+    }
     if len(set(found.values())) == 1:
         return found.popitem()[1]
     said = ", ".join(f"{name} has CUDA {release}" for name, release in sorted(found.items()))
-    raise BadInput(f"cuda_source is wheels, and {said or 'no framework of the image has CUDA'}",
-                   hint='set cuda_release, such as "13.2"')
+    raise BadInput(
+        f"cuda_source is wheels, and {said or 'no framework of the image has CUDA'}",
+        hint='set cuda_release, such as "13.2"',
+    )
 
 
 def of_wheels(
-    resolution: Resolution, files: Sequence[PyFile], fitted: FittedDriver | None,
+    resolution: Resolution,
+    files: Sequence[PyFile],
+    fitted: FittedDriver | None,
     request: FrameworkRequest,
 ) -> Cuda:
     """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
@@ -113,9 +128,14 @@ def of_wheels(
     why = _prove(resolution, version, fitted)
     environment = request.shared_environment or OWN_ENVIRONMENT
     _derive(resolution, version, why, [], environment=environment, wheels=parts)
-    return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why,
-                environment=environment, wheels=parts,
-                allow=frameworks.allowances(resolution.root, parts))
+    return Cuda(
+        version=version,
+        variant=resolution.setting("cuda", "variant"),
+        why=why,
+        environment=environment,
+        wheels=parts,
+        allow=frameworks.allowances(resolution.root, parts),
+    )
 
 
 def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) -> str:
@@ -125,13 +145,19 @@ def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) ->
 
 
 def _derive(
-    resolution: Resolution, version: str, why: str, over: list[PassedOver], *,
+    resolution: Resolution,
+    version: str,
+    why: str,
+    over: list[PassedOver],
+    *,
     environment: str = "",
     wheels: Sequence[PyFile] = (),
 ) -> None:
     resolution.derived["cuda"] |= {
-        "cuda_version": version, "cuda_environment": environment,
-        "cuda_wheels": frameworks.told(wheels)}
+        "cuda_version": version,
+        "cuda_environment": environment,
+        "cuda_wheels": frameworks.told(wheels),
+    }
     resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
 
 

@@ -44,14 +44,23 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
         except NoFit as error:
             over.append((f"{wheel.distribution} {wheel.version}", error.message))
             continue
-        return FittedRecipe(recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
-                            f"CUDA {wheel.cuda}: {why}", tuple(over))
-    if over and recipe.build.not_run and recipe.wheel and recipe.wheel.distribution in {
-            wheel.distribution for wheel in recipe.cuda_wheels}:
-        raise NoFit(f"no wheel of {recipe.wheel.distribution} fits: "
-                    + "; ".join(f"{what}: {reason}" for what, reason in over),
-                    hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers "
-                         "out of `hardware`")
+        return FittedRecipe(
+            recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
+            f"CUDA {wheel.cuda}: {why}",
+            tuple(over),
+        )
+    if (
+        over
+        and recipe.build.not_run
+        and recipe.wheel
+        and recipe.wheel.distribution in {wheel.distribution for wheel in recipe.cuda_wheels}
+    ):
+        raise NoFit(
+            f"no wheel of {recipe.wheel.distribution} fits: "
+            + "; ".join(f"{what}: {reason}" for what, reason in over),
+            hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers "
+            "out of `hardware`",
+        )
     return FittedRecipe(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
 
 
@@ -65,6 +74,9 @@ def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
     """Those of `sm` that no code in the wheel runs on; none where nobody looked."""
     if wheel is None or wheel.sm is None:
         return []
-    held = [DeviceImage(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
-            for name in wheel.sm for kind in ((False, True) if name.endswith(PTX) else (False,))]
+    held = [
+        DeviceImage(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
+        for name in wheel.sm
+        for kind in ((False, True) if name.endswith(PTX) else (False,))
+    ]
     return fatbin.missing(held, sm)

@@ -34,11 +34,13 @@ def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
             mirrors.login(repo.name, repo.login)
             signing_keys.keyring(sources[repo.name], apt.uris[repo.name], apt.folder)
         except (BadInput, Refused) as error:
-            raise _lines(root, definition).error((*at, "login"), error.message,
-                                                 hint=error.hint) from None
+            raise _lines(root, definition).error(
+                (*at, "login"), error.message, hint=error.hint
+            ) from None
         except OtherKey as error:
-            raise _lines(root, definition).error((*at, "fingerprint"), error.message,
-                                                 hint=error.hint) from None
+            raise _lines(root, definition).error(
+                (*at, "fingerprint"), error.message, hint=error.hint
+            ) from None
 
 
 def containers(
@@ -75,9 +77,15 @@ def _said_of(source: YamlFile, index: int) -> Iterator[None]:
 
 def told_of(found: list[LockedContainer]) -> list[dict[str, Any]]:
     """What the role is told."""
-    return [{"name": f"{one.called}:latest" if one.called else one.name,
-             "manifest": one.manifest.sha256, "config": one.config.sha256,
-             "layers": [layer.sha256 for layer in one.layers]} for one in found]
+    return [
+        {
+            "name": f"{one.called}:latest" if one.called else one.name,
+            "manifest": one.manifest.sha256,
+            "config": one.config.sha256,
+            "layers": [layer.sha256 for layer in one.layers],
+        }
+        for one in found
+    ]
 
 
 def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:
@@ -89,8 +97,9 @@ def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) ->
         if key[0] == "roles" and _value(source, key) == name:
             archives = ", ".join(each.archive for each in apt.sources)
             told = source.error(key, f"no archive has the package `{name}`: looked in {archives}")
-            return NoFit(told.message, hint="correct its name, or add its repository to "
-                                            "`extra_repos`")
+            return NoFit(
+                told.message, hint="correct its name, or add its repository to `extra_repos`"
+            )
     return error
 
 

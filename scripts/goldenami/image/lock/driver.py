@@ -25,15 +25,24 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
     ) -> tuple[ModuleBuild, ModuleOutcome]:
         own_modules.compiled(resolution, kernel)  # NoFit: the kernel is not to be had
         resolution.progress.say(f"trying {driver_fit.pair(kernel, candidate)}")
-        build = driver_fit.module_build(resolution.apt, kernel, candidate,
-                                        suite=resolution.definition.base.release,
-                                        signature=own_modules.signature())
+        build = driver_fit.module_build(
+            resolution.apt,
+            kernel,
+            candidate,
+            suite=resolution.definition.base.release,
+            signature=own_modules.signature(),
+        )
         files = [build.source, *build.toolchain]
         return build, own_modules.compile_build(resolution, build, files)
 
     with resolution.progress.step("driver", f"branch {branch}, {flavour}"):
-        fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair,
-                                only=resolution.constraints.driver)
+        fitted = driver_fit.fit(
+            resolution.apt,
+            requests,
+            kernels,
+            compile_pair=compile_pair,
+            only=resolution.constraints.driver,
+        )
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
@@ -45,12 +54,15 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
 def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
-    resolution.derived["kernel"] = {"kernel_package": kernel.package,
-                                    "kernel_release": kernel.release,
-                                    "kernel_modules": own_modules.add(resolution, kernel)}
+    resolution.derived["kernel"] = {
+        "kernel_package": kernel.package,
+        "kernel_release": kernel.release,
+        "kernel_modules": own_modules.add(resolution, kernel),
+    }
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     resolution.derived["golden_health"] = {
-        "golden_health_types": hardware.machines(resolution.root, resolution.definition.hardware)}
+        "golden_health_types": hardware.machines(resolution.root, resolution.definition.hardware)
+    }
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
             "nvidia_driver_branch": fitted.driver.split(".")[0],
@@ -58,7 +70,8 @@ def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) 
             "nvidia_driver_version": fitted.driver,
             "nvidia_driver_kernel_release": kernel.release,
             "nvidia_driver_modules_package": fitted.build.package,
-            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.build.signature)
+            "nvidia_driver_modules_signer": signed.signer
+            if (signed := fitted.build.signature)
             else "",
         }
         _choose_gsp(resolution, fitted.flavour)
@@ -83,6 +96,11 @@ def _give_key(resolution: Resolution) -> None:
 def _choose_gsp(resolution: Resolution, flavour: str) -> None:
     if families := driver_requests.without_gsp(resolution.root, resolution.definition, flavour):
         resolution.derived["nvidia_driver"][driver_requests.GSP_VARIABLE] = False
-        resolution.choices.append(Choice(component="GSP firmware", taken="off", passed_over=[],
-                                         why=f"EC2's advice for {', '.join(families)} with "
-                                             "proprietary modules"))
+        resolution.choices.append(
+            Choice(
+                component="GSP firmware",
+                taken="off",
+                passed_over=[],
+                why=f"EC2's advice for {', '.join(families)} with proprietary modules",
+            )
+        )

@@ -102,14 +102,23 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
     """Decide, resolve and build what `request` names."""
     fitted = {name: fitting(name, request, context) for name in request.names}
     measurements = build_decision.load(context.root)
-    decisions = {name: build_decision.decide(
-        name, one.recipe, request.cpus, request.target.sm if one.recipe.build.cuda else [],
-        measurements) for name, one in fitted.items()}
-    asked = {name: requirements(recipe, decisions[name].origin, request.target.sm)
-             for name, recipe in fitted.items()}
-    environments, pins = _environments(asked, context,
-                                       shared=bool(request.shared_environment),
-                                       beside=request.beside)
+    decisions = {
+        name: build_decision.decide(
+            name,
+            one.recipe,
+            request.cpus,
+            request.target.sm if one.recipe.build.cuda else [],
+            measurements,
+        )
+        for name, one in fitted.items()
+    }
+    asked = {
+        name: requirements(recipe, decisions[name].origin, request.target.sm)
+        for name, recipe in fitted.items()
+    }
+    environments, pins = _environments(
+        asked, context, shared=bool(request.shared_environment), beside=request.beside
+    )
     allowances = recipes.dispatching(context.root)
     frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
     for name in _in_order(fitted, environments):
@@ -124,16 +133,32 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
         assert wheel is not None
         decision = decisions[name]
         frameworks[name] = Framework(
-            name=name, version=recipe.version, environment=request.shared_environment or name,
+            name=name,
+            version=recipe.version,
+            environment=request.shared_environment or name,
             origin=decision.origin,
-            why=decision.why, gain=decision.speedup, measured_on=decision.measured_on, wheel=wheel,
+            why=decision.why,
+            gain=decision.speedup,
+            measured_on=decision.measured_on,
+            wheel=wheel,
             requires=requires,
             made=made,
-            allow=[allowance for file in [wheel, *requires] for pattern, rows in allowances.items()
-                   if fnmatchcase(file.project, pattern) for allowance in rows])
-    return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), [
-        _choice(framework, fitted[name], decisions[name], request.target.cpu)
-        for name, framework in frameworks.items()])
+            allow=[
+                allowance
+                for file in [wheel, *requires]
+                for pattern, rows in allowances.items()
+                if fnmatchcase(file.project, pattern)
+                for allowance in rows
+            ],
+        )
+    return ResolvedFrameworks(
+        list(frameworks.values()),
+        list(toolchain.values()),
+        [
+            _choice(framework, fitted[name], decisions[name], request.target.cpu)
+            for name, framework in frameworks.items()
+        ],
+    )
 
 
 def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> FittedRecipe:
@@ -142,7 +167,10 @@ def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> F
 
 
 def _environments(
-    asked: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
+    asked: Mapping[str, list[str]],
+    context: ResolverContext,
+    *,
+    shared: bool,
     beside: Sequence[str] = (),
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
     """The wheels of each framework's environment, of one choice of versions for all; and that
@@ -162,8 +190,15 @@ def environment(
     """All wheels of the environment that the frameworks share; without frameworks, those of what is
     asked for beside them. Nothing where each has an environment of its own."""
     if resolved.frameworks:
-        files = {file.project: file for one in resolved.frameworks
-                 for file in [*one.requires, one.wheel]} if request.shared_environment else {}
+        files = (
+            {
+                file.project: file
+                for one in resolved.frameworks
+                for file in [*one.requires, one.wheel]
+            }
+            if request.shared_environment
+            else {}
+        )
         return [files[project] for project in sorted(files)]
     return context.index.resolve(request.beside, [], image_python(context))
 
@@ -178,12 +213,15 @@ def _in_order(
 ) -> list[str]:
     """Each after the frameworks that it needs: those have fewer of the others in their
     environments."""
-    projects = {name: canonicalize_name(entry.recipe.distribution)
-                for name, entry in fitted.items()}
+    projects = {
+        name: canonicalize_name(entry.recipe.distribution) for name, entry in fitted.items()
+    }
 
     def needs(name: str) -> int:
-        return sum(file.project in projects.values() and file.project != projects[name]
-                   for file in environments[name])
+        return sum(
+            file.project in projects.values() and file.project != projects[name]
+            for file in environments[name]
+        )
 
     return sorted(fitted, key=lambda name: (needs(name), name))
 
@@ -197,64 +235,103 @@ def requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> lis
 
 
 def parts(
-    recipe: Recipe, closure: Sequence[PyFile], built: Mapping[str, Framework],
+    recipe: Recipe,
+    closure: Sequence[PyFile],
+    built: Mapping[str, Framework],
 ) -> tuple[PyFile | None, list[PyFile]]:
     """The index's own wheel of a framework (if it has one), and the rest with what is built here in
     its place."""
     own = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
-    compiled = {framework.wheel.project: framework for framework in built.values()
-                if framework.made}
+    compiled = {
+        framework.wheel.project: framework for framework in built.values() if framework.made
+    }
     rest = dict[str, PyFile]()
     for file in closure:
         framework = compiled.get(file.project)
-        rest.update((part.project, part) for part in (
-            [framework.wheel, *framework.requires] if framework else [file]))
+        rest.update(
+            (part.project, part)
+            for part in ([framework.wheel, *framework.requires] if framework else [file])
+        )
     return rest.pop(own, None), [rest[project] for project in sorted(rest)]
 
 
 def wheel_build(
-    name: str, recipe: Recipe, request: FrameworkRequest, context: ResolverContext,
+    name: str,
+    recipe: Recipe,
+    request: FrameworkRequest,
+    context: ResolverContext,
     runs_with: Sequence[PyFile],
     pins: Sequence[str],
 ) -> WheelBuild:
     """The exact order of a build: everything that shapes the wheel."""
     cuda = bool(request.target.sm and recipe.build.cuda)
-    debs = context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages,
-                            *(wheel_builds.CUDA_PACKAGES if cuda else [])])
+    debs = context.apt.solve(
+        [
+            "?essential",
+            "apt",
+            *wheel_builds.PACKAGES,
+            *recipe.build.packages,
+            *(wheel_builds.CUDA_PACKAGES if cuda else []),
+        ]
+    )
     dummies = dummy_packages.of_driver(context.store, debs, request.driver_sources, request.driver)
     python = interpreter(debs)
     source = _source(name, recipe, context.index)
-    wanted = [wheel_builds.PIP, *recipe.build.requires,
-              *recipe.build.added(request.target.sm).requires]
+    wanted = [
+        wheel_builds.PIP,
+        *recipe.build.requires,
+        *recipe.build.added(request.target.sm).requires,
+    ]
     requires = context.index.resolve(wanted, pins, python)
     # What only the tests need is in no image: the image's choice of versions does not bind it.
-    tests = context.index.resolve([*recipe.suite.requires,
-                                   *(f"{file.project}=={file.version}" for file in runs_with)],
-                                [], python) if recipe.suite else []
+    tests = (
+        context.index.resolve(
+            [*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
+            [],
+            python,
+        )
+        if recipe.suite
+        else []
+    )
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
-    return WheelBuild(name=name, recipe=recipe, target=target, suite=request.suite, source=source,
-                      debs=[dummies.get(deb.name, deb) for deb in debs], requires=requires,
-                      runs_with=runs_with,
-                      tests=[file for file in tests if file.project not in known])
+    return WheelBuild(
+        name=name,
+        recipe=recipe,
+        target=target,
+        suite=request.suite,
+        source=source,
+        debs=[dummies.get(deb.name, deb) for deb in debs],
+        requires=requires,
+        runs_with=runs_with,
+        tests=[file for file in tests if file.project not in known],
+    )
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
     source = recipe.source
     if source.kind is SourceKind.ARCHIVE:
         if not (source.url and source.size and source.sha256):
-            raise NoFit(f"recipe {name}: its source archive has no SHA-256 and size",
-                        hint="fetch it, look at it, and write both into the recipe")
-        return Archive(project=recipe.distribution, version=recipe.version, url=source.url,
-                       size=source.size,
-                       filename=source.url.rpartition("/")[2], sha256=source.sha256)
+            raise NoFit(
+                f"recipe {name}: its source archive has no SHA-256 and size",
+                hint="fetch it, look at it, and write both into the recipe",
+            )
+        return Archive(
+            project=recipe.distribution,
+            version=recipe.version,
+            url=source.url,
+            size=source.size,
+            filename=source.url.rpartition("/")[2],
+            sha256=source.sha256,
+        )
     sdist = index.sdist(recipe.distribution, recipe.version)
     if source.sha256 not in (None, sdist.sha256):
-        raise BadInput(f"recipe {name}: {sdist.filename} on the package index has SHA-256 "
-                       f"{sdist.sha256[:12] or 'none'}"
-                       f", the recipe names {source.sha256[:12]}",
-                       hint="find out why before the recipe takes it; a new version needs its own "
-                            "SHA-256")
+        raise BadInput(
+            f"recipe {name}: {sdist.filename} on the package index has SHA-256 "
+            f"{sdist.sha256[:12] or 'none'}"
+            f", the recipe names {source.sha256[:12]}",
+            hint="find out why before the recipe takes it; a new version needs its own SHA-256",
+        )
     return sdist
 
 
@@ -264,12 +341,15 @@ def compiled(build: WheelBuild, context: ResolverContext) -> WheelOutcome:
         return found
     container.check_host()  # before its tools are fetched
     context.fetch_debs(list(build.debs))
-    context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests],
-                        context.store)
-    with context.progress.step(f"build {build.name}",
-                               f"{build.recipe.version} for {build.target.cpu}"):
-        return wheel_builds.compile_wheel(context.root, build, context.store, context.progress,
-                                          log=context.log)
+    context.index.fetch(
+        [build.source, *build.requires, *build.runs_with, *build.tests], context.store
+    )
+    with context.progress.step(
+        f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"
+    ):
+        return wheel_builds.compile_wheel(
+            context.root, build, context.store, context.progress, log=context.log
+        )
 
 
 def _locked(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
@@ -281,42 +361,61 @@ def _locked(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, Compil
         context.previous_frameworks if wheel_builds.known(context.store, build) is None else []
     ):
         if framework.made and framework.made.key == build.key:
-            return framework.wheel, _compiled_wheel(build, framework.made.compiler,
-                                                    framework.made.result)
+            return framework.wheel, _compiled_wheel(
+                build, framework.made.compiler, framework.made.result
+            )
     outcome = compiled(build, context)
     return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
 
 def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWheel:
-    return CompiledWheel(key=build.key, target=build.target, compiler=compiler, source=build.source,
-                         build=sorted(deb.name for deb
-                                      in build.debs), requires=list(build.requires),
-                         tests=list(build.tests),
-                         result=result)
+    return CompiledWheel(
+        key=build.key,
+        target=build.target,
+        compiler=compiler,
+        source=build.source,
+        build=sorted(deb.name for deb in build.debs),
+        requires=list(build.requires),
+        tests=list(build.tests),
+        result=result,
+    )
 
 
 def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu: str) -> Choice:
     wheel, build = "the index's wheel", f"compiled for {cpu}"
     how, other = (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
-    over = [*fitted.passed_over,
-            *([(f"{framework.version}, {other}", decision.why)] if other else [])]
-    return Choice(component=framework.name, taken=f"{framework.version}, {how}",
-                  why="; ".join(part for part in (decision.why, fitted.why) if part),
-                  passed_over=[PassedOver(what=what, reason=reason) for what, reason in over])
+    over = [
+        *fitted.passed_over,
+        *([(f"{framework.version}, {other}", decision.why)] if other else []),
+    ]
+    return Choice(
+        component=framework.name,
+        taken=f"{framework.version}, {how}",
+        why="; ".join(part for part in (decision.why, fitted.why) if part),
+        passed_over=[PassedOver(what=what, reason=reason) for what, reason in over],
+    )
 
 
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:
     """What the role gets, and so FRAMEWORKS.json and the image's tests."""
-    return [{
-        "name": one.name, "version": one.version, "module": modules[one.name],
-        "environment": one.environment,
-        "origin": one.origin.value, "distribution": one.wheel.project, "why": one.why,
-        "gain": one.gain,
-        "measured_on": one.measured_on, "cpu": one.made.target.cpu if one.made else None,
-        "flags": one.made.target.options if one.made else [],
-        "sm": one.made.target.sm if one.made else [],
-        "wheels": told([one.wheel, *one.requires]),
-    } for one in frameworks]
+    return [
+        {
+            "name": one.name,
+            "version": one.version,
+            "module": modules[one.name],
+            "environment": one.environment,
+            "origin": one.origin.value,
+            "distribution": one.wheel.project,
+            "why": one.why,
+            "gain": one.gain,
+            "measured_on": one.measured_on,
+            "cpu": one.made.target.cpu if one.made else None,
+            "flags": one.made.target.options if one.made else [],
+            "sm": one.made.target.sm if one.made else [],
+            "wheels": told([one.wheel, *one.requires]),
+        }
+        for one in frameworks
+    ]
 
 
 def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
@@ -326,5 +425,9 @@ def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
 
 def allowances(root: Path, wheels: Sequence[PyFile]) -> list[Allowance]:
     """What of these wheels may hold code for newer CPUs, since it asks for the CPU."""
-    return [row for pattern, rows in recipes.dispatching(root).items() for row in rows
-            if any(fnmatchcase(file.project, pattern) for file in wheels)]
+    return [
+        row
+        for pattern, rows in recipes.dispatching(root).items()
+        for row in rows
+        if any(fnmatchcase(file.project, pattern) for file in wheels)
+    ]

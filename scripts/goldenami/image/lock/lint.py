@@ -25,8 +25,12 @@ _FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
 """Its package: NVIDIA's repository spells it in both ways, Ubuntu adds the branch."""
 _HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
 _TOOLKIT = "nvidia-container-toolkit"
-_TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools",
-                  "libnvidia-container1")
+_TOOLKIT_PARTS = (
+    _TOOLKIT,
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+)
 _GPU_SOURCE = "container_runtime_gpu_source"
 _ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
 _CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
@@ -47,8 +51,11 @@ def one_driver(lock: Lock, _: Families) -> Iterator[str]:
     for name, package in sorted(lock.packages.items()):
         # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver
         # release.
-        ours = package.source.startswith(_DRIVER_SOURCES) or _FABRIC_MANAGER.fullmatch(name) is not None or (
-            name == "nvidia-persistenced" and lock.driver.source == "nvidia")
+        ours = (
+            package.source.startswith(_DRIVER_SOURCES)
+            or _FABRIC_MANAGER.fullmatch(name) is not None
+            or (name == "nvidia-persistenced" and lock.driver.source == "nvidia")
+        )
         if ours and compatibility.upstream(package.version) != lock.driver.version:
             yield f"{name} is {package.version}, the driver is {lock.driver.version}"
 
@@ -58,29 +65,40 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
     or newer."""
     for name in _HELPERS:
         package = lock.packages.get(name)
-        if lock.driver and package and \
-                int(compatibility.upstream(package.version).split(".")[0]) < int(lock.driver.branch):
+        if (
+            lock.driver
+            and package
+            and int(compatibility.upstream(package.version).split(".")[0]) < int(lock.driver.branch)
+        ):
             yield f"{name} is {package.version}, older than the driver's branch {lock.driver.branch}"
 
 
 def one_version(lock: Lock, _: Families) -> Iterator[str]:
     """The modules were compiled with the image's own packages: of each there is one version."""
-    toolchain = {name: package for made in lock.compiled_modules().values()
-                 for name, package in made.build.items()}
+    toolchain = {
+        name: package
+        for made in lock.compiled_modules().values()
+        for name, package in made.build.items()
+    }
     for name in sorted(toolchain.keys() & lock.packages.keys()):
         if toolchain[name].version != lock.packages[name].version:
-            yield (f"{name} is {lock.packages[name].version}, but the modules were compiled with "
-                   f"{toolchain[name].version}")
+            yield (
+                f"{name} is {lock.packages[name].version}, but the modules were compiled with "
+                f"{toolchain[name].version}"
+            )
 
 
 def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
     """NVIDIA's container toolkit is there where the definition asks for it, all of one version."""
-    asked = (_TOOLKIT in lock.variables.get("os_updates_extra_packages", ())
-             or lock.variables.get(_GPU_SOURCE) == "nvidia")
+    asked = (
+        _TOOLKIT in lock.variables.get("os_updates_extra_packages", ())
+        or lock.variables.get(_GPU_SOURCE) == "nvidia"
+    )
     if asked and _TOOLKIT not in lock.packages:
         yield f"{_TOOLKIT} is asked for, but not among the packages"
-    versions = {name: lock.packages[name].version for name in _TOOLKIT_PARTS
-                if name in lock.packages}
+    versions = {
+        name: lock.packages[name].version for name in _TOOLKIT_PARTS if name in lock.packages
+    }
     if len(set(versions.values())) > 1:
         parts = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield f"the container toolkit is of several versions: {parts}"
@@ -120,9 +138,10 @@ def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
         for file in files:
             if cuda := _cuda_of(file):
                 assert lock.driver is not None
-                yield from (f"{name}: {file.project} {file.version}: {message}"
-                            for message in _refusal(compatibility.check_cuda, cuda,
-                                                    lock.driver.version))
+                yield from (
+                    f"{name}: {file.project} {file.version}: {message}"
+                    for message in _refusal(compatibility.check_cuda, cuda, lock.driver.version)
+                )
 
 
 def _wheels(lock: Lock) -> list[tuple[str, list[PyFile]]]:
@@ -152,34 +171,43 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
             map(_cuda_of, [wheel, *framework.requires])
         )
         if framework.name not in _FOR_CPUS and not has_code:
-            yield (f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has "
-                   "no code for "
-                   f"sm_{', sm_'.join(lock.hardware.sm)}")
+            yield (
+                f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has "
+                "no code for "
+                f"sm_{', sm_'.join(lock.hardware.sm)}"
+            )
 
 
 def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
     """Wheels with CUDA, and the libraries that they bring, are of no use without GPUs."""
     for name, files in _wheels(lock) if not lock.hardware.sm else []:
-        idle = [file for file in files
-                if _cuda_of(file) or file.project.startswith("nvidia-")]
+        idle = [file for file in files if _cuda_of(file) or file.project.startswith("nvidia-")]
         if idle:
             size = sum(file.size for file in idle) / 1e9
-            yield (f"{name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
-                   "GPU is declared: an "
-                   "index with its builds for CPUs (such as torch 2.15.0+cpu) has none")
+            yield (
+                f"{name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
+                "GPU is declared: an "
+                "index with its builds for CPUs (such as torch 2.15.0+cpu) has none"
+            )
 
 
 def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
     """The kernel modules' flavour runs every declared GPU."""
     if lock.driver:
-        yield from _refusal(compatibility.check_flavour, lock.driver.flavour,
-                            *by_modules(families, lock.hardware.families))
+        yield from _refusal(
+            compatibility.check_flavour,
+            lock.driver.flavour,
+            *by_modules(families, lock.hardware.families),
+        )
 
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     """There is one kernel, the modules are for it, and they were compiled with its headers."""
-    images = sorted(name for name in lock.packages if name.startswith("linux-image-") and name
-                    != lock.kernel.package)
+    images = sorted(
+        name
+        for name in lock.packages
+        if name.startswith("linux-image-") and name != lock.kernel.package
+    )
     yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in images)
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
@@ -199,8 +227,9 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
     """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of
     them, too."""
     on = date.fromisoformat(day)
-    for part in support.of_lock(lock.model_dump(mode="json",
-                                                include={"base", "kernel", "driver", "cuda"})):
+    for part in support.of_lock(
+        lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
+    ):
         if part.state(on) is SupportState.ENDED:
             note = f" ({part.note})" if part.note else ""
             yield f"support of {part.part} {part.version}{note} {part.words(on)}: plan the move to a newer one"
@@ -216,8 +245,9 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
     if lock.driver and not nvidia:
         yield f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
     for name in lock.hardware.families:
-        other = families[name].chip or (gpus[name].name if name in gpus and name not in nvidia
-                                        else None)
+        other = families[name].chip or (
+            gpus[name].name if name in gpus and name not in nvidia else None
+        )
         if other:
             yield f"the {other} of {name} stays idle: goldenami installs drivers of NVIDIA only"
 
@@ -241,12 +271,23 @@ def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:
 
 LintRule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[LintRule, ...] = (
-    one_driver, same_branch, one_version, cuda_runs_on_driver, containers_run_on_driver,
-    cuda_reaches_hardware, flavour_runs_hardware, one_kernel, container_toolkit,
-    fabric_manager, wheels_run_on_driver,
+    one_driver,
+    same_branch,
+    one_version,
+    cuda_runs_on_driver,
+    containers_run_on_driver,
+    cuda_reaches_hardware,
+    flavour_runs_hardware,
+    one_kernel,
+    container_toolkit,
+    fabric_manager,
+    wheels_run_on_driver,
 )
 WARNINGS: tuple[LintRule, ...] = (
-    used_accelerators, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,
+    used_accelerators,
+    containers_see_gpus,
+    frameworks_use_gpus,
+    cuda_without_gpus,
 )
 
 
@@ -271,8 +312,11 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFi
     heard = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
     heard += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
     heard.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
-    return [LintFinding(rule=name, severity=severity, message=message)
-            for name, severity, messages in heard for message in messages]
+    return [
+        LintFinding(rule=name, severity=severity, message=message)
+        for name, severity, messages in heard
+        for message in messages
+    ]
 
 
 def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
@@ -280,10 +324,12 @@ def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput
     name of its rule."""
     errors = [finding for finding in check(lock, families) if finding.severity is Severity.ERROR]
     if errors:
-        raise refusal(f"the parts of {lock.image} do not fit: {errors[0].message}",
-                      tail="\n".join(f"{finding.message} [{finding.rule}]" for finding in errors),
-                      hint=f"change the definition, or run `make lock IMAGE={lock.image}` once "
-                           "the archives agree")
+        raise refusal(
+            f"the parts of {lock.image} do not fit: {errors[0].message}",
+            tail="\n".join(f"{finding.message} [{finding.rule}]" for finding in errors),
+            hint=f"change the definition, or run `make lock IMAGE={lock.image}` once "
+            "the archives agree",
+        )
 
 
 def committed(root: Path, definition: Definition) -> tuple[Lock, str]:

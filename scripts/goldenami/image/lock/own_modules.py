@@ -41,9 +41,12 @@ def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[P
                 continue
             return kernel, failed
     said = _lines(resolution).error(("kernel_modules",), f"no kernel of this release takes {names}")
-    raise NoFit(said.message, log=resolution.log,
-                tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
-                hint="take another version of the module, or base.backports: true")
+    raise NoFit(
+        said.message,
+        log=resolution.log,
+        tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
+        hint="take another version of the module, or base.backports: true",
+    )
 
 
 def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
@@ -52,14 +55,24 @@ def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
     built = compiled(resolution, kernel)
     for build, outcome in built:
         resolution.kernel_modules[build.name] = build.locked(outcome)
-        resolution.choices.append(Choice(
-            component=f"module {build.name}", taken=build.version, passed_over=[],
-            why=f"compiled on {kernel.release} with {outcome.compiler}"))
+        resolution.choices.append(
+            Choice(
+                component=f"module {build.name}",
+                taken=build.version,
+                passed_over=[],
+                why=f"compiled on {kernel.release} with {outcome.compiler}",
+            )
+        )
     if built:
         resolution.offer_more([build.deb(outcome) for build, outcome in built], {})
-    return [{"package": build.package, "names": outcome.modules,
-             "signer": build.signature.signer if build.signature else ""}
-            for build, outcome in built]
+    return [
+        {
+            "package": build.package,
+            "names": outcome.modules,
+            "signer": build.signature.signer if build.signature else "",
+        }
+        for build, outcome in built
+    ]
 
 
 def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, ModuleOutcome]]:
@@ -77,8 +90,9 @@ def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, 
             raise NoFit(f"{build.what()}: {outcome.first_error}", log=resolution.log)
         for name in outcome.modules:
             if name in owners:
-                raise _mistake(resolution, index, "name", f"makes {name}.ko, as "
-                               f"`{owners[name]}` does")
+                raise _mistake(
+                    resolution, index, "name", f"makes {name}.ko, as `{owners[name]}` does"
+                )
             owners[name] = build.name
         found.append((build, outcome))
     return found
@@ -89,8 +103,9 @@ def compile_build(resolution: Resolution, build: ModuleBuild, files: list[Deb]) 
     if kernel_modules.known(build, resolution.store) is None:
         container.check_host()  # before its tools are fetched
     resolution.fetch(files)
-    return kernel_modules.compile_modules(build, resolution.store, log=resolution.log,
-                                          progress=resolution.progress)
+    return kernel_modules.compile_modules(
+        build, resolution.store, log=resolution.log, progress=resolution.progress
+    )
 
 
 def signature() -> Signature | None:
@@ -107,9 +122,7 @@ def _lines(resolution: Resolution) -> YamlFile:
     return yaml_lines.load(definition_file.path_of(resolution.root, resolution.definition.image))
 
 
-def _build(
-    resolution: Resolution, kernel: Kernel, index: int, module: KernelModule
-) -> ModuleBuild:
+def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelModule) -> ModuleBuild:
     apt = resolution.apt
     more, provides = list(module.build_packages), list[str]()
     if module.package:
@@ -124,22 +137,34 @@ def _build(
             _, version = dkms_source.unpack(resolution.store.path(source.sha256), Path(folder))
     except BadInput as error:
         key = "package" if module.package else "source"
-        raise _mistake(resolution, index, key, f"{source.name} {error.message}",
-                       error.hint) from None
+        raise _mistake(
+            resolution, index, key, f"{source.name} {error.message}", error.hint
+        ) from None
     source = replace(source, version=source.version or version)
     tools = kernel_modules.toolchain(apt, kernel.release, more)
     return ModuleBuild(
-        name=module.name, kernel_release=kernel.release, version=version, provides=provides,
-        depends=[kernel.package], suite=resolution.definition.base.release, source=source,
+        name=module.name,
+        kernel_release=kernel.release,
+        version=version,
+        provides=provides,
+        depends=[kernel.package],
+        suite=resolution.definition.base.release,
+        source=source,
         toolchain=[deb for deb in tools if deb.name != source.name],
-        signature=signature())
+        signature=signature(),
+    )
 
 
 def _package(resolution: Resolution, index: int, name: str) -> Deb:
     version = resolution.apt.preferred([name]).get(name)
     if version is None:
-        raise _mistake(resolution, index, "package", f"the archives have no package `{name}`",
-                       "check its name, and that a role states the vendor's archive")
+        raise _mistake(
+            resolution,
+            index,
+            "package",
+            f"the archives have no package `{name}`",
+            "check its name, and that a role states the vendor's archive",
+        )
     source = resolution.apt.file(name, version)
     resolution.fetch([source])
     return source
@@ -152,6 +177,14 @@ def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
             size = http_documents.look(wanted.url).size
             with resolution.progress.download("files", filename, size) as on_bytes:
                 store.fetch([StoreRequest(wanted.sha256, size, wanted.url, filename)], on_bytes)
-    return Deb(name=filename, version="", architecture="all", sha256=wanted.sha256,
-               size=store.path(wanted.sha256).stat().st_size, installed_size=0, archive=folder,
-               path=filename, source=filename)
+    return Deb(
+        name=filename,
+        version="",
+        architecture="all",
+        sha256=wanted.sha256,
+        size=store.path(wanted.sha256).stat().st_size,
+        installed_size=0,
+        archive=folder,
+        path=filename,
+        source=filename,
+    )

@@ -26,8 +26,14 @@ from goldenami.packages.mirrors import Source
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
 
-BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus",
-                 "ca-certificates")
+BASE_PACKAGES = (
+    "openssh-server",
+    "python3",
+    "python3-apt",
+    "systemd-sysv",
+    "dbus",
+    "ca-certificates",
+)
 """What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
 LOCAL_SUITE = "golden"
 """The suite of local repositories: of packages that were compiled here, or that the archives have
@@ -96,19 +102,25 @@ class Resolution:
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""
-        local_repository.write(self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE,
-                               epoch=0)
+        local_repository.write(
+            self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE, epoch=0
+        )
 
 
 @contextmanager
 def opened(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path,
+    root: Path,
+    definition: Definition,
+    store: Store,
+    progress: Progress,
+    log: Path,
     constraints: LockConstraints | None = None,
 ) -> Iterator[Resolution]:
     """A resolution with today's indexes, held for this process."""
     files = addressed_files.have(root, definition, store, progress)
-    resolution = _open(root, definition, store, progress, log,
-                       _with_files(constraints or LockConstraints(), files))
+    resolution = _open(
+        root, definition, store, progress, log, _with_files(constraints or LockConstraints(), files)
+    )
     resolution.files = files
     if files:
         told = {source_checks.VARIABLE: [file.told for file in files]}
@@ -117,7 +129,8 @@ def opened(
     if resolution.containers:
         resolution.derived[CONTAINERS] = {
             "containers_images": declared_sources.told_of(resolution.containers),
-            "containers_engine": resolution.setting(source_checks.ENGINE, "engine")}
+            "containers_engine": resolution.setting(source_checks.ENGINE, "engine"),
+        }
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)
@@ -133,32 +146,54 @@ def opened(
 def _with_files(constraints: LockConstraints, files: Sequence[AddressedFile]) -> LockConstraints:
     """A .deb by its address is one that stays as it is, whatever the archives have."""
     debs = [file.deb for file in files if file.deb]
-    return replace(constraints,
-                   packages={**constraints.packages, **{deb.name: deb.version for deb in debs}},
-                   stock={**constraints.stock, **{deb.name: Package.of(deb) for deb in debs}})
+    return replace(
+        constraints,
+        packages={**constraints.packages, **{deb.name: deb.version for deb in debs}},
+        stock={**constraints.stock, **{deb.name: Package.of(deb) for deb in debs}},
+    )
 
 
 def sources_of(root: Path, definition: Definition) -> list[Source]:
     """The archives that `definition` is resolved from."""
     base = definition.base
-    return mirrors.sources(base.distribution, base.release, backports=base.backports,
-                           vendors=vendor_archives.of(root, definition))
+    return mirrors.sources(
+        base.distribution,
+        base.release,
+        backports=base.backports,
+        vendors=vendor_archives.of(root, definition),
+    )
 
 
 def _open(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path,
+    root: Path,
+    definition: Definition,
+    store: Store,
+    progress: Progress,
+    log: Path,
     constraints: LockConstraints,
 ) -> Resolution:
     base, sources = definition.base, sources_of(root, definition)
-    uris = mirrors.locate([source.archive for source in sources],
-                          [one.vendor for one in sources if one.vendor])
-    folder = store.cache.apt / sha256_text(repr((definition.image, sources,
-                                                 sorted(uris.items()))))[:16]
-    apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
-                  local_repo=folder / "built",
-                  stock={package.sha256: package.deb(name)
-                         for name, package in constraints.stock.items()})
-    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt,
-                      constraints=constraints)
-
-
+    uris = mirrors.locate(
+        [source.archive for source in sources], [one.vendor for one in sources if one.vendor]
+    )
+    folder = (
+        store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
+    )
+    apt = AptRoot(
+        folder=folder,
+        sources=tuple(sources),
+        uris=uris,
+        architecture=base.architecture,
+        local_repo=folder / "built",
+        stock={package.sha256: package.deb(name) for name, package in constraints.stock.items()},
+    )
+    return Resolution(
+        root,
+        definition,
+        store,
+        progress,
+        log,
+        PLATFORMS[base.release],
+        apt,
+        constraints=constraints,
+    )

@@ -33,7 +33,12 @@ from goldenami.packages.store import Store
 
 
 def run(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *,
+    root: Path,
+    definition: Definition,
+    store: Store,
+    progress: Progress,
+    log: Path,
+    *,
     constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
     """Resolve `definition`, write its lock; returns it with its SHA-256. What `constraints` name
@@ -73,10 +78,14 @@ def _resolve(resolution: Resolution) -> Lock:
         kernel = fitted.kernel
     else:
         kernel, passed_over = own_modules.first(resolution, kernels)
-        why = "the newest on which its modules compile" if passed_over else _why_this_kernel(
-            resolution, kernel)
-        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why=why,
-                                         passed_over=passed_over))
+        why = (
+            "the newest on which its modules compile"
+            if passed_over
+            else _why_this_kernel(resolution, kernel)
+        )
+        resolution.choices.append(
+            Choice(component="kernel", taken=kernel.release, why=why, passed_over=passed_over)
+        )
     driver.derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve(resolution.names([]))]
@@ -85,9 +94,9 @@ def _resolve(resolution: Resolution) -> Lock:
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
         found = _from_index(resolution, fitted) or found
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
-    with progress.download("fetch",
-                           f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
-                           lacking) as on_bytes:
+    with progress.download(
+        "fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages", lacking
+    ) as on_bytes:
         resolution.fetch(debs, on_bytes)
     return assemble.assemble(resolution, kernel, fitted, found, base, debs)
 
@@ -103,9 +112,12 @@ def _pin_what_stays(resolution: Resolution) -> None:
     """Pin what is to stay, and offer from the store what the archive has dropped of it."""
     apt, constraints = resolution.apt, resolution.constraints
     entries = apt.entries(sorted(constraints.stock))
-    resolution.offered = [package.deb(name) for name, package in sorted(constraints.stock.items())
-                          if package.origin == DOWNLOADED or package.version not in {
-                              entry.version for entry in entries.get(name, [])}]
+    resolution.offered = [
+        package.deb(name)
+        for name, package in sorted(constraints.stock.items())
+        if package.origin == DOWNLOADED
+        or package.version not in {entry.version for entry in entries.get(name, [])}
+    ]
     resolution.fetch(resolution.offered)
     if resolution.offered:
         resolution.offer(resolution.offered)
@@ -116,8 +128,10 @@ def _pin_what_stays(resolution: Resolution) -> None:
 def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
     definition, (request, context) = resolution.definition, framework_request(resolution)
     named = [*definition.frameworks, *definition.python_packages]
-    with (resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
-          beside_frameworks.demanded(resolution.root, definition, context.index)):
+    with (
+        resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
+        beside_frameworks.demanded(resolution.root, definition, context.index),
+    ):
         beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
         if has_wheels:
             beside.append(cuda.requirement(resolution, request, context))
@@ -127,7 +141,8 @@ def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | N
             resolution.choices.extend(resolution.frameworks.choices)
         files = frameworks.environment(resolution.frameworks, request, context)
         resolution.python = beside_frameworks.of(
-            resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files)
+            resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
+        )
         _derive_frameworks(resolution)
         return cuda.of_wheels(resolution, files, fitted, request) if has_wheels else None
 
@@ -142,8 +157,9 @@ def _derive_frameworks(resolution: Resolution) -> None:
     }
 
 
-def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkRequest,
-                                                       frameworks.ResolverContext]:
+def framework_request(
+    resolution: Resolution,
+) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
     """What the definition asks of frameworks, for which hardware, and what resolving and building
     it needs."""
     definition = resolution.definition
@@ -153,15 +169,20 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     request = frameworks.FrameworkRequest(
         names=definition.frameworks,
         shared_environment=resolution.setting("frameworks", "shared_environment"),
-        cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm),
+        cpus=shared.cpus,
+        target=Target(cpu=cpu, options=shared.options, sm=shared.sm),
         suite=definition.base.release,
         gcc=resolution.platform.gcc,
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
         driver_sources=resolution.driver_sources(),
     )
     return request, frameworks.ResolverContext(
-        root=resolution.root, apt=resolution.apt, store=resolution.store,
+        root=resolution.root,
+        apt=resolution.apt,
+        store=resolution.store,
         index=Index.configured(definition.python_index),
-        progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
+        progress=resolution.progress,
+        log=resolution.log,
+        fetch_debs=resolution.fetch,
         previous_frameworks=previous.frameworks if previous else (),
     )

@@ -37,36 +37,50 @@ class Chart:
 
 
 def shares(
-    title: str, noun: str, rows: Sequence[tuple[str, float]], words: Callable[[Any], str],
+    title: str,
+    noun: str,
+    rows: Sequence[tuple[str, float]],
+    words: Callable[[Any], str],
 ) -> Chart | None:
     """Labels and values with each one's share of the sum; `words` says a value. None of no row."""
     total = sum(value for _, value in rows)
-    return _chart(title, noun, "Share", rows, words,
-                  [units.percent(value, total) for _, value in rows])
+    return _chart(
+        title, noun, "Share", rows, words, [units.percent(value, total) for _, value in rows]
+    )
 
 
 def history(
-    title: str, rows: Sequence[tuple[str, float]], words: Callable[[Any], str], noun: str = "build",
+    title: str,
+    rows: Sequence[tuple[str, float]],
+    words: Callable[[Any], str],
+    noun: str = "build",
 ) -> Chart | None:
     """Values by build or another `noun`, the oldest first, each with its change from the one
     before; None of fewer than two."""
     values = [value for _, value in rows]
-    changes = [units.change(now, last)
-               for now, last in zip(values, values[:1] + values, strict=False)]
+    changes = [
+        units.change(now, last) for now, last in zip(values, values[:1] + values, strict=False)
+    ]
     if len(rows) < 2:
         return None
     return _chart(title, noun, "Change", rows, words, changes)
 
 
 def _chart(
-    title: str, noun: str, note: str, rows: Sequence[tuple[str, float]],
-    words: Callable[[Any], str], notes: Sequence[str],
+    title: str,
+    noun: str,
+    note: str,
+    rows: Sequence[tuple[str, float]],
+    words: Callable[[Any], str],
+    notes: Sequence[str],
 ) -> Chart | None:
     if not rows:
         return None
     longest = max(value for _, value in rows) or 1
-    bars = [Bar(label, words(value), said, round(max(HAIRLINE, value / longest), 5))
-            for (label, value), said in zip(rows, notes, strict=True)]
+    bars = [
+        Bar(label, words(value), said, round(max(HAIRLINE, value / longest), 5))
+        for (label, value), said in zip(rows, notes, strict=True)
+    ]
     return Chart(title, noun, note, tuple(bars))
 
 
@@ -74,9 +88,20 @@ def of_bake(bake: BakeRecord) -> list[Chart]:
     """Bytes of each component, the largest first, and seconds of each phase and role."""
     parts = sorted(bake.components, key=lambda part: (-part.bytes, part.name))
     charts = [
-        shares("Bytes of each component", "component", [(part.name, part.bytes) for part in parts],
-               units.size),
-        *(shares(f"Seconds of each {noun}", noun, [(step.name, step.seconds) for step in steps],
-                 units.duration) for noun, steps in (("phase", bake.phases), ("role", bake.roles))),
+        shares(
+            "Bytes of each component",
+            "component",
+            [(part.name, part.bytes) for part in parts],
+            units.size,
+        ),
+        *(
+            shares(
+                f"Seconds of each {noun}",
+                noun,
+                [(step.name, step.seconds) for step in steps],
+                units.duration,
+            )
+            for noun, steps in (("phase", bake.phases), ("role", bake.roles))
+        ),
     ]
     return [chart for chart in charts if chart]

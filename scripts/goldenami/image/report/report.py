@@ -31,9 +31,13 @@ def template(name: str) -> Template:
     """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that,
     too."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True)
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters.update(size=units.size, duration=units.duration, growth=units.growth)
     return environment.get_template(name)
 
@@ -72,19 +76,31 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     newest = max(bake.started_at, security.checked_at if security else "")
     return {
-        "bake": bake, "verify": checked, "previous": old_bake,
+        "bake": bake,
+        "verify": checked,
+        "previous": old_bake,
         "description": lock.get("description") or "",
         "conclusion": view.conclusion(checked, bake.image),
         "figures": view.figures(bake, checked, old_bake),
-        "facts": [*view.facts(lock), *gpu, *view.vulnerabilities(security),
-                  *view.hardness(folder), *view.container(folder)],
+        "facts": [
+            *view.facts(lock),
+            *gpu,
+            *view.vulnerabilities(security),
+            *view.hardness(folder),
+            *view.container(folder),
+        ],
         "untested": any(fact.value == view.NO_GPU for fact in gpu),
         # no clock is read: the newest record dates what is supported
-        "support": support.of_lock(lock), "day": date.fromisoformat(newest[:10]),
-        "security": security, "publication": view.publication(folder),
+        "support": support.of_lock(lock),
+        "day": date.fromisoformat(newest[:10]),
+        "security": security,
+        "publication": view.publication(folder),
         "files": view.files(folder, previous if old_bake else None),
-        "choices": lock.get("choices") or (), "charts": charts.of_bake(bake),
-        "moved": view.moved(old_lock, lock), "groups": view.groups(checked), "packages": lock["packages"],
+        "choices": lock.get("choices") or (),
+        "charts": charts.of_bake(bake),
+        "moved": view.moved(old_lock, lock),
+        "groups": view.groups(checked),
+        "packages": lock["packages"],
         "diff": package_diff.compare(old_lock["packages"], lock["packages"]) if old_lock else None,
     }
 
@@ -103,7 +119,9 @@ def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[st
     if found != bake.lock_sha256:
         raise BadInput(
             f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but {folder.lock.name} is "
-            f"{found[:12]}", hint=view.RESTORE)
+            f"{found[:12]}",
+            hint=view.RESTORE,
+        )
     return bake, checked, lock
 
 
@@ -116,6 +134,8 @@ def _load_previous(
     if old_bake.build_id == bake.build_id:
         return None, None
     if old_bake.image != bake.image:
-        raise BadInput(f"{folder.path} is a build of {old_bake.image}, not of {bake.image}",
-                       hint="compare builds of one image")
+        raise BadInput(
+            f"{folder.path} is a build of {old_bake.image}, not of {bake.image}",
+            hint="compare builds of one image",
+        )
     return old_bake, old_lock

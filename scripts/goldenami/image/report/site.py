@@ -73,19 +73,24 @@ def of_build(folder: BuildFolder) -> SiteBuild:
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     published = view.publication(folder) or {"regions": {}}
     return SiteBuild(
-        image=bake.image, build_id=bake.build_id, description=str(lock.get("description") or ""),
-        started_at=bake.started_at, seconds=bake.seconds,
+        image=bake.image,
+        build_id=bake.build_id,
+        description=str(lock.get("description") or ""),
+        started_at=bake.started_at,
+        seconds=bake.seconds,
         bytes=bake.disk.bytes_allocated if bake.disk else None,
         verified=verify is not None and verify.verdict is Verdict.VERIFIED,
         verdict=str(verify.verdict if verify else Verdict.NOT_VERIFIED),
         correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
-        checks=len(verify.checks) if verify else 0, gpu=gpu[0].value if gpu else "",
+        checks=len(verify.checks) if verify else 0,
+        gpu=gpu[0].value if gpu else "",
         asked_at=security.checked_at if security else "",
         rated=view.rated(security.findings) if security else "",
         stops=sum(finding.stops for finding in security.findings) if security else 0,
         amis={region: entry["ami"] for region, entry in published["regions"].items()},
         report=folder.report.exists(),
-        lock={key: lock[key] for key in _LOCK_KEYS if key in lock})
+        lock={key: lock[key] for key in _LOCK_KEYS if key in lock},
+    )
 
 
 def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
@@ -124,48 +129,74 @@ def builds(site: Path, damaged: list[GoldenError]) -> dict[str, list[SiteBuild]]
             found.setdefault(build.image, []).append(build)
         except BadInput as error:
             damaged.append(error)
-    return {image: sorted(of, key=lambda build: (build.started_at, build.build_id), reverse=True)
-            for image, of in sorted(found.items())}
+    return {
+        image: sorted(of, key=lambda build: (build.started_at, build.build_id), reverse=True)
+        for image, of in sorted(found.items())
+    }
 
 
 def render(
-    images: Sequence[str], found: Mapping[str, Sequence[SiteBuild]], made_at: str, *,
+    images: Sequence[str],
+    found: Mapping[str, Sequence[SiteBuild]],
+    made_at: str,
+    *,
     status: Answer = None,
 ) -> str:
     """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what
     is supported. `status` is the record of that command."""
     day = date.fromisoformat(made_at[:10])
-    sections = [_section(image, found.get(image, ()), day, status)
-                for image in dict.fromkeys([*images, *found])]
+    sections = [
+        _section(image, found.get(image, ()), day, status)
+        for image in dict.fromkeys([*images, *found])
+    ]
     # The newest first, and last those without a build.
     sections.sort(key=lambda one: one["newest"].started_at if one["newest"] else "", reverse=True)
     asked = status or {"unreachable": {}, "regions": {}}
     return template("site.html.j2").render(
-        sections=sections, made_at=made_at, day=day, not_asked=NOT_ASKED,
-        unreachable=asked["unreachable"], is_asked=status is not None,
-        regions=len(asked["unreachable"]) + len(asked["regions"]))
+        sections=sections,
+        made_at=made_at,
+        day=day,
+        not_asked=NOT_ASKED,
+        unreachable=asked["unreachable"],
+        is_asked=status is not None,
+        regions=len(asked["unreachable"]) + len(asked["regions"]),
+    )
 
 
-def _section(
-    image: str, found: Sequence[SiteBuild], day: date, status: Answer
-) -> dict[str, Any]:
+def _section(image: str, found: Sequence[SiteBuild], day: date, status: Answer) -> dict[str, Any]:
     parts = support.of_lock(found[0].lock) if found and found[0].lock else []
-    oldest_first = [(f"{build.started_at[:10]} {build.build_id}", build)
-                    for build in reversed(found)]
+    oldest_first = [
+        (f"{build.started_at[:10]} {build.build_id}", build) for build in reversed(found)
+    ]
     drawn = (
-        charts.history("Bytes on disk of each build", [
-            (label, build.bytes) for label, build in oldest_first if build.bytes], units.size),
-        charts.history("Time of each bake", [
-            (label, build.seconds) for label, build in oldest_first],
-            units.duration))
-    worst = min(parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max),
-                default=None)
+        charts.history(
+            "Bytes on disk of each build",
+            [(label, build.bytes) for label, build in oldest_first if build.bytes],
+            units.size,
+        ),
+        charts.history(
+            "Time of each bake",
+            [(label, build.seconds) for label, build in oldest_first],
+            units.duration,
+        ),
+    )
+    worst = min(
+        parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max), default=None
+    )
     regions, runs = list(_regions(image, status)), NOT_ASKED
     if status is not None:
         runs = "unknown" if status["unreachable"] else "not published"
-    return {"image": image, "builds": found, "newest": found[0] if found else None,
-            "shown": bool(found) or status is not None, "support": parts, "worst": worst,
-            "charts": [chart for chart in drawn if chart], "regions": regions, "runs": runs}
+    return {
+        "image": image,
+        "builds": found,
+        "newest": found[0] if found else None,
+        "shown": bool(found) or status is not None,
+        "support": parts,
+        "worst": worst,
+        "charts": [chart for chart in drawn if chart],
+        "regions": regions,
+        "runs": runs,
+    }
 
 
 def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:
@@ -174,16 +205,25 @@ def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:
             if one["image"] != image:
                 continue
             amis = one["amis"]
-            runs = ", ".join(f"{ami['instances']} of {ami['build_id']}" for ami in amis
-                             if ami["instances"])
-            cost = units.price(units.total(ami["usd_month"] for ami in amis),
-                               exact=all(ami["bytes_exact"] for ami in amis))
-            yield {"region": region, "latest": _pointed(one["latest"]),
-                   "candidate": _pointed(one["candidate"]), "runs": runs or "nothing", "cost": cost}
+            runs = ", ".join(
+                f"{ami['instances']} of {ami['build_id']}" for ami in amis if ami["instances"]
+            )
+            cost = units.price(
+                units.total(ami["usd_month"] for ami in amis),
+                exact=all(ami["bytes_exact"] for ami in amis),
+            )
+            yield {
+                "region": region,
+                "latest": _pointed(one["latest"]),
+                "candidate": _pointed(one["candidate"]),
+                "runs": runs or "nothing",
+                "cost": cost,
+            }
 
 
 def _pointed(pointer: Mapping[str, Any] | None) -> str:
     if pointer is None:
         return "none"
-    return str(pointer["build_id"]
-               or ("not ours" if pointer["exists"] else "an AMI that does not exist"))
+    return str(
+        pointer["build_id"] or ("not ours" if pointer["exists"] else "an AMI that does not exist")
+    )

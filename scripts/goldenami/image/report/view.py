@@ -32,9 +32,23 @@ LockData = Mapping[str, Any]
 
 SEVERITY = (Outcome.INCORRECT, Outcome.MISSING, Outcome.UNREACHABLE, Outcome.CORRECT)
 """Order in which outcomes are shown: what a person must act on comes first."""
-FILES = ("lock.json", "bake.json", CONTAINER_FILE, "verify.json", "publish.json", CVE_FILE, "cve.vex.json",
-         "sbom.cdx.json", "sbom.spdx.json", "provenance", "hardening.json", "coverage.json",
-         "junit.xml", "serial-bios.log", "serial-uefi.log")
+FILES = (
+    "lock.json",
+    "bake.json",
+    CONTAINER_FILE,
+    "verify.json",
+    "publish.json",
+    CVE_FILE,
+    "cve.vex.json",
+    "sbom.cdx.json",
+    "sbom.spdx.json",
+    "provenance",
+    "hardening.json",
+    "coverage.json",
+    "junit.xml",
+    "serial-bios.log",
+    "serial-uefi.log",
+)
 """Files of a build that a reader may want."""
 TOOLS = ("python3", "docker.io", "podman", "containerd", "git", "awscli", "gcc", "tmux", "nvtop")
 """Packages whose versions people ask for."""
@@ -58,14 +72,19 @@ class Fact:
 def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
     """The verdict and the sentence that explains it: `word` is for people, `good` for colour."""
     if verify is None:
-        return {"word": Verdict.NOT_VERIFIED, "good": False,
-                "sentence": "This disk has not been booted: there is no verify.json. "
-                            f"Run make verify IMAGE={image}."}
+        return {
+            "word": Verdict.NOT_VERIFIED,
+            "good": False,
+            "sentence": "This disk has not been booted: there is no verify.json. "
+            f"Run make verify IMAGE={image}.",
+        }
     total, boots = len(verify.checks), len(verify.boots)
     wrong = [check for check in verify.checks if check.outcome is not Outcome.CORRECT]
     what = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
-    how = (f"{boots} boot{'' if boots == 1 else 's'} of the {what} {verify.accel.upper()}, "
-           f"{units.duration(verify.seconds)}")
+    how = (
+        f"{boots} boot{'' if boots == 1 else 's'} of the {what} {verify.accel.upper()}, "
+        f"{units.duration(verify.seconds)}"
+    )
     if not total:
         sentence = f"No check ran ({how})."
     elif wrong:
@@ -81,8 +100,10 @@ def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
 def facts(lock: LockData) -> tuple[Fact, ...]:
     """What is inside the image."""
     base, kernel, hardware = lock["base"], lock["kernel"], lock.get("hardware") or {}
-    suites = [f"{suite['suite']} of {release_dates.iso(suite['date'])[:10]}"
-              for suite in base.get("suites") or ()]
+    suites = [
+        f"{suite['suite']} of {release_dates.iso(suite['date'])[:10]}"
+        for suite in base.get("suites") or ()
+    ]
     lines = [
         Fact("Base", f"{base['distribution']} {base['release']}", base.get("architecture", "")),
         Fact("Archive", _list(suites)),
@@ -91,8 +112,14 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         _cuda(lock.get("cuda")),
         _frameworks(lock.get("frameworks")),
         *_python_packages(lock.get("python")),
-        Fact("Tools", _list(f"{name} {_upstream(lock['packages'][name]['version'])}"
-                            for name in TOOLS if name in lock["packages"])),
+        Fact(
+            "Tools",
+            _list(
+                f"{name} {_upstream(lock['packages'][name]['version'])}"
+                for name in TOOLS
+                if name in lock["packages"]
+            ),
+        ),
         Fact("Hardware families", _list(hardware.get("families")) or "none"),
         Fact("GPU architectures", _list(f"sm_{sm}" for sm in hardware.get("sm") or ()) or "none"),
         Fact("CPU architectures", _list(hardware.get("cpus"))),
@@ -106,8 +133,11 @@ def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
     """Facts that are not as in the lock `old`: of each what it was, and what it is now."""
     before = {fact.term: fact.value.split(", ") for fact in facts(old)} if old else {}
     now = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
-    return [(term, _without(before[term], values), _without(values, before[term]))
-            for term, values in now if values != before[term]]
+    return [
+        (term, _without(before[term], values), _without(values, before[term]))
+        for term, values in now
+        if values != before[term]
+    ]
 
 
 def _without(values: list[str], others: list[str]) -> str:
@@ -120,7 +150,9 @@ def _upstream(version: str) -> str:
 
 
 def figures(
-    bake: BakeRecord, verify: VerifyRecord | None, old_bake: BakeRecord | None,
+    bake: BakeRecord,
+    verify: VerifyRecord | None,
+    old_bake: BakeRecord | None,
 ) -> tuple[Fact, ...]:
     """The headline numbers, and how much the disk grew since the previous build."""
     return (
@@ -139,9 +171,12 @@ def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
         by_role.setdefault(check.role, []).append(check)
     found = [
         # sorted() is stable: within an outcome the order is that of the run
-        {"role": role, "counts": _counts(checks),
-         "checks": tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
-         "failed": any(check.outcome is not Outcome.CORRECT for check in checks)}
+        {
+            "role": role,
+            "counts": _counts(checks),
+            "checks": tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
+            "failed": any(check.outcome is not Outcome.CORRECT for check in checks),
+        }
         for role, checks in by_role.items()
     ]
     return sorted(found, key=lambda group: not group["failed"])
@@ -162,8 +197,11 @@ def _driver(driver: LockData | None) -> tuple[Fact, ...]:
     if not driver:
         return (Fact("NVIDIA driver", "none"),)
     supports = f", supports CUDA {driver['cuda']}" if driver.get("cuda") else ""
-    version = Fact("NVIDIA driver", str(driver["version"]),
-                   f"branch {driver['branch']}, {driver['flavour']} modules{supports}")
+    version = Fact(
+        "NVIDIA driver",
+        str(driver["version"]),
+        f"branch {driver['branch']}, {driver['flavour']} modules{supports}",
+    )
     modules = driver.get("modules")
     if not modules:
         return (version,)
@@ -177,24 +215,35 @@ def _driver(driver: LockData | None) -> tuple[Fact, ...]:
 def _cuda(cuda: LockData | None) -> Fact:
     if not cuda:
         return Fact("CUDA", "none")
-    return Fact("CUDA", str(cuda["version"]),
-                "; ".join(filter(None, (cuda.get("variant"), cuda.get("why")))))
+    return Fact(
+        "CUDA",
+        str(cuda["version"]),
+        "; ".join(filter(None, (cuda.get("variant"), cuda.get("why")))),
+    )
 
 
 def _frameworks(frameworks: Sequence[LockData] | None) -> Fact:
     if not frameworks:
         return Fact("Frameworks", "none")
     compiled = _list(one["name"] for one in frameworks if one["origin"] == "source")
-    return Fact("Frameworks", _list(f"{one['name']} {one['version']}" for one in frameworks),
-                f"compiled for these CPUs and GPUs: {compiled}" if compiled else "")
+    return Fact(
+        "Frameworks",
+        _list(f"{one['name']} {one['version']}" for one in frameworks),
+        f"compiled for these CPUs and GPUs: {compiled}" if compiled else "",
+    )
 
 
 def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
     if not python:
         return ()
     versions = {file["project"]: file["version"] for file in python["wheels"]}
-    return (Fact("Python packages", _list(f"{name} {versions[name]}" for name in python["asked"]),
-                 f"and all that they need, in {python['environment']}"),)
+    return (
+        Fact(
+            "Python packages",
+            _list(f"{name} {versions[name]}" for name in python["asked"]),
+            f"and all that they need, in {python['environment']}",
+        ),
+    )
 
 
 def _boot(verify: VerifyRecord | None) -> Fact:
@@ -255,9 +304,13 @@ def vulnerabilities(found: CveRecord | None) -> list[Fact]:
     if found is None:
         return []
     stops = sum(each.stops for each in found.findings)
-    return [Fact("Vulnerabilities", rated(found.findings) or "none is known",
-                 f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked "
-                 f"{found.checked_at}")]
+    return [
+        Fact(
+            "Vulnerabilities",
+            rated(found.findings) or "none is known",
+            f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {found.checked_at}",
+        )
+    ]
 
 
 def records_of(folder: BuildFolder) -> Iterator[str]:
@@ -280,8 +333,9 @@ def container(folder: BuildFolder) -> list[Fact]:
     record = records.read(folder.container, ContainerRecord)
     layers = ", ".join(f"{layer.name} {units.size(layer.bytes)}" for layer in record.layers)
     asks = f"; driver {record.least_driver} or newer" if record.least_driver else ""
-    return [Fact("Container image", units.size(record.bytes),
-                 f"{layers}{asks}; sha256:{record.digest}")]
+    return [
+        Fact("Container image", units.size(record.bytes), f"{layers}{asks}; sha256:{record.digest}")
+    ]
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:

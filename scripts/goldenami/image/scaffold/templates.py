@@ -38,9 +38,16 @@ def write_repository(folder: Path) -> None:
         raise BadInput(f"{folder} {wrong}", hint="name a folder that is not there yet")
     with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
         wheel = _wheel(Path(work))
-        _copy("repository", folder, {
-            "@VERSION@": goldenami.__version__, "@NAME@": folder.resolve().name,
-            "@WHEEL@": wheel.name, "@SHA256@": records.sha256_file(wheel)})
+        _copy(
+            "repository",
+            folder,
+            {
+                "@VERSION@": goldenami.__version__,
+                "@NAME@": folder.resolve().name,
+                "@WHEEL@": wheel.name,
+                "@SHA256@": records.sha256_file(wheel),
+            },
+        )
         shutil.copy(wheel, folder / "wheels")
 
 
@@ -52,13 +59,25 @@ def _wheel(work: Path) -> Path:
     """
     # What makes a wheel is fetched by its own hash, too.
     pins = program_files.INSTALLED / "requirements/test.txt"
-    argv = shell.python_argv("pip", "wheel", "--quiet", "--no-deps", "--build-constraint", str(pins),
-                             "--wheel-dir", str(work), _source())
+    argv = shell.python_argv(
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--build-constraint",
+        str(pins),
+        "--wheel-dir",
+        str(work),
+        _source(),
+    )
     try:
         shell.output(argv, env={"PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     except shell.CommandFailed as error:
-        raise Unreachable("pip could not make or fetch the wheel of goldenami", tail=error.tail,
-                          hint="its lines above say why; it needs the Python package index") from None
+        raise Unreachable(
+            "pip could not make or fetch the wheel of goldenami",
+            tail=error.tail,
+            hint="its lines above say why; it needs the Python package index",
+        ) from None
     return next(work.glob("*.whl"))
 
 
@@ -78,13 +97,19 @@ def write_role(root: Path, name: str) -> list[Path]:
     """Write the role `name` into the repository `root`, with its check and its scenario; returns
     their folders. BadInput for a name that is taken or none."""
     if not role_order.NAME.fullmatch(name):
-        raise BadInput(f"`{name}` is no name for a role: small letters, digits and `_`",
-                       hint="as its variables begin, such as company_agent")
-    folders = [Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS,
-                                                 "molecule")]
+        raise BadInput(
+            f"`{name}` is no name for a role: small letters, digits and `_`",
+            hint="as its variables begin, such as company_agent",
+        )
+    folders = [
+        Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS, "molecule")
+    ]
     if name in role_order.known(root):
-        whose = "" if name in program_files.roles(root) and (root / folders[0]).is_dir() \
+        whose = (
+            ""
+            if name in program_files.roles(root) and (root / folders[0]).is_dir()
             else ", which is goldenami's"
+        )
         raise BadInput(f"there is a role {name}{whose}", hint="take another name")
     if there := [each for each in folders if (root / each).exists()]:
         raise BadInput(f"{there[0]} is there already", hint="remove it, or take another name")

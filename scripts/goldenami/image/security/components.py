@@ -105,8 +105,13 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    found = [*_debs(lock, store, present), *_wheels(lock), *_files(lock), *_loader(bake.host),
-             *_containers(lock, store)]
+    found = [
+        *_debs(lock, store, present),
+        *_wheels(lock),
+        *_files(lock),
+        *_loader(bake.host),
+        *_containers(lock, store),
+    ]
     kept = build.path / PARTS_FILE
     facts = records.read(kept, TreeFacts).parts if kept.exists() else {}
     parts = _with_facts(found, facts)
@@ -114,20 +119,35 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 
 def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[ImagePart]:
-    keys = {wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
-            for part in parts if part.sha256}  # the loader is of another machine
+    keys = {
+        wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
+        for part in parts
+        if part.sha256
+    }  # the loader is of another machine
     known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
-    return [replace(part, licence=fact.licence, supplier=fact.supplier,
-                    depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)))
-            if (fact := known.get(part.ref)) else part for part in parts]
+    return [
+        replace(
+            part,
+            licence=fact.licence,
+            supplier=fact.supplier,
+            depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)),
+        )
+        if (fact := known.get(part.ref))
+        else part
+        for part in parts
+    ]
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
     """The parts that a lock names: the loader, and what the tree has, are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
-    found = [*_debs(lock, store, lock.packages), *_wheels(lock), *_files(lock),
-             *_containers(lock, store)]
-    return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
+    found = [
+        *_debs(lock, store, lock.packages),
+        *_wheels(lock),
+        *_files(lock),
+        *_containers(lock, store),
+    ]
+    return Materials(lock, sha256, sha256[: lockfile.ID_LENGTH], _sorted(found), whole=False)
 
 
 def of_container(
@@ -136,8 +156,9 @@ def of_container(
     """The parts of a container image that has these packages and wheels."""
     found = [*_debs(lock, store, facts), *_wheels(lock), *_files(lock)]
     found = _with_facts(found, facts)
-    return Materials(lock, lock_sha256, lock_sha256[:lockfile.ID_LENGTH], _sorted(found),
-                     whole=True)
+    return Materials(
+        lock, lock_sha256, lock_sha256[: lockfile.ID_LENGTH], _sorted(found), whole=True
+    )
 
 
 def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
@@ -158,8 +179,11 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
 
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
     sources = source_packages(lock, store)
-    return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items()
-            if name in names)
+    return (
+        _deb(lock, name, package, sources[name])
+        for name, package in lock.packages.items()
+        if name in names
+    )
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
@@ -171,9 +195,15 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
-    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source),
-                     package.sha256, vendor,
-                     source, properties=(("archive", package.origin),))
+    return ImagePart(
+        name,
+        package.version,
+        _deb_purl(lock, vendor, name, package, source),
+        package.sha256,
+        vendor,
+        source,
+        properties=(("archive", package.origin),),
+    )
 
 
 def _files(lock: Lock) -> Iterator[ImagePart]:
@@ -184,8 +214,9 @@ def _file(file: LockedDownload, name: str) -> ImagePart:
     facts = {"checksum": f"sha256:{file.sha256}", "download_url": file.url}
     purl = PackageURL("generic", None, name, file.version, facts).to_string()
     signer = (("signed-by", file.signed_by),) if file.signed_by else ()
-    return ImagePart(name, file.version, purl, file.sha256, file.host, properties=signer,
-                     url=file.url)
+    return ImagePart(
+        name, file.version, purl, file.sha256, file.host, properties=signer, url=file.url
+    )
 
 
 def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
@@ -200,10 +231,17 @@ def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
             homes.setdefault(found.purl, []).append(one.name)
             held.append(part.ref)
         facts = {"arch": lock.base.architecture, "repository_url": path, "tag": tag}
-        url = PackageURL("oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}",
-                         facts)
-        yield ImagePart(one.name, tag, url.to_string(), one.manifest.sha256,
-                        path.partition("/")[0], depends=tuple(sorted(held)))
+        url = PackageURL(
+            "oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}", facts
+        )
+        yield ImagePart(
+            one.name,
+            tag,
+            url.to_string(),
+            one.manifest.sha256,
+            path.partition("/")[0],
+            depends=tuple(sorted(held)),
+        )
     for key, each in inside.items():
         yield replace(each, properties=tuple((CONTAINER, name) for name in homes[key]))
 
@@ -211,8 +249,9 @@ def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
     qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
     if source != SourcePackage(name, package.version):
-        qualifiers["upstream"] = source.name + (f"@{source.version}" if source.version
-                                                != package.version else "")
+        qualifiers["upstream"] = source.name + (
+            f"@{source.version}" if source.version != package.version else ""
+        )
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
@@ -227,18 +266,34 @@ def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> Im
     facts += [("signer", made.signature.signer)] if made.signature else []
     origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
     if origin and "://" in origin.origin:
-        facts_of = {"checksum": f"sha256:{origin.sha256}",
-                    "download_url": f"{origin.origin}/{origin.path}"}
-        ancestors.append(ImagePart(
-            origin.path, origin.version,
-            PackageURL("generic", None, what, origin.version, facts_of).to_string(),
-            origin.sha256, "generic"))
+        facts_of = {
+            "checksum": f"sha256:{origin.sha256}",
+            "download_url": f"{origin.origin}/{origin.path}",
+        }
+        ancestors.append(
+            ImagePart(
+                origin.path,
+                origin.version,
+                PackageURL("generic", None, what, origin.version, facts_of).to_string(),
+                origin.sha256,
+                "generic",
+            )
+        )
     elif origin:
-        ancestors.append(_deb(lock, made.source_package, origin,
-                              SourcePackage(origin.source, origin.version)))
+        ancestors.append(
+            _deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version))
+        )
     purl = PackageURL("generic", None, made.package, package.version).to_string()
-    return ImagePart(made.package, package.version, purl, package.sha256, vendor, cpe=cpe,
-                     properties=tuple(facts), ancestors=tuple(ancestors))
+    return ImagePart(
+        made.package,
+        package.version,
+        purl,
+        package.sha256,
+        vendor,
+        cpe=cpe,
+        properties=tuple(facts),
+        ancestors=tuple(ancestors),
+    )
 
 
 def _wheels(lock: Lock) -> Iterator[ImagePart]:
@@ -259,9 +314,15 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
         )
         vendor, where = _index(lock, file)
         purl = PackageURL("pypi", None, file.project, file.version, where).to_string()
-        yield ImagePart(file.project, file.version, purl, sha256, vendor,
-                        properties=(("file", file.filename), *facts),
-                        ancestors=(_origin(compiled),) if compiled else ())
+        yield ImagePart(
+            file.project,
+            file.version,
+            purl,
+            sha256,
+            vendor,
+            properties=(("file", file.filename), *facts),
+            ancestors=(_origin(compiled),) if compiled else (),
+        )
 
 
 def _index(lock: Lock, file: PyFile) -> tuple[str, dict[str, str]]:
@@ -288,23 +349,38 @@ def _loader(host: Host) -> Iterator[ImagePart]:
             qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
             kind, facts = ("deb", qualifiers) if vendor else ("generic", None)
             purl = PackageURL(kind, vendor, name, version, facts).to_string()
-            yield ImagePart(name, version, purl, "", vendor or "GNU",
-                            SourcePackage("grub2", version),
-                            properties=(("from", "the host that baked"),))
+            yield ImagePart(
+                name,
+                version,
+                purl,
+                "",
+                vendor or "GNU",
+                SourcePackage("grub2", version),
+                properties=(("from", "the host that baked"),),
+            )
 
 
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
     packages = owners.installed(paths)
-    wheels = {(match[1], canonicalize_name(match[2]), match[3]) for path in paths
-              if (match := _WHEEL.match(path))}
-    locked = {(environment, canonicalize_name(file.project), file.version)
-              for environment, files in lock.environments().items() for file in files}
-    wrong = [f"package {name} is in the image alone"
-             for name in sorted(packages - lock.packages.keys())]
+    wheels = {
+        (match[1], canonicalize_name(match[2]), match[3])
+        for path in paths
+        if (match := _WHEEL.match(path))
+    }
+    locked = {
+        (environment, canonicalize_name(file.project), file.version)
+        for environment, files in lock.environments().items()
+        for file in files
+    }
+    wrong = [
+        f"package {name} is in the image alone" for name in sorted(packages - lock.packages.keys())
+    ]
     wrong += [f"wheel {' '.join(one)} is in the image alone" for one in sorted(wheels - locked)]
     wrong += [f"wheel {' '.join(one)} is in the lock alone" for one in sorted(locked - wheels)]
     if wrong:
-        raise NotVerified(f"{manifest} and the lock differ: {'; '.join(wrong[:6])}",
-                          hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again")
+        raise NotVerified(
+            f"{manifest} and the lock differ: {'; '.join(wrong[:6])}",
+            hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again",
+        )
     return packages

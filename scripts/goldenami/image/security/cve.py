@@ -53,8 +53,11 @@ class Subject:
 def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
     """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver of nothing."""
     build, image = subject.build, subject.lock.image
-    materials = (components.of_build(build, subject.lock, store) if build.is_baked
-                 else components.of_lock(subject.lock, store))
+    materials = (
+        components.of_build(build, subject.lock, store)
+        if build.is_baked
+        else components.of_lock(subject.lock, store)
+    )
     before, statuses, found = _before(build.image), list[FeedStatus](), list[Vulnerability]()
     status, exploited = feeds.read(Feed.KEV, wanted, before.get(Feed.KEV), feeds.exploited)
     statuses.append(status)
@@ -62,22 +65,30 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
         status, seen = feeds.read(feed, wanted, before.get(feed), parse)
         statuses.append(status)
         found += seen or []
-    found = [_judged(one, exploited or frozenset(), subject.fail_on)
-             for one in [*found, *_ended(subject.lock, found), *_unlisted(materials)]]
+    found = [
+        _judged(one, exploited or frozenset(), subject.fail_on)
+        for one in [*found, *_ended(subject.lock, found), *_unlisted(materials)]
+    ]
     complete = not any(status.error for status in statuses)
     found = subject.waivers.apply(image, found, complete=complete)
     found.sort(key=lambda one: (not one.stops, one.part, one.id))
     stops, today = any(one.stops for one in found), clock.now()
     record = CveRecord(
-        image=image, build_id=build.build_id, lock_sha256=materials.lock_sha256,
+        image=image,
+        build_id=build.build_id,
+        lock_sha256=materials.lock_sha256,
         checked_at=clock.stamp(today),
-        fail_on=subject.fail_on, feeds=statuses, findings=found,
+        fail_on=subject.fail_on,
+        feeds=statuses,
+        findings=found,
         warnings=subject.waivers.warnings(image, today.date()),
-        outcome=_outcome(statuses, stops=stops))
+        outcome=_outcome(statuses, stops=stops),
+    )
     records.write(build.path / CVE_FILE, record)
     waived = {row.id: row for row in subject.waivers.of(image).values()}
-    records.write_text(build.path / VEX_FILE,
-                       records.canonical(vex.document(record, materials, waived)))
+    records.write_text(
+        build.path / VEX_FILE, records.canonical(vex.document(record, materials, waived))
+    )
     return record
 
 
@@ -102,21 +113,31 @@ def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
 def _parsers(materials: Materials) -> dict[Feed, Parser]:
     lock, found = materials.lock, dict[Feed, Parser]()
     by_version = _sources(materials, "debian", inside=False)
-    debian = {codename: by_version[release.version] for codename, release in RELEASES.items()
-              if release.distribution == "Debian" and release.version in by_version}
+    debian = {
+        codename: by_version[release.version]
+        for codename, release in RELEASES.items()
+        if release.distribution == "Debian" and release.version in by_version
+    }
     if debian:
         found[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
     # The host's boot loader is no reason to read the list of another distribution.
-    ubuntu = {osv.ubuntu(release): versions for release, versions in _sources(
-        materials, "ubuntu", inside=lock.base.distribution != "ubuntu").items()}
+    ubuntu = {
+        osv.ubuntu(release): versions
+        for release, versions in _sources(
+            materials, "ubuntu", inside=lock.base.distribution != "ubuntu"
+        ).items()
+    }
     if ubuntu:
         found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, ubuntu)
-    alpine = {osv.alpine(release): versions
-              for release, versions in _sources(materials, "alpine", inside=True).items()}
+    alpine = {
+        osv.alpine(release): versions
+        for release, versions in _sources(materials, "alpine", inside=True).items()
+    }
     if alpine:
         found[Feed.ALPINE] = lambda data: osv.parse(data, Feed.ALPINE, alpine)
-    wheels = _versions({(part.name, part.version) for part in materials.parts if part.vendor
-                        == "pypi"})
+    wheels = _versions(
+        {(part.name, part.version) for part in materials.parts if part.vendor == "pypi"}
+    )
     if wheels:
         found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, {osv.PYPI: wheels})
     if driver := lock.driver:
@@ -126,9 +147,7 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
     return found
 
 
-def _sources(
-    materials: Materials, vendor: str, *, inside: bool
-) -> dict[str, dict[str, list[str]]]:
+def _sources(materials: Materials, vendor: str, *, inside: bool) -> dict[str, dict[str, list[str]]]:
     """Versions of a distribution's source packages by its release, those in containers alone where
     `inside`."""
     found = dict[str, set[tuple[str, str]]]()
@@ -156,9 +175,14 @@ def _unlisted(materials: Materials) -> Iterator[Vulnerability]:
         others = {one for one in others if not one.startswith("alpine-")}
         if others or not parts:
             what = " and ".join(sorted(others)) or "what it holds: it has no record of packages"
-            yield Vulnerability(id=f"no-list {container.name}", feed=Feed.NONE, part=container.name,
-                                version=container.manifest.sha256[:12], rating=Rating.HIGH,
-                                detail=f"no list knows {what}")
+            yield Vulnerability(
+                id=f"no-list {container.name}",
+                feed=Feed.NONE,
+                part=container.name,
+                version=container.manifest.sha256[:12],
+                rating=Rating.HIGH,
+                detail=f"no list knows {what}",
+            )
 
 
 def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
@@ -177,27 +201,34 @@ def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
         return []
     living = {one for one, last in compatibility.BRANCH_END.items() if last >= today}
     why = f"ended on {end}" if end else "has ended, NVIDIA says"
-    return [nvidia_bulletins.ended(lock.driver.version,
-                                   nvidia_bulletins.successors(branch, living, lock.hardware.sm),
-                                   why)]
+    return [
+        nvidia_bulletins.ended(
+            lock.driver.version, nvidia_bulletins.successors(branch, living, lock.hardware.sm), why
+        )
+    ]
 
 
 def _judged(one: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
     known = one.id in exploited
     mended = bool(one.fix) and one.feed is not Feed.NVIDIA
-    return one.model_copy(update={"exploited": known,
-                                  "fails": mended or known or one.rating.at_least(fail_on)})
+    return one.model_copy(
+        update={"exploited": known, "fails": mended or known or one.rating.at_least(fail_on)}
+    )
 
 
 def summary(record: CveRecord) -> str:
     """`31 known, 2 stop the build, 1 waived; 250000 entries of debian, ...`."""
     waived = sum(bool(one.waived) for one in record.findings)
     stops = sum(one.stops for one in record.findings)
-    lists = ", ".join(f"{status.feed.value} "
-                      + ("not read" if status.error else f"{status.entries} entries")
-                      for status in record.feeds)
-    known = f"{len(record.findings)} known, {stops} stop the build, {waived} waived" \
-        if _compared(record.feeds) or record.findings else "nothing was compared"
+    lists = ", ".join(
+        f"{status.feed.value} " + ("not read" if status.error else f"{status.entries} entries")
+        for status in record.feeds
+    )
+    known = (
+        f"{len(record.findings)} known, {stops} stop the build, {waived} waived"
+        if _compared(record.feeds) or record.findings
+        else "nothing was compared"
+    )
     return f"{known}; lists: {lists}"
 
 
@@ -212,21 +243,32 @@ def worst(errors: Sequence[GoldenError]) -> GoldenError:
 def failure(record: CveRecord, path: Path) -> GoldenError | None:
     """The error of a build that must not be published, or of lists that could not be used."""
     stops = [one for one in record.findings if one.stops]
-    lines = [f"{one.id}  {one.part} {one.version}: "
-             + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
-             + (", used in attacks" if one.exploited else "") for one in stops[:SHOWN]]
+    lines = [
+        f"{one.id}  {one.part} {one.version}: "
+        + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
+        + (", used in attacks" if one.exploited else "")
+        for one in stops[:SHOWN]
+    ]
     if record.outcome is Outcome.INCORRECT:
-        return NotVerified(f"{record.image} {record.build_id} has {len(stops)} vulnerabilities "
-                           "that stop it",
-                           tail="\n".join(lines), log=path,
-                           hint="a new lock takes what is mended; packer/waivers.yml is for what "
-                                "was looked at")
-    lost = {status.feed.value: status.error.removeprefix(f"{status.address}: ")
-            for status in record.feeds if status.error}
+        return NotVerified(
+            f"{record.image} {record.build_id} has {len(stops)} vulnerabilities that stop it",
+            tail="\n".join(lines),
+            log=path,
+            hint="a new lock takes what is mended; packer/waivers.yml is for what was looked at",
+        )
+    lost = {
+        status.feed.value: status.error.removeprefix(f"{status.address}: ")
+        for status in record.feeds
+        if status.error
+    }
     nothing = "" if _compared(record.feeds) else "nothing was compared, "
-    return Unreachable(f"{record.image}: {nothing}not all lists could be used: "
-                       f"{', '.join(lost)}",
-                       tail="\n".join([*lines, *map(": ".join, lost.items())]), log=path,
-                       hint="`--data NAME=FILE` takes one from a file; without all of them "
-                            "nothing is known") \
-        if lost else None
+    return (
+        Unreachable(
+            f"{record.image}: {nothing}not all lists could be used: {', '.join(lost)}",
+            tail="\n".join([*lines, *map(": ".join, lost.items())]),
+            log=path,
+            hint="`--data NAME=FILE` takes one from a file; without all of them nothing is known",
+        )
+        if lost
+        else None
+    )

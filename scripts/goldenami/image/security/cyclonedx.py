@@ -53,17 +53,28 @@ def document(materials: Materials) -> dict[str, Any]:
     """The bill, dated by the image's newest package."""
     lock, distribution = materials.lock, components.distribution(materials.lock)
     image = Component(
-        type=ComponentType.OPERATING_SYSTEM, bom_ref="image", name=lock.image,
-        version=materials.build_id, description=lock.description,
-        properties=_properties([("lock-sha256", materials.lock_sha256),
-                                ("distribution", distribution)]))
+        type=ComponentType.OPERATING_SYSTEM,
+        bom_ref="image",
+        name=lock.image,
+        version=materials.build_id,
+        description=lock.description,
+        properties=_properties(
+            [("lock-sha256", materials.lock_sha256), ("distribution", distribution)]
+        ),
+    )
     release = Component(
-        type=ComponentType.OPERATING_SYSTEM, bom_ref="distribution",
-        name=lock.base.distribution, version=distribution.partition("-")[2])
+        type=ComponentType.OPERATING_SYSTEM,
+        bom_ref="distribution",
+        name=lock.base.distribution,
+        version=distribution.partition("-")[2],
+    )
     parts = {part.ref: _component(part) for part in materials.parts}
     at = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
-    bom = Bom(serial_number=serial(materials), metadata=metadata(image, at),
-              components=[release, *parts.values()])
+    bom = Bom(
+        serial_number=serial(materials),
+        metadata=metadata(image, at),
+        components=[release, *parts.values()],
+    )
     bom.register_dependency(image, [release, *parts.values()])
     for part in materials.parts:
         bom.register_dependency(parts[part.ref], [parts[ref] for ref in part.depends])
@@ -81,15 +92,24 @@ def _component(part: ImagePart) -> Component:
         facts += [("source", part.source.name), ("source-version", part.source.version)]
     ancestors = [_component(one) for one in part.ancestors]
     return Component(
-        type=ComponentType.LIBRARY, bom_ref=part.ref, name=part.name, version=part.version,
-        purl=PackageURL.from_string(part.purl), cpe=part.cpe or None, publisher=part.vendor,
+        type=ComponentType.LIBRARY,
+        bom_ref=part.ref,
+        name=part.name,
+        version=part.version,
+        purl=PackageURL.from_string(part.purl),
+        cpe=part.cpe or None,
+        publisher=part.vendor,
         supplier=OrganizationalEntity(name=part.supplier) if part.supplier else None,
         licenses=[LicenseExpression(part.licence)] if part.licence else [],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)] if part.sha256 else [],
         properties=_properties(facts),
-        external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION,
-                                               url=XsUri(part.url))] if part.url else [],
-        pedigree=Pedigree(ancestors=ancestors) if ancestors else None)
+        external_references=[
+            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(part.url))
+        ]
+        if part.url
+        else [],
+        pedigree=Pedigree(ancestors=ancestors) if ancestors else None,
+    )
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[Property]:

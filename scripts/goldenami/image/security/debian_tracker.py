@@ -62,8 +62,14 @@ def _against(
         if state["status"] == "resolved" and not Version(version) < Version(fix):
             continue  # "0": it never was in this release
         yield Vulnerability(
-            id=identifier, feed=Feed.DEBIAN, part=source, version=version, fix=fix,
-            rating=rating(str(state.get("urgency", ""))), detail=_detail(state))
+            id=identifier,
+            feed=Feed.DEBIAN,
+            part=source,
+            version=version,
+            fix=fix,
+            rating=rating(str(state.get("urgency", ""))),
+            detail=_detail(state),
+        )
 
 
 def rating(urgency: str) -> Rating:
@@ -78,5 +84,6 @@ def rating(urgency: str) -> Rating:
 def _detail(state: dict[str, Any]) -> str:
     if state.get("urgency") == END_OF_LIFE:
         return "Debian has ended its support of this package: no fix will come"
-    return str(state.get("nodsa", "")) or ("" if state["status"] == "resolved"
-                                           else str(state["status"]))
+    return str(state.get("nodsa", "")) or (
+        "" if state["status"] == "resolved" else str(state["status"])
+    )

@@ -51,20 +51,25 @@ def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
         envelope = Envelope.from_dict(data)
         statement = dict(json.loads(envelope.payload))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreachable(f"{where} is no DSSE envelope: {error!r}",
-                          hint="was it cut off, or edited?") from None
+        raise Unreachable(
+            f"{where} is no DSSE envelope: {error!r}", hint="was it cut off, or edited?"
+        ) from None
     try:
         envelope.verify([key], threshold=1)
     except VerificationError:
-        raise NotVerified(f"{where} is not signed by the key {key.keyid[:12]}",
-                          hint="it was changed after it was signed, or another key has signed it") from None
+        raise NotVerified(
+            f"{where} is not signed by the key {key.keyid[:12]}",
+            hint="it was changed after it was signed, or another key has signed it",
+        ) from None
     found = (envelope.payload_type, statement.get("_type"), statement.get("predicateType"))
     if found != (PAYLOAD_TYPE, STATEMENT, predicate):
-        raise NotVerified(f"{where} holds no statement of {predicate}",
-                          hint="another program has signed it")
+        raise NotVerified(
+            f"{where} holds no statement of {predicate}", hint="another program has signed it"
+        )
     return statement
 
 
 def _compact(data: Any) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False,
-                      allow_nan=False)
+    return json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )

@@ -36,9 +36,12 @@ PLACES = {
     Feed.UBUNTU: Place(f"{_OSV}/Ubuntu/all.zip", 7),
     Feed.ALPINE: Place(f"{_OSV}/Alpine/all.zip", 7),
     Feed.PYPI: Place(f"{_OSV}/PyPI/all.zip", 7),
-    Feed.NVIDIA: Place("https://github.com/NVIDIA/product-security/archive/refs/heads/main.zip",
-                       150),
-    Feed.KEV: Place("https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json", 45),
+    Feed.NVIDIA: Place(
+        "https://github.com/NVIDIA/product-security/archive/refs/heads/main.zip", 150
+    ),
+    Feed.KEV: Place(
+        "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json", 45
+    ),
 }
 """Debian's list changes several times a day, OSV's daily; NVIDIA's bulletins are quarterly, CISA
 adds some a month."""
@@ -50,8 +53,9 @@ class FeedPlaces:
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
-    _read: dict[str, Document | Unreachable] = field(default_factory=dict, repr=False,
-                                                     compare=False)
+    _read: dict[str, Document | Unreachable] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def document(self, address: str) -> Document:
         if address not in self._read:
@@ -89,9 +93,12 @@ def read(
     `before` is its status in the newest record.
     """
     address = wanted.places.get(feed, PLACES[feed].address)
-    status = FeedStatus(feed=feed, address=address,
-                        known_entries=before.known_entries if before else 0,
-                        known_date=before.known_date if before else None)
+    status = FeedStatus(
+        feed=feed,
+        address=address,
+        known_entries=before.known_entries if before else 0,
+        known_date=before.known_date if before else None,
+    )
     try:
         document = wanted.document(address)
         digest = document.sha256
@@ -105,8 +112,9 @@ def read(
         _hold_against(status, PLACES[feed].days)
     except GoldenError as error:
         return status.model_copy(update={"error": error.message}), None
-    return status.model_copy(update={"known_entries": data.entries,
-                                     "known_date": changed}), data.found
+    return status.model_copy(
+        update={"known_entries": data.entries, "known_date": changed}
+    ), data.found
 
 
 def _hold_against(status: FeedStatus, days: int) -> None:
@@ -115,14 +123,17 @@ def _hold_against(status: FeedStatus, days: int) -> None:
         raise Unreachable("has no entries")
     assert status.dated is not None
     if (today - status.dated).days > days:
-        raise Unreachable(f"is stale: its newest entry is of {status.dated}, more than {days} "
-                          "days ago")
+        raise Unreachable(
+            f"is stale: its newest entry is of {status.dated}, more than {days} days ago"
+        )
     if status.known_date and status.dated < status.known_date:
-        raise Unreachable(f"goes backwards: it is of {status.dated}, the last one of "
-                          f"{status.known_date}")
+        raise Unreachable(
+            f"goes backwards: it is of {status.dated}, the last one of {status.known_date}"
+        )
     if status.entries < SHRUNK * status.known_entries:
-        raise Unreachable(f"has shrunk: {status.entries} entries, the last one had "
-                          f"{status.known_entries}")
+        raise Unreachable(
+            f"has shrunk: {status.entries} entries, the last one had {status.known_entries}"
+        )
 
 
 def exploited(data: bytes) -> FeedData:

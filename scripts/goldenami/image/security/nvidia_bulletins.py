@@ -49,11 +49,17 @@ def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
     """
     try:
         documents = list(_documents(data))
-        drivers = sorted((_bulletin(document) for document in documents
-                          if _TITLE.search(document["document"]["title"])),
-                         key=lambda one: one.released)
-        changed = max((_day(document, "current_release_date") for document in documents),
-                      default=None)
+        drivers = sorted(
+            (
+                _bulletin(document)
+                for document in documents
+                if _TITLE.search(document["document"]["title"])
+            ),
+            key=lambda one: one.released,
+        )
+        changed = max(
+            (_day(document, "current_release_date") for document in documents), default=None
+        )
         found = [one for bulletin in drivers for one in _against(bulletin, driver)]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no archive of NVIDIA's bulletins: {error!r}") from None
@@ -62,15 +68,23 @@ def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
         raise Unreachable("has no bulletin of the GPU display driver for Linux")
     branch = driver.partition(".")[0]
     if branch not in newest.branches:
-        found.append(ended(driver, successors(branch, newest.branches, sm),
-                           f"is not in NVIDIA's bulletin of {newest.released}"))
+        found.append(
+            ended(
+                driver,
+                successors(branch, newest.branches, sm),
+                f"is not in NVIDIA's bulletin of {newest.released}",
+            )
+        )
     return FeedData(len(documents), changed, _worst(found))
 
 
 def successors(branch: str, branches: frozenset[str] | set[str], sm: Sequence[str]) -> list[str]:
     """The newer ones of `branches` that run all of the GPUs."""
-    return sorted(one for one in branches if int(one) > int(branch)
-                  and not compatibility.branch_refusal(one, list(sm)))
+    return sorted(
+        one
+        for one in branches
+        if int(one) > int(branch) and not compatibility.branch_refusal(one, list(sm))
+    )
 
 
 def ended(driver: str, next_branches: Sequence[str], why: str) -> Vulnerability:
@@ -81,10 +95,14 @@ def ended(driver: str, next_branches: Sequence[str], why: str) -> Vulnerability:
         if next_branches
         else "no branch succeeds it for these GPUs"
     )
-    return Vulnerability(id=f"driver-branch-{branch}", feed=Feed.NVIDIA, part=PART, version=driver,
-                         rating=Rating.HIGH,
-                         detail=f"driver branch {branch} {why}: no more fixes of its own come; "
-                                f"{said}")
+    return Vulnerability(
+        id=f"driver-branch-{branch}",
+        feed=Feed.NVIDIA,
+        part=PART,
+        version=driver,
+        rating=Rating.HIGH,
+        detail=f"driver branch {branch} {why}: no more fixes of its own come; {said}",
+    )
 
 
 def _documents(data: bytes) -> Iterator[dict[str, Any]]:
@@ -127,12 +145,18 @@ def _against(bulletin: Bulletin, driver: str) -> Iterator[Vulnerability]:
                 continue
             fix = _fix(words)
             if not fix or compatibility.version_tuple(driver) < compatibility.version_tuple(fix):
-                scores = [score["cvss_v3"] for score in issue.get("scores", [])
-                          if "cvss_v3" in score]
+                scores = [
+                    score["cvss_v3"] for score in issue.get("scores", []) if "cvss_v3" in score
+                ]
                 yield Vulnerability(
-                    id=issue["cve"], feed=Feed.NVIDIA, part=PART, version=driver, fix=fix,
+                    id=issue["cve"],
+                    feed=Feed.NVIDIA,
+                    part=PART,
+                    version=driver,
+                    fix=fix,
                     rating=_rating(scores),
-                    detail=str(bulletin.document["document"]["title"]))
+                    detail=str(bulletin.document["document"]["title"]),
+                )
 
 
 def _fix(words: str) -> str:
@@ -147,8 +171,11 @@ def _fix(words: str) -> str:
 
 def _rating(scores: list[dict[str, Any]]) -> Rating:
     words = [str(score.get("baseSeverity", "")).lower() for score in scores]
-    return max((Rating(word) for word in words if word in set(Rating)), key=list(Rating).index,
-               default=Rating.UNKNOWN)
+    return max(
+        (Rating(word) for word in words if word in set(Rating)),
+        key=list(Rating).index,
+        default=Rating.UNKNOWN,
+    )
 
 
 def _worst(found: list[Vulnerability]) -> list[Vulnerability]:
@@ -157,8 +184,13 @@ def _worst(found: list[Vulnerability]) -> list[Vulnerability]:
     best = dict[str, Vulnerability]()
     for one in found:
         other = best.get(one.id)
-        if other is None or not one.fix or (
-                other.fix and compatibility.version_tuple(other.fix)
-                < compatibility.version_tuple(one.fix)):
+        if (
+            other is None
+            or not one.fix
+            or (
+                other.fix
+                and compatibility.version_tuple(other.fix) < compatibility.version_tuple(one.fix)
+            )
+        ):
             best[one.id] = one
     return list(best.values())

@@ -18,8 +18,11 @@ from goldenami.core.errors import Unreachable
 from goldenami.image.security.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
-_WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW,
-          **{rating.value: rating for rating in Rating}}
+_WORDS = {
+    "moderate": Rating.MEDIUM,
+    "negligible": Rating.LOW,
+    **{rating.value: rating for rating in Rating},
+}
 """GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
 _APK = re.compile(r"([\d.]+)([a-z]?)((?:_[a-z]+\d*)*)(?:~\w+)?(?:-r(\d+))?")
 _APK_WORDS = ("alpha", "beta", "pre", "rc", "", "cvs", "svn", "git", "hg", "p")
@@ -30,14 +33,19 @@ def apk_order(version: str) -> tuple[Any, ...]:
     """The order of Alpine's versions; ValueError for what is none."""
     if not (match := _APK.fullmatch(version)):
         raise ValueError(f"{version!r} is no version of apk")
-    words = [(_APK_WORDS.index(word), int(number or 0))
-             for word, number in re.findall(r"_([a-z]+)(\d*)", match[3])]
+    words = [
+        (_APK_WORDS.index(word), int(number or 0))
+        for word, number in re.findall(r"_([a-z]+)(\d*)", match[3])
+    ]
     numbers = [int(number) for number in match[1].split(".") if number]
     return numbers, match[2], [*words, (_APK_WORDS.index(""), 0)], int(match[4] or 0)
 
 
 _ORDER: dict[Feed, Callable[[str], Any]] = {
-    Feed.PYPI: PythonVersion, Feed.UBUNTU: DebianVersion, Feed.ALPINE: apk_order}
+    Feed.PYPI: PythonVersion,
+    Feed.UBUNTU: DebianVersion,
+    Feed.ALPINE: apk_order,
+}
 PYPI = "PyPI"
 
 
@@ -52,7 +60,9 @@ def alpine(release: str) -> str:
 
 
 def parse(
-    data: bytes, feed: Feed, wanted: Mapping[str, Mapping[str, Sequence[str]]],
+    data: bytes,
+    feed: Feed,
+    wanted: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> FeedData:
     """What the list has against the `wanted` versions by ecosystem, as OSV names it, and project.
 
@@ -66,8 +76,11 @@ def parse(
                     continue
                 entry = json.loads(archive.read(name))
                 entries, newest = entries + 1, max(newest, entry["modified"])
-                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"]
-                        in wanted]
+                mine = [
+                    row
+                    for row in entry.get("affected", [])
+                    if row["package"]["ecosystem"] in wanted
+                ]
                 seen |= {row["package"]["ecosystem"] for row in mine}
                 if "withdrawn" not in entry:
                     found += _against(entry, mine, feed, wanted)
@@ -80,7 +93,9 @@ def parse(
 
 
 def _against(
-    entry: dict[str, Any], affected: list[dict[str, Any]], feed: Feed,
+    entry: dict[str, Any],
+    affected: list[dict[str, Any]],
+    feed: Feed,
     wanted: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Iterator[Vulnerability]:
     for row in affected:
@@ -89,17 +104,25 @@ def _against(
         for version in wanted[row["package"]["ecosystem"]].get(name, ()):
             # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
             public = version.partition("+")[0] if feed is Feed.PYPI else version
-            fixes = [fix for ranged in row.get("ranges", []) if ranged["type"] == "ECOSYSTEM"
-                     for fix in _in_range(public, ranged["events"], _ORDER[feed])]
+            fixes = [
+                fix
+                for ranged in row.get("ranges", [])
+                if ranged["type"] == "ECOSYSTEM"
+                for fix in _in_range(public, ranged["events"], _ORDER[feed])
+            ]
             if not fixes and public in row.get("versions", []):
                 fixes = [""]
             if fixes:
                 names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
-                yield Vulnerability(id=next((one for one in names if one.startswith("CVE-")),
-                                            entry["id"]),
-                                    feed=feed, part=name, version=version, fix=fixes[0],
-                                    rating=_rating(entry, row),
-                                    detail=str(entry.get("summary", ""))[:200])
+                yield Vulnerability(
+                    id=next((one for one in names if one.startswith("CVE-")), entry["id"]),
+                    feed=feed,
+                    part=name,
+                    version=version,
+                    fix=fixes[0],
+                    rating=_rating(entry, row),
+                    detail=str(entry.get("summary", ""))[:200],
+                )
 
 
 def _in_range(
@@ -124,11 +147,17 @@ def _in_range(
 def _rating(entry: dict[str, Any], row: dict[str, Any]) -> Rating:
     """The word that somebody gave it; a CVSS vector alone is none."""
     words = [part.get("database_specific", {}).get("severity", "") for part in (entry, row)]
-    words += [one.get("score", "") for one in entry.get("severity", []) if one.get("type")
-              == "Ubuntu"]
-    return next((_WORDS[word.lower()] for word in words if isinstance(word, str)
-                 and word.lower() in _WORDS),
-                Rating.UNKNOWN)
+    words += [
+        one.get("score", "") for one in entry.get("severity", []) if one.get("type") == "Ubuntu"
+    ]
+    return next(
+        (
+            _WORDS[word.lower()]
+            for word in words
+            if isinstance(word, str) and word.lower() in _WORDS
+        ),
+        Rating.UNKNOWN,
+    )
 
 
 def _once(found: list[Vulnerability]) -> list[Vulnerability]:

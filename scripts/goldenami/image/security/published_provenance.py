@@ -33,9 +33,10 @@ def verify(
     region, image = _find(account, list(regions), ami)
     name, build_id = image.tags.get(tags.IMAGE), image.tags.get(tags.BUILD_ID)
     if not (name and build_id):
-        raise NotVerified(f"{ami} in {region} has no tags of a build: nothing says where it comes "
-                          "from",
-                          hint="`golden publish IMAGE` sets the tags of its AMIs again")
+        raise NotVerified(
+            f"{ami} in {region} has no tags of a build: nothing says where it comes from",
+            hint="`golden publish IMAGE` sets the tags of its AMIs again",
+        )
     with translated(region):
         values = pointers.read(account.ssm(region), attestations.parameters(name, build_id))
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
@@ -46,9 +47,10 @@ def verify(
             if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}
             else "was published unsigned"
         )
-        raise NotVerified(f"{ami} in {region} {was}",
-                          hint=f"set {signers.KEY}, then `golden publish {name} --build "
-                               f"{build_id}` signs it")
+        raise NotVerified(
+            f"{ami} in {region} {was}",
+            hint=f"set {signers.KEY}, then `golden publish {name} --build {build_id}` signs it",
+        )
     statement = provenance.hold(found, key, region, image.ami, image.snapshot)
     signed = {tags.PROVENANCE_SHA256: found.digest, **_signed_tags(statement)}
     for what, own in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
@@ -56,33 +58,42 @@ def verify(
         have = own | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own
         for tag, value in signed.items():
             if have.get(tag) != value:
-                raise NotVerified(f"the tag {tag} of {what} in {region} is "
-                                  f"{have.get(tag, 'gone')}, signed is {value}",
-                                  hint=f"`golden publish {name} --build {build_id}` sets it "
-                                       "again; who changed it?")
+                raise NotVerified(
+                    f"the tag {tag} of {what} in {region} is "
+                    f"{have.get(tag, 'gone')}, signed is {value}",
+                    hint=f"`golden publish {name} --build {build_id}` sets it "
+                    "again; who changed it?",
+                )
     return region, image, statement
 
 
-def verify_blocks(account: Account, region: str, image: Image, statement: dict[str, Any],
-                  progress: Progress,
-                  scratch: Path) -> int:
+def verify_blocks(
+    account: Account,
+    region: str,
+    image: Image,
+    statement: dict[str, Any],
+    progress: Progress,
+    scratch: Path,
+) -> int:
     """Hold each block of the snapshot to the signed list; returns how many there are.
 
     NotVerified where one differs, Unreachable where the snapshot or the list cannot be had.
     """
     wanted = statement["subject"][1]["digest"].get(LIST)
     if wanted is None:
-        raise Unreachable(f"no list of blocks was signed of {image.snapshot}",
-                          hint="it was baked on EC2 by a version that read no snapshots: bake it "
-                               "again")
+        raise Unreachable(
+            f"no list of blocks was signed of {image.snapshot}",
+            hint="it was baked on EC2 by a version that read no snapshots: bake it again",
+        )
     disk = SnapshotDisk(account.ebs(region), image.snapshot)
     disk.list()
     with progress.transfer(f"{region} {image.snapshot}", disk.bytes_listed) as advance:
         blocks = disk.hashed(scratch / "snapshot.blocks", advance)
     if records.sha256_file(blocks.path) != wanted:
-        raise NotVerified(f"the blocks of {image.snapshot} in {region} are not those that were "
-                          "signed",
-                          hint="do not launch it; a new build and publish make a new snapshot")
+        raise NotVerified(
+            f"the blocks of {image.snapshot} in {region} are not those that were signed",
+            hint="do not launch it; a new build and publish make a new snapshot",
+        )
     return blocks.count()
 
 
@@ -94,19 +105,26 @@ def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
             return region, image
     if results.failed:
         raise combined_error(results.failed, f"{ami} was not found", "then run again", {})
-    raise BadInput(f"there is no AMI {ami} of this account in "
-                   f"{', '.join(regions) or 'any region of a definition'}",
-                   hint="--region names another region")
+    raise BadInput(
+        f"there is no AMI {ami} of this account in "
+        f"{', '.join(regions) or 'any region of a definition'}",
+        hint="--region names another region",
+    )
 
 
 def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
     predicate = statement["predicate"]
-    found = {row["name"]: row["digest"]
-             for row in predicate["buildDefinition"]["resolvedDependencies"]}
-    records_of = {row["name"]: row["digest"]["sha256"]
-                  for row in predicate["runDetails"]["byproducts"]}
+    found = {
+        row["name"]: row["digest"] for row in predicate["buildDefinition"]["resolvedDependencies"]
+    }
+    records_of = {
+        row["name"]: row["digest"]["sha256"] for row in predicate["runDetails"]["byproducts"]
+    }
     return tags.of_build(
-        predicate["buildDefinition"]["externalParameters"]["image"], found["lock.json"]["sha256"],
+        predicate["buildDefinition"]["externalParameters"]["image"],
+        found["lock.json"]["sha256"],
         predicate["runDetails"]["metadata"]["invocationId"],
         found.get("checkout", {}).get("gitCommit", ""),
-        statement["subject"][0]["digest"].get("sha256"), records_of.get("manifest.json"))
+        statement["subject"][0]["digest"].get("sha256"),
+        records_of.get("manifest.json"),
+    )

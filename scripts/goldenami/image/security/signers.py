@@ -21,9 +21,10 @@ KEY = "GOLDEN_SIGNING_KEY"
 """Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout;
 or the ARN of a key of KMS, or of an alias."""
 _KMS = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):\d{12}:(key|alias)/.+")
-_MAKES = ("`openssl ecparam -name prime256v1 -genkey -noout` makes one; in KMS its spec is "
-          "ECC_NIST_P256")
-_PUBLIC = ("`openssl ec -pubout` takes it from the private one, `aws kms get-public-key` from KMS")
+_MAKES = (
+    "`openssl ecparam -name prime256v1 -genkey -noout` makes one; in KMS its spec is ECC_NIST_P256"
+)
+_PUBLIC = "`openssl ec -pubout` takes it from the private one, `aws kms get-public-key` from KMS"
 
 
 def of_environment(root: Path, account: Account) -> Signer | None:
@@ -41,13 +42,16 @@ def of_environment(root: Path, account: Account) -> Signer | None:
         return kms_signer.KmsSigner(kms, name, _on_p256(public, f"{KEY}: {name}", _MAKES))
     path = Path(name).resolve()
     if path.is_relative_to(root.resolve()):
-        raise BadInput(f"{KEY}: {path} is inside the checkout",
-                       hint="keep private keys where git does not look")
+        raise BadInput(
+            f"{KEY}: {path} is inside the checkout",
+            hint="keep private keys where git does not look",
+        )
     try:
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{KEY}: {path} is no private key that can be read: {error}",
-                       hint=_MAKES) from None
+        raise BadInput(
+            f"{KEY}: {path} is no private key that can be read: {error}", hint=_MAKES
+        ) from None
     return CryptoSigner(private, _on_p256(private.public_key(), f"{KEY}: {path}", _MAKES))
 
 
@@ -64,8 +68,9 @@ def _on_p256(public: Any, name: str, hint: str) -> SSlibKey:
     """The key, whose `keyid` is what people call it by: 16 digits of the SHA-256 of its DER."""
     from securesystemslib.signer import ECDSA_SHA2_NISTP256, SSlibKey  # noqa: PLC0415
 
-    der = public.public_bytes(serialization.Encoding.DER,
-                              serialization.PublicFormat.SubjectPublicKeyInfo)
+    der = public.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     try:
         key = SSlibKey.from_crypto(public, hashlib.sha256(der).hexdigest()[:16])
     except ValueError:  # of a kind that securesystemslib does not know

@@ -9,8 +9,13 @@ from typing import Any
 from goldenami.core import clock
 from goldenami.image.security.components import ImagePart, Materials
 
-_UNSAID = {"downloadLocation": "NOASSERTION", "licenseConcluded": "NOASSERTION",
-           "licenseDeclared": "NOASSERTION", "copyrightText": "NOASSERTION", "filesAnalyzed": False}
+_UNSAID = {
+    "downloadLocation": "NOASSERTION",
+    "licenseConcluded": "NOASSERTION",
+    "licenseDeclared": "NOASSERTION",
+    "copyrightText": "NOASSERTION",
+    "filesAnalyzed": False,
+}
 _REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _ELSEWHERE = "the copyright files of its packages have it, below /usr/share/doc"
 
@@ -18,22 +23,34 @@ _ELSEWHERE = "the copyright files of its packages have it, below /usr/share/doc"
 def document(materials: Materials) -> dict[str, Any]:
     """The bill, dated by the image's newest package."""
     lock, parts = materials.lock, materials.parts
-    image = {"SPDXID": "SPDXRef-image", "name": lock.image, "versionInfo": materials.build_id,
-             "summary": lock.description, "primaryPackagePurpose": "OPERATING-SYSTEM", **_UNSAID}
+    image = {
+        "SPDXID": "SPDXRef-image",
+        "name": lock.image,
+        "versionInfo": materials.build_id,
+        "summary": lock.description,
+        "primaryPackagePurpose": "OPERATING-SYSTEM",
+        **_UNSAID,
+    }
     found = {one.ref: one for part in parts for one in (part, *part.ancestors)}
     references = {name for part in parts for name in _REFERENCE.findall(part.licence)}
     created = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
     return {
-        "spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT",
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
         "name": f"{lock.image}-{materials.build_id}",
         "documentNamespace": f"https://spdx.org/spdxdocs/{lock.image}-{materials.lock_sha256}",
         "creationInfo": {"created": clock.stamp(created), "creators": ["Tool: goldenami"]},
         "packages": [image, *map(_package, found.values())],
         "relationships": _relations(parts),
         "hasExtractedLicensingInfos": [
-            {"licenseId": name, "name": name.removeprefix("LicenseRef-"),
-             "extractedText": _ELSEWHERE}
-            for name in sorted(references)],
+            {
+                "licenseId": name,
+                "name": name.removeprefix("LicenseRef-"),
+                "extractedText": _ELSEWHERE,
+            }
+            for name in sorted(references)
+        ],
     }
 
 
@@ -43,8 +60,14 @@ def _relations(parts: tuple[ImagePart, ...]) -> list[dict[str, str]]:
         rows.append(("image", "CONTAINS", part.ref))
         rows += [(part.ref, "GENERATED_FROM", one.ref) for one in part.ancestors]
         rows += [(part.ref, "DEPENDS_ON", ref) for ref in part.depends]
-    return [{"spdxElementId": f"SPDXRef-{one}", "relationshipType": kind,
-             "relatedSpdxElement": f"SPDXRef-{other}"} for one, kind, other in rows]
+    return [
+        {
+            "spdxElementId": f"SPDXRef-{one}",
+            "relationshipType": kind,
+            "relatedSpdxElement": f"SPDXRef-{other}",
+        }
+        for one, kind, other in rows
+    ]
 
 
 def _package(part: ImagePart) -> dict[str, Any]:
@@ -53,11 +76,17 @@ def _package(part: ImagePart) -> dict[str, Any]:
     facts += [f"source: {part.source.name} {part.source.version}"] if part.source else []
     checksums = [{"algorithm": "SHA256", "checksumValue": part.sha256}] if part.sha256 else []
     return {
-        "SPDXID": f"SPDXRef-{part.ref}", "name": part.name, "versionInfo": part.version,
-        "supplier": f"Organization: {part.supplier or part.vendor}", "checksums": checksums,
+        "SPDXID": f"SPDXRef-{part.ref}",
+        "name": part.name,
+        "versionInfo": part.version,
+        "supplier": f"Organization: {part.supplier or part.vendor}",
+        "checksums": checksums,
         "externalRefs": [
             {"referenceCategory": category, "referenceType": kind, "referenceLocator": name}
-            for category, kind, name in names if name],
-        **_UNSAID, "licenseDeclared": part.licence or "NOASSERTION",
+            for category, kind, name in names
+            if name
+        ],
+        **_UNSAID,
+        "licenseDeclared": part.licence or "NOASSERTION",
         "downloadLocation": part.url or "NOASSERTION",
     } | ({"comment": "; ".join(facts)} if facts else {})

@@ -25,34 +25,45 @@ from goldenami.image.security.waivers import Waiver
 from goldenami.model.builds.security_records import CveRecord, Feed
 from goldenami.model.builds.security_records import Vulnerability as Finding
 
-_SOURCES = {Feed.DEBIAN: "Debian security tracker", Feed.UBUNTU: "OSV", Feed.PYPI: "OSV",
-            Feed.ALPINE: "OSV", Feed.NONE: "goldenami",
-            Feed.NVIDIA: "NVIDIA", Feed.KEV: "CISA"}
+_SOURCES = {
+    Feed.DEBIAN: "Debian security tracker",
+    Feed.UBUNTU: "OSV",
+    Feed.PYPI: "OSV",
+    Feed.ALPINE: "OSV",
+    Feed.NONE: "goldenami",
+    Feed.NVIDIA: "NVIDIA",
+    Feed.KEV: "CISA",
+}
 
 
 def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver]) -> dict[str, Any]:
     """The document; `waived` are the waivers by the finding's id."""
-    image = Component(type=ComponentType.OPERATING_SYSTEM, name=record.image,
-                      version=record.build_id)
+    image = Component(
+        type=ComponentType.OPERATING_SYSTEM, name=record.image, version=record.build_id
+    )
     at = datetime.datetime.fromisoformat(record.checked_at)
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_OID,
-                                 f"vex {record.lock_sha256} {record.checked_at}"),
+        serial_number=uuid.uuid5(
+            uuid.NAMESPACE_OID, f"vex {record.lock_sha256} {record.checked_at}"
+        ),
         metadata=cyclonedx.metadata(image, at),
-        vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings])
+        vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings],
+    )
     return cyclonedx.rendered(bom)
 
 
 def _row(finding: Finding, materials: Materials, waiver: Waiver | None) -> Vulnerability:
     bill = cyclonedx.serial(materials)
     return Vulnerability(
-        bom_ref=f"{finding.id}/{finding.part}", id=finding.id,
+        bom_ref=f"{finding.id}/{finding.part}",
+        id=finding.id,
         source=VulnerabilitySource(name=_SOURCES[finding.feed]),
         ratings=[VulnerabilityRating(severity=VulnerabilitySeverity(finding.rating.value))],
         description=finding.detail or None,
         recommendation=f"Update {finding.part} to {finding.fix}" if finding.fix else None,
         analysis=_analysis(finding, waiver),
-        affects=[BomTarget(ref=f"urn:cdx:{bill}/1#{ref}") for ref in _refs(finding, materials)])
+        affects=[BomTarget(ref=f"urn:cdx:{bill}/1#{ref}") for ref in _refs(finding, materials)],
+    )
 
 
 def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
@@ -60,13 +71,21 @@ def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
         state = ImpactAnalysisState.EXPLOITABLE if finding.fails else ImpactAnalysisState.IN_TRIAGE
         return VulnerabilityAnalysis(state=state)
     return VulnerabilityAnalysis(
-        state=waiver.status, justification=waiver.justification, detail=waiver.reason)
+        state=waiver.status, justification=waiver.justification, detail=waiver.reason
+    )
 
 
 def _refs(finding: Finding, materials: Materials) -> list[str]:
-    return [part.ref for part in materials.parts
-            if (part.source and (part.source.name, part.source.version)
-                == (finding.part, finding.version))
-            or (finding.feed is Feed.NVIDIA and part.cpe)
-            or (finding.feed is Feed.PYPI and (part.name, part.version)
-                == (finding.part, finding.version))]
+    return [
+        part.ref
+        for part in materials.parts
+        if (
+            part.source
+            and (part.source.name, part.source.version) == (finding.part, finding.version)
+        )
+        or (finding.feed is Feed.NVIDIA and part.cpe)
+        or (
+            finding.feed is Feed.PYPI
+            and (part.name, part.version) == (finding.part, finding.version)
+        )
+    ]

@@ -34,8 +34,12 @@ class WaiverKind(StrEnum):
     BRANCH = "branch"
 
 
-LONGEST = {ImpactAnalysisState.IN_TRIAGE: 90, ImpactAnalysisState.EXPLOITABLE: 180,
-           ImpactAnalysisState.NOT_AFFECTED: 365, ImpactAnalysisState.FALSE_POSITIVE: 365}
+LONGEST = {
+    ImpactAnalysisState.IN_TRIAGE: 90,
+    ImpactAnalysisState.EXPLOITABLE: 180,
+    ImpactAnalysisState.NOT_AFFECTED: 365,
+    ImpactAnalysisState.FALSE_POSITIVE: 365,
+}
 """Days from today that a waiver of a status may reach: what nobody has understood yet is looked at
 again first."""
 
@@ -68,9 +72,12 @@ class Waivers:
         return {at: row for at, row in enumerate(self.rows) if image in row.images}
 
     def warnings(self, image: str, today: date) -> list[str]:
-        return [f"{self.source.path}:{self.source.lines['waivers', at]}: the waiver of {row.id} ends on {row.expires}, "
-                f"in {(row.expires - today).days} days" for at, row in self.of(image).items()
-                if row.expires - today <= NOTICE]
+        return [
+            f"{self.source.path}:{self.source.lines['waivers', at]}: the waiver of {row.id} ends on {row.expires}, "
+            f"in {(row.expires - today).days} days"
+            for at, row in self.of(image).items()
+            if row.expires - today <= NOTICE
+        ]
 
     def apply(
         self, image: str, findings: Iterable[Vulnerability], *, complete: bool
@@ -84,17 +91,21 @@ class Waivers:
                 if finding.id.startswith("driver-branch-")
                 else WaiverKind.VULNERABILITY
             )
-            at = next((at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)),
-                      None)
+            at = next(
+                (at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)), None
+            )
             if at is not None:
                 used.add(at)
-            result.append(finding if at is None
-                          else finding.model_copy(update={"waived": _said(mine[at])}))
+            result.append(
+                finding if at is None else finding.model_copy(update={"waived": _said(mine[at])})
+            )
         for at, row in mine.items():
             if complete and at not in used:
-                raise self.source.error(("waivers", at, "id"),
-                                        f"{row.id} excuses nothing of {image}",
-                                        hint="take the waiver, or this image, out of the list")
+                raise self.source.error(
+                    ("waivers", at, "id"),
+                    f"{row.id} excuses nothing of {image}",
+                    hint="take the waiver, or this image, out of the list",
+                )
         return result
 
 
@@ -110,8 +121,10 @@ def load(root: Path, images: Collection[str], today: date) -> Waivers:
         if problem := _problem(row, images, today):
             key, said = problem
             raise source.error(("waivers", at, key), said)
-        if any((other.id, other.kind) == (row.id, row.kind) and set(other.images) & set(row.images)
-               for other in rows[:at]):
+        if any(
+            (other.id, other.kind) == (row.id, row.kind) and set(other.images) & set(row.images)
+            for other in rows[:at]
+        ):
             raise source.error(("waivers", at, "id"), f"{row.id} is waived twice for one image")
     return Waivers(source, tuple(rows))
 

@@ -33,11 +33,17 @@ def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecor
     believed."""
     expected = yaml_lines.validate(program_files.table(root, PATH, depth=2), _Expected)
     record = HardeningRecord(
-        image=build.image.image, build_id=build.build_id, content=scan.content,
+        image=build.image.image,
+        build_id=build.build_id,
+        content=scan.content,
         problem=scan.problem,
-        rules=[_waived(rule, expected.waived) for rule in scan.rules])
-    short = [f"{record.count(level)} of {count} {level.value} rules were asked"
-             for level, count in expected.rules.items() if record.count(level) < count]
+        rules=[_waived(rule, expected.waived) for rule in scan.rules],
+    )
+    short = [
+        f"{record.count(level)} of {count} {level.value} rules were asked"
+        for level, count in expected.rules.items()
+        if record.count(level) < count
+    ]
     return record.model_copy(update={"problem": record.problem or "; ".join(short)})
 
 

@@ -32,13 +32,40 @@ DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
 SIDE_LIMIT = 200
 """Characters of either side of a comparison that a record keeps."""
-_MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found",
-            "is missing")
+_MISSING = (
+    "No such file",
+    "does not exist",
+    "is not installed",
+    "could not be found",
+    "not found",
+    "is missing",
+)
 
-_SPELLED = {word.lower(): word for word in (
-    "CDI", "CPU", "CUDA", "Docker", "EC2", "EFA", "GPU", "GPUs", "GSP", "Java", "Molecule", "NCCL",
-    "NVIDIA", "NVLink",
-    "NVSwitch", "PAM", "Podman", "PyTorch", "SSH", "UUID")}
+_SPELLED = {
+    word.lower(): word
+    for word in (
+        "CDI",
+        "CPU",
+        "CUDA",
+        "Docker",
+        "EC2",
+        "EFA",
+        "GPU",
+        "GPUs",
+        "GSP",
+        "Java",
+        "Molecule",
+        "NCCL",
+        "NVIDIA",
+        "NVLink",
+        "NVSwitch",
+        "PAM",
+        "Podman",
+        "PyTorch",
+        "SSH",
+        "UUID",
+    )
+}
 """Words that a test's name cannot spell."""
 
 _checks: dict[str, Check] = {}
@@ -53,8 +80,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What `verify` and `gpu-test` tell the tests of an image."""
     parser.addoption("--checks", help="the JSON file that the checks' outcomes go to")
     parser.addoption("--booted", action="store_true", help="the tests run on a booted image")
-    parser.addoption("--gpu-session",
-                     help="the JSON file of a GpuSession; with it the tests marked gpu run")
+    parser.addoption(
+        "--gpu-session", help="the JSON file of a GpuSession; with it the tests marked gpu run"
+    )
 
 
 def _say_how_far(session: pytest.Session) -> None:
@@ -80,8 +108,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 
 def _title(item: pytest.Item) -> str:
     name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
-    words = re.sub(r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]),
-                   name.replace("_", " "))
+    words = re.sub(
+        r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " ")
+    )
     return ": ".join([words[0].upper() + words[1:], *filter(None, [", ".join(_parameters(item))])])
 
 
@@ -103,8 +132,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     before = _checks.get(item.nodeid)
     _seconds[item.nodeid] += report.duration
-    if (report.when != "call" and report.passed) or (report.skipped
-                                                     and _reason(report).startswith(NOT_ASKED)):
+    if (report.when != "call" and report.passed) or (
+        report.skipped and _reason(report).startswith(NOT_ASKED)
+    ):
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
@@ -112,9 +142,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         sides = _compared.get(item.nodeid) if said_otherwise else None
         actual, expected = sides or ("", "")
         _checks[item.nodeid] = Check(
-            id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
-            detail=detail[:DETAIL_LIMIT], expected=expected, actual=actual,
-            seconds=round(_seconds[item.nodeid], 2))
+            id=_id(item),
+            role=item.path.parent.name,
+            title=_title(item),
+            outcome=outcome,
+            detail=detail[:DETAIL_LIMIT],
+            expected=expected,
+            actual=actual,
+            seconds=round(_seconds[item.nodeid], 2),
+        )
     return report
 
 
@@ -141,13 +177,19 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     report = yield
     if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
         role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
-        said = [line.removeprefix("E ").strip() for line in report.longreprtext.splitlines()
-                if line.startswith("E ")]
+        said = [
+            line.removeprefix("E ").strip()
+            for line in report.longreprtext.splitlines()
+            if line.startswith("E ")
+        ]
         _checks[collector.nodeid] = Check(
-            id=f"{role}/collected[{name}]", role=role, title=f"The tests of {name} were collected",
+            id=f"{role}/collected[{name}]",
+            role=role,
+            title=f"The tests of {name} were collected",
             seconds=0.0,
             outcome=Outcome.UNREACHABLE,
-            detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT])
+            detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT],
+        )
     return report
 
 
@@ -158,8 +200,9 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
     if report.passed:
-        return Outcome.CORRECT, ", ".join(f"{name} {value}"
-                                          for name, value in report.user_properties)
+        return Outcome.CORRECT, ", ".join(
+            f"{name} {value}" for name, value in report.user_properties
+        )
     if report.skipped:
         return Outcome.UNREACHABLE, _reason(report)
     error = call.excinfo.value if call.excinfo else None

@@ -61,10 +61,16 @@ def run(
             _demand_a_verdict(result.checks, log)
     passed = _all_are(result.checks, {Outcome.CORRECT})
     record = VerifyRecord(
-        schema_version=1, image=lock.image, build_id=build.build_id,
-        verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=result.accel,
-        boots=result.boots, checks=result.checks, seconds=round(time.monotonic() - began, 1),
-        disk_sha256=bake.disk_sha256, ami=bake.ami_id,
+        schema_version=1,
+        image=lock.image,
+        build_id=build.build_id,
+        verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED,
+        accel=result.accel,
+        boots=result.boots,
+        checks=result.checks,
+        seconds=round(time.monotonic() - began, 1),
+        disk_sha256=bake.disk_sha256,
+        ami=bake.ami_id,
     )
     if result.hardening:
         hardness = hardening.judge(root, build, result.hardening)
@@ -108,7 +114,8 @@ def _demand_a_verdict(checks: Sequence[Check], log: Path) -> None:
         f"{len(blind)} of {len(checks)} checks could not look: {host_tools.business(log.parent)}",
         tail="\n".join(f"{check.id}: {check.detail.partition(chr(10))[0]}" for check in blind[:12]),
         hint="the build is still verified, by its last record; verify it again when the host is idle",
-        log=log)
+        log=log,
+    )
 
 
 def point_latest(build: BuildFolder) -> None:
@@ -133,9 +140,13 @@ def point_latest(build: BuildFolder) -> None:
 def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
     """The newest other verified build of the image, by the time of its record; with `whole` one
     that `clean` has left its disk, if it is one."""
-    others = [other for other in build.image.builds if other.build_id != build.build_id
-              and other.is_verified
-              and not (whole and _lost_its_disk(other))]
+    others = [
+        other
+        for other in build.image.builds
+        if other.build_id != build.build_id
+        and other.is_verified
+        and not (whole and _lost_its_disk(other))
+    ]
     return max(others, key=lambda other: other.verify.stat().st_mtime, default=None)
 
 
@@ -158,8 +169,9 @@ def _copy_evidence(work: Path, folder: Path) -> None:
 def summary(record: VerifyRecord) -> str:
     """`61 correct, 1 missing; SSH after 39 s (bios), 44 s (uefi) under tcg`."""
     counts = Counter(check.outcome.value for check in record.checks)
-    outcomes = ", ".join(f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome
-                         if counts[outcome.value])
+    outcomes = ", ".join(
+        f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome if counts[outcome.value]
+    )
     boots = ", ".join(f"{boot.seconds_to_ssh:.0f} s ({boot.firmware})" for boot in record.boots)
     return f"{outcomes or 'no check ran'}; SSH after {boots} under {record.accel.value}"
 
@@ -167,9 +179,14 @@ def summary(record: VerifyRecord) -> str:
 def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
     """The error of a build that did not pass, with its first failing checks."""
     wrong = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
-    lines = [f"{check.outcome.value:>11}  {check.id}: {check.detail.splitlines()[0] if check.detail else ''}"
-             for check in wrong[:12]]
-    return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of "
-                       f"{len(record.checks)} checks",
-                       tail="\n".join(lines), log=build.verify,
-                       hint=f"see {build.report}; `latest` does not name this build")
+    lines = [
+        f"{check.outcome.value:>11}  {check.id}: {check.detail.splitlines()[0] if check.detail else ''}"
+        for check in wrong[:12]
+    ]
+    return NotVerified(
+        f"{record.image} {record.build_id} is not verified: {len(wrong)} of "
+        f"{len(record.checks)} checks",
+        tail="\n".join(lines),
+        log=build.verify,
+        hint=f"see {build.report}; `latest` does not name this build",
+    )

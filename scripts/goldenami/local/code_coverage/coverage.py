@@ -89,9 +89,16 @@ class KnownCode:
     def _path(self, sha256: str) -> Path | None:
         if self.request.known is None:
             return None
-        key = records.sha256_text(records.canonical(
-            {"file": sha256, "features": sorted(self.request.features), "sm": self.request.sm,
-             "reader": _reader()}))
+        key = records.sha256_text(
+            records.canonical(
+                {
+                    "file": sha256,
+                    "features": sorted(self.request.features),
+                    "sm": self.request.sm,
+                    "reader": _reader(),
+                }
+            )
+        )
         return self.request.known / key[:2] / key
 
 
@@ -116,10 +123,24 @@ def scan(root: Path, request: CoverageRequest) -> CoverageRecord:
             else:
                 allowed[reason] += finding.count
         if not any(finding.extension == UNREADABLE for finding in facts.findings):
-            files.append(CodeFile(path=name, sha256=sha256, instructions=facts.instructions,
-                                  extensions=facts.extensions, sass=facts.sass, ptx=facts.ptx))
-    return CoverageRecord(folders=request.folders, features=request.features, sm=request.sm,
-                          files=files, findings=findings, allowed=allowed)
+            files.append(
+                CodeFile(
+                    path=name,
+                    sha256=sha256,
+                    instructions=facts.instructions,
+                    extensions=facts.extensions,
+                    sass=facts.sass,
+                    ptx=facts.ptx,
+                )
+            )
+    return CoverageRecord(
+        folders=request.folders,
+        features=request.features,
+        sm=request.sm,
+        files=files,
+        findings=findings,
+        allowed=allowed,
+    )
 
 
 def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
@@ -134,12 +155,14 @@ def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
 def demand(record: CoverageRecord) -> None:
     """StageFailed where the record has findings."""
     if record.findings:
-        raise StageFailed(f"{len(record.findings)} functions or files cannot run on every "
-                          f"declared machine: {describe(record.findings[0])}",
-                          tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
-                          hint="compile for the lock's `hardware.options` and `hardware.sm`; "
-                               "where the code asks the CPU before it uses them, allow it with "
-                               "the reason in roles/frameworks/files/dispatching.yml")
+        raise StageFailed(
+            f"{len(record.findings)} functions or files cannot run on every "
+            f"declared machine: {describe(record.findings[0])}",
+            tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
+            hint="compile for the lock's `hardware.options` and `hardware.sm`; "
+            "where the code asks the CPU before it uses them, allow it with "
+            "the reason in roles/frameworks/files/dispatching.yml",
+        )
 
 
 def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
@@ -151,10 +174,11 @@ def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
         with suppress(NotElf), Elf(path) as elf:
             images += [image for module in fatbin.modules(elf) for image in module]
     if lacking := fatbin.missing(images, sm):
-        raise StageFailed(f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} "
-                          f"({_has(images)})",
-                          hint="the recipe's CUDA flags do not reach the build: does it read "
-                               "these variables still?")
+        raise StageFailed(
+            f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
+            hint="the recipe's CUDA flags do not reach the build: does it read "
+            "these variables still?",
+        )
 
 
 def describe(finding: Finding) -> str:
@@ -209,8 +233,9 @@ def _read(path: Path, request: CoverageRequest, classifier: Classifier) -> CodeF
     except NotElf as error:
         findings.append(_finding(WHOLE, UNREADABLE, str(error)))
         return CodeFacts(instructions=0, extensions={}, sass=[], ptx=[], findings=findings)
-    return CodeFacts(instructions=count, extensions=extensions, sass=sass, ptx=ptx,
-                     findings=findings)
+    return CodeFacts(
+        instructions=count, extensions=extensions, sass=sass, ptx=ptx, findings=findings
+    )
 
 
 def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Finding:
@@ -218,7 +243,10 @@ def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Findi
 
 
 def _cpu(
-    findings: list[Finding], elf: Elf, features: Sequence[str], classifier: Classifier,
+    findings: list[Finding],
+    elf: Elf,
+    features: Sequence[str],
+    classifier: Classifier,
 ) -> tuple[int, dict[str, int]]:
     total, extensions = 0, dict[str, int]()
     for address, symbol, code in elf.code():
@@ -226,8 +254,11 @@ def _cpu(
         total += count
         for extension, use in uses.items():
             extensions[extension] = extensions.get(extension, 0) + use.count
-        findings += [_finding(symbol, extension, uses[extension].example, uses[extension].count)
-                     for extension in sorted(uses) if extension not in features]
+        findings += [
+            _finding(symbol, extension, uses[extension].example, uses[extension].count)
+            for extension in sorted(uses)
+            if extension not in features
+        ]
     return total, dict(sorted(extensions.items()))
 
 
@@ -237,8 +268,10 @@ def _gpu(findings: list[Finding], elf: Elf, declared: Sequence[str]) -> tuple[li
     whole = fatbin.missing(images, declared) if images else []
     findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
     for number, module in enumerate(modules, 1):
-        findings += [_finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
-                     for sm in fatbin.missing(module, [sm for sm in declared if sm not in whole])]
+        findings += [
+            _finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
+            for sm in fatbin.missing(module, [sm for sm in declared if sm not in whole])
+        ]
     sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
     return sorted(sass), sorted(ptx)
 

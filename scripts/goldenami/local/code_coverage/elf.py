@@ -79,11 +79,13 @@ class Elf:
     def _read_header(self) -> None:
         if self.data[:6] != MAGIC:
             raise ValueError("no 64-bit little-endian ELF file")
-        self.machine, = struct.unpack_from("<H", self.data, 18)
-        table, = struct.unpack_from("<Q", self.data, 40)
+        (self.machine,) = struct.unpack_from("<H", self.data, 18)
+        (table,) = struct.unpack_from("<Q", self.data, 40)
         size, count, names = struct.unpack_from("<3H", self.data, 58)
-        rows = [struct.unpack_from("<IIQQQQI", self.data, table + index * size)
-                for index in range(count)]
+        rows = [
+            struct.unpack_from("<IIQQQQI", self.data, table + index * size)
+            for index in range(count)
+        ]
         if any(row[1] != _NOBITS and row[4] + row[5] > len(self.data) for row in rows):
             raise ValueError("a section ends behind the file's end")
         text = rows[names][4] if rows else 0
@@ -95,25 +97,32 @@ class Elf:
     def _demand_sections(self) -> None:
         """ValueError where code is loaded that no section names: it would run, and nobody would
         have looked at it."""
-        table, = struct.unpack_from("<Q", self.data, 32)
+        (table,) = struct.unpack_from("<Q", self.data, 32)
         size, count = struct.unpack_from("<2H", self.data, 54)
         for index in range(count):
             kind, flags, _, start, _, stored, memory, _ = struct.unpack_from(
-                "<IIQQQQQQ", self.data, table + index * size)
-            if (kind, flags & _PF_X) == (_PT_LOAD, _PF_X) and stored and not any(
+                "<IIQQQQQQ", self.data, table + index * size
+            )
+            if (
+                (kind, flags & _PF_X) == (_PT_LOAD, _PF_X)
+                and stored
+                and not any(
                     section.executable and start <= section.address < start + memory
-                    for section in self.sections):
+                    for section in self.sections
+                )
+            ):
                 raise ValueError(f"no section has the code that is loaded at {start:#x}")
 
     def _string(self, at: int) -> str:
-        return self.data[at:self.data.find(b"\0", at)].decode(errors="replace")
+        return self.data[at : self.data.find(b"\0", at)].decode(errors="replace")
 
     def content(self, section: Section) -> bytes:
-        return self.data[section.offset:section.offset + section.size]
+        return self.data[section.offset : section.offset + section.size]
 
     def named(self, name: str) -> list[Section]:
-        return [section for section in self.sections
-                if section.name == name and section.kind != _NOBITS]
+        return [
+            section for section in self.sections if section.name == name and section.kind != _NOBITS
+        ]
 
     def functions(self) -> dict[int, str]:
         """Address of each known function and its name; empty where only the unwind table knows
@@ -143,8 +152,8 @@ class Elf:
             known = (version, encodings) == (1, [3, _DATAREL_SDATA4])
             if not known or frame & 0xF not in (0x3, 0xB):
                 return
-            count, = struct.unpack_from("<I", self.data, section.offset + 8)
-            table = self.data[section.offset + 12:section.offset + 12 + 8 * count]
+            (count,) = struct.unpack_from("<I", self.data, section.offset + 8)
+            table = self.data[section.offset + 12 : section.offset + 12 + 8 * count]
             yield from (section.address + start for start, _ in struct.iter_unpack("<ii", table))
 
     def code(self) -> Iterator[tuple[int, str, bytes]]:
@@ -159,4 +168,4 @@ class Elf:
             cuts = [section.address, *starts[first:last], end]
             for start, stop in pairwise(cuts):
                 name = known.get(start) or f"{section.name}+{start - section.address:#x}"
-                yield start, name, content[start - section.address:stop - section.address]
+                yield start, name, content[start - section.address : stop - section.address]

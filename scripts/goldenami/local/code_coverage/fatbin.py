@@ -58,7 +58,7 @@ def modules(elf: Elf) -> Iterator[list[DeviceImage]]:
                 at += _ALIGNMENT
                 continue
             end = min(at + header + size, last)
-            if images := list(_images(elf.data[at + header:end])):
+            if images := list(_images(elf.data[at + header : end])):
                 yield images
             at += max(header + size, _ALIGNMENT)
 
@@ -67,9 +67,9 @@ def _images(data: bytes) -> Iterator[DeviceImage]:
     at = 0
     while at + _ENTRY <= len(data):
         kind, _, header, size = struct.unpack_from("<HHIQ", data, at)
-        capability, = struct.unpack_from("<I", data, at + 28)
-        flags, = struct.unpack_from("<Q", data, at + 40)
-        payload = data[at + header:at + header + size]
+        (capability,) = struct.unpack_from("<I", data, at + 28)
+        (flags,) = struct.unpack_from("<Q", data, at + 40)
+        payload = data[at + header : at + header + size]
         if kind in (_PTX, _SASS) and _holds_code(payload, kind, flags):
             yield DeviceImage(capability, _suffix(flags), ptx=kind == _PTX)
         at += max(header + size, _ALIGNMENT)

@@ -19,9 +19,14 @@ EVERYWHERE = frozenset(_EVERYWHERE.split())
 """CPUID features, by the decoder's names, of every x86-64 machine of EC2, and hints that others
 take for a no-operation (Intel SDM vol. 2: ENDBR64, RDSSP, PREFETCHW, CLDEMOTE)."""
 _RENAMED = {
-    "SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "CMPXCHG16B": "cx16", "BMI1": "bmi",
+    "SSE4_1": "sse4.1",
+    "SSE4_2": "sse4.2",
+    "CMPXCHG16B": "cx16",
+    "BMI1": "bmi",
     "PCLMULQDQ": "pclmul",
-    "RDRAND": "rdrnd", "MONITORX": "mwaitx", "HLE_OR_RTM": "rtm",
+    "RDRAND": "rdrnd",
+    "MONITORX": "mwaitx",
+    "HLE_OR_RTM": "rtm",
 }
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
 _BIT_SCANS = frozenset(value for name, value in vars(Code).items() if name.startswith("TZCNT_"))

@@ -47,20 +47,32 @@ def partitions(read: Read) -> list[dict[str, Any]]:
     size, stated = struct.unpack_from("<II", header, 12)
     blank = header[:16] + bytes(4) + header[20:92]
     if header[:8] != b"EFI PART" or size != 92 or zlib.crc32(blank) != stated:
-        raise Unreachable("could not look: the disk's partition table is damaged",
-                          hint="name a disk of an image; of a damaged one nothing is known")
+        raise Unreachable(
+            "could not look: the disk's partition table is damaged",
+            hint="name a disk of an image; of a damaged one nothing is known",
+        )
     at, count, width, checksum = struct.unpack_from("<QIII", header, 72)
-    if (at, width) != (2, _ENTRY_BYTES) or count > _ENTRIES or zlib.crc32(
-            table := read(at * SECTOR, count * width)) != checksum:
-        raise Unreachable("could not look: the disk's partition entries are damaged",
-                          hint="name a disk of an image; of a damaged one nothing is known")
-    found = {begin // width + 1: _partition(table[begin:begin + width])
-             for begin in range(0, count * width, width)
-             if any(table[begin:begin + 16])}
+    if (
+        (at, width) != (2, _ENTRY_BYTES)
+        or count > _ENTRIES
+        or zlib.crc32(table := read(at * SECTOR, count * width)) != checksum
+    ):
+        raise Unreachable(
+            "could not look: the disk's partition entries are damaged",
+            hint="name a disk of an image; of a damaged one nothing is known",
+        )
+    found = {
+        begin // width + 1: _partition(table[begin : begin + width])
+        for begin in range(0, count * width, width)
+        if any(table[begin : begin + 16])
+    }
     names = [entry["name"] for entry in found.values()]
-    return [entry if entry["name"] and names.count(entry["name"]) == 1
-            else {**entry, "name": str(number)}
-            for number, entry in found.items()]
+    return [
+        entry
+        if entry["name"] and names.count(entry["name"]) == 1
+        else {**entry, "name": str(number)}
+        for number, entry in found.items()
+    ]
 
 
 def root(table: list[dict[str, Any]]) -> dict[str, Any]:
@@ -68,26 +80,35 @@ def root(table: list[dict[str, Any]]) -> dict[str, Any]:
     for fits in ({"name": ROOT}, *({"type": kind} for kind in _ROOT_TYPES)):
         if found := [entry for entry in table if fits.items() <= entry.items()]:
             return max(found, key=lambda entry: int(entry["size"]))
-    raise Unreachable("could not look: the disk has no partition for a root",
-                      hint="name a disk of an image; of another one nothing is known")
+    raise Unreachable(
+        "could not look: the disk has no partition for a root",
+        hint="name a disk of an image; of another one nothing is known",
+    )
 
 
 def _partition(entry: bytes) -> dict[str, Any]:
     first, last = struct.unpack_from("<QQ", entry, 32)
-    return {"name": entry[56:].decode("utf-16-le", "replace").rstrip("\0"),
-            "type": str(uuid.UUID(bytes_le=entry[:16])),
-            "id": str(uuid.UUID(bytes_le=entry[16:32])), "offset": first * SECTOR,
-            "size": (last + 1 - first) * SECTOR,
-            "attributes": int.from_bytes(entry[48:56], "little")}
+    return {
+        "name": entry[56:].decode("utf-16-le", "replace").rstrip("\0"),
+        "type": str(uuid.UUID(bytes_le=entry[:16])),
+        "id": str(uuid.UUID(bytes_le=entry[16:32])),
+        "offset": first * SECTOR,
+        "size": (last + 1 - first) * SECTOR,
+        "attributes": int.from_bytes(entry[48:56], "little"),
+    }
 
 
 def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     """Offset and size in bytes of what boots a disk, by what it is called."""
     first = min((entry["offset"] for entry in table), default=34 * SECTOR)
-    return {"first sector": (0, SECTOR),
-            "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
-                f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table
-                if entry["name"] not in (root(table)["name"], PERSIST)}
+    return {
+        "first sector": (0, SECTOR),
+        "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR),
+    } | {
+        f"partition {entry['name']}": (entry["offset"], entry["size"])
+        for entry in table
+        if entry["name"] not in (root(table)["name"], PERSIST)
+    }
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:
@@ -101,9 +122,9 @@ def digest(read: Read, name: str, offset: int, size: int) -> str:
                 data[part] = bytes(part.stop - part.start)
         if at == 0 and name.startswith("partition "):
             for place, kind, dirty in _DIRTY_AT:
-                if data[place:place + len(kind)] == kind:
+                if data[place : place + len(kind)] == kind:
                     data[dirty] &= 0xFE
-        if data != zeros[:len(data)]:
+        if data != zeros[: len(data)]:
             found.update(at.to_bytes(8, "little") + data)
     return found.hexdigest()
 
@@ -111,5 +132,7 @@ def digest(read: Read, name: str, offset: int, size: int) -> str:
 def describe(read: Read) -> dict[str, Any]:
     """All of it, as the manifest has it."""
     table = partitions(read)
-    return {"partitions": table,
-            "places": {name: digest(read, name, *place) for name, place in places(table).items()}}
+    return {
+        "partitions": table,
+        "places": {name: digest(read, name, *place) for name, place in places(table).items()},
+    }

@@ -14,9 +14,11 @@ CONTENT_LIMIT_S = 60
 CONTENT_LINES = 10
 """Lines of its answer for one file: enough to see what kind of difference it is."""
 
-_PLACES = ((disk.BIOS_BOOT[0], "the first sectors and the partition table"),
-           (disk.ESP[0], "GRUB's core image"),
-           (disk.ROOT_OFFSET, "the EFI system partition"))
+_PLACES = (
+    (disk.BIOS_BOOT[0], "the first sectors and the partition table"),
+    (disk.ESP[0], "GRUB's core image"),
+    (disk.ROOT_OFFSET, "the EFI system partition"),
+)
 """Up to which byte of a disk what is."""
 
 
@@ -29,8 +31,9 @@ def places(first: Path, second: Path) -> list[str]:
             mine, its = left.read(MIB), right.read(MIB)
             if mine != its:
                 pairs = enumerate(zip(mine, its, strict=False))
-                within = next((number for number, (a, b) in pairs if a != b),
-                              min(len(mine), len(its)))
+                within = next(
+                    (number for number, (a, b) in pairs if a != b), min(len(mine), len(its))
+                )
                 offsets.setdefault(_place(offset, size), []).append(offset + within)
     return [f"{place}: {len(at)} MiB, first at byte {at[0]}" for place, at in offsets.items()]
 
@@ -52,8 +55,15 @@ def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
     for name, image in (("first", first), ("second", second)):
         copies.append(scratch / name / path.lstrip("/"))
         copies[-1].parent.mkdir(parents=True, exist_ok=True)
-        shell.output([shell.require("debugfs", "e2fsprogs"), "-R", f'dump "{path}" "{copies[-1]}"',
-                      f"{image}?offset={disk.ROOT_OFFSET}"])
-    said = shell.output(["diffoscope", f"--timeout={CONTENT_LIMIT_S}", *map(str, copies)],
-                        check=False)
+        shell.output(
+            [
+                shell.require("debugfs", "e2fsprogs"),
+                "-R",
+                f'dump "{path}" "{copies[-1]}"',
+                f"{image}?offset={disk.ROOT_OFFSET}",
+            ]
+        )
+    said = shell.output(
+        ["diffoscope", f"--timeout={CONTENT_LIMIT_S}", *map(str, copies)], check=False
+    )
     return [f"    {line}" for line in said.splitlines()[:CONTENT_LINES]]

@@ -86,7 +86,7 @@ class DiskLayout:
         if self.size_bytes % MIB or self.size_bytes <= ROOT_OFFSET + TAIL_BYTES:
             raise BadInput(
                 f"{self.size_bytes} bytes is no size for a disk",
-                hint=f"whole MiB, more than {ROOT_OFFSET // MIB}"
+                hint=f"whole MiB, more than {ROOT_OFFSET // MIB}",
             )
 
     @property
@@ -133,7 +133,11 @@ class DiskFacts:
 
 
 def write_disk(
-    tree: Path, disk: Path, *, layout: DiskLayout, log: Path,
+    tree: Path,
+    disk: Path,
+    *,
+    layout: DiskLayout,
+    log: Path,
     ranks: Mapping[str, int] | None = None,
 ) -> DiskFacts:
     """Write `disk`, its `manifest.json` and its `disk.blocks` from the root `tree`; all appear
@@ -158,14 +162,24 @@ def write_disk(
         (work / "disk").replace(disk)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return DiskFacts(disk=disk, manifest=manifest, sha256=sha256, size_bytes=layout.size_bytes,
-                     data_bytes=disk.stat().st_blocks * 512, note=note)
+    return DiskFacts(
+        disk=disk,
+        manifest=manifest,
+        sha256=sha256,
+        size_bytes=layout.size_bytes,
+        data_bytes=disk.stat().st_blocks * 512,
+        note=note,
+    )
 
 
 def _check_tools() -> None:
     for tool, package in (
-        ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"),
-        ("mcopy", "mtools"), ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
+        ("sfdisk", "fdisk"),
+        ("mke2fs", "e2fsprogs"),
+        ("mkfs.vfat", "dosfstools"),
+        ("mcopy", "mtools"),
+        ("mmd", "mtools"),
+        ("grub-mkimage", "grub-common"),
     ):
         shell.require(tool, package)
     for kind in grub.PACKAGES:
@@ -178,7 +192,7 @@ def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> None:
         raise BadInput(
             f"the tree needs {needed} bytes, the root partition has {layout.root_bytes}",
             hint=f"raise disk_size_gib of {layout.image} to at least "
-                 f"{(needed + ROOT_OFFSET) // (1 << 30) + 1}",
+            f"{(needed + ROOT_OFFSET) // (1 << 30) + 1}",
         )
 
 
@@ -199,8 +213,10 @@ class _Writer:
     def env(self) -> dict[str, str]:
         """No clock, time zone or configuration of the host reaches the tools."""
         return {
-            "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch), "TZ": "UTC",
-            "MTOOLSRC": os.devnull, "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
+            "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch),
+            "TZ": "UTC",
+            "MTOOLSRC": os.devnull,
+            "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
         }
 
     def write(self) -> tuple[str, str]:
@@ -217,13 +233,20 @@ class _Writer:
         with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
             if not note:
                 ordered = slots.order(self.entries, self.ranks)
-                digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET,
-                                     self.layout.root_bytes)
+                digests = self._feed(
+                    slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes
+                )
                 # The ESP is not written to its end before an immutable root is.
                 final = follower.advance if not self.layout.immutable else lambda _: None
                 large, stored = slots.fill(
-                    self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
-                    blocks=self.layout.root_bytes // BLOCK, env=self.env)
+                    self.tree,
+                    ordered,
+                    self.disk,
+                    offset=ROOT_OFFSET,
+                    final=final,
+                    blocks=self.layout.root_bytes // BLOCK,
+                    env=self.env,
+                )
                 digests |= large
             else:
                 self._root_from_directory()
@@ -233,33 +256,55 @@ class _Writer:
                 boot = boot_regions.describe(
                     lambda offset, length: os.pread(image.fileno(), length, offset)
                 )
-                boot["settings"] = {name: self._settings(image, name)
-                                    for name in ("root", boot_regions.PERSIST)
-                                    if name in self.layout.parts}
-            trees.write_manifest(self.tree, self.work / MANIFEST, self.entries, digests=digests,
-                                 boot=boot, stored=stored)
+                boot["settings"] = {
+                    name: self._settings(image, name)
+                    for name in ("root", boot_regions.PERSIST)
+                    if name in self.layout.parts
+                }
+            trees.write_manifest(
+                self.tree,
+                self.work / MANIFEST,
+                self.entries,
+                digests=digests,
+                boot=boot,
+                stored=stored,
+            )
             return note, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:
         shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)
 
     def _partitions(self) -> None:
-        lines = ["label: gpt", f"label-id: {self.layout.uuid('disk')}", "unit: sectors",
-                 "sector-size: 512"]
+        lines = [
+            "label: gpt",
+            f"label-id: {self.layout.uuid('disk')}",
+            "unit: sectors",
+            "sector-size: 512",
+        ]
         for part, (start, size) in self.layout.parts.items():
             ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
             lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
         shell.output(
-            [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel",
-             str(self.disk)],
-            stdin="\n".join(lines) + "\n", env=self.env,
+            [
+                shell.require("sfdisk", "fdisk"),
+                "--quiet",
+                "--no-reread",
+                "--no-tell-kernel",
+                str(self.disk),
+            ],
+            stdin="\n".join(lines) + "\n",
+            env=self.env,
         )
 
     def _bios(self) -> None:
         core = self.work / "core.img"
         grub.core_image(
-            "i386-pc", core, modules=("biosdisk", *(["fat"] if self.layout.immutable else [])),
-            menu_at=self.layout.menu_at, log=self.log, env=self.env,
+            "i386-pc",
+            core,
+            modules=("biosdisk", *(["fat"] if self.layout.immutable else [])),
+            menu_at=self.layout.menu_at,
+            log=self.log,
+            env=self.env,
         )
         lba = BIOS_BOOT[0] // grub.SECTOR
         boot = (grub.modules_folder("i386-pc") / "boot.img").read_bytes()
@@ -273,12 +318,27 @@ class _Writer:
     def _esp(self) -> None:
         loader = self.work / "bootx64.efi"
         grub.core_image(
-            "x86_64-efi", loader, modules=("fat",), menu_at=self.layout.menu_at, log=self.log,
+            "x86_64-efi",
+            loader,
+            modules=("fat",),
+            menu_at=self.layout.menu_at,
+            log=self.log,
             env=self.env,
         )
         self._run(
-            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR),
-            "-F", "16", "-i", self.layout.esp_id, "-n", "ESP", str(self.disk), str(ESP[1] // 1024),
+            "mkfs.vfat",
+            "dosfstools",
+            "--invariant",
+            "--offset",
+            str(ESP[0] // grub.SECTOR),
+            "-F",
+            "16",
+            "-i",
+            self.layout.esp_id,
+            "-n",
+            "ESP",
+            str(self.disk),
+            str(ESP[1] // 1024),
         )
         image = f"{self.disk}@@{ESP[0]}"
         self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
@@ -287,11 +347,16 @@ class _Writer:
     def _immutable(self) -> None:
         """What lies behind an immutable root, and the menu."""
         parts, uuid_of = self.layout.parts, self.layout.uuid
-        self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"],
-                   part="persist")
-        found = verity.write(self.disk, parts["root"], parts["tree"],
-                             salt=uuid.UUID(uuid_of("salt")).bytes,
-                             identity=uuid.UUID(uuid_of("tree")))
+        self._feed(
+            immutable.persist(self.tree, self.entries), self.disk, *parts["persist"], part="persist"
+        )
+        found = verity.write(
+            self.disk,
+            parts["root"],
+            parts["tree"],
+            salt=uuid.UUID(uuid_of("salt")).bytes,
+            identity=uuid.UUID(uuid_of("tree")),
+        )
         root = immutable.words(found, {part: uuid_of(f"{part}-partition") for part in parts})
         menu, image = self.work / "grub.cfg", f"{self.disk}@@{ESP[0]}"
         menu.write_text(grub.menu(self.tree, uuid_of("root"), root), encoding="utf-8")
@@ -299,19 +364,43 @@ class _Writer:
         self._run("mcopy", "mtools", "-i", image, str(menu), "::/grub/grub.cfg")
 
     def _settings(self, image: BinaryIO, part: str) -> str:
-        return ext4.settings(os.pread(image.fileno(), 1024,
-                                      self.layout.parts[part][0] + ext4.SUPERBLOCK_AT))
+        return ext4.settings(
+            os.pread(image.fileno(), 1024, self.layout.parts[part][0] + ext4.SUPERBLOCK_AT)
+        )
 
     def _mke2fs(
-        self, source: str, disk: Path, offset: int, size: int, extended: str, *, part: str = "root",
+        self,
+        source: str,
+        disk: Path,
+        offset: int,
+        size: int,
+        extended: str,
+        *,
+        part: str = "root",
     ) -> list[str]:
         # Nobody writes it.
         without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []
         return [
-            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK),
-            "-m", "1", "-L", part, *without, "-U", self.layout.uuid(part), "-d", source, "-E",
+            shell.require("mke2fs", "e2fsprogs"),
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            str(BLOCK),
+            "-m",
+            "1",
+            "-L",
+            part,
+            *without,
+            "-U",
+            self.layout.uuid(part),
+            "-d",
+            source,
+            "-E",
             f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
-            str(disk), str(size // BLOCK),
+            str(disk),
+            str(size // BLOCK),
         ]
 
     def _reads_tar(self) -> bool:
@@ -327,7 +416,12 @@ class _Writer:
         return True
 
     def _feed(
-        self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *,
+        self,
+        entries: Sequence[trees.Entry],
+        disk: Path,
+        offset: int,
+        size: int,
+        *,
         part: str = "root",
     ) -> dict[str, str]:
         argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
@@ -347,8 +441,9 @@ class _Writer:
                 contextlib.suppress(BrokenPipeError),
                 os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink,
             ):
-                digests = trees.stream_tar(self.tree, entries, sink,
-                                           epoch=self.layout.source_date_epoch)
+                digests = trees.stream_tar(
+                    self.tree, entries, sink, epoch=self.layout.source_date_epoch
+                )
             status = process.wait()
         except BaseException:
             shell.stop(process)
@@ -362,11 +457,13 @@ class _Writer:
 
     def _root_from_directory(self) -> None:
         if self.layout.immutable:
-            raise HostNotReady("mke2fs of this host cannot read a tar, as an immutable image "
-                               "wants it",
-                               hint="bake on Debian 13 or newer")
+            raise HostNotReady(
+                "mke2fs of this host cannot read a tar, as an immutable image wants it",
+                hint="bake on Debian 13 or newer",
+            )
         # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
         extended = "lazy_itable_init=1,lazy_journal_init=1"
-        argv = self._mke2fs(str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes,
-                            extended)
+        argv = self._mke2fs(
+            str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes, extended
+        )
         shell.stream(argv, log=self.log, env=self.env)

@@ -32,8 +32,22 @@ _TABLE = slice(0x1B8, SECTOR - 2)
 """Disk signature and protective partition table: they stay as sfdisk wrote them."""
 
 _MODULES = (
-    "part_gpt", "ext2", "search", "search_fs_uuid", "normal", "linux", "configfile", "serial",
-    "terminal", "echo", "test", "minicmd", "reboot", "halt", "ls", "cat",
+    "part_gpt",
+    "ext2",
+    "search",
+    "search_fs_uuid",
+    "normal",
+    "linux",
+    "configfile",
+    "serial",
+    "terminal",
+    "echo",
+    "test",
+    "minicmd",
+    "reboot",
+    "halt",
+    "ls",
+    "cat",
 )
 ALWAYS = "ro no_timer_check"
 """no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host
@@ -53,14 +67,15 @@ def find_kernel(tree: Path) -> tuple[str, str]:
         kernel, initrd = f"{folder}/vmlinuz", f"{folder}/initrd.img"
         if _exists(tree, kernel) and _exists(tree, initrd):
             return kernel, initrd
-    releases = sorted(path.name.removeprefix("vmlinuz-")
-                      for path in (tree / "boot").glob("vmlinuz-*"))
+    releases = sorted(
+        path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*")
+    )
     if len(releases) == 1 and _exists(tree, f"/boot/initrd.img-{releases[0]}"):
         return f"/boot/vmlinuz-{releases[0]}", f"/boot/initrd.img-{releases[0]}"
     raise StageFailed(
         f"{tree} has no kernel to boot: no vmlinuz link, and {len(releases)} kernels in /boot",
         hint="the role kernel installs the kernel and its initrd; with several, keep the "
-             "distribution's links",
+        "distribution's links",
     )
 
 
@@ -94,19 +109,22 @@ def menu(tree: Path, root_uuid: str, root: str = "") -> str:
     `root`; without, by `root_uuid`, where GRUB finds the kernel."""
     kernel, initrd = find_kernel(tree)
     line = command_line(tree, root or f"root=UUID={root_uuid}")
-    return "\n".join([
-        "# Written with the disk; a kernel update moves the links that it follows.",
-        "set timeout=0",
-        "set default=0",
-        "serial --unit=0 --speed=115200",
-        "terminal_input console serial",
-        "terminal_output console serial",
-        'menuentry "Linux" {',
-        f"  search --no-floppy --fs-uuid --set=root {root_uuid}",
-        f"  linux {kernel} {line}",
-        f"  initrd {initrd}",
-        "}", "",
-    ])
+    return "\n".join(
+        [
+            "# Written with the disk; a kernel update moves the links that it follows.",
+            "set timeout=0",
+            "set default=0",
+            "serial --unit=0 --speed=115200",
+            "terminal_input console serial",
+            "terminal_output console serial",
+            'menuentry "Linux" {',
+            f"  search --no-floppy --fs-uuid --set=root {root_uuid}",
+            f"  linux {kernel} {line}",
+            f"  initrd {initrd}",
+            "}",
+            "",
+        ]
+    )
 
 
 def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -> None:
@@ -120,18 +138,28 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
         _replace(target, menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
     mounts = [
-        line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
+        line
+        for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
         if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
     ]
-    root = "/dev/mapper/root / ext4 ro 0 0" if immutable else (
-        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
+    root = (
+        "/dev/mapper/root / ext4 ro 0 0"
+        if immutable
+        else (f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
+    )
     # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no
     # instance has.
-    _replace(fstab, "\n".join([
-        root,
-        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if immutable else ''} 0 0",
-        *mounts, "",
-    ]))
+    _replace(
+        fstab,
+        "\n".join(
+            [
+                root,
+                f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if immutable else ''} 0 0",
+                *mounts,
+                "",
+            ]
+        ),
+    )
 
 
 def _replace(path: Path, text: str) -> None:
@@ -142,7 +170,12 @@ def _replace(path: Path, text: str) -> None:
 
 
 def core_image(
-    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: tuple[str, str], log: Path,
+    kind: str,
+    target: Path,
+    *,
+    modules: tuple[str, ...],
+    menu_at: tuple[str, str],
+    log: Path,
     env: Mapping[str, str],
 ) -> None:
     """Write the core image of platform `kind` that continues with the menu at `menu_at`: a file
@@ -154,12 +187,25 @@ def core_image(
         "configfile $prefix/grub.cfg\n",
         encoding="utf-8",
     )
-    shell.stream([
-        shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)),
-        "--format", kind,
-        "--prefix", folder, "--config", str(early), "--output", str(target), *_MODULES,
-        *modules,
-    ], log=log, env=env)
+    shell.stream(
+        [
+            shell.require("grub-mkimage", "grub-common"),
+            "--directory",
+            str(modules_folder(kind)),
+            "--format",
+            kind,
+            "--prefix",
+            folder,
+            "--config",
+            str(early),
+            "--output",
+            str(target),
+            *_MODULES,
+            *modules,
+        ],
+        log=log,
+        env=env,
+    )
 
 
 def modules_folder(kind: str) -> Path:
@@ -174,7 +220,7 @@ def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
     """boot.img that loads core.img from sector `core_lba`, with `existing`'s partition table."""
     sector = bytearray(boot[:SECTOR])
     struct.pack_into("<Q", sector, _KERNEL_SECTOR, core_lba)
-    sector[_DRIVE_CHECK:_DRIVE_CHECK + 2] = b"\x90\x90"
+    sector[_DRIVE_CHECK : _DRIVE_CHECK + 2] = b"\x90\x90"
     sector[_TABLE] = existing[_TABLE]
     return bytes(sector)
 

@@ -34,12 +34,16 @@ def sizes(room: int) -> dict[str, int]:
 def folders(tree: Path) -> list[tuple[str, str]]:
     """Kind and path of each folder that an instance may write to; StageFailed for a damaged
     list."""
-    lines = [line for line in (tree / LIST).read_text(encoding="utf-8").splitlines()
-             if line and line[0] != "#"]
+    lines = [
+        line
+        for line in (tree / LIST).read_text(encoding="utf-8").splitlines()
+        if line and line[0] != "#"
+    ]
     found = [match.groups() for line in lines if (match := _LINE.fullmatch(line))]
     if len(found) != len(lines) or not found:
-        raise StageFailed(f"/{LIST} does not list folders",
-                          hint="the role `immutable` writes it: `overlay /var`")
+        raise StageFailed(
+            f"/{LIST} does not list folders", hint="the role `immutable` writes it: `overlay /var`"
+        )
     return [(kind, path) for kind, path in found]
 
 

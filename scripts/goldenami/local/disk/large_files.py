@@ -67,8 +67,15 @@ class FileSystem:
         self._next = -(-(blocks // RESERVED_SHARE) // SLOT) * SLOT
         manager = ctypes.c_void_p.in_dll(self._lib, "unix_io_manager")
         self._fs = ctypes.c_void_p()
-        self._call("ext2fs_open", image.encode(), _READ_WRITE | _64_BITS, 0, 0, manager,
-                   ctypes.byref(self._fs))
+        self._call(
+            "ext2fs_open",
+            image.encode(),
+            _READ_WRITE | _64_BITS,
+            0,
+            0,
+            manager,
+            ctypes.byref(self._fs),
+        )
         self._call("ext2fs_read_bitmaps", self._fs)
 
     def _call(self, name: str, *args: Any) -> None:
@@ -84,8 +91,15 @@ class FileSystem:
         """The next slot that is wholly free; an extent tree may have grown into one."""
         free = ctypes.c_uint64()
         while self._next <= self._last:
-            if self._status("ext2fs_get_free_blocks2", self._fs, ctypes.c_uint64(self._next),
-                            ctypes.c_uint64(self._last + 1), SLOT, None, ctypes.byref(free)):
+            if self._status(
+                "ext2fs_get_free_blocks2",
+                self._fs,
+                ctypes.c_uint64(self._next),
+                ctypes.c_uint64(self._last + 1),
+                SLOT,
+                None,
+                ctypes.byref(free),
+            ):
                 break
             aligned = -(-free.value // SLOT) * SLOT
             if aligned < self._next:
@@ -93,14 +107,20 @@ class FileSystem:
             self._next = aligned + (SLOT if aligned == free.value else 0)
             if aligned == free.value:
                 return aligned
-        raise BadInput("the large files find no free slots of 512 KiB on the disk",
-                       hint="raise disk_size_gib")
+        raise BadInput(
+            "the large files find no free slots of 512 KiB on the disk", hint="raise disk_size_gib"
+        )
 
     def allocate(self, path: str, size: int, runs: Sequence[Run]) -> list[Extent]:
         number = ctypes.c_uint32()
-        self._call("ext2fs_namei", self._fs, _ROOT_INODE, _ROOT_INODE,
-                   path.encode("utf-8", "surrogateescape"),
-                   ctypes.byref(number))
+        self._call(
+            "ext2fs_namei",
+            self._fs,
+            _ROOT_INODE,
+            _ROOT_INODE,
+            path.encode("utf-8", "surrogateescape"),
+            ctypes.byref(number),
+        )
         inode = ctypes.create_string_buffer(_INODE_BYTES)
         self._call("ext2fs_read_inode", self._fs, number, inode)
         extents = self._claim(runs)
@@ -135,8 +155,12 @@ class FileSystem:
             self._call("ext2fs_extent_insert", handle, _INSERT_AFTER, extent)
         self._call("ext2fs_extent_fix_parents", handle)
         self._lib.ext2fs_extent_free(handle)
-        self._call("ext2fs_iblk_add_blocks", self._fs, inode,
-                   ctypes.c_uint64(sum(extent[2] for extent in extents)))
+        self._call(
+            "ext2fs_iblk_add_blocks",
+            self._fs,
+            inode,
+            ctypes.c_uint64(sum(extent[2] for extent in extents)),
+        )
 
     def close(self) -> None:
         self._call("ext2fs_close", self._fs)

@@ -37,6 +37,7 @@ def is_large(entry: Entry) -> bool:
 def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
     """Folders, then everything else by rank and path, then hard links, whose targets precede
     them."""
+
     def key(entry: Entry) -> tuple[int, int]:
         if entry.kind == "directory":
             return 0, 0
@@ -47,12 +48,19 @@ def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
 
 def without_content(entries: Sequence[Entry]) -> list[Entry]:
     """The entries with large files empty: their names, owners and modes, for mke2fs."""
-    return [dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry
-            for entry in entries]
+    return [
+        dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry
+        for entry in entries
+    ]
 
 
 def fill(
-    tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int,
+    tree: Path,
+    entries: Sequence[Entry],
+    disk: Path,
+    *,
+    offset: int,
+    blocks: int,
     env: Mapping[str, str],
     final: Callable[[int], None],
 ) -> tuple[dict[str, str], dict[str, int]]:
@@ -81,8 +89,10 @@ def fill(
                 final(until)
     finally:
         os.close(descriptor)
-    stored = {entry.path: sum(extent[2] for extent in extents) * BLOCK
-              for entry, extents in zip(large, placed, strict=True)}
+    stored = {
+        entry.path: sum(extent[2] for extent in extents) * BLOCK
+        for entry, extents in zip(large, placed, strict=True)
+    }
     return sums, stored
 
 
@@ -129,7 +139,10 @@ def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[in
 
 
 def _place(
-    large: Sequence[Entry], runs: Sequence[Sequence[Run]], image: str, blocks: int,
+    large: Sequence[Entry],
+    runs: Sequence[Sequence[Run]],
+    image: str,
+    blocks: int,
     env: Mapping[str, str],
 ) -> list[list[Extent]]:
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
@@ -137,9 +150,10 @@ def _place(
     try:
         text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
     except shell.CommandFailed as error:
-        raise StageFailed(f"the large files could not be placed: {error.output.strip()}",
-                          hint="raise disk_size_gib if it says so, else report the version of "
-                               "e2fsprogs") from None
+        raise StageFailed(
+            f"the large files could not be placed: {error.output.strip()}",
+            hint="raise disk_size_gib if it says so, else report the version of e2fsprogs",
+        ) from None
     extents: list[list[Extent]] = json.loads(text)
     return extents
 
@@ -160,9 +174,10 @@ def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset
             digest.update(zeros)
         size = source.tell()
         if size != entry.size or source.read(1):
-            raise StageFailed(f"{entry.path[1:]} changed its size from {entry.size} bytes while "
-                              "it was read",
-                              hint="stop the container before its tree becomes a disk")
+            raise StageFailed(
+                f"{entry.path[1:]} changed its size from {entry.size} bytes while it was read",
+                hint="stop the container before its tree becomes a disk",
+            )
     return digest.hexdigest()
 
 
@@ -171,8 +186,10 @@ def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
     meanwhile."""
     while (left := until - source.tell()) > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
         if chunk.strip(b"\0"):
-            raise StageFailed(f"{entry.path[1:]} changed while it was read",
-                              hint="stop the container before its tree becomes a disk")
+            raise StageFailed(
+                f"{entry.path[1:]} changed while it was read",
+                hint="stop the container before its tree becomes a disk",
+            )
         yield chunk
 
 

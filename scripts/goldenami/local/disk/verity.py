@@ -47,10 +47,12 @@ def write(
     hash in hex digits. `salt` has up to 256 bytes. BadInput where the tree does not fit."""
     (offset, size), (at, room) = data, tree
     if tree_bytes(size) > room:
-        raise BadInput(f"the hashes of {size} bytes need {tree_bytes(size)} bytes, their "
-                       f"partition has {room}")
-    first = _SUPERBLOCK.pack(b"verity", 1, 1, identity.bytes, b"sha256", BLOCK, BLOCK,
-                             size // BLOCK, len(salt), salt)
+        raise BadInput(
+            f"the hashes of {size} bytes need {tree_bytes(size)} bytes, their partition has {room}"
+        )
+    first = _SUPERBLOCK.pack(
+        b"verity", 1, 1, identity.bytes, b"sha256", BLOCK, BLOCK, size // BLOCK, len(salt), salt
+    )
     descriptor = os.open(disk, os.O_RDWR)
     try:
         levels = [_lowest(descriptor, offset, size, salt)]
@@ -58,7 +60,7 @@ def write(
             levels.append(_padded(_hashes(levels[-1], salt)))
         written = first.ljust(BLOCK, b"\0") + b"".join(reversed(levels))
         for begin in range(0, len(written), _CHUNK):
-            os.pwrite(descriptor, written[begin:begin + _CHUNK], at + begin)
+            os.pwrite(descriptor, written[begin : begin + _CHUNK], at + begin)
     finally:
         os.close(descriptor)
     return hashlib.sha256(salt + levels[-1]).hexdigest()
@@ -81,7 +83,7 @@ def _hashes(data: bytes, salt: bytes) -> bytes:
     found = []
     for begin in range(0, len(data), BLOCK):
         digest = salted.copy()
-        digest.update(data[begin:begin + BLOCK])
+        digest.update(data[begin : begin + BLOCK])
         found.append(digest.digest())
     return b"".join(found)
 

@@ -61,11 +61,14 @@ class BakedDisk:
 
     def _check(self, index: int) -> None:
         block, slot = read_block(self._disk, index), os.pread(self._blocks, SLOT, index * SLOT)
-        if (slot == EMPTY and block != ZEROS) or (slot != EMPTY and hashlib.sha256(block).digest()
-                                                  != slot):
-            raise BadInput(f"{self._path}: block {index} is not what was published",
-                           hint="bake again; of an instance, the AMI's snapshot is read where "
-                                "that disk is removed")
+        if (slot == EMPTY and block != ZEROS) or (
+            slot != EMPTY and hashlib.sha256(block).digest() != slot
+        ):
+            raise BadInput(
+                f"{self._path}: block {index} is not what was published",
+                hint="bake again; of an instance, the AMI's snapshot is read where "
+                "that disk is removed",
+            )
         self._seen.add(index)
 
 
@@ -78,9 +81,11 @@ def _demand_over(path: Path, file: RawFile, head: bytes, build: BuildFolder) -> 
     with contextlib.suppress(OSError, ValueError):
         is_same = below.samefile(build.disk)
     if features & _OTHER_FILE or not is_same:
-        raise BadInput(f"{path} is no overlay over {build.disk}, but over {below}",
-                       hint="name the build that it was written over with --build, or, where that "
-                            f"was moved: `qemu-img rebase -u -F raw -b {build.disk} {path}`")
+        raise BadInput(
+            f"{path} is no overlay over {build.disk}, but over {below}",
+            hint="name the build that it was written over with --build, or, where that "
+            f"was moved: `qemu-img rebase -u -F raw -b {build.disk} {path}`",
+        )
 
 
 def opened(path: Path, build: BuildFolder, launch: LaunchedWith) -> LookedAt:
@@ -90,18 +95,19 @@ def opened(path: Path, build: BuildFolder, launch: LaunchedWith) -> LookedAt:
     """
     disk = RawFile(path)
     head = disk.read(0, min(disk.size, 2 * SECTOR))
-    if head[_PARTITIONS[0]:].startswith(_PARTITIONS[1]):
+    if head[_PARTITIONS[0] :].startswith(_PARTITIONS[1]):
         return LookedAt(label=str(path), disk=disk, launch=launch)
     if not head.startswith(_QCOW2):
-        raise BadInput(f"{path} is neither a raw disk with a partition table (GPT) nor a qcow2 "
-                       "overlay",
-                       hint=f"make it raw: `qemu-img convert -O raw {path} disk.raw`")
+        raise BadInput(
+            f"{path} is neither a raw disk with a partition table (GPT) nor a qcow2 overlay",
+            hint=f"make it raw: `qemu-img convert -O raw {path} disk.raw`",
+        )
     base = BakedDisk.here(build)
     if base is None:
-        raise BadInput(f"{build.disk} is not there, or not as baked: {path} says only what "
-                       "differs from it",
-                       hint="bake it again: the same lock gives the same disk")
+        raise BadInput(
+            f"{build.disk} is not there, or not as baked: {path} says only what differs from it",
+            hint="bake it again: the same lock gives the same disk",
+        )
     _demand_over(path, disk, head, build)
     found = overlay(path, base)
-    return LookedAt(label=str(path), disk=found, base=base, changed=found.changed,
-                    launch=launch)
+    return LookedAt(label=str(path), disk=found, base=base, changed=found.changed, launch=launch)

@@ -9,8 +9,14 @@ from goldenami.local.drift.may_differ import Made, Source
 from goldenami.local.reader.attributes import ACLS
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 
-_FLAGS = {0x10: "immutable", 0x20: "append only", 0x80: "no atime", 0x800: "encrypted",
-          0x100000: "verity", 0x40000000: "case folding"}
+_FLAGS = {
+    0x10: "immutable",
+    0x20: "append only",
+    0x80: "no atime",
+    0x800: "encrypted",
+    0x100000: "verity",
+    0x40000000: "case folding",
+}
 """Inode flags by what they do (chattr(1)); others are shown as numbers."""
 _SPECIAL = ("character", "block")
 
@@ -33,8 +39,10 @@ def differences(baked: PathState | None, found: PathState | None) -> list[str]:
     if baked.size != found.size:
         said.append(f"content: {baked.size} bytes, now {found.size}")
     elif baked.sha256 != found.sha256:
-        said.append(f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now "
-                    f"{(found.sha256 or '')[:12]}")
+        said.append(
+            f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now "
+            f"{(found.sha256 or '')[:12]}"
+        )
     return said
 
 

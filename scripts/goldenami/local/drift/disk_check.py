@@ -79,26 +79,32 @@ class _Found:
 
     def _list(self, now: PathState, made: Made) -> None:
         if now.sha256 and not made.launch:
-            self.made.append(MadeAtLaunch(path=_shown(now.path), sha256=now.sha256, why=made.why,
-                                          alike=made.alike))
+            self.made.append(
+                MadeAtLaunch(
+                    path=_shown(now.path), sha256=now.sha256, why=made.why, alike=made.alike
+                )
+            )
 
     def _data(self, area: str, before: PathState | None, now: PathState | None) -> None:
         if now is None:
             return
         shown = _shown(now.path)
-        if before and before.kind == now.kind == "directory" and (
-            what := comparison.of_folder(before, now)
+        if (
+            before
+            and before.kind == now.kind == "directory"
+            and (what := comparison.of_folder(before, now))
         ):
-            self.drift.append(_difference(now.path, before, what, "a baked folder keeps its owner and mode"))
+            self.drift.append(
+                _difference(now.path, before, what, "a baked folder keeps its owner and mode")
+            )
         self.named.setdefault(area, []).extend(
-            f"{shown}: {line}" for line in comparison.dangers(now))
+            f"{shown}: {line}" for line in comparison.dangers(now)
+        )
         if started := self.may.start(now.path, now.text or ""):
             self.starts.append(f"{started}: {shown}")
 
 
-def check(
-    build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: ""
-) -> DiskRecord:
+def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
     """Compare a disk with what `build` baked.
 
     Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest
@@ -123,14 +129,23 @@ def check(
         found.add(path, baked.paths.get(path), states.get(path))
     record = build.read_bake()
     return DiskRecord(
-        image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256,
-        disk=looked_at.label, looked_at=clock.stamp(),
+        image=record.image,
+        build_id=record.build_id,
+        manifest_sha256=baked.sha256,
+        disk=looked_at.label,
+        looked_at=clock.stamp(),
         verdict=DiskVerdict.DRIFTED if found.drift else DiskVerdict.AS_BAKED,
-        paths=count, drift=found.drift, passed=found.passed, made=found.made, starts=found.starts,
-        data=[DataArea(area=name, paths=area.paths, bytes=area.bytes,
-                       named=found.named.get(name, []))
-              for name, area in seen.areas.items()],
-        unseen=list(looked_at.unseen))
+        paths=count,
+        drift=found.drift,
+        passed=found.passed,
+        made=found.made,
+        starts=found.starts,
+        data=[
+            DataArea(area=name, paths=area.paths, bytes=area.bytes, named=found.named.get(name, []))
+            for name, area in seen.areas.items()
+        ],
+        unseen=list(looked_at.unseen),
+    )
 
 
 def _shown(path: str) -> str:
@@ -138,8 +153,12 @@ def _shown(path: str) -> str:
 
 
 def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
-    return DiskDifference(path=_shown(path), package=before.package if before else "",
-                          what=[_shown(line) for line in what], rule=rule)
+    return DiskDifference(
+        path=_shown(path),
+        package=before.package if before else "",
+        what=[_shown(line) for line in what],
+        rule=rule,
+    )
 
 
 def _observe(
@@ -147,19 +166,32 @@ def _observe(
 ) -> Observed:
     root = _root(looked_at.disk)
     base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
-    changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
-               for start, stop in merged(looked_at.changed or []) if stop > root.offset]
+    changed = [
+        (max(start - root.offset, 0), min(stop - root.offset, root.size))
+        for start, stop in merged(looked_at.changed or [])
+        if stop > root.offset
+    ]
     same_place = base is not None and base.offset == root.offset
-    found = observe(Observation(root, baked.paths, baked.paths.sizes(), may.kept,
-                                base if same_place else None,
-                                changed if same_place else None, data))
+    found = observe(
+        Observation(
+            root,
+            baked.paths,
+            baked.paths.sizes(),
+            may.kept,
+            base if same_place else None,
+            changed if same_place else None,
+            data,
+        )
+    )
     if not found.states and not found.as_baked:
         raise Unreadable("the reader found nothing")
     return found
 
 
 def _immutable(
-    baked: manifest.Manifest, found: Mapping[str, PathState], untouched: set[str],
+    baked: manifest.Manifest,
+    found: Mapping[str, PathState],
+    untouched: set[str],
 ) -> Iterator[DiskDifference]:
     for path in sorted((baked.paths.keys() | found.keys()) - untouched - {_BY_MKE2FS}):
         before = baked.paths.get(path)
@@ -172,8 +204,9 @@ def _written(looked_at: LookedAt, baked: manifest.Manifest, may: MayDiffer) -> O
     sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
     places = f"(?:{overlays.upper('')}|{overlays.plain('')})"
-    return observe(Observation(region, above, sizes, f"{places}(?:{may.kept})",
-                               data=may.areas(places)))
+    return observe(
+        Observation(region, above, sizes, f"{places}(?:{may.kept})", data=may.areas(places))
+    )
 
 
 def _root(disk: BlockSource) -> Region:
@@ -203,13 +236,18 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
     last = max(table, key=lambda entry: int(entry["offset"]), default=None)
     before = {entry["name"]: entry for entry in baked["partitions"]}
     if [entry["name"] for entry in table] != list(before):
-        yield _place("partition table", [f"partitions {', '.join(before)}, now "
-                                         f"{', '.join(entry['name'] for entry in table)}"])
+        yield _place(
+            "partition table",
+            [f"partitions {', '.join(before)}, now {', '.join(entry['name'] for entry in table)}"],
+        )
         return
     for entry in table:
         grown = entry is last and entry["size"] > before[entry["name"]]["size"]
-        said = [f"{key}: {value}, now {entry[key]}" for key, value in before[entry["name"]].items()
-                if entry[key] != value and not (grown and key == "size")]
+        said = [
+            f"{key}: {value}, now {entry[key]}"
+            for key, value in before[entry["name"]].items()
+            if entry[key] != value and not (grown and key == "size")
+        ]
         if said:
             yield _place(f"partition {entry['name']}", said)
             return
@@ -219,8 +257,9 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
             continue
         digest = boot_regions.digest(whole.read, name, offset, size)
         if digest != baked["places"][name]:
-            yield _place(name,
-                         [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"])
+            yield _place(
+                name, [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"]
+            )
 
 
 def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
@@ -231,10 +270,14 @@ def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskD
 
 
 def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
-    return looked_at.base is not None and looked_at.changed is not None and not any(
-        first < stop and start < last for first, last in looked_at.changed)
+    return (
+        looked_at.base is not None
+        and looked_at.changed is not None
+        and not any(first < stop and start < last for first, last in looked_at.changed)
+    )
 
 
 def _place(name: str, what: list[str]) -> DiskDifference:
-    return DiskDifference(path=name, package="", what=what,
-                          rule="what boots the disk may not change")
+    return DiskDifference(
+        path=name, package="", what=what, rule="what boots the disk may not change"
+    )

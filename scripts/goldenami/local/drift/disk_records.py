@@ -81,8 +81,10 @@ def headline(record: DiskRecord) -> str:
     if record.verdict is DiskVerdict.DRIFTED:
         return f"{of}: {len(record.drift)} of {record.paths} paths drifted"
     data = sum(area.paths for area in record.data)
-    return (f"{of}: as baked ({record.paths} paths; {len(record.made)} made at launch, {data} of "
-            "data not judged)")
+    return (
+        f"{of}: as baked ({record.paths} paths; {len(record.made)} made at launch, {data} of "
+        "data not judged)"
+    )
 
 
 def show(record: DiskRecord) -> Iterator[str]:
@@ -108,11 +110,19 @@ def show(record: DiskRecord) -> Iterator[str]:
 def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
     """A line for each file that machines of one build have alike, and that most `siblings` have
     otherwise."""
-    others = [sibling for sibling in siblings if sibling.build_id == record.build_id
-              and sibling.image == record.image and sibling.disk != record.disk]
+    others = [
+        sibling
+        for sibling in siblings
+        if sibling.build_id == record.build_id
+        and sibling.image == record.image
+        and sibling.disk != record.disk
+    ]
     for row in record.made:
-        found = Counter(made.sha256 for other in others for made in other.made
-                        if made.path == row.path)
+        found = Counter(
+            made.sha256 for other in others for made in other.made if made.path == row.path
+        )
         if row.alike and found and found[row.sha256] * 2 < found.total():
-            yield (f"{row.path} is not that of its siblings: {found[row.sha256]} of "
-                   f"{found.total()} have it so")
+            yield (
+                f"{row.path} is not that of its siblings: {found[row.sha256]} of "
+                f"{found.total()} have it so"
+            )

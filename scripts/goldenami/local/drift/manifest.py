@@ -34,8 +34,10 @@ class BakedPaths(Mapping[str, PathState]):
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, and -1 of what is none."""
-        return {path: row.get("size", 0) if row["type"] == "file" else -1
-                for path, row in self._rows.items()}
+        return {
+            path: row.get("size", 0) if row["type"] == "file" else -1
+            for path, row in self._rows.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -52,29 +54,36 @@ def demand_published(build: BuildFolder, sha256: str) -> None:
     have no tag."""
     here = build.read_bake().manifest_sha256 or "none"
     if sha256 and sha256 != here:
-        raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 "
-                          f"{here[:12]}, the AMI's "
-                          f"tag has {sha256[:12]})",
-                          hint="bring the build's folder from where it was published; if somebody "
-                               "changed the tag, "
-                               f"`golden publish {build.image.image}` sets it again")
+        raise Unreachable(
+            f"{build.manifest} is not the manifest that was published (SHA-256 "
+            f"{here[:12]}, the AMI's "
+            f"tag has {sha256[:12]})",
+            hint="bring the build's folder from where it was published; if somebody "
+            "changed the tag, "
+            f"`golden publish {build.image.image}` sets it again",
+        )
 
 
 def read(build: BuildFolder) -> Manifest:
     """The manifest of a build; BadInput where there is none, or not the one that was baked."""
     record, path = build.read_bake(), build.manifest
     if record.manifest_sha256 is None:
-        raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk "
-                       "could not be read",
-                       hint="bake it on this machine")
+        raise BadInput(
+            f"build {record.build_id} of {record.image} has no manifest: its disk "
+            "could not be read",
+            hint="bake it on this machine",
+        )
     if not path.exists():
-        raise BadInput(f"{path} does not exist",
-                       hint="bake it again: the same lock gives the same manifest")
+        raise BadInput(
+            f"{path} does not exist", hint="bake it again: the same lock gives the same manifest"
+        )
     digest = records.sha256_file(path)
     if digest != record.manifest_sha256:
-        raise BadInput(f"{path} is not the manifest that {record.image} was baked with (SHA-256 "
-                       f"{digest[:12]}, the "
-                       f"record has {record.manifest_sha256[:12]})",
-                       hint="restore it, or bake again with FORCE=1")
+        raise BadInput(
+            f"{path} is not the manifest that {record.image} was baked with (SHA-256 "
+            f"{digest[:12]}, the "
+            f"record has {record.manifest_sha256[:12]})",
+            hint="restore it, or bake again with FORCE=1",
+        )
     document = json.loads(path.read_text(encoding="utf-8"))
     return Manifest(digest, BakedPaths(document["entries"]), document["boot"])

@@ -97,8 +97,10 @@ class _Rules(Record):
 def expression(pattern: str) -> str:
     """A regular expression for a path pattern: `*` within a name, `**` any path below."""
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
-    return "".join({"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part))
-                   for part in parts)
+    return "".join(
+        {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part))
+        for part in parts
+    )
 
 
 class MayDiffer:
@@ -141,15 +143,23 @@ def allowed_paths(definition: Definition, today: date) -> Allowed:
     """By the definition; BadInput where a date in it is past: somebody has to look again."""
     for index, row in enumerate(definition.drift.allow, 1):
         if row.until < today:
-            raise BadInput(f"packer/images/{definition.image}.yml: drift.allow.{index}.until: "
-                           f"{row.path} was allowed to differ until {row.until}",
-                           hint="bake it into the image, or state a later date and why")
+            raise BadInput(
+                f"packer/images/{definition.image}.yml: drift.allow.{index}.until: "
+                f"{row.path} was allowed to differ until {row.until}",
+                hint="bake it into the image, or state a later date and why",
+            )
     rows = [(re.compile(expression(row.path), re.DOTALL), row) for row in definition.drift.allow]
 
     def reason(path: str) -> str:
         if _NEVER.fullmatch(path):
             return ""
-        return next((f"{row.path}: {row.reason}, until {row.until}" for pattern, row in rows
-                     if pattern.fullmatch(path)), "")
+        return next(
+            (
+                f"{row.path}: {row.reason}, until {row.until}"
+                for pattern, row in rows
+                if pattern.fullmatch(path)
+            ),
+            "",
+        )
 
     return reason

@@ -38,7 +38,8 @@ def merged(root: Mapping[str, PathState], persist: Iterable[PathState]) -> dict[
     for state in persist:
         # The kernel links one removal to many places: there, and in the overlay's own folder.
         if (state.kind, state.device) == ("character", (0, 0)) or (
-                state.kind == "hardlink" and state.target in removals):
+            state.kind == "hardlink" and state.target in removals
+        ):
             removals.add(state.path)
         if state.path in removals and state.path.startswith((f"{_UPPER}/", f"{_WORK}/")):
             _remove(found, state.path.removeprefix(_UPPER))
@@ -56,8 +57,7 @@ def _write(found: dict[str, PathState], root: Mapping[str, PathState], state: Pa
     path = state.path.removeprefix(_UPPER)
     below = found.get(path)
     redirect = state.attributes.get(_REDIRECT)
-    if _OPAQUE in state.attributes or redirect is not None or (
-            below and below.kind != state.kind):
+    if _OPAQUE in state.attributes or redirect is not None or (below and below.kind != state.kind):
         _remove(found, path)
     if redirect is not None:
         source = _source(path, bytes.fromhex(redirect).decode("utf-8", "surrogateescape"))
@@ -88,7 +88,10 @@ def _put(found: dict[str, PathState], state: PathState, top: str, *, keep: bool)
     if keep and path in found:
         return
     found[path] = dataclasses.replace(
-        state, path=path,
+        state,
+        path=path,
         target=state.target.removeprefix(top) if state.kind == "hardlink" else state.target,
-        attributes={name: value for name, value in state.attributes.items()
-                    if not name.startswith(_OWN)})
+        attributes={
+            name: value for name, value in state.attributes.items() if not name.startswith(_OWN)
+        },
+    )

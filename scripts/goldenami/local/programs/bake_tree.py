@@ -67,15 +67,18 @@ def _bake(plan: BakePlan, stack: layers.Stack) -> BakeResult:
 
 
 def build_layers(
-    plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep],
+    plan: BakePlan,
+    stack: layers.Stack,
+    steps: Sequence[BakeStep],
     on_layer: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Stack the base tree and the layers of the first `steps`; what is there already is taken from
     the cache. `on_layer` is told the tree of each layer as soon as it is there."""
     with events.step("base"):
         rootfs.base(stack, plan)
-    done = next((number for number, step in enumerate(steps) if not stack.take(step.key)),
-                len(steps))
+    done = next(
+        (number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps)
+    )
     if stack.reused:
         say(f"starts from layer {stack.reused[-1]}")
     for tree in stack.trees:
@@ -125,29 +128,46 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
     work, log = plan.work, plan.log
     with events.step("seal check"):
         given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
-        sealed.check(root, program_files.role(plan.root, "seal") / "files/seal.py",
-                     role_files.of_image(plan.root, given))
+        sealed.check(
+            root,
+            program_files.role(plan.root, "seal") / "files/seal.py",
+            role_files.of_image(plan.root, given),
+        )
         _compare_packages(plan, root)
     with events.step("disk"):
         records.write(work / "out" / PARTS_FILE, read_facts.gather(root))
-        facts = disk.write_disk(root, work / "out/disk.raw", layout=_layout(plan, root), log=log,
-                                ranks=layers.ranks(stack.trees))
+        facts = disk.write_disk(
+            root,
+            work / "out/disk.raw",
+            layout=_layout(plan, root),
+            log=log,
+            ranks=layers.ranks(stack.trees),
+        )
     with events.step("coverage"):  # after the disk, beside which layers are still read ahead
         ahead.wait()
         coverage.hold(root, plan.coverage, work / "out", log)
     return BakeResult(
-        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
-                  bytes_allocated=facts.data_bytes,
-                  sha256=facts.sha256, note=facts.note,
-                  blocks_sha256=records.sha256_file(work / "out" / BLOCKS_FILE)),
-        sizes=owners.sizes(root, facts.manifest), layers=stack.reused,
-        manifest_sha256=records.sha256_file(facts.manifest))
+        disk=Disk(
+            path="disk.raw",
+            bytes_apparent=facts.size_bytes,
+            bytes_allocated=facts.data_bytes,
+            sha256=facts.sha256,
+            note=facts.note,
+            blocks_sha256=records.sha256_file(work / "out" / BLOCKS_FILE),
+        ),
+        sizes=owners.sizes(root, facts.manifest),
+        layers=stack.reused,
+        manifest_sha256=records.sha256_file(facts.manifest),
+    )
 
 
 def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:
-    return disk.DiskLayout(image=plan.image, size_bytes=plan.disk_size_gib << 30,
-                           source_date_epoch=plan.source_date_epoch,
-                           immutable=(root / immutable.LIST).is_file())
+    return disk.DiskLayout(
+        image=plan.image,
+        size_bytes=plan.disk_size_gib << 30,
+        source_date_epoch=plan.source_date_epoch,
+        immutable=(root / immutable.LIST).is_file(),
+    )
 
 
 def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
@@ -157,15 +177,30 @@ def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
     name = f"golden-{plan.build_id}"
     scratch = plan.work / step.view
     scratch.mkdir(exist_ok=True)
-    with events.step(step.name), container.running(
-        root, scratch, name=name, repo=plan.tree.repository, console=console,
-        extra=container.at_rest(scratch),
-    ) as machine:
+    with (
+        events.step(step.name),
+        container.running(
+            root,
+            scratch,
+            name=name,
+            repo=plan.tree.repository,
+            console=console,
+            extra=container.at_rest(scratch),
+        ) as machine,
+    ):
         if step.installs:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step.replaces:
-            machine.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q",
-                        "--only-upgrade", "--no-install-recommends", *step.replaces)
+            machine.ssh(
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "install",
+                "--yes",
+                "-q",
+                "--only-upgrade",
+                "--no-install-recommends",
+                *step.replaces,
+            )
         _packer(plan, step, machine)
 
 
@@ -180,10 +215,19 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
 
     packer.build(
         "null.local",
-        {"lock": plan.lock, "vars": step.variables, "ssh_host": container.ADDRESS,
-         "ssh_key": machine.ssh_key},
-        work=plan.work, step=step.view, root=plan.root, log=plan.log, env={"HOME": str(plan.work)},
-        on_line=heard)
+        {
+            "lock": plan.lock,
+            "vars": step.variables,
+            "ssh_host": container.ADDRESS,
+            "ssh_key": machine.ssh_key,
+        },
+        work=plan.work,
+        step=step.view,
+        root=plan.root,
+        log=plan.log,
+        env={"HOME": str(plan.work)},
+        on_line=heard,
+    )
     _hold_to_boot(machine.root, starts)
 
 
@@ -196,24 +240,38 @@ def _hold_to_boot(root: Path, starts: Sequence[packer.Start]) -> None:
                 f"{start.place}: task [{start.task}] starts {start.unit}, which is {said.strip()}: "
                 "a bake starts no service, and no boot would start this one",
                 hint="write `enabled: true` for what has to run on instances; what has to happen "
-                     "in the bake needs a command that ends")
+                "in the bake needs a command that ends",
+            )
 
 
 def _compare_packages(plan: BakePlan, root: Path) -> None:
     """StageFailed where the packages of the sealed tree are not exactly the lock's."""
-    text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
-                         "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
-    installed = {name: version
-                 for status, name, version in (line.split("\t") for line in text.splitlines())
-                 if status.startswith(("ii", "hi"))}
+    text = shell.output(
+        [
+            "dpkg-query",
+            f"--admindir={root}/var/lib/dpkg",
+            "-W",
+            "-f",
+            "${db:Status-Abbrev}\t${Package}\t${Version}\n",
+        ]
+    )
+    installed = {
+        name: version
+        for status, name, version in (line.split("\t") for line in text.splitlines())
+        if status.startswith(("ii", "hi"))
+    }
     broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
-    alien = sorted(f"{name} {version}" for name, version in installed.items()
-                   if plan.packages.get(name) != version)
+    alien = sorted(
+        f"{name} {version}"
+        for name, version in installed.items()
+        if plan.packages.get(name) != version
+    )
     if alien or broken:
-        raise StageFailed("the tree holds packages that the lock does not name: "
-                          f"{', '.join((broken + alien)[:8])}",
-                          hint="a role installed or upgraded something outside the locked "
-                               "repository")
+        raise StageFailed(
+            "the tree holds packages that the lock does not name: "
+            f"{', '.join((broken + alien)[:8])}",
+            hint="a role installed or upgraded something outside the locked repository",
+        )
 
 
 if __name__ == "__main__":

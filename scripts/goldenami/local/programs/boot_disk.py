@@ -54,13 +54,21 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
         tree = stack.enter_context(_root_of(plan.disk, work / "root"))
-        without_boot = stack.enter_context(image_tests.running(
-            plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=work,
-            log=plan.log, name="-disk"))
-        second = stack.enter_context(second_boot.beside(
-            _config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
-        disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
-            _disk_checks, plan, tree)
+        without_boot = stack.enter_context(
+            image_tests.running(
+                plan.root,
+                plan.roles,
+                plan.variables,
+                image_tests.without_boot(tree),
+                work=work,
+                log=plan.log,
+                name="-disk",
+            )
+        )
+        second = stack.enter_context(
+            second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated))
+        )
+        disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(_disk_checks, plan, tree)
         with events.step("boot bios"):
             events.emit("say", text="boot uefi, beside it")
             machine = stack.enter_context(
@@ -68,17 +76,24 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             )
         with events.step("checks"):
             identity = second_boot.identity(machine)
-            checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
-                      *oldest_cpu(plan, machine, emulated)]
+            checks = [
+                *_run_tests(plan, machine, without_boot, second),
+                *disk_checks.result(),
+                *oldest_cpu(plan, machine, emulated),
+            ]
         hardening = _hardening(plan, machine, tree)
         first = _powered_off(
-            plan, machine, _config(plan, vm.Firmware.BIOS, accelerator, key, emulated), identity)
+            plan, machine, _config(plan, vm.Firmware.BIOS, accelerator, key, emulated), identity
+        )
         booted = {vm.Firmware.BIOS: first, vm.Firmware.UEFI: second.outcome()}
-    checks += [check for firmware, boot in booted.items()
-               for check in _after_boot(firmware.value, boot)]
+    checks += [
+        check for firmware, boot in booted.items() for check in _after_boot(firmware.value, boot)
+    ]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
-    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
-             for firmware, boot in booted.items()]
+    boots = [
+        Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
+        for firmware, boot in booted.items()
+    ]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
 
 
@@ -90,14 +105,27 @@ def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         try:
-            shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
-                          str(image), str(below)])
+            shell.output(
+                [
+                    "mount",
+                    "-t",
+                    "ext4",
+                    "-o",
+                    f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
+                    str(image),
+                    str(below),
+                ]
+            )
         except shell.CommandFailed as error:
             if "loop device" in error.output:
-                raise HostNotReady("`verify` needs a loop device, and there is none",
-                                   hint="`modprobe loop`", tail=error.tail) from None
-            raise NotVerified(f"the root of {image} cannot be mounted: {error.message}",
-                              tail=error.tail) from None
+                raise HostNotReady(
+                    "`verify` needs a loop device, and there is none",
+                    hint="`modprobe loop`",
+                    tail=error.tail,
+                ) from None
+            raise NotVerified(
+                f"the root of {image} cannot be mounted: {error.message}", tail=error.tail
+            ) from None
         stack.callback(_unmount, below)
         root = stack.enter_context(container.overlay([below], scratch))
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
@@ -117,21 +145,31 @@ def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
         return None
     found = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
     if found.missing:
-        events.emit("say",
-                    text=f"the emulator has no {', '.join(found.missing)}: the image runs on less "
-                         "than declared")
+        events.emit(
+            "say",
+            text=f"the emulator has no {', '.join(found.missing)}: the image runs on less "
+            "than declared",
+        )
     return found
 
 
 def _config(
-    plan: VerifyPlan, firmware: vm.Firmware, accelerator: Accel, key: Path,
+    plan: VerifyPlan,
+    firmware: vm.Firmware,
+    accelerator: Accel,
+    key: Path,
     emulated: cpu.Emulated | None,
 ) -> vm.VmConfig:
     return vm.VmConfig(
-        disk=plan.disk, scratch=plan.work / firmware.value, private_key=key, user=plan.user,
+        disk=plan.disk,
+        scratch=plan.work / firmware.value,
+        private_key=key,
+        user=plan.user,
         firmware=firmware,
-        accelerator=accelerator, size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
-        instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s,
+        accelerator=accelerator,
+        size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
+        instance_id=INSTANCES[firmware],
+        ssh_limit_s=plan.boot_limit_s,
         cpu=emulated.argument if emulated else "max",
     )
 
@@ -152,30 +190,50 @@ def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
     at = time.monotonic()
-    found = [Check.of_boot("disk_is_its_tree",
-                           "Beside its files the disk is zeros, and no secret is in what boots it",
-                           not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
+    found = [
+        Check.of_boot(
+            "disk_is_its_tree",
+            "Beside its files the disk is zeros, and no secret is in what boots it",
+            not beside,
+            "; ".join(beside[: sealed.SHOWN]),
+            round(at - began, 2),
+        )
+    ]
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
-    left = sealed.findings(plan.work / "root" / _BELOW,
-                           program_files.role(plan.root, "seal") / "files/seal.py",
-                           role_files.of_image(plan.root, given))
-    found.append(Check.of_boot("disk_is_sealed",
-                               "No file of the written disk is secret, or one machine's own",
-                               not left, "; ".join(left[:sealed.SHOWN]),
-                               round(time.monotonic() - at, 2)))
-    return found + code(plan, lambda command: shell.output(
-        ["nice", "-n", "19", "chroot", str(tree), "sh", "-c", command]))
+    left = sealed.findings(
+        plan.work / "root" / _BELOW,
+        program_files.role(plan.root, "seal") / "files/seal.py",
+        role_files.of_image(plan.root, given),
+    )
+    found.append(
+        Check.of_boot(
+            "disk_is_sealed",
+            "No file of the written disk is secret, or one machine's own",
+            not left,
+            "; ".join(left[: sealed.SHOWN]),
+            round(time.monotonic() - at, 2),
+        )
+    )
+    return found + code(
+        plan,
+        lambda command: shell.output(
+            ["nice", "-n", "19", "chroot", str(tree), "sh", "-c", command]
+        ),
+    )
 
 
 def _run_tests(
-    plan: VerifyPlan, machine: vm.Machine, without_boot: image_tests.Run,
+    plan: VerifyPlan,
+    machine: vm.Machine,
+    without_boot: image_tests.Run,
     second: second_boot.Second,
 ) -> list[Check]:
     """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends
     all."""
     argv = image_tests.over_ssh(machine.ssh_config, everything=False)
-    with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work,
-                             log=plan.log) as tests:
+    with image_tests.running(
+        plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log
+    ) as tests:
         runs = [tests, without_boot]
 
         def all_ended() -> bool | None:
@@ -194,8 +252,9 @@ def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningSc
     if "hardening" not in plan.roles:
         return None
     with events.step("hardening"):
-        said = machine.ssh(image_tests.as_root(hardening_scan.READ_PARAMETERS),
-                           timeout_s=plan.boot_limit_s)
+        said = machine.ssh(
+            image_tests.as_root(hardening_scan.READ_PARAMETERS), timeout_s=plan.boot_limit_s
+        )
         return hardening_scan.scan(tree, said, plan.work)
 
 
@@ -205,9 +264,14 @@ def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | N
         return []
     flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
     beyond = sorted(cpu.shown(flags, instruction_sets.KNOWN_X86) - set(plan.features))
-    return [Check.of_boot("oldest_cpu",
-                          "The whole image ran on what all declared CPUs have, and no more",
-                          not beyond, f"the machine also had {', '.join(beyond)}")]
+    return [
+        Check.of_boot(
+            "oldest_cpu",
+            "The whole image ran on what all declared CPUs have, and no more",
+            not beyond,
+            f"the machine also had {', '.join(beyond)}",
+        )
+    ]
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
@@ -226,43 +290,67 @@ def _powered_off(
     with events.step("drift"):
         # Where packages may change, the tests have changed one.
         drift = None if given.get("seal_package_changes_enabled") else second_boot.drift(config)
-    return Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity, powered_off=clean,
-                  drift=drift)
+    return Booted(
+        seconds_to_ssh=machine.seconds_to_ssh, identity=identity, powered_off=clean, drift=drift
+    )
 
 
 def _after_boot(firmware: str, boot: Booted) -> Iterator[Check]:
-    yield Check.of_boot(f"power_off[{firmware}]", "The machine powers off by itself",
-                        boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
+    yield Check.of_boot(
+        f"power_off[{firmware}]",
+        "The machine powers off by itself",
+        boot.powered_off,
+        f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s",
+    )
     if boot.drift is not None:
-        yield Check.of_boot(f"as_baked[{firmware}]", "A machine that has booted is no drift",
-                            not boot.drift, "; ".join(boot.drift[:sealed.SHOWN]))
+        yield Check.of_boot(
+            f"as_baked[{firmware}]",
+            "A machine that has booted is no drift",
+            not boot.drift,
+            "; ".join(boot.drift[: sealed.SHOWN]),
+        )
 
 
 def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> list[Check]:
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
-    requests = [json.loads(line)
-                for line in (work / "imds.log").read_text(encoding="utf-8").splitlines()]
-    answered = [request for request in requests if request["method"] == "GET" and request["status"]
-                == 200]
+    requests = [
+        json.loads(line) for line in (work / "imds.log").read_text(encoding="utf-8").splitlines()
+    ]
+    answered = [
+        request for request in requests if request["method"] == "GET" and request["status"] == 200
+    ]
     with_token = [request for request in answered if request["token"] in {"valid"}]
     without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
     untouched = disk_blocks.is_as_baked(plan.disk, plan.baked)
     hashing = round(time.monotonic() - began, 2)
     return [
-        Check.of_boot("new_identity", "Two launches share no machine-id and no SSH host key",
-                      not shared and len(first) >= 2,
-                      f"both have {', '.join(shared) or 'too few identities'}"),
-        Check.of_boot("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
-                      all("aws" in identity for identity in identities),
-                      f"cloud-id said {identities}"),
-        Check.of_boot("imdsv2", "The metadata was read, and only with a session token",
-                      bool(answered) and not without,
-                      f"read without one: {', '.join(without) or 'nothing was read at all'}"),
-        Check.of_boot("disk_untouched", "The disk is byte for byte what was baked", untouched,
-                      f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake "
-                      "recorded", hashing),
+        Check.of_boot(
+            "new_identity",
+            "Two launches share no machine-id and no SSH host key",
+            not shared and len(first) >= 2,
+            f"both have {', '.join(shared) or 'too few identities'}",
+        ),
+        Check.of_boot(
+            "ec2_datasource",
+            "cloud-init chose its Ec2 source on both boots",
+            all("aws" in identity for identity in identities),
+            f"cloud-id said {identities}",
+        ),
+        Check.of_boot(
+            "imdsv2",
+            "The metadata was read, and only with a session token",
+            bool(answered) and not without,
+            f"read without one: {', '.join(without) or 'nothing was read at all'}",
+        ),
+        Check.of_boot(
+            "disk_untouched",
+            "The disk is byte for byte what was baked",
+            untouched,
+            f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake recorded",
+            hashing,
+        ),
     ]
 
 

@@ -44,9 +44,11 @@ own."""
 def tree(plan: WheelPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build."""
     with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:
-        for source, target in ((plan.work / "wheels", "build/wheels"),
-                               (plan.programs, "build/programs"),
-                               *plan.mounts):
+        for source, target in (
+            (plan.work / "wheels", "build/wheels"),
+            (plan.programs, "build/programs"),
+            *plan.mounts,
+        ):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(stack, "--bind", str(source), root / target)
         if (root / _NVCC).exists():
@@ -74,37 +76,77 @@ def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
         jobs = _compile(plan, root, source, log)
     seconds = round(time.monotonic() - began, 1)
     wheel = _pack(plan, root, log)
-    coverage.demand_device_code(root / "build/unpacked", plan.sm,
-                                f"recipe {plan.name} for {plan.target}")
+    coverage.demand_device_code(
+        root / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}"
+    )
     _smoke(plan, root, wheel, log)
     tests = _test(plan, plan.tests, root, jobs, log) if plan.tests else ""
     kept = plan.work / wheel.name
     shutil.copyfile(wheel, kept)
-    return WheelResult(wheel=kept, jobs=jobs, seconds=seconds, tests=tests,
-                       compiler=compiler(root), cache=_cache_counts(root))
+    return WheelResult(
+        wheel=kept,
+        jobs=jobs,
+        seconds=seconds,
+        tests=tests,
+        compiler=compiler(root),
+        cache=_cache_counts(root),
+    )
 
 
 def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run `argv` in the tree with a small environment of its own."""
-    words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8",
-             "TMPDIR=/tmp", "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-             *(f"{name}={value}" for name, value in sorted((env or {}).items())), "nice", *argv]
+    words = [
+        "chroot",
+        str(root),
+        "env",
+        "-i",
+        "HOME=/build",
+        "LC_ALL=C.UTF-8",
+        "LANG=C.UTF-8",
+        "TMPDIR=/tmp",
+        "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        *(f"{name}={value}" for name, value in sorted((env or {}).items())),
+        "nice",
+        *argv,
+    ]
     shell.stream(words, log=log)
 
 
 def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
     """Make the virtual environment /build/<name> of exactly `wheels` (paths below /build)."""
     run_in(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
-    run_in(root,
-           [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index",
-            "--no-deps", "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
+    run_in(
+        root,
+        [
+            f"{BUILD}/{name}/bin/python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            "--force-reinstall",
+            *(f"{BUILD}/{wheel}" for wheel in wheels),
+        ],
+        log,
+    )
 
 
 def unpack(plan: WheelPlan, root: Path) -> str:
     """Extract the source and change it as the recipe says; returns its folder in the tree."""
     (root / "build/src").mkdir()
-    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(plan.source),
-                  "--directory", str(root / "build/src")])
+    shell.output(
+        [
+            "tar",
+            "--extract",
+            "--gzip",
+            "--no-same-owner",
+            "--file",
+            str(plan.source),
+            "--directory",
+            str(root / "build/src"),
+        ]
+    )
     folder = next((root / "build/src").iterdir())
     for name, text in plan.files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -112,9 +154,11 @@ def unpack(plan: WheelPlan, root: Path) -> str:
         path = folder / patch.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if (count := text.count(patch.find)) != patch.count:
-            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {count} times in "
-                              f"{patch.file}, not {patch.count}",
-                              hint="the source of this version is another: adapt the patch")
+            raise StageFailed(
+                f"recipe {plan.name}: `{patch.find}` stands {count} times in "
+                f"{patch.file}, not {patch.count}",
+                hint="the source of this version is another: adapt the patch",
+            )
         path.write_text(text.replace(patch.find, patch.replace), encoding="utf-8")
     return f"{BUILD}/src/{folder.name}"
 
@@ -126,32 +170,58 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
     failure = _attempt(plan, root, source, jobs, log)
     if failure and denied_memory(failure) and jobs > 1:
         jobs //= 2
-        events.emit("say",
-                    text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
+        events.emit(
+            "say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time"
+        )
         failure = _attempt(plan, root, source, jobs, log)
     if failure is None:
         return jobs
     if denied_memory(failure):
-        raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
-                           hint="use a machine with more memory")
+        raise HostNotReady(
+            f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+            hint="use a machine with more memory",
+        )
     if lacking := lacks(failure, shutil.disk_usage(root).free):
-        raise HostNotReady(f"{where}: compiling broke off: {lacking}",
-                           hint="free space and run again: nothing is concluded about the recipe")
-    raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
-                      hint="see the log: a module that is missing belongs into `build: requires:`, "
-                           "else the flags or the version do not fit this release")
+        raise HostNotReady(
+            f"{where}: compiling broke off: {lacking}",
+            hint="free space and run again: nothing is concluded about the recipe",
+        )
+    raise StageFailed(
+        f"{where} does not compile: {first_error(failure)}",
+        log=log,
+        hint="see the log: a module that is missing belongs into `build: requires:`, "
+        "else the flags or the version do not fit this release",
+    )
 
 
 def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> str | None:
     """None, or all that the build said when it failed, and how it ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
-    settings = [f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
-                for name, values in plan.settings.items() for value in values]
+    settings = [
+        f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
+        for name, values in plan.settings.items()
+        for value in values
+    ]
     before = log.stat().st_size if log.exists() else 0
     try:
-        run_in(root,
-               [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index",
-                "--no-deps", "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
+        run_in(
+            root,
+            [
+                f"{BUILD}/venv/bin/python",
+                "-m",
+                "pip",
+                "wheel",
+                "--verbose",
+                "--no-index",
+                "--no-deps",
+                "--no-build-isolation",
+                f"--wheel-dir={BUILD}/out",
+                *settings,
+                source,
+            ],
+            log,
+            env,
+        )
     except shell.CommandFailed as error:
         with log.open("rb") as text:
             text.seek(before)
@@ -169,17 +239,22 @@ def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
     wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
     step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
     run_in(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()
-                       and path.read_bytes()[:4] == elf.MAGIC[:4]):
+    for path in sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]
+    ):
         name = f"/{path.relative_to(root)}"
         run_in(root, ["strip", "--strip-debug", name], log)
         rpath = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
         if BUILD in rpath:
             folders = [folder for folder in rpath.split(":") if not folder.startswith(BUILD)]
             rpath = ":".join([*folders, *([plan.library_path] if plan.library_path else [])])
-            run_in(root,
-                   ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name],
-                   log)
+            run_in(
+                root,
+                ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name],
+                log,
+            )
     run_in(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 
@@ -194,32 +269,51 @@ def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
         where = f"recipe {plan.name} for {plan.target}"
         if error.status != -signal.SIGILL:
             last = (error.output.strip().splitlines() or [error.message])[-1]
-            raise StageFailed(f"{where}: the wheel does not work: {last}", log=log, tail=error.tail,
-                              hint="see smoke.py beside the recipe") from None
-        events.emit("say",
-                    text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
+            raise StageFailed(
+                f"{where}: the wheel does not work: {last}",
+                log=log,
+                tail=error.tail,
+                hint="see smoke.py beside the recipe",
+            ) from None
+        events.emit(
+            "say", text=f"{where}: not tried, this machine's CPU lacks what it was compiled for"
+        )
 
 
 def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
     last: list[str] = []
     with events.step(f"tests of {plan.name}"):
-        environment(root, "tests",
-                    [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan.runs_with,
-                     *tests.wheels], log)
+        environment(
+            root,
+            "tests",
+            [
+                f"out/{next((root / 'build/out').glob('*.whl')).name}",
+                *plan.runs_with,
+                *tests.wheels,
+            ],
+            log,
+        )
         words = [word.replace("{jobs}", str(jobs)) for word in tests.arguments]
         before = log.stat().st_size
         try:
-            run_in(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
-                   # Some run the programs that the wheel brings.
-                   {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})
+            run_in(
+                root,
+                [f"{BUILD}/tests/bin/python", "-m", "pytest", *words],
+                log,
+                # Some run the programs that the wheel brings.
+                {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"},
+            )
         except shell.CommandFailed as error:
-            failed = [line for line in error.output.splitlines()
-                      if line.startswith(("FAILED", "ERROR"))]
-            raise StageFailed(f"recipe {plan.name}: its own tests fail on the wheel for "
-                              f"{plan.target}: {(failed or [error.message])[0]}", log=log,
-                              tail="\n".join(failed[:shell.TAIL_LINES]),
-                              hint="the index's wheel is taken where the recipe's `only` has no "
-                                   "such CPU") from None
+            failed = [
+                line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))
+            ]
+            raise StageFailed(
+                f"recipe {plan.name}: its own tests fail on the wheel for "
+                f"{plan.target}: {(failed or [error.message])[0]}",
+                log=log,
+                tail="\n".join(failed[: shell.TAIL_LINES]),
+                hint="the index's wheel is taken where the recipe's `only` has no such CPU",
+            ) from None
         with log.open(encoding="utf-8", errors="replace") as text:
             text.seek(before)
             last = [line.strip("= \n") for line in text if re.search(r"\d+ passed", line)]
@@ -235,8 +329,10 @@ def _cache_counts(root: Path) -> dict[str, int]:
     path = root / "build/ccache-log"
     lines = path.read_text(encoding="utf-8").split() if path.exists() else []
     counts = Counter(lines)
-    return {"hits": counts["direct_cache_hit"] + counts["preprocessed_cache_hit"],
-            "misses": counts["cache_miss"]}
+    return {
+        "hits": counts["direct_cache_hit"] + counts["preprocessed_cache_hit"],
+        "misses": counts["cache_miss"],
+    }
 
 
 if __name__ == "__main__":

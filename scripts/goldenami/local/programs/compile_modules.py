@@ -20,10 +20,15 @@ from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult
 
-_ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
-                    r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
-_SIGNERS = ("usr/lib/linux-kbuild-*/scripts/sign-file", "usr/src/linux-headers-*/scripts/sign-file",
-            "usr/bin/kmodsign")
+_ERROR = re.compile(
+    r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
+    r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$"
+)
+_SIGNERS = (
+    "usr/lib/linux-kbuild-*/scripts/sign-file",
+    "usr/src/linux-headers-*/scripts/sign-file",
+    "usr/bin/kmodsign",
+)
 """The kernel's own program in Debian and in Ubuntu, and Ubuntu's, which DKMS prefers there (dkms
 3.2, prepare_signing)."""
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
@@ -33,32 +38,45 @@ _FRAMEWORK = (
     'compress_gzip_opts="-1"\ncompress_xz_opts="-0 --check=crc32"\n',
 )
 """xz takes 41 s of a core for the 88 MB of driver 550 at DKMS' own level, 12 s so."""
-_OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
-                    r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
-                    r"^\s*(?:nvcc|ptxas|nvlink|fatbinary) .*\b(?:fatal|error) *: .*|"
-                    r"^\s*[^\s:]+\.p(?:yx|xd|xi):\d+:\d+: .*|ERROR: .*|.*: not found$|"
-                    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
-                    r"includes a BUILD_EXCLUSIVE directive|CMake Error(?: at .*|: .*))")
+_OTHER = re.compile(
+    r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
+    r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
+    r"^\s*(?:nvcc|ptxas|nvlink|fatbinary) .*\b(?:fatal|error) *: .*|"
+    r"^\s*[^\s:]+\.p(?:yx|xd|xi):\d+:\d+: .*|ERROR: .*|.*: not found$|"
+    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
+    r"includes a BUILD_EXCLUSIVE directive|CMake Error(?: at .*|: .*))"
+)
 _PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
 """The last resort: where a build's own program fails, its traceback only says that it did."""
-_NO_MEMORY = re.compile("|".join((
-    # GCC's driver.
-    r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",
-    r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*",
-    r"\S*ld\S*: .*memory exhausted",
-    # Nvcc, collect2.
-    r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",
-    r"\S+ exited with status 137", r".* failed with exit code (?:-9|137)",  # setuptools
-    r"ptxas fatal *: Memory allocation failure.*",
-    r"\S*clang\S*: error: unable to execute command: Killed.*",
-    r"LLVM ERROR: out of memory.*", r".*\(signal: 9, SIGKILL.*",
-    r".*\bdied with <Signals\.SIGKILL: 9>.*",
-    r"terminate called after throwing an instance of 'std::bad_alloc'", r"MemoryError(?:: .*)?",
-    r".*: Cannot allocate memory(?: \(os error 12\))?", r".*\[Errno 12\] .*",
-    r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)", r"ninja: .*\bKilled\b.*",
-    r"FAILED: \[code=137\] .*",
-    r"Killed", r"\S+: (?:line )?\d+: +\d+ Killed\b.*",  # dash, bash
-)))
+_NO_MEMORY = re.compile(
+    "|".join(
+        (
+            # GCC's driver.
+            r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",
+            r".*out of memory allocating \d+ bytes.*",
+            r".*virtual memory exhausted.*",
+            r"\S*ld\S*: .*memory exhausted",
+            # Nvcc, collect2.
+            r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",
+            r"\S+ exited with status 137",
+            r".* failed with exit code (?:-9|137)",  # setuptools
+            r"ptxas fatal *: Memory allocation failure.*",
+            r"\S*clang\S*: error: unable to execute command: Killed.*",
+            r"LLVM ERROR: out of memory.*",
+            r".*\(signal: 9, SIGKILL.*",
+            r".*\bdied with <Signals\.SIGKILL: 9>.*",
+            r"terminate called after throwing an instance of 'std::bad_alloc'",
+            r"MemoryError(?:: .*)?",
+            r".*: Cannot allocate memory(?: \(os error 12\))?",
+            r".*\[Errno 12\] .*",
+            r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)",
+            r"ninja: .*\bKilled\b.*",
+            r"FAILED: \[code=137\] .*",
+            r"Killed",
+            r"\S+: (?:line )?\d+: +\d+ Killed\b.*",  # dash, bash
+        )
+    )
+)
 """A line by which a program says that the kernel killed it, or another, or denied it memory; also
 that of a command that ended so by shell.py's words."""
 _NO_SPACE = re.compile(
@@ -71,8 +89,11 @@ LEAST_FREE_BYTES = 16 << 20
 
 def lacks(log: str, free_bytes: int) -> str:
     """The line that says what the machine ran out of; "" where the source is to blame."""
-    return denied_memory(log) or _line(_NO_SPACE, log) or (
-        f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
+    return (
+        denied_memory(log)
+        or _line(_NO_SPACE, log)
+        or (f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
+    )
 
 
 def denied_memory(log: str) -> str:
@@ -114,27 +135,63 @@ def main() -> None:
         began = time.monotonic()
         error, lacking = _build(root, plan, name, version)
         seconds = round(time.monotonic() - began, 1)
-        compiler = shell.output(["chroot", str(root), "sh", "-c",
-                                 "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
+        compiler = shell.output(
+            ["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"]
+        )
         deb, modules, installed = (None, [], 0) if error else _package(root, plan)
-    records.write(plan.work / program.RESULT_FILE, ModulesResult(
-        deb=deb, modules=modules, installed_size=installed, first_error=error, lacks=lacking,
-        compiler=compiler.splitlines()[0], seconds=seconds))
+    records.write(
+        plan.work / program.RESULT_FILE,
+        ModulesResult(
+            deb=deb,
+            modules=modules,
+            installed_size=installed,
+            first_error=error,
+            lacks=lacking,
+            compiler=compiler.splitlines()[0],
+            seconds=seconds,
+        ),
+    )
 
 
 def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
     """Compile; returns the first error line and what the machine lacked, "" where there is none."""
     release = plan.kernel_release
-    env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
-           f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
-           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8",
-           "HOME=/root", "TMPDIR=/tmp",
-           # Nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules.
-           "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+    env = [
+        f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
+        f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
+        "KBUILD_BUILD_USER=golden",
+        "KBUILD_BUILD_HOST=golden",
+        "LC_ALL=C.UTF-8",
+        "HOME=/root",
+        "TMPDIR=/tmp",
+        # Nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules.
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    ]
     try:
-        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name,
-                      "-v", version, "-k", release, "-a", "x86_64", "-j", str(os.cpu_count() or 1),
-                      "--kernelsourcedir", f"/usr/src/linux-headers-{release}"], log=plan.log)
+        shell.stream(
+            [
+                "chroot",
+                str(root),
+                "env",
+                "-i",
+                *env,
+                "dkms",
+                "build",
+                "-m",
+                name,
+                "-v",
+                version,
+                "-k",
+                release,
+                "-a",
+                "x86_64",
+                "-j",
+                str(os.cpu_count() or 1),
+                "--kernelsourcedir",
+                f"/usr/src/linux-headers-{release}",
+            ],
+            log=plan.log,
+        )
     except shell.CommandFailed as failure:
         make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
         text = failure.output
@@ -142,8 +199,9 @@ def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
             text = make_log.read_text(encoding="utf-8", errors="replace")
         with plan.log.open("a", encoding="utf-8") as sink:
             sink.write(text)
-        return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}",
-                                        shutil.disk_usage(root).free)
+        return first_error(text), lacks(
+            f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free
+        )
     return "", ""
 
 
@@ -170,18 +228,19 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
         f"Architecture: {plan.tree.architecture}\nSection: kernel\nPriority: optional\n"
         f"Maintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
         f"Depends: {', '.join(plan.depends)}\n"
-        + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "") +
-        f"Description: {plan.title} {plan.version} kernel modules compiled for {release}\n",
-        encoding="utf-8")
+        + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "")
+        + f"Description: {plan.title} {plan.version} kernel modules compiled for {release}\n",
+        encoding="utf-8",
+    )
     for script in ("postinst", "postrm"):
         text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
         (control / script).write_text(text, encoding="utf-8")
         (control / script).chmod(0o755)
     deb = plan.work / f"{plan.package}.deb"
-    shell.output(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree),
-                  str(deb)],
-                 env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch),
-                      "DPKG_DEB_THREADS_MAX": "1"})
+    shell.output(
+        ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree), str(deb)],
+        env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"},
+    )
     return deb, sorted(path.stem for path in target.iterdir()), size
 
 

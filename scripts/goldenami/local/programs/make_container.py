@@ -54,14 +54,37 @@ def _seal(plan: ContainerPlan, root: Path) -> None:
         kept = [name for name in plan.keeps if name in installed]
         _in(plan, root, "apt-mark", "auto", *installed)
         _in(plan, root, "apt-mark", "manual", *kept)
-        _in(plan, root, "apt-get", "--yes", "--purge", "--auto-remove", "remove", "-q",
-            "--allow-remove-essential", *(name for name in PROTECTED if name in installed),
-            "-o", "APT::AutoRemove::RecommendsImportant=false",
-            "-o", "APT::AutoRemove::SuggestsImportant=false")
+        _in(
+            plan,
+            root,
+            "apt-get",
+            "--yes",
+            "--purge",
+            "--auto-remove",
+            "remove",
+            "-q",
+            "--allow-remove-essential",
+            *(name for name in PROTECTED if name in installed),
+            "-o",
+            "APT::AutoRemove::RecommendsImportant=false",
+            "-o",
+            "APT::AutoRemove::SuggestsImportant=false",
+        )
     with events.step("seal"):
         seal = program_files.role(plan.root, "seal") / "files/seal.py"
-        shell.stream([sys.executable, "-I", "-B", str(seal), "--root", str(root), "--epoch",
-                      str(rootfs.BASE_EPOCH)], log=plan.log)
+        shell.stream(
+            [
+                sys.executable,
+                "-I",
+                "-B",
+                str(seal),
+                "--root",
+                str(root),
+                "--epoch",
+                str(rootfs.BASE_EPOCH),
+            ],
+            log=plan.log,
+        )
         given = records.read_object(plan.work / "out/vars.json")
         sealed.check(root, seal, role_files.of_image(plan.root, given))
     (root / apt_sources.PATH).write_text(sources, encoding="utf-8")
@@ -69,8 +92,15 @@ def _seal(plan: ContainerPlan, root: Path) -> None:
 
 
 def _packages(root: Path) -> list[str]:
-    text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
-                         "-f", "${db:Status-Abbrev} ${Package}\n"])
+    text = shell.output(
+        [
+            "dpkg-query",
+            f"--admindir={root}/var/lib/dpkg",
+            "-W",
+            "-f",
+            "${db:Status-Abbrev} ${Package}\n",
+        ]
+    )
     return sorted(line.split()[1] for line in text.splitlines() if line.startswith("ii"))
 
 
@@ -85,14 +115,25 @@ def _inside(root: Path) -> Iterator[None]:
 
 
 def _in(plan: ContainerPlan, root: Path, *words: str) -> None:
-    shell.stream(["chroot", str(root), "env", "-i", "LC_ALL=C.UTF-8", "HOME=/root",
-                  "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
-                  f"SOURCE_DATE_EPOCH={rootfs.BASE_EPOCH}", "SUDO_FORCE_REMOVE=yes", *words], log=plan.log)
+    shell.stream(
+        [
+            "chroot",
+            str(root),
+            "env",
+            "-i",
+            "LC_ALL=C.UTF-8",
+            "HOME=/root",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "DEBIAN_FRONTEND=noninteractive",
+            f"SOURCE_DATE_EPOCH={rootfs.BASE_EPOCH}",
+            "SUDO_FORCE_REMOVE=yes",
+            *words,
+        ],
+        log=plan.log,
+    )
 
 
-def _write(
-    plan: ContainerPlan, root: Path, stack: list[Path]
-) -> tuple[str, list[ContainerLayer]]:
+def _write(plan: ContainerPlan, root: Path, stack: list[Path]) -> tuple[str, list[ContainerLayer]]:
     """The image of the tree `root`; returns the manifest's SHA-256 and the layers."""
     layout, tar, found = OciLayout(plan.layout, plan.build_id), plan.work / "layer.tar", []
     with events.step("image"):
@@ -105,8 +146,13 @@ def _write(
             unpacked = sum(entry.size for entry in of_layer)
             found.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))
         tar.unlink()
-        layout.configure(architecture=plan.tree.architecture, environment=plan.environment,
-                         entrypoint=plan.entrypoint, labels=plan.labels, created=plan.created)
+        layout.configure(
+            architecture=plan.tree.architecture,
+            environment=plan.environment,
+            entrypoint=plan.entrypoint,
+            labels=plan.labels,
+            created=plan.created,
+        )
     return layout.digest, found
 
 

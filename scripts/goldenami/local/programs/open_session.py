@@ -28,19 +28,27 @@ def main() -> int:
             works = vm.kvm_works(disk, work / "probe")
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
-            disk=disk, scratch=work / "vm", private_key=key, user=plan.user,
+            disk=disk,
+            scratch=work / "vm",
+            private_key=key,
+            user=plan.user,
             firmware=vm.Firmware.UEFI,
-            accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan.boot_limit_s,
+            accelerator=Accel.KVM if works else Accel.TCG,
+            ssh_limit_s=plan.boot_limit_s,
         )
         with space(work), contextlib.ExitStack() as stack:
             with meter.working("boot", plan.expected_s):
                 machine = stack.enter_context(vm.running(config))
-            print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away",
-                  file=sys.stderr)
+            print(
+                f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away",
+                file=sys.stderr,
+            )
             return session(of_its_own(machine.ssh_config, work))
     except GoldenError as error:
-        print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}",
-              file=sys.stderr)
+        print(
+            f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}",
+            file=sys.stderr,
+        )
         return int(error.exit_code)
 
 

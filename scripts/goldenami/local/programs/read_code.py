@@ -33,8 +33,9 @@ class ReadAhead:
     def read(self, layer: Path) -> None:
         """Begin to read a layer, unless it has no code in the folders of the check."""
         request = self.plan.coverage
-        if request.known is None or not any((layer / folder).is_dir()
-                                            for folder in request.folders):
+        if request.known is None or not any(
+            (layer / folder).is_dir() for folder in request.folders
+        ):
             return
         work = self.plan.work / f"code-{len(self._processes)}"
         work.mkdir(exist_ok=True)

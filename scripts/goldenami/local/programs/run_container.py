@@ -28,8 +28,13 @@ def main() -> None:
         bake_tree.build_layers(plan, stack, plan.steps)
         root = mounts.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(root)
-        with container.running(root, work, name="golden-molecule", repo=plan.tree.repository,
-                               console=work / "console.log") as machine:
+        with container.running(
+            root,
+            work,
+            name="golden-molecule",
+            repo=plan.tree.repository,
+            console=work / "console.log",
+        ) as machine:
             machine.ssh("apt-get", "update", "-q")
             (work / UP_FILE).touch()
             signal.pause()

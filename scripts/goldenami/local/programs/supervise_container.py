@@ -30,8 +30,11 @@ def main() -> None:
         argv = shell.python_argv("goldenami.local.programs.run_container", str(plan_path))
         process = namespaces.start(argv, cgroup=cgroup, log=log)
         try:
-            wait_until(lambda: process.poll() is not None or (work / UP_FILE).exists() or None,
-                       math.inf, 0.05)
+            wait_until(
+                lambda: process.poll() is not None or (work / UP_FILE).exists() or None,
+                math.inf,
+                0.05,
+            )
             if process.poll() is None:
                 _announce(work, process.pid)
             sys.exit(process.wait())
@@ -42,8 +45,10 @@ def main() -> None:
 def _announce(work: Path, pid: int) -> None:
     """`pid` is unshare's: it stays outside the pid namespace but is in the network namespace."""
     proxy = f"nsenter --target {pid} --net {sys.executable} {_CONNECT} %h %p"
-    records.write(work / "ready.json", ContainerAccess(
-        address=container.ADDRESS, ssh_key=work / "ssh_key", proxy_command=proxy))
+    records.write(
+        work / "ready.json",
+        ContainerAccess(address=container.ADDRESS, ssh_key=work / "ssh_key", proxy_command=proxy),
+    )
 
 
 if __name__ == "__main__":

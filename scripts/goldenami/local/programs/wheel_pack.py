@@ -53,8 +53,9 @@ def pack(wheel: Path, folder: Path) -> None:
     """Write `wheel` from `folder`, with a RECORD of what is there."""
     _relocate(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    record = next(path for path in files if path.name == "RECORD" and path.parent.suffix
-                  == ".dist-info")
+    record = next(
+        path for path in files if path.name == "RECORD" and path.parent.suffix == ".dist-info"
+    )
     record.write_text(_record(files, folder, record), encoding="utf-8")
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as sink:
         for path in files:

@@ -15,8 +15,14 @@ ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _PREFIXES = {1: "user.", 2: ACLS[0], 3: ACLS[1], 4: "trusted.", 6: "security."}
 """By the number that stands for them (fs/ext4/xattr.h), without `system.`: the kernel finds no ACL
 below that one."""
-_TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "mask:",
-         0x20: "other:"}
+_TAGS = {
+    0x01: "user:",
+    0x02: "user:",
+    0x04: "group:",
+    0x08: "group:",
+    0x10: "mask:",
+    0x20: "other:",
+}
 _NAMED = (0x02, 0x08)
 _Held = tuple[tuple[int, int, bytes], bytes]
 """Prefix, length and rest of a name, by which a block is sorted, and its value."""
@@ -27,8 +33,8 @@ def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
     the inode first, takes the first of a name, and in a block stops at a greater one."""
     found = list[_Held]()
     at = 128 + inode.extra_size
-    if 128 < at <= len(inode.raw) - 8 and inode.raw[at:at + 4] == _MAGIC.to_bytes(4, "little"):
-        area = inode.raw[at + 4:]
+    if 128 < at <= len(inode.raw) - 8 and inode.raw[at : at + 4] == _MAGIC.to_bytes(4, "little"):
+        area = inode.raw[at + 4 :]
         found += _pairs(area, area, what)
     if number := inode.attribute_block:
         system.check_block(number, 1, what)
@@ -37,28 +43,36 @@ def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
         seed = crc32c(system.seed, number.to_bytes(8, "little"))
         stated = int.from_bytes(block[16:20], "little")
         if (magic, blocks) != (_MAGIC, 1) or (
-                system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:])
-                != stated):
+            system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:]) != stated
+        ):
             raise Unreadable(f"{what}: the block of its attributes does not match its checksum")
         held = list(_pairs(block[32:], block, what))
-        found += [each for at, each in enumerate(held)
-                  if all(before[0] < each[0] for before in held[:at])]
-    names = ((_PREFIXES[key[0]] + key[2].decode("utf-8", "backslashreplace"), value)
-             for key, value in reversed(found))
+        found += [
+            each for at, each in enumerate(held) if all(before[0] < each[0] for before in held[:at])
+        ]
+    names = (
+        (_PREFIXES[key[0]] + key[2].decode("utf-8", "backslashreplace"), value)
+        for key, value in reversed(found)
+    )
     return {name: _acl(value, what) if name in ACLS else value.hex() for name, value in names}
 
 
 def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[_Held]:
     at = 0
-    while entries[at:at + 4] != bytes(4):
+    while entries[at : at + 4] != bytes(4):
         if at + 16 > len(entries):
             raise Unreadable(f"{what}: its attributes are damaged")
         length, prefix, offset, inode, size = struct.unpack_from("<BBHII", entries, at)
         end = at + 16 + length
-        if (inode or prefix not in _PREFIXES or end > len(entries)
-                or offset + size > len(values) or size > BLOCK):
+        if (
+            inode
+            or prefix not in _PREFIXES
+            or end > len(entries)
+            or offset + size > len(values)
+            or size > BLOCK
+        ):
             raise Unreadable(f"{what}: its attributes are damaged")
-        yield (prefix, length, entries[at + 16:end]), values[offset:offset + size]
+        yield (prefix, length, entries[at + 16 : end]), values[offset : offset + size]
         at = end + -end % 4
 
 
@@ -72,8 +86,12 @@ def _acl(value: bytes, what: str) -> str:
         if tag not in _TAGS:
             raise Unreadable(f"{what}: its ACL is damaged")
         named = tag in _NAMED
-        who = str(int.from_bytes(value[at + 4:at + 8], "little")) if named else ""
-        said.append(f"{_TAGS[tag]}{who}:" + "".join(
-            letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))))
+        who = str(int.from_bytes(value[at + 4 : at + 8], "little")) if named else ""
+        said.append(
+            f"{_TAGS[tag]}{who}:"
+            + "".join(
+                letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
+            )
+        )
         at += 8 if named else 4
     return ",".join(said)

@@ -49,8 +49,10 @@ class RawFile:
         file that shrank."""
         data = os.pread(self._file, length, offset)
         if len(data) != length:
-            raise BadInput(f"{self.path} ended at {offset + len(data)} bytes while it was read",
-                           hint="look at a disk that nothing writes to")
+            raise BadInput(
+                f"{self.path} ended at {offset + len(data)} bytes while it was read",
+                hint="look at a disk that nothing writes to",
+            )
         return data
 
     def data(self, start: int, stop: int) -> Iterator[Extent]:
@@ -103,17 +105,27 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
     """A qcow2 overlay over the raw disk `base`; its clusters are what changed. Of a machine that
     runs still, what QEMU has not yet written is missing."""
     try:
-        said = shell.output([shell.require("qemu-img", "qemu-utils"), "map", "--force-share",
-                             "--output=json",
-                             "-f", "qcow2", str(path)])
+        said = shell.output(
+            [
+                shell.require("qemu-img", "qemu-utils"),
+                "map",
+                "--force-share",
+                "--output=json",
+                "-f",
+                "qcow2",
+                str(path),
+            ]
+        )
     except shell.CommandFailed as failure:
         raise BadInput(
             f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file"
         ) from None
     rows = [row for row in json.loads(said) if row["depth"] == 0 and row["present"]]
     if not all(row["zero"] or "offset" in row for row in rows):
-        raise BadInput(f"{path} is compressed, as no machine writes it",
-                       hint=f"`qemu-img convert -O raw {path} disk.raw`, and name that")
+        raise BadInput(
+            f"{path} is compressed, as no machine writes it",
+            hint=f"`qemu-img convert -O raw {path} disk.raw`, and name that",
+        )
     starts = [row["start"] for row in rows]
     file = RawFile(path)
 
@@ -130,6 +142,9 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
         return data
 
     size = json.loads(said)[-1]
-    return ChangedBlocks(size=size["start"] + size["length"], base=base, read_changed=read_changed,
-                         changed=merged((row["start"], row["start"] + row["length"])
-                                        for row in rows))
+    return ChangedBlocks(
+        size=size["start"] + size["length"],
+        base=base,
+        read_changed=read_changed,
+        changed=merged((row["start"], row["start"] + row["length"]) for row in rows),
+    )

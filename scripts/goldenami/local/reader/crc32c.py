@@ -19,8 +19,10 @@ def _step(value: int, bits: int) -> int:
 
 
 _BYTES = [_step(value, 8) for value in range(256)]
-_WORDS = [_BYTES[_BYTES[word & 255] & 255 ^ word >> 8] ^ _BYTES[word & 255] >> 8
-          for word in range(1 << 16)]
+_WORDS = [
+    _BYTES[_BYTES[word & 255] & 255 ^ word >> 8] ^ _BYTES[word & 255] >> 8
+    for word in range(1 << 16)
+]
 """By two bytes at once: half the steps of a loop that Python runs at 15 million a second."""
 
 

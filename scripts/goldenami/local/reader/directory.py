@@ -62,8 +62,11 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, Entry]:
     lost, places = set[bytes](), _places(system, inode, what)
     if nodes and (inode.changed or any(map(system.is_changed, places))):
         root = system.block_at(places[0])
-        lost = {name for name, *_, block in rows.values()
-                if block not in _searched(system, root, nodes, name)}
+        lost = {
+            name
+            for name, *_, block in rows.values()
+            if block not in _searched(system, root, nodes, name)
+        }
     return {name: Entry(child, kind, name not in lost) for name, child, kind, _ in rows.values()}
 
 
@@ -74,7 +77,8 @@ def listed(
     for number, place in enumerate(_places(system, inode, what)):
         block, checked = system.block_at(place), inode.changed or system.is_changed(place)
         if inode.flags & FLAG_INDEX and (
-                number == 0 or struct.unpack_from("<IH", block) == (0, BLOCK)):
+            number == 0 or struct.unpack_from("<IH", block) == (0, BLOCK)
+        ):
             node = _node(inode, number, block, what, checked=checked)
             if nodes is not None:
                 nodes[number] = node
@@ -100,15 +104,16 @@ def _of_block(
     tail_inode, tail_length, name_length, kind, stated = struct.unpack_from(
         "<IHBBI", block, BLOCK - _TAIL_BYTES
     )
-    if (tail_inode, tail_length, name_length, kind) != (0, _TAIL_BYTES, 0, _TAIL_MARK) \
-            or (checked and crc32c(inode.seed, block[:-_TAIL_BYTES]) != stated):
+    if (tail_inode, tail_length, name_length, kind) != (0, _TAIL_BYTES, 0, _TAIL_MARK) or (
+        checked and crc32c(inode.seed, block[:-_TAIL_BYTES]) != stated
+    ):
         raise Unreadable(f"{what}: its block {number} does not match its checksum")
     at = 0
     while at < BLOCK - _TAIL_BYTES:
         child, length, name_length, kind = struct.unpack_from("<IHBB", block, at)
         if length < 8 + name_length or length % 4 or at + length > BLOCK - _TAIL_BYTES:
             raise Unreadable(f"{what}: an entry of its block {number} is damaged")
-        name = block[at + 8:at + 8 + name_length]
+        name = block[at + 8 : at + 8 + name_length]
         if child and not (number == 0 and name in (b".", b"..")):
             if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
                 raise Unreadable(f"{what}: no name: {name!r}")
@@ -123,25 +128,27 @@ def _node(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) 
     without names; Unreadable where Linux would not take it."""
     at = _NODE_AT if number else _ROOT_AT
     if number == 0 and (
-            struct.unpack_from("<H10xH6xIBB", block, 4) != (12, BLOCK - 12, 0, _HALF_MD4, 8)
-            or block[_LEVELS_AT] > 1 or block[31] & 1):  # `..` hides the root of the tree
+        struct.unpack_from("<H10xH6xIBB", block, 4) != (12, BLOCK - 12, 0, _HALF_MD4, 8)
+        or block[_LEVELS_AT] > 1
+        or block[31] & 1
+    ):  # `..` hides the root of the tree
         raise Unreadable(f"{what}: the tree of its names does not begin as one")
     room, count = struct.unpack_from("<HH", block, at)
     end = BLOCK - _NODE_TAIL_BYTES
     if room != (end - at) // 8 or not 0 < count <= room:
         raise Unreadable(f"{what}: the tree of its names is damaged")
-    sums = crc32c(crc32c(inode.seed, block[:at + 8 * count]), block[end:end + 4] + bytes(4))
-    if checked and sums != int.from_bytes(block[end + 4:], "little"):
+    sums = crc32c(crc32c(inode.seed, block[: at + 8 * count]), block[end : end + 4] + bytes(4))
+    if checked and sums != int.from_bytes(block[end + 4 :], "little"):
         raise Unreadable(f"{what}: the tree of its names does not match its checksum")
-    found = [(key, place & _BLOCK_NUMBER)
-             for key, place in struct.iter_unpack("<II", block[at:at + 8 * count])]
+    found = [
+        (key, place & _BLOCK_NUMBER)
+        for key, place in struct.iter_unpack("<II", block[at : at + 8 * count])
+    ]
     # Where they are in no order, the kernel's search goes astray.
     return found if found[1:] == sorted(found[1:], key=operator.itemgetter(0)) else []
 
 
-def _searched(
-    system: Ext4, root: bytes, nodes: Mapping[int, _Node], name: bytes
-) -> Iterator[int]:
+def _searched(system: Ext4, root: bytes, nodes: Mapping[int, _Node], name: bytes) -> Iterator[int]:
     """The blocks in which the kernel looks for a name: behind the first, those that begin with the
     same hash (dx_probe, ext4_htree_next_block)."""
     wanted, path, block, is_first = _hash(system, name), list[tuple[_Node, int]](), 0, True
@@ -174,7 +181,7 @@ def _hash(system: Ext4, name: bytes) -> int:
         words = []
         for at in range(start, start + 32, 4):
             word = (len(name) - start) * 0x01010101
-            for byte in name[at:at + 4]:
+            for byte in name[at : at + 4]:
                 word = (word << 8) + (byte - sign if byte > 127 else byte)
             words.append(word & _U32)
         a, b, c, d = state

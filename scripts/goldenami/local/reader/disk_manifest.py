@@ -16,8 +16,10 @@ from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 from goldenami.local.tree import owners
 
-_LISTS = (r"/var/lib/dpkg/info/[\w.+:-]+\.list"
-          r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD")
+_LISTS = (
+    r"/var/lib/dpkg/info/[\w.+:-]+\.list"
+    r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD"
+)
 _ANY_EXT = slice(1080, 1082), b"\x53\xef"
 """Where a file system of Linux' ext family has its signature, and what that is (ext4, "Super
 Block")."""
@@ -45,11 +47,13 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
             listing.write_text(state.text or "", encoding="utf-8", errors="surrogateescape")
     packages = owners.packages(scratch)
     boot["settings"] = {boot_regions.ROOT: there.settings}
-    rows = ",\n".join(json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True)
-                      for state in found)
+    rows = ",\n".join(
+        json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True) for state in found
+    )
     records.write_text(
         path,
-        f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n')
+        f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n',
+    )
     return owners.sizes(scratch, path)
 
 
@@ -65,14 +69,21 @@ def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
 def _row(state: PathState, package: str) -> dict[str, object]:
     """As `tree.write_manifest` has it, with what only a disk can have: other attributes, and
     flags."""
-    row: dict[str, object] = {"path": state.path, "type": state.kind, "mode": f"{state.mode:04o}",
-                              "uid": state.uid, "gid": state.gid}
+    row: dict[str, object] = {
+        "path": state.path,
+        "type": state.kind,
+        "mode": f"{state.mode:04o}",
+        "uid": state.uid,
+        "gid": state.gid,
+    }
     attributes = {name: value for name, value in state.attributes.items() if name != CAPABILITY}
     optional = {
         "target": state.target,
         "device": list(state.device) if state.kind in ("character", "block") else None,
-        "capability": state.attributes.get(CAPABILITY), "attributes": attributes,
+        "capability": state.attributes.get(CAPABILITY),
+        "attributes": attributes,
         "flags": state.flags,
-        "package": package if state.kind != "directory" else ""}
+        "package": package if state.kind != "directory" else "",
+    }
     row |= {"size": state.size, "sha256": state.sha256} if state.kind == "file" else {}
     return row | {name: value for name, value in optional.items() if value}

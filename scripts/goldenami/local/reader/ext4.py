@@ -25,8 +25,14 @@ BLOCK = 4096
 ROOT_INODE, JOURNAL_INODE, FIRST_INODE = 2, 8, 11
 """Those that Linux knows by number, and the first that a name may have."""
 SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
-_INCOMPATIBLE = {"filetype": 0x2, "recover": 0x4, "extents": 0x40, "64bit": 0x80, "flex_bg": 0x200,
-                 "csum_seed": 0x2000}
+_INCOMPATIBLE = {
+    "filetype": 0x2,
+    "recover": 0x4,
+    "extents": 0x40,
+    "64bit": 0x80,
+    "flex_bg": 0x200,
+    "csum_seed": 0x2000,
+}
 _FAST_COMMIT = 0x400
 """A compatible feature that changes what the journal means."""
 _METADATA_CSUM = 0x400
@@ -80,7 +86,7 @@ class Ext4:
 
     def load(self) -> None:
         block = self.block_at(0)
-        raw = block[SUPERBLOCK_AT:SUPERBLOCK_AT + SUPERBLOCK_BYTES]
+        raw = block[SUPERBLOCK_AT : SUPERBLOCK_AT + SUPERBLOCK_BYTES]
         if raw[0x38:0x3A] != b"\x53\xef":
             raise Unreadable("there is no ext4 file system in the root partition")
         fields = struct.unpack_from("<13I", raw)
@@ -111,8 +117,9 @@ class Ext4:
     def _check_features(self) -> None:
         unknown = self.incompatible & ~sum(_INCOMPATIBLE.values())
         if unknown or not self.incompatible & _INCOMPATIBLE["extents"]:
-            raise Unreadable("the file system has features that no image has (incompatible: "
-                             f"{unknown:#x})")
+            raise Unreadable(
+                f"the file system has features that no image has (incompatible: {unknown:#x})"
+            )
         if self.compatible & _FAST_COMMIT:
             raise Unreadable("the file system has the feature fast_commit, which no image has")
         if not self.read_only & _METADATA_CSUM:
@@ -121,14 +128,19 @@ class Ext4:
     def _check_geometry(self) -> None:
         groups = -(-self.block_count // self.blocks_per_group) if self.blocks_per_group else 0
         sound = (
-            0 < self.blocks_per_group <= 8 * BLOCK and 0 < self.inodes_per_group <= 8 * BLOCK
-            and self.inode_size in (128, 256, 512, 1024) and self.descriptor_size in (32, 64)
-            and self.inodes == groups * self.inodes_per_group)
+            0 < self.blocks_per_group <= 8 * BLOCK
+            and 0 < self.inodes_per_group <= 8 * BLOCK
+            and self.inode_size in (128, 256, 512, 1024)
+            and self.descriptor_size in (32, 64)
+            and self.inodes == groups * self.inodes_per_group
+        )
         if not sound:
             raise Unreadable("the superblock's figures contradict one another")
         if self.block_count * BLOCK > self.source.size:
-            raise Unreadable(f"the file system has {self.block_count} blocks, its partition "
-                             f"{self.source.size // BLOCK}")
+            raise Unreadable(
+                f"the file system has {self.block_count} blocks, its partition "
+                f"{self.source.size // BLOCK}"
+            )
         self.groups = groups
 
     # --- blocks
@@ -190,8 +202,12 @@ class Ext4:
     def inode(self, number: int, what: str, *, checked: bool = True) -> Inode:
         """`what` names in an error what has the inode."""
         place, begin = divmod(self._inode_at(number, what), BLOCK)
-        inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed,
-                      checked and self.is_changed(place))
+        inode = Inode(
+            number,
+            self.block_at(place)[begin : begin + self.inode_size],
+            self.seed,
+            checked and self.is_changed(place),
+        )
         if inode.changed:
             self._check_inode(inode, what)
         return inode
@@ -214,19 +230,24 @@ class Ext4:
         """The first block of a group's inodes, and how many were ever in use."""
         at = BLOCK + group * self.descriptor_size
         block = self.block_at(at // BLOCK)
-        raw = block[at % BLOCK:at % BLOCK + self.descriptor_size]
+        raw = block[at % BLOCK : at % BLOCK + self.descriptor_size]
         blank = raw[:0x1E] + b"\0\0" + raw[0x20:]
         if self.is_changed(at // BLOCK) and crc32c(
-                crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF != int.from_bytes(
-                raw[0x1E:0x20], "little"):
+            crc32c(self.seed, group.to_bytes(4, "little")), blank
+        ) & 0xFFFF != int.from_bytes(raw[0x1E:0x20], "little"):
             raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
         wide = raw.ljust(64, b"\0")  # the upper halves stand in the second 32 bytes
-        bitmap, inode_bitmap, first = (int(low | high << 32) for low, high in zip(
-            struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20), strict=True))
+        bitmap, inode_bitmap, first = (
+            int(low | high << 32)
+            for low, high in zip(
+                struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20), strict=True
+            )
+        )
         for number in (bitmap, inode_bitmap):
             self.check_block(number, 1, f"block group {group}")
-        self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK),
-                         f"block group {group}")
+        self.check_block(
+            first, -(-self.inodes_per_group * self.inode_size // BLOCK), f"block group {group}"
+        )
         unused = int.from_bytes(wide[0x1C:0x1E] + wide[0x32:0x34], "little")
         return first, self.inodes_per_group - unused
 
@@ -242,8 +263,9 @@ class Ext4:
         if (found if wide else found & 0xFFFF) != stated:
             raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
         if inode.extra_size > self.inode_size - 128 or inode.extra_size % 4:
-            raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra "
-                             "fields")
+            raise Unreadable(
+                f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra fields"
+            )
 
     # --- content
 
@@ -269,12 +291,18 @@ class Ext4:
         """The extents below a node of the tree, whose depth is at most `most`. Each other node
         stands where the kernel looks for what lies below it."""
         magic, entries, room, depth = struct.unpack_from("<4H", node)
-        if (magic != 0xF30A or entries > room or 12 + 12 * room > len(node) or depth > most
-                or (not entries and (depth or len(node) == BLOCK))):
+        if (
+            magic != 0xF30A
+            or entries > room
+            or 12 + 12 * room > len(node)
+            or depth > most
+            or (not entries and (depth or len(node) == BLOCK))
+        ):
             raise Unreadable(f"{what}: the tree of its extents is damaged")
         for index in range(entries):
-            logical, *others = struct.unpack_from("<IHHI" if depth == 0 else "<IIHH", node,
-                                                  12 + 12 * index)
+            logical, *others = struct.unpack_from(
+                "<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index
+            )
             if depth == 0:
                 length, high, low = others
                 written = length <= _UNWRITTEN
@@ -287,11 +315,17 @@ class Ext4:
             child = others[0] | others[1] << 32
             self.check_block(child, 1, what)
             block = self.block_at(child)
-            below, = struct.unpack_from("<H", block, 6)
+            (below,) = struct.unpack_from("<H", block, 6)
             tail = 12 + 12 * int.from_bytes(block[4:6], "little")
-            if below != depth - 1 or tail + 4 > BLOCK or (
-                    (inode.changed or self.is_changed(child)) and crc32c(
-                    inode.seed, block[:tail]) != int.from_bytes(block[tail:tail + 4], "little")):
+            if (
+                below != depth - 1
+                or tail + 4 > BLOCK
+                or (
+                    (inode.changed or self.is_changed(child))
+                    and crc32c(inode.seed, block[:tail])
+                    != int.from_bytes(block[tail : tail + 4], "little")
+                )
+            ):
                 raise Unreadable(f"{what}: a block of its extents does not match its checksum")
             if logical != int.from_bytes(block[12:16], "little"):
                 raise Unreadable(f"{what}: the tree of its extents is damaged")
@@ -322,17 +356,26 @@ class Ext4:
         if held == 0:  # ext4_inode_is_fast_symlink; of less, the kernel reads blocks
             if inode.size >= len(inode.blocks):
                 raise Unreadable(f"{what}: a link of {inode.size} bytes in its inode")
-            return inode.blocks[:inode.size]
+            return inode.blocks[: inode.size]
         return b"".join(self.content(inode, self.runs(inode, what)))
 
 
 _USED = (
-    (0x00, 0x14), (0x150, 0x15C), (0x248, 0x24C),  # numbers of inodes and blocks
-    (0x2C, 0x38), (0x40, 0x44), (0x274, 0x276), (0x277, 0x27C),  # times; mounts, and how many may be
-    (0x3A, 0x3C), (0x178, 0x180), (0x194, 0x200),  # state, KiB written, errors
+    (0x00, 0x14),
+    (0x150, 0x15C),
+    (0x248, 0x24C),  # numbers of inodes and blocks
+    (0x2C, 0x38),
+    (0x40, 0x44),
+    (0x274, 0x276),
+    (0x277, 0x27C),  # times; mounts, and how many may be
+    (0x3A, 0x3C),
+    (0x178, 0x180),
+    (0x194, 0x200),  # state, KiB written, errors
     (0x5C, 0x68),  # features, which `settings` shows
-    (0x88, 0xC8), (0xCE, 0xD0),  # where it was mounted, blocks reserved for the table of groups
-    (0xE8, 0xEC), (0x3FC, 0x400),  # files that were removed while open, checksum
+    (0x88, 0xC8),
+    (0xCE, 0xD0),  # where it was mounted, blocks reserved for the table of groups
+    (0xE8, 0xEC),
+    (0x3FC, 0x400),  # files that were removed while open, checksum
 )
 """What Linux, resize2fs and e2fsck change in a superblock in use ("Super Block")."""
 
@@ -348,19 +391,28 @@ def settings(superblock: bytes) -> str:
     for start, stop in _USED:
         rest[start:stop] = bytes(stop - start)
     journal, device = struct.unpack_from("<2I", superblock, 0xE0)
-    identities = [uuid.UUID(bytes=superblock[at:at + 16]) for at in (0xD0, 0x68)]
-    features = (value & ~changes for value, changes in zip(
-        struct.unpack_from("<3I", superblock, 0x5C), (0x18, _INCOMPATIBLE["recover"], 0x10002),
-        strict=True))
-    errors, = struct.unpack_from("<H", superblock, 0x3C)
+    identities = [uuid.UUID(bytes=superblock[at : at + 16]) for at in (0xD0, 0x68)]
+    features = (
+        value & ~changes
+        for value, changes in zip(
+            struct.unpack_from("<3I", superblock, 0x5C),
+            (0x18, _INCOMPATIBLE["recover"], 0x10002),
+            strict=True,
+        )
+    )
+    (errors,) = struct.unpack_from("<H", superblock, 0x3C)
     reserved = struct.unpack_from("<2H", superblock, 0x50)
-    options, = struct.unpack_from("<I", superblock, 0x100)
+    (options,) = struct.unpack_from("<I", superblock, 0x100)
     words = superblock[0x200:0x240].rstrip(b"\0").decode("ascii", "backslashreplace")
     shown = " ".join(f"{value:#x}" for value in features)
-    before = (f"features {shown}, errors {errors}, reserved for {reserved[0]}:{reserved[1]}, "
-              f"options {options:#x} {words}").rstrip()
-    return (f"{before}; journal inode {journal} device {device} UUID {identities[0]}, "
-            f"UUID {identities[1]}, rest {hashlib.sha256(rest).hexdigest()[:16]}")
+    before = (
+        f"features {shown}, errors {errors}, reserved for {reserved[0]}:{reserved[1]}, "
+        f"options {options:#x} {words}"
+    ).rstrip()
+    return (
+        f"{before}; journal inode {journal} device {device} UUID {identities[0]}, "
+        f"UUID {identities[1]}, rest {hashlib.sha256(rest).hexdigest()[:16]}"
+    )
 
 
 def device(inode: Inode) -> tuple[int, int]:
@@ -371,8 +423,14 @@ def device(inode: Inode) -> tuple[int, int]:
     return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
 
 
-KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFCHR: "character",
-         stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
-         stat.S_IFLNK: "symlink"}
+KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFCHR: "character",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFLNK: "symlink",
+}
 """Types as the manifest names them, which has no sockets, in the order of their numbers in a
 folder, from 1 on."""

@@ -53,13 +53,16 @@ class _Journal:
     def of(cls, system: Ext4) -> _Journal | None:
         """The journal; None where it is empty."""
         inode = system.inode(JOURNAL_INODE, _WHAT)
-        blocks = [first + index if first else 0 for _, first, count in system.runs(inode, _WHAT)
-                  for index in range(count)][:_MOST_BLOCKS]
+        blocks = [
+            first + index if first else 0
+            for _, first, count in system.runs(inode, _WHAT)
+            for index in range(count)
+        ][:_MOST_BLOCKS]
         if not blocks or 0 in blocks:
             raise Unreadable(f"{_WHAT} has holes or is empty")
         raw = system.block_at(blocks[0])[:1024]
         magic, kind, _, size, length, first, sequence, start = struct.unpack_from(">8I", raw)
-        features, = struct.unpack_from(">I", raw, 40)
+        (features,) = struct.unpack_from(">I", raw, 40)
         if (magic, kind, size) != (_MAGIC, _SUPERBLOCK_2, BLOCK) or not 0 < first < length <= len(
             blocks
         ):
@@ -71,8 +74,16 @@ class _Journal:
         blank, stated = raw[:0xFC] + bytes(4) + raw[0x100:], int.from_bytes(raw[0xFC:0x100], "big")
         if crc32c(START, blank) != stated:
             raise Unreadable(f"{_WHAT}'s superblock does not match its checksum")
-        return cls(system, blocks, first, length, sequence, start, crc32c(START, raw[48:64]),
-                   bool(features & _64BIT))
+        return cls(
+            system,
+            blocks,
+            first,
+            length,
+            sequence,
+            start,
+            crc32c(START, raw[48:64]),
+            bool(features & _64BIT),
+        )
 
     def block(self, place: int) -> bytes:
         return self.system.block_at(self.physical[place])
@@ -107,8 +118,9 @@ def replay(system: Ext4) -> int:
             raw = journal.block(place)
             seed = crc32c(journal.seed, transaction.sequence.to_bytes(4, "big"))
             if crc32c(seed, raw) != checksum:
-                raise Unreadable(f"{_WHAT} does not match its checksum (transaction "
-                                 f"{transaction.sequence})")
+                raise Unreadable(
+                    f"{_WHAT} does not match its checksum (transaction {transaction.sequence})"
+                )
             if number:
                 system.check_block(number, 1, _WHAT)
             blocks[number] = _MAGIC.to_bytes(4, "big") + raw[4:] if flags & _ESCAPED else raw
@@ -157,4 +169,6 @@ def _tags(block: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _revoked(block: bytes, width: int) -> list[int]:
     end = min(int.from_bytes(block[12:16], "big"), BLOCK - _TAIL_BYTES)
-    return [int.from_bytes(block[at:at + width], "big") for at in range(16, end - width + 1, width)]
+    return [
+        int.from_bytes(block[at : at + width], "big") for at in range(16, end - width + 1, width)
+    ]

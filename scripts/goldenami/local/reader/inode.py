@@ -23,10 +23,10 @@ class Inode:
         return crc32c(crc32c(self.of, self.number.to_bytes(4, "little")), self.raw[0x64:0x68])
 
     def _u16(self, at: int) -> int:
-        return int.from_bytes(self.raw[at:at + 2], "little")
+        return int.from_bytes(self.raw[at : at + 2], "little")
 
     def _u32(self, at: int) -> int:
-        return int.from_bytes(self.raw[at:at + 4], "little")
+        return int.from_bytes(self.raw[at : at + 4], "little")
 
     @property
     def mode(self) -> int:

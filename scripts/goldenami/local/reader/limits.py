@@ -38,6 +38,8 @@ class Unreadable(Unreachable):
     """A disk that cannot be read, or does not fit together."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"could not look: {problem}",
-                         hint="nothing is known about this disk: replace the instance, and keep "
-                              "the disk as evidence")
+        super().__init__(
+            f"could not look: {problem}",
+            hint="nothing is known about this disk: replace the instance, and keep "
+            "the disk as evidence",
+        )

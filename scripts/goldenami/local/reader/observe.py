@@ -72,7 +72,9 @@ def observe(wanted: Observation) -> Observed:
         process = shell.start(
             shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno())),
             log=Path(os.devnull),
-            env=shell.python_env(), pass_fds=[theirs.fileno()])
+            env=shell.python_env(),
+            pass_fds=[theirs.fileno()],
+        )
         theirs.close()
         try:
             return _serve(ours, wanted)
@@ -122,9 +124,14 @@ def _take(rows: list[Said], baked: Mapping[str, PathState], found: Observed) -> 
 
 def _asked(wanted: Observation) -> dict[str, Any]:
     known = wanted.base is not None and wanted.changed is not None
-    return {"size": wanted.system.size,
-            "base_size": wanted.base.size if wanted.base and known else 0,
-            "changed": wanted.changed if known else None, "kept": wanted.kept,
-            "sizes": dict(wanted.sizes), "data": list(wanted.data),
-            "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S
-            + wanted.system.size // limits.SEARCHED_PER_S}
+    return {
+        "size": wanted.system.size,
+        "base_size": wanted.base.size if wanted.base and known else 0,
+        "changed": wanted.changed if known else None,
+        "kept": wanted.kept,
+        "sizes": dict(wanted.sizes),
+        "data": list(wanted.data),
+        "cpu_s": limits.CPU_S
+        + sum(wanted.sizes.values()) // limits.HASHED_PER_S
+        + wanted.system.size // limits.SEARCHED_PER_S,
+    }

@@ -41,9 +41,17 @@ class PathState:
             attributes[CAPABILITY] = row["capability"]
         major, minor = row.get("device", (0, 0))
         return cls(
-            path=row["path"], kind=row["type"], mode=int(row["mode"], 8), uid=row["uid"],
+            path=row["path"],
+            kind=row["type"],
+            mode=int(row["mode"], 8),
+            uid=row["uid"],
             gid=row["gid"],
-            size=row.get("size", 0), sha256=row.get("sha256"), target=row.get("target", ""),
+            size=row.get("size", 0),
+            sha256=row.get("sha256"),
+            target=row.get("target", ""),
             device=(major, minor),
-            attributes=attributes, flags=row.get("flags", 0), text=row.get("text"),
-            package=row.get("package", ""))
+            attributes=attributes,
+            flags=row.get("flags", 0),
+            text=row.get("text"),
+            package=row.get("package", ""),
+        )

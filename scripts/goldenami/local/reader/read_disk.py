@@ -44,12 +44,13 @@ class _Asked:
             start = number * _CHUNK
             self._chunks[number] = self._ask(start, min(_CHUNK, self.size - start))
         at = offset - number * _CHUNK
-        return self._chunks[number][at:at + length]
+        return self._chunks[number][at : at + length]
 
     def _ask(self, offset: int, length: int) -> bytes:
         if not 0 <= offset <= offset + length <= self.size:
-            raise limits.Unreadable(f"bytes {offset} to {offset + length} are behind the end of "
-                                    "the file system")
+            raise limits.Unreadable(
+                f"bytes {offset} to {offset + length} are behind the end of the file system"
+            )
         wire.send(self._connection, Say.READ, wire.READ.pack(self._disk, offset, length))
         kind, data = wire.receive(self._connection)
         if kind is not Say.DATA or len(data) != length:
@@ -78,12 +79,20 @@ def _serve(connection: socket.socket) -> None:
             wire.send(connection, Say.ROWS, json.dumps(batch).encode())
     except GoldenError as error:
         wire.send(connection, Say.UNREADABLE, error.message.encode("utf-8", "backslashreplace"))
-    except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError, TypeError) as error:
+    except (
+        MemoryError,
+        RecursionError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+    ) as error:
         said = f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
         wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
     else:
-        wire.send(connection, Say.DONE,
-                  json.dumps({"settings": settings, "areas": walk.counted}).encode())
+        wire.send(
+            connection, Say.DONE, json.dumps({"settings": settings, "areas": walk.counted}).encode()
+        )
 
 
 def main() -> int:

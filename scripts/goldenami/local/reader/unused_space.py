@@ -34,17 +34,23 @@ def find(disk: Path) -> list[str]:
     """One line for each place with bytes that belong to nothing, or with something secret."""
     source = RawFile(disk)
     table = boot_regions.partitions(source.read)
-    lines = [f"{units.size(stop - start)} between the partitions, from byte {start}"
-             for start, stop in _filled(source, _gaps(table, source.size))]
+    lines = [
+        f"{units.size(stop - start)} between the partitions, from byte {start}"
+        for start, stop in _filled(source, _gaps(table, source.size))
+    ]
     for entry in table:
         if entry["name"] in (boot_regions.ROOT, boot_regions.PERSIST):
-            lines += [f"{units.size(stop - start)} of no file in {entry['name']}, from byte {start}"
-                      for start, stop in _filled(source, _unused(source, entry))]
+            lines += [
+                f"{units.size(stop - start)} of no file in {entry['name']}, from byte {start}"
+                for start, stop in _filled(source, _unused(source, entry))
+            ]
         elif entry["name"] == "tree":
             begins = entry["offset"] + verity.tree_bytes(boot_regions.root(table)["size"])
             behind = [(begins, entry["offset"] + entry["size"])]
-            lines += [f"{units.size(stop - start)} behind the hashes, from byte {start}"
-                      for start, stop in _filled(source, behind)]
+            lines += [
+                f"{units.size(stop - start)} behind the hashes, from byte {start}"
+                for start, stop in _filled(source, behind)
+            ]
         elif secret := secret_patterns.in_file(b"\n".join(_data(source, entry))):
             lines.append(f"{secret} in partition {entry['name']}")
     return lines
@@ -63,8 +69,9 @@ def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
     system = Ext4(Region(source, entry["offset"], entry["size"]))
     blocks = [*_free(system), *_journal(system)]
     end = system.block_count * BLOCK
-    places = [(entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK)
-              for first, last in blocks]
+    places = [
+        (entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK) for first, last in blocks
+    ]
     return merged([*places, (entry["offset"] + end, entry["offset"] + entry["size"])])
 
 
@@ -83,7 +90,7 @@ def _free(system: Ext4) -> Iterator[Extent]:
         first = group * system.blocks_per_group
         count = min(system.blocks_per_group, system.block_count - first)
         at = BLOCK + group * system.descriptor_size
-        raw = system.block_at(at // BLOCK)[at % BLOCK:at % BLOCK + system.descriptor_size]
+        raw = system.block_at(at // BLOCK)[at % BLOCK : at % BLOCK + system.descriptor_size]
         if int.from_bytes(raw[0x12:0x14], "little") & _UNINITIALISED:
             yield first + _copies(system, group), first + count
             continue
@@ -97,7 +104,7 @@ def _copies(system: Ext4, group: int) -> int:
     (sparse_super)."""
     has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
     table = -(-system.groups * system.descriptor_size // BLOCK)
-    reserved = int.from_bytes(system.block_at(0)[_RESERVED_AT:_RESERVED_AT + 2], "little")
+    reserved = int.from_bytes(system.block_at(0)[_RESERVED_AT : _RESERVED_AT + 2], "little")
     return 1 + table + reserved if has_copy else 0
 
 

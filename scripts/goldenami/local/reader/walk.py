@@ -103,7 +103,7 @@ class _Data:
         while rows := sorted(itertools.islice(names, _AT_ONCE), key=operator.itemgetter(1)):
             for name, child, _, _ in rows:
                 # Folders may lie deeper than a path can be long.
-                yield f"{folder}/{os.fsdecode(name)}"[:limits.PATH_BYTES], child
+                yield f"{folder}/{os.fsdecode(name)}"[: limits.PATH_BYTES], child
 
     def _is_listed(self, path: str, kind: str, inode: Inode) -> bool:
         if self._kept.fullmatch(path):
@@ -113,7 +113,8 @@ class _Data:
                 return path in self._sizes
             case "file":
                 return bool(inode.mode & (stat.S_ISUID | stat.S_ISGID)) or (
-                    CAPABILITY in attributes(self._system, inode, path))
+                    CAPABILITY in attributes(self._system, inode, path)
+                )
             case "character" | "block":
                 return any(inode.blocks[:8])  # of an overlay, 0:0 stands for what was removed
         return False
@@ -147,21 +148,27 @@ class Walk:
                 raise Unreadable("there are too many paths")
             yield row
 
-    def _below(
-        self, folder: str, inode: Inode, before: Inode | None, depth: int
-    ) -> Iterator[Said]:
+    def _below(self, folder: str, inode: Inode, before: Inode | None, depth: int) -> Iterator[Said]:
         shown = folder or "/"
         if not self._data.is_new(inode.number) or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
         names = entries(self._system, inode, shown)
-        baked = names if inode is before and not self._is_written(inode, shown) else (
-            entries(self._baked, before, shown) if self._baked and before
-            and stat.S_ISDIR(before.mode) else {})
+        baked = (
+            names
+            if inode is before and not self._is_written(inode, shown)
+            else (
+                entries(self._baked, before, shown)
+                if self._baked and before and stat.S_ISDIR(before.mode)
+                else {}
+            )
+        )
         for name, entry in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
             if area := self._data.area(path):
-                yield from (self._row(each, inode, is_data=True) for each, inode
-                            in self._data.look(path, entry.inode, area))
+                yield from (
+                    self._row(each, inode, is_data=True)
+                    for each, inode in self._data.look(path, entry.inode, area)
+                )
                 continue
             if _is_too_long(path):
                 raise Unreadable(f"{shown}: too long paths")
@@ -186,8 +193,11 @@ class Walk:
             return None
         number = entry.inode
         # Inodes can be read from elsewhere: a block that nobody wrote may hold others.
-        if (number == child.number and not child.changed
-                and self._system.place_of(number) == self._baked.place_of(number)):
+        if (
+            number == child.number
+            and not child.changed
+            and self._system.place_of(number) == self._baked.place_of(number)
+        ):
             return child
         before = self._baked.inode(number, path)
         return child if number == child.number and before.raw == child.raw else before
@@ -198,19 +208,30 @@ class Walk:
             return True
         layout = self._system.layout(inode, path) if inode.flags & FLAG_EXTENTS else []
         return self._holds_new(layout) or any(
-            self._system.is_changed(first) for _, first, count in layout if not count)
+            self._system.is_changed(first) for _, first, count in layout if not count
+        )
 
     def _holds_new(self, runs: list[Run]) -> bool:
         """Whether a content is other than what was baked in its place; what was written there may
         be the same."""
-        return any(self._differs(start, length) for _, first, count in runs if first
-                   for start, length in self._system.changed_within(first, count))
+        return any(
+            self._differs(start, length)
+            for _, first, count in runs
+            if first
+            for start, length in self._system.changed_within(first, count)
+        )
 
     def _differs(self, first: int, count: int) -> bool:
         baked = self._baked
-        return baked is None or first + count > baked.block_count or any(
-            self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
-            for begin in range(0, count, _COMPARED) for take in [min(_COMPARED, count - begin)])
+        return (
+            baked is None
+            or first + count > baked.block_count
+            or any(
+                self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
+                for begin in range(0, count, _COMPARED)
+                for take in [min(_COMPARED, count - begin)]
+            )
+        )
 
     def _row(
         self, path: str, inode: Inode, was: Inode | None = None, *, is_data: bool = False
@@ -219,13 +240,20 @@ class Walk:
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
-        row: Row = {"path": path, "type": kind, "mode": f"{stat.S_IMODE(inode.mode):04o}",
-                    "uid": inode.uid, "gid": inode.gid}
+        row: Row = {
+            "path": path,
+            "type": kind,
+            "mode": f"{stat.S_IMODE(inode.mode):04o}",
+            "uid": inode.uid,
+            "gid": inode.gid,
+        }
         if flags := inode.flags & ~LAYOUT_FLAGS:
             row["flags"] = flags
         if found := attributes(self._system, inode, path):
             row["attributes"] = found
-        first = path if kind == "directory" or is_data else self._first.setdefault(inode.number, path)
+        first = (
+            path if kind == "directory" or is_data else self._first.setdefault(inode.number, path)
+        )
         if first != path:
             return row | {"type": "hardlink", "target": first}
         if kind == "symlink":
@@ -242,10 +270,18 @@ class Walk:
         runs = self._system.runs(inode, path)
         if kept and inode.size <= limits.KEPT_BYTES:
             text = b"".join(self._system.content(inode, runs))
-            return row | {"text": text.decode("utf-8", "surrogateescape"),
-                          "sha256": hashlib.sha256(text).hexdigest()}
-        if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._holds_new(runs) \
-                and runs == self._baked.runs(was, path):
+            return row | {
+                "text": text.decode("utf-8", "surrogateescape"),
+                "sha256": hashlib.sha256(text).hexdigest(),
+            }
+        if (
+            hashed
+            and self._baked
+            and was
+            and stat.S_ISREG(was.mode)
+            and not self._holds_new(runs)
+            and runs == self._baked.runs(was, path)
+        ):
             return row | {"sha256": AS_BAKED}
         if hashed:
             digest = hashlib.sha256()

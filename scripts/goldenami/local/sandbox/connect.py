@@ -33,7 +33,7 @@ def main() -> None:
 
 def _write(data: bytes) -> None:
     while data:
-        data = data[os.write(1, data):]
+        data = data[os.write(1, data) :]
 
 
 if __name__ == "__main__":

@@ -33,9 +33,20 @@ REAP_LIMIT_S = 5.0
 def unshare_argv(argv: list[str]) -> list[str]:
     """`argv` wrapped so that it runs in its own namespaces and is killed with its parent."""
     return [
-        shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
-        shell.require("unshare", "util-linux"), "--net", "--uts", "--mount", "--pid", "--fork",
-        "--kill-child=SIGKILL", "--mount-proc", "--", *argv,
+        shell.require("setpriv", "util-linux"),
+        "--pdeathsig",
+        "KILL",
+        "--",
+        shell.require("unshare", "util-linux"),
+        "--net",
+        "--uts",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+        "--mount-proc",
+        "--",
+        *argv,
     ]
 
 
@@ -104,8 +115,9 @@ def _members(cgroup: Path) -> set[int]:
     pids: set[int] = set()
     for folder in _folders(cgroup):
         with contextlib.suppress(OSError):
-            pids.update(int(line)
-                        for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
+            pids.update(
+                int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split()
+            )
     return pids - {0}
 
 
@@ -143,13 +155,18 @@ def reap() -> list[str]:
 
 
 def run(
-    argv: list[str], *, log: Path, env: dict[str, str] | None = None,
+    argv: list[str],
+    *,
+    log: Path,
+    env: dict[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
     with own_cgroup() as cgroup:
         shell.stream(
-            joined_argv(cgroup, argv), log=log, on_line=on_line,
+            joined_argv(cgroup, argv),
+            log=log,
+            on_line=on_line,
             env={**shell.python_env(), **(env or {})},
             grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
         )
@@ -159,8 +176,14 @@ def run(
 def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
     """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its
     own failure is raised when the block has ended."""
-    with own_cgroup("beside-") as cgroup, shell.streaming(
-        joined_argv(cgroup, argv), log=log, env=shell.python_env(), on_line=on_line,
+    with (
+        own_cgroup("beside-") as cgroup,
+        shell.streaming(
+            joined_argv(cgroup, argv),
+            log=log,
+            env=shell.python_env(),
+            on_line=on_line,
+        ),
     ):
         yield
 

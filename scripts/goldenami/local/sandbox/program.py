@@ -32,7 +32,11 @@ def argv(module: str, plan: ProgramPlan) -> list[str]:
 
 
 def call(
-    module: str, plan: ProgramPlan, result: type[R], progress: Progress, *,
+    module: str,
+    plan: ProgramPlan,
+    result: type[R],
+    progress: Progress,
+    *,
     look: Callable[[str], Counted | None] = lambda _: None,
 ) -> R:
     """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how
@@ -51,19 +55,28 @@ def call(
 
 
 def beside(
-    module: str, plan: ProgramPlan, result: type[R], progress: Progress, work: Callable[[], None],
+    module: str,
+    plan: ProgramPlan,
+    result: type[R],
+    progress: Progress,
+    work: Callable[[], None],
 ) -> R:
     """Call `work` while the program `module` runs, whose steps are lines among others; returns the
     program's result."""
-    with _failing(plan, progress, progress.relay_beside) as on_line, progress.in_all(), \
-            namespaces.running(argv(module, plan), log=plan.log, on_line=on_line):
+    with (
+        _failing(plan, progress, progress.relay_beside) as on_line,
+        progress.in_all(),
+        namespaces.running(argv(module, plan), log=plan.log, on_line=on_line),
+    ):
         work()
     return records.read(plan.work / RESULT_FILE, result)
 
 
 @contextmanager
 def _failing(
-    plan: ProgramPlan, progress: Progress, relay: Callable[[dict[str, Any]], None],
+    plan: ProgramPlan,
+    progress: Progress,
+    relay: Callable[[dict[str, Any]], None],
 ) -> Iterator[Callable[[str], None]]:
     """What takes the lines of a program; its end by a failure is raised as that failure."""
     failures: list[dict[str, Any]] = []
@@ -81,9 +94,12 @@ def _failing(
     except shell.CommandFailed as error:
         if failures:
             raise events.failure(failures[0], plan.log) from None
-        raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}",
-                          log=plan.log,
-                          tail=error.tail, hint="see the log") from None
+        raise StageFailed(
+            f"{progress.stage} of {progress.image} broke off: {error.message}",
+            log=plan.log,
+            tail=error.tail,
+            hint="see the log",
+        ) from None
 
 
 def use_own_temporary_folder() -> None:

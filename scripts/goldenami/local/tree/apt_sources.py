@@ -19,11 +19,15 @@ def of_cloud_init(root: Path, suite: str) -> str:
     files = [folder / "cloud.cfg", *folder.glob("cloud.cfg.d/62_customize.cfg")]
     settings = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     mirrors = settings[0]["system_info"]["package_mirrors"][0]["failsafe"]
-    if own := {kind: rows[0]["uri"] for kind, rows in settings[-1].get("apt", {}).items()
-               if kind in mirrors}:
+    if own := {
+        kind: rows[0]["uri"]
+        for kind, rows in settings[-1].get("apt", {}).items()
+        if kind in mirrors
+    }:
         mirrors = {"security": own["primary"]} | own  # one mirror alone is for both
     name = f"templates/sources.list.{RELEASES[suite].distribution.lower()}.deb822.tmpl"
     text = re.sub("(?m)^#.*\n", "", (folder / name).read_text(encoding="utf-8"))
     rules = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - no HTML
     return rules.from_string(text).render(
-        codename=suite, mirror=mirrors["primary"], security=mirrors["security"])
+        codename=suite, mirror=mirrors["primary"], security=mirrors["security"]
+    )

@@ -19,7 +19,9 @@ _WRITTEN = ("/etc/", "/var/")
 
 
 def split(
-    entries: Sequence[Entry], trees: Sequence[Path], groups: Sequence[str],
+    entries: Sequence[Entry],
+    trees: Sequence[Path],
+    groups: Sequence[str],
 ) -> dict[str, list[Entry]]:
     """The entries of each layer of the image, with the folders above them, in the order of a tar.
 
@@ -44,8 +46,10 @@ def split(
     for path in folders:
         if path not in seen:  # nothing is in it, or folders alone
             found[top].update((each, folders[each]) for each in [*_above(path), path])
-    return {name: [entry for entry in entries if entry.path in layer]
-            for name, layer in zip(order, found, strict=True)}
+    return {
+        name: [entry for entry in entries if entry.path in layer]
+        for name, layer in zip(order, found, strict=True)
+    }
 
 
 def _above(path: str) -> list[str]:

@@ -90,6 +90,7 @@ class Stack:
         """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and
         on top. None where another bake, for which this one waited, has made it: then it is
         taken."""
+
         def taken() -> bool | None:
             if self._hold(key, EXCLUSIVE | AT_ONCE):
                 return False
@@ -137,8 +138,9 @@ class Stack:
         for layer in layers:
             shutil.rmtree(layer)
         if names:
-            raise DamagedLayer(f"damaged layer removed ({', '.join(names)})",
-                               hint="run again: it is made anew")
+            raise DamagedLayer(
+                f"damaged layer removed ({', '.join(names)})", hint="run again: it is made anew"
+            )
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:
@@ -158,8 +160,9 @@ def evict(folder: Path, limit_bytes: int) -> list[str]:
     layers: list[tuple[float, Path, LayerRecord]] = []
     for path in folder.glob(f"*/{RECORD}"):
         with contextlib.suppress(FileNotFoundError, BadInput):
-            layers.append((path.parent.stat().st_mtime, path.parent,
-                           records.read(path, LayerRecord)))
+            layers.append(
+                (path.parent.stat().st_mtime, path.parent, records.read(path, LayerRecord))
+            )
     occupied, names = 0, []
     for _, layer, record in sorted(layers, key=lambda each: each[:2], reverse=True):
         occupied += record.bytes
@@ -202,13 +205,20 @@ def _digest(tree: Path) -> tuple[str, int]:
         for path in [Path(folder), *(Path(folder) / name for name in sorted(names))]:
             status = path.lstat()
             size += status.st_blocks * 512
-            facts = [str(path.relative_to(tree)), status.st_mode, status.st_uid, status.st_gid,
-                     status.st_rdev]
+            facts = [
+                str(path.relative_to(tree)),
+                status.st_mode,
+                status.st_uid,
+                status.st_gid,
+                status.st_rdev,
+            ]
             if stat.S_ISREG(status.st_mode):
                 facts += [status.st_size, int(status.st_mtime), records.sha256_file(path)]
             elif stat.S_ISLNK(status.st_mode):
                 facts.append(str(path.readlink()))
-            attributes = {name: os.getxattr(path, name, follow_symlinks=False).hex()
-                          for name in sorted(os.listxattr(path, follow_symlinks=False))}
+            attributes = {
+                name: os.getxattr(path, name, follow_symlinks=False).hex()
+                for name in sorted(os.listxattr(path, follow_symlinks=False))
+            }
             digest.update(f"{facts} {attributes}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest(), size

@@ -14,7 +14,9 @@ from typing import Any
 _MOST = 16 << 20
 """Bytes that are decompressed of one stream."""
 _PACKERS: dict[bytes, Callable[[], Any]] = {
-    b"\x1f\x8b": lambda: zlib.decompressobj(31), b"BZh": bz2.BZ2Decompressor, b"\xfd7zXZ\0": lzma.LZMADecompressor,
+    b"\x1f\x8b": lambda: zlib.decompressobj(31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": lzma.LZMADecompressor,
     **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
 }
 """By the first bytes: gzip, bzip2, xz, and zlib's four levels."""
@@ -64,15 +66,20 @@ def _parts(text: bytes) -> Iterator[bytes]:
 
 def _decoded(run: bytes) -> bytes:
     try:
-        data = bytes.fromhex(run.decode()) if _HEX.fullmatch(run) \
+        data = (
+            bytes.fromhex(run.decode())
+            if _HEX.fullmatch(run)
             else base64.b64decode(run.translate(_URL_SAFE) + b"=" * (-len(run) % 4))
+        )
     except binascii.Error:
         return b""
     return _printable(_unpacked(data))
 
 
 def _printable(data: bytes) -> bytes:
-    return b"\n".join([*_PRINTABLE.findall(data), *(wide.replace(b"\0", b"") for wide in _WIDE.findall(data))])
+    return b"\n".join(
+        [*_PRINTABLE.findall(data), *(wide.replace(b"\0", b"") for wide in _WIDE.findall(data))]
+    )
 
 
 def _unpacked(data: bytes) -> bytes:

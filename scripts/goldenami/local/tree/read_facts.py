@@ -33,9 +33,11 @@ def gather(root: Path) -> TreeFacts:
 
 def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
     text = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
-    found = {stanza["Package"]: stanza
-             for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
-             if stanza.get("Status", "").endswith(" installed")}
+    found = {
+        stanza["Package"]: stanza
+        for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
+        if stanza.get("Status", "").endswith(" installed")
+    }
     providers: dict[str, list[str]] = {}
     for name, stanza in found.items():
         for (one,) in stanza.relations["provides"] or []:
@@ -44,12 +46,19 @@ def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
         needs = set[str]()
         for field in ("pre-depends", "depends"):
             for choices in stanza.relations[field] or []:
-                met = ([one["name"]] if one["name"] in found else providers.get(one["name"], [])
-                       for one in choices)
+                met = (
+                    [one["name"]] if one["name"] in found else providers.get(one["name"], [])
+                    for one in choices
+                )
                 needs.update(next(filter(None, met), []))
-        yield name, PartFacts(licence=_of_copyright(root, name),
-                              supplier=_person(stanza.get("Maintainer", "")),
-                              depends=sorted(needs - {name}))
+        yield (
+            name,
+            PartFacts(
+                licence=_of_copyright(root, name),
+                supplier=_person(stanza.get("Maintainer", "")),
+                depends=sorted(needs - {name}),
+            ),
+        )
 
 
 def _of_copyright(root: Path, name: str) -> str:
@@ -71,18 +80,40 @@ def _wheels(root: Path) -> Iterator[tuple[str, PartFacts]]:
         text = (record.parent / "METADATA").read_text(encoding="utf-8", errors="replace")
         homes.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
     for home, wheels in homes.items():
-        here = {canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"])
-                for wheel in wheels}
+        here = {
+            canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"])
+            for wheel in wheels
+        }
         python = home.parent.name.removeprefix("python")
         target = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
         for wheel in wheels:
-            names = {canonicalize_name(one.name) for one in _required(wheel)
-                     if one.marker is None or one.marker.evaluate(target)}
-            yield wheel_key(wheel["Name"], wheel["Version"]), PartFacts(
-                licence=_of_metadata(wheel),
-                depends=sorted(here[name] for name in names & here.keys()),
-                supplier=next(filter(None, (_person(wheel.get(field, "")) for field in (
-                    "Maintainer", "Author", "Maintainer-email", "Author-email"))), ""))
+            names = {
+                canonicalize_name(one.name)
+                for one in _required(wheel)
+                if one.marker is None or one.marker.evaluate(target)
+            }
+            yield (
+                wheel_key(wheel["Name"], wheel["Version"]),
+                PartFacts(
+                    licence=_of_metadata(wheel),
+                    depends=sorted(here[name] for name in names & here.keys()),
+                    supplier=next(
+                        filter(
+                            None,
+                            (
+                                _person(wheel.get(field, ""))
+                                for field in (
+                                    "Maintainer",
+                                    "Author",
+                                    "Maintainer-email",
+                                    "Author-email",
+                                )
+                            ),
+                        ),
+                        "",
+                    ),
+                ),
+            )
 
 
 def _required(wheel: Message) -> Iterator[Requirement]:
@@ -95,8 +126,11 @@ def _required(wheel: Message) -> Iterator[Requirement]:
 
 def _of_metadata(wheel: Message) -> str:
     """The field for it, else the first line of the older one, else a classifier."""
-    classes = [one.rpartition(" :: ")[2] for one in wheel.get_all("Classifier", [])
-               if one.startswith("License ::")]
+    classes = [
+        one.rpartition(" :: ")[2]
+        for one in wheel.get_all("Classifier", [])
+        if one.startswith("License ::")
+    ]
     older = wheel.get("License", "").strip()
     said = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
     return expression([next(filter(None, said), "")])
@@ -115,11 +149,13 @@ def expression(names: Iterable[str]) -> str:
             found.add(f"({whole})" if " OR " in whole else whole)
             continue
         for group in re.split(r",\s*(?:and\s+)?", name):
-            choices = [" AND ".join(map(_licence,
-                                        re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
-                       for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)]
-            found.update(choices[0].split(" AND ") if len(choices) == 1
-                         else [f"({' OR '.join(choices)})"])
+            choices = [
+                " AND ".join(map(_licence, re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
+                for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)
+            ]
+            found.update(
+                choices[0].split(" AND ") if len(choices) == 1 else [f"({' OR '.join(choices)})"]
+            )
     return " AND ".join(sorted(found))
 
 

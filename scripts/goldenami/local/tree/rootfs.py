@@ -18,8 +18,14 @@ from goldenami.model.builds.plans import Tree, TreePlan
 BASE_EPOCH = 315532800
 """1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
 
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
-            "tty": (5, 0)}
+_DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+}
 """Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
 
 
@@ -32,19 +38,27 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
     aside = target.with_name(f"{target.name}.{ProcessId.current()}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     argv = [
-        shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential",
+        shell.require("mmdebstrap", "mmdebstrap"),
+        "--mode=root",
+        "--variant=essential",
         "--format=directory",
-        f"--architectures={tree.architecture}", f"--include={','.join(tree.include)}",
-        "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-        "--dpkgopt=force-unsafe-io", tree.suite, str(aside),
+        f"--architectures={tree.architecture}",
+        f"--include={','.join(tree.include)}",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        tree.suite,
+        str(aside),
         f"deb [trusted=yes] copy:{tree.repository} ./",
     ]
     try:
         shell.stream(argv, log=log, env={"SOURCE_DATE_EPOCH": str(epoch)})
         (aside / "etc/hostname").write_text("golden\n", encoding="utf-8")
         (aside / "etc/resolv.conf").write_text("", encoding="utf-8")
-        for source in [aside / "etc/apt/sources.list",
-                       *(aside / "etc/apt/sources.list.d").glob("*")]:
+        for source in [
+            aside / "etc/apt/sources.list",
+            *(aside / "etc/apt/sources.list.d").glob("*"),
+        ]:
             source.unlink(missing_ok=True)
         aside.rename(target)
     finally:

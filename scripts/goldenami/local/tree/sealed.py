@@ -17,10 +17,12 @@ from goldenami.local.tree import residue
 
 SHOWN = 6
 """Findings in the message; all of them are in the lines below it."""
-HINT = ("let the role that leaves a file behind remove it; one that belongs into the image is "
-        "written by `copy` or "
-        "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml "
-        "(roles/README.md)")
+HINT = (
+    "let the role that leaves a file behind remove it; one that belongs into the image is "
+    "written by `copy` or "
+    "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml "
+    "(roles/README.md)"
+)
 
 
 def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
@@ -29,9 +31,11 @@ def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
     bring."""
     if lines := findings(root, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
-        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}",
-                          tail="\n".join(lines),
-                          hint=HINT)
+        raise StageFailed(
+            f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}",
+            tail="\n".join(lines),
+            hint=HINT,
+        )
 
 
 def findings(root: Path, program: Path, brought: Collection[str] = ()) -> list[str]:

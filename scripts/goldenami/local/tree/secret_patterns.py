@@ -48,45 +48,124 @@ class Row(NamedTuple):
 
 
 FORMS = (
-    Row("private key", "private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*(?!-)[\w+/=:,. -]{20}",
-        "-----BEGIN RSA PRIVATE KEY-----\n…64"),
-    Row("RSA key in base64", "mii", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
-        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
+    Row(
+        "private key",
+        "private key",
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*(?!-)[\w+/=:,. -]{20}",
+        "-----BEGIN RSA PRIVATE KEY-----\n…64",
+    ),
+    Row(
+        "RSA key in base64",
+        "mii",
+        r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+    ),
     Row("elliptic key in base64", "ageam", r"\bMI[GH]\w{1,3}AgEAM", "MIGHAgEAMBMGByqGSM49"),
     Row("OpenSSH key in base64", "b3blb", "b3BlbnNzaC1rZXktdjE", "b3BlbnNzaC1rZXktdjEAAAAA"),
-    Row("private key of PuTTY", "putty-user-key", r"^PuTTY-User-Key-File-\d:", "PuTTY-User-Key-File-3: ssh-rsa"),
-    Row("private key of age", "age-secret-key", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}", "AGE-SECRET-KEY-1…U58"),
-    Row("authorized key", " aaaa", r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com)"
-        r" AAAA[A-Za-z0-9+/]{40,}", "ssh-ed25519 AAAA…64 ada@laptop"),
+    Row(
+        "private key of PuTTY",
+        "putty-user-key",
+        r"^PuTTY-User-Key-File-\d:",
+        "PuTTY-User-Key-File-3: ssh-rsa",
+    ),
+    Row(
+        "private key of age",
+        "age-secret-key",
+        r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}",
+        "AGE-SECRET-KEY-1…U58",
+    ),
+    Row(
+        "authorized key",
+        " aaaa",
+        r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com)"
+        r" AAAA[A-Za-z0-9+/]{40,}",
+        "ssh-ed25519 AAAA…64 ada@laptop",
+    ),
     Row("AWS key", "akia|asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", "AKIA…U16"),
-    Row("Azure key", "accountkey=|sharedaccesskey=", "(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}",
-        "AccountKey=…86=="),
+    Row(
+        "Azure key",
+        "accountkey=|sharedaccesskey=",
+        "(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}",
+        "AccountKey=…86==",
+    ),
     Row("Azure signature", "sig=", r"[?&]sig=[\w%+/]{40,}", "?sv=1&sig=…43%3D"),
     Row("Azure secret", "q~", r"\b[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}", "abc8Q~…34"),
     Row("Telegram token", ":aa", r"\b\d{8,10}:AA[\w-]{33}", "123456789:AA…33"),
     Row("Terraform token", ".atlasv1.", r"\b\w{14}\.atlasv1\.[\w-]{40,}", "…14.atlasv1.…60"),
-    Row("JSON web token", "eyj", r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ…20.eyJ…40.…43"),
-    Row("registry login", 'auth"|identitytoken|registrytoken',
+    Row(
+        "JSON web token", "eyj", r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ…20.eyJ…40.…43"
+    ),
+    Row(
+        "registry login",
+        'auth"|identitytoken|registrytoken',
         r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"',
-        '"auth": "…24"'),
-    Row("password hash of GRUB", "grub.pbkdf2", r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}",
-        "grub.pbkdf2.sha512.10000.…X64"),
+        '"auth": "…24"',
+    ),
+    Row(
+        "password hash of GRUB",
+        "grub.pbkdf2",
+        r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}",
+        "grub.pbkdf2.sha512.10000.…X64",
+    ),
     Row("password hash of LDAP", "sha", r"\{S?SHA\d*\}[\w+/=]{20,}", "{SSHA}…32"),
-    Row("password hash of PostgreSQL", "scram-sha-", r"SCRAM-SHA-\d+\$\d+:\S{20,}", "SCRAM-SHA-256$4096:…44"),
+    Row(
+        "password hash of PostgreSQL",
+        "scram-sha-",
+        r"SCRAM-SHA-\d+\$\d+:\S{20,}",
+        "SCRAM-SHA-256$4096:…44",
+    ),
     Row("password hash of Apache", "$apr1$", r"^[^:\s]+:\$apr1\$\S{20,}", "ada:$apr1$…8$…22"),
-    Row("password hash", "$", r"(?:^|[:\s\"'])\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$,=+]{20,}", "ada:$6$…8$…86:1"),
-    Row("password in an address", "://", r"[a-z0-9]://[^\s/:@'\"<>${}()\[\]|\\]*:(?!(?i:pass(?:word)?|secret|token)@)"
-        r"[^\s/:@'\"<>${}()\[\]|\\*]{3,}@[A-Za-z0-9\[]", "https://ada:…8@host.example/"),
-    Row("token in an address", "://", r"://(?=[a-z]*[A-Z0-9])[\w-]{20,}@[A-Za-z0-9]", "https://…24@host.example/"),
-    Row("webhook of Slack", "hooks.slack", r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}",
-        "hooks.slack.com/services/T…U8/B…U8/…24"),
-    Row("webhook of Teams", "webhook.office", r"webhook\.office\.com/\S{20}", "x.webhook.office.com/webhookb2/…32"),
-    Row("webhook of Discord", "/api/webhooks", r"/api/webhooks/\d+/[\w-]{40,}", "/api/webhooks/123/…60"),
-    Row("authorization header", "authorization", r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token))"
-        r"\s+([\w+/=.-]{8,})", "Authorization: Basic …24"),
+    Row(
+        "password hash",
+        "$",
+        r"(?:^|[:\s\"'])\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$,=+]{20,}",
+        "ada:$6$…8$…86:1",
+    ),
+    Row(
+        "password in an address",
+        "://",
+        r"[a-z0-9]://[^\s/:@'\"<>${}()\[\]|\\]*:(?!(?i:pass(?:word)?|secret|token)@)"
+        r"[^\s/:@'\"<>${}()\[\]|\\*]{3,}@[A-Za-z0-9\[]",
+        "https://ada:…8@host.example/",
+    ),
+    Row(
+        "token in an address",
+        "://",
+        r"://(?=[a-z]*[A-Z0-9])[\w-]{20,}@[A-Za-z0-9]",
+        "https://…24@host.example/",
+    ),
+    Row(
+        "webhook of Slack",
+        "hooks.slack",
+        r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}",
+        "hooks.slack.com/services/T…U8/B…U8/…24",
+    ),
+    Row(
+        "webhook of Teams",
+        "webhook.office",
+        r"webhook\.office\.com/\S{20}",
+        "x.webhook.office.com/webhookb2/…32",
+    ),
+    Row(
+        "webhook of Discord",
+        "/api/webhooks",
+        r"/api/webhooks/\d+/[\w-]{40,}",
+        "/api/webhooks/123/…60",
+    ),
+    Row(
+        "authorization header",
+        "authorization",
+        r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token))"
+        r"\s+([\w+/=.-]{8,})",
+        "Authorization: Basic …24",
+    ),
     Row("bearer token", "bearer", r"(?i:\bbearer)\s+([\w.~+/=-]{20,})", "bearer …32"),
-    Row("netrc login", "machine", r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+",
-        "machine x login ada password …8"),
+    Row(
+        "netrc login",
+        "machine",
+        r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+",
+        "machine x login ada password …8",
+    ),
 )
 """What is secret by its form."""
 PROGRAMS = {
@@ -103,22 +182,66 @@ PROGRAMS = {
 }
 """Programs, and the options before a password. `*` is for what stands between."""
 FIELDS = (
-    Row("htpasswd", "htpasswd", r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+", "htpasswd -cb /etc/x ada …8"),
+    Row(
+        "htpasswd",
+        "htpasswd",
+        r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+",
+        "htpasswd -cb /etc/x ada …8",
+    ),
     Row("rabbitmqctl", "rabbitmqctl", r"\brabbitmqctl\s+\w+\s+\S+\s+", "rabbitmqctl add_user a …8"),
-    Row("user of SNMP", "createuser", r"(?i:\bcreateUser)\s+\S+\s+\S+\s+", "createUser a SHA …8 AES"),
-    Row("PowerShell", "securestring", r"(?i:-SecureString)\s+(?:-String\s+)?", "ConvertTo-SecureString '…12'"),
-    Row("chpasswd", "chpasswd", r"\becho\s+[\"']?[\w.-]+:(?=[^\n|]{0,99}\| *(?:sudo\s)?chpasswd)"
-        r"|\bchpasswd\s*<<<\s*[\"']?[\w.-]+:", "echo 'ada:…8' | chpasswd"),
-    Row("standard input", "echo", r"\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}"
-        r"(?:\s-S\b|--password-stdin|--stdin))", "echo …8 | docker login -u a --password-stdin"),
-    Row("users of cloud-init", "list:", r"\blist: *\|?\s+(?:- )?[\w.-]+:", "chpasswd:\n  list: |\n    ada:…8"),
-    Row("debconf", "password", r"^(?:[\w.+-]+\s+)?[\w.+-]+/\S+\s+password\s+", "mysql mysql/root password …12"),
+    Row(
+        "user of SNMP", "createuser", r"(?i:\bcreateUser)\s+\S+\s+\S+\s+", "createUser a SHA …8 AES"
+    ),
+    Row(
+        "PowerShell",
+        "securestring",
+        r"(?i:-SecureString)\s+(?:-String\s+)?",
+        "ConvertTo-SecureString '…12'",
+    ),
+    Row(
+        "chpasswd",
+        "chpasswd",
+        r"\becho\s+[\"']?[\w.-]+:(?=[^\n|]{0,99}\| *(?:sudo\s)?chpasswd)"
+        r"|\bchpasswd\s*<<<\s*[\"']?[\w.-]+:",
+        "echo 'ada:…8' | chpasswd",
+    ),
+    Row(
+        "standard input",
+        "echo",
+        r"\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}"
+        r"(?:\s-S\b|--password-stdin|--stdin))",
+        "echo …8 | docker login -u a --password-stdin",
+    ),
+    Row(
+        "users of cloud-init",
+        "list:",
+        r"\blist: *\|?\s+(?:- )?[\w.-]+:",
+        "chpasswd:\n  list: |\n    ada:…8",
+    ),
+    Row(
+        "debconf",
+        "password",
+        r"^(?:[\w.+-]+\s+)?[\w.+-]+/\S+\s+password\s+",
+        "mysql mysql/root password …12",
+    ),
     Row("postfix", "]:", r"\]:\d+\s+[\w.@-]+:", "[smtp.example]:587 ada:…8"),
     Row(".pgpass", ":", r"^[\w.*-]+:(?:\d+|\*):[^\s:]+:[^\s:]+:", "db.example:5432:app:ada:…8"),
     Row("rsync", "secrets", r"secrets: +[\w.-]+:", "secrets: ada:…8"),
 )
 """Commands and files in which a password has its place: what stands before it."""
-STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "cookie", "activation")
+STEMS = (
+    "pass",
+    "pw",
+    "secret",
+    "token",
+    "key",
+    "credential",
+    "psk",
+    "authtok",
+    "community",
+    "cookie",
+    "activation",
+)
 """Of which one is in each name that says secret."""
 _SURE = (
     "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community|activation[_-]?code)"
@@ -128,7 +251,8 @@ _UNSURE = "(?i:key|cookie|pass|pwd?)"
 """Names of secrets; those whose value is one if it was made by chance."""
 _QUALIFIED = re.compile(
     rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared|signing)[_-]?k"
-    rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$")
+    rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$"
+)
 _IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")
 """What before its first letter makes a short name sure; where it is but a part of a word."""
 GIVES = {
@@ -140,15 +264,20 @@ GIVES = {
 }
 """How a name is given a value."""
 _ENDS = r"[\s,;:)}\]<]|$"
-_NAMED = re.compile(rf"""
+_NAMED = re.compile(
+    rf"""
     (?:(?P<sure>{_SURE})|{_UNSURE}) [sS]?(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))
     (?P<more>[\w.-]{{0,40}}+) ["'\]]*?
     (?:(?P<gives>{"|".join(sorted(GIVES.values(), key=len, reverse=True))})|[ \t]+(?:is[ \t]+)?)
     [\[(]?[bru]?(?:
         "(?P<quoted>(?:[^\s"]|"(?!{_ENDS})){{8,999}})"|'(?P<single>(?:[^\s']|'(?!{_ENDS})){{8,999}})'
         |(?P<bare>(?!["'])(?:[^\s<]|<(?!/)){{8,999}}))
-    """.encode(), re.VERBOSE)
-_OTHER = re.compile(rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$")
+    """.encode(),
+    re.VERBOSE,
+)
+_OTHER = re.compile(
+    rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$"
+)
 _DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
 """What a name begins and goes on with that is no secret's."""
 _NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|PSK|pwd|[Cc]ookie")
@@ -167,19 +296,32 @@ def _issued(begins: list[str]) -> str:
 
 
 def _program(names: str, options: list[str]) -> str:
-    either = "|".join(re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options)
+    either = "|".join(
+        re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options
+    )
     return rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{either})[ =]*{_VALUE}"
 
 
 _ROWS = [
     *FORMS,
-    *(Row(name, "|".join(begins.split()), _issued(begins.split()), begins) for name, begins in ISSUED.items()),
-    *(Row(ARGUMENT, re.sub(r"\*\S*| ", "|", options), _program(names, options.split()), options)
-      for names, options in PROGRAMS.items()),
+    *(
+        Row(name, "|".join(begins.split()), _issued(begins.split()), begins)
+        for name, begins in ISSUED.items()
+    ),
+    *(
+        Row(ARGUMENT, re.sub(r"\*\S*| ", "|", options), _program(names, options.split()), options)
+        for names, options in PROGRAMS.items()
+    ),
     *(row._replace(name=ARGUMENT, expression=f"(?:{row.expression}){_VALUE}") for row in FIELDS),
 ]
-_KNOWN = [(row.name, list(filter(None, row.words.lower().encode().split(b"|"))),
-           re.compile(row.expression.encode(), re.MULTILINE)) for row in _ROWS]
+_KNOWN = [
+    (
+        row.name,
+        list(filter(None, row.words.lower().encode().split(b"|"))),
+        re.compile(row.expression.encode(), re.MULTILINE),
+    )
+    for row in _ROWS
+]
 
 
 def in_file(data: bytes) -> str:
@@ -215,7 +357,7 @@ def _is_made(match: re.Match[bytes]) -> bool:
 
 
 def _is_secret(match: re.Match[bytes]) -> bool:
-    begins = match.string[max(0, match.start() - 99):match.start() + 1]
+    begins = match.string[max(0, match.start() - 99) : match.start() + 1]
     # `secret_access_key` is still a secret's name.
     more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])
     qualified = _QUALIFIED.search(begins) is not None
@@ -230,7 +372,10 @@ def _is_secret(match: re.Match[bytes]) -> bool:
     elif sure:
         return any(map(secret_values.is_chosen, _values(match)))
     length = 8 if sure else 10
-    return any(secret_values.is_random(value, length) and not _NAME.search(value) for value in _values(match))
+    return any(
+        secret_values.is_random(value, length) and not _NAME.search(value)
+        for value in _values(match)
+    )
 
 
 def _values(match: re.Match[bytes]) -> list[bytes]:

@@ -12,7 +12,9 @@ _FOLLOW = (
 )
 """Of each group: a letter, and those that follow it. Counted in programs and their documentation,
 these 200 pairs are 86 % of those in words, and 30 % of those that chance makes."""
-_PAIRS = frozenset(f"{group[0]}{after}".encode() for group in _FOLLOW.split() for after in group[1:])
+_PAIRS = frozenset(
+    f"{group[0]}{after}".encode() for group in _FOLLOW.split() for after in group[1:]
+)
 _SURELY, _LIKELY = 3, 5
 """A value is by chance if its `_wordiness` is less than minus its length through this: so are 99.5 %
 of 16 random letters and digits by the second."""
@@ -20,7 +22,9 @@ _REFERENCE = re.compile(
     rb"\$\w+(?:[/.:-].*)?|\$[{(\[].*|%[({].*|%\w+%?|\{[{%].*|&(?:lt|quot);.*|![01][,}].*"
     rb"|--?[a-z][a-z-]*|arn:.*|[a-z][a-z+.-]+://.*"
     rb"|<.*>|(?:~|\.{0,2})/[a-z.]{2,}/.*"
-    rb"|(?:\d+:)?\d+\.\d+[\w.+~-]*|0x[0-9A-Fa-f]+[UL]*|[0-9A-F]{40}", re.DOTALL)
+    rb"|(?:\d+:)?\d+\.\d+[\w.+~-]*|0x[0-9A-Fa-f]+[UL]*|[0-9A-F]{40}",
+    re.DOTALL,
+)
 """A variable, template, option, ARN, address, placeholder, path, version or number; an OpenPGP
 fingerprint."""
 _PATH = re.compile(rb"([A-Za-z][a-z0-9_.-]{3,})/.*", re.DOTALL)
@@ -33,15 +37,24 @@ _CHOSEN = re.compile(rb"[A-Za-z]\w*(?:\d[\w!?#*+$%&=~^@-]*\.?|[!?#*+$%&=~^]+[\w!
 
 def is_random(value: bytes, length: int = 8, per: int = _SURELY) -> bool:
     """Whether it has at least `length` bytes, and few of them follow each other as in words."""
-    return len(value) >= length and len(set(value)) >= 6 and _kinds(value) >= 2 \
-        and not is_reference(value) and _wordiness(value) < -max(len(value) / per, 2)
+    return (
+        len(value) >= length
+        and len(set(value)) >= 6
+        and _kinds(value) >= 2
+        and not is_reference(value)
+        and _wordiness(value) < -max(len(value) / per, 2)
+    )
 
 
 def is_chosen(value: bytes) -> bool:
     """Whether a person may have chosen it as a password: by chance, or a word with a number or a
     symbol."""
-    return is_random(value, per=_LIKELY) or (len(value) >= 8 and len(set(value)) >= 5 \
-        and _CHOSEN.fullmatch(value) is not None and not is_reference(value))
+    return is_random(value, per=_LIKELY) or (
+        len(value) >= 8
+        and len(set(value)) >= 5
+        and _CHOSEN.fullmatch(value) is not None
+        and not is_reference(value)
+    )
 
 
 def is_code(value: bytes) -> bool:
@@ -59,14 +72,16 @@ def _kinds(value: bytes) -> int:
 def is_reference(value: bytes) -> bool:
     """Whether it only says where a value is: a variable, a path."""
     begins = _PATH.fullmatch(value)
-    return _REFERENCE.fullmatch(value) is not None or (begins is not None and _wordiness(begins[1]) >= -1)
+    return _REFERENCE.fullmatch(value) is not None or (
+        begins is not None and _wordiness(begins[1]) >= -1
+    )
 
 
 def _wordiness(value: bytes) -> float:
     """The evidence for words against chance, added up over all pairs of bytes."""
     score = 0.0
     for at in range(len(value) - 1):
-        pair = value[at:at + 2]
+        pair = value[at : at + 2]
         if pair.isalpha() and not (pair[:1].islower() and pair[1:].isupper()):
             score += 1 if pair.lower() in _PAIRS else -1.5
         elif pair.isalnum():

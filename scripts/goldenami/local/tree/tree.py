@@ -32,12 +32,20 @@ SHOWN = 5
 """Paths named in an error; more of them do not help anybody to find the cause."""
 
 _KINDS = {
-    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
 }
 _TAR_TYPES = {
-    "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE, "character": tarfile.CHRTYPE, "block": tarfile.BLKTYPE,
+    "file": tarfile.REGTYPE,
+    "directory": tarfile.DIRTYPE,
+    "symlink": tarfile.SYMTYPE,
+    "hardlink": tarfile.LNKTYPE,
+    "character": tarfile.CHRTYPE,
+    "block": tarfile.BLKTYPE,
     "fifo": tarfile.FIFOTYPE,
 }
 
@@ -81,8 +89,9 @@ def scan(tree: Path) -> list[Entry]:
 def _walk(tree: Path, path: str) -> Iterator[str]:
     yield path
     with os.scandir(tree / path) as items:
-        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False))
-                          for item in items)
+        children = sorted(
+            (os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in items
+        )
     for name, is_directory in children:
         child = f"{path}/{os.fsdecode(name)}"
         if is_directory:
@@ -111,9 +120,15 @@ def _entry(
     if CAPABILITY in attributes:
         capability = os.getxattr(real, CAPABILITY, follow_symlinks=False)
     return Entry(
-        path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid,
-        gid=status.st_gid, size=status.st_size if kind == "file" else 0,
-        mtime=int(status.st_mtime), target=target, capability=capability,
+        path=path,
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size if kind == "file" else 0,
+        mtime=int(status.st_mtime),
+        target=target,
+        capability=capability,
         allocated=status.st_blocks * 512 if kind != "hardlink" else 0,
         device=(os.major(number), os.minor(number)),
     )
@@ -174,8 +189,13 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 
 def write_manifest(
-    tree: Path, path: Path, entries: Sequence[Entry], *, digests: Mapping[str, str],
-    boot: Mapping[str, Any], stored: Mapping[str, int],
+    tree: Path,
+    path: Path,
+    entries: Sequence[Entry],
+    *,
+    digests: Mapping[str, str],
+    boot: Mapping[str, Any],
+    stored: Mapping[str, int],
 ) -> None:
     """Write `entries` of `tree` to `path` as JSON, one line an entry: equal trees, equal bytes.
 
@@ -183,19 +203,28 @@ def write_manifest(
     row has a file's bytes on the disk, `stored`, where holes make them fewer than its size.
     """
     owners = packages(tree)
-    lines = [json.dumps(_row(tree, entry, digests, owners, stored), sort_keys=True)
-             for entry in entries]
+    lines = [
+        json.dumps(_row(tree, entry, digests, owners, stored), sort_keys=True) for entry in entries
+    ]
     head = f'"boot": {json.dumps(boot, sort_keys=True)},\n'
     records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
 
 
 def _row(
-    tree: Path, entry: Entry, digests: Mapping[str, str], owners: Mapping[str, str],
+    tree: Path,
+    entry: Entry,
+    digests: Mapping[str, str],
+    owners: Mapping[str, str],
     stored: Mapping[str, int],
 ) -> dict[str, object]:
     path = entry.path[1:]
-    row: dict[str, object] = {"path": path or "/", "type": entry.kind, "mode": f"{entry.mode:04o}",
-                              "uid": entry.uid, "gid": entry.gid}
+    row: dict[str, object] = {
+        "path": path or "/",
+        "type": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+    }
     if entry.kind == "file":
         row["size"] = entry.size
         row["sha256"] = digests.get(entry.path) or _content(tree, entry, None)

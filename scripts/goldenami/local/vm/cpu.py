@@ -18,14 +18,25 @@ from goldenami.core import shell
 from goldenami.core.errors import HostNotReady
 
 PROPERTIES = {
-    "avx512bf16": "avx512-bf16", "avx512fp16": "avx512-fp16",
-    "avx512vp2intersect": "avx512-vp2intersect", "avx512vpopcntdq": "avx512-vpopcntdq",
-    "avxvnni": "avx-vnni", "bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq",
-    "rdrnd": "rdrand", "sahf": "lahf-lm", "sha": "sha-ni", "sse3": "pni",
+    "avx512bf16": "avx512-bf16",
+    "avx512fp16": "avx512-fp16",
+    "avx512vp2intersect": "avx512-vp2intersect",
+    "avx512vpopcntdq": "avx512-vpopcntdq",
+    "avxvnni": "avx-vnni",
+    "bmi": "bmi1",
+    "lzcnt": "abm",
+    "pclmul": "pclmulqdq",
+    "rdrnd": "rdrand",
+    "sahf": "lahf-lm",
+    "sha": "sha-ni",
+    "sse3": "pni",
 }
 """GCC's names of features that QEMU's properties call otherwise (`-cpu help`)."""
-_LINUX = {"avx512bitalg": "avx512_bitalg", "avx512vbmi2": "avx512_vbmi2",
-          "avx512vnni": "avx512_vnni"}
+_LINUX = {
+    "avx512bitalg": "avx512_bitalg",
+    "avx512vbmi2": "avx512_vbmi2",
+    "avx512vnni": "avx512_vnni",
+}
 """GCC's names of features that /proc/cpuinfo calls otherwise (Linux,
 arch/x86/include/asm/cpufeatures.h); of the rest it has QEMU's, with an underscore for any other
 sign."""
@@ -48,12 +59,14 @@ def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
     """The CPU that has of all `known` features (GCC's names) just `features`, as far as the
     emulator can."""
     needed, has = set(features), probe()
-    off = sorted(prop for name in known if name not in needed
-                 and (prop := PROPERTIES.get(name, name)) in has)
+    off = sorted(
+        prop for name in known if name not in needed and (prop := PROPERTIES.get(name, name)) in has
+    )
     off += sorted(prop for prop in OTHERS if prop in has)
-    return Emulated(argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
-                    missing=tuple(sorted(name for name in needed
-                                         if PROPERTIES.get(name, name) not in has)))
+    return Emulated(
+        argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
+        missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in has)),
+    )
 
 
 def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
@@ -69,19 +82,39 @@ def linux_flag(name: str) -> str:
 
 def probe() -> frozenset[str]:
     """Properties that are on in TCG's `max` model of this QEMU."""
-    words = [{"execute": "qmp_capabilities"}, {"execute": "query-cpu-model-expansion",
-             "arguments": {"type": "full", "model": {"name": "max"}}}, {"execute": "quit"}]
-    argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "none", "-nodefaults", "-display",
-            "none", "-S", "-qmp", "stdio"]
+    words = [
+        {"execute": "qmp_capabilities"},
+        {
+            "execute": "query-cpu-model-expansion",
+            "arguments": {"type": "full", "model": {"name": "max"}},
+        },
+        {"execute": "quit"},
+    ]
+    argv = [
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg",
+        "-machine",
+        "none",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-S",
+        "-qmp",
+        "stdio",
+    ]
     try:
-        text = shell.output(argv, stdin="".join(f"{json.dumps(word)}\n" for word in words),
-                            timeout_s=_PROBE_LIMIT_S)
+        text = shell.output(
+            argv, stdin="".join(f"{json.dumps(word)}\n" for word in words), timeout_s=_PROBE_LIMIT_S
+        )
     except subprocess.TimeoutExpired:
         text = ""
     for line in text.splitlines():
         answer = json.loads(line).get("return", {})
         if "model" in answer:
-            return frozenset(name for name, value in answer["model"]["props"].items()
-                             if value is True)
-    raise HostNotReady("QEMU did not say what its CPU model `max` has",
-                       hint="is qemu-system-x86_64 whole?")
+            return frozenset(
+                name for name, value in answer["model"]["props"].items() if value is True
+            )
+    raise HostNotReady(
+        "QEMU did not say what its CPU model `max` has", hint="is qemu-system-x86_64 whole?"
+    )

@@ -29,8 +29,18 @@ TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - the name of a header
 TTL_MAX_S = 21600
 """Longest life of a token: six hours (EC2 User Guide)."""
 VERSIONS = (
-    "1.0", "2007-01-19", "2009-04-04", "2014-11-05", "2016-09-02", "2018-03-28", "2018-09-24",
-    "2019-10-01", "2020-10-27", "2021-01-03", "2021-03-23", "latest",
+    "1.0",
+    "2007-01-19",
+    "2009-04-04",
+    "2014-11-05",
+    "2016-09-02",
+    "2018-03-28",
+    "2018-09-24",
+    "2019-10-01",
+    "2020-10-27",
+    "2021-01-03",
+    "2021-03-23",
+    "latest",
 )
 """A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
 2016-09-02, 2018-09-24 and 2021-03-23 as extended versions)."""
@@ -55,14 +65,26 @@ class Instance:
 def answers(instance: Instance) -> dict[str, str]:
     """Every readable path below a version, without leading slash, and its text."""
     texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
-    texts["dynamic/instance-identity/document"] = json.dumps({
-        "accountId": ACCOUNT, "architecture": "x86_64",
-        "availabilityZone": ZONE, "billingProducts": None, "devpayProductCodes": None,
-        "marketplaceProductCodes": None, "imageId": AMI, "instanceId": instance.instance_id,
-        "instanceType": INSTANCE_TYPE, "kernelId": None,
-        "pendingTime": "2020-01-01T00:00:00Z", "privateIp": IPV4, "ramdiskId": None,
-        "region": REGION, "version": "2017-09-30",
-    }, indent=2)
+    texts["dynamic/instance-identity/document"] = json.dumps(
+        {
+            "accountId": ACCOUNT,
+            "architecture": "x86_64",
+            "availabilityZone": ZONE,
+            "billingProducts": None,
+            "devpayProductCodes": None,
+            "marketplaceProductCodes": None,
+            "imageId": AMI,
+            "instanceId": instance.instance_id,
+            "instanceType": INSTANCE_TYPE,
+            "kernelId": None,
+            "pendingTime": "2020-01-01T00:00:00Z",
+            "privateIp": IPV4,
+            "ramdiskId": None,
+            "region": REGION,
+            "version": "2017-09-30",
+        },
+        indent=2,
+    )
     if instance.user_data is not None:
         texts["user-data"] = instance.user_data
     return texts
@@ -71,25 +93,42 @@ def answers(instance: Instance) -> dict[str, str]:
 def _metadata(instance: Instance) -> dict[str, str]:
     network = f"network/interfaces/macs/{MAC}"
     return {
-        "ami-id": AMI, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
-        "block-device-mapping/ami": "/dev/xvda", "block-device-mapping/root": "/dev/xvda",
-        "hostname": HOSTNAME, "instance-action": "none",
-        "instance-id": instance.instance_id, "instance-life-cycle": "on-demand",
+        "ami-id": AMI,
+        "ami-launch-index": "0",
+        "ami-manifest-path": "(unknown)",
+        "block-device-mapping/ami": "/dev/xvda",
+        "block-device-mapping/root": "/dev/xvda",
+        "hostname": HOSTNAME,
+        "instance-action": "none",
+        "instance-id": instance.instance_id,
+        "instance-life-cycle": "on-demand",
         "instance-type": INSTANCE_TYPE,
-        "local-hostname": HOSTNAME, "local-ipv4": IPV4, "mac": MAC,
-        f"{network}/device-number": "0", f"{network}/interface-id": "eni-0123456789abcdef0",
-        f"{network}/local-hostname": HOSTNAME, f"{network}/local-ipv4s": IPV4,
-        f"{network}/mac": MAC, f"{network}/owner-id": ACCOUNT,
+        "local-hostname": HOSTNAME,
+        "local-ipv4": IPV4,
+        "mac": MAC,
+        f"{network}/device-number": "0",
+        f"{network}/interface-id": "eni-0123456789abcdef0",
+        f"{network}/local-hostname": HOSTNAME,
+        f"{network}/local-ipv4s": IPV4,
+        f"{network}/mac": MAC,
+        f"{network}/owner-id": ACCOUNT,
         f"{network}/security-groups": "default",
         f"{network}/security-group-ids": "sg-0123456789abcdef0",
         f"{network}/subnet-id": "subnet-0123456789abcdef0",
-        f"{network}/subnet-ipv4-cidr-block": SUBNET, f"{network}/vpc-id": "vpc-0123456789abcdef0",
-        f"{network}/vpc-ipv4-cidr-block": SUBNET, f"{network}/vpc-ipv4-cidr-blocks": SUBNET,
-        "placement/availability-zone": ZONE, "placement/availability-zone-id": "use1-az1",
-        "placement/region": REGION, "profile": "default-hvm",
+        f"{network}/subnet-ipv4-cidr-block": SUBNET,
+        f"{network}/vpc-id": "vpc-0123456789abcdef0",
+        f"{network}/vpc-ipv4-cidr-block": SUBNET,
+        f"{network}/vpc-ipv4-cidr-blocks": SUBNET,
+        "placement/availability-zone": ZONE,
+        "placement/availability-zone-id": "use1-az1",
+        "placement/region": REGION,
+        "profile": "default-hvm",
         "public-keys/0/openssh-key": instance.public_key.strip(),
-        "reservation-id": "r-0123456789abcdef0", "security-groups": "default",
-        "services/domain": "amazonaws.com", "services/partition": "aws", "system": "nitro",
+        "reservation-id": "r-0123456789abcdef0",
+        "security-groups": "default",
+        "services/domain": "amazonaws.com",
+        "services/partition": "aws",
+        "system": "nitro",
     }
 
 
@@ -100,11 +139,14 @@ def find(leaves: Mapping[str, str], path: str) -> str | None:
     if path in leaves:
         return leaves[path]
     prefix = f"{path}/" if path else ""
-    children = sorted({
-        head + separator
-        for leaf in leaves if leaf.startswith(prefix)
-        for head, separator, _ in [leaf[len(prefix):].partition("/")]
-    })
+    children = sorted(
+        {
+            head + separator
+            for leaf in leaves
+            if leaf.startswith(prefix)
+            for head, separator, _ in [leaf[len(prefix) :].partition("/")]
+        }
+    )
     if path == "meta-data/public-keys":
         children = [f"{child.rstrip('/')}=golden" for child in children]
     return "\n".join(children) or None
@@ -171,8 +213,9 @@ class Handler(BaseHTTPRequestHandler):
         ttl = self.headers.get(TTL_HEADER, "")
         if not ttl.isdecimal() or not 1 <= int(ttl) <= TTL_MAX_S:
             return self._answer(HTTPStatus.BAD_REQUEST)
-        return self._answer(HTTPStatus.OK, self.server.tokens.issue(int(ttl)),
-                            headers={TTL_HEADER: ttl})
+        return self._answer(
+            HTTPStatus.OK, self.server.tokens.issue(int(ttl)), headers={TTL_HEADER: ttl}
+        )
 
     def _find(self) -> str | None:
         version, _, rest = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
@@ -181,12 +224,17 @@ class Handler(BaseHTTPRequestHandler):
         return find(self.server.leaves, rest) if version in VERSIONS else None
 
     def _answer(
-        self, status: HTTPStatus, text: str | None = None, *, token: str = "none",  # noqa: S107 - as above
+        self,
+        status: HTTPStatus,
+        text: str | None = None,
+        *,
+        token: str = "none",  # noqa: S107 - as above
         headers: Mapping[str, str] | None = None,
     ) -> None:
         body = (f"{status.value} - {status.phrase}\n" if text is None else text).encode()
-        self.server.record({"method": self.command, "path": self.path, "status": status.value,
-                            "token": token})
+        self.server.record(
+            {"method": self.command, "path": self.path, "status": status.value, "token": token}
+        )
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))

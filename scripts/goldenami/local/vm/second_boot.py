@@ -94,11 +94,17 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
-    event = errors[0] if errors else {"message": f"the boot broke off with status {status}: "
-                                                 f"{host_tools.business(log.parent)}",
-                                      "hint": "see the log",
-                                      "tail": shell.end_of(log),
-                                      "code": ExitCode.HOST}
+    event = (
+        errors[0]
+        if errors
+        else {
+            "message": f"the boot broke off with status {status}: "
+            f"{host_tools.business(log.parent)}",
+            "hint": "see the log",
+            "tail": shell.end_of(log),
+            "code": ExitCode.HOST,
+        }
+    )
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 
@@ -108,8 +114,12 @@ def main() -> int:
     try:
         with space(config.scratch), vm.running(config) as machine:
             words = identity(machine)
-            booted = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=words,
-                           powered_off=vm.power_off(machine), drift=drift(config))
+            booted = Booted(
+                seconds_to_ssh=machine.seconds_to_ssh,
+                identity=words,
+                powered_off=vm.power_off(machine),
+                drift=drift(config),
+            )
     except GoldenError as error:
         return events.fail(error)
     records.write(config.scratch / "booted.json", booted)

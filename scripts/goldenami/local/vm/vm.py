@@ -120,9 +120,12 @@ class Machine:
         except shell.CommandFailed:
             raise
         except StageFailed as error:
-            raise HostNotReady(f"{error.message}: {host_tools.business(self.serial_log.parent)}",
-                               tail=error.tail, log=self.serial_log,
-                               hint="run it again when the host is idle") from None
+            raise HostNotReady(
+                f"{error.message}: {host_tools.business(self.serial_log.parent)}",
+                tail=error.tail,
+                log=self.serial_log,
+                hint="run it again when the host is idle",
+            ) from None
 
     def limit_s(self, usual_s: float) -> float:
         """How long this machine may take for what takes `usual_s` seconds at most on an idle host."""
@@ -169,9 +172,14 @@ def _booted(config: VmConfig, ssh_config: Path, stack: contextlib.ExitStack) -> 
                     continue
                 raise
             stack.push(attempt.pop_all())
-            return Machine(ssh_config=ssh_config, pid=process.pid,
-                           seconds_to_ssh=time.monotonic() - begin, serial_log=serial,
-                           process=process, monitor=ours)
+            return Machine(
+                ssh_config=ssh_config,
+                pid=process.pid,
+                seconds_to_ssh=time.monotonic() - begin,
+                serial_log=serial,
+                process=process,
+                monitor=ours,
+            )
     raise AssertionError("the last try returns or raises")
 
 
@@ -235,12 +243,18 @@ def wait_for_ssh(
         return
     tail = shell.last_lines(_read(serial)) or _read(serial.with_name("qemu.log"))
     if boot.is_dead_end:
-        raise NotVerified(boot.cause, tail=tail, log=serial,
-                          hint="the serial console's last lines show how far it came")
+        raise NotVerified(
+            boot.cause,
+            tail=tail,
+            log=serial,
+            hint="the serial console's last lines show how far it came",
+        )
     raise HostNotReady(
-        f"{boot.cause}: {host_tools.business(serial.parent)}", tail=tail, log=serial,
+        f"{boot.cause}: {host_tools.business(serial.parent)}",
+        tail=tail,
+        log=serial,
         hint=f"run it again when the host is idle, or with a larger {ssh.LIMIT}; "
-             "if it was idle, the serial console's last lines show how far the boot came",
+        "if it was idle, the serial console's last lines show how far the boot came",
     )
 
 
@@ -259,13 +273,18 @@ class _Boot:
         """True once SSH lets the key in, False where it will not, None while that is open."""
         if self._process.poll() is not None:
             # 0: the machine powered off, or wanted to reboot.
-            return self._end(f"QEMU ended with status {self._process.returncode}",
-                             is_dead_end=self._process.returncode == 0)
+            return self._end(
+                f"QEMU ended with status {self._process.returncode}",
+                is_dead_end=self._process.returncode == 0,
+            )
         console = _read(self._serial)
         if wrong := WRONG_CLOCK.search(console):
-            raise WrongClock(f"the machine's clock is wrong: {wrong[0]}: "
-                             f"{host_tools.business(self._serial.parent)}", log=self._serial,
-                             hint="run it again when the host is less busy")
+            raise WrongClock(
+                f"the machine's clock is wrong: {wrong[0]}: "
+                f"{host_tools.business(self._serial.parent)}",
+                log=self._serial,
+                hint="run it again when the host is less busy",
+            )
         if end := DEAD_ENDS.search(console):
             return self._end(f"the boot ended in: {end[0].strip()}", is_dead_end=True)
         if len(console) > self._shown:
@@ -304,12 +323,16 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
     settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
     instance = imds.Instance(
-        log=str(log), public_key=config.public_key, instance_id=config.instance_id,
-        user_data=config.user_data)
+        log=str(log),
+        public_key=config.public_key,
+        instance_id=config.instance_id,
+        user_data=config.user_data,
+    )
     settings.write_text(json.dumps(dataclasses.asdict(instance)), encoding="utf-8")
     process = shell.start(
         _dying_with_us(shell.python_argv("goldenami.local.vm.imds", str(settings))),
-        log=said, env=shell.python_env(),
+        log=said,
+        env=shell.python_env(),
     )
     stack.callback(shell.stop, process)
 
@@ -322,9 +345,13 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
         return None if process.poll() is None else False
 
     if not wait_until(serves, IMDS_LIMIT_S, 0.05):
-        raise HostNotReady(f"the metadata service did not start within {IMDS_LIMIT_S:.0f} s: "
-                           f"{host_tools.business(settings.parent)}", tail=_read(said), log=said,
-                           hint="run it again when the host is idle")
+        raise HostNotReady(
+            f"the metadata service did not start within {IMDS_LIMIT_S:.0f} s: "
+            f"{host_tools.business(settings.parent)}",
+            tail=_read(said),
+            log=said,
+            hint="run it again when the host is idle",
+        )
 
 
 def _identity(config: VmConfig) -> list[str]:
@@ -334,25 +361,41 @@ def _identity(config: VmConfig) -> list[str]:
     serial = str(uuid.UUID(digits[:32]))
     uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
     return [
-        "-uuid", serial,
-        "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
+        "-uuid",
+        serial,
+        "-smbios",
+        f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
         "-smbios",
         f"type=1,manufacturer=Amazon EC2,product={imds.INSTANCE_TYPE},serial={serial},uuid={serial}",
-        "-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
+        "-smbios",
+        "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
     ]
 
 
 def _start(
-    config: VmConfig, serial: Path, monitor: socket.socket, stack: contextlib.ExitStack,
+    config: VmConfig,
+    serial: Path,
+    monitor: socket.socket,
+    stack: contextlib.ExitStack,
 ) -> subprocess.Popen[bytes]:
     overlay = _overlay(config.disk, config.overlay, config.size_bytes, stack)
     argv = [
         *_machine(config.accelerator, config.cpu),
-        *_firmware(config, stack), *_root_disk(overlay), *_identity(config),
-        "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
-        "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
-        "-device", "virtio-rng-pci", "-serial", f"file:{serial}",
-        "-chardev", f"socket,id=qmp,fd={monitor.fileno()}", "-mon", "chardev=qmp,mode=control",
+        *_firmware(config, stack),
+        *_root_disk(overlay),
+        *_identity(config),
+        "-netdev",
+        f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
+        "-device",
+        "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
+        "-device",
+        "virtio-rng-pci",
+        "-serial",
+        f"file:{serial}",
+        "-chardev",
+        f"socket,id=qmp,fd={monitor.fileno()}",
+        "-mon",
+        "chardev=qmp,mode=control",
         *_clock(config.days_ahead),
     ]
     process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.fileno()])
@@ -373,11 +416,23 @@ def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
-    return _dying_with_us([
-        shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
-        "-no-reboot", "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(MEMORY_MIB),
-        "-smp", str(CPUS), "-display", "none",
-    ])
+    return _dying_with_us(
+        [
+            shell.require("qemu-system-x86_64", "qemu-system-x86"),
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-machine",
+            "q35,vmport=off,graphics=off",
+            *how,
+            "-m",
+            str(MEMORY_MIB),
+            "-smp",
+            str(CPUS),
+            "-display",
+            "none",
+        ]
+    )
 
 
 def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
@@ -392,8 +447,10 @@ def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
     shutil.copyfile(template, variables)
     stack.callback(variables.unlink, missing_ok=True)
     return [
-        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}",
-        "-drive", f"if=pflash,format=raw,unit=1,file={variables}",
+        "-drive",
+        f"if=pflash,format=raw,unit=0,readonly=on,file={code}",
+        "-drive",
+        f"if=pflash,format=raw,unit=1,file={variables}",
     ]
 
 
@@ -401,23 +458,38 @@ def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStac
     if not disk.is_file():
         raise StageFailed(f"{disk} does not exist", hint="run the stage that writes it first")
     stack.callback(path.unlink, missing_ok=True)
-    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2",
-                  "-F", "raw", "-b", str(disk.resolve()), str(path),
-                  str(max(size_bytes, disk.stat().st_size))])
+    shell.output(
+        [
+            shell.require("qemu-img", "qemu-utils"),
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            str(disk.resolve()),
+            str(path),
+            str(max(size_bytes, disk.stat().st_size)),
+        ]
+    )
     return path
 
 
 def _root_disk(overlay: Path) -> list[str]:
     """The root as EBS shows it on Nitro: NVMe with a volume id for a serial number."""
     return [
-        "-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}",
-        "-device", "nvme,drive=root,serial=vol0123456789abcdef0,bootindex=0",
+        "-drive",
+        f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}",
+        "-device",
+        "nvme,drive=root,serial=vol0123456789abcdef0,bootindex=0",
     ]
 
 
 def _write_ssh_config(config: VmConfig) -> Path:
-    return ssh.write_config(config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user,
-                            key=config.private_key)
+    return ssh.write_config(
+        config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user, key=config.private_key
+    )
 
 
 def _read(path: Path) -> str:

@@ -124,8 +124,11 @@ class ImageFolder:
 
     @property
     def builds(self) -> list[BuildFolder]:
-        return [BuildFolder(path.parent) for path in sorted(self.path.glob(f"*/{BAKE_FILE}"))
-                if path.parent != self.latest_link]
+        return [
+            BuildFolder(path.parent)
+            for path in sorted(self.path.glob(f"*/{BAKE_FILE}"))
+            if path.parent != self.latest_link
+        ]
 
     @property
     def latest_link(self) -> Path:

@@ -176,15 +176,18 @@ class BakeRecord(Record):
     def _made_by_its_builder(self) -> Self:
         made = {BuilderKind.LOCAL: self.disk and self.manifest_sha256, BuilderKind.EC2: self.ami}
         if not made[self.builder] or (self.disk and self.ami):
-            raise ValueError(f"a build by {self.builder.value} has a disk and its manifest, or an "
-                             "AMI, but not both")
+            raise ValueError(
+                f"a build by {self.builder.value} has a disk and its manifest, or an "
+                "AMI, but not both"
+            )
         return self
 
     @model_validator(mode="after")
     def _id_is_the_locks(self) -> Self:
         if not self.lock_sha256.startswith(self.build_id):
-            raise ValueError(f"build_id {self.build_id} does not begin lock_sha256 "
-                             f"{self.lock_sha256}")
+            raise ValueError(
+                f"build_id {self.build_id} does not begin lock_sha256 {self.lock_sha256}"
+            )
         return self
 
 
@@ -265,9 +268,14 @@ class Check(Record):
         cls, name: str, title: str, passed: bool, detail: str, seconds: float = 0.0
     ) -> Check:
         """A check of no role; `detail` counts where it failed."""
-        return cls(id=f"boot/{name}", role="boot", title=title,
-                   outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
-                   detail="" if passed else detail, seconds=seconds)
+        return cls(
+            id=f"boot/{name}",
+            role="boot",
+            title=title,
+            outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+            detail="" if passed else detail,
+            seconds=seconds,
+        )
 
 
 class VerifyRecord(Record):
@@ -291,6 +299,8 @@ class VerifyRecord(Record):
         """Nothing else guards `publish`."""
         wrong = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
         if self.verdict is Verdict.VERIFIED and (wrong or not self.checks):
-            raise ValueError("verdict is verified but "
-                             f"{wrong[0] + ' is not correct' if wrong else 'no check ran'}")
+            raise ValueError(
+                "verdict is verified but "
+                f"{wrong[0] + ' is not correct' if wrong else 'no check ran'}"
+            )
         return self

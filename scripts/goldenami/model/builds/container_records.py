@@ -11,8 +11,9 @@ from goldenami.core.records import Record
 from goldenami.model.builds.build_records import BuildId, Bytes, Seconds, Sha256, Utc
 
 CONTAINER_FILE = "container.json"
-Repository = Annotated[str, Field(
-    pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")]
+Repository = Annotated[
+    str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
+]
 """A registry and a name in it, without a tag (OCI distribution specification, "Pulling
 manifests")."""
 LAYOUT = "container"

@@ -46,8 +46,9 @@ class BlockMap:
                 f"{path} does not exist", hint="the disk's blocks are listed when it is published"
             ) from None
         if not size or size % (PIECE * SLOT):
-            raise BadInput(f"{path} has {size} bytes: no list of blocks",
-                           hint="delete it: it is made again")
+            raise BadInput(
+                f"{path} has {size} bytes: no list of blocks", hint="delete it: it is made again"
+            )
         return cls(path, size // (PIECE * SLOT))
 
     @classmethod
@@ -82,7 +83,7 @@ def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
     if not piece.strip(b"\0"):
         return
     for at in range(0, len(piece), SLOT):
-        slot = piece[at:at + SLOT]
+        slot = piece[at : at + SLOT]
         if slot != EMPTY:
             yield first + at // SLOT, slot
 
@@ -130,8 +131,10 @@ def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]
     became zeros is among them: a snapshot shows its parent's data where nothing was written over
     it. `old` may be smaller, never larger."""
     if old is not None and old.gib > new.gib:
-        raise BadInput(f"a volume of {new.gib} GiB cannot follow one of {old.gib} GiB",
-                       hint="a snapshot is at least as large as its parent")
+        raise BadInput(
+            f"a volume of {new.gib} GiB cannot follow one of {old.gib} GiB",
+            hint="a snapshot is at least as large as its parent",
+        )
     before = old.pieces() if old else iter(())
     blank = bytes(PIECE * SLOT)
     for first, piece in new.pieces():
@@ -139,7 +142,6 @@ def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]
         if piece == past:
             continue
         for at in range(0, len(piece), SLOT):
-            slot = piece[at:at + SLOT]
-            if slot != past[at:at + SLOT]:
+            slot = piece[at : at + SLOT]
+            if slot != past[at : at + SLOT]:
                 yield first + at // SLOT, ZEROS_SHA256 if slot == EMPTY else slot
-

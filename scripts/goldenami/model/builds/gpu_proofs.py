@@ -52,8 +52,9 @@ class Asked:
 
     @classmethod
     def of(cls, root: Path, lock: Lock) -> Asked:
-        return cls(tuple(lock.hardware.sm),
-                   tuple(role for role in lock.roles if required(root, [role])))
+        return cls(
+            tuple(lock.hardware.sm), tuple(role for role in lock.roles if required(root, [role]))
+        )
 
     @classmethod
     def parsed(cls, text: str) -> Asked:
@@ -187,8 +188,9 @@ class JunitFile:
                 f"{path} is not JUnit XML: {error}",
                 hint="name the JUnit file of the test on the GPU",
             ) from None
-        self.properties = {node.get("name", ""): node.get("value", "")
-                           for node in tree.iter("property")}
+        self.properties = {
+            node.get("name", ""): node.get("value", "") for node in tree.iter("property")
+        }
         self._cases = list(tree.iter("testcase"))
 
     @property
@@ -197,13 +199,18 @@ class JunitFile:
 
     @property
     def passed(self) -> list[str]:
-        return [_name(case) for case in self._cases
-                if not _has(case, "failure", "error", "skipped")]
+        return [
+            _name(case) for case in self._cases if not _has(case, "failure", "error", "skipped")
+        ]
 
     @property
     def not_asked(self) -> list[str]:
-        return [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
-                and NOT_ASKED in (skip.get("message") or "")]
+        return [
+            _name(case)
+            for case in self._cases
+            if (skip := case.find("skipped")) is not None
+            and NOT_ASKED in (skip.get("message") or "")
+        ]
 
     def problems(
         self, build_id: str, needed: Collection[str], session: GpuSession

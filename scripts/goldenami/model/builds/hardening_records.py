@@ -23,7 +23,7 @@ class HardeningLevel(StrEnum):
     @property
     def within(self) -> tuple[HardeningLevel, ...]:
         levels = tuple(HardeningLevel)
-        return levels[:levels.index(self) + 1]
+        return levels[: levels.index(self) + 1]
 
 
 class RuleOutcome(StrEnum):
@@ -66,12 +66,15 @@ class HardeningRecord(Record):
     problem: str = ""
 
     def count(self, level: HardeningLevel, outcome: RuleOutcome | None = None) -> int:
-        return sum(rule.level in level.within and outcome in (None, rule.outcome)
-                   for rule in self.rules)
+        return sum(
+            rule.level in level.within and outcome in (None, rule.outcome) for rule in self.rules
+        )
 
     def __str__(self) -> str:
         """`minimal 32/34, intermediary 152/181, enhanced 160/211`: rules of ANSSI BP-028."""
         if self.problem:
             return f"unreachable: {self.problem}"
-        return ", ".join(f"{level.value} {self.count(level, RuleOutcome.PASS)}/{self.count(level)}"
-                         for level in HardeningLevel)
+        return ", ".join(
+            f"{level.value} {self.count(level, RuleOutcome.PASS)}/{self.count(level)}"
+            for level in HardeningLevel
+        )

@@ -38,6 +38,9 @@ class LockedDownload(Record):
 
 def store_requests(files: Iterable[LockedDownload]) -> list[StoreRequest]:
     """BadInput where a login is missing."""
-    return [StoreRequest(file.sha256, file.size,
-                         mirrors.logged_in(file.url, file.name, file.login), file.name)
-            for file in files]
+    return [
+        StoreRequest(
+            file.sha256, file.size, mirrors.logged_in(file.url, file.name, file.login), file.name
+        )
+        for file in files
+    ]

@@ -33,9 +33,14 @@ def derive(root: Path, definition: Definition) -> HardwareLock:
     gcc = PLATFORMS[definition.base.release].gcc
     shared = hardware.baseline(root, definition.hardware, gcc)
     return HardwareLock(
-        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}",
-        march=shared.march, options=list(shared.options), features=list(shared.features),
-        sm=hardware.architectures(root, definition.hardware))
+        families=definition.hardware,
+        cpus=list(shared.cpus),
+        gcc=f"{gcc[0]}.{gcc[1]}",
+        march=shared.march,
+        options=list(shared.options),
+        features=list(shared.features),
+        sm=hardware.architectures(root, definition.hardware),
+    )
 
 
 def digest(root: Path, definition: Definition) -> str:

@@ -74,14 +74,29 @@ class Package(Record):
 
     @classmethod
     def of(cls, deb: Deb) -> Package:
-        return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256,
-                   size=deb.size, installed_size=deb.installed_size, origin=deb.archive,
-                   path=deb.path, source=deb.source)
+        return cls(
+            version=deb.version,
+            architecture=deb.architecture,
+            sha256=deb.sha256,
+            size=deb.size,
+            installed_size=deb.installed_size,
+            origin=deb.archive,
+            path=deb.path,
+            source=deb.source,
+        )
 
     def deb(self, name: str) -> Deb:
-        return Deb(name=name, version=self.version, architecture=self.architecture,
-                   sha256=self.sha256, size=self.size, installed_size=self.installed_size,
-                   archive=self.origin, path=self.path, source=self.source)
+        return Deb(
+            name=name,
+            version=self.version,
+            architecture=self.architecture,
+            sha256=self.sha256,
+            size=self.size,
+            installed_size=self.installed_size,
+            archive=self.origin,
+            path=self.path,
+            source=self.source,
+        )
 
 
 class Kernel(Record):
@@ -240,8 +255,9 @@ class Lock(Record):
     packages: dict[str, Package]
     frameworks: list[Framework] = Field(default_factory=list)
     # Left out where there are none: locks from before have the same bytes.
-    kernel_modules: dict[str, KernelModules] = Field(default_factory=dict,
-                                                     exclude_if=lambda found: not found)
+    kernel_modules: dict[str, KernelModules] = Field(
+        default_factory=dict, exclude_if=lambda found: not found
+    )
     toolchain: dict[str, Package] = Field(default_factory=dict)
     # Left out where there are none, so that locks of images without them stay as they are.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
@@ -281,8 +297,9 @@ class Lock(Record):
 
     def objects(self) -> dict[str, int]:
         """Bytes by SHA-256 of every file that a bake of this lock may need."""
-        builds = (package for each in self.compiled_modules().values()
-                  for package in each.build.values())
+        builds = (
+            package for each in self.compiled_modules().values() for package in each.build.values()
+        )
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
         debs = [*self.packages.values(), *builds, *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
@@ -313,17 +330,17 @@ def write(path: Path, lock: Lock) -> str:
 
 
 def read(path: Path) -> tuple[Lock, str]:
-    """The lock and its SHA-256; BadInput where it is missing, edited by hand or of another shape.
-    """
+    """The lock and its SHA-256; BadInput where it is missing, edited by hand or of another shape."""
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
     digest, recorded = records.sha256_file(path), Path(f"{path}.sha256")
     text = recorded.read_text(encoding="utf-8", errors="replace") if recorded.is_file() else ""
     if text.split()[:1] != [digest]:
-        raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or "
-                       "half-committed",
-                       hint=f"locks are generated: {remake}, or restore both files from git")
+        raise BadInput(
+            f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
+            hint=f"locks are generated: {remake}, or restore both files from git",
+        )
     return records.read(path, Lock), digest
 
 
@@ -347,8 +364,7 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
         "hardware": locked_hardware.digest(root, definition),
         "ansible": records.sha256_file(program_files.find(root, program_files.PLAYBOOK)),
     }
-    return inputs | {f"roles/{role}": _role(root, role)
-                     for role in definition.role_names}
+    return inputs | {f"roles/{role}": _role(root, role) for role in definition.role_names}
 
 
 def _role(root: Path, role: str) -> str:
@@ -356,8 +372,10 @@ def _role(root: Path, role: str) -> str:
     digest, files = hashlib.sha256(), program_files.role_files(root, role)
     for task in tasks(program_files.role(root, role)):
         if other := (task.get("ansible.builtin.include_role") or {}).get("name"):
-            files |= {Path("..", other, name): path
-                      for name, path in program_files.role_files(root, other).items()}
+            files |= {
+                Path("..", other, name): path
+                for name, path in program_files.role_files(root, other).items()
+            }
     for name, path in files.items():
         if path.suffix not in (".md", ".pyc"):
             executable = bool(path.stat().st_mode & 0o100)
@@ -368,10 +386,12 @@ def _role(root: Path, role: str) -> str:
 def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     """BadInput naming what changed since the lock was made."""
     now = digests(root, definition)
-    changed = sorted(name for name in now.keys() | lock.inputs.keys()
-                     if now.get(name) != lock.inputs.get(name))
+    changed = sorted(
+        name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name)
+    )
     if changed:
         raise BadInput(
             f"the lock of {lock.image} is stale: changed since it was made: {program_files.by_owner(root, changed)}",
             hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
-                 "packer/locks`")
+            "packer/locks`",
+        )

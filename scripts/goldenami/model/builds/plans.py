@@ -53,6 +53,7 @@ class TreePlan(ProgramPlan):
 
 # --- bake ---
 
+
 class BakeStep(Record):
     """Roles that run in one container. `key` names its layer, `view` what apt sees of the
     repository; `variables` is the roles' file. `replaces` are the dummy packages that give way to
@@ -147,6 +148,7 @@ class ContainerAccess(Record):
 
 # --- verify ---
 
+
 class BootPlan(ProgramPlan):
     """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took
     `expected_s` before."""
@@ -182,6 +184,7 @@ class VerifyResult(Record):
 
 
 # --- compilation ---
+
 
 class ModulesPlan(TreePlan):
     """Kernel modules to compile from the DKMS `source`, a package or a tarball, and the package

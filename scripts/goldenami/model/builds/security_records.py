@@ -101,9 +101,12 @@ class CveRecord(Record):
 
     @model_validator(mode="after")
     def _outcome_is_earned(self) -> Self:
-        if self.outcome is Outcome.CORRECT and (not self.feeds
-                                                or any(feed.error for feed in self.feeds)
-                                                or any(finding.stops for finding in self.findings)):
-            raise ValueError("outcome is correct, but a finding stops the build or a feed was not "
-                             "read")
+        if self.outcome is Outcome.CORRECT and (
+            not self.feeds
+            or any(feed.error for feed in self.feeds)
+            or any(finding.stops for finding in self.findings)
+        ):
+            raise ValueError(
+                "outcome is correct, but a finding stops the build or a feed was not read"
+            )
         return self

@@ -23,8 +23,10 @@ def volume_gib(disk: Path) -> int:
     zeros."""
     size = disk.stat().st_size
     if not 0 < size <= LARGEST_GIB * GIB:
-        raise BadInput(f"{disk} has {size} bytes, which is no size for a volume",
-                       hint=f"1 byte to {LARGEST_GIB} GiB; bake the disk again")
+        raise BadInput(
+            f"{disk} has {size} bytes, which is no size for a volume",
+            hint=f"1 byte to {LARGEST_GIB} GiB; bake the disk again",
+        )
     return -(-size // GIB)
 
 

@@ -228,8 +228,11 @@ class Definition(Section):
     """what may differ on an instance"""
 
     def variables(self, role: str) -> dict[str, Any]:
-        return {name: value for name, value in (self.roles.get(role) or {}).items()
-                if name not in role_order.OWN_KEYS}
+        return {
+            name: value
+            for name, value in (self.roles.get(role) or {}).items()
+            if name not in role_order.OWN_KEYS
+        }
 
     def packages(self, role: str) -> list[str]:
         """Of an own role, beside what the role says itself."""

@@ -48,34 +48,48 @@ def check(
 ) -> None:
     """BadInput with file, line and key of all that does not fit. `regions` are those that exist,
     where that is to be looked at."""
-    found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
-             *role_order.mistakes(root, source, definition.roles),
-             *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
-             *_check_frameworks(root, source, definition), *_check_modules(source, definition),
-             *_check_drift(source, definition), *source_checks.mistakes(root, source, definition),
-             *python_checks.mistakes(root, source, definition),
-             *operation_checks.mistakes(root, source, definition)]
+    found = [
+        *_check_release(source, definition.base),
+        *_check_hardware(root, source, definition),
+        *role_order.mistakes(root, source, definition.roles),
+        *_check_roles(root, source, definition),
+        *_check_platforms(root, source, definition),
+        *_check_frameworks(root, source, definition),
+        *_check_modules(source, definition),
+        *_check_drift(source, definition),
+        *source_checks.mistakes(root, source, definition),
+        *python_checks.mistakes(root, source, definition),
+        *operation_checks.mistakes(root, source, definition),
+    ]
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
-    found = found or [*_check_branch(root, source, definition),
-                      *source_checks.customized(root, source, definition)]
+    found = found or [
+        *_check_branch(root, source, definition),
+        *source_checks.customized(root, source, definition),
+    ]
     found = found or [*role_rules.broken(root, source, definition)]
     if found:
         raise together(found, source.path)
 
 
 def _check_release(source: YamlFile, base: Base) -> Mistakes:
-    known = [name for name, platform in PLATFORMS.items() if platform.distribution.lower()
-             == base.distribution]
+    known = [
+        name
+        for name, platform in PLATFORMS.items()
+        if platform.distribution.lower() == base.distribution
+    ]
     if base.release not in known:
-        yield source.error(("base", "release"),
-                           f"unknown release of {base.distribution} `{base.release}`; "
-                           f"{nearest(base.release, known)}")
+        yield source.error(
+            ("base", "release"),
+            f"unknown release of {base.distribution} `{base.release}`; "
+            f"{nearest(base.release, known)}",
+        )
     if base.architecture not in SERVED:
-        yield source.error(("base", "architecture"),
-                           f"unknown value `{base.architecture}`; "
-                           f"{nearest(base.architecture, SERVED)}")
+        yield source.error(
+            ("base", "architecture"),
+            f"unknown value `{base.architecture}`; {nearest(base.architecture, SERVED)}",
+        )
 
 
 def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
@@ -85,42 +99,57 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
         if refused := hardware.refusal(name):
             yield source.error(key, refused, hint="take p5en, p5e or p5, or leave it out")
         elif name not in known:
-            yield source.error(key, f"unknown family `{name}`; {nearest(name, known)}",
-                               hint=hardware.UNKNOWN)
+            yield source.error(
+                key, f"unknown family `{name}`; {nearest(name, known)}", hint=hardware.UNKNOWN
+            )
         elif (architecture := known[name].cpu.architecture) != definition.base.architecture:
-            yield source.error(key,
-                               f"`{name}` is {architecture}, the image "
-                               f"{definition.base.architecture}",
-                               hint=f"images are made for {' and '.join(SERVED)} only: take a family of that, "
-                                    "such as m7i or g6")
+            yield source.error(
+                key,
+                f"`{name}` is {architecture}, the image {definition.base.architecture}",
+                hint=f"images are made for {' and '.join(SERVED)} only: take a family of that, "
+                "such as m7i or g6",
+            )
 
 
 def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
     for index, row in enumerate(definition.drift.allow):
         names = row.path.split("/")
-        if names[0] or len(names) < 3 or any("*" in name or name in ("", ".", "..")
-                                             for name in names[1:3]):
-            yield source.error(("drift", "allow", index, "path"), f"`{row.path}` names no place",
-                               hint="begin with two names, such as /opt/agent/**; `/**` would "
-                                    "allow everything")
+        if (
+            names[0]
+            or len(names) < 3
+            or any("*" in name or name in ("", ".", "..") for name in names[1:3])
+        ):
+            yield source.error(
+                ("drift", "allow", index, "path"),
+                f"`{row.path}` names no place",
+                hint="begin with two names, such as /opt/agent/**; `/**` would allow everything",
+            )
         elif row.path.endswith(".pyc"):
-            yield source.error(("drift", "allow", index, "path"),
-                               "Python runs .pyc instead of its source: never",
-                               hint="let a role compile the modules, so that the bake has them")
+            yield source.error(
+                ("drift", "allow", index, "path"),
+                "Python runs .pyc instead of its source: never",
+                hint="let a role compile the modules, so that the bake has them",
+            )
 
 
 def _check_modules(source: YamlFile, definition: Definition) -> Mistakes:
     names = [DRIVER_MODULES, *(module.name for module in definition.kernel_modules)]
     for index, module in enumerate(definition.kernel_modules):
         key = ("kernel_modules", index)
-        if module.name in names[:index + 1]:
-            yield source.error((*key, "name"), f"`{module.name}` is taken",
-                               hint="the driver's is `nvidia`; take another name")
+        if module.name in names[: index + 1]:
+            yield source.error(
+                (*key, "name"),
+                f"`{module.name}` is taken",
+                hint="the driver's is `nvidia`; take another name",
+            )
         if (module.package is None) == (module.source is None):
             yield source.error(key, "wants `package` or `source`, one of them")
     if "kernel_modules" in definition.variables("kernel"):
-        yield source.error(("roles", "kernel", "kernel_modules"), "is derived by `lock`",
-                           hint="write `kernel_modules:` beside `roles`")
+        yield source.error(
+            ("roles", "kernel", "kernel_modules"),
+            "is derived by `lock`",
+            hint="write `kernel_modules:` beside `roles`",
+        )
 
 
 MOST_USER_DATA = 16 * 1024
@@ -137,31 +166,41 @@ def _check_template(
 
     for index, group in enumerate(template.security_groups):
         if group.startswith("sg-") and several:
-            yield source.error(("publish", "launch_template", "security_groups", index),
-                               f"`{group}` is of one region, and `regions` names several",
-                               hint="take its name")
+            yield source.error(
+                ("publish", "launch_template", "security_groups", index),
+                f"`{group}` is of one region, and `regions` names several",
+                hint="take its name",
+            )
     if template.user_data_file:
         path = (root / template.user_data_file).resolve()
         if not (path.is_file() and path.is_relative_to(root.resolve())):
-            yield mistake("user_data_file",
-                          f"`{template.user_data_file}` is no file of this repository")
+            yield mistake(
+                "user_data_file", f"`{template.user_data_file}` is no file of this repository"
+            )
         elif path.stat().st_size > MOST_USER_DATA:
-            yield mistake("user_data_file",
-                          f"{template.user_data_file} has {path.stat().st_size} bytes, EC2 takes "
-                                            f"{MOST_USER_DATA}", "let it fetch the rest")
+            yield mistake(
+                "user_data_file",
+                f"{template.user_data_file} has {path.stat().st_size} bytes, EC2 takes "
+                f"{MOST_USER_DATA}",
+                "let it fetch the rest",
+            )
 
 
 def _check_publish(
-    root: Path, source: YamlFile, definition: Definition, wanted: Publish,
+    root: Path,
+    source: YamlFile,
+    definition: Definition,
+    wanted: Publish,
     regions: Collection[str] | None,
 ) -> Mistakes:
     template = wanted.launch_template
     for index, region in enumerate(wanted.regions):
         if regions is not None and region not in regions:
-            yield source.error(("publish", "regions", index),
-                               f"unknown region `{region}`; {nearest(region, regions)}",
-                               hint="a region newer than the pinned botocore needs a newer one in "
-                                    "requirements/")
+            yield source.error(
+                ("publish", "regions", index),
+                f"unknown region `{region}`; {nearest(region, regions)}",
+                hint="a region newer than the pinned botocore needs a newer one in requirements/",
+            )
     yield from source.repeated(("publish", "regions"), wanted.regions)
     yield from source.repeated(("publish", "share_with"), wanted.share_with)
     if not definition.description.isascii():
@@ -173,21 +212,26 @@ def _check_publish(
         template.instance_type
         and (family := template.instance_type.partition(".")[0]) not in definition.hardware
     ):
-        yield source.error(("publish", "launch_template", "instance_type"),
-                           f"`{family}` is not in `hardware`; "
-                           f"{nearest(family, definition.hardware)}")
+        yield source.error(
+            ("publish", "launch_template", "instance_type"),
+            f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}",
+        )
     if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
-        yield source.error(("publish", "launch_template", "volume_size_gib"),
-                           f"{template.volume_size_gib} GiB cannot hold the disk of "
-                           f"{definition.disk_size_gib}")
+        yield source.error(
+            ("publish", "launch_template", "volume_size_gib"),
+            f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}",
+        )
     yield from _check_template(root, source, definition, wanted)
     if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
-        yield source.error(("publish", "kms_key"),
-                           "AWS manages that key, and no other account can use it")
+        yield source.error(
+            ("publish", "kms_key"), "AWS manages that key, and no other account can use it"
+        )
     if template.volume_type is VolumeType.GP3 and template.throughput * 4 > template.iops:
-        yield source.error(("publish", "launch_template", "throughput"),
-                           f"gp3 gives 1 MiB/s for 4 IOPS: {template.throughput} MiB/s need "
-                           f"{template.throughput * 4}")
+        yield source.error(
+            ("publish", "launch_template", "throughput"),
+            f"gp3 gives 1 MiB/s for 4 IOPS: {template.throughput} MiB/s need "
+            f"{template.throughput * 4}",
+        )
 
 
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
@@ -197,22 +241,28 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
             continue  # role_order says so
         variables = definition.variables(role)
         if role in ADDED:
-            yield source.error(("roles", role), "is no role to list",
-                               hint=f"write `{role}:` beside `roles`")
+            yield source.error(
+                ("roles", role), "is no role to list", hint=f"write `{role}:` beside `roles`"
+            )
             continue
         spec, typed = role_spec(root, role), dict[str, Any]()
         for name, value in variables.items():
             key = ("roles", role, name)
             if name not in spec.options:
-                known = nearest(name, spec.settable) if spec.settable else \
-                    "the role's defaults/main.yml and meta/argument_specs.yml name none"
+                known = (
+                    nearest(name, spec.settable)
+                    if spec.settable
+                    else "the role's defaults/main.yml and meta/argument_specs.yml name none"
+                )
                 yield source.error(key, f"unknown role variable; {known}")
             elif name not in spec.settable:
                 yield source.error(key, "is derived by `lock` and cannot be set")
             elif not name.startswith(f"{role}_"):
-                yield source.error(key,
-                                   f"does not reach the role: its variables begin with `{role}_`",
-                                   hint=f"rename it in roles/{role}")
+                yield source.error(
+                    key,
+                    f"does not reach the role: its variables begin with `{role}_`",
+                    hint=f"rename it in roles/{role}",
+                )
             elif value is not None or spec.defaults[name] is not None:
                 typed[name] = value
         yield from _mistyped(source, role, spec.options, typed)
@@ -221,23 +271,28 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
                 yield source.error(("roles", role), f"brings {path}, which {problem}")
     for role in REQUIRED_ROLES:
         if role not in definition.roles:
-            yield source.error(("roles",),
-                               f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}")
+            yield source.error(
+                ("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}"
+            )
 
 
 def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     if "nvidia_driver" not in definition.roles:
         return
     branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
-        "nvidia_driver_branch"]
+        "nvidia_driver_branch"
+    ]
     if branch == NEWEST:
         return
     if not str(branch).isdecimal():
-        yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"),
-                           f"`{branch}` is no branch such as `535`")
+        yield source.error(
+            ("roles", "nvidia_driver", "nvidia_driver_branch"),
+            f"`{branch}` is no branch such as `535`",
+        )
         return
-    refusal = compatibility.branch_refusal(str(branch),
-                                           hardware.architectures(root, definition.hardware))
+    refusal = compatibility.branch_refusal(
+        str(branch), hardware.architectures(root, definition.hardware)
+    )
     if refusal:
         yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 
@@ -248,28 +303,35 @@ def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mi
         return
     here = f"{platform.distribution} {platform.major}"
     for role in definition.role_names:
-        known = sorted(path.stem.replace("_", " ")
-                       for path in (program_files.role(root, role) / "vars").glob("*_*.yml"))
+        known = sorted(
+            path.stem.replace("_", " ")
+            for path in (program_files.role(root, role) / "vars").glob("*_*.yml")
+        )
         if known and here not in known:
-            yield source.error(("roles", role) if role in definition.roles else (role,),
-                               f"is for {', '.join(known)}, not for {here}",
-                               hint="take it out, or give the image another base")
+            yield source.error(
+                ("roles", role) if role in definition.roles else (role,),
+                f"is for {', '.join(known)}, not for {here}",
+                hint="take it out, or give the image another base",
+            )
 
 
 def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     known = recipes.known(root)
     for index, name in enumerate(definition.frameworks):
         if name not in known:
-            yield source.error(("frameworks", index),
-                               f"unknown framework `{name}`; {nearest(name, known)}")
+            yield source.error(
+                ("frameworks", index), f"unknown framework `{name}`; {nearest(name, known)}"
+            )
         else:
             recipes.load(root, name)
     yield from source.repeated(("frameworks",), definition.frameworks)
     role = "frameworks" in definition.roles
     if (definition.frameworks and not role) or (
-            role and not definition.frameworks and not definition.python_packages):
-        yield source.error(("frameworks",),
-                           "the list `frameworks` and the role `frameworks` need each other")
+        role and not definition.frameworks and not definition.python_packages
+    ):
+        yield source.error(
+            ("frameworks",), "the list `frameworks` and the role `frameworks` need each other"
+        )
 
 
 _TYPES = {"str": str, "path": str, "int": int, "bool": bool, "float": float, "dict": dict}
@@ -293,8 +355,12 @@ def _type_of(option: dict[str, Any]) -> Any:
         inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
         return GenericAlias(list, _type_of(inner))
     if kind == "dict" and "options" in option:
-        return _model({name: (_type_of(inner), ... if inner.get("required") else None)
-                       for name, inner in option["options"].items()})
+        return _model(
+            {
+                name: (_type_of(inner), ... if inner.get("required") else None)
+                for name, inner in option["options"].items()
+            }
+        )
     return Literal[*option["choices"]] if option.get("choices") else _TYPES.get(kind, Any)
 
 

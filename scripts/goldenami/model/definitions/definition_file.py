@@ -21,8 +21,10 @@ from goldenami.model.definitions.definition import Definition
 def path_of(root: Path, image: str) -> Path:
     """The file of `image`, or BadInput with the nearest image there is."""
     folder = root / "packer/images"
-    known, name = sorted(found.stem
-                         for found in folder.glob("*.yml")), Path(image).name.removesuffix(".yml")
+    known, name = (
+        sorted(found.stem for found in folder.glob("*.yml")),
+        Path(image).name.removesuffix(".yml"),
+    )
     if image in known:
         return folder / f"{image}.yml"
     if not image:
@@ -42,8 +44,9 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     _check_version(source)
     definition = yaml_lines.validate(source, Definition)
     if definition.image != path.stem:
-        raise source.error(("image",),
-                           f"is `{definition.image}` but the file is named `{path.stem}`")
+        raise source.error(
+            ("image",), f"is `{definition.image}` but the file is named `{path.stem}`"
+        )
     definition_checks.check(root, source, definition, regions)
     return _located(root, definition)
 
@@ -54,10 +57,13 @@ def _check_version(source: YamlFile) -> None:
     try:
         fits = SpecifierSet(wanted).contains(here, prereleases=True)
     except (InvalidSpecifier, TypeError, AttributeError):
-        raise source.error(("goldenami",), f"is {wanted!r}, no versions such as \">=1.2\"") from None
+        raise source.error(("goldenami",), f'is {wanted!r}, no versions such as ">=1.2"') from None
     if not fits:
-        raise source.error(("goldenami",), f"wants {wanted}, and this is {here}",
-                           hint="change goldenami's version, in requirements.txt, or this line")
+        raise source.error(
+            ("goldenami",),
+            f"wants {wanted}, and this is {here}",
+            hint="change goldenami's version, in requirements.txt, or this line",
+        )
 
 
 def _located(root: Path, definition: Definition) -> Definition:
@@ -84,8 +90,10 @@ def without_publish(text: str) -> str:
     text = text.removeprefix("\ufeff")
     node = yaml.compose(text, Loader=yaml_lines.LOADER)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
-    lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line)
-                                                     for key, _ in node.value]
+    lines, starts = (
+        text.splitlines(keepends=True),
+        [(key.value, key.start_mark.line) for key, _ in node.value],
+    )
     ends = [*(line for _, line in starts[1:]), len(lines)]
     # From below: line numbers stay true.
     for (name, start), end in reversed(list(zip(starts, ends, strict=True))):
@@ -99,10 +107,14 @@ def with_branch(path: Path, text: str, branch: str) -> str:
     key = ("roles", "nvidia_driver", "nvidia_driver_branch")
     source = yaml_lines.load(path)
     if key not in source.lines:
-        raise source.error(key[:2], "states no nvidia_driver_branch that could be moved",
-                           hint="write the branch, also where it is the default")
+        raise source.error(
+            key[:2],
+            "states no nvidia_driver_branch that could be moved",
+            hint="write the branch, also where it is the default",
+        )
     lines = text.splitlines(keepends=True)
     number = source.lines[key] - 1
-    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"',
-                     lines[number], count=1)
-    return "".join([*lines[:number], changed, *lines[number + 1:]])
+    changed = re.sub(
+        r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1
+    )
+    return "".join([*lines[:number], changed, *lines[number + 1 :]])

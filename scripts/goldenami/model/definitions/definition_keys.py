@@ -40,10 +40,14 @@ def _below(
         if other:
             several = "items" in given
             values = f"{'list of sections' if several else 'section'} `{seen[other]}`"
-        keys.append(DefinitionKey(name, values,
-                                  "required" if name in models[model].get("required", [])
-                                  else default,
-                                  " ".join(given.get("description", "").split())))
+        keys.append(
+            DefinitionKey(
+                name,
+                values,
+                "required" if name in models[model].get("required", []) else default,
+                " ".join(given.get("description", "").split()),
+            )
+        )
     yield path, keys
     for other, where in inner.items():
         yield from _below(where, other, models, seen)
@@ -68,8 +72,12 @@ def _values(key: Schema, models: Schema) -> str:
         return ", ".join(f"`{value}`" for value in key["enum"])
     if "minimum" in key:
         return f"{key['minimum']} to {key['maximum']}"
-    kinds = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`",
-             "object": "mapping"}
+    kinds = {
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "`true`, `false`",
+        "object": "mapping",
+    }
     if key.get("format") == "date":
         return "date"
     return f"list of {_values(key['items'], models)}" if "items" in key else kinds[key["type"]]
@@ -80,8 +88,11 @@ def _default(key: Schema, models: Schema) -> str:
     if isinstance(default, dict):
         model = _model(_one(key), models)
         own = models[model]["properties"] if model else {}
-        default = {name: value for name, value in default.items()
-                   if value and value != own.get(name, {}).get("default")}
+        default = {
+            name: value
+            for name, value in default.items()
+            if value and value != own.get(name, {}).get("default")
+        }
         return (
             f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`"
             if default

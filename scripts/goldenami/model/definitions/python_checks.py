@@ -27,8 +27,10 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
     for number, line in enumerate(given):
         project, problem = _project(line)
         if project in frameworks:
-            problem = (f"`{project}` is the framework {frameworks[project]} of this image: its "
-                       "recipe says the version")
+            problem = (
+                f"`{project}` is the framework {frameworks[project]} of this image: its "
+                "recipe says the version"
+            )
         if project in seen:
             problem = f"`{project}` stands there twice, first as `{given[seen[project]]}`"
         if problem:
@@ -36,11 +38,17 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
         elif project:
             seen[project] = number
     if given and ROLE not in definition.roles:
-        yield source.error((KEY,), f"needs the role `{ROLE}`, which installs them",
-                           hint=f"write `{ROLE}:` below `roles`")
+        yield source.error(
+            (KEY,),
+            f"needs the role `{ROLE}`, which installs them",
+            hint=f"write `{ROLE}:` below `roles`",
+        )
     elif given and definition.frameworks and not _shared(root, definition):
-        yield source.error((KEY,), "has no place: each framework has an environment of its own",
-                           hint="set frameworks_shared_environment of the role, such as `ml`")
+        yield source.error(
+            (KEY,),
+            "has no place: each framework has an environment of its own",
+            hint="set frameworks_shared_environment of the role, such as `ml`",
+        )
 
 
 def _project(line: str) -> tuple[str, str]:
@@ -49,8 +57,10 @@ def _project(line: str) -> tuple[str, str]:
     except InvalidRequirement:
         return "", f"`{line}` is no requirement such as `einops` or `transformers==4.57.0`"
     if wanted.url:
-        return "", (f"`{wanted.name}` is asked for by an address, and a lock takes what an index "
-                    "lists: put the wheel on an index (`python_index`)")
+        return "", (
+            f"`{wanted.name}` is asked for by an address, and a lock takes what an index "
+            "lists: put the wheel on an index (`python_index`)"
+        )
     if wanted.marker:
         return "", f"`{wanted.name}` has a condition, and an image has one Python: take it away"
     return canonicalize_name(wanted.name), ""
@@ -63,8 +73,9 @@ def _index(source: YamlFile, definition: Definition) -> Iterator[BadInput]:
     if not definition.python_packages:
         yield source.error(("python_index",), "gives nothing: there are no `python_packages`")
     if index.login and index.url.startswith("http:") and not index.url.startswith(LOOPBACK):
-        yield source.error(("python_index", "url"), "would carry the login in clear text",
-                           hint="take https")
+        yield source.error(
+            ("python_index", "url"), "would carry the login in clear text", hint="take https"
+        )
 
 
 def _frameworks(root: Path, definition: Definition) -> dict[str, str]:

@@ -164,29 +164,38 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
     """By projects of the index, or patterns such as `nvidia-*`, whose code chooses at run time:
     what the coverage check allows them."""
     source = program_files.table(root, DISPATCHING)
-    return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
-                      for index, entry in enumerate(entries)]
-            for project, entries in source.data.items()}
+    return {
+        project: [
+            yaml_lines.validate(source, Allowance, entry, at=(project, index))
+            for index, entry in enumerate(entries)
+        ]
+        for project, entries in source.data.items()
+    }
 
 
 @cache
 def known(root: Path) -> tuple[str, ...]:
     """The names of all recipes."""
     folders = (program_files.home(root) / FOLDER, root / FOLDER)
-    return tuple(sorted({path.parent.name for each in folders for path in each.glob("*/recipe.yml")}))
+    return tuple(
+        sorted({path.parent.name for each in folders for path in each.glob("*/recipe.yml")})
+    )
 
 
 def load(root: Path, name: str) -> Recipe:
     """The recipe `name`, or BadInput with file, line, key and the nearest valid one."""
     if name not in known(root):
-        raise BadInput(f"no framework `{name}`; {nearest(name, known(root))}",
-                       hint=f"recipes are the folders of {FOLDER}/")
+        raise BadInput(
+            f"no framework `{name}`; {nearest(name, known(root))}",
+            hint=f"recipes are the folders of {FOLDER}/",
+        )
     source = yaml_lines.load(folder(root, name) / "recipe.yml")
     recipe = yaml_lines.validate(source, Recipe)
     if recipe.wheel is None and not recipe.has_build:
         raise source.error(("build",), "is required where there is no wheel")
     if recipe.wheel is None and recipe.generic is None:
-        raise source.error(("generic",),
-                           "is required where there is no wheel: the CPU of the build to compare "
-                           "with")
+        raise source.error(
+            ("generic",),
+            "is required where there is no wheel: the CPU of the build to compare with",
+        )
     return recipe

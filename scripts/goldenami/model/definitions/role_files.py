@@ -19,13 +19,25 @@ from goldenami.model import program_files
 from goldenami.model.definitions.role_packages import rendered, variables
 from goldenami.model.definitions.role_specs import table, tasks
 
-_WRITERS = {"copy": "dest", "template": "dest", "assemble": "dest", "ini_file": "path",
-            "lineinfile": "path",
-            "blockinfile": "path"}
+_WRITERS = {
+    "copy": "dest",
+    "template": "dest",
+    "assemble": "dest",
+    "ini_file": "path",
+    "lineinfile": "path",
+    "blockinfile": "path",
+}
 """Modules of Ansible that write a file, and which of their arguments is its path."""
 _WORDS = re.compile(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S+)")
-_UNKNOWN = (jinja2.exceptions.TemplateError, TypeError, ValueError, LookupError, AttributeError,
-            ArithmeticError, RecursionError)
+_UNKNOWN = (
+    jinja2.exceptions.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 """What an expression over facts of the machine, or over nothing, ends in."""
 
 
@@ -39,8 +51,10 @@ def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
         listed = context.get(f"__{role}_files") or []
         paths = known(listed, context)
         if not isinstance(paths, list):
-            raise BadInput(f"{folder}/vars: __{role}_files is {listed!r}, no list",
-                           hint="write `[/PATH, '/PATH/*']`")
+            raise BadInput(
+                f"{folder}/vars: __{role}_files is {listed!r}, no list",
+                hint="write `[/PATH, '/PATH/*']`",
+            )
         found += map(str, paths)
         for task in own:
             found += _written(folder, task, context)

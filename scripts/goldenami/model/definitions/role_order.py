@@ -14,12 +14,25 @@ from goldenami.model import program_files
 from goldenami.model.definitions.role_specs import table
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks", "trim"),
+    ("os_updates",),
+    ("cuda",),
+    ("frameworks", "trim"),
     ("container_runtime", "instance_store", "tools", "golden_health"),
-    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",), ("containers",),
+    ("jupyterhub", "golden_idle"),
+    ("kernel",),
+    ("nvidia_driver",),
+    ("containers",),
     ("customize",),
-    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance",
-     "seal"),
+    (
+        "hardening",
+        "limits",
+        "network_tuning",
+        "first_touch",
+        "fast_boot",
+        "immutable",
+        "provenance",
+        "seal",
+    ),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
@@ -90,14 +103,23 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
         if role not in there:
             yield source.error(key, f"unknown role; {nearest(role, there)}")
         elif not NAME.fullmatch(role):
-            yield source.error(key, "is no name for a role: small letters, digits and `_`",
-                               hint="rename its folder, as its variables begin")
+            yield source.error(
+                key,
+                "is no name for a role: small letters, digits and `_`",
+                hint="rename its folder, as its variables begin",
+            )
         elif taken := program_files.taken(root, role):
-            yield source.error(key, f"is goldenami's, and {taken} has its name",
-                               hint="rename that folder, and what it is about")
+            yield source.error(
+                key,
+                f"is goldenami's, and {taken} has its name",
+                hint="rename that folder, and what it is about",
+            )
         elif second := program_files.twice(root, role):
-            yield source.error(key, f"is the name of two roles; {second} is the second",
-                               hint="rename one of them, or take its collection away")
+            yield source.error(
+                key,
+                f"is the name of two roles; {second} is the second",
+                hint="rename one of them, or take its collection away",
+            )
         elif role in ROLE_ORDER:
             for name in OWN_KEYS:
                 if name in (said or {}):
@@ -108,40 +130,53 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
     placed = {role for step in steps(roles) for role in step}
     waiting = [role for role in own(roles) if role not in placed]
     # Only what every other rule lets pass waits in a circle.
-    circle = [role for role in waiting
-              if role in there and place(roles[role] or {})[1] in waiting]
+    circle = [role for role in waiting if role in there and place(roles[role] or {})[1] in waiting]
     for role in circle:
-        yield source.error(("roles", role), f"never gets its turn: {', '.join(circle)} stand "
-                                            "before and after each other in a circle",
-                           hint="take one `before` or `after` away")
+        yield source.error(
+            ("roles", role),
+            f"never gets its turn: {', '.join(circle)} stand "
+            "before and after each other in a circle",
+            hint="take one `before` or `after` away",
+        )
 
 
-def _misplaced(
-    source: YamlFile, role: str, said: Entry, others: set[str]
-) -> Iterator[BadInput]:
+def _misplaced(source: YamlFile, role: str, said: Entry, others: set[str]) -> Iterator[BadInput]:
     if BEFORE in said and AFTER in said:
-        yield source.error(("roles", role, AFTER), "and `before` are both given",
-                           hint="keep one of them: a role has one place")
+        yield source.error(
+            ("roles", role, AFTER),
+            "and `before` are both given",
+            hint="keep one of them: a role has one place",
+        )
     for where, never in ((BEFORE, (FIRST,)), (AFTER, ENDING)):
         beside, key = str(said.get(where)), ("roles", role, where)
         if where in said and beside not in others:
-            yield source.error(key, f"unknown role `{beside}`; {nearest(beside, others)}",
-                               hint="name a role of this definition, or one of goldenami's")
+            yield source.error(
+                key,
+                f"unknown role `{beside}`; {nearest(beside, others)}",
+                hint="name a role of this definition, or one of goldenami's",
+            )
         elif beside in never:
-            yield source.error(key, f"no role runs {where} `{beside}`",
-                               hint="leave the line out for a place after the driver")
+            yield source.error(
+                key,
+                f"no role runs {where} `{beside}`",
+                hint="leave the line out for a place after the driver",
+            )
     names: Any = said.get("packages", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        yield source.error(("roles", role, "packages"), f"is {names!r}, no list of packages",
-                           hint="write `[NAME, NAME]`")
+        yield source.error(
+            ("roles", role, "packages"),
+            f"is {names!r}, no list of packages",
+            hint="write `[NAME, NAME]`",
+        )
 
 
-def _unnamed(
-    root: Path, source: YamlFile, role: str, roles: Entries
-) -> Iterator[BadInput]:
+def _unnamed(root: Path, source: YamlFile, role: str, roles: Entries) -> Iterator[BadInput]:
     """A role that Ansible runs as another's dependency has to be in the lock, too."""
     for each in table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []:
         name = each.get("role", each.get("name")) if isinstance(each, dict) else each
         if name not in roles:
-            yield source.error(("roles", role), f"depends on the role `{name}` (its meta/main.yml)",
-                               hint=f"write `{name}:` under `roles`, so that the lock knows it")
+            yield source.error(
+                ("roles", role),
+                f"depends on the role `{name}` (its meta/main.yml)",
+                hint=f"write `{name}:` under `roles`, so that the lock knows it",
+            )

@@ -37,8 +37,10 @@ class _Context(jinja2.runtime.Context):
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
 _JINJA.context_class = _Context
-_JINJA.tests |= {"match": lambda value, pattern: bool(re.match(pattern, value)),
-                 "search": lambda value, pattern: bool(re.search(pattern, value))}  # Ansible's own
+_JINJA.tests |= {
+    "match": lambda value, pattern: bool(re.match(pattern, value)),
+    "search": lambda value, pattern: bool(re.search(pattern, value)),
+}  # Ansible's own
 
 
 def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,16 +49,22 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def facts(
-    root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
+    root: Path,
+    role: str,
+    platform: Platform,
+    given: Mapping[str, Any],
+    *,
+    only: str = "",
 ) -> dict[str, Any]:
     """What vars/main.yml and the platform's file say, rendered over the role's variables; with `only`
     that fact alone, since others may want what is not derived yet."""
     path = program_files.role(root, role) / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):
-        raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
-                       hint=f"write roles/{role}/vars/{path.name}, or take the role out of the "
-                            "definition")
+        raise BadInput(
+            f"role {role} does not know {platform.distribution} {platform.major}",
+            hint=f"write roles/{role}/vars/{path.name}, or take the role out of the definition",
+        )
     data = {**table(path.with_name("main.yml")), **table(path)}
     context = {**variables(root, role, given), **data}
     names = [name for name in data if only in ("", name)]
@@ -70,12 +78,15 @@ def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]
     found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
     for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
         if name in table(path) and not re.search(r"_\d+$", path.stem):
-            raise BadInput(f"{path}: {name}: the lock does not read this file",
-                           hint=f"write it into main.yml or {platform.vars_file} beside it")
+            raise BadInput(
+                f"{path}: {name}: the lock does not read this file",
+                hint=f"write it into main.yml or {platform.vars_file} beside it",
+            )
     listed = found.get(name) or []
     if not isinstance(listed, list):
-        raise BadInput(f"{folder}: {name} is {listed!r}, no list",
-                       hint=f"write `{name}: [NAME, NAME]`")
+        raise BadInput(
+            f"{folder}: {name} is {listed!r}, no list", hint=f"write `{name}: [NAME, NAME]`"
+        )
     return [str(each) for each in listed]
 
 

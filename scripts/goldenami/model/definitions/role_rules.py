@@ -47,14 +47,18 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
         variables |= role_packages.variables(root, role, definition.variables(role))
     # The lock puts a value in their place.
     decided = {name: value for name, value in variables.items() if value not in (ANY, NEWEST)}
-    declared = [{"name": name, "efa": families[name].efa, "nvswitch": families[name].nvswitch}
-                for name in definition.hardware]
+    declared = [
+        {"name": name, "efa": families[name].efa, "nvswitch": families[name].nvswitch}
+        for name in definition.hardware
+    ]
     return {
         **decided,
         "golden_roles": definition.role_names,
         "golden_definition": {**definition.model_dump(mode="json"), "hardware": declared},
-        "ansible_facts": {"distribution": platform.distribution,
-                          "distribution_major_version": str(platform.major)},
+        "ansible_facts": {
+            "distribution": platform.distribution,
+            "distribution_major_version": str(platform.major),
+        },
     }
 
 

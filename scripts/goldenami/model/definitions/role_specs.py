@@ -53,12 +53,15 @@ def role_spec(root: Path, role: str) -> RoleSpec:
     """Without specifications a default may get any value."""
     folder = program_files.role(root, role)
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder, and STEPS in {_STEPS} names it",
-                       hint="write the role, or take its name out of STEPS and of the definition")
+        raise BadInput(
+            f"{folder}: no such folder, and STEPS in {_STEPS} names it",
+            hint="write the role, or take its name out of STEPS and of the definition",
+        )
     defaults, path = table(folder / "defaults/main.yml"), folder / "meta/argument_specs.yml"
     if not (specs := table(path)):
-        return RoleSpec(name=role, options={name: {"type": "raw"} for name in defaults},
-                        defaults=defaults)
+        return RoleSpec(
+            name=role, options={name: {"type": "raw"} for name in defaults}, defaults=defaults
+        )
     for key in ("argument_specs", "main", "options"):
         specs = specs.get(key) or {}
         if not isinstance(specs, dict):
@@ -70,8 +73,9 @@ def role_spec(root: Path, role: str) -> RoleSpec:
 
 
 def _malformed(path: Path, key: str) -> BadInput:
-    return BadInput(f"{path}: {key} is no mapping",
-                    hint="see roles/limits/meta/argument_specs.yml for the form")
+    return BadInput(
+        f"{path}: {key} is no mapping", hint="see roles/limits/meta/argument_specs.yml for the form"
+    )
 
 
 def tasks(folder: Path, name: str = "*") -> list[dict[str, Any]]:

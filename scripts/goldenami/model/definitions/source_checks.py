@@ -29,19 +29,26 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)
         if repo.name.startswith(_TAKEN):
-            yield source.error((*key, "name"), f"`{repo.name}` would be taken for goldenami's own",
-                               hint="begin it with another word")
+            yield source.error(
+                (*key, "name"),
+                f"`{repo.name}` would be taken for goldenami's own",
+                hint="begin it with another word",
+            )
         if problem := _no_key(root, repo.key):
             yield source.error((*key, "key"), f"`{repo.key}` {problem}")
     names = [repo.name for repo in definition.extra_repos]
     yield from source.repeated(("extra_repos",), names, "name")
     yield from _downloads(root, source, definition)
     images = [one.called or one.name for one in definition.containers]
-    yield from source.repeated(("containers",), images,
-                               hint="give each a tag of its own, or another `called`")
+    yield from source.repeated(
+        ("containers",), images, hint="give each a tag of its own, or another `called`"
+    )
     if images and ENGINE not in definition.roles:
-        yield source.error(("containers",), f"need the role `{ENGINE}`, which has an engine",
-                           hint=f"write `{ENGINE}:` under `roles`")
+        yield source.error(
+            ("containers",),
+            f"need the role `{ENGINE}`, which has an engine",
+            hint=f"write `{ENGINE}:` under `roles`",
+        )
 
 
 def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
@@ -57,11 +64,15 @@ def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator
                 yield source.error((*key, name), f"`{place}` {problem}")
             places.append(place)
     if definition.downloads and ROLE not in definition.roles:
-        yield source.error(("downloads",), f"need the role `{ROLE}`, which brings them",
-                           hint=f"write `{ROLE}:` under `roles`")
+        yield source.error(
+            ("downloads",),
+            f"need the role `{ROLE}`, which brings them",
+            hint=f"write `{ROLE}:` under `roles`",
+        )
     if VARIABLE in definition.variables(ROLE):
-        yield source.error(("roles", ROLE, VARIABLE), "is made by `lock`",
-                           hint="write `downloads:` beside `roles`")
+        yield source.error(
+            ("roles", ROLE, VARIABLE), "is made by `lock`", hint="write `downloads:` beside `roles`"
+        )
 
 
 def _no_place(path: str) -> str:
@@ -87,13 +98,15 @@ def customized(root: Path, source: YamlFile, definition: Definition) -> Iterator
         if not problem and not _is_text(content):
             problem = "is no text: bring programs as a package"
         if problem:
-            yield source.error(("roles", ROLE, "customize_files", index, "source"),
-                               f"`{row['source']}` {problem}")
+            yield source.error(
+                ("roles", ROLE, "customize_files", index, "source"), f"`{row['source']}` {problem}"
+            )
     for index, name in enumerate(given.get("customize_ca_certificates") or []):
         content, problem = _read(root, name)
         if problem := problem or _refusal(content):
-            yield source.error(("roles", ROLE, "customize_ca_certificates", index),
-                               f"`{name}` {problem}")
+            yield source.error(
+                ("roles", ROLE, "customize_ca_certificates", index), f"`{name}` {problem}"
+            )
 
 
 def _read(root: Path, name: str) -> tuple[bytes, str]:

@@ -86,7 +86,8 @@ class Watch(Section):
     @field_validator("frameworks", "python_packages")
     @classmethod
     def _policies_act(
-        cls, value: UpdateRule | dict[str, UpdateRule],
+        cls,
+        value: UpdateRule | dict[str, UpdateRule],
     ) -> UpdateRule | dict[str, UpdateRule]:
         for rule in value.values() if isinstance(value, dict) else [value]:
             _acting(rule)
@@ -127,12 +128,20 @@ VersionOrder = Callable[[str], Any]
 
 
 def judge(
-    rule: UpdateRule, locked: str, branch: str, offers: Sequence[VersionOffer], today: date, *,
+    rule: UpdateRule,
+    locked: str,
+    branch: str,
+    offers: Sequence[VersionOffer],
+    today: date,
+    *,
     order: VersionOrder = Version,
 ) -> Judgement:
     """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
-    newer = sorted((offer for offer in offers if order(offer.version) > order(locked)),
-                   key=lambda offer: order(offer.version), reverse=True)
+    newer = sorted(
+        (offer for offer in offers if order(offer.version) > order(locked)),
+        key=lambda offer: order(offer.version),
+        reverse=True,
+    )
     if not newer:
         return Judgement(locked, UpdateVerdict.CURRENT)
     newest = newer[0]
@@ -147,8 +156,11 @@ def judge(
     old = [offer for offer in able if _old_enough(rule, offer, today)]
     if not old:
         return Judgement.of(able[0], UpdateVerdict.YOUNG, _age(rule, able[0], today))
-    passed = "; ".join(f"{offer.version}: {offer.refusal}"
-                       for offer in wanted[:wanted.index(old[0])] if offer.refusal)
+    passed = "; ".join(
+        f"{offer.version}: {offer.refusal}"
+        for offer in wanted[: wanted.index(old[0])]
+        if offer.refusal
+    )
     return Judgement.of(old[0], UpdateVerdict.UPDATE, passed)
 
 

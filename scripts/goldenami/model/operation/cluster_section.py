@@ -61,23 +61,31 @@ class ClusterSection(Section):
     def _days(cls, value: Any) -> Any:
         for each in value if isinstance(value, list) else ():
             if not _DAY.fullmatch(str(each)):
-                raise ValueError(f"`{each}` is not a day of one year; write each year's, such as "
-                                 "2026-12-25")
-        return [date.fromisoformat(str(each)) for each in value] if isinstance(value, list) else value
+                raise ValueError(
+                    f"`{each}` is not a day of one year; write each year's, such as 2026-12-25"
+                )
+        return (
+            [date.fromisoformat(str(each)) for each in value] if isinstance(value, list) else value
+        )
 
     @model_validator(mode="after")
     def _starts_something(self) -> Self:
         counts = [each.working_hours for each in self.machines.values()]
         if self.hours and not any(counts):
-            raise ValueError("`hours` start nothing: say `working_hours: 1` of a family in "
-                             "`machines`")
+            raise ValueError(
+                "`hours` start nothing: say `working_hours: 1` of a family in `machines`"
+            )
         if any(counts) and not self.hours:
-            raise ValueError("`working_hours` without `hours`: say when, such as "
-                             "`Mon-Fri 08:00-19:00 Europe/Berlin`")
+            raise ValueError(
+                "`working_hours` without `hours`: say when, such as "
+                "`Mon-Fri 08:00-19:00 Europe/Berlin`"
+            )
         most = len(self.hours) * (len(set(self.holidays)) + 2)
         if most > MOST_ACTIONS:
-            raise ValueError(f"{len(self.holidays)} holidays need {most} scheduled actions, and a "
-                             f"group takes {MOST_ACTIONS}; leave past and far ones out")
+            raise ValueError(
+                f"{len(self.holidays)} holidays need {most} scheduled actions, and a "
+                f"group takes {MOST_ACTIONS}; leave past and far ones out"
+            )
         return self
 
     @cached_property

@@ -92,8 +92,10 @@ class Transfer(StrEnum):
     UPLOAD = "upload"
 
 
-_PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
-              r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$")
+_PRINCIPAL = (
+    r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
+    r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$"
+)
 """An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations,
 ARNs)."""
 
@@ -101,8 +103,7 @@ ARNs)."""
 class Publish(Section):
     """Where the image is published and for how long it is kept. No part of it shapes the image."""
 
-    regions: Annotated[list[Annotated[str, Field(pattern=REGION)]],
-                       Field(min_length=1)]
+    regions: Annotated[list[Annotated[str, Field(pattern=REGION)]], Field(min_length=1)]
     """where it is published"""
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     """the only account that it is published to, whatever the credentials are"""
@@ -118,8 +119,9 @@ class Publish(Section):
     """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
     deregistration_protection: bool = False
     """EC2 lets nobody deregister the AMIs, `retire` included"""
-    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]],
-                          Field(default_factory=list)]
+    share_with: Annotated[
+        list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)
+    ]
     """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
@@ -127,7 +129,8 @@ class Publish(Section):
     """where `gpu-test` and the EC2 builder launch: ids, or values of the tag Name; without it in
     the default network"""
     tags: dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(max_length=256)]] = (
-        Field(default_factory=dict, max_length=30))
+        Field(default_factory=dict, max_length=30)
+    )
     """tags that the company demands, on all that is made in EC2 from then on"""
     registries: list[Repository] = Field(default_factory=list)
     """where its container image is pushed to, such as `registry.company.example/team/image`"""

@@ -16,8 +16,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record, Section
 
 FILE = "packer/residency.yml"
-WORLDWIDE = frozenset({
-    "budgets", "ce", "iam", "organizations", "pricing", "savingsplans"})
+WORLDWIDE = frozenset({"budgets", "ce", "iam", "organizations", "pricing", "savingsplans"})
 """Services that a region's name only leads to: they hold prices, bills and rights of the whole
 account, and nothing of an image."""
 _EARTH_KM = 6371.0
@@ -39,8 +38,10 @@ class GeoPlace(Record):
         """By the haversine formula."""
         here, there = math.radians(self.latitude), math.radians(other.latitude)
         half = math.radians(other.longitude - self.longitude) / 2
-        share = (math.sin((there - here) / 2) ** 2
-                 + math.cos(here) * math.cos(there) * math.sin(half) ** 2)
+        share = (
+            math.sin((there - here) / 2) ** 2
+            + math.cos(here) * math.cos(there) * math.sin(half) ** 2
+        )
         return 2 * _EARTH_KM * math.asin(math.sqrt(share))
 
 
@@ -76,8 +77,11 @@ class AllowedRegions(Record):
 
     def require(self, region: str) -> None:
         if refused := self.refusal(region):
-            raise BadInput(refused, hint="name an allowed region (`--region`, AWS_REGION, the address in "
-                                         "the environment), or change `residency`")
+            raise BadInput(
+                refused,
+                hint="name an allowed region (`--region`, AWS_REGION, the address in "
+                "the environment), or change `residency`",
+            )
 
     def first(self, regions: Iterable[str]) -> str | None:
         return next(filter(self.allows, regions), None)

@@ -116,8 +116,9 @@ def parse(text: str) -> WorkingHours:
     """The hours; ValueError, in a person's words, for what are none."""
     match = _FORM.fullmatch(text)
     if match is None:
-        raise ValueError(f"`{text}` is not DAYS HH:MM-HH:MM ZONE, such as "
-                         "`Mon-Fri 08:00-19:00 Europe/Berlin`")
+        raise ValueError(
+            f"`{text}` is not DAYS HH:MM-HH:MM ZONE, such as `Mon-Fri 08:00-19:00 Europe/Berlin`"
+        )
     first, last, *clock, zone = match.groups()
     for name in (first, last or first):
         if name not in DAYS:
@@ -132,8 +133,10 @@ def parse(text: str) -> WorkingHours:
     if minute > 59 or to_minute > 59 or closes > DAY_MIN:
         raise ValueError(f"`{text}` has a time that no day has; the last is 24:00")
     if closes <= opens:
-        raise ValueError(f"`{text}` ends before it begins; a job that runs on after the end is not "
-                         "ended, so nights need no hours")
+        raise ValueError(
+            f"`{text}` ends before it begins; a job that runs on after the end is not "
+            "ended, so nights need no hours"
+        )
     return WorkingHours(text, tuple(range(begin, end + 1)), opens, closes, zone)
 
 
@@ -142,10 +145,15 @@ def clashes(hours: Collection[WorkingHours]) -> Iterator[str]:
     if len({each.zone for each in hours}) > 1:
         yield "name one time zone in all lines"
     lead = int(LEAD.total_seconds()) // 60
-    slots = sorted((day * DAY_MIN + each.opens - each.lead_min, day * DAY_MIN + each.closes, each.text)
-                   for each in hours for day in each.days)
+    slots = sorted(
+        (day * DAY_MIN + each.opens - each.lead_min, day * DAY_MIN + each.closes, each.text)
+        for each in hours
+        for day in each.days
+    )
     again = [(begin + 7 * DAY_MIN, end, text) for begin, end, text in slots[:1]]
     for (_, end, text), (begin, _, other) in pairwise([*slots, *again]):
         if begin < end:
-            yield (f"less than {lead} minutes are between `{text}` and `{other}`, or its next day; "
-                   "write them as one, or let MinInstances run all day")
+            yield (
+                f"less than {lead} minutes are between `{text}` and `{other}`, or its next day; "
+                "write them as one, or let MinInstances run all day"
+            )

@@ -43,22 +43,29 @@ X86: Mapping[str, March] = {
     "skylake-avx512": _march("skylake", f"clwb {_AVX512}"),
     "cascadelake": _march("skylake-avx512", "avx512vnni"),
     "cooperlake": _march("cascadelake", "avx512bf16"),
-    "icelake-client": _march("skylake",
-                             f"{_AVX512} avx512ifma avx512vbmi sha avx512bitalg avx512vbmi2 "
-                             "avx512vnni avx512vpopcntdq gfni rdpid vaes vpclmulqdq"),
+    "icelake-client": _march(
+        "skylake",
+        f"{_AVX512} avx512ifma avx512vbmi sha avx512bitalg avx512vbmi2 "
+        "avx512vnni avx512vpopcntdq gfni rdpid vaes vpclmulqdq",
+    ),
     "icelake-server": _march("icelake-client", "clwb"),
-    "sapphirerapids": _march("icelake-server",
-                             "amx-bf16 amx-int8 amx-tile avx512bf16 avx512fp16 avxvnni movdir64b "
-                                               "movdiri waitpkg"),
+    "sapphirerapids": _march(
+        "icelake-server",
+        "amx-bf16 amx-int8 amx-tile avx512bf16 avx512fp16 avxvnni movdir64b movdiri waitpkg",
+    ),
     "emeraldrapids": _march("sapphirerapids", since=(13, 1)),
     "graniterapids": _march("sapphirerapids", "amx-fp16", since=(13, 1)),
-    "znver1": _march("x86-64-v3",
-                     "adx aes clflushopt clzero fsgsbase mwaitx pclmul rdrnd rdseed sha sse4a"),
+    "znver1": _march(
+        "x86-64-v3", "adx aes clflushopt clzero fsgsbase mwaitx pclmul rdrnd rdseed sha sse4a"
+    ),
     "znver2": _march("znver1", "clwb rdpid"),
     "znver3": _march("znver2", "vaes vpclmulqdq"),
-    "znver4": _march("znver3",
-                     f"{_AVX512} avx512bf16 avx512bitalg avx512ifma avx512vbmi avx512vbmi2 "
-                     "avx512vnni avx512vpopcntdq gfni", since=(12, 3)),
+    "znver4": _march(
+        "znver3",
+        f"{_AVX512} avx512bf16 avx512bitalg avx512ifma avx512vbmi avx512vbmi2 "
+        "avx512vnni avx512vpopcntdq gfni",
+        since=(12, 3),
+    ),
     "znver5": _march("znver4", "avx512vp2intersect avxvnni movdir64b movdiri", since=(14, 1)),
 }
 """GCC manual, "x86 Options", and the macros that GCC 14 predefines for each value; x86-64-v2 to v4

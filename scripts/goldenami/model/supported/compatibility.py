@@ -7,11 +7,23 @@ from datetime import date, timedelta
 from goldenami.core.errors import NoFit
 
 CUDA_OF_BRANCH = {
-    "470": "11.4", "510": "11.6", "515": "11.7", "520": "11.8", "525": "12.0", "530": "12.1",
+    "470": "11.4",
+    "510": "11.6",
+    "515": "11.7",
+    "520": "11.8",
+    "525": "12.0",
+    "530": "12.1",
     "535": "12.2",
-    "545": "12.3", "550": "12.4", "555": "12.5", "560": "12.6", "565": "12.7", "570": "12.8",
+    "545": "12.3",
+    "550": "12.4",
+    "555": "12.5",
+    "560": "12.6",
+    "565": "12.7",
+    "570": "12.8",
     "575": "12.9",
-    "580": "13.0", "590": "13.1", "595": "13.2",
+    "580": "13.0",
+    "590": "13.1",
+    "595": "13.2",
 }
 """The newest CUDA that each driver branch has natively (NVIDIA, CUDA Toolkit release notes, table
 3; read 2026-11)."""
@@ -53,8 +65,10 @@ def check_cuda(cuda: str, driver: str) -> str:
     if minimum and version_tuple(driver) >= version_tuple(minimum):
         return f"minor-version compatibility: CUDA {major}.x needs driver {minimum} or newer"
     needed = minimum or "a newer driver"
-    raise NoFit(f"CUDA {cuda} does not run on driver {driver}: CUDA {major}.x needs {needed}",
-                hint="choose a newer nvidia_driver_branch or an older CUDA")
+    raise NoFit(
+        f"CUDA {cuda} does not run on driver {driver}: CUDA {major}.x needs {needed}",
+        hint="choose a newer nvidia_driver_branch or an older CUDA",
+    )
 
 
 def runs_on(least: str, driver: str) -> bool:
@@ -69,26 +83,35 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
         if version_tuple(cuda) >= version_tuple(release):
             highest = newest
     if not lowest or not highest:
-        raise NoFit(f"what CUDA {cuda} compiles for is not known",
-                    hint="add it to the tables of compatibility.py")
-    bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest
-           or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))]
+        raise NoFit(
+            f"what CUDA {cuda} compiles for is not known",
+            hint="add it to the tables of compatibility.py",
+        )
+    bad = [
+        f"sm_{sm}"
+        for sm in architectures
+        if not lowest <= int(sm) <= highest
+        or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))
+    ]
     if bad:
-        raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for "
-                    f"{', '.join(bad)}",
-                    hint="take the family out of `hardware`, or choose another CUDA")
+        raise NoFit(
+            f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",
+            hint="take the family out of `hardware`, or choose another CUDA",
+        )
 
 
 def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) -> None:
     """NoFit if the module flavour cannot run a declared family's GPU."""
     if flavour == "open" and closed_only:
-        raise NoFit(f"open kernel modules need Turing or newer, which {', '.join(closed_only)} "
-                    "has not",
-                    hint="set nvidia_driver_flavour: proprietary, or take the family out of "
-                         "`hardware`")
+        raise NoFit(
+            f"open kernel modules need Turing or newer, which {', '.join(closed_only)} has not",
+            hint="set nvidia_driver_flavour: proprietary, or take the family out of `hardware`",
+        )
     if flavour == "proprietary" and open_only:
-        raise NoFit(f"only the open kernel modules run the GPU of {', '.join(open_only)}",
-                    hint="set nvidia_driver_flavour: open, or take the family out of `hardware`")
+        raise NoFit(
+            f"only the open kernel modules run the GPU of {', '.join(open_only)}",
+            hint="set nvidia_driver_flavour: open, or take the family out of `hardware`",
+        )
 
 
 LAST_BRANCH = {70: "580"}
@@ -111,12 +134,16 @@ def branch_refusal(branch: str, architectures: list[str]) -> str:
 
 
 def _first_branch(sm: str) -> str | None:
-    cuda = next((release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest),
-                None)
+    cuda = next(
+        (release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest), None
+    )
     if cuda is None or cuda == next(iter(NEWEST_ARCHITECTURE)):
         return None  # older than these tables
-    return next(branch for branch, native in CUDA_OF_BRANCH.items() if version_tuple(native)
-                >= version_tuple(cuda))
+    return next(
+        branch
+        for branch, native in CUDA_OF_BRANCH.items()
+        if version_tuple(native) >= version_tuple(cuda)
+    )
 
 
 BRANCH_END = {"535": "2026-06-30", "570": "2026-02-28", "580": "2028-06-30", "595": "2027-03-31"}

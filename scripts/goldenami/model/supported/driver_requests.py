@@ -34,14 +34,20 @@ class DriverRequest:
 
 
 def requests(
-    root: Path, definition: Definition, given: Mapping[str, Any], *, branches: Sequence[str] = (),
+    root: Path,
+    definition: Definition,
+    given: Mapping[str, Any],
+    *,
+    branches: Sequence[str] = (),
 ) -> list[DriverRequest]:
     """What to try, open modules before proprietary ones. `given` are the role's variables;
     `branches` are taken instead of the definition's own."""
     settings = role_packages.variables(root, "nvidia_driver", given)
-    return [_request(root, definition, given, flavour, branch)
-            for flavour in _flavours(root, definition, settings)
-            for branch in branches or _branches(root, definition, given, settings, flavour)]
+    return [
+        _request(root, definition, given, flavour, branch)
+        for flavour in _flavours(root, definition, settings)
+        for branch in branches or _branches(root, definition, given, settings, flavour)
+    ]
 
 
 def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -> list[str]:
@@ -49,16 +55,21 @@ def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -
     open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
     flavours = [wanted]
     if wanted == ANY:
-        flavours = [flavour
-                    for flavour, others in (("open", closed_only), ("proprietary", open_only))
-                    if not others]
+        flavours = [
+            flavour
+            for flavour, others in (("open", closed_only), ("proprietary", open_only))
+            if not others
+        ]
     for flavour in flavours or ["open"]:
         compatibility.check_flavour(flavour, open_only, closed_only)
     return flavours
 
 
 def _branches(
-    root: Path, definition: Definition, given: Mapping[str, Any], settings: Mapping[str, Any],
+    root: Path,
+    definition: Definition,
+    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
     flavour: str,
 ) -> list[str]:
     branch = str(settings["nvidia_driver_branch"])
@@ -68,8 +79,10 @@ def _branches(
         "__nvidia_driver_branches"
     ]
     if settings["nvidia_driver_source"] != "debian" or not found.get(flavour):
-        raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
-                       hint="name a branch, or take nvidia_driver_source: debian")
+        raise BadInput(
+            f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
+            hint="name a branch, or take nvidia_driver_source: debian",
+        )
     return found[flavour]
 
 
@@ -84,11 +97,19 @@ def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
 def _facts(
     root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
 ) -> dict[str, Any]:
-    return role_packages.facts(root, "nvidia_driver", PLATFORMS[definition.base.release], {
-        **given, "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch,
-        "nvidia_driver_version": VERSION,
-        "nvidia_driver_kernel_release": "", "nvidia_driver_modules_package": "",
-    })
+    return role_packages.facts(
+        root,
+        "nvidia_driver",
+        PLATFORMS[definition.base.release],
+        {
+            **given,
+            "nvidia_driver_flavour": flavour,
+            "nvidia_driver_branch": branch,
+            "nvidia_driver_version": VERSION,
+            "nvidia_driver_kernel_release": "",
+            "nvidia_driver_modules_package": "",
+        },
+    )
 
 
 def _request(
@@ -96,7 +117,9 @@ def _request(
 ) -> DriverRequest:
     names = _facts(root, definition, given, flavour, branch)
     return DriverRequest(
-        branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
+        branch=branch,
+        flavour=flavour,
+        dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
         pinned_sources=names["__nvidia_driver_pinned_sources"],
         provides=names["__nvidia_driver_modules_provides"],

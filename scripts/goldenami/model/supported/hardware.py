@@ -142,8 +142,12 @@ class Family(Record):
 
     def substance(self) -> dict[str, Any]:
         row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu", "machines"})
-        return row | {"cpu": self.cpu.name, "gpu": self.gpu and self.gpu.name, "sm": self.sm,
-                      "open_modules": self.open_modules}
+        return row | {
+            "cpu": self.cpu.name,
+            "gpu": self.gpu and self.gpu.name,
+            "sm": self.sm,
+            "open_modules": self.open_modules,
+        }
 
 
 class GpuType(Record):
@@ -176,10 +180,19 @@ def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuTy
     figures, count = family.gpu.figures, int(row["Count"])
     (generation, width), (links, speed) = _pair(figures.pcie), _pair(figures.nvlink)
     return GpuType(
-        type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
-        memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops,
-        pcie_generation=generation, pcie_width=width, nvswitch=family.nvswitch and count > 1,
-        nvswitches=figures.nvswitches, nvlinks=links, nvlink_gb_s=links * speed / 2)
+        type=name,
+        gpu=family.gpu.name,
+        gpus=count,
+        memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
+        memory_gb_s=figures.memory_gb_s,
+        matmul_tflops=figures.matmul_tflops,
+        pcie_generation=generation,
+        pcie_width=width,
+        nvswitch=family.nvswitch and count > 1,
+        nvswitches=figures.nvswitches,
+        nvlinks=links,
+        nvlink_gb_s=links * speed / 2,
+    )
 
 
 def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -194,11 +207,15 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
         for size, gpus, disks in family.machines.counts():
             switched = family.nvswitch and gpus > 1
             found[f"{name}.{size}"] = {
-                "gpu": family.gpu.name, "gpus": gpus, "disks": disks,
+                "gpu": family.gpu.name,
+                "gpus": gpus,
+                "disks": disks,
                 "memory_mib": family.machines.memory_mib,
-                "pcie_width": width, "pcie_generation": generation,
+                "pcie_width": width,
+                "pcie_generation": generation,
                 "nvswitches": figures.nvswitches if switched else 0,
-                "nvlinks": _pair(figures.nvlink)[0] if switched else 0}
+                "nvlinks": _pair(figures.nvlink)[0] if switched else 0,
+            }
     return found
 
 
@@ -226,8 +243,12 @@ def load(root: Path) -> dict[str, Family]:
     for name in rows.figures:
         _demand(source, ("figures", name), name, rows.gpus, "unknown GPU")
     families = {name: _family(source, rows, name) for name in rows.families}
-    for section, table in (("cpus", rows.cpus), ("gpus", rows.gpus), ("figures", rows.figures),
-                           ("families", families)):
+    for section, table in (
+        ("cpus", rows.cpus),
+        ("gpus", rows.gpus),
+        ("figures", rows.figures),
+        ("families", families),
+    ):
         for name, row in table.items():
             key = (section, name, "source")
             _demand(source, key, row.source, rows.sources, "unknown source")
@@ -243,7 +264,8 @@ def _family(source: YamlFile, rows: _Rows, name: str) -> Family:
     if gpu := row.get("gpu"):
         _demand(source, (*key, "gpu"), gpu, rows.gpus, f"unknown gpu `{gpu}`")
         row["gpu"] = rows.gpus[gpu].model_copy(
-            update={"name": gpu, "figures": rows.figures.get(gpu)})
+            update={"name": gpu, "figures": rows.figures.get(gpu)}
+        )
     row["machines"] = rows.machines.get(name)
     family = yaml_lines.validate(source, Family, row, at=key)
     if bool(family.gpu) != bool(family.counts):
@@ -289,9 +311,7 @@ def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str]
     return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
 
 
-def baseline(
-    root: Path, names: list[str], gcc: GccVersion
-) -> instruction_sets.Baseline:
+def baseline(root: Path, names: list[str], gcc: GccVersion) -> instruction_sets.Baseline:
     """What the CPUs of all the families can run, as `gcc` would be asked for it."""
     known = load(root)
     return instruction_sets.baseline([known[name].cpu.name for name in names], gcc)

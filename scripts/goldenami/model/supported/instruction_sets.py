@@ -16,9 +16,19 @@ FLAG_SINCE: Mapping[str, GccVersion] = {"avx512fp16": (12, 1), "amx-fp16": (13, 
 """Options that are newer than GCC 11, the oldest compiler of a supported release (GCC's release
 notes)."""
 
-NO_SPEEDUP = frozenset({"clflushopt", "clwb", "clzero", "fsgsbase", "movdir64b", "movdiri",
-                        "mwaitx", "rdpid",
-                        "waitpkg"})
+NO_SPEEDUP = frozenset(
+    {
+        "clflushopt",
+        "clwb",
+        "clzero",
+        "fsgsbase",
+        "movdir64b",
+        "movdiri",
+        "mwaitx",
+        "rdpid",
+        "waitpkg",
+    }
+)
 """Allowed where a baseline has them, but not worth an option: no compiler uses them to make a loop
 faster."""
 
@@ -51,23 +61,31 @@ def baseline(cpus: Iterable[str], gcc: GccVersion) -> Baseline:
     wanted = tuple(sorted(set(cpus)))
     kinds = {of_cpu(cpu) for cpu in wanted}
     if len(kinds) != 1:
-        raise NoFit(f"no program runs on both {' and '.join(sorted(kinds))}",
-                    hint="split the image: one for each")
+        raise NoFit(
+            f"no program runs on both {' and '.join(sorted(kinds))}",
+            hint="split the image: one for each",
+        )
     table = ARCHITECTURES[kinds.pop()].cpus
     shared = frozenset.intersection(*(features(cpu) for cpu in wanted))
     known = [name for name, row in table.items() if row.since <= gcc and features(name) <= shared]
     if not known:
-        raise NoFit(f"GCC {gcc[0]}.{gcc[1]} knows no code for {', '.join(wanted)}",
-                    hint="choose a newer release")
+        raise NoFit(
+            f"GCC {gcc[0]}.{gcc[1]} knows no code for {', '.join(wanted)}",
+            hint="choose a newer release",
+        )
     best = max(known, key=lambda name: (len(features(name)), name in wanted))
-    extra = sorted(name for name in shared - features(best) - NO_SPEEDUP
-                   if FLAG_SINCE.get(name, (0, 0)) <= gcc)
+    extra = sorted(
+        name for name in shared - features(best) - NO_SPEEDUP if FLAG_SINCE.get(name, (0, 0)) <= gcc
+    )
     # There each CPU has all of the one before: nothing is left for an option to add.
     if table is ARM:
         return Baseline(wanted, best, (f"-mcpu={best}",), tuple(sorted(shared)))
     tune = _tune(wanted, gcc)
-    options = (f"-march={best}", *(f"-m{name}" for name in extra),
-               *([] if tune == best else [f"-mtune={tune}"]))
+    options = (
+        f"-march={best}",
+        *(f"-m{name}" for name in extra),
+        *([] if tune == best else [f"-mtune={tune}"]),
+    )
     return Baseline(wanted, best, options, tuple(sorted(shared)))
 
 

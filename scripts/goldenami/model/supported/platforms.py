@@ -48,13 +48,14 @@ class Platform:
 
 
 RELEASES: Mapping[str, Platform] = {
-    "bookworm": Platform("Debian", "12", (12, 2), date(2026, 7, 11), date(2028, 6, 30),
-                         images=False),
+    "bookworm": Platform(
+        "Debian", "12", (12, 2), date(2026, 7, 11), date(2028, 6, 30), images=False
+    ),
     "trixie": Platform("Debian", "13", (14, 2), date(2028, 8, 9), date(2030, 6, 30), images=True),
-    "jammy": Platform("Ubuntu", "22.04", (11, 4), date(2027, 6, 1), date(2027, 6, 1),
-                      images=False),
-    "noble": Platform("Ubuntu", "24.04", (13, 3), date(2029, 5, 31), date(2029, 5, 31),
-                      images=True),
+    "jammy": Platform("Ubuntu", "22.04", (11, 4), date(2027, 6, 1), date(2027, 6, 1), images=False),
+    "noble": Platform(
+        "Ubuntu", "24.04", (13, 3), date(2029, 5, 31), date(2029, 5, 31), images=True
+    ),
 }
 RELEASES_SOURCE = (
     "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"

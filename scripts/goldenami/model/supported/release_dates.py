@@ -21,15 +21,18 @@ class Regression:
 
     @property
     def error(self) -> str:
-        return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was "
-                f"made from one of {self.locked}")
+        return (
+            f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was "
+            f"made from one of {self.locked}"
+        )
 
 
 def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
     """Those of `suites` that are older than the lock's."""
     found = []
-    for name in sorted({suite.suite for suite in suites}
-                       & {suite.suite for suite in lock.base.suites}):
+    for name in sorted(
+        {suite.suite for suite in suites} & {suite.suite for suite in lock.base.suites}
+    ):
         now, locked = _newest(suites, name), _newest(lock.base.suites, name)
         if _seconds(now) < _seconds(locked):
             found.append(Regression(lock.image, name, iso(now), iso(locked)))
@@ -39,8 +42,10 @@ def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
 def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
     """Unreachable where a suite goes backwards: nothing is locked from less than before."""
     for found in regressions(lock, suites):
-        raise Unreachable(f"suite {found.suite} {found.error}",
-                          hint="a stale mirror: use another, or wait; the lock stays")
+        raise Unreachable(
+            f"suite {found.suite} {found.error}",
+            hint="a stale mirror: use another, or wait; the lock stays",
+        )
 
 
 def iso(date: str) -> str:

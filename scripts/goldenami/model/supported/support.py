@@ -11,13 +11,22 @@ from typing import Any
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.platforms import RELEASES, RELEASES_SOURCE, Distribution
 
-KERNELS = {"5.15": date(2026, 12, 31), "6.1": date(2027, 12, 31), "6.6": date(2027, 12, 31),
-           "6.12": date(2028, 12, 31), "6.18": date(2028, 12, 31)}
+KERNELS = {
+    "5.15": date(2026, 12, 31),
+    "6.1": date(2027, 12, 31),
+    "6.6": date(2027, 12, 31),
+    "6.12": date(2028, 12, 31),
+    "6.18": date(2028, 12, 31),
+}
 KERNELS_SOURCE = "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; a month is its last day"
-DRIVERS_SOURCE = ("https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
-                  "Toolkit Versions; read 2026-11")
-CUDA_SOURCE = ("https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends "
-               "with the driver branch that it came with; read 2026-11")
+DRIVERS_SOURCE = (
+    "https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
+    "Toolkit Versions; read 2026-11"
+)
+CUDA_SOURCE = (
+    "https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends "
+    "with the driver branch that it came with; read 2026-11"
+)
 
 
 class SupportState(StrEnum):
@@ -61,15 +70,21 @@ class PartSupport:
         state = self.state(day)
         if self.ends is None:
             return "ended, the day is not known" if state is SupportState.ENDED else "not known"
-        return {SupportState.SUPPORTED: f"supported until {self.ends}",
-                SupportState.ENDED: f"ended {self.ends}",
-                SupportState.ENDING: f"ends {self.ends}, in {(self.ends - day).days} days"}[state]
+        return {
+            SupportState.SUPPORTED: f"supported until {self.ends}",
+            SupportState.ENDED: f"ended {self.ends}",
+            SupportState.ENDING: f"ends {self.ends}, in {(self.ends - day).days} days",
+        }[state]
 
 
 def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
     """Distribution, kernel, driver and CUDA of a lock as plain JSON."""
-    return [_distribution(lock["base"]), _kernel(lock), *_driver(lock.get("driver")),
-            *_cuda(lock.get("cuda"))]
+    return [
+        _distribution(lock["base"]),
+        _kernel(lock),
+        *_driver(lock.get("driver")),
+        *_cuda(lock.get("cuda")),
+    ]
 
 
 def _distribution(base: Mapping[str, Any]) -> PartSupport:
@@ -77,8 +92,14 @@ def _distribution(base: Mapping[str, Any]) -> PartSupport:
     if found is None:
         return PartSupport("Distribution", name, None, RELEASES_SOURCE, name)
     longer = f"by the security team until {found.regular}, then as long-term support"
-    return PartSupport("Distribution", name, found.last, RELEASES_SOURCE, name,
-                       longer if found.last > found.regular else "")
+    return PartSupport(
+        "Distribution",
+        name,
+        found.last,
+        RELEASES_SOURCE,
+        name,
+        longer if found.last > found.regular else "",
+    )
 
 
 def _kernel(lock: Mapping[str, Any]) -> PartSupport:
@@ -88,24 +109,47 @@ def _kernel(lock: Mapping[str, Any]) -> PartSupport:
     series = ".".join(release.split(".")[:2])
     if base["distribution"] == Distribution.UBUNTU:
         found = RELEASES.get(base["release"])
-        return PartSupport("Kernel", release, found.last if found else None, RELEASES_SOURCE,
-                           series, "as long as the release")
-    return PartSupport("Kernel", release, KERNELS.get(series), KERNELS_SOURCE, series,
-                       f"longterm series {series} of kernel.org")
+        return PartSupport(
+            "Kernel",
+            release,
+            found.last if found else None,
+            RELEASES_SOURCE,
+            series,
+            "as long as the release",
+        )
+    return PartSupport(
+        "Kernel",
+        release,
+        KERNELS.get(series),
+        KERNELS_SOURCE,
+        series,
+        f"longterm series {series} of kernel.org",
+    )
 
 
 def _driver(driver: Mapping[str, Any] | None) -> list[PartSupport]:
-    return [] if not driver else [_branch("NVIDIA driver", driver["version"], str(driver["branch"]),
-                                          DRIVERS_SOURCE,
-                                          f"branch {driver['branch']}")]
+    return (
+        []
+        if not driver
+        else [
+            _branch(
+                "NVIDIA driver",
+                driver["version"],
+                str(driver["branch"]),
+                DRIVERS_SOURCE,
+                f"branch {driver['branch']}",
+            )
+        ]
+    )
 
 
 def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
     if not cuda:
         return []
     release = ".".join(str(cuda["version"]).split(".")[:2])
-    branch = next((name for name, native in compatibility.CUDA_OF_BRANCH.items() if native
-                   == release), "")
+    branch = next(
+        (name for name, native in compatibility.CUDA_OF_BRANCH.items() if native == release), ""
+    )
     note = (
         f"came with driver branch {branch}"
         if branch
@@ -116,5 +160,12 @@ def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
 
 
 def _branch(part: str, version: str, branch: str, source: str, note: str) -> PartSupport:
-    return PartSupport(part, str(version), compatibility.branch_end(branch), source,
-                       branch, note, over=branch in compatibility.ENDED_BRANCHES)
+    return PartSupport(
+        part,
+        str(version),
+        compatibility.branch_end(branch),
+        source,
+        branch,
+        note,
+        over=branch in compatibility.ENDED_BRANCHES,
+    )

@@ -20,19 +20,33 @@ def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
     """Those of every role that states some, `__<role>_archives` in its vars/, and `extra_repos` of
     the definition. A role's is an expression over its variables, empty where it takes the
     distribution's packages."""
-    return _of(root, definition.base.release, definition.role_names, definition.variables,
-               definition.extra_repos)
+    return _of(
+        root,
+        definition.base.release,
+        definition.role_names,
+        definition.variables,
+        definition.extra_repos,
+    )
 
 
 def of_lock(root: Path, lock: Lock) -> tuple[VendorArchive, ...]:
     """Those of a lock, by the variables that it was made with."""
-    return _of(root, lock.base.release, lock.roles, lambda role: {
-        name: value for name, value in lock.variables.items() if name.startswith(f"{role}_")},
-        lock.extra_repos)
+    return _of(
+        root,
+        lock.base.release,
+        lock.roles,
+        lambda role: {
+            name: value for name, value in lock.variables.items() if name.startswith(f"{role}_")
+        },
+        lock.extra_repos,
+    )
 
 
 def _of(
-    root: Path, release: str, roles: Iterable[str], variables: Callable[[str], Mapping[str, Any]],
+    root: Path,
+    release: str,
+    roles: Iterable[str],
+    variables: Callable[[str], Mapping[str, Any]],
     stated: Iterable[VendorArchive],
 ) -> tuple[VendorArchive, ...]:
     found = dict[str, VendorArchive]()
@@ -44,8 +58,10 @@ def _of(
         found |= _stated(root, release, "nvidia_driver", given)
     for repo in stated:
         if repo.name in found:
-            raise BadInput(f"the archive `{repo.name}` of extra_repos has the name of a role's",
-                           hint="give it another name")
+            raise BadInput(
+                f"the archive `{repo.name}` of extra_repos has the name of a role's",
+                hint="give it another name",
+            )
         found[repo.name] = repo
     return tuple(_located(root, repo) for repo in found.values())
 
@@ -60,8 +76,10 @@ def _stated(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{root}/roles/{role}/vars: {name}: {key}: {first['msg']}",
-                       hint="docs/reference.md has the form, under `extra_repos`") from None
+        raise BadInput(
+            f"{root}/roles/{role}/vars: {name}: {key}: {first['msg']}",
+            hint="docs/reference.md has the form, under `extra_repos`",
+        ) from None
     return {repo.name: repo for repo in repos}
 
 

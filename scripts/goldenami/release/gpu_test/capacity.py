@@ -59,7 +59,9 @@ Priced = Mapping[str, Mapping[str, float]]
 
 
 def offers(
-    known: Mapping[str, Family], families: Iterable[str], regions: Mapping[str, RegionTypes],
+    known: Mapping[str, Family],
+    families: Iterable[str],
+    regions: Mapping[str, RegionTypes],
     priced: Priced,
 ) -> dict[str, list[Offer]]:
     """For each declared architecture what to ask for, in this order; BadInput for one that no
@@ -72,25 +74,37 @@ def offers(
     declared = {family: sm for family in families if (sm := known[family].sm)}
     found: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
-        names = _cheapest([family for family, its in declared.items() if its == sm], regions,
-                          priced)
+        names = _cheapest(
+            [family for family, its in declared.items() if its == sm], regions, priced
+        )
         found[sm] = [
-            Offer(sm, region, zone, gpu_type(known, types.described[name]), market,
-                  priced.get(name, {}).get(region),
-                  types.usd_spot.get((name, zone)) if market else None)
-            for market in (True, False) for name in names
+            Offer(
+                sm,
+                region,
+                zone,
+                gpu_type(known, types.described[name]),
+                market,
+                priced.get(name, {}).get(region),
+                types.usd_spot.get((name, zone)) if market else None,
+            )
+            for market in (True, False)
+            for name in names
             # The record of a size that packer/hardware.yml lacks would not count.
             if known[name.partition(".")[0]].gpus_of(name.partition(".")[2])
-            for region, types in regions.items() if name in types.described
-            for zone in types.zones.get(name, ())]
-        found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None,
-                                          offer.usd_spot or 0.0))
+            for region, types in regions.items()
+            if name in types.described
+            for zone in types.zones.get(name, ())
+        ]
+        found[sm].sort(
+            key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0)
+        )
         if not found[sm]:
             lacking = ", ".join(family for family, its in declared.items() if its == sm)
-            raise BadInput(f"no region of the definition offers a GPU of architecture {sm} "
-                           f"({lacking})",
-                           hint="`golden regions --family NAME` shows which do; add one to "
-                                "`publish: regions:`")
+            raise BadInput(
+                f"no region of the definition offers a GPU of architecture {sm} ({lacking})",
+                hint="`golden regions --family NAME` shows which do; add one to "
+                "`publish: regions:`",
+            )
     return found
 
 
@@ -98,11 +112,21 @@ def _cheapest(
     families: Sequence[str], regions: Mapping[str, RegionTypes], priced: Priced
 ) -> list[str]:
     """Types of the families, the cheapest first; one without a known price counts by its size."""
-    rows = {name: row for types in regions.values() for name, row in types.described.items()
-            if name.partition(".")[0] in families and row["GpuInfo"]["Gpus"][0]["Count"]
-            and not row.get("BareMetal")}
-    prices = {name: min((usd for region, usd in priced.get(name, {}).items() if region in regions),
-                        default=float("inf")) for name in rows}
+    rows = {
+        name: row
+        for types in regions.values()
+        for name, row in types.described.items()
+        if name.partition(".")[0] in families
+        and row["GpuInfo"]["Gpus"][0]["Count"]
+        and not row.get("BareMetal")
+    }
+    prices = {
+        name: min(
+            (usd for region, usd in priced.get(name, {}).items() if region in regions),
+            default=float("inf"),
+        )
+        for name in rows
+    }
     return sorted(
         rows, key=lambda name: (prices[name], rows[name]["VCpuInfo"]["DefaultVCpus"], name)
     )[:MOST_TYPES]
@@ -111,14 +135,17 @@ def _cheapest(
 def cheapest_usd(found: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
     """The least that the whole test can be billed for, if each architecture takes all its hours;
     None: unknown."""
-    least = units.total(min((offer.usd_hour for offer in each if offer.usd_hour is not None),
-                            default=None)
-                        for each in found.values())
+    least = units.total(
+        min((offer.usd_hour for offer in each if offer.usd_hour is not None), default=None)
+        for each in found.values()
+    )
     return None if least is None else least * hours
 
 
 def affordable(
-    found: Mapping[str, list[Offer]], hours: float, most_usd: float | None,
+    found: Mapping[str, list[Offer]],
+    hours: float,
+    most_usd: float | None,
 ) -> dict[str, list[Offer]]:
     """The offers that the limit of money leaves to each architecture; BadInput where it leaves one
     none.
@@ -128,14 +155,23 @@ def affordable(
     if most_usd is None:
         return dict(found)
     share = most_usd / len(found)
-    kept = {sm: [offer for offer in each if offer.usd_hour is not None and offer.usd_hour * hours
-                 <= share]
-            for sm, each in found.items()}
+    kept = {
+        sm: [
+            offer
+            for offer in each
+            if offer.usd_hour is not None and offer.usd_hour * hours <= share
+        ]
+        for sm, each in found.items()
+    }
     if poor := [sm for sm, each in kept.items() if not each]:
         least = cheapest_usd(found, hours)
         raise BadInput(
             f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {poor[0]}"
-            + ("; its prices are not known" if least is None
-               else f"; the whole test needs at most ${least:.2f}"),
-            hint="give more by --max-usd, or fewer hours by --hours")
+            + (
+                "; its prices are not known"
+                if least is None
+                else f"; the whole test needs at most ${least:.2f}"
+            ),
+            hint="give more by --max-usd, or fewer hours by --hours",
+        )
     return kept

@@ -44,8 +44,10 @@ def signed(record: GpuTestRecord, key: Signer | None) -> GpuTestRecord:
 
 def _statement(record: GpuTestRecord) -> dict[str, Any]:
     digest = records.sha256_text(record.model_copy(update={"signature": ""}).model_dump_json())
-    subject = {"name": evidence.parameter(record.image, record.build_id),
-               "digest": {"sha256": digest}}
+    subject = {
+        "name": evidence.parameter(record.image, record.build_id),
+        "digest": {"sha256": digest},
+    }
     return dsse.statement(PREDICATE, [subject], {"result": "PASSED"})
 
 
@@ -67,8 +69,10 @@ class GpuJudge:
         if asked is not None and not asked.architectures:
             return GpuFinding(GpuProof.NONE)
         if asked is None:
-            return GpuFinding(GpuProof.UNTESTED, "what a test has to show is not known: "
-                              "its AMIs do not say it alike")
+            return GpuFinding(
+                GpuProof.UNTESTED,
+                "what a test has to show is not known: its AMIs do not say it alike",
+            )
         first, nonces = "", set[str]()
         for text in dict.fromkeys(given.records.values()):
             record = evidence.parsed(text, given.image, given.build_id)
@@ -88,8 +92,7 @@ class GpuJudge:
         return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
 
     def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:
-        """What keeps a record from being a proof, the cheapest to find first; empty texts are none.
-        """
+        """What keeps a record from being a proof, the cheapest to find first; empty texts are none."""
         needed = required(self.root, asked.roles)
         yield from record.problems(asked.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"
@@ -134,8 +137,11 @@ class GpuJudge:
 def _unlike(record: GpuTestRecord, own: tags.Tags) -> str:
     """Of which other lock or bytes the record is than what has these tags. What was baked on EC2
     has no disk here: its manifest says what it is."""
-    said = {tags.LOCK_SHA256: record.lock_sha256, tags.DISK_SHA256: record.disk_sha256,
-            tags.MANIFEST_SHA256: record.manifest_sha256}
+    said = {
+        tags.LOCK_SHA256: record.lock_sha256,
+        tags.DISK_SHA256: record.disk_sha256,
+        tags.MANIFEST_SHA256: record.manifest_sha256,
+    }
     if not (record.disk_sha256 or record.manifest_sha256):
         return "it names neither a disk nor a manifest"
     for name, digest in said.items():

@@ -51,8 +51,12 @@ GRACE = timedelta(minutes=30)
 comes first."""
 ROUND_S = 60.0
 """Between two rounds of asking while EC2 has no capacity."""
-_OURS = (LeftoverKind.INSTANCE, LeftoverKind.VOLUME, LeftoverKind.KEY_PAIR,
-         LeftoverKind.SECURITY_GROUP)
+_OURS = (
+    LeftoverKind.INSTANCE,
+    LeftoverKind.VOLUME,
+    LeftoverKind.KEY_PAIR,
+    LeftoverKind.SECURITY_GROUP,
+)
 Refused = dict[tuple[str, ...], NotLaunched]
 """What was refused, by the beginning of the offers' paths that it is about."""
 POWER_OFF_S = 180.0
@@ -83,8 +87,11 @@ class GpuTest:
 
     @property
     def roles(self) -> list[str]:
-        return [role for role in image_tests.tested(self.root, self.lock.roles)
-                if required(self.root, [role])]
+        return [
+            role
+            for role in image_tests.tested(self.root, self.lock.roles)
+            if required(self.root, [role])
+        ]
 
     def session(self, offer: Offer) -> GpuSession:
         return GpuSession(ami=self.candidates[offer.region].ami, nonce=self.nonce, kind=offer.kind)
@@ -115,9 +122,11 @@ def clear(test: GpuTest) -> list[str]:
                     if left.expires
                     else "with an expiry that is no time"
                 )
-                kept.append(f"{region}: {left.kind} {left.id} of "
-                            f"{left.owner or 'an unknown owner'} stays: it is in "
-                            f"use, or was left by a kill, {until}")
+                kept.append(
+                    f"{region}: {left.kind} {left.id} of "
+                    f"{left.owner or 'an unknown owner'} stays: it is in "
+                    f"use, or was left by a kill, {until}"
+                )
     return [f"{removed} things removed that an earlier run left"] * bool(removed) + kept
 
 
@@ -129,12 +138,18 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
         with progress.step(f"architecture {sm}"):
             machines.append(_one(test, offered, progress))
     tested = next(iter(test.candidates.values())).tags
-    return GpuTestRecord(image=test.lock.image, build_id=test.build_id, nonce=test.nonce,
-                         at=clock.stamp(),
-                         by=tags.owner(), lock_sha256=tested[tags.LOCK_SHA256],
-                         disk_sha256=tested.get(tags.DISK_SHA256),
-                         manifest_sha256=tested.get(tags.MANIFEST_SHA256),
-                         checks=tuple(required(test.root, test.roles)), machines=tuple(machines))
+    return GpuTestRecord(
+        image=test.lock.image,
+        build_id=test.build_id,
+        nonce=test.nonce,
+        at=clock.stamp(),
+        by=tags.owner(),
+        lock_sha256=tested[tags.LOCK_SHA256],
+        disk_sha256=tested.get(tags.DISK_SHA256),
+        manifest_sha256=tested.get(tags.MANIFEST_SHA256),
+        checks=tuple(required(test.root, test.roles)),
+        machines=tuple(machines),
+    )
 
 
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
@@ -150,10 +165,12 @@ def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedG
                 return _on(test, offer, progress)
             except NotLaunched as error:
                 progress.say(f"{error.message} ({offer.market})")
-                refused[offer.path[:error.refusal.instead]] = error
+                refused[offer.path[: error.refusal.instead]] = error
             except SpotInterrupted:
-                progress.say(f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
-                             "trying another")
+                progress.say(
+                    f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
+                    "trying another"
+                )
         if _are_final(offered, refused):
             raise _nothing(offered, refused)
         progress.say("no capacity in this round")
@@ -178,10 +195,15 @@ def _are_final(offered: Sequence[Offer], refused: Refused) -> bool:
 def _nothing(offered: Sequence[Offer], refused: Refused) -> GoldenError:
     """What is said where no offer was granted: what others than a zone refuse, and the remedies."""
     sm = offered[0].sm
-    wide = {path: error for path, error in refused.items()
-            if error.refusal.instead is not Instead.ZONE}
-    causes = sorted({f"{error.message} ({path[1]})" if path[1:] else error.message
-                     for path, error in wide.items()})
+    wide = {
+        path: error for path, error in refused.items() if error.refusal.instead is not Instead.ZONE
+    }
+    causes = sorted(
+        {
+            f"{error.message} ({path[1]})" if path[1:] else error.message
+            for path, error in wide.items()
+        }
+    )
     hints = dict.fromkeys(error.refusal.hint for error in wide.values())
     said = f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
     if _are_final(offered, refused):
@@ -222,8 +244,13 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
             instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub")))
         )
         progress.say(f"instance {instance.id} ({offer.kind.type}) at {instance.address}")
-        config = ssh.write_config(work, host=instance.address, port=instances.SSH,
-                                  user=ec2_builder.user(test.root, test.lock.base.release), key=key)
+        config = ssh.write_config(
+            work,
+            host=instance.address,
+            port=instances.SSH,
+            user=ec2_builder.user(test.root, test.lock.base.release),
+            key=key,
+        )
         stack.callback(ssh.hang_up, config)
         with _interruptions(ec2, instance):
             ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
@@ -236,15 +263,22 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
 def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Launch:
     minutes = int(test.hours * 60)
     return Launch(
-        name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}", image=image,
+        name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}",
+        image=image,
         instance_type=offer.kind.type,
-        public_key=public_key, volume_gib=int(image.root["VolumeSize"]), spot=offer.spot,
-        zone=offer.zone, subnet=test.subnets.get(offer.region, {}).get(offer.zone),
+        public_key=public_key,
+        volume_gib=int(image.root["VolumeSize"]),
+        spot=offer.spot,
+        zone=offer.zone,
+        subnet=test.subnets.get(offer.region, {}).get(offer.zone),
         told=str(offer),
         # The instance ends itself, should nobody be there any more who does.
         user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
-        tags={**{key: value for key, value in image.tags.items() if key.startswith("goldenami:")},
-              **tags.temporary(timedelta(hours=test.hours) + GRACE)})
+        tags={
+            **{key: value for key, value in image.tags.items() if key.startswith("goldenami:")},
+            **tags.temporary(timedelta(hours=test.hours) + GRACE),
+        },
+    )
 
 
 @contextlib.contextmanager
@@ -262,23 +296,31 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
     session = work / "session.json"
     records.write(session, test.session(offer))
     argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
-    with image_tests.running(test.root, test.roles, test.variables, argv, work=work, log=test.log,
-                             gpu_session=session) as tests:
+    with image_tests.running(
+        test.root, test.roles, test.variables, argv, work=work, log=test.log, gpu_session=session
+    ) as tests:
         return tests.checks(3600 * test.hours)
 
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit, needed = JunitFile(path), required(test.root, test.roles)
     if problem := next(junit.problems(test.build_id, needed, test.session(offer)), ""):
-        raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
-                          tail="\n".join(_failures(checks)), log=test.log,
-                          hint="`latest` stays where it is; mend the image, or try another "
-                               "instance: run again")
-    return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
-                     region=offer.region, ami=test.candidates[offer.region].ami,
-                     checks=len({*needed} & {*junit.passed}),
-                     junit_sha256=records.sha256_file(path),
-                     not_asked=tuple(name for name in needed if name not in junit.passed))
+        raise NotVerified(
+            f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
+            tail="\n".join(_failures(checks)),
+            log=test.log,
+            hint="`latest` stays where it is; mend the image, or try another instance: run again",
+        )
+    return TestedGpu(
+        sm=offer.sm,
+        gpu=junit.properties[GPU_PROPERTY],
+        instance_type=offer.kind.type,
+        region=offer.region,
+        ami=test.candidates[offer.region].ami,
+        checks=len({*needed} & {*junit.passed}),
+        junit_sha256=records.sha256_file(path),
+        not_asked=tuple(name for name in needed if name not in junit.passed),
+    )
 
 
 def _failures(checks: Sequence[Check]) -> Iterator[str]:
@@ -300,5 +342,7 @@ def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
         )
 
     if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
-        raise NotVerified(f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
-                          hint="look at its console: which unit does not stop?")
+        raise NotVerified(
+            f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
+            hint="look at its console: which unit does not stop?",
+        )

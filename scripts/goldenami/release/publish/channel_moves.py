@@ -1,5 +1,4 @@
-"""Moving channels to a build that the account has: what `publish`, `promote` and `rollback` share.
-"""
+"""Moving channels to a build that the account has: what `publish`, `promote` and `rollback` share."""
 
 from __future__ import annotations
 
@@ -40,26 +39,34 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
     if plan.is_repeated:
         where = ", ".join(move.region for move in plan.regions)
-        lines.append(f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are "
-                     "written again and "
-                     "read back")
+        lines.append(
+            f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are "
+            "written again and "
+            "read back"
+        )
         if plan.further:
-            lines.append(f"  `golden rollback {plan.image} --to {plan.further}` goes one build "
-                         "further")
+            lines.append(
+                f"  `golden rollback {plan.image} --to {plan.further}` goes one build further"
+            )
     template = plan.template or pointers.template_name(plan.image)
     for move in plan.regions:
         too = "; candidate too" if Channel.CANDIDATE in move.channels else ""
         before = move.before.get(Channel.LATEST) or "nothing"
         after = "it stays, since somebody set it" if move.template_stays else f"one with {move.ami}"
-        lines.append(f"  {move.region:<15} latest {before} -> {move.ami}; "
-                     f"default of {template}: version {move.template_before or 'none'} -> "
-                     f"{after}{too}")
+        lines.append(
+            f"  {move.region:<15} latest {before} -> {move.ami}; "
+            f"default of {template}: version {move.template_before or 'none'} -> "
+            f"{after}{too}"
+        )
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
-    lines += [f"  {region:<15} left as it is: {cause}" for region, cause in plan.unreachable.items()]
+    lines += [
+        f"  {region:<15} left as it is: {cause}" for region, cause in plan.unreachable.items()
+    ]
     if plan.withdraw:
-        lines.append("  withdrawn, so that no publish brings it back unasked: "
-                     f"{', '.join(plan.withdraw)}")
+        lines.append(
+            f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}"
+        )
     return lines
 
 
@@ -68,8 +75,9 @@ def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Eviden
     known = list(states)
     amis = {state.region: state.image for state in known if state.image}
     own = next((ami.tags for ami in amis.values()), {})
-    return Evidence(image, build, own, amis,
-                    {state.region: state.gpu_test for state in known if state.gpu_test})
+    return Evidence(
+        image, build, own, amis, {state.region: state.gpu_test for state in known if state.gpu_test}
+    )
 
 
 def on_gpus(
@@ -91,15 +99,15 @@ def gpu(
         return found.proof
     if accept or set(published) == {GpuProof.ACCEPTED}:
         return GpuProof.ACCEPTED
-    raise NotVerified(f"build {build} is not tested on a GPU"
-                      + (f": {found.problem}" if found.problem else ""),
-                      hint=f"`golden gpu-test {image}` tests the candidate; "
-                           "--accept-untested-gpu goes on without, and that is recorded")
+    raise NotVerified(
+        f"build {build} is not tested on a GPU" + (f": {found.problem}" if found.problem else ""),
+        hint=f"`golden gpu-test {image}` tests the candidate; "
+        "--accept-untested-gpu goes on without, and that is recorded",
+    )
 
 
 def soaked_at(since: Iterable[str], hours: int) -> datetime:
-    """When a candidate has stood long enough that became one at these moments, one of each region.
-    """
+    """When a candidate has stood long enough that became one at these moments, one of each region."""
     return max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
 
 
@@ -107,39 +115,60 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
     """NotVerified for a candidate that has not stood long enough."""
     ready = soaked_at(since, hours)
     if clock.now() < ready:
-        raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
-                          hint="move `latest` to it then; --now does not wait")
+        raise NotVerified(
+            f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
+            hint="move `latest` to it then; --now does not wait",
+        )
 
 
 def check_forward(
-    image: str, region: str, ledger: Ledger, build_id: str, baked_at: str,
-    moving: Iterable[Channel], called: str = "",
+    image: str,
+    region: str,
+    ledger: Ledger,
+    build_id: str,
+    baked_at: str,
+    moving: Iterable[Channel],
+    called: str = "",
 ) -> None:
     """BadInput where a channel would go back, or a withdrawn build come back, by accident. `called`
     is what a person calls the build."""
     back = f"`golden rollback {image} --to {build_id}`"
     if build_id in ledger.withdrawn:
-        raise BadInput(f"{called or 'build '}{build_id} was rolled back in {region}",
-                       hint=f"bake and publish a new build; if this one is good after all: {back}")
+        raise BadInput(
+            f"{called or 'build '}{build_id} was rolled back in {region}",
+            hint=f"bake and publish a new build; if this one is good after all: {back}",
+        )
     for channel in moving:
         entry = ledger.of(channel)
         if entry and entry.build_id != build_id and entry.baked > datetime.fromisoformat(baked_at):
-            raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer "
-                           f"than {called}{build_id} (baked {entry.baked_at} and {baked_at})",
-                           hint=f"to go back on purpose: {back}")
+            raise BadInput(
+                f"{channel} in {region} names build {entry.build_id}, which is newer "
+                f"than {called}{build_id} (baked {entry.baked_at} and {baked_at})",
+                hint=f"to go back on purpose: {back}",
+            )
 
 
 def region_move(
-    region: str, ami: str, baked_at: str, gpu: GpuProof, ledger: Ledger,
+    region: str,
+    ami: str,
+    baked_at: str,
+    gpu: GpuProof,
+    ledger: Ledger,
     amis: Mapping[Channel, str],
     template: Version | None,
 ) -> RegionMove:
     """The move of a region that has this ledger, these AMIs in its channels and this default."""
     return RegionMove(
-        region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
-        before_build=ledger.latest.build_id if ledger.latest else None, before=dict(amis),
+        region=region,
+        ami=ami,
+        baked_at=baked_at,
+        gpu=gpu,
+        ledger=ledger.digest,
+        before_build=ledger.latest.build_id if ledger.latest else None,
+        before=dict(amis),
         template_before=template.number if template else None,
-        template_stays=template is not None and template.is_by_hand)
+        template_stays=template is not None and template.is_by_hand,
+    )
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
@@ -161,12 +190,19 @@ def check_ledger(image: str, region: str, planned: str, ledger: Ledger) -> None:
 
 
 def _changed(what: str, region: str) -> Busy:
-    return Busy(f"another run changed {what} in {region} after the plan was made",
-                hint="run again: the plan is made anew")
+    return Busy(
+        f"another run changed {what} in {region} after the plan was made",
+        hint="run again: the plan is made anew",
+    )
 
 
 def apply(
-    account: Account, definition: Definition, plan: MovePlan, move: RegionMove, lease: Lease, *,
+    account: Account,
+    definition: Definition,
+    plan: MovePlan,
+    move: RegionMove,
+    lease: Lease,
+    *,
     reuse_version: bool = False,
 ) -> Version | None:
     """Move one region's pointers under its lease: the ledger in one write, the parameters, the
@@ -182,31 +218,47 @@ def apply(
     named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
     ledger = ledger.withdraw(*({*plan.withdraw} - named))
     lease.record(ledger.spread(channels.publish_section(definition).regions))
-    return channels.follow_ledger(account, move.region, lease, definition, moving=move.channels,
-                                  reuse_version=reuse_version)
+    return channels.follow_ledger(
+        account, move.region, lease, definition, moving=move.channels, reuse_version=reuse_version
+    )
 
 
 def move_all(
-    account: Account, definition: Definition, plan: MovePlan, leases: Mapping[str, Lease],
-    progress: Progress, continues: str,
+    account: Account,
+    definition: Definition,
+    plan: MovePlan,
+    leases: Mapping[str, Lease],
+    progress: Progress,
+    continues: str,
 ) -> dict[str, Version | None]:
     """Move the channels in every region or in none, then ask the groups to follow; returns the
     template's default version of each region."""
     moves = {move.region: move for move in plan.regions}
-    points = {region: RestorePoint(
-        leases[region].ledger, {channel: move.before.get(channel) for channel in move.channels},
-        moves_template=Channel.LATEST in move.channels, template_version=move.template_before)
-        for region, move in moves.items()}
+    points = {
+        region: RestorePoint(
+            leases[region].ledger,
+            {channel: move.before.get(channel) for channel in move.channels},
+            moves_template=Channel.LATEST in move.channels,
+            template_version=move.template_before,
+        )
+        for region, move in moves.items()
+    }
     versions = all_or_none(
-        moves, lambda region: apply(account, definition, plan, moves[region], leases[region]),
-        lambda region: channels.restore(account, region, definition, leases[region],
-                                        points[region]), continues)
+        moves,
+        lambda region: apply(account, definition, plan, moves[region], leases[region]),
+        lambda region: channels.restore(
+            account, region, definition, leases[region], points[region]
+        ),
+        continues,
+    )
 
     def follow(region: str) -> None:
         if version := versions[region]:
-            channels.refresh_groups(account, definition, region, moves[region].refresh, version,
-                                    progress)
+            channels.refresh_groups(
+                account, definition, region, moves[region].refresh, version, progress
+            )
 
     for_each_region(moves, follow).require_all(
-        "`latest` has moved, but not every group follows", continues)
+        "`latest` has moved, but not every group follows", continues
+    )
     return versions

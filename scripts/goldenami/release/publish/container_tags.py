@@ -44,8 +44,9 @@ class RegistryTags:
 def _tags(registry: Registry, build_id: str) -> RegistryTags:
     latest = registry.find(LATEST)
     said = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
-    return RegistryTags(pushed=registry.find(build_id), latest=latest,
-                        latest_build=said[:lockfile.ID_LENGTH])
+    return RegistryTags(
+        pushed=registry.find(build_id), latest=latest, latest_build=said[: lockfile.ID_LENGTH]
+    )
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class ContainerTags:
                 registry.push(OciLayout(build.layout, self.build_id))
             found = registry.find(self.build_id)
             if found not in (None, self.digest):
-                raise Busy(f"{name}:{self.build_id} was moved to {found} after the plan was "
-                           "made", hint="who pushes there? Run again: the plan is made anew")
+                raise Busy(
+                    f"{name}:{self.build_id} was moved to {found} after the plan was made",
+                    hint="who pushes there? Run again: the plan is made anew",
+                )
             if found is None:
                 registry.tag(self.digest, self.build_id)
 
@@ -89,7 +92,9 @@ class ContainerTags:
             return
         known = {*builds, self.build_id}
         with self.progress.step("container's latest"):
-            all_or_none(self.registries, lambda name: self._forward(name, known), self._back, "run again")
+            all_or_none(
+                self.registries, lambda name: self._forward(name, known), self._back, "run again"
+            )
 
     def _forward(self, name: str, builds: set[str]) -> None:
         registry, digest = self.registries[name], self.digest
@@ -97,8 +102,10 @@ class ContainerTags:
             _check_driver(registry, least, builds)
         found = registry.find(LATEST)
         if found not in (self.states[name].latest, digest):
-            raise Busy(f"{name}:{LATEST} was moved to {found} after the plan was made",
-                       hint="run again: the plan is made anew")
+            raise Busy(
+                f"{name}:{LATEST} was moved to {found} after the plan was made",
+                hint="run again: the plan is made anew",
+            )
         if found != digest:
             registry.tag(digest, LATEST)
 
@@ -113,14 +120,20 @@ def _check_driver(registry: Registry, least: str, builds: Iterable[str]) -> None
         digest = registry.find(build)
         driver = registry.annotations(digest).get(DRIVER_LABEL, "") if digest else ""
         if not compatibility.runs_on(least, driver):
-            raise NotVerified(f"the container asks for driver {least} or newer, and the AMI of "
-                              f"`latest`, build {build}, has {driver or 'an unknown one'}",
-                              hint="promote an AMI with a newer driver first")
+            raise NotVerified(
+                f"the container asks for driver {least} or newer, and the AMI of "
+                f"`latest`, build {build}, has {driver or 'an unknown one'}",
+                hint="promote an AMI with a newer driver first",
+            )
 
 
 @contextmanager
 def planned(
-    definition: Definition, account: Account, build_id: str, progress: Progress, *,
+    definition: Definition,
+    account: Account,
+    build_id: str,
+    progress: Progress,
+    *,
     build: BuildFolder | None = None,
 ) -> Iterator[ContainerTags]:
     """What is to be done with the container of a build; `build` where it is pushed from here."""
@@ -131,7 +144,8 @@ def planned(
         if names:
             with progress.step("look at the registries"):
                 states = for_each_region(
-                    found, lambda name: _tags(found[name], build_id)).require_all("no tag has moved")
+                    found, lambda name: _tags(found[name], build_id)
+                ).require_all("no tag has moved")
             digest = digest or _pushed(states, build_id)
         _check_ours(states, build_id, digest)
         yield ContainerTags(found, states, build_id, digest, progress)
@@ -140,8 +154,10 @@ def planned(
 def _made(build: BuildFolder, image: str) -> str:
     """The digest of the build's container image; BadInput where there is none."""
     if not build.container.exists() or not build.layout.exists():
-        raise BadInput(f"{build.path} has no container image, which `publish: registries:` wants",
-                       hint=f"`golden container {image}` makes it")
+        raise BadInput(
+            f"{build.path} has no container image, which `publish: registries:` wants",
+            hint=f"`golden container {image}` makes it",
+        )
     return f"sha256:{records.read(build.container, ContainerRecord).digest}"
 
 
@@ -149,8 +165,11 @@ def _pushed(states: Mapping[str, RegistryTags], build_id: str) -> str:
     """The digest of what all registries have of a build, or BadInput."""
     digests = {state.pushed for state in states.values()}
     if len(digests) != 1 or None in digests:
-        raise BadInput(f"build {build_id} has no container image in each of {', '.join(states)}, "
-                       "or not the same one", hint="`golden publish IMAGE` pushes it")
+        raise BadInput(
+            f"build {build_id} has no container image in each of {', '.join(states)}, "
+            "or not the same one",
+            hint="`golden publish IMAGE` pushes it",
+        )
     return str(digests.pop())
 
 
@@ -159,19 +178,25 @@ def _check_ours(states: Mapping[str, RegistryTags], build_id: str, digest: str) 
     of ours is."""
     for name, state in states.items():
         if state.pushed not in (None, digest):
-            raise BadInput(f"{name}:{build_id} is another image: {state.pushed}",
-                           hint="who pushed it? Remove that tag, or bake again")
+            raise BadInput(
+                f"{name}:{build_id} is another image: {state.pushed}",
+                hint="who pushed it? Remove that tag, or bake again",
+            )
         if state.latest and not state.latest_build:
-            raise BadInput(f"{name}:{LATEST} is no build of goldenami: {state.latest}",
-                           hint="who pushed it? Remove that tag, then run again")
+            raise BadInput(
+                f"{name}:{LATEST} is no build of goldenami: {state.latest}",
+                hint="who pushed it? Remove that tag, then run again",
+            )
 
 
 def standing(
-    account: Account, definitions: Iterable[Definition],
+    account: Account,
+    definitions: Iterable[Definition],
 ) -> RegionResults[tuple[str, RegistryTags]]:
     """What `latest` names in each registry of these images: the image's name, and the tags."""
-    of_image = {name: one.image for one in definitions if one.publish
-                for name in one.publish.registries}
+    of_image = {
+        name: one.image for one in definitions if one.publish for name in one.publish.registries
+    }
     with registry_pushes.opened(account, list(of_image)) as found:
         return for_each_region(found, lambda name: (of_image[name], _tags(found[name], LATEST)))
 
@@ -193,5 +218,8 @@ def _gone(registry: Registry, kept: set[str]) -> dict[str, str]:
     ids = [tag for tag in registry.tags() if _ID.fullmatch(tag) and tag not in kept]
     latest = registry.find(LATEST)
     digests = {tag: digest for tag in ids if (digest := registry.find(tag)) not in (None, latest)}
-    return {tag: str(digest) for tag, digest in digests.items()
-            if registry.annotations(str(digest)).get(LOCK_LABEL, "").startswith(tag)}
+    return {
+        tag: str(digest)
+        for tag, digest in digests.items()
+        if registry.annotations(str(digest)).get(LOCK_LABEL, "").startswith(tag)
+    }

@@ -41,50 +41,85 @@ def prepare(account: Account, definition: Definition, criteria: Criteria) -> Mov
     build = _common(image, ledgers, entries)
     account = account.with_short_timeouts()
     if not criteria.now:
-        channel_moves.check_soaked(build, [entry.since for entry in entries.values()],
-                                   section.soak_hours)
+        channel_moves.check_soaked(
+            build, [entry.since for entry in entries.values()], section.soak_hours
+        )
     states = for_each_region(
-        entries, lambda region: _read(account, region, definition, entries[region])).require_all()
+        entries, lambda region: _read(account, region, definition, entries[region])
+    ).require_all()
     for region, state in states.items():
         pointers.check_default(state.template, pointers.template_name(image), region)
     _check_signed(definition, states)
-    gpu = channel_moves.gpu(image, build, [entry.gpu for entry in entries.values()],
-                            criteria.judge(channel_moves.evidence_of(image, build, states.values())),
-                            accept=criteria.accept_untested_gpu)
-    due = channels.groups_to_refresh(account, definition, {
-        region: channels.current_default(state, build, entries[region].ami, definition)
-        for region, state in states.items()})
+    gpu = channel_moves.gpu(
+        image,
+        build,
+        [entry.gpu for entry in entries.values()],
+        criteria.judge(channel_moves.evidence_of(image, build, states.values())),
+        accept=criteria.accept_untested_gpu,
+    )
+    due = channels.groups_to_refresh(
+        account,
+        definition,
+        {
+            region: channels.current_default(state, build, entries[region].ami, definition)
+            for region, state in states.items()
+        },
+    )
     number = account.expect(section.account, next(iter(entries)))
     return MovePlan(
-        image=image, build_id=build, account=number, template=pointers.template_name(image),
+        image=image,
+        build_id=build,
+        account=number,
+        template=pointers.template_name(image),
         withdraw=tuple(untold(ledgers, ledgers)),
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
-        regions=tuple(channel_moves.region_move(
-            region, entries[region].ami, entries[region].baked_at, gpu, ledgers[region],
-            state.pointers, state.template,
-        ).model_copy(update={"refresh": tuple(due[region])}) for region, state in states.items()))
+        regions=tuple(
+            channel_moves.region_move(
+                region,
+                entries[region].ami,
+                entries[region].baked_at,
+                gpu,
+                ledgers[region],
+                state.pointers,
+                state.template,
+            ).model_copy(update={"refresh": tuple(due[region])})
+            for region, state in states.items()
+        ),
+    )
 
 
 def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEntry]) -> str:
     """The candidate of every region, or BadInput where one has none, they differ, or it must not
     become `latest`."""
     if bare := sorted(ledgers.keys() - entries.keys()):
-        raise BadInput(f"{image} has no candidate in {', '.join(bare)}",
-                       hint=f"`golden publish {image}` makes one")
+        raise BadInput(
+            f"{image} has no candidate in {', '.join(bare)}",
+            hint=f"`golden publish {image}` makes one",
+        )
     builds = {region: entry.build_id for region, entry in entries.items()}
     if len(set(builds.values())) > 1:
-        raise BadInput(f"the candidates of {image} differ: "
-                       + ", ".join(f"{region} has {build}" for region, build in builds.items()),
-                       hint=f"`golden publish {image}` brings them together")
+        raise BadInput(
+            f"the candidates of {image} differ: "
+            + ", ".join(f"{region} has {build}" for region, build in builds.items()),
+            hint=f"`golden publish {image}` brings them together",
+        )
     for region, entry in entries.items():
-        channel_moves.check_forward(image, region, ledgers[region], entry.build_id, entry.baked_at,
-                                    [Channel.LATEST], "the candidate ")
+        channel_moves.check_forward(
+            image,
+            region,
+            ledgers[region],
+            entry.build_id,
+            entry.baked_at,
+            [Channel.LATEST],
+            "the candidate ",
+        )
     return next(iter(builds.values()))
 
 
 def _read(account: Account, region: str, definition: Definition, entry: LedgerEntry) -> RegionBuild:
     """What a region has of its candidate; BadInput where EC2 does not show the AMI as available for
     SHOWN_S."""
+
     def shown() -> RegionBuild | None:
         state = channels.read_region(account, region, definition, entry.build_id)
         ami = state.image
@@ -93,9 +128,10 @@ def _read(account: Account, region: str, definition: Definition, entry: LedgerEn
 
     state = wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
-        raise BadInput(f"the candidate's AMI {entry.ami} is gone or not available in {region}",
-                       hint=f"`golden publish {definition.image} --build {entry.build_id}` makes "
-                            "it again")
+        raise BadInput(
+            f"the candidate's AMI {entry.ami} is gone or not available in {region}",
+            hint=f"`golden publish {definition.image} --build {entry.build_id}` makes it again",
+        )
     return state
 
 
@@ -104,26 +140,36 @@ def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> 
 
     Who signed it nobody can tell here, without the public key: `verify-provenance` does.
     """
-    unsigned = [region for region, state in states.items()
-                if state.image and (state.attested is None
-                                    or state.image.tags.get(tags.PROVENANCE_SHA256)
-                                    != state.attested.digest)]
+    unsigned = [
+        region
+        for region, state in states.items()
+        if state.image
+        and (
+            state.attested is None
+            or state.image.tags.get(tags.PROVENANCE_SHA256) != state.attested.digest
+        )
+    ]
     if definition.security.signed and unsigned:
-        raise NotVerified(f"the candidate of {definition.image} is not signed in "
-                          f"{', '.join(unsigned)}",
-                          hint=f"`golden publish {definition.image}` signs it, with the key that "
-                               "signs")
+        raise NotVerified(
+            f"the candidate of {definition.image} is not signed in {', '.join(unsigned)}",
+            hint=f"`golden publish {definition.image}` signs it, with the key that signs",
+        )
 
 
 def execute(
-    account: Account, definition: Definition, plan: MovePlan, progress: Progress,
+    account: Account,
+    definition: Definition,
+    plan: MovePlan,
+    progress: Progress,
 ) -> None:
     """Move `latest` in every region or in none, under one set of leases, then the groups."""
     moves = {move.region: move for move in plan.regions}
     with hold_leases(account, plan.image, list(moves)) as leases, progress.step("latest"):
         hasty = account.with_short_timeouts()
-        for_each_region(moves, lambda region: channel_moves.check_unmoved(
-            hasty, plan, moves[region], leases[region])).require_all(
-                hint=f"`golden promote {plan.image}`")
-        channel_moves.move_all(account, definition, plan, leases, progress,
-                               f"`golden promote {plan.image}` continues")
+        for_each_region(
+            moves,
+            lambda region: channel_moves.check_unmoved(hasty, plan, moves[region], leases[region]),
+        ).require_all(hint=f"`golden promote {plan.image}`")
+        channel_moves.move_all(
+            account, definition, plan, leases, progress, f"`golden promote {plan.image}` continues"
+        )

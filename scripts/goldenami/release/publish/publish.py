@@ -55,9 +55,14 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 
 def execute(
-    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan,
-    progress: Progress, *,
-    wait_s: float = 0.0, signs: Attestor | None = None,
+    account: Account,
+    definition: Definition,
+    build: VerifiedBuild,
+    plan: PublishPlan,
+    progress: Progress,
+    *,
+    wait_s: float = 0.0,
+    signs: Attestor | None = None,
 ) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI,
     and not before.
@@ -70,53 +75,82 @@ def execute(
     regions = list(steps.plans)
     ledgers = channels.read_ledgers(account, plan.image, regions).require_all(hint=steps.continues)
     for planned in plan.regions:
-        channel_moves.check_ledger(plan.image, planned.region, planned.ledger,
-                                   ledgers[planned.region])
+        channel_moves.check_ledger(
+            plan.image, planned.region, planned.ledger, ledgers[planned.region]
+        )
     with hold_leases(account, f"{plan.image}{BUILD}{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.make_images()
-        if signs is not None and (unsigned := [planned.region for planned in plan.regions
-                                               if planned.sign]):
+        if signs is not None and (
+            unsigned := [planned.region for planned in plan.regions if planned.sign]
+        ):
             with progress.step("provenance"):
                 steps.phase(lambda region: steps.sign(region, amis[region], signs), unsigned)
         with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
             steps.phase(lambda region: steps.record(region, leases[region], amis[region]))
             with progress.step(plan.channels[-1]):
-                versions = channel_moves.move_all(account, definition, _moves(plan, amis), leases,
-                                                  progress, steps.continues)
+                versions = channel_moves.move_all(
+                    account, definition, _moves(plan, amis), leases, progress, steps.continues
+                )
     record = PublishRecord(
-        image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256,
+        image=plan.image,
+        build_id=plan.build_id,
+        lock_sha256=build.bake.lock_sha256,
         account=plan.account,
-        disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(),
-        by=tags.owner(), held_back=plan.held_back,
-        regions={region: _published(plan, image, versions[region])
-                 for region, image in amis.items()})
+        disk_sha256=build.bake.disk_sha256,
+        gpu=plan.gpu,
+        published_at=clock.stamp(),
+        by=tags.owner(),
+        held_back=plan.held_back,
+        regions={
+            region: _published(plan, image, versions[region]) for region, image in amis.items()
+        },
+    )
     records.write(build.folder.publish, record)
     return record
 
 
 def _moves(plan: PublishPlan, amis: Mapping[str, Image]) -> MovePlan:
     return MovePlan(
-        image=plan.image, build_id=plan.build_id, account=plan.account, withdraw=plan.withdraw,
-        regions=tuple(RegionMove(
-            region=planned.region, ami=amis[planned.region].ami, baked_at=plan.baked_at,
-            gpu=plan.gpu, ledger=planned.ledger, channels=plan.channels,
-            before={channel: planned.moves.get(channel, planned.ami) for channel in plan.channels},
-            template_before=planned.template, refresh=planned.refresh)
-            for planned in plan.regions))
+        image=plan.image,
+        build_id=plan.build_id,
+        account=plan.account,
+        withdraw=plan.withdraw,
+        regions=tuple(
+            RegionMove(
+                region=planned.region,
+                ami=amis[planned.region].ami,
+                baked_at=plan.baked_at,
+                gpu=plan.gpu,
+                ledger=planned.ledger,
+                channels=plan.channels,
+                before={
+                    channel: planned.moves.get(channel, planned.ami) for channel in plan.channels
+                },
+                template_before=planned.template,
+                refresh=planned.refresh,
+            )
+            for planned in plan.regions
+        ),
+    )
 
 
 def _published(plan: PublishPlan, image: Image, version: Version | None) -> Published:
     named = Published(ami=image.ami, snapshot=image.snapshot, channels=plan.channels)
     if version is None or plan.held_back:
         return named
-    return named.model_copy(update={"template": version.template,
-                                    "template_version": version.number})
+    return named.model_copy(
+        update={"template": version.template, "template_version": version.number}
+    )
 
 
 class _RegionSteps:
     def __init__(
-        self, account: Account, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
+        self,
+        account: Account,
+        build: VerifiedBuild,
+        plan: PublishPlan,
+        progress: Progress,
     ) -> None:
         self.account, self.build, self.plan, self.progress = account, build, plan, progress
         self.plans = {planned.region: planned for planned in plan.regions}
@@ -124,24 +158,32 @@ class _RegionSteps:
         self.budget = Budget(ebs.IN_FLIGHT)
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
 
-    def phase(
-        self, step: Callable[[str], T], regions: Iterable[str] | None = None
-    ) -> dict[str, T]:
+    def phase(self, step: Callable[[str], T], regions: Iterable[str] | None = None) -> dict[str, T]:
         names = self.plans if regions is None else regions
         return for_each_region(names, step).require_all("no pointer has moved", self.continues)
 
     def make_images(self) -> dict[str, Image]:
         """The AMI of every region: first those that are copied from none of this publish, then the
         copies of these."""
-        waiting = [region for region, planned in self.plans.items() if planned.copy_of
-                   and not planned.copy_of.ami]
-        self.amis = self.phase(self.image, [region for region in self.plans
-                                            if region not in waiting])
+        waiting = [
+            region
+            for region, planned in self.plans.items()
+            if planned.copy_of and not planned.copy_of.ami
+        ]
+        self.amis = self.phase(
+            self.image, [region for region in self.plans if region not in waiting]
+        )
         return {**self.amis, **self.phase(self.image, waiting)}
 
     def sign(self, region: str, image: Image, signs: Attestor) -> None:
-        attestations.write(self.account.ssm(region), self.account.ec2(region), self.plan.image,
-                           self.plan.build_id, image, signs.attest(region, image))
+        attestations.write(
+            self.account.ssm(region),
+            self.account.ec2(region),
+            self.plan.image,
+            self.plan.build_id,
+            image,
+            signs.attest(region, image),
+        )
 
     def record(self, region: str, lease: Lease, image: Image) -> None:
         """Let the build's own parameter name its AMI; stop where the region's ledger is not what
@@ -150,9 +192,11 @@ class _RegionSteps:
         channel_moves.check_ledger(self.plan.image, region, planned.ledger, lease.ledger)
         images.wait_available(self.account.ec2(region), image.ami)
         if planned.record_build:
-            pointers.record_build(self.account.ssm(region),
-                                  pointers.build_name(self.plan.image, self.plan.build_id),
-                                  image.ami)
+            pointers.record_build(
+                self.account.ssm(region),
+                pointers.build_name(self.plan.image, self.plan.build_id),
+                image.ami,
+            )
 
     def image(self, region: str) -> Image:
         """The region's AMI: made if it is not there, set up, waited for, read back."""
@@ -161,8 +205,10 @@ class _RegionSteps:
             existing = images.get(ec2, [planned.ami]).get(planned.ami)
             if existing is None or existing.state == AmiState.DISABLED:
                 state = existing.state if existing else "gone"
-                raise Busy(f"{planned.ami} in {region} is {state} since the plan was made",
-                           hint="run again: the plan is made anew")
+                raise Busy(
+                    f"{planned.ami} in {region} is {state} since the plan was made",
+                    hint="run again: the plan is made anew",
+                )
             if not planned.settings and not planned.record_build:
                 return existing
         ami = planned.ami or self._new_ami(planned)
@@ -191,13 +237,19 @@ class _RegionSteps:
             parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(listed))
         with self.progress.transfer(region, upload.bytes) as on_bytes:
             return ebs.Upload(
-                self.account.ebs(region), self.account.ec2(region), self.build.disk,
+                self.account.ebs(region),
+                self.account.ec2(region),
+                self.build.disk,
                 BlockMap.open(self.build.folder.blocks),
-                journal=self.build.folder.path / "upload" / region, parent=parent,
+                journal=self.build.folder.path / "upload" / region,
+                parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,
-                kms_key=key or "", budget=self.budget,
-                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes).run()
+                kms_key=key or "",
+                budget=self.budget,
+                say=lambda text: self.progress.say(f"{region}: {text}"),
+                on_bytes=on_bytes,
+            ).run()
 
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
@@ -212,18 +264,21 @@ class _RegionSteps:
             return not wrong or None
 
         if not wait_for(right, limit_s=READ_BACK_S, pauses=READ_BACK_POLL_S):
-            raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
-                              hint=f"{images.removal_command(planned.region, ami)} removes it, if "
-                                   "nobody needs it; then run again")
+            raise StageFailed(
+                f"{ami} is not what was asked for: {wrong[0]}",
+                tail="\n".join(wrong),
+                hint=f"{images.removal_command(planned.region, ami)} removes it, if "
+                "nobody needs it; then run again",
+            )
 
     def _differences(self, planned: RegionPublishPlan, ami: str) -> list[str]:
         ec2 = self.account.ec2(planned.region)
         image = images.get(ec2, [ami]).get(ami)
         if image is None:
             return [f"{ami} is gone"]
-        return images.differences(image, self.plan.spec, self.plan.settings,
-                                  images.accounts_shared_with(ec2, ami)) + \
-            images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned))
+        return images.differences(
+            image, self.plan.spec, self.plan.settings, images.accounts_shared_with(ec2, ami)
+        ) + images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned))
 
     def _key(self, planned: RegionPublishPlan) -> str | None:
         """The ARN of the key that the AMI's snapshot has to be encrypted by; None: any, or none."""

@@ -30,22 +30,32 @@ from goldenami.release.publish.release_gate import VerifiedBuild
 
 
 def prepare(
-    account: Account, definition: Definition, build: VerifiedBuild, progress: Progress,
-    judge: GpuJudge, signs: Attestor | None = None, *,
+    account: Account,
+    definition: Definition,
+    build: VerifiedBuild,
+    progress: Progress,
+    judge: GpuJudge,
+    signs: Attestor | None = None,
+    *,
     accept_untested_gpu: bool = False,
 ) -> PublishPlan:
     """What is to be done in each region, or the error that refuses it."""
     account = account.with_short_timeouts()
     with progress.step("look at the regions"):
-        plan = _of_account(account, definition, build, signs, judge,
-                           accept_untested_gpu=accept_untested_gpu)
+        plan = _of_account(
+            account, definition, build, signs, judge, accept_untested_gpu=accept_untested_gpu
+        )
         plan = upload_plan.with_encryption(account, plan)
     return upload_plan.with_transfers(account, definition, plan, build, progress)
 
 
 def _of_account(
-    account: Account, definition: Definition, build: VerifiedBuild, signs: Attestor | None,
-    judge: GpuJudge, *,
+    account: Account,
+    definition: Definition,
+    build: VerifiedBuild,
+    signs: Attestor | None,
+    judge: GpuJudge,
+    *,
     accept_untested_gpu: bool,
 ) -> PublishPlan:
     """One call for the account and five for a region, more only where something is to be done. What
@@ -56,7 +66,8 @@ def _of_account(
     check_regions(section.regions)
     build_id = build.bake.build_id
     looked = for_each_region(
-        section.regions, lambda region: channels.read_region(account, region, definition, build_id))
+        section.regions, lambda region: channels.read_region(account, region, definition, build_id)
+    )
     if not any(isinstance(error, Unreachable) for error in looked.failed.values()):
         number = account.expect(section.account, section.regions[0])  # says best what is wrong
     states = looked.require_all()
@@ -68,22 +79,49 @@ def _of_account(
     stays = "" if released else _held_back(definition.image, section, gpu, found.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
-        image=definition.image, build_id=build_id, account=number, spec=spec,
+        image=definition.image,
+        build_id=build_id,
+        account=number,
+        spec=spec,
         kms_key=section.kms_key,
-        baked_at=build.bake.started_at, settings=_settings(section), gpu=gpu, held_back=stays,
-        regions=(), differing=channels.differing(ledgers) if stays else "",
+        baked_at=build.bake.started_at,
+        settings=_settings(section),
+        gpu=gpu,
+        held_back=stays,
+        regions=(),
+        differing=channels.differing(ledgers) if stays else "",
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
-        withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
-    signed = for_each_region(states, lambda region: signs is None or _is_signed(
-        account, states[region], signs)).require_all()
+        withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id),
+    )
+    signed = for_each_region(
+        states, lambda region: signs is None or _is_signed(account, states[region], signs)
+    ).require_all()
     regions = [_region(state, plan, definition, build.bake.ami) for state in states.values()]
-    due = {} if plan.held_back else channels.groups_to_refresh(account, definition, {
-        planned.region: None if planned.moves_template else states[planned.region].template
-        for planned in regions})
-    plan = plan.model_copy(update={"regions": tuple(
-        planned.model_copy(update={"sign": not signed[planned.region],
-                                   "refresh": tuple(due.get(planned.region, ()))})
-        for planned in regions)})
+    due = (
+        {}
+        if plan.held_back
+        else channels.groups_to_refresh(
+            account,
+            definition,
+            {
+                planned.region: None if planned.moves_template else states[planned.region].template
+                for planned in regions
+            },
+        )
+    )
+    plan = plan.model_copy(
+        update={
+            "regions": tuple(
+                planned.model_copy(
+                    update={
+                        "sign": not signed[planned.region],
+                        "refresh": tuple(due.get(planned.region, ())),
+                    }
+                )
+                for planned in regions
+            )
+        }
+    )
     return plan if plan.is_done else _checked(account, plan, definition, states)
 
 
@@ -93,15 +131,18 @@ def _is_signed(account: Account, state: RegionBuild, signs: Attestor) -> bool:
     if image is None or found is None or image.tags.get(tags.PROVENANCE_SHA256) != found.digest:
         return False
     on_snapshot = attestations.snapshot_tags(account.ec2(state.region), image)
-    return (on_snapshot.get(tags.PROVENANCE_SHA256) == found.digest
-            and signs.is_right(state.region, image, found))
+    return on_snapshot.get(tags.PROVENANCE_SHA256) == found.digest and signs.is_right(
+        state.region, image, found
+    )
 
 
 def _settings(section: Publish) -> AmiSettings:
     deprecate_at = clock.now() + timedelta(days=section.deprecate_after_days)
     return AmiSettings(
-        share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
-        deprecate_at=clock.stamp(deprecate_at))
+        share_with=tuple(sorted(section.share_with)),
+        protect=section.deregistration_protection,
+        deprecate_at=clock.stamp(deprecate_at),
+    )
 
 
 def _spec(build: VerifiedBuild) -> ImageSpec:
@@ -128,17 +169,24 @@ def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof |
     Where that AMI is gone, nobody knows of which bytes it was.
     """
     named = ((state.ledger.latest, state.image) for state in states if not state.is_abandoned)
-    return next((entry.gpu for entry, ami in named if entry and ami and entry.build_id
-                 == build.bake.build_id
-                 and entry.ami == ami.ami), None)
+    return next(
+        (
+            entry.gpu
+            for entry, ami in named
+            if entry and ami and entry.build_id == build.bake.build_id and entry.ami == ami.ami
+        ),
+        None,
+    )
 
 
 def _held_back(image: str, section: Publish, gpu: GpuProof, problem: str) -> str:
     """Why `latest` stays. `problem`: why a GPU test does not count."""
     if gpu is GpuProof.UNTESTED:
-        return (f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test "
-                f"{image}` tests it, "
-                "`--accept-untested-gpu` goes on without")
+        return (
+            f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test "
+            f"{image}` tests it, "
+            "`--accept-untested-gpu` goes on without"
+        )
     return (
         f"a candidate stands {section.soak_hours} h: then `golden promote {image}`"
         if section.soak_hours
@@ -153,8 +201,11 @@ def _region(
     _check_home(state, plan, baked)
     image, default = state.image, state.template
     ami = image.ami if image else None
-    moves = {channel: state.pointers.get(channel) for channel in plan.channels
-             if not _stands(state, channel, plan.build_id, ami)}
+    moves = {
+        channel: state.pointers.get(channel)
+        for channel in plan.channels
+        if not _stands(state, channel, plan.build_id, ami)
+    }
     current = channels.current_default(state, plan.build_id, ami, definition) if ami else None
     moves_template = not plan.held_back and current is None
     if moves_template:
@@ -163,12 +214,19 @@ def _region(
         images.differences(image, plan.spec, plan.settings, state.shared_with) if image else ()
     )
     return RegionPublishPlan(
-        region=state.region, ami=ami, snapshot=image.snapshot if image else None,
+        region=state.region,
+        ami=ami,
+        snapshot=image.snapshot if image else None,
         copy_of=Copy(region=baked.region, ami=baked.id) if baked and image is None else None,
-        settings=tuple(differences), record_build=ami is None or state.recorded != ami,
-        moves=moves, moves_template=moves_template, template=default.number if default else None,
+        settings=tuple(differences),
+        record_build=ami is None or state.recorded != ami,
+        moves=moves,
+        moves_template=moves_template,
+        template=default.number if default else None,
         template_ami=default.ami if default else None,
-        astray=tuple(_astray(state, plan, moves)), ledger=state.ledger.digest)
+        astray=tuple(_astray(state, plan, moves)),
+        ledger=state.ledger.digest,
+    )
 
 
 def _check_home(state: RegionBuild, plan: PublishPlan, baked: Ami | None) -> None:
@@ -176,15 +234,18 @@ def _check_home(state: RegionBuild, plan: PublishPlan, baked: Ami | None) -> Non
     image, home = state.image, baked if baked and baked.region == state.region else None
     if image is None:
         if home:
-            raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
-                           hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
+            raise BadInput(
+                f"{home.id}, which the bake made in {home.region}, is gone",
+                hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again",
+            )
         return
     images.check_ours(image, plan.spec, state.region)
     if home and home.id != image.ami:
-        raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the "
-                       "bake made",
-                       hint=f"{images.removal_command(state.region, image.ami)} removes it, if "
-                            "nobody needs it; then bake again")
+        raise BadInput(
+            f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
+            hint=f"{images.removal_command(state.region, image.ami)} removes it, if "
+            "nobody needs it; then bake again",
+        )
 
 
 def _stands(state: RegionBuild, channel: Channel, build_id: str, ami: str | None) -> bool:
@@ -199,42 +260,64 @@ def _stands(state: RegionBuild, channel: Channel, build_id: str, ami: str | None
 def _astray(
     state: RegionBuild, plan: PublishPlan, moves: dict[Channel, str | None]
 ) -> Iterator[str]:
-    for channel, text in channels.astray(plan.image, state.ledger, state.pointers,
-                                         state.template.ami if state.template else None):
+    for channel, text in channels.astray(
+        plan.image, state.ledger, state.pointers, state.template.ami if state.template else None
+    ):
         if channel not in moves:
             yield text
-    stays = {entry.build_id for channel in Channel
-             if channel not in moves and (entry := state.ledger.of(channel))}
+    stays = {
+        entry.build_id
+        for channel in Channel
+        if channel not in moves and (entry := state.ledger.of(channel))
+    }
     for name in plan.withdraw:
         if name not in {*state.ledger.withdrawn, *stays}:
             yield f"the ledger, in which it is missing that {name} was withdrawn elsewhere"
 
 
 def _checked(
-    account: Account, plan: PublishPlan, definition: Definition, states: dict[str, RegionBuild],
+    account: Account,
+    plan: PublishPlan,
+    definition: Definition,
+    states: dict[str, RegionBuild],
 ) -> PublishPlan:
     """The plan with the hardware that regions lack; BadInput where the move would bring back what a
     rollback took away."""
     for planned in plan.regions:
         if planned.moves or planned.moves_template:
             channel_moves.check_forward(
-                plan.image, planned.region, states[planned.region].ledger, plan.build_id,
-                plan.baked_at, plan.channels)
-    missing = for_each_region(states, lambda region: instance_types.missing_families(
-        account.ec2(region), definition.hardware)).require_all()
-    return plan.model_copy(update={"missing_families": {
-        region: families for region, families in missing.items() if families}})
+                plan.image,
+                planned.region,
+                states[planned.region].ledger,
+                plan.build_id,
+                plan.baked_at,
+                plan.channels,
+            )
+    missing = for_each_region(
+        states,
+        lambda region: instance_types.missing_families(account.ec2(region), definition.hardware),
+    ).require_all()
+    return plan.model_copy(
+        update={
+            "missing_families": {
+                region: families for region, families in missing.items() if families
+            }
+        }
+    )
 
 
 def show(plan: PublishPlan) -> list[str]:
     """The plan for a person: a line for each step of each region."""
     lines = [f"publish {plan.image} {plan.build_id} in account {plan.account}: {plan.gpu.value}"]
     for region in plan.regions:
-        lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or \
-            [f"  {region.region:<15} nothing to do: {region.ami} has all of it"]
+        lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or [
+            f"  {region.region:<15} nothing to do: {region.ami} has all of it"
+        ]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
-    lines += [f"  {region:<15} has no {', '.join(missing)}, which the definition declares"
-              for region, missing in plan.missing_families.items()]
+    lines += [
+        f"  {region:<15} has no {', '.join(missing)}, which the definition declares"
+        for region, missing in plan.missing_families.items()
+    ]
     sent = [region.upload.bytes for region in plan.regions if region.upload]
     if len(sent) > 1:
         lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions")
@@ -253,15 +336,20 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
             since = f", the rest is in {upload.parent_snapshot} (build {upload.parent})"
         yield f"send {units.size(upload.bytes)} in {upload.blocks} blocks{since}"
     if region.copy_of:
-        yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to "
-               f"{plan.spec.name}{_encrypted(region, plan)}")
+        yield (
+            f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to "
+            f"{plan.spec.name}{_encrypted(region, plan)}"
+        )
     elif region.ami is None:
-        yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, "
-               f"IMDSv2 only, ENA, {plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
-               f"{_encrypted(region, plan)}")
+        yield (
+            f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, "
+            f"IMDSv2 only, ENA, {plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
+            f"{_encrypted(region, plan)}"
+        )
     if region.ami is None:
-        yield f"deprecate on {plan.settings.deprecate_at[:10]}" + \
-            (", protect from deregistration" if plan.settings.protect else "")
+        yield f"deprecate on {plan.settings.deprecate_at[:10]}" + (
+            ", protect from deregistration" if plan.settings.protect else ""
+        )
         if plan.settings.share_with:
             yield f"share with {', '.join(plan.settings.share_with)}"
     yield from (f"correct {region.ami}: {text}" for text in region.settings)
@@ -269,13 +357,16 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
         yield f"record {pointers.build_name(plan.image, plan.build_id)}"
     if region.sign:
         yield f"sign where {target} comes from"
-    yield from (f"move {pointers.channel_name(plan.image, channel)}: "
-                f"{before or 'nothing'} -> {target}"
-                for channel, before in region.moves.items())
+    yield from (
+        f"move {pointers.channel_name(plan.image, channel)}: {before or 'nothing'} -> {target}"
+        for channel, before in region.moves.items()
+    )
     if region.moves_template:
         before = f"version {region.template} ({region.template_ami})"
-        yield (f"move the default of {pointers.template_name(plan.image)}: "
-               f"{before if region.template else 'no template'} -> a version with {target}")
+        yield (
+            f"move the default of {pointers.template_name(plan.image)}: "
+            f"{before if region.template else 'no template'} -> a version with {target}"
+        )
     yield from (f"bring back: {text}" for text in region.astray)
     yield from (f"refresh the group {group}" for group in region.refresh)
 

@@ -68,9 +68,15 @@ class RegionPublishPlan(Record):
 
     @property
     def is_done(self) -> bool:
-        return self.ami is not None and not (self.settings or self.record_build or self.sign
-                                             or self.moves
-                                             or self.moves_template or self.refresh or self.astray)
+        return self.ami is not None and not (
+            self.settings
+            or self.record_build
+            or self.sign
+            or self.moves
+            or self.moves_template
+            or self.refresh
+            or self.astray
+        )
 
 
 class PublishPlan(Record):

@@ -63,10 +63,25 @@ class Registry:
         there stay; one that the registry has lost is sent again."""
         for digest, size in layout.blobs():
             # Here and not by `cp`, which takes an image for whole whose manifest is there.
-            self._oras("blob", "push", "--no-tty", "--size", str(size), f"{self.name}@{digest}",
-                       str(layout.path_of(digest)), sends=True)
-        self._oras("cp", "--no-tty", "-r", "--from-oci-layout", f"{layout.folder}:{layout.tag}",
-                   self.name, sends=True)
+            self._oras(
+                "blob",
+                "push",
+                "--no-tty",
+                "--size",
+                str(size),
+                f"{self.name}@{digest}",
+                str(layout.path_of(digest)),
+                sends=True,
+            )
+        self._oras(
+            "cp",
+            "--no-tty",
+            "-r",
+            "--from-oci-layout",
+            f"{layout.folder}:{layout.tag}",
+            self.name,
+            sends=True,
+        )
 
     def tag(self, digest: str, tag: str) -> None:
         self._oras("tag", f"{self.name}@{digest}", tag)
@@ -82,7 +97,9 @@ class Registry:
             with translated(region):
                 self.account.client("ecr", region).batch_delete_image(
                     repositoryName=self.name.partition("/")[2],
-                    registryId=self.host.partition(".")[0], imageIds=[{"imageDigest": digest}])
+                    registryId=self.host.partition(".")[0],
+                    imageIds=[{"imageDigest": digest}],
+                )
         else:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
 
@@ -100,10 +117,18 @@ class Registry:
         lines = [line for line in error.output.splitlines() if line.startswith("Error")]
         text = (lines or [error.message])[0].removeprefix("Error: ")
         for words, kind, what, hint in (
-            (_DIFFERENT, StageFailed, "a blob is not what its digest says",
-             "make the image again: `golden container IMAGE`"),
-            (_REFUSED, HostNotReady, "it refuses the login",
-             f"`docker login {self.host}`; of ECR: an AWS profile with the rights"),
+            (
+                _DIFFERENT,
+                StageFailed,
+                "a blob is not what its digest says",
+                "make the image again: `golden container IMAGE`",
+            ),
+            (
+                _REFUSED,
+                HostNotReady,
+                "it refuses the login",
+                f"`docker login {self.host}`; of ECR: an AWS profile with the rights",
+            ),
             (_FAILING, Unreachable, "it throttles or fails", "run again"),
             (_ABSENT, Absent, "there is no such image", "publish it"),
             (_SILENT, Unreachable, "it does not answer", "run again when it does"),
@@ -115,13 +140,13 @@ class Registry:
 
 @contextmanager
 def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
-    """The registries by name. Logins of ECR are in a file of this user's that goes with the block.
-    """
+    """The registries by name. Logins of ECR are in a file of this user's that goes with the block."""
     with TemporaryDirectory(prefix="golden-logins-") as folder:
         path, found = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}
-        of_ecr = {host: {"auth": _login(account, host)} for host in sorted(hosts)
-                  if registry_region(host)}
+        of_ecr = {
+            host: {"auth": _login(account, host)} for host in sorted(hosts) if registry_region(host)
+        }
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
             own = path if name.partition("/")[0] in of_ecr else None

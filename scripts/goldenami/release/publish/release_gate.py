@@ -26,8 +26,10 @@ from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
-EVIDENCE = {BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
-            BuilderKind.EC2: IMDSV2}
+EVIDENCE = {
+    BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
+    BuilderKind.EC2: IMDSV2,
+}
 """Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an
 AMI."""
 FIRMWARES = {BuilderKind.LOCAL: {"bios", "uefi"}, BuilderKind.EC2: {"uefi"}}
@@ -54,8 +56,9 @@ class VerifiedBuild:
 
 def newest(root: Path, image: str) -> str:
     """The id of the build that was baked last, or BadInput where there is none."""
-    started = {build.build_id: build.read_bake().started_at
-               for build in ImageFolder.of(root, image).builds}
+    started = {
+        build.build_id: build.read_bake().started_at for build in ImageFolder.of(root, image).builds
+    }
     if not started:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
     return max(started, key=lambda build: started[build])
@@ -66,20 +69,25 @@ def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     name = build_id or newest(root, image)
     folder = ImageFolder.of(root, image).build(name)
     if not folder.is_baked:
-        raise BadInput(f"{image} has no build {name} here",
-                       hint=f"builds are the folders of {folder.image.path}")
+        raise BadInput(
+            f"{image} has no build {name} here",
+            hint=f"builds are the folders of {folder.image.path}",
+        )
     bake = folder.read_bake()
     if not folder.verify.exists():
         raise NotVerified(f"{image} {name} has no verify record", hint=_again(image, name))
     verify = records.read(folder.verify, VerifyRecord)
     problem = _problem(bake, verify, name)
     if problem:
-        raise NotVerified(f"{image} {name} is not proven: {problem}", log=folder.verify,
-                          hint=_again(image, name))
+        raise NotVerified(
+            f"{image} {name} is not proven: {problem}", log=folder.verify, hint=_again(image, name)
+        )
     lock, digest = lockfile.read_copy(folder.lock)
     if digest != bake.lock_sha256:
-        raise NotVerified(f"{folder.lock} is not the lock that was baked",
-                          hint=f"`make bake IMAGE={image} FORCE=1` makes the build again")
+        raise NotVerified(
+            f"{folder.lock} is not the lock that was baked",
+            hint=f"`make bake IMAGE={image} FORCE=1` makes the build again",
+        )
     return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock))
 
 
@@ -94,14 +102,17 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
         return f"its verify record is of {verify.image} {verify.build_id}"
     if verify.verdict is not Verdict.VERIFIED:
         return f"{len(wrong)} of {len(verify.checks)} checks failed, {wrong[0] if wrong else 'none ran'} first"
-    kind, baked, verified, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
-        ("disk", bake.disk_sha256, verify.disk_sha256, 12)
+    kind, baked, verified, shown = (
+        ("AMI", bake.ami_id, verify.ami, None)
+        if bake.ami
+        else ("disk", bake.disk_sha256, verify.disk_sha256, 12)
+    )
     if verified != baked:
         return (
             f"its verify record does not say that it is of this {kind}"
             if verified is None
             else f"its verify record is of another {kind} ({verified[:shown]}, not "
-                 f"{str(baked)[:shown]})"
+            f"{str(baked)[:shown]})"
         )
     if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
         return f"its verify record does not prove {lacking[0]}"
@@ -116,13 +127,17 @@ def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
     rule, path = definition.security.cve, build.path / CVE_FILE
     if rule is None:
         return
-    problem = _unsafe(records.read(path, CveRecord), build.build_id, rule) if path.exists() \
+    problem = (
+        _unsafe(records.read(path, CveRecord), build.build_id, rule)
+        if path.exists()
         else "it has no record of its vulnerabilities"
+    )
     if problem:
-        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}",
-                          log=path,
-                          hint=f"`golden cve {definition.image} --build {build.build_id}` asks "
-                               "the lists again")
+        raise NotVerified(
+            f"{definition.image} {build.build_id} must not be published: {problem}",
+            log=path,
+            hint=f"`golden cve {definition.image} --build {build.build_id}` asks the lists again",
+        )
 
 
 def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
@@ -133,8 +148,8 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
         f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome
         is Outcome.INCORRECT,
         "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
-        f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}":
-            record.fail_on is not rule.fail_on,
+        f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}": record.fail_on
+        is not rule.fail_on,
         f"{looked_up}, which is not of the past": age < timedelta(0),
         f"{looked_up}, more than {rule.max_age_hours} hours ago": age
         > timedelta(hours=rule.max_age_hours),
@@ -152,9 +167,11 @@ def check_hardening(definition: Definition, build: BuildFolder) -> None:
         if path.exists()
         else "it has no record of its hardening"
     ):
-        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}",
-                          log=path,
-                          hint=f"`golden verify {definition.image}` asks the rules again")
+        raise NotVerified(
+            f"{definition.image} {build.build_id} must not be published: {problem}",
+            log=path,
+            hint=f"`golden verify {definition.image}` asks the rules again",
+        )
 
 
 def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
@@ -175,10 +192,13 @@ def listed_blocks(build: VerifiedBuild) -> BlockMap:
     """
     baked = build.bake.disk
     if baked is None or not build.disk.exists():
-        raise BadInput(f"{build.disk} does not exist",
-                       hint="bake it again: the same lock gives the same disk")
+        raise BadInput(
+            f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk"
+        )
     listed = disk_blocks.as_baked(build.folder.blocks, baked)
     if listed is None:
-        raise NotVerified(f"{build.folder.blocks} is not of the disk that was verified",
-                          hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes both again")
+        raise NotVerified(
+            f"{build.folder.blocks} is not of the disk that was verified",
+            hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes both again",
+        )
     return listed

@@ -32,8 +32,14 @@ class NextStep:
 
 
 def next_step(
-    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int,
-    judged: bool = False, waiting: Sequence[str] = (),
+    build_id: str,
+    ledgers: Mapping[str, Ledger],
+    *,
+    baked: bool,
+    tested: bool,
+    soak_hours: int,
+    judged: bool = False,
+    waiting: Sequence[str] = (),
 ) -> NextStep:
     """What is to be done next for the build, by the ledgers of all its regions.
 
@@ -41,26 +47,36 @@ def next_step(
     `judged`: its vulnerabilities have to be looked up, which takes the build. `waiting` are groups
     that were not asked to take what is `latest`.
     """
-    if rolled_back := [region for region, ledger in ledgers.items()
-                       if build_id in ledger.withdrawn]:
-        return NextStep(ReleaseStep.WAIT,
-                        f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
-                        f"goes on, or `golden rollback IMAGE --to {build_id}`")
+    if rolled_back := [
+        region for region, ledger in ledgers.items() if build_id in ledger.withdrawn
+    ]:
+        return NextStep(
+            ReleaseStep.WAIT,
+            f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
+            f"goes on, or `golden rollback IMAGE --to {build_id}`",
+        )
     forward = ReleaseStep.PUBLISH if baked else ReleaseStep.BAKE
     if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
         why = f"build {build_id} is `latest` in {', '.join(ledgers)}"
         if waiting:
             why += f", and {', '.join(waiting)} not asked to take it"
         return NextStep(forward if waiting else ReleaseStep.DONE, why)
-    standing = [ledger.candidate for ledger in ledgers.values()
-                if ledger.candidate and ledger.candidate.build_id == build_id]
+    standing = [
+        ledger.candidate
+        for ledger in ledgers.values()
+        if ledger.candidate and ledger.candidate.build_id == build_id
+    ]
     if len(standing) < len(ledgers):
         return NextStep(forward, f"build {build_id} is not the candidate in every region")
     if not tested:
         return NextStep(ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU")
     ready = channel_moves.soaked_at([entry.since for entry in standing], soak_hours)
     if clock.now() < ready:
-        return NextStep(ReleaseStep.WAIT,
-                        f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC")
-    return NextStep(ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
-                    f"the candidate {build_id} may become `latest`")
+        return NextStep(
+            ReleaseStep.WAIT,
+            f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
+        )
+    return NextStep(
+        ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
+        f"the candidate {build_id} may become `latest`",
+    )

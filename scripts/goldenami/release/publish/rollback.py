@@ -39,7 +39,11 @@ class RollbackState:
 
 
 def prepare(
-    account: Account, definition: Definition, *, to: str | None, regions: list[str],
+    account: Account,
+    definition: Definition,
+    *,
+    to: str | None,
+    regions: list[str],
     criteria: Criteria,
 ) -> Prepared[MovePlan]:
     """What would go back: to the build `to`, else to the one before the present one. No `regions`:
@@ -58,26 +62,42 @@ def prepare(
     launchable, failed = there.done or there.require_all(), {**failed, **there.failed}
     ledgers = [state.ledger for state in states.values()]
     gpu = _gpu_proof(hasty, definition, target, launchable, ledgers, criteria)
-    moves = [_move(region, replace(states[region], ledger=known[region]), target, ami, gpu)
-             for region, ami in launchable.items()]
+    moves = [
+        _move(region, replace(states[region], ledger=known[region]), target, ami, gpu)
+        for region, ami in launchable.items()
+    ]
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
     withdraw = {*untold(known, states)} - {target}
-    withdraw |= {state.ledger.latest.build_id for state in states.values()
-                 if state.ledger.latest and state.ledger.latest.baked > baked}
-    return Prepared(MovePlan(
-        image=image, build_id=target, template=pointers.template_name(image),
-        account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
-        further=_further(states), withdraw=tuple(sorted(withdraw)),
-        dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
-        unreachable={region: error.message for region, error in failed.items()}, regions=tuple(
-            move.model_copy(update={"channels": tuple(Channel)})
-            if _takes_candidate(states[move.region].ledger, withdraw, target, baked) else move
-            for move in moves)),
-        {region: error for region, error in failed.items() if region in names})
+    withdraw |= {
+        state.ledger.latest.build_id
+        for state in states.values()
+        if state.ledger.latest and state.ledger.latest.baked > baked
+    }
+    return Prepared(
+        MovePlan(
+            image=image,
+            build_id=target,
+            template=pointers.template_name(image),
+            account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
+            further=_further(states),
+            withdraw=tuple(sorted(withdraw)),
+            dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
+            unreachable={region: error.message for region, error in failed.items()},
+            regions=tuple(
+                move.model_copy(update={"channels": tuple(Channel)})
+                if _takes_candidate(states[move.region].ledger, withdraw, target, baked)
+                else move
+                for move in moves
+            ),
+        ),
+        {region: error for region, error in failed.items() if region in names},
+    )
 
 
 def _look(
-    account: Account, definition: Definition, names: Collection[str],
+    account: Account,
+    definition: Definition,
+    names: Collection[str],
 ) -> tuple[dict[str, Ledger], dict[str, RollbackState], dict[str, GoldenError]]:
     """The ledgers of all regions, the states of those in `names`, and who did not answer.
 
@@ -88,8 +108,10 @@ def _look(
     image = definition.image
     ledgers = channels.read_ledgers(account, image, everywhere)
     known = ledgers.done
-    results = for_each_region([name for name in names if name in known], lambda region: _read(
-        account, region, image, known[region].withdraw(*withdrawn_in(known))))
+    results = for_each_region(
+        [name for name in names if name in known],
+        lambda region: _read(account, region, image, known[region].withdraw(*withdrawn_in(known))),
+    )
     failed = {**ledgers.failed, **results.failed}
     if not results.done:
         here = {name: failed[name] for name in names}
@@ -98,8 +120,9 @@ def _look(
 
 
 def _further(states: dict[str, RollbackState]) -> str | None:
-    before = {entry.build_id if (entry := state.ledger.previous()) else None
-              for state in states.values()}
+    before = {
+        entry.build_id if (entry := state.ledger.previous()) else None for state in states.values()
+    }
     return before.pop() if len(before) == 1 else None
 
 
@@ -114,8 +137,11 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: dat
 
 def _read(account: Account, region: str, image: str, ledger: Ledger) -> RollbackState:
     template = pointers.template_name(image)
-    return RollbackState(ledger=ledger, pointers=pointers.read_channels(account.ssm(region), image),
-                         template=pointers.default_version(account.ec2(region), template))
+    return RollbackState(
+        ledger=ledger,
+        pointers=pointers.read_channels(account.ssm(region), image),
+        template=pointers.default_version(account.ec2(region), template),
+    )
 
 
 def _target(image: str, states: dict[str, RollbackState]) -> str:
@@ -126,20 +152,28 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
     else it is the one before.
     """
     latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
-    standing = {region: entry for region, state in states.items() if (entry := state.ledger.latest)
-                and entry.build_id not in state.ledger.withdrawn}
+    standing = {
+        region: entry
+        for region, state in states.items()
+        if (entry := state.ledger.latest) and entry.build_id not in state.ledger.withdrawn
+    }
     back = {entry.build_id for region, entry in standing.items() if states[region].ledger.went_back}
     if len(back) == 1:
         return back.pop()
     if standing and len(latest) > 1:
         return min(standing.values(), key=lambda entry: entry.baked).build_id
-    before = {region: entry.build_id for region, state in states.items()
-              if (entry := state.ledger.previous())}
+    before = {
+        region: entry.build_id
+        for region, state in states.items()
+        if (entry := state.ledger.previous())
+    }
     if len(set(before.values())) == 1 and before.keys() == states.keys():
         return next(iter(before.values()))
     told = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
-    raise BadInput(f"no build before the present one of {image} is common to all regions ({told})",
-                   hint=f"`golden rollback {image} --to ID` names it; `golden status {image}` lists builds")
+    raise BadInput(
+        f"no build before the present one of {image} is common to all regions ({told})",
+        hint=f"`golden rollback {image} --to ID` names it; `golden status {image}` lists builds",
+    )
 
 
 def _launchable(account: Account, region: str, image: str, target: str) -> Image:
@@ -147,38 +181,58 @@ def _launchable(account: Account, region: str, image: str, target: str) -> Image
     ami = images.find(account.ec2(region), f"{image}-{target}")
     if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target:
         return ami
-    raise BadInput(f"build {target} of {image} cannot be launched in {region}: "
-                   + (f"{ami.ami} is {ami.state}" if ami else "gone"),
-                   hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
-                        "enable-image` enables a disabled one; `golden rollback {image} --to ID` takes "
-                        "another build")
+    raise BadInput(
+        f"build {target} of {image} cannot be launched in {region}: "
+        + (f"{ami.ami} is {ami.state}" if ami else "gone"),
+        hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
+        "enable-image` enables a disabled one; `golden rollback {image} --to ID` takes "
+        "another build",
+    )
 
 
 def _gpu_proof(
-    account: Account, definition: Definition, target: str, amis: dict[str, Image],
-    ledgers: list[Ledger], criteria: Criteria,
+    account: Account,
+    definition: Definition,
+    target: str,
+    amis: dict[str, Image],
+    ledgers: list[Ledger],
+    criteria: Criteria,
 ) -> GpuProof:
     """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a
     promotion asks for.
     """
-    former = {entry.ami: entry.gpu for ledger in ledgers
-              for entry in (ledger.latest, *ledger.history)
-              if entry and entry.build_id == target}
+    former = {
+        entry.ami: entry.gpu
+        for ledger in ledgers
+        for entry in (ledger.latest, *ledger.history)
+        if entry and entry.build_id == target
+    }
     disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis.values() if ami.ami in former} - {None}
     others = [ami for ami in amis.values() if ami.ami not in former]
     if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
         return next(iter(former.values()))
-    entries = [ledger.candidate for ledger in ledgers if ledger.candidate
-               and ledger.candidate.build_id == target]
+    entries = [
+        ledger.candidate
+        for ledger in ledgers
+        if ledger.candidate and ledger.candidate.build_id == target
+    ]
     found = channel_moves.on_gpus(account, definition, target, amis, criteria.judge)
-    gpu = channel_moves.gpu(definition.image, target, [entry.gpu for entry in entries], found,
-                            accept=criteria.accept_untested_gpu)
+    gpu = channel_moves.gpu(
+        definition.image,
+        target,
+        [entry.gpu for entry in entries],
+        found,
+        accept=criteria.accept_untested_gpu,
+    )
     hours = channels.publish_section(definition).soak_hours
     if hours and not criteria.now:
         if not entries:
-            raise NotVerified(f"build {target} was neither `latest` nor is it the candidate: "
-                              "whether it stood "
-                              f"{hours} h is not known", hint="--now goes on without")
+            raise NotVerified(
+                f"build {target} was neither `latest` nor is it the candidate: "
+                "whether it stood "
+                f"{hours} h is not known",
+                hint="--now goes on without",
+            )
         channel_moves.check_soaked(target, [entry.since for entry in entries], hours)
     return gpu
 
@@ -188,12 +242,15 @@ def _move(
 ) -> RegionMove:
     entry = state.ledger.entry_of(target)
     baked_at = entry.baked_at if entry else image.raw["CreationDate"]
-    return channel_moves.region_move(region, image.ami, baked_at, gpu, state.ledger, state.pointers,
-                                     state.template)
+    return channel_moves.region_move(
+        region, image.ami, baked_at, gpu, state.ledger, state.pointers, state.template
+    )
 
 
 def execute(
-    account: Account, definition: Definition, prepared: Prepared[MovePlan],
+    account: Account,
+    definition: Definition,
+    prepared: Prepared[MovePlan],
     progress: Progress,
 ) -> None:
     """Take every region back under its own lease, so that none waits for another.
@@ -209,15 +266,18 @@ def execute(
             if begun.get(region) != leases[region].fence - 1:
                 channel_moves.check_unmoved(account, plan, moves[region], leases[region])
             begun[region] = leases[region].fence
-            version = channel_moves.apply(account, definition, plan, moves[region], leases[region],
-                                          reuse_version=True)
+            version = channel_moves.apply(
+                account, definition, plan, moves[region], leases[region], reuse_version=True
+            )
         assert version is not None  # the ledger names `latest`
-        progress.say(f"{region}: latest is {moves[region].ami}, by the template's version "
-                     f"{version.number}")
+        progress.say(
+            f"{region}: latest is {moves[region].ami}, by the template's version {version.number}"
+        )
         if instance_refresh := channels.publish_section(definition).instance_refresh:
             groups = refresh.groups(account.autoscaling(region), instance_refresh.groups)
-            channels.refresh_groups(account, definition, region, groups, version, progress,
-                                    refresh.go_back)
+            channels.refresh_groups(
+                account, definition, region, groups, version, progress, refresh.go_back
+            )
         _check_template(account, region, plan, version)
 
     with progress.step("back"):
@@ -225,12 +285,12 @@ def execute(
     failed = {**prepared.unreachable, **results.failed}
     if failed:
         names = " ".join(f"--region {region}" for region in failed)
-        raise combined_error(failed,
-                             f"{len(results.done)} of {len(moves) + len(prepared.unreachable)} "
-                             "regions went back",
-                             f"`golden rollback {plan.image} --to {plan.build_id} {names}` does "
-                             "the rest",
-                             dict.fromkeys(results.done, f"is back at {plan.build_id}"))
+        raise combined_error(
+            failed,
+            f"{len(results.done)} of {len(moves) + len(prepared.unreachable)} regions went back",
+            f"`golden rollback {plan.image} --to {plan.build_id} {names}` does the rest",
+            dict.fromkeys(results.done, f"is back at {plan.build_id}"),
+        )
 
 
 def _check_template(account: Account, region: str, plan: MovePlan, version: Version) -> None:
@@ -241,4 +301,5 @@ def _check_template(account: Account, region: str, plan: MovePlan, version: Vers
             f"`latest` is back at {plan.build_id} in {region}, and the default of {plan.template} "
             f"stays version {default.number}, which somebody set",
             hint=f"`aws ec2 modify-launch-template --region {region} --launch-template-name "
-                 f"{plan.template} --default-version {version.number}` takes it back, too")
+            f"{plan.template} --default-version {version.number}` takes it back, too",
+        )

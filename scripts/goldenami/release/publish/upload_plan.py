@@ -39,13 +39,21 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
         return None
 
     found = for_each_region(plans, look).require_all()
-    return plan.model_copy(update={"regions": tuple(
-        planned.model_copy(update={"encryption": found[region]})
-        for region, planned in plans.items())})
+    return plan.model_copy(
+        update={
+            "regions": tuple(
+                planned.model_copy(update={"encryption": found[region]})
+                for region, planned in plans.items()
+            )
+        }
+    )
 
 
 def with_transfers(
-    account: Account, definition: Definition, plan: PublishPlan, build: VerifiedBuild,
+    account: Account,
+    definition: Definition,
+    plan: PublishPlan,
+    build: VerifiedBuild,
     progress: Progress,
 ) -> PublishPlan:
     """The plan with what is sent to each region that lacks the AMI, or of which region it gets a
@@ -54,14 +62,18 @@ def with_transfers(
     Where an older build is in a region, it is sent the difference: a copy would take the whole
     disk.
     """
-    lacking = {planned.region: planned.encryption for planned in plan.regions
-               if planned.encryption is not None and planned.copy_of is None}
+    lacking = {
+        planned.region: planned.encryption
+        for planned in plan.regions
+        if planned.encryption is not None and planned.copy_of is None
+    }
     if not lacking:
         return plan
     with progress.step("list the disk's blocks"):
         blocks = release_gate.listed_blocks(build)
-    uploads = for_each_region(lacking, lambda region: _upload(
-        account, region, build, blocks, lacking[region])).require_all()
+    uploads = for_each_region(
+        lacking, lambda region: _upload(account, region, build, blocks, lacking[region])
+    ).require_all()
     source, key = _source(account, plan, uploads)
     copies = channels.publish_section(definition).transfer is Transfer.COPY
 
@@ -85,15 +97,22 @@ def _source(
     the region with the least to send."""
     for region in plan.regions:
         if region.ami and region.snapshot:
-            return (Copy(region=region.region, ami=region.ami),
-                    encryption.of_snapshot(account, region.region, region.snapshot).key)
-    first = min((region for region in plan.regions if region.region in uploads),
-                key=lambda region: uploads[region.region].blocks)
+            return (
+                Copy(region=region.region, ami=region.ami),
+                encryption.of_snapshot(account, region.region, region.snapshot).key,
+            )
+    first = min(
+        (region for region in plan.regions if region.region in uploads),
+        key=lambda region: uploads[region.region].blocks,
+    )
     return Copy(region=first.region), first.encryption.key if first.encryption else None
 
 
 def _upload(
-    account: Account, region: str, build: VerifiedBuild, blocks: BlockMap,
+    account: Account,
+    region: str,
+    build: VerifiedBuild,
+    blocks: BlockMap,
     wanted: SnapshotEncryption,
 ) -> Upload:
     """The difference to a build whose snapshot is in the region under the same key, and whose list

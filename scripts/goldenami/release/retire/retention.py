@@ -66,9 +66,9 @@ class RetentionPolicy(Record):
     def of(cls, publish: Publish, **instead: int | bool | None) -> RetentionPolicy:
         """The definition's policy with what the command line says `instead`."""
         said = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
-        return cls.model_validate(said
-                                  | {name: value for name, value in instead.items() if value
-                                     is not None})
+        return cls.model_validate(
+            said | {name: value for name, value in instead.items() if value is not None}
+        )
 
     @property
     def max_age(self) -> timedelta:
@@ -147,20 +147,32 @@ class _Region:
 
     @classmethod
     def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
-        ours = [ami for ami in topology.amis if ami.image == image
-                and is_ours(ami, topology.parameters)
-                and ami.state is AmiState.AVAILABLE]
+        ours = [
+            ami
+            for ami in topology.amis
+            if ami.image == image
+            and is_ours(ami, topology.parameters)
+            and ami.state is AmiState.AVAILABLE
+        ]
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
-        return cls(topology=topology, image=image, policy=policy, now=now,
-                   uses=references.of_amis(topology),
-                   newest=frozenset(ami.id for ami in ours[:policy.keep_last]),
-                   records=records_of(topology.parameters, image), idle=references.idle(topology))
+        return cls(
+            topology=topology,
+            image=image,
+            policy=policy,
+            now=now,
+            uses=references.of_amis(topology),
+            newest=frozenset(ami.id for ami in ours[: policy.keep_last]),
+            records=records_of(topology.parameters, image),
+            idle=references.idle(topology),
+        )
 
     @cached_property
     def idle_of(self) -> Mapping[str, Sequence[TemplateVersion]]:
         """Versions of our templates that nothing selects, by the AMI that they stand for."""
-        return _grouped((references.resolve(version.image_ref, self.topology.parameters), version)
-                        for version in self.idle)
+        return _grouped(
+            (references.resolve(version.image_ref, self.topology.parameters), version)
+            for version in self.idle
+        )
 
     @cached_property
     def idle_naming(self) -> Mapping[str, Sequence[TemplateVersion]]:
@@ -188,16 +200,21 @@ def plan(
             continue
         step, reasons = decide(region, ami)
         if step is None or step is RetireStep.RECALL:
-            survivors.append(Survivor(target=ami.id, build_id=ami.build_id, name=ami.name,
-                                      reasons=reasons))
+            survivors.append(
+                Survivor(target=ami.id, build_id=ami.build_id, name=ami.name, reasons=reasons)
+            )
         if step is not None:
             actions += _actions(region, ami, step, "; ".join(reasons))
     going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
     _sort_snapshots(region, going, actions, survivors)
     actions += _dead_records(region, going, actions)
     return RegionRetirePlan(
-        region=topology.region, published_to=topology.published_to, actions=actions,
-        survivors=survivors, problems=_problems(region))
+        region=topology.region,
+        published_to=topology.published_to,
+        actions=actions,
+        survivors=survivors,
+        problems=_problems(region),
+    )
 
 
 def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
@@ -219,8 +236,10 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
     assert since is not None  # the two cases above
     due = since + timedelta(days=wait)
     if region.now < due:
-        return None, [f"{why}; {'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
-                      f"to {step.value} on {due:%Y-%m-%d}"]
+        return None, [
+            f"{why}; {'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
+            f"to {step.value} on {due:%Y-%m-%d}"
+        ]
     return step, [why]
 
 
@@ -270,13 +289,17 @@ def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
 def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
     if step is RetireStep.DEREGISTER:
         for version in region.idle_of.get(ami.id, ()):
-            yield Action(step=RetireStep.DELETE_VERSION,
-                         target=f"{version.template_id}:{version.number}",
-                         build_id=ami.build_id, why=f"{ami.id} goes")
+            yield Action(
+                step=RetireStep.DELETE_VERSION,
+                target=f"{version.template_id}:{version.number}",
+                build_id=ami.build_id,
+                why=f"{ami.id} goes",
+            )
     yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
 
 
 # --- snapshots ------------------------------------------------------------------------------------------------------
+
 
 def _sort_snapshots(
     region: _Region, going: set[str], actions: list[Action], survivors: list[Survivor]
@@ -285,23 +308,33 @@ def _sort_snapshots(
     for snapshot in region.topology.snapshots:
         if snapshot.image != region.image:
             continue
-        holders = [use for use in uses.get(snapshot.id, ())
-                   if not (use.kind is ReferenceKind.AMI and use.holder in going)]
+        holders = [
+            use
+            for use in uses.get(snapshot.id, ())
+            if not (use.kind is ReferenceKind.AMI and use.holder in going)
+        ]
         if any(use.kind is ReferenceKind.AMI for use in holders):
             continue  # an image that stays says for itself why
         reasons = [f"used by {use}" for use in holders] or list(
             _reasons_to_keep(region, snapshot, going)
         )
         if reasons:
-            survivors.append(Survivor(target=snapshot.id, build_id=snapshot.build_id,
-                                      name="snapshot",
-                                      reasons=reasons))
+            survivors.append(
+                Survivor(
+                    target=snapshot.id, build_id=snapshot.build_id, name="snapshot", reasons=reasons
+                )
+            )
         else:
-            actions.append(Action(step=RetireStep.DELETE_SNAPSHOT, target=snapshot.id,
-                                  build_id=snapshot.build_id,
-                                  why="no AMI is made of it" if snapshot.state
-                                  is SnapshotState.COMPLETED
-                                  else "an upload that was never finished"))
+            actions.append(
+                Action(
+                    step=RetireStep.DELETE_SNAPSHOT,
+                    target=snapshot.id,
+                    build_id=snapshot.build_id,
+                    why="no AMI is made of it"
+                    if snapshot.state is SnapshotState.COMPLETED
+                    else "an upload that was never finished",
+                )
+            )
 
 
 def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
@@ -323,34 +356,46 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]
 
 # --- records --------------------------------------------------------------------------------------------------------
 
+
 def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
     """Records, and versions of our template, whose AMI is gone once `planned` is done; a record
     goes last."""
     present = {ami.id for ami in region.topology.amis} - gone
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
-    staying = {snapshot.build_id for snapshot in region.topology.snapshots
-               if snapshot.image == region.image and snapshot.id not in deleted}
+    staying = {
+        snapshot.build_id
+        for snapshot in region.topology.snapshots
+        if snapshot.image == region.image and snapshot.id not in deleted
+    }
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
         if ami_id not in gone:
             for version in region.idle_naming.get(ami_id, ()):
-                yield Action(step=RetireStep.DELETE_VERSION,
-                             target=f"{version.template_id}:{version.number}",
-                             build_id=build_id, why=f"{ami_id} is gone")
+                yield Action(
+                    step=RetireStep.DELETE_VERSION,
+                    target=f"{version.template_id}:{version.number}",
+                    build_id=build_id,
+                    why=f"{ami_id} is gone",
+                )
         if build_id in staying:
             continue  # the record proves whose they are
-        yield Action(step=RetireStep.DELETE_RECORD, target=build_name(region.image, build_id),
-                     build_id=build_id,
-                     why=f"{ami_id} and its snapshots are gone")
+        yield Action(
+            step=RetireStep.DELETE_RECORD,
+            target=build_name(region.image, build_id),
+            build_id=build_id,
+            why=f"{ami_id} and its snapshots are gone",
+        )
 
 
 def _problems(region: _Region) -> list[str]:
     present = {ami.id for ami in region.topology.amis}
-    return [f"{ami_id} of build {build_id} does not exist any more and is used by "
-            + ", ".join(map(str, region.uses[ami_id]))
-            for build_id, ami_id in sorted(region.records.items())
-            if ami_id not in present and region.uses.get(ami_id)]
+    return [
+        f"{ami_id} of build {build_id} does not exist any more and is used by "
+        + ", ".join(map(str, region.uses[ami_id]))
+        for build_id, ami_id in sorted(region.records.items())
+        if ami_id not in present and region.uses.get(ami_id)
+    ]
 
 
 def _days(age: timedelta) -> str:

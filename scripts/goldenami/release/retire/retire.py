@@ -33,27 +33,39 @@ from goldenami.release.retire.retention import (
 )
 
 _CHANGES: Mapping[RetireStep, removal.ImageStep] = {
-    RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate,
+    RetireStep.RECALL: removal.recall,
+    RetireStep.DEPRECATE: removal.deprecate,
     RetireStep.DISABLE: removal.disable,
-    RetireStep.NOTE_DISABLED: removal.note_disabled, RetireStep.DEREGISTER: removal.deregister,
+    RetireStep.NOTE_DISABLED: removal.note_disabled,
+    RetireStep.DEREGISTER: removal.deregister,
 }
 _AT_ONCE = (RetireStep.DELETE_VERSION, RetireStep.DELETE_RECORD)
 _SHARES_MATTER = frozenset({RetireStep.DEPRECATE, RetireStep.DISABLE})
 
 
 def prepare(
-    account: Account, image: str, regions: list[str], policy: RetentionPolicy, progress: Progress,
+    account: Account,
+    image: str,
+    regions: list[str],
+    policy: RetentionPolicy,
+    progress: Progress,
 ) -> Prepared[RetirePlan]:
     """Read every region and decide. Of a region that cannot be read nothing is touched."""
     now, account = clock.now(), account.with_short_timeouts()
     with progress.step("look at the regions"):
-        results = for_each_region(regions,
-                                  lambda region: _plan(account, region, image, policy, now,
-                                                       progress))
-    return Prepared(unreachable=results.failed, plan=RetirePlan(
-        image=image, planned_at=clock.stamp(now), policy=policy,
-        regions=list(results.done.values()),
-        unreachable=results.causes))
+        results = for_each_region(
+            regions, lambda region: _plan(account, region, image, policy, now, progress)
+        )
+    return Prepared(
+        unreachable=results.failed,
+        plan=RetirePlan(
+            image=image,
+            planned_at=clock.stamp(now),
+            policy=policy,
+            regions=list(results.done.values()),
+            unreachable=results.causes,
+        ),
+    )
 
 
 def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prepared[RetirePlan]:
@@ -64,25 +76,35 @@ def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prep
 
 
 def _plan(
-    account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime,
+    account: Account,
+    region: str,
+    image: str,
+    policy: RetentionPolicy,
+    now: datetime,
     progress: Progress,
 ) -> RegionRetirePlan:
     topology = inventory.read(account, region, image)
     if policy.keep_last == 1:  # who keeps one build has given up rolling back
-        topology = replace(topology, pointers={
-            name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK})
+        topology = replace(
+            topology,
+            pointers={
+                name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK
+            },
+        )
     plan = retention.plan(topology, image, policy, now)
     due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
     backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
-    backing |= {action.target for action in plan.actions if action.step
-                is RetireStep.DELETE_SNAPSHOT}
+    backing |= {
+        action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT
+    }
     if not due | backing:
         return plan
     with progress.step(
         f"shares in {region}", f"of {len(due)} AMIs and {len(backing)} snapshots"
     ) as count:
-        shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing),
-                                       count)
+        shared = inventory.with_shares(
+            account.ec2(region), topology, sorted(due), sorted(backing), count
+        )
     return retention.plan(shared, image, policy, now)
 
 
@@ -111,8 +133,9 @@ def staying(plan: RetirePlan) -> set[str]:
     """The builds that have an AMI in any region when the plan is done."""
     found = set[str]()
     for region in plan.regions:
-        going = {action.build_id for action in region.actions
-                 if action.step is RetireStep.DEREGISTER}
+        going = {
+            action.build_id for action in region.actions if action.step is RetireStep.DEREGISTER
+        }
         found |= {action.build_id for action in region.actions} - going
         found |= {survivor.build_id for survivor in region.survivors}
     return found
@@ -120,26 +143,41 @@ def staying(plan: RetirePlan) -> set[str]:
 
 def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError]]) -> None:
     """Raise where a region could not be read or an action was refused."""
-    prepared.check(refused, "not everything was retired",
-                   f"`golden retire {prepared.plan.image}` continues")
+    prepared.check(
+        refused, "not everything was retired", f"`golden retire {prepared.plan.image}` continues"
+    )
 
 
 def _still_due(
-    planned: RegionRetirePlan, ledger: Ledger, policy: RetentionPolicy,
+    planned: RegionRetirePlan,
+    ledger: Ledger,
+    policy: RetentionPolicy,
 ) -> tuple[list[Action], list[str]]:
     """The actions but those on what the ledger names by now, and a line for each of these. A recall
     stays."""
-    entries = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
-               "candidate": ledger.candidate, "latest": ledger.latest}
+    entries = {
+        inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
+        "candidate": ledger.candidate,
+        "latest": ledger.latest,
+    }
     named = {entry.build_id: name for name, entry in entries.items() if entry}
-    due = [action for action in planned.actions if action.step is RetireStep.RECALL
-           or action.build_id not in named]
-    return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
-                 for action in planned.actions if action not in due]
+    due = [
+        action
+        for action in planned.actions
+        if action.step is RetireStep.RECALL or action.build_id not in named
+    ]
+    return due, [
+        f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
+        for action in planned.actions
+        if action not in due
+    ]
 
 
 def _retire(
-    account: Account, region: str, due: list[Action], refused: list[GoldenError],
+    account: Account,
+    region: str,
+    due: list[Action],
+    refused: list[GoldenError],
     progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others.
@@ -169,14 +207,18 @@ def _retire(
 
     of_step = {step: [action for action in due if action.step is step] for step in _AT_ONCE}
     with progress.step(region, f"{len(due)} actions") as count:
-        try_all(of_step[RetireStep.DELETE_VERSION],
-                lambda targets: removal.delete_versions(ec2, targets))
+        try_all(
+            of_step[RetireStep.DELETE_VERSION],
+            lambda targets: removal.delete_versions(ec2, targets),
+        )
         for action in due:
             count(len(done), len(due), "actions")
             if action.step not in _AT_ONCE:
                 try_all([action], partial(_do, ec2, action.step, present))
-        try_all(of_step[RetireStep.DELETE_RECORD],
-                lambda targets: removal.delete_records(ec2, ssm, targets))
+        try_all(
+            of_step[RetireStep.DELETE_RECORD],
+            lambda targets: removal.delete_records(ec2, ssm, targets),
+        )
 
 
 def _do(
@@ -193,10 +235,12 @@ def _do(
 def show(plan: RetirePlan) -> Iterator[str]:
     """The plan for a person: what happens, what stays and why, what needs a look."""
     policy = plan.policy
-    yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than "
-           f"{policy.max_age_days} "
-           f"days; disable {policy.disable_after_days} days after that is announced, deregister "
-           f"{policy.deregister_after_days} days later")
+    yield (
+        f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than "
+        f"{policy.max_age_days} "
+        f"days; disable {policy.disable_after_days} days after that is announced, deregister "
+        f"{policy.deregister_after_days} days later"
+    )
     for region in plan.regions:
         for action in region.actions:
             yield f"  {region.region:<15} {action.step.value} {action.target} ({action.build_id}): {action.why}"

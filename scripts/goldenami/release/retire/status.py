@@ -125,7 +125,8 @@ class _Told:
 
 
 def look(
-    account: Account, images: Mapping[str, list[str]],
+    account: Account,
+    images: Mapping[str, list[str]],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there."""
     hasty = account.with_short_timeouts()
@@ -137,39 +138,71 @@ def look(
     told: Mapping[str, _Told] = results.done
     problems = [problem for region in told.values() for problem in region.problems]
     for image in sorted({image for region in told.values() for image in region.ledgers}):
-        problems += _between_regions(image, {
-            name: region.ledgers[image] for name, region in told.items()
-            if image in region.ledgers})
+        problems += _between_regions(
+            image,
+            {
+                name: region.ledgers[image]
+                for name, region in told.items()
+                if image in region.ledgers
+            },
+        )
     return StatusRecord(
-        asked_at=clock.stamp(), unreachable=results.causes, problems=problems,
+        asked_at=clock.stamp(),
+        unreachable=results.causes,
+        problems=problems,
         prices=listed.source if listed and results.done else "nothing to price",
-        regions={name: [_priced(image, listed.usd.get(name) if listed else None)
-                        for image in region.images]
-                 for name, region in told.items()}), results.failed
+        regions={
+            name: [
+                _priced(image, listed.usd.get(name) if listed else None) for image in region.images
+            ]
+            for name, region in told.items()
+        },
+    ), results.failed
 
 
 def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
-    return image.model_copy(update={"amis": [ami.model_copy(update={
-        "usd_month": prices.monthly(ami.bytes, usd_gib_month)}) for ami in image.amis]})
+    return image.model_copy(
+        update={
+            "amis": [
+                ami.model_copy(update={"usd_month": prices.monthly(ami.bytes, usd_gib_month)})
+                for ami in image.amis
+            ]
+        }
+    )
 
 
 def _told(look: RegionLook) -> _Told:
     running = defaultdict[str, list[AccountInstance]](list)
     for instance in look.instances:
         running[instance.image_id].append(instance)
-    shown = {ami.id: _ami(ami, look.snapshots, running[ami.id]) for ami in look.amis.values()
-             if ami.image in look.images}
+    shown = {
+        ami.id: _ami(ami, look.snapshots, running[ami.id])
+        for ami in look.amis.values()
+        if ami.image in look.images
+    }
     named = {ami_id for there in look.pointers.values() for ami_id in there.values()}
-    tests = look.parameters([evidence.parameter(ami.image, ami.build_id)
-                             for ami in look.amis.values()
-                             if ami.image in look.images and ami.id in named])
+    tests = look.parameters(
+        [
+            evidence.parameter(ami.image, ami.build_id)
+            for ami in look.amis.values()
+            if ami.image in look.images and ami.id in named
+        ]
+    )
     overdue = [each for each in look.instances if each.expires and each.expires < clock.now()]
-    images = [_image(image, look, shown, tests).model_copy(update={
-        "published_to": look.ledgers[image].regions,
-        "overdue": sorted(each.id for each in overdue if each.image == image)})
-        for image in look.images]
-    problems = [Problem(image=image, region=look.region, what=what)
-                for image in look.images for what in _in_region(look, image)]
+    images = [
+        _image(image, look, shown, tests).model_copy(
+            update={
+                "published_to": look.ledgers[image].regions,
+                "overdue": sorted(each.id for each in overdue if each.image == image),
+            }
+        )
+        for image in look.images
+    ]
+    problems = [
+        Problem(image=image, region=look.region, what=what)
+        for image in look.images
+        for what in _in_region(look, image)
+    ]
     return _Told(images, look.ledgers, problems)
 
 
@@ -184,20 +217,28 @@ def _image(
             return None
         known = look.amis.get(ami)
         build_id = known.build_id if known else ""
-        return Pointer(ami=ami, exists=known is not None, build_id=build_id,
-                       signature=_signature(known) if known and build_id else "",
-                       gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image,
-                                            build_id))
+        return Pointer(
+            ami=ami,
+            exists=known is not None,
+            build_id=build_id,
+            signature=_signature(known) if known and build_id else "",
+            gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image, build_id),
+        )
 
     newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
-        image=image, latest=pointer(named.get(Channel.LATEST)),
+        image=image,
+        latest=pointer(named.get(Channel.LATEST)),
         candidate=pointer(named.get(Channel.CANDIDATE)),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
-        template_groups={group.name: version for group in look.groups
-                         for version in group.versions(image, default)},
-        amis=[shown[ami.id] for ami in newest_first if ami.image == image])
+        template_groups={
+            group.name: version
+            for group in look.groups
+            for version in group.versions(image, default)
+        },
+        amis=[shown[ami.id] for ami in newest_first if ami.image == image],
+    )
 
 
 def _signature(ami: AccountAmi) -> str:
@@ -207,10 +248,13 @@ def _signature(ami: AccountAmi) -> str:
 
 
 def _ami(
-    ami: AccountAmi, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
+    ami: AccountAmi,
+    snapshots: Mapping[str, AccountSnapshot],
+    running: Sequence[AccountInstance],
 ) -> AmiStatus:
-    sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots
-             if name in snapshots]
+    sizes = [
+        prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots
+    ]
     count = sum(size for size, _ in sizes)
     return AmiStatus(
         build_id=ami.build_id,
@@ -228,6 +272,7 @@ def _ami(
 
 
 # --- what is not as the ledgers say ----------------------------------------------------------------------------------
+
 
 def _in_region(look: RegionLook, image: str) -> Iterator[str]:
     """What is wrong within one region."""
@@ -248,8 +293,9 @@ def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Prob
     for region, ledger in ledgers.items():
         for what in _of_withdrawn(ledger, withdrawn):
             yield Problem(image=image, region=region, what=what)
-    if told := channels.differing({region: ledger for region, ledger in ledgers.items()
-                                   if ledger.latest}):
+    if told := channels.differing(
+        {region: ledger for region, ledger in ledgers.items() if ledger.latest}
+    ):
         yield Problem(image=image, region="", what=told)
 
 
@@ -263,27 +309,36 @@ def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterato
             yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
 
 
-def behind(
-    account: Account, definition: Definition, record: StatusRecord
-) -> Iterator[Problem]:
+def behind(account: Account, definition: Definition, record: StatusRecord) -> Iterator[Problem]:
     """Groups which the definition has refreshed, that launch another version than the default while
     no refresh takes them to it."""
     section = definition.publish and definition.publish.instance_refresh
-    there = [(region, image) for region, images in record.regions.items() for image in images
-             if section and image.image == definition.image]
+    there = [
+        (region, image)
+        for region, images in record.regions.items()
+        for image in images
+        if section and image.image == definition.image
+    ]
     for region, image in there:
         for group, version in image.template_groups.items():
             if (section and group not in section.groups) or version == str(image.template_version):
                 continue
             with translated(region):
                 default = pointers.default_version(
-                    account.ec2(region), pointers.template_name(image.image))
+                    account.ec2(region), pointers.template_name(image.image)
+                )
                 said = default and refresh.refresh_status(
-                    account.autoscaling(region), group, default)
+                    account.autoscaling(region), group, default
+                )
             if said not in refresh.UNDER_WAY:
-                yield Problem(image=image.image, region=region, what=(
-                    f"the group {group} launches version {version}, and the default is "
-                    f"{image.template_version}; its refresh is {said or 'not begun'}"))
+                yield Problem(
+                    image=image.image,
+                    region=region,
+                    what=(
+                        f"the group {group} launches version {version}, and the default is "
+                        f"{image.template_version}; its refresh is {said or 'not begun'}"
+                    ),
+                )
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
@@ -296,18 +351,26 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
 
     `with_gpus`: the images whose builds a GPU has to run.
     """
-    rows = sorted(((image, region) for region, images in record.regions.items()
-                   for image in images),
-                  key=lambda row: (row[0].image, row[1]))
+    rows = sorted(
+        ((image, region) for region, images in record.regions.items() for image in images),
+        key=lambda row: (row[0].image, row[1]),
+    )
     yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
-    yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
-                       for image, _ in rows for pointer in image.builds
-                       if pointer.gpu or image.image in with_gpus})
+    yield from sorted(
+        {
+            f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
+            for image, _ in rows
+            for pointer in image.builds
+            if pointer.gpu or image.image in with_gpus
+        }
+    )
     yield from _signatures(rows)
     for image, region in rows:
-        yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden "
-                    "sweep` ends it"
-                    for name in image.overdue)
+        yield from (
+            f"{name} of {image.image} in {region} has expired and still runs: `golden "
+            "sweep` ends it"
+            for name in image.overdue
+        )
     for region in record.unreachable:  # the error that follows says why
         yield f"{region} is unreachable"
     if details:
@@ -332,17 +395,31 @@ def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:
     """Image and build id of each build that a channel names somewhere."""
-    return sorted({(image.image, pointer.build_id) for images in record.regions.values()
-                   for image in images for pointer in image.builds})
+    return sorted(
+        {
+            (image.image, pointer.build_id)
+            for images in record.regions.values()
+            for image in images
+            for pointer in image.builds
+        }
+    )
 
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
     template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
-    return (image.image, region, _build(image.latest), _build(image.candidate), template,
-            str(len(image.amis)),
-            str(sum(ami.instances for ami in image.amis)),
-            units.price(units.total(ami.usd_month for ami in image.amis),
-                        exact=all(ami.bytes_exact for ami in image.amis)))
+    return (
+        image.image,
+        region,
+        _build(image.latest),
+        _build(image.candidate),
+        template,
+        str(len(image.amis)),
+        str(sum(ami.instances for ami in image.amis)),
+        units.price(
+            units.total(ami.usd_month for ami in image.amis),
+            exact=all(ami.bytes_exact for ami in image.amis),
+        ),
+    )
 
 
 def _build(pointer: Pointer | None) -> str:
@@ -352,13 +429,17 @@ def _build(pointer: Pointer | None) -> str:
 
 
 def _pointers(image: ImageStatus) -> Iterator[str]:
-    for name, pointer in (("latest", image.latest), ("candidate", image.candidate),
-                          (f"template v{image.template_version or '-'}", image.template)):
+    for name, pointer in (
+        ("latest", image.latest),
+        ("candidate", image.candidate),
+        (f"template v{image.template_version or '-'}", image.template),
+    ):
         if pointer is None:
             yield f"  {name:<12} nothing"
         else:
-            what = pointer.build_id or ("no build of ours" if pointer.exists
-                                        else "THIS AMI DOES NOT EXIST")
+            what = pointer.build_id or (
+                "no build of ours" if pointer.exists else "THIS AMI DOES NOT EXIST"
+            )
             yield f"  {name:<12} {what} ({pointer.ami})"
     for group, version in image.template_groups.items():
         yield f"  group {group} launches version {version}"
@@ -367,8 +448,10 @@ def _pointers(image: ImageStatus) -> Iterator[str]:
 def _line(ami: AmiStatus) -> str:
     state = "deprecated" if ami.deprecated and ami.state == "available" else ami.state
     users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
-    return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} "
-            "running"
-            f"{f' ({users})' if users else ''}  "
-            f"{'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
-            f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}")
+    return (
+        f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} "
+        "running"
+        f"{f' ({users})' if users else ''}  "
+        f"{'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
+        f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}"
+    )

@@ -40,9 +40,10 @@ def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Find the leftovers of every region."""
     hasty = account.with_short_timeouts()
     results = for_each_region(regions, lambda region: _items(hasty, region))
-    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=results.causes,
-                              regions=results.done),
-                    results.failed)
+    return Prepared(
+        SweepPlan(planned_at=clock.stamp(), unreachable=results.causes, regions=results.done),
+        results.failed,
+    )
 
 
 def _items(account: Account, region: str) -> list[Item]:
@@ -51,11 +52,17 @@ def _items(account: Account, region: str) -> list[Item]:
     going = {leftover.id for leftover in found if not _why_kept(leftover, set())}
     has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in found)
     used = leftovers.used_snapshots(ec2, going) if has_snapshots else set()
-    return [Item(kind=leftover.kind.value, id=leftover.id, owner=leftover.owner,
-                 image=leftover.image,
-                 kept=_why_kept(leftover, used),
-                 expires=clock.stamp(leftover.expires) if leftover.expires else "")
-            for leftover in found]
+    return [
+        Item(
+            kind=leftover.kind.value,
+            id=leftover.id,
+            owner=leftover.owner,
+            image=leftover.image,
+            kept=_why_kept(leftover, used),
+            expires=clock.stamp(leftover.expires) if leftover.expires else "",
+        )
+        for leftover in found
+    ]
 
 
 def _why_kept(leftover: Leftover, used: set[str]) -> str:
@@ -103,9 +110,11 @@ def show(plan: SweepPlan) -> Iterator[str]:
     for name, items in plan.regions.items():
         for item in items:
             what = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
-            yield f"  {name:<15} " + (f"keep {what}: {item.kept}" if item.kept
-                                      else f"remove {what}: expired "
-                                      f"{item.expires}")
+            yield f"  {name:<15} " + (
+                f"keep {what}: {item.kept}"
+                if item.kept
+                else f"remove {what}: expired {item.expires}"
+            )
         if not items:
             yield f"  {name:<15} nothing is left behind"
     for name, cause in plan.unreachable.items():

@@ -41,17 +41,21 @@ class Archives:
 
 def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -> Archives:
     """Ask each archive of `base`, and those of `vendors`, for its indexes; `cache` holds them."""
-    sources = mirrors.sources(base.distribution, base.release, backports=base.backports,
-                              vendors=vendors)
+    sources = mirrors.sources(
+        base.distribution, base.release, backports=base.backports, vendors=vendors
+    )
     folder = cache.watch / sha256_text(repr((base, sources)))[:16]
     statuses, suites = list[SourceStatus](), list[Suite]()
     answered, roots = list[Source](), dict[str, AptRoot]()
     for source in sources:
         try:
             uri = mirrors.locate([source.archive], vendors)[source.archive]
-            root = AptRoot(folder=folder / source.archive, sources=(source,),
-                           uris={source.archive: uri},
-                           architecture=base.architecture)
+            root = AptRoot(
+                folder=folder / source.archive,
+                sources=(source,),
+                uris={source.archive: uri},
+                architecture=base.architecture,
+            )
             root_suites = _update(root)
         except GoldenError as error:
             statuses.append(SourceStatus(name=source.archive, error=error.message))
@@ -59,11 +63,18 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
         suites += root_suites
         answered.append(source)
         roots[source.archive] = root
-        statuses += [SourceStatus(name=_status_name(source.archive, suite.suite), changed=iso(suite.date))
-                     for suite in root_suites]
+        statuses += [
+            SourceStatus(name=_status_name(source.archive, suite.suite), changed=iso(suite.date))
+            for suite in root_suites
+        ]
     down = frozenset(source.archive for source in sources if source not in answered)
-    return Archives(_merged(folder, answered, roots, base.architecture), roots, tuple(statuses),
-                    tuple(suites), down)
+    return Archives(
+        _merged(folder, answered, roots, base.architecture),
+        roots,
+        tuple(statuses),
+        tuple(suites),
+        down,
+    )
 
 
 def _status_name(archive: str, suite: str) -> str:
@@ -83,13 +94,15 @@ def _merged(
 ) -> AptRoot:
     """apt names indexes by their URI, so they only change folders."""
     uris = {archive: root.uris[archive] for archive, root in roots.items()}
-    root = AptRoot(folder=folder / "all", sources=tuple(sources), uris=uris,
-                   architecture=architecture)
+    root = AptRoot(
+        folder=folder / "all", sources=tuple(sources), uris=uris, architecture=architecture
+    )
     with root.locked():
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         shutil.rmtree(root.folder / "cache", ignore_errors=True)
-        for key in (key for archive_root in roots.values()
-                    for key in archive_root.folder.glob("*.asc")):
+        for key in (
+            key for archive_root in roots.values() for key in archive_root.folder.glob("*.asc")
+        ):
             (folder / "all" / key.name).unlink(missing_ok=True)
             (folder / "all" / key.name).hardlink_to(key)
         root.configure()
@@ -121,9 +134,11 @@ def released_on(apt: AptRoot, rule: UpdateRule) -> ReleasedOn:
 def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
     """Archives that contradict the lock; one that can't even be asked is among them."""
     try:
-        return [SourceStatus(name=name, error=error)
-                for find in (_regressed, _backwards, _disagreements)
-                for name, error in find(lock, archives)]
+        return [
+            SourceStatus(name=name, error=error)
+            for find in (_regressed, _backwards, _disagreements)
+            for name, error in find(lock, archives)
+        ]
     except GoldenError as error:
         return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
 
@@ -140,8 +155,13 @@ def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
         names = [name for name, package in lock.packages.items() if package.origin == archive]
         found = root.entries(names)
         if names and not found:
-            yield archive, (f"is empty: it has none of the {len(names)} packages that the lock of "
-                            f"{lock.image} took from it")
+            yield (
+                archive,
+                (
+                    f"is empty: it has none of the {len(names)} packages that the lock of "
+                    f"{lock.image} took from it"
+                ),
+            )
         anywhere = archives.apt.entries(sorted(found))
         for name, (newest, *_) in sorted(anywhere.items()):
             locked = lock.packages[name].version
@@ -158,5 +178,10 @@ def _disagreements(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
             locked = lock.packages[name]
             served = digests.get((name, locked.version), locked.sha256)
             if served != locked.sha256:
-                yield archive, (f"disagrees about {name} {locked.version}: SHA-256 {served[:12]}, "
-                                f"locked from {locked.origin} {locked.sha256[:12]}")
+                yield (
+                    archive,
+                    (
+                        f"disagrees about {name} {locked.version}: SHA-256 {served[:12]}, "
+                        f"locked from {locked.origin} {locked.sha256[:12]}"
+                    ),
+                )

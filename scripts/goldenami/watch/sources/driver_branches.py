@@ -26,19 +26,21 @@ def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[D
     answered = []
     for branch in sorted(set(names), key=int):
         with contextlib.suppress(BadInput):
-            answered += driver_requests.requests(root, definition,
-                                                 definition.variables("nvidia_driver"),
-                                                 branches=[branch])
+            answered += driver_requests.requests(
+                root, definition, definition.variables("nvidia_driver"), branches=[branch]
+            )
     return answered
 
 
 def offers(
-    root: Path, definition: Definition, apt: AptRoot, released_on: ReleasedOn,
+    root: Path,
+    definition: Definition,
+    apt: AptRoot,
+    released_on: ReleasedOn,
 ) -> list[VersionOffer]:
     """Every driver version of the image's flavours in the indexes."""
     asked = requests(root, definition, compatibility.CUDA_OF_BRANCH)
-    names = {name for request in asked
-             for name in (request.dkms_package, request.userland_package)}
+    names = {name for request in asked for name in (request.dkms_package, request.userland_package)}
     entries = apt.entries(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
     known = dict[str, VersionOffer]()
@@ -54,17 +56,32 @@ def offers(
 
 
 def _offers(
-    request: DriverRequest, entries: dict[str, list[IndexEntry]], released_on: ReleasedOn,
+    request: DriverRequest,
+    entries: dict[str, list[IndexEntry]],
+    released_on: ReleasedOn,
 ) -> Iterator[VersionOffer]:
-    versions = {name: {compatibility.upstream(entry.version) for entry in entries.get(name, [])}
-                for name in (request.dkms_package, request.userland_package)}
+    versions = {
+        name: {compatibility.upstream(entry.version) for entry in entries.get(name, [])}
+        for name in (request.dkms_package, request.userland_package)
+    }
     whole = set.intersection(*versions.values())
     for name in versions:
         for entry in entries.get(name, []):
             version = compatibility.upstream(entry.version)
             if version.partition(".")[0] != request.branch:
                 continue
-            half = "" if version in whole else driver_fit.half_a_driver(
-                request, has_userland=name == request.userland_package)
-            yield VersionOffer(version, request.branch, entry.place, entry.security,
-                               released_on(name, entry.version), half)
+            half = (
+                ""
+                if version in whole
+                else driver_fit.half_a_driver(
+                    request, has_userland=name == request.userland_package
+                )
+            )
+            yield VersionOffer(
+                version,
+                request.branch,
+                entry.place,
+                entry.security,
+                released_on(name, entry.version),
+                half,
+            )

@@ -43,8 +43,10 @@ def parse(document: http_documents.Document, where: str, title: str) -> list[Ver
         if version is not None:
             earlier = released.get(version)
             released[version] = day if earlier is None else min(earlier, day) if day else earlier
-    return [VersionOffer(version, branch(version), title, released=day)
-            for version, day in released.items()]
+    return [
+        VersionOffer(version, branch(version), title, released=day)
+        for version, day in released.items()
+    ]
 
 
 def branch(version: str) -> str:

@@ -40,10 +40,14 @@ class WatchedComponent(StrEnum):
 
 _SOURCES = (
     (WatchedComponent.KERNEL, re.compile(r"linux(-signed.*|-meta.*|-aws.*|-restricted.*)?")),
-    (WatchedComponent.DRIVER,
-     re.compile(r"(nvidia-graphics-drivers|nvidia-open-gpu-kernel-modules|fabric-manager"
-                r"|nvidia-fabricmanager|nvidia-persistenced|nvidia-modprobe|nvidia-settings"
-                r"|golden-nvidia-modules).*")),
+    (
+        WatchedComponent.DRIVER,
+        re.compile(
+            r"(nvidia-graphics-drivers|nvidia-open-gpu-kernel-modules|fabric-manager"
+            r"|nvidia-fabricmanager|nvidia-persistenced|nvidia-modprobe|nvidia-settings"
+            r"|golden-nvidia-modules).*"
+        ),
+    ),
     (WatchedComponent.CUDA, re.compile(r"nvidia-cuda-toolkit|(cuda|lib(cu|np|nv))[a-z-]*-\d+-\d+")),
 )
 """Components by the name of a source package, as Debian, Ubuntu and NVIDIA's repository have
@@ -52,16 +56,23 @@ them."""
 
 def component(package: Package) -> WatchedComponent:
     """The component that a package of a lock belongs to."""
-    return next((name for name, pattern in _SOURCES if pattern.fullmatch(package.source)),
-                WatchedComponent.PACKAGES)
+    return next(
+        (name for name, pattern in _SOURCES if pattern.fullmatch(package.source)),
+        WatchedComponent.PACKAGES,
+    )
 
 
 def from_archives(lock: Lock) -> dict[str, Package]:
     """What of a lock an archive may have newer: packages, and modules' sources but the driver's."""
-    sources = {made.source_package: made.build[made.source_package]
-               for made in lock.kernel_modules.values()}
-    return {name: package for name, package in (sources | lock.packages).items()
-            if package.origin not in LOOSE and "://" not in package.origin}
+    sources = {
+        made.source_package: made.build[made.source_package]
+        for made in lock.kernel_modules.values()
+    }
+    return {
+        name: package
+        for name, package in (sources | lock.packages).items()
+        if package.origin not in LOOSE and "://" not in package.origin
+    }
 
 
 _FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
@@ -87,13 +98,19 @@ class KnownVulnerabilities:
         versions are not their source's are left out: others of the same source say it."""
         name = _SIGNED.sub("linux", source)
         before, after = (_REBUILT.sub("", version) for version in (locked, available))
-        return sorted({one.id for one in self.mendable if (one.part, one.version) == (name, before)
-                       and Version(before) < Version(one.fix) <= Version(after)})
+        return sorted(
+            {
+                one.id
+                for one in self.mendable
+                if (one.part, one.version) == (name, before)
+                and Version(before) < Version(one.fix) <= Version(after)
+            }
+        )
 
 
 def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
     """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked."""
-    path = ImageFolder.of(root, image).build(lock_sha256[:lockfile.ID_LENGTH]).path / CVE_FILE
+    path = ImageFolder.of(root, image).build(lock_sha256[: lockfile.ID_LENGTH]).path / CVE_FILE
     if not path.exists():
         return KnownVulnerabilities()
     record = records.read(path, CveRecord)
@@ -102,7 +119,10 @@ def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
 
 
 def kernel_offers(
-    definition: Definition, apt: AptRoot, lock: Lock, known: KnownVulnerabilities,
+    definition: Definition,
+    apt: AptRoot,
+    lock: Lock,
+    known: KnownVulnerabilities,
     released_on: ReleasedOn,
 ) -> list[VersionOffer]:
     """The kernels that the image could have; one that mends something is a security update."""
@@ -112,16 +132,24 @@ def kernel_offers(
     for kernel in kernels:
         entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
         mends = known.mended("linux", lock.kernel.version, entry.version)
-        offers.append(VersionOffer(kernel.version, series(kernel.release), entry.place,
-                                   entry.security or bool(mends),
-                                   released_on(kernel.package, kernel.version), mends=mends))
+        offers.append(
+            VersionOffer(
+                kernel.version,
+                series(kernel.release),
+                entry.place,
+                entry.security or bool(mends),
+                released_on(kernel.package, kernel.version),
+                mends=mends,
+            )
+        )
     return offers
 
 
 def kernel(definition: Definition, apt: AptRoot, version: str) -> Kernel:
     """The kernel of that version, as `kernel_offers` offers it."""
-    return next(kernel for kernel in driver_fit.kernels(apt, definition.kernel) if kernel.version
-                == version)
+    return next(
+        kernel for kernel in driver_fit.kernels(apt, definition.kernel) if kernel.version == version
+    )
 
 
 def series(release: str) -> str:
@@ -132,22 +160,37 @@ def series(release: str) -> str:
 def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[VersionOffer]:
     """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says
     so."""
-    names = [name for name in apt.names(driver_fit.CUDA_RUNTIME.pattern)
-             if name in lock.packages or "-" in name]
+    names = [
+        name
+        for name in apt.names(driver_fit.CUDA_RUNTIME.pattern)
+        if name in lock.packages or "-" in name
+    ]
     newest = dict[str, tuple[str, IndexEntry]]()
     for name, entries in apt.entries(names).items():
         for entry in entries:
             newest.setdefault(driver_fit.cuda_release(entry.version), (name, entry))
     driver = lock.driver.version if lock.driver else ""
-    return [VersionOffer(version, version.partition(".")[0], entry.place, entry.security,
-                         released_on(name, entry.version),
-                         driver_fit.cuda_refusal(version, driver, lock.hardware.sm))
-            for version, (name, entry) in newest.items()]
+    return [
+        VersionOffer(
+            version,
+            version.partition(".")[0],
+            entry.place,
+            entry.security,
+            released_on(name, entry.version),
+            driver_fit.cuda_refusal(version, driver, lock.hardware.sm),
+        )
+        for version, (name, entry) in newest.items()
+    ]
 
 
 def judge_packages(
-    rule: UpdateRule, lock: Lock, names: list[str], apt: AptRoot, today: date,
-    released_on: ReleasedOn, known: KnownVulnerabilities,
+    rule: UpdateRule,
+    lock: Lock,
+    names: list[str],
+    apt: AptRoot,
+    today: date,
+    released_on: ReleasedOn,
+    known: KnownVulnerabilities,
 ) -> tuple[list[PackageUpdate], Judgement]:
     """What of `names` the rule moves, or else what it leaves, and the verdict on all of them."""
     found, preferred, locked = apt.entries(names), apt.preferred(names), from_archives(lock)
@@ -158,20 +201,34 @@ def judge_packages(
             if not Version(package.version) < Version(entry.version) <= Version(preferred[name]):
                 continue
             mends = known.mended(package.source, package.version, entry.version)
-            offers.append(VersionOffer(entry.version, "", entry.place,
-                                       entry.security or bool(mends),
-                                       released_on(name, entry.version), mends=mends))
+            offers.append(
+                VersionOffer(
+                    entry.version,
+                    "",
+                    entry.place,
+                    entry.security or bool(mends),
+                    released_on(name, entry.version),
+                    mends=mends,
+                )
+            )
         judgement = judge(rule, package.version, "", offers, today)
         security = {offer.version for offer in offers if offer.security}
         if judgement.verdict is not UpdateVerdict.CURRENT:
-            judged[name] = (PackageUpdate(name=name, locked=package.version,
-                                          available=judgement.available,
-                                          security=judgement.available in security), judgement)
+            judged[name] = (
+                PackageUpdate(
+                    name=name,
+                    locked=package.version,
+                    available=judgement.available,
+                    security=judgement.available in security,
+                ),
+                judgement,
+            )
     return _together(list(judged.values()), len(names))
 
 
 def _together(
-    judged: list[tuple[PackageUpdate, Judgement]], count: int,
+    judged: list[tuple[PackageUpdate, Judgement]],
+    count: int,
 ) -> tuple[list[PackageUpdate], Judgement]:
     moving = [one for one in judged if one[1].verdict is UpdateVerdict.UPDATE]
     shown = moving or judged
@@ -183,4 +240,7 @@ def _together(
     names = units.some([update.name for update in updates], 6)
     return updates, Judgement(
         f"{len(updates)} newer, {security} by security" if moving else f"{len(updates)} newer",
-        first.verdict, names if moving else f"{first.reason} ({names})", mends=mends)
+        first.verdict,
+        names if moving else f"{first.reason} ({names})",
+        mends=mends,
+    )

@@ -25,12 +25,24 @@ def refusal() -> str:
     return ""
 
 
-print(json.dumps({
-    "seconds": seconds, "cuda": torch.version.cuda, "available": torch.cuda.is_available(),
-    "refusal": refusal(),
-    # torch.cuda.get_arch_list() is empty on a machine without a GPU; it asks this.
-    "code": (torch._C._cuda_getArchFlags() or "").split(),
-    "nccl": list(torch.cuda.nccl.version()), "cudnn": torch.backends.cudnn.version(),
-    "mapped": sorted({line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-                      if "/libnccl" in line or "/libcudart" in line or "/libcublas.so" in line}),
-}))
+print(
+    json.dumps(
+        {
+            "seconds": seconds,
+            "cuda": torch.version.cuda,
+            "available": torch.cuda.is_available(),
+            "refusal": refusal(),
+            # torch.cuda.get_arch_list() is empty on a machine without a GPU; it asks this.
+            "code": (torch._C._cuda_getArchFlags() or "").split(),
+            "nccl": list(torch.cuda.nccl.version()),
+            "cudnn": torch.backends.cudnn.version(),
+            "mapped": sorted(
+                {
+                    line.split()[-1]
+                    for line in Path("/proc/self/maps").read_text().splitlines()
+                    if "/libnccl" in line or "/libcudart" in line or "/libcublas.so" in line
+                }
+            ),
+        }
+    )
+)

@@ -80,8 +80,10 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     meta = f"linux-image-{named}"
     versions = apt.versions(meta)
     if not versions:
-        raise NoFit(f"the indexes have no kernel package {meta}",
-                    hint="check `kernel` and `base` of the definition")
+        raise NoFit(
+            f"the indexes have no kernel package {meta}",
+            hint="check `kernel` and `base` of the definition",
+        )
     series = dict.fromkeys(_series(apt.stanza(meta, version)["Depends"]) for version in versions)
     tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(f"-{named}")
     names, headers = apt.names(rf"linux-image-{tail}"), set(apt.names(rf"linux-headers-{tail}"))
@@ -91,9 +93,10 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
         if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
             kernels.append(Kernel(release=release, package=name, version=built[0]))
     if not kernels:
-        raise NoFit(f"the indexes have no kernel of the series {' or '.join(series)} with its "
-                    "headers",
-                    hint="is the mirror in the middle of an update? run again later")
+        raise NoFit(
+            f"the indexes have no kernel of the series {' or '.join(series)} with its headers",
+            hint="is the mirror in the middle of an update? run again later",
+        )
     return sorted(kernels, key=lambda kernel: Version(kernel.version), reverse=True)
 
 
@@ -108,23 +111,33 @@ def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCa
     is none at all."""
     candidates, absent = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
-        versions = dict.fromkeys(compatibility.upstream(version)
-                                 for version in apt.versions(request.dkms_package))
+        versions = dict.fromkeys(
+            compatibility.upstream(version) for version in apt.versions(request.dkms_package)
+        )
         half = {entry.what: entry.reason for entry in half_drivers(apt, request)}
-        versions_of_branch = [version for version in versions
-                              if version.split(".")[0] == request.branch and version not in half]
+        versions_of_branch = [
+            version
+            for version in versions
+            if version.split(".")[0] == request.branch and version not in half
+        ]
         if not versions_of_branch:
             absent += [
                 f"{version}: {half[version]}" for version in versions if version in half
             ] or [f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
-        candidates += [DriverCandidate(version, request,
-                                       {f"src:{name}:any": f"{version}-*"
-                                        for name in request.pinned_sources})
-                       for version in versions_of_branch]
+        candidates += [
+            DriverCandidate(
+                version,
+                request,
+                {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources},
+            )
+            for version in versions_of_branch
+        ]
     if not candidates:
-        raise NoFit(f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
-                    hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to "
-                         "another repository")
+        raise NoFit(
+            f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
+            hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to "
+            "another repository",
+        )
     return candidates
 
 
@@ -143,13 +156,28 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
 
     `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
     """
-    releases = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern)
-                for version in apt.versions(name)}
-    newer = sorted((version for version in releases
-                    if compatibility.version_tuple(version) > compatibility.version_tuple(taken)),
-                   key=compatibility.version_tuple, reverse=True)
-    return [PassedOver(what=f"CUDA {version}", reason=cuda_refusal(version, driver, architectures)
-                       or f"the definition asks for CUDA {taken}") for version in newer]
+    releases = {
+        cuda_release(version)
+        for name in apt.names(CUDA_RUNTIME.pattern)
+        for version in apt.versions(name)
+    }
+    newer = sorted(
+        (
+            version
+            for version in releases
+            if compatibility.version_tuple(version) > compatibility.version_tuple(taken)
+        ),
+        key=compatibility.version_tuple,
+        reverse=True,
+    )
+    return [
+        PassedOver(
+            what=f"CUDA {version}",
+            reason=cuda_refusal(version, driver, architectures)
+            or f"the definition asks for CUDA {taken}",
+        )
+        for version in newer
+    ]
 
 
 def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
@@ -168,16 +196,24 @@ def half_drivers(
 ) -> list[PassedOver]:
     """Versions of the branch that an archive has half of, newest first: userland without this
     flavour's modules, or modules without userland."""
-    userland, modules = ({compatibility.upstream(version) for version in apt.versions(name)}
-                         for name in (request.userland_package, request.dkms_package))
-    found = sorted((version for version in userland ^ modules if version.split(".")[0]
-                    == request.branch
-                    and compatibility.version_tuple(version)
-                    > compatibility.version_tuple(newer_than)),
-                   key=compatibility.version_tuple, reverse=True)
-    return [PassedOver(what=version,
-                       reason=half_a_driver(request, has_userland=version in userland))
-            for version in found]
+    userland, modules = (
+        {compatibility.upstream(version) for version in apt.versions(name)}
+        for name in (request.userland_package, request.dkms_package)
+    )
+    found = sorted(
+        (
+            version
+            for version in userland ^ modules
+            if version.split(".")[0] == request.branch
+            and compatibility.version_tuple(version) > compatibility.version_tuple(newer_than)
+        ),
+        key=compatibility.version_tuple,
+        reverse=True,
+    )
+    return [
+        PassedOver(what=version, reason=half_a_driver(request, has_userland=version in userland))
+        for version in found
+    ]
 
 
 def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
@@ -189,7 +225,10 @@ def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
 
 
 def fit(
-    apt: AptRoot, requests: Sequence[DriverRequest], kernels: list[Kernel], *,
+    apt: AptRoot,
+    requests: Sequence[DriverRequest],
+    kernels: list[Kernel],
+    *,
     compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]],
     only: str = "",
 ) -> FittedDriver:
@@ -199,8 +238,10 @@ def fit(
     """
     drivers = [driver for driver in candidates(apt, requests) if only in ("", driver.version)]
     if not drivers:
-        raise NoFit(f"driver {only} is neither in the archives nor in the store",
-                    hint="let another one be taken: change `watch.driver` of the definition")
+        raise NoFit(
+            f"driver {only} is neither in the archives nor in the store",
+            hint="let another one be taken: change `watch.driver` of the definition",
+        )
     pairs = tries(kernels, drivers)
     failed: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
@@ -213,25 +254,36 @@ def fit(
         if outcome.deb_sha256 is None:
             failed.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
             continue
-        return FittedDriver(kernel, driver.version, driver.request.flavour, driver.pins, recipe,
-                            outcome,
-                            _choices(apt, kernel, driver, failed, outcome))
+        return FittedDriver(
+            kernel,
+            driver.version,
+            driver.request.flavour,
+            driver.pins,
+            recipe,
+            outcome,
+            _choices(apt, kernel, driver, failed, outcome),
+        )
     table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in failed)
     untried, which = len(kernels) * len(drivers) - len(pairs), "a kernel of this release"
     if untried:
         table += f"\n  and {untried} older pairs that were not tried"
         which = f"the newest kernels of this release ({untried} older pairs were not tried)"
     flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
-    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on {which}",
-                tail=table,
-                hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
+    raise NoFit(
+        f"no {flavours} driver of branch {_branches(requests)} compiles on {which}",
+        tail=table,
+        hint="try the other nvidia_driver_flavour, another branch, or base.backports: true",
+    )
 
 
 def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
     """What is tried, in this order: each series as far as the limit goes, so that the next one gets
     its turn."""
-    return [pair for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
-            for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
+    return [
+        pair
+        for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
+        for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)
+    ]
 
 
 def pair(kernel: Kernel, driver: DriverCandidate) -> str:
@@ -240,26 +292,43 @@ def pair(kernel: Kernel, driver: DriverCandidate) -> str:
 
 
 def _choices(
-    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, failed: list[tuple[Kernel, PassedOver]],
+    apt: AptRoot,
+    kernel: Kernel,
+    driver: DriverCandidate,
+    failed: list[tuple[Kernel, PassedOver]],
     outcome: ModuleOutcome,
 ) -> list[Choice]:
     """Failures on a newer kernel speak against that kernel, those on the kernel that was taken
     against the driver."""
     older = [entry for where, entry in failed if where != kernel]
     return [
-        Choice(component="kernel", taken=kernel.release, passed_over=older,
-               why="the newest on which the driver compiles" if older
-               else "the newest; the driver compiles on it"),
-        Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
-               why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
-                   f"{outcome.compiler}",
-               passed_over=[*(entry for where, entry in failed if where == kernel),
-                            *half_drivers(apt, driver.request, newer_than=driver.version)]),
+        Choice(
+            component="kernel",
+            taken=kernel.release,
+            passed_over=older,
+            why="the newest on which the driver compiles"
+            if older
+            else "the newest; the driver compiles on it",
+        ),
+        Choice(
+            component="driver",
+            taken=driver.version,  # no seconds: equal locks on every machine
+            why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
+            f"{outcome.compiler}",
+            passed_over=[
+                *(entry for where, entry in failed if where == kernel),
+                *half_drivers(apt, driver.request, newer_than=driver.version),
+            ],
+        ),
     ]
 
 
 def module_build(
-    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str,
+    apt: AptRoot,
+    kernel: Kernel,
+    driver: DriverCandidate,
+    *,
+    suite: str,
     signature: Signature | None,
 ) -> ModuleBuild:
     """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no
@@ -268,11 +337,17 @@ def module_build(
     toolchain = kernel_modules.toolchain(apt, kernel.release, driver.request.source_packages)
     package = driver.request.dkms_package
     # The DKMS package itself, without its dependencies' solution.
-    full = next(found for found in apt.versions(package)
-                if compatibility.upstream(found) == driver.version)
+    full = next(
+        found for found in apt.versions(package) if compatibility.upstream(found) == driver.version
+    )
     return ModuleBuild(
-        name=DRIVER_MODULES, kernel_release=kernel.release, version=driver.version,
+        name=DRIVER_MODULES,
+        kernel_release=kernel.release,
+        version=driver.version,
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
         depends=[kernel.package],
-        suite=suite, source=apt.file(package, full), toolchain=toolchain, signature=signature,
+        suite=suite,
+        source=apt.file(package, full),
+        toolchain=toolchain,
+        signature=signature,
     )

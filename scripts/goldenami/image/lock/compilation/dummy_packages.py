@@ -36,8 +36,11 @@ def of_driver(
     """A dummy for each of `debs` that comes from the driver's own `sources`, by name; `driver` is
     its version."""
     branch = driver.partition(".")[0]
-    return {deb.name: make(store, deb.name, branch, deb.architecture) for deb in debs
-            if deb.source in sources}
+    return {
+        deb.name: make(store, deb.name, branch, deb.architecture)
+        for deb in debs
+        if deb.source in sources
+    }
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
@@ -50,13 +53,24 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
             "misc\n"
             f"Priority: optional\nMaintainer: goldenami <root@localhost>\n"
             f"Description: stands in for {name} until a later step of the bake installs it\n",
-            encoding="utf-8")
-        shell.output(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
-                     env={"SOURCE_DATE_EPOCH": str(EPOCH)})
+            encoding="utf-8",
+        )
+        shell.output(
+            ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
+            env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        )
         size = built.stat().st_size
-        return Deb(name=name, version=version(branch), architecture=architecture,
-                   sha256=store.add(built), size=size,
-                   installed_size=0, archive="built", path=f"{name}.deb", source=name)
+        return Deb(
+            name=name,
+            version=version(branch),
+            architecture=architecture,
+            sha256=store.add(built),
+            size=size,
+            installed_size=0,
+            archive="built",
+            path=f"{name}.deb",
+            source=name,
+        )
 
 
 def have(store: Store, name: str, package: Package) -> Deb:
@@ -64,8 +78,10 @@ def have(store: Store, name: str, package: Package) -> Deb:
     if not store.has(package.sha256, package.size):
         dummy = make(store, name, package.version.partition("+")[0], package.architecture)
         if dummy.sha256 != package.sha256:
-            raise StageFailed(f"the dummy package {name} came out as {dummy.sha256[:12]}, the "
-                              "lock names "
-                              f"{package.sha256[:12]}",
-                              hint="another dpkg-deb packs it otherwise: run `make lock`")
+            raise StageFailed(
+                f"the dummy package {name} came out as {dummy.sha256[:12]}, the "
+                "lock names "
+                f"{package.sha256[:12]}",
+                hint="another dpkg-deb packs it otherwise: run `make lock`",
+            )
     return package.deb(name)

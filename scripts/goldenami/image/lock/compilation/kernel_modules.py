@@ -45,8 +45,18 @@ def package_name(name: str, kernel_release: str) -> str:
 
 def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[Deb]:
     """What compiles modules for a kernel, and `more`; NoFit where apt finds no solution."""
-    return apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod",
-                      f"linux-headers-{kernel_release}", *more])
+    return apt.solve(
+        [
+            "?essential",
+            "apt",
+            "dkms",
+            "make",
+            "gcc",
+            "kmod",
+            f"linux-headers-{kernel_release}",
+            *more,
+        ]
+    )
 
 
 class ModuleOutcome(Record):
@@ -91,10 +101,19 @@ class ModuleBuild:
                 version = lock.driver.version
             else:
                 version = lock.packages[modules.package].version.removesuffix(_REVISION)
-            builds.append(cls(
-                name=name, kernel_release=lock.kernel.release, version=version,
-                provides=modules.provides, depends=modules.depends, suite=lock.base.release,
-                source=source, toolchain=list(tools.values()), signature=modules.signature))
+            builds.append(
+                cls(
+                    name=name,
+                    kernel_release=lock.kernel.release,
+                    version=version,
+                    provides=modules.provides,
+                    depends=modules.depends,
+                    suite=lock.base.release,
+                    source=source,
+                    toolchain=list(tools.values()),
+                    signature=modules.signature,
+                )
+            )
         return builds
 
     @property
@@ -107,26 +126,42 @@ class ModuleBuild:
 
     def deb(self, outcome: ModuleOutcome) -> Deb:
         assert outcome.deb_sha256 is not None
-        return Deb(name=self.package, version=f"{self.version}{_REVISION}", architecture="amd64",
-                   sha256=outcome.deb_sha256, size=outcome.deb_size,
-                   installed_size=outcome.installed_size, archive="built",
-                   path=f"{self.package}.deb", source=self.package)
+        return Deb(
+            name=self.package,
+            version=f"{self.version}{_REVISION}",
+            architecture="amd64",
+            sha256=outcome.deb_sha256,
+            size=outcome.deb_size,
+            installed_size=outcome.installed_size,
+            archive="built",
+            path=f"{self.package}.deb",
+            source=self.package,
+        )
 
     def locked(self, outcome: ModuleOutcome) -> KernelModules:
         return KernelModules(
-            key=self.key, package=self.package, source_package=self.source.name,
-            compiler=outcome.compiler, signature=self.signature, provides=list(self.provides),
+            key=self.key,
+            package=self.package,
+            source_package=self.source.name,
+            compiler=outcome.compiler,
+            signature=self.signature,
+            provides=list(self.provides),
             depends=list(self.depends),
-            build={deb.name: Package.of(deb) for deb in [self.source, *self.toolchain]})
+            build={deb.name: Package.of(deb) for deb in [self.source, *self.toolchain]},
+        )
 
     @property
     def key(self) -> str:
         shape = {
-            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.version,
+            "recipe": FORMAT,
+            "kernel": self.kernel_release,
+            "driver": self.version,
             "package": self.package,
-            "provides": list(self.provides), "depends": list(self.depends),
+            "provides": list(self.provides),
+            "depends": list(self.depends),
             "source": self.source.sha256,
-            "build": sorted(deb.sha256 for deb in self.toolchain), "epoch": EPOCH,
+            "build": sorted(deb.sha256 for deb in self.toolchain),
+            "epoch": EPOCH,
             "signature": self.signature and self.signature.certificate_sha256,
         }
         return records.sha256_text(records.canonical(shape))
@@ -134,12 +169,19 @@ class ModuleBuild:
     @property
     def tree_key(self) -> str:
         """SHA-256 over the files of the scratch tree: modules for one kernel share it."""
-        return records.sha256_text(records.canonical(
-            {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}))
+        return records.sha256_text(
+            records.canonical(
+                {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}
+            )
+        )
 
 
 def compile_modules(
-    build: ModuleBuild, store: Store, *, log: Path, progress: Progress | None = None,
+    build: ModuleBuild,
+    store: Store,
+    *,
+    log: Path,
+    progress: Progress | None = None,
 ) -> ModuleOutcome:
     """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
     sandbox.
@@ -179,42 +221,66 @@ def _check_key(build: ModuleBuild) -> None:
             f"the modules are signed by {build.signature.signer} (certificate {certificate}), and "
             f"{module_signing.KEY} is {'another key' if signer else 'not set'}",
             hint="set it and its certificate, fetch the signed modules from a remote store, or "
-                 "make a new lock")
+            "make a new lock",
+        )
 
 
 def _compile(
-    build: ModuleBuild, store: Store, work: Path, log: Path, progress: Progress | None,
+    build: ModuleBuild,
+    store: Store,
+    work: Path,
+    log: Path,
+    progress: Progress | None,
 ) -> ModuleOutcome:
     try:
-        folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite,
-                                        epoch=EPOCH)
+        folder = local_repository.write(
+            store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH
+        )
         plan = ModulesPlan(
-            work=work, log=log, base_key=build.tree_key, layers=store.cache.layers,
-            kernel_release=build.kernel_release, version=build.version, package=build.package,
+            work=work,
+            log=log,
+            base_key=build.tree_key,
+            layers=store.cache.layers,
+            kernel_release=build.kernel_release,
+            version=build.version,
+            package=build.package,
             title="NVIDIA" if build.name == DRIVER_MODULES else build.name,
-            provides=list(build.provides), depends=list(build.depends),
-            tree=Tree(suite=build.suite, repository=folder,
-                      include=sorted(deb.name for deb in build.toolchain)),
-            source=store.path(build.source.sha256), source_date_epoch=EPOCH,
-            signed=build.signature is not None)
+            provides=list(build.provides),
+            depends=list(build.depends),
+            tree=Tree(
+                suite=build.suite,
+                repository=folder,
+                include=sorted(deb.name for deb in build.toolchain),
+            ),
+            source=store.path(build.source.sha256),
+            source_date_epoch=EPOCH,
+            signed=build.signature is not None,
+        )
         look = partial(how_far.of_compilation, work)
         with progress.relaying(look) if progress else contextlib.nullcontext():
             namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
         result = records.read(work / program.RESULT_FILE, ModulesResult)
         if result.lacks:
-            raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,
-                               hint="free space or memory and run again: nothing is concluded "
-                                    "about the source")
+            raise HostNotReady(
+                f"compiling {build.package} broke off: {result.lacks}",
+                log=log,
+                hint="free space or memory and run again: nothing is concluded about the source",
+            )
         deb = result.deb
         return ModuleOutcome(
-            key=build.key, deb_sha256=store.add(deb) if deb else None,
+            key=build.key,
+            deb_sha256=store.add(deb) if deb else None,
             deb_size=deb.stat().st_size if deb else 0,
-            installed_size=result.installed_size, compiler=result.compiler,
+            installed_size=result.installed_size,
+            compiler=result.compiler,
             first_error=result.first_error,
-            seconds=result.seconds, modules=result.modules,
+            seconds=result.seconds,
+            modules=result.modules,
         )
     except shell.CommandFailed as error:
-        raise StageFailed(f"the scratch tree for {build.package} could not be made: {error.message}",
-                          hint="see the log; a broken package or a full disk looks like this",
-                          log=log,
-                          tail=error.tail) from error
+        raise StageFailed(
+            f"the scratch tree for {build.package} could not be made: {error.message}",
+            hint="see the log; a broken package or a full disk looks like this",
+            log=log,
+            tail=error.tail,
+        ) from error

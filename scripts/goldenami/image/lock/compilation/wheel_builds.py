@@ -44,8 +44,17 @@ EPOCH = 315532800
 """1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
 MEMORY_SHARE = 0.8
 """Part of the free memory that compilers may take together."""
-PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf",
-            "patchelf", "ccache")
+PACKAGES = (
+    "python3-dev",
+    "python3-venv",
+    "g++",
+    "make",
+    "cmake",
+    "ninja-build",
+    "pkgconf",
+    "patchelf",
+    "ccache",
+)
 """What every build has beside the essential packages."""
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 _COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
@@ -92,10 +101,17 @@ class WheelBuild:
     def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
         wheel = framework.made
         assert wheel is not None
-        return cls(name=framework.name, recipe=recipe, target=wheel.target, suite=lock.base.release,
-                   source=wheel.source, debs=[lock.toolchain[name].deb(name) for name
-                                              in wheel.build], requires=wheel.requires,
-                   runs_with=framework.requires, tests=wheel.tests)
+        return cls(
+            name=framework.name,
+            recipe=recipe,
+            target=wheel.target,
+            suite=lock.base.release,
+            source=wheel.source,
+            debs=[lock.toolchain[name].deb(name) for name in wheel.build],
+            requires=wheel.requires,
+            runs_with=framework.requires,
+            tests=wheel.tests,
+        )
 
     @property
     def flags(self) -> dict[str, str]:
@@ -103,7 +119,8 @@ class WheelBuild:
         instructions = self.recipe.build
         environment = instructions.environment | instructions.added(self.target.sm).environment
         words = {
-            "{options}": " ".join(self.target.options), "{sm}": ";".join(self.target.sm),
+            "{options}": " ".join(self.target.options),
+            "{sm}": ";".join(self.target.sm),
             "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
         }
         return {name: _filled(value, words) for name, value in environment.items()}
@@ -117,37 +134,56 @@ class WheelBuild:
     @property
     def compilers_key(self) -> str:
         """SHA-256 over what makes an object of a source's text."""
-        return records.sha256_text(records.canonical(sorted(
-            deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))))
+        return records.sha256_text(
+            records.canonical(
+                sorted(deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))
+            )
+        )
 
     @property
     def key(self) -> str:
         instructions = self.recipe.build
-        return records.sha256_text(records.canonical({
-            "format": FORMAT, "source": self.source.sha256,
-            "target": self.target.model_dump(mode="json"),
-            "flags": self.flags, "settings": instructions.settings, "files": instructions.files,
-            "suite": self.suite,
-            "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
-            "library_path": instructions.library_path, "toolchain": self.toolchain_key,
-            "requires": sorted(file.sha256 for file in self.requires),
-            "tests": sorted(file.sha256 for file in self.tests), "epoch": EPOCH,
-            **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
-        }))
+        return records.sha256_text(
+            records.canonical(
+                {
+                    "format": FORMAT,
+                    "source": self.source.sha256,
+                    "target": self.target.model_dump(mode="json"),
+                    "flags": self.flags,
+                    "settings": instructions.settings,
+                    "files": instructions.files,
+                    "suite": self.suite,
+                    "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
+                    "library_path": instructions.library_path,
+                    "toolchain": self.toolchain_key,
+                    "requires": sorted(file.sha256 for file in self.requires),
+                    "tests": sorted(file.sha256 for file in self.tests),
+                    "epoch": EPOCH,
+                    **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
+                }
+            )
+        )
 
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
     """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
-    return [framework for framework in lock.frameworks if framework.made
-            and not store.has(framework.wheel.sha256, framework.wheel.size)]
+    return [
+        framework
+        for framework in lock.frameworks
+        if framework.made and not store.has(framework.wheel.sha256, framework.wheel.size)
+    ]
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
     """What the package index has to give: what environments hold, and what compiles the wheels that
     are lacking."""
     compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
-    files = [file for files in lock.environments().values() for file in files
-             if file.sha256 not in compiled]
+    files = [
+        file
+        for files in lock.environments().values()
+        for file in files
+        if file.sha256 not in compiled
+    ]
     for framework in lacking(lock, store):
         assert framework.made is not None
         files += [framework.made.source, *framework.made.requires, *framework.made.tests]
@@ -156,8 +192,11 @@ def from_index(lock: Lock, store: Store) -> list[PyFile]:
 
 def installed_wheels(lock: Lock) -> dict[str, str]:
     """The wheels that a bake installs: path in its repository -> SHA-256."""
-    return {f"wheels/{file.filename}": file.sha256 for files in lock.environments().values()
-            for file in files}
+    return {
+        f"wheels/{file.filename}": file.sha256
+        for files in lock.environments().values()
+        for file in files
+    }
 
 
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
@@ -165,15 +204,17 @@ def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path)
     for framework in lacking(lock, store):
         build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
         path_of(store, build.key).unlink(missing_ok=True)
-        with progress.step(f"build {framework.name}",
-                           f"{framework.version} for {build.target.cpu}"):
+        with progress.step(
+            f"build {framework.name}", f"{framework.version} for {build.target.cpu}"
+        ):
             outcome = compile_wheel(root, build, store, progress, log=log)
         if outcome.wheel.sha256 != framework.wheel.sha256:
             raise StageFailed(
                 f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
-                f"{framework.wheel.sha256[:12]}", log=log,
+                f"{framework.wheel.sha256[:12]}",
+                log=log,
                 hint="the build is not reproducible on this machine: run `make lock "
-                     f"IMAGE={lock.image}`",
+                f"IMAGE={lock.image}`",
             )
 
 
@@ -221,15 +262,30 @@ def _compile(
     root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path
 ) -> WheelOutcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
-        result = program.call("goldenami.local.programs.build_wheel",
-                              plan(root, build, store, work, log), WheelResult,
-                              progress, look=partial(how_far.of_compilation, work))
+        result = program.call(
+            "goldenami.local.programs.build_wheel",
+            plan(root, build, store, work, log),
+            WheelResult,
+            progress,
+            look=partial(how_far.of_compilation, work),
+        )
         path = result.wheel
-        wheel = PyFile(project=build.source.project, version=build.recipe.version,
-                       filename=path.name,
-                       sha256=store.add(path), size=path.stat().st_size)
-    outcome = WheelOutcome(key=build.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
-                           seconds=result.seconds, jobs=result.jobs, cache=result.cache)
+        wheel = PyFile(
+            project=build.source.project,
+            version=build.recipe.version,
+            filename=path.name,
+            sha256=store.add(path),
+            size=path.stat().st_size,
+        )
+    outcome = WheelOutcome(
+        key=build.key,
+        wheel=wheel,
+        compiler=result.compiler,
+        tests=result.tests,
+        seconds=result.seconds,
+        jobs=result.jobs,
+        cache=result.cache,
+    )
     records.write(path_of(store, build.key), outcome)
     return outcome
 
@@ -237,9 +293,11 @@ def _compile(
 def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
     """The plan of a build in `work`; the wheels that it names are linked there."""
     if not store.check(build.source.sha256):
-        raise BadInput(f"{build.source.filename} in the store is not what the lock names "
-                       f"({build.source.sha256[:12]}): removed",
-                       hint="run again: it is fetched anew")
+        raise BadInput(
+            f"{build.source.filename} in the store is not what the lock names "
+            f"({build.source.sha256[:12]}): removed",
+            hint="run again: it is fetched anew",
+        )
     (work / "wheels").mkdir()
     files = [*build.requires, *build.runs_with, *build.tests]
     for name, sha256 in {file.filename: file.sha256 for file in files}.items():
@@ -248,18 +306,31 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
     cached, mounts = _cache(store, build)
     site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
     return WheelPlan(
-        work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
+        work=work,
+        log=log,
+        tree=tree(build, store),
+        base_key=build.toolchain_key,
         layers=store.cache.layers,
-        programs=_programs(root, build.name, work), name=build.name, target=build.target.cpu,
-        sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
-        files=instructions.files, patches=instructions.patches, settings=instructions.settings,
-        environment={**_COMMON, **cached, **{
-            name: value.replace("{site}", site) for name, value in build.flags.items()}},
-        library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
-        requires=_paths(build.requires), runs_with=_paths(build.runs_with),
-        tests=WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite
-        else None,
-        mounts=mounts)
+        programs=_programs(root, build.name, work),
+        name=build.name,
+        target=build.target.cpu,
+        sm=build.target.sm if instructions.cuda else [],
+        source=store.path(build.source.sha256),
+        files=instructions.files,
+        patches=instructions.patches,
+        settings=instructions.settings,
+        environment={
+            **_COMMON,
+            **cached,
+            **{name: value.replace("{site}", site) for name, value in build.flags.items()},
+        },
+        library_path=instructions.library_path,
+        jobs=jobs_for(instructions.memory_mib),
+        requires=_paths(build.requires),
+        runs_with=_paths(build.runs_with),
+        tests=WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite else None,
+        mounts=mounts,
+    )
 
 
 def _programs(root: Path, name: str, work: Path) -> Path:
@@ -271,19 +342,28 @@ def _programs(root: Path, name: str, work: Path) -> Path:
 
 def tree(build: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
-    packages = local_repository.write(store, build.debs,
-                                      store.cache.repositories / build.toolchain_key[:16],
-                                      suite=build.suite, epoch=EPOCH)
-    return Tree(suite=build.suite, repository=packages,
-                include=sorted(deb.name for deb in build.debs))
+    packages = local_repository.write(
+        store,
+        build.debs,
+        store.cache.repositories / build.toolchain_key[:16],
+        suite=build.suite,
+        epoch=EPOCH,
+    )
+    return Tree(
+        suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs)
+    )
 
 
 _COMMON = {
-    "SOURCE_DATE_EPOCH": str(EPOCH), "MAKEFLAGS": "-j{jobs}",
+    "SOURCE_DATE_EPOCH": str(EPOCH),
+    "MAKEFLAGS": "-j{jobs}",
     "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}",
-    "MAX_JOBS": "{jobs}", "CMAKE_GENERATOR": "Ninja", "PYTHONHASHSEED": "0",
+    "MAX_JOBS": "{jobs}",
+    "CMAKE_GENERATOR": "Ninja",
+    "PYTHONHASHSEED": "0",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content",
+    "CCACHE_DIR": "/build/ccache",
+    "CCACHE_COMPILERCHECK": "content",
     "CCACHE_STATSLOG": "/build/ccache-log",
     "CCACHE_MAXSIZE": "5G",
 }
