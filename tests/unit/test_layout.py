@@ -22,7 +22,6 @@ RULES: dict[Callable[[Path], list[str]], int] = {
     python_rules.basenames: 320,
     python_rules.folders: 320,
     python_rules.sizes: 750,
-    python_rules.widths: 750,
     text_rules.sizes: 200,
     text_rules.variables: LEAST_TEXTS,
     text_rules.make_targets: 1,
@@ -117,16 +116,6 @@ BAD_TREES = [
         "local/ has 16 modules, at most 15",
     ),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 501}, "tests/a.py: 501 lines, at most 500"),
-    (
-        python_rules.sizes,
-        {"a.py": "def long():\n" + "    x = 1\n" * 41},
-        "a.py: long has 41 lines, at most 40",
-    ),
-    (
-        python_rules.widths,
-        {"a.py": "x = 1\n" * 9 + f"y = '{'z' * 100}'\n"},
-        "1 of 10 lines are wider than 100 columns, at most 3 in 100",
-    ),
     (
         text_rules.sizes,
         {"roles/a/tasks/main.yml": "#\n" * 61},

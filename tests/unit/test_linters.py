@@ -34,6 +34,10 @@ def test_ruff() -> None:
     assert complaints("ruff", *RUFF, ".") == ""
 
 
+def test_one_formatter_lays_out_all_python() -> None:
+    assert complaints("ruff", "format", "--no-cache", "--check", ".") == ""
+
+
 def test_mypy() -> None:
     """With a cache that all checkouts of this machine share: mypy looks at the contents of files,
     not at their age. Two that wrote it at once leave parts of both: it is made anew, then."""
@@ -93,6 +97,9 @@ def test_ruff_complains(tmp_path: Path) -> None:
     said = complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
     assert "F401" in said
     assert said.count("TID251") == 3
+    assert "would be reformatted" in complaints(
+        "ruff", "format", "--check", _write(tmp_path / "bad.py", "x = ( 1 )\n")
+    )
 
 
 def test_imports_complain(tmp_path: Path) -> None:

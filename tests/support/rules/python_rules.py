@@ -1,16 +1,14 @@
-"""Rules of Python: names, sizes, who may start processes. Which way imports go, pyproject.toml
-says."""
+"""Rules of Python that ruff does not have: names of modules, sizes of files and folders. Which way
+imports go, pyproject.toml says."""
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from pathlib import Path
 
 from support import trees
 
-FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 500, 40, 15
-COLUMNS, WIDE_PERCENT = 100, 3
+FILE_LINES, FOLDER_MODULES = 500, 15
 
 
 def basenames(root: Path) -> list[str]:
@@ -40,33 +38,10 @@ def folders(root: Path) -> list[str]:
 
 
 def sizes(root: Path) -> list[str]:
-    """Files of at most 500 lines, functions of at most 40 (docstring included, signature not)."""
+    """Files of at most 500 lines."""
     problems = []
-    for path, tree in trees.python(root):
-        name = path.relative_to(root)
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > FILE_LINES:
-            problems.append(f"{name}: {lines} lines, at most {FILE_LINES}")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or 0) - node.body[0].lineno + 1
-                if lines > FUNCTION_LINES:
-                    problems.append(
-                        f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
-                    )
+    for path, _ in trees.python(root):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > FILE_LINES:
+            problems.append(f"{path.relative_to(root)}: {lines} lines, at most {FILE_LINES}")
     return problems
-
-
-def widths(root: Path) -> list[str]:
-    """Of the lines of Python at most 3 in 100 are wider than 100 columns: long texts alone."""
-    lines = [
-        line
-        for path, _ in trees.python(root)
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    wide = sum(len(line) > COLUMNS for line in lines)
-    if wide * 100 <= WIDE_PERCENT * len(lines):
-        return []
-    return [
-        f"{wide} of {len(lines)} lines are wider than {COLUMNS} columns, "
-        f"at most {WIDE_PERCENT} in 100"
-    ]
