@@ -242,7 +242,7 @@ def test_tags_go_with_the_last_ami_of_a_build(
 
 
 def test_ecr_gives_a_login_that_stays_with_the_run(checkout: Checkout) -> None:
-    """It is in a file of this user's alone, for that registry alone; Docker's logins are others'."""
+    """A file of this user's alone has it, for that registry alone; Docker's logins are others'."""
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     boto3.client("ecr", "us-east-1").create_repository(repositoryName="ml")
     with registry_pushes.opened(unbound.account(), [f"{host}/ml", "localhost:1/ml"]) as found:

@@ -16,7 +16,10 @@ from support.drift.cloud_disk import CloudDisk
 from support.security import signing_key
 
 REGION, BAKE_KEY, BAKE, LAUNCH = "us-east-1", "AKIABAKE000000000000", "210987654321", "123456789012"
-DEFINED = f'publish: {{regions: [{REGION}], account: "{BAKE}", launch_template: {{instance_type: c7i.large}}}}\n'
+DEFINED = (
+    f'publish: {{regions: [{REGION}], account: "{BAKE}", '
+    "launch_template: {instance_type: c7i.large}}\n"
+)
 
 
 @pytest.fixture

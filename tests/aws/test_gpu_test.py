@@ -275,7 +275,10 @@ def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_th
             MaxCount=1,
             TagSpecifications=tags.specifications(marks, "instance"),
         )["Instances"][0]["InstanceId"]
-    said = f"{names[GPU_IMAGE]} of {GPU_IMAGE} in {REGIONS[0]} has expired and still runs: `golden sweep` ends it"
+    said = (
+        f"{names[GPU_IMAGE]} of {GPU_IMAGE} in {REGIONS[0]} has expired and still runs: "
+        "`golden sweep` ends it"
+    )
     assert said not in checkout.golden("status", GPU_IMAGE).text
     calendar.days = 1
     assert said in checkout.golden("status", GPU_IMAGE).text

@@ -9,7 +9,10 @@ from goldenami.core.errors import ExitCode
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
-SOAK = "publish: {regions: [us-east-1, us-west-2], soak_hours: 1, launch_template: {instance_type: c7i.large}}\n"
+SOAK = (
+    "publish: {regions: [us-east-1, us-west-2], soak_hours: 1, "
+    "launch_template: {instance_type: c7i.large}}\n"
+)
 
 
 @pytest.fixture

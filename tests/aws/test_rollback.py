@@ -149,7 +149,10 @@ def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
     checkout: Checkout,
     half_back: list[str],
 ) -> None:
-    lacks = f"us-west-2: the ledger does not say that {half_back[1]} was withdrawn, as it was in us-east-1"
+    lacks = (
+        f"us-west-2: the ledger does not say that {half_back[1]} was withdrawn, "
+        "as it was in us-east-1"
+    )
     assert lacks in check(checkout, 6)
     builds.build(checkout.root, 3)
     said = checkout.run("publish", IMAGE, "--dry-run")

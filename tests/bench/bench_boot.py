@@ -29,13 +29,13 @@ from goldenami.packages import mirrors
 AIM = 0.6
 PACKAGES = " ".join(
     (
-        "init netbase apt-utils linux-sysctl-defaults zstd apparmor linux-image-cloud-amd64 e2fsprogs",
-        "openssh-server ssh-import-id awscli cloud-init cloud-guest-utils amazon-ec2-utils sudo dbus "
-        "udev",
-        "libpam-systemd systemd-resolved libnss-resolve libnss-myhostname netplan.io polkitd chrony",
-        "unattended-upgrades iptables iputils-ping less nano vim-tiny whiptail apt-listchanges man-db",
-        "bash-completion bind9-host manpages socat pciutils reportbug traceroute vim psmisc tcpdump",
-        "ca-certificates curl ethtool uuid-runtime screen xz-utils",
+        "init netbase apt-utils linux-sysctl-defaults zstd apparmor linux-image-cloud-amd64",
+        "e2fsprogs openssh-server ssh-import-id awscli cloud-init cloud-guest-utils",
+        "amazon-ec2-utils sudo dbus udev libpam-systemd systemd-resolved libnss-resolve",
+        "libnss-myhostname netplan.io polkitd chrony unattended-upgrades iptables iputils-ping",
+        "less nano vim-tiny whiptail apt-listchanges man-db bash-completion bind9-host manpages",
+        "socat pciutils reportbug traceroute vim psmisc tcpdump ca-certificates curl ethtool",
+        "uuid-runtime screen xz-utils",
     )
 ).replace(" ", ",")
 """Debian's list without cloud-initramfs-growroot: the root of our disk grows by cloud-init."""

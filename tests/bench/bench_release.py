@@ -1,8 +1,9 @@
 """From "a new driver is in the archive" to "verified disk and report". `make bench-release`.
 
 The image is locked with the driver before the newest one of its branch, and baked, unmeasured.
-Measured are `golden watch --update` and `golden bake`, with compilation, boots and checks. Last, the
-same lock is baked with no layer to start from. The archive has to have two drivers of the branch.
+Measured are `golden watch --update` and `golden bake`, with compilation, boots and checks. Last,
+the same lock is baked with no layer to start from. The archive has to have two drivers of the
+branch.
 """
 
 from __future__ import annotations

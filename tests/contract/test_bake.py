@@ -200,7 +200,10 @@ def test_a_step_starts_over_where_a_process_of_ansible_was_killed(
 ) -> None:
     """The lookup runs in the process that runs the task, which it kills: once, and then each time.
     In the last step, whose layers below are there already."""
-    task = "- name: Die\n  ansible.builtin.command:\n    cmd: \"{{{{ lookup('pipe', '{}') or 'true' }}}}\"\n"
+    task = (
+        "- name: Die\n  ansible.builtin.command:\n"
+        "    cmd: \"{{{{ lookup('pipe', '{}') or 'true' }}}}\"\n"
+    )
     once = tmp_path / "once"
     dies_once = task.format(f"test -e {once} || {{ touch {once}; kill -9 $PPID; }}")
     status, output = bake_with_task(root, dies_once, role="limits")

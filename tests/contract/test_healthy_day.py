@@ -28,7 +28,8 @@ set -eu
 cloud-init status --wait >/dev/null || true
 sudo -i bash -ic 'id; history -s id; history -a'
 files=$(ldd /usr/bin/sleep /usr/bin/touch | grep -o '/[^ ]*' | grep -v : | sort -u)
-sudo tar --create --dereference /usr/bin/sleep /usr/bin/touch $files 2>/dev/null | sudo docker import - own
+sudo tar --create --dereference /usr/bin/sleep /usr/bin/touch $files 2>/dev/null |
+    sudo docker import - own
 sudo docker run --detach --restart always --name kept own /usr/bin/sleep infinity
 sudo docker volume create kept
 sudo docker run --rm --volume kept:/kept own /usr/bin/touch /kept/file
@@ -40,7 +41,8 @@ import zipfile
 with zipfile.ZipFile("own-1-py3-none-any.whl", "w") as wheel:
     wheel.writestr("own.py", "")
     wheel.writestr("own-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: own\nVersion: 1\n")
-    wheel.writestr("own-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("own-1.dist-info/WHEEL",
+                   "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     wheel.writestr("own-1.dist-info/RECORD", "")
 END
 venv/bin/pip install --quiet --no-index ./own-1-py3-none-any.whl
@@ -82,16 +84,17 @@ namespaces.prepare()
 baked, folder, boots, said = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), []
 disk = baked
 def boot(disk, script, ahead, user_data, after):
-    config = vm.VmConfig(disk=disk, scratch=folder / "vm", private_key=folder / "key", user="debian",
-                         firmware=vm.Firmware.UEFI, accelerator=Accel.TCG, ssh_limit_s=900, days_ahead=ahead,
-                         user_data=user_data)
+    config = vm.VmConfig(disk=disk, scratch=folder / "vm", private_key=folder / "key",
+                         user="debian", firmware=vm.Firmware.UEFI, accelerator=Accel.TCG,
+                         ssh_limit_s=900, days_ahead=ahead, user_data=user_data)
     with vm.running(config) as machine:
         said.append({"said": machine.ssh(script, timeout_s=1800)})
         vm.power_off(machine)
         if disk == baked:
             said[-1]["drift"] = second_boot.drift(config)
         if after:
-            shell.output(["qemu-img", "convert", "-O", "raw", str(config.overlay), str(folder / after)])
+            raw = str(folder / after)
+            shell.output(["qemu-img", "convert", "-O", "raw", str(config.overlay), raw])
 try:
     for script, ahead, user_data, after in boots:
         boot(disk, script, ahead, user_data, after)

@@ -1,4 +1,4 @@
-"""A release that goldenami has not heard of is one row, and what its packages are called in roles."""
+"""A release that goldenami has not heard of is one row, and its packages' names in roles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from support.debian import debrepo
 from support.debian.lock_commands import IMAGE, edit, lock_path
 
 TABLE = "scripts/goldenami/model/supported/platforms.py"
-ROW = """    "forky": Platform("Debian", "14", (15, 2), date(2030, 8, 1), date(2032, 6, 30), images=True),
-"""
+ROW = (
+    '    "forky": Platform("Debian", "14", (15, 2), date(2030, 8, 1), date(2032, 6, 30), '
+    "images=True),\n"
+)
 FIRST = "RELEASES: Mapping[str, Platform] = {\n"
 
 

@@ -1,5 +1,5 @@
-"""The container image of the CPU image's committed lock: twice the same, it trains without a network,
-and it is what people make of it and how others' services start it."""
+"""The container image of the CPU image's committed lock: twice the same, it trains without a
+network, and it is what people make of it and how others' services start it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ import json, lightgbm, numpy, os, sklearn.linear_model, xgboost
 x = numpy.random.default_rng(0).normal(size=(200, 4))
 y = (x[:, 0] > 0).astype(int)
 kinds = sklearn.linear_model.SGDClassifier(), lightgbm.LGBMClassifier(), xgboost.XGBClassifier()
-print(json.dumps([min(kind.fit(x, y).score(x, y) for kind in kinds), os.environ["OMP_NUM_THREADS"]]))
+worst = min(kind.fit(x, y).score(x, y) for kind in kinds)
+print(json.dumps([worst, os.environ["OMP_NUM_THREADS"]]))
 """
 
 WHEEL = "demo-1.0-py3-none-any.whl"
@@ -181,7 +182,10 @@ def test_apt_asks_the_archives_of_a_machine(engine: Podman) -> None:
 
 
 def test_a_user_without_an_account_works_in_scratch(engine: Podman) -> None:
-    code = "import getpass, pathlib; pathlib.Path('x').touch(); print(getpass.getuser(), pathlib.Path.home())"
+    code = (
+        "import getpass, pathlib; pathlib.Path('x').touch(); "
+        "print(getpass.getuser(), pathlib.Path.home())"
+    )
     run = ("run", "--rm", "--user", "4321", "golden")
     assert engine.podman(*run, "python3", "-c", code) == "4321 /scratch\n"
     assert "ml: /scratch/envs/own is ready" in engine.ended(*run, "ml", "env", "own").stderr

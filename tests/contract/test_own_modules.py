@@ -273,7 +273,9 @@ def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
 ) -> None:
     source = {"Source": "nvidia-graphics-drivers"}
     dkms = {
-        "usr/src/nvidia-current-550.163.01/dkms.conf": 'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="550.163.01"\n'
+        "usr/src/nvidia-current-550.163.01/dkms.conf": (
+            'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="550.163.01"\n'
+        )
     }
     vendor.publish(
         agent(),

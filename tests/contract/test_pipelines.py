@@ -1,6 +1,6 @@
 """Each command of the published pipelines, typed in the environment that its job sets up: the
-runtime requirements alone, no terminal. What leads to AWS or to a mirror finds nobody there, and says
-so."""
+runtime requirements alone, no terminal. What leads to AWS or to a mirror finds nobody there, and
+says so."""
 
 from __future__ import annotations
 

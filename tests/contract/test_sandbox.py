@@ -29,7 +29,8 @@ import json, sys
 from pathlib import Path
 from goldenami.local.sandbox import namespaces
 namespaces.CGROUP_PREFIX = sys.argv[3]
-namespaces.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]), on_line=lambda line: print(line, flush=True))
+namespaces.run(json.loads(sys.argv[2]), log=Path(sys.argv[1]),
+               on_line=lambda line: print(line, flush=True))
 """
 NOT_ROUTABLE = "192.0.2.1"
 """TEST-NET-1 (RFC 5737): nobody has it, but a machine with a default route tries."""
@@ -136,8 +137,8 @@ def test_it_sees_neither_processes_nor_names_of_the_host(tmp_path: Path) -> None
     code = """
 import json, os
 from pathlib import Path
-print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*")), "me": os.getpid(),
-                  "netns": os.listdir("/run/netns")}))
+print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*")),
+                  "me": os.getpid(), "netns": os.listdir("/run/netns")}))
 """
     found = inside(tmp_path, code)
     assert found["me"] in found["pids"]

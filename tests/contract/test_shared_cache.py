@@ -43,7 +43,8 @@ with workspace.scratch_in(folder / "work", "x") as work, namespaces.own_cgroup()
         records.write_text(folder / "record", str(number))
         known.keep("0" * 64, facts)
         disk_blocks.scan(folder / "disk", folder / "disk.blocks")
-    subprocess.run([sys.executable, "-c", sys.argv[5], str(folder), namespaces.CGROUP_PREFIX], check=True)
+    sweep = [sys.executable, "-c", sys.argv[5], str(folder), namespaces.CGROUP_PREFIX]
+    subprocess.run(sweep, check=True)
     together("swept")
     cgroups = [root / cgroup for root in namespaces._cgroup_roots()]
     print(os.getpid(), [path.name for path in (work, repository, *cgroups) if not path.exists()])

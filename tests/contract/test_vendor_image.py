@@ -67,8 +67,10 @@ OWN = {
 }
 """A role of a collection, its check, and a recipe."""
 GALAXY = {
-    "roles/motd/meta/main.yml": "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
-    "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n",
+    "roles/motd/meta/main.yml": (
+        "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
+        "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n"
+    ),
     "roles/motd/defaults/main.yml": "motd_text: Hello\n",
     "roles/motd/tasks/main.yml": "- name: install\n"
     "  apt: {name: tree, state: present, update_cache: yes, cache_valid_time: 3600}\n"

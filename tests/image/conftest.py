@@ -89,8 +89,8 @@ def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any
 
 @functools.cache
 def _come_up(host: Any) -> str:
-    """Systemd's word for the machine once no unit is starting any more. It takes as long as the boot
-    takes: a busy host starts a unit minutes after sshd lets the checks in."""
+    """Systemd's word for the machine once no unit is starting any more. It takes as long as the
+    boot takes: a busy host starts a unit minutes after sshd lets the checks in."""
     return str(host.run("systemctl is-system-running --wait").stdout).strip()
 
 

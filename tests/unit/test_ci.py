@@ -103,7 +103,7 @@ def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None
     assert ".published" in pipeline["release"]["extends"]
 
 
-# --- each rule and linter, of the files and of what it has to complain of -------------------------
+# --- each rule and linter, of the files and of what it has to complain of ---
 
 GOOD = """name: x
 on: [push]

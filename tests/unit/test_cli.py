@@ -83,14 +83,14 @@ checkout is."""
         (
             ["status", IMAGE, "--region", "us-esat-1"],
             "unknown region `us-esat-1`; did you mean `us-east-1`?",
-            "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
-            "botocore needs a newer one in requirements/",
+            "correct `--region`, AWS_REGION or the definition's `publish: regions:`; "
+            "a region newer than the pinned botocore needs a newer one in requirements/",
         ),
         (
             ["bake", IMAGE, "--region", "us-wset-2"],
             "unknown region `us-wset-2`; did you mean `us-west-2`?",
-            "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
-            "botocore needs a newer one in requirements/",
+            "correct `--region`, AWS_REGION or the definition's `publish: regions:`; "
+            "a region newer than the pinned botocore needs a newer one in requirements/",
         ),
         (
             ["bkae"],

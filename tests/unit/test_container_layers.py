@@ -36,7 +36,8 @@ DEBIAN = {
 }
 ALPINE = {
     "etc/os-release": "ID=alpine\nVERSION_ID=3.20.3\n",
-    "lib/apk/db/installed": "P:libssl3\nV:3.3.1-r0\nA:x86_64\no:openssl\n\nP:musl\nV:1.2.5-r0\nA:x86_64\n",
+    "lib/apk/db/installed": "P:libssl3\nV:3.3.1-r0\nA:x86_64\no:openssl\n\n"
+    "P:musl\nV:1.2.5-r0\nA:x86_64\n",
 }
 WHEELS = "usr/lib/python3/dist-packages"
 

@@ -93,8 +93,8 @@ def test_code_for_a_newer_machine_is_found(tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         coverage.demand(record)
     assert re.search(
-        r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: \d+ instructions? needs? "
-        r"avx512\w+ \(0x[0-9a-f]+: v",
+        r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: "
+        r"\d+ instructions? needs? avx512\w+ \(0x[0-9a-f]+: v",
         caught.value.message,
     )
     assert said(scan(tmp_path, "icelake-server")) == set()
@@ -236,11 +236,13 @@ def test_every_extension_of_the_decoder_has_gccs_name() -> None:
     assert {name for row in architectures.X86.values() for name in row.adds} - known == {"sahf"}
 
 
-# --- device code ----------------------------------------------------------------------------------------------------
+# --- device code ---
 
 NVCC = Path(__file__).parent / "nvcc"
-"""What nvcc 13.0 wrote of `__global__ void scale(float *x) { x[threadIdx.x] *= 2; }`, named by its `code` options:
-    nvcc -fatbin -gencode=arch=compute_86,code=sm_86 -gencode=arch=compute_86,code=compute_86 -o OUT kernel.cu"""
+"""What nvcc 13.0 wrote of `__global__ void scale(float *x) { x[threadIdx.x] *= 2; }`, named by its
+`code` options:
+    nvcc -fatbin -gencode=arch=compute_86,code=sm_86
+        -gencode=arch=compute_86,code=compute_86 -o OUT kernel.cu"""
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(tmp_path: Pat
     coverage.demand_device_code(tmp_path, declared, "recipe demo")
 
 
-# --- what is known already ------------------------------------------------------------------------------------------
+# --- what is known already ---
 
 
 def known_scan(folder: Path, cpu: str = "x86-64-v2") -> CoverageRecord:

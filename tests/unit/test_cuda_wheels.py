@@ -79,8 +79,9 @@ def test_the_newest_wheel_that_fits(
         (
             "470.256.02",
             ["75"],
-            "torch 2.15.0: it has no code for sm_75; torch 2.10.0: CUDA 12.8 does not run on driver "
-            "470.256.02: CUDA 12.x needs 525.60.13; torch 2.7.1: CUDA 12.6 does not run on driver 470.256.02: ",
+            "torch 2.15.0: it has no code for sm_75; torch 2.10.0: CUDA 12.8 does not run on "
+            "driver 470.256.02: CUDA 12.x needs 525.60.13; torch 2.7.1: CUDA 12.6 does not run on "
+            "driver 470.256.02: ",
         ),
         (
             "595.71.05",

@@ -265,7 +265,8 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
                 FRAMEWORKS,
                 "  frameworks:\n",
                 SHARED(name),
-                f"frameworks_shared_environment: or a framework is named `{name}`, which is no name",
+                f"frameworks_shared_environment: or a framework is named `{name}`, "
+                "which is no name",
             )
             for name in ("My Env", "../x", "bin", "model")
         ),

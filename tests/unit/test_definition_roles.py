@@ -113,7 +113,8 @@ def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
             "12: roles.limits.limits_stack: wants `[True, 'limits_stack is search(pattern)']`",
         ),
         (
-            "that: false\n    fail_msg: limits_stack is odd in {{ golden_definition.base.release }}",
+            "that: false\n"
+            "    fail_msg: limits_stack is odd in {{ golden_definition.base.release }}",
             "12: roles.limits.limits_stack: is odd in trixie",
         ),
         (

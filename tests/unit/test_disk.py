@@ -224,7 +224,7 @@ def test_tree_larger_than_its_disk(root: Path, target: Path) -> None:
     assert "disk_size_gib of test to at least 1" in caught.value.hint
 
 
-# --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
+# --- other versions of mke2fs, and one that fails ---
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -263,7 +263,7 @@ def test_tool_that_fails_leaves_the_last_good_disk(
     assert sha256(target) == before
 
 
-# --- tree and manifest ---------------------------------------------------------------------------------------------
+# --- tree and manifest ---
 
 
 def test_manifest(tmp_path: Path, root: Path) -> None:

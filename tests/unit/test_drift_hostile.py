@@ -156,8 +156,8 @@ U32_MAX = b"\xff\xff\xff\xff"
         ("/etc/link", {0x68: b"\1\0\0\0"}, "could not look"),
         ("/etc/hostname", {0x80: b"\xf0\xff"}, "could not look"),
         ("/usr/bin/sudo", {0x1A: b"\0\0"}, "could not look"),
-        # Linux opens none of these: an extent of no blocks, fields that end within another, an empty
-        # file without extents that has something in their place.
+        # Linux opens none of these: an extent of no blocks, fields that end within another, an
+        # empty file without extents that has something in their place.
         (
             "/usr/bin/true",
             {0x2A: b"\2\0", 0x40: struct.pack("<IHHI", 3, 0, 0, 1000)},

@@ -64,7 +64,10 @@ def running(image: Path, folder: Path) -> Iterator[Path]:
             offset, size = LAYOUT.parts[part]
             mount(point, "ext4", f"{options},offset={offset},sizelimit={size}", str(image))
         for name in OVERLAYS:
-            layers = f"lowerdir={root}/{name},upperdir={persist}/upper/{name},workdir={persist}/work/{name}"
+            layers = (
+                f"lowerdir={root}/{name},upperdir={persist}/upper/{name},"
+                f"workdir={persist}/work/{name}"
+            )
             mount(root / name, "overlay", f"{layers},redirect_dir=on", "overlay")
         mount(root / "tmp", "tmpfs", "mode=1777", "tmpfs")
         yield root

@@ -412,7 +412,8 @@ AS_THEY_ARE = (
             "foo.cu:123: error: text",
         ),
         (
-            "  Traceback (most recent call last):\n  build.errors.CMakeNotFoundError: no CMake >=3.28\n",
+            "  Traceback (most recent call last):\n"
+            "  build.errors.CMakeNotFoundError: no CMake >=3.28\n",
             "build.errors.CMakeNotFoundError: no CMake >=3.28",
         ),
         *((f"  {line}\n{CALLED}", line) for line in AS_THEY_ARE),

@@ -276,7 +276,8 @@ def not_initialised(tree: Path) -> None:
         ),
         (
             half_a_driver,
-            f"the loaded kernel module is of driver {VERSION}, libnvidia-ml.so.1 of {OTHER}: reboot, and if",
+            f"the loaded kernel module is of driver {VERSION}, "
+            f"libnvidia-ml.so.1 of {OTHER}: reboot, and if",
         ),
         (
             lambda tree: (tree / FOLDER / "libcuda.so.1").unlink(),
@@ -296,11 +297,13 @@ def not_initialised(tree: Path) -> None:
             lambda tree: (tree / "proc/driver/nvidia/capabilities/gpu1/mig/gi3").mkdir(
                 parents=True
             ),
-            "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: run `nvidia-smi -mig 0`, or use",
+            "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: "
+            "run `nvidia-smi -mig 0`, or use",
         ),
         (
             lambda tree: node(tree, "nvidia1", 3, 1),
-            "/dev/nvidia1 is device 1:3, the driver's is 195:1: remove it, then run `systemctl restart",
+            "/dev/nvidia1 is device 1:3, the driver's is 195:1: "
+            "remove it, then run `systemctl restart",
         ),
         (
             lambda tree: node(tree, "nvidia-uvm-tools", 0, UVM),

@@ -174,7 +174,8 @@ def tree(tmp_path: Path) -> Path:
     root = tmp_path / "tree"
     for name, text in {
         "etc/debian_version": "13.2\n",
-        "etc/sysctl.d/60-x.conf": "kernel.kptr_restrict = 2\nkernel.sysrq = 0\nnet.ipv4.tcp_syncookies = 1\n",
+        "etc/sysctl.d/60-x.conf": "kernel.kptr_restrict = 2\nkernel.sysrq = 0\n"
+        "net.ipv4.tcp_syncookies = 1\n",
         "var/lib/dpkg/status": KERNEL,
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

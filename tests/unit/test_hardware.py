@@ -38,7 +38,8 @@ def sizes(family: str) -> list[dict[str, Any]]:
         (
             "p5e",
             lambda entry: entry.pop("InstanceStorageInfo"),
-            "p5e: GPUs and local disks of sizes: hardware.yml has 48xlarge 8+8, EC2 has 48xlarge 8+0",
+            "p5e: GPUs and local disks of sizes: "
+            "hardware.yml has 48xlarge 8+8, EC2 has 48xlarge 8+0",
         ),
         (
             "c7a",

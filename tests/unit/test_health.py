@@ -51,7 +51,8 @@ OF_TOGETHER = {
     "GPU 3: software thermal slowdown": ODD,
     "GPU 4: hardware slowdown, hardware thermal slowdown": BROKEN,
     "GPU 5: power brake": BROKEN,
-    "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: `systemctl status nvidia-persistenced`": ODD,
+    "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: "
+    "`systemctl status nvidia-persistenced`": ODD,
     "GPU 3: Xid 79 (GPU has fallen off the bus)": BROKEN,
     "GPU 3: Xid 74 (NVLink error)": BROKEN,
     "GPU 3: Xid 48 (uncorrected memory error)": BROKEN,
@@ -101,7 +102,9 @@ OF_LOG = {
     XID: "GPU 3: Xid 95 (uncontained memory error)",
     FALLEN: "0000:00:13.0: GPU has fallen off the bus",
     OLD_FALLEN: "a GPU: has fallen off the bus",
-    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}": "GPU 3: Xid 79 (GPU has fallen off the bus)",
+    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}": (
+        "GPU 3: Xid 79 (GPU has fallen off the bus)"
+    ),
     "NVRM: RmInitAdapter failed! (0x24:0x65:1568)": "a GPU: RmInitAdapter failed! (0x24:0x65:1568)",
 }
 """What the kernel's log alone says, and how it is named."""

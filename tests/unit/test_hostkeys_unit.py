@@ -17,7 +17,10 @@ SOCKET = (
     "[Unit]\nBefore=sockets.target\n[Socket]\nListenStream=22\n[Install]\nWantedBy=sockets.target\n"
 )
 SERVICE = "[Service]\nExecStart=/bin/true\n"
-FIRST_BOOT = "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/true\n"
+FIRST_BOOT = (
+    "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n"
+    "[Service]\nType=oneshot\nExecStart=/bin/true\n"
+)
 
 
 def _cycles(folder: Path, unit: str) -> list[str]:

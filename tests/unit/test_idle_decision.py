@@ -75,7 +75,7 @@ def test_a_hold_ends() -> None:
     assert decide(window(), 930.0, SHORT, [Hold(930.0, "ann", "a demo")]).idle
 
 
-# --- what holds for any life ------------------------------------------------------------------
+# --- what holds for any life ---
 
 CHANGED = [*BUSY, {"typed": False}]
 """What differs in a sample: each line crossed, and none."""
@@ -108,7 +108,7 @@ def test_idle_means_that_all_of_the_window_is_known_and_quiet(
     assert decide(samples, at, SHORT).idle == (is_covered and is_quiet and is_known)
 
 
-# --- what follows from a decision -------------------------------------------------------------------------------------
+# --- what follows from a decision ---
 
 IDLE, NEEDED = Decision(True, 30.0, "quiet"), Decision(False, None, "busy")
 POWEROFF = settings(

@@ -59,7 +59,7 @@ def seen(
     return evidence.signs(earlier, later, gpus_spin)
 
 
-# --- jobs ---------------------------------------------------------------------------------------
+# --- jobs ---
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_process_of_the_same_number_is_none_that_goes_on() -> None:
     assert seen(PERSON, began=2, stored=10**9).used == ()
 
 
-# --- what spins ---------------------------------------------------------------------------------
+# --- what spins ---
 
 
 def spin(user: float, system: float, **changed: Any) -> Signs:
@@ -105,7 +105,7 @@ def test_a_process_spins_that_asks_the_kernel_and_gets_nothing() -> None:
     assert spin(10.0, 40.0, connections=talks).spun == 0
 
 
-# --- people and other machines ------------------------------------------------------------------
+# --- people and other machines ---
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_person_may_say_for_how_long_a_job_may_wait() -> None:
     assert recording.ended(Life("", "container-works", True), working, 3) is None
 
 
-# --- the kernel's and Jupyter's words -----------------------------------------------------------
+# --- the kernel's and Jupyter's words ---
 
 _PAIR = """
 import socket, sys
@@ -313,7 +313,7 @@ def test_jupyter_is_asked_with_the_token_of_its_own_user(tmp_path: Path) -> None
     assert shown == ["token mine"] * 2, "nobody's token goes to a port that another user names"
 
 
-# --- the whole machine --------------------------------------------------------------------------
+# --- the whole machine ---
 
 
 def test_a_timer_s_work_counts_while_it_runs(tmp_path: Path) -> None:

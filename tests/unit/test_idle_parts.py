@@ -40,7 +40,7 @@ def defaults() -> dict[str, Any]:
     }
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------
+# --- settings ---
 
 
 def test_the_role_s_defaults_are_settings_and_those_of_the_traces() -> None:
@@ -158,7 +158,7 @@ def test_a_launch_says_what_the_image_left_open(tmp_path: Path) -> None:
         settings.load(tmp_path)
 
 
-# --- holds ------------------------------------------------------------------------------------------------------------
+# --- holds ---
 
 
 def test_a_hold_is_for_a_time_that_ends() -> None:
@@ -227,7 +227,7 @@ def test_nobody_hides_the_holds_of_others(tmp_path: Path, monkeypatch: pytest.Mo
     assert max(hold.until for hold in holds.read(tmp_path, 100.0, 72)) == 799.0
 
 
-# --- counters ---------------------------------------------------------------------------------------------------------
+# --- counters ---
 
 
 def write(path: Path, text: str = "") -> None:
@@ -353,7 +353,8 @@ def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:
 
 
 def test_a_group_is_told_apart_how_many_are_free_and_unused() -> None:
-    """By the group alone, and of `golden_idle` by another name: costs add up all that has its own."""
+    """By the group alone, and of `golden_idle` by another name: costs add up all that has its
+    own."""
     minute: metrics.Minute = {}
     metrics.add(
         minute, iter([metrics.Figure("golden_idle", 0.0), metrics.Figure("golden_free", 1.0)])
@@ -370,7 +371,7 @@ def test_a_group_is_told_apart_how_many_are_free_and_unused() -> None:
     }
 
 
-# --- GPUs -------------------------------------------------------------------------------------------------------------
+# --- GPUs ---
 
 
 @pytest.fixture(scope="module")

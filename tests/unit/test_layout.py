@@ -96,13 +96,15 @@ def test_commit_subjects() -> None:
     assert not text_rules.commit_subjects(subjects)
 
 
-# --- each rule has been seen to fail --------------------------------------------------------------
+# --- each rule has been seen to fail ---
 
 PACKAGE = "scripts/goldenami"
 ACCOUNT = {
     account_rights.TEMPLATE: "    Metadata: {Commands: [a]}\n    Properties:\n        Statement:\n"
     "          - Sid: Odd\n",
-    f"{account_rights.POLICIES}/a.json": '{"Statement": [{"Effect": "Allow", "Action": ["a:B"], "Resource": "*"}]}',
+    f"{account_rights.POLICIES}/a.json": (
+        '{"Statement": [{"Effect": "Allow", "Action": ["a:B"], "Resource": "*"}]}'
+    ),
 }
 BAD_TREES = [
     (

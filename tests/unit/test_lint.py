@@ -202,7 +202,8 @@ WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), 
         ),
         (
             put("driver/modules/package", "golden-nvidia-modules-6.1.0-1-cloud-amd64"),
-            "one_kernel: the modules golden-nvidia-modules-6.1.0-1-cloud-amd64 are not for the kernel",
+            "one_kernel: the modules golden-nvidia-modules-6.1.0-1-cloud-amd64 "
+            "are not for the kernel",
         ),
         (
             install("nvidia-fabricmanager-535", "535.1-1"),
@@ -234,7 +235,8 @@ WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), 
         ),
         (
             install("podman"),
-            "containers_see_gpus: containers of podman see no GPU: set container_runtime_gpu_source",
+            "containers_see_gpus: containers of podman see no GPU: "
+            "set container_runtime_gpu_source",
         ),
         (
             put(
@@ -251,7 +253,8 @@ WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), 
                     }
                 ],
             ),
-            "containers_run_on_driver: a.example/ml:1 asks for driver 580.65.06, the image has 535.309",
+            "containers_run_on_driver: a.example/ml:1 asks for driver 580.65.06, "
+            "the image has 535.309",
         ),
     ],
 )

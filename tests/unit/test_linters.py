@@ -78,7 +78,7 @@ def test_shellcheck() -> None:
     )
 
 
-# --- each linter has been seen to complain ---------------------------------------------------------------------------
+# --- each linter has been seen to complain ---
 
 
 def _write(path: Path, text: str) -> str:

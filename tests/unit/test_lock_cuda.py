@@ -125,14 +125,14 @@ def test_what_pip_is_asked_for(
         (
             {"variant": "toolkit"},
             ["pytorch"],
-            "the package index has no nvcc of CUDA 12.8: NVIDIA's wheels hold it from CUDA 13.0 on, those of 12 ptxas and "
-            "libnvvm only",
+            "the package index has no nvcc of CUDA 12.8: NVIDIA's wheels hold it from CUDA 13.0 "
+            "on, those of 12 ptxas and libnvvm only",
         ),
         (
             {"variant": "nvcc", "release": "13.2"},
             ["pytorch"],
-            "cuda_variant is nvcc, and the distribution's nvcc is of CUDA 12.4: nothing that it compiles runs with wheels of "
-            "CUDA 13.2",
+            "cuda_variant is nvcc, and the distribution's nvcc is of CUDA 12.4: nothing that it "
+            "compiles runs with wheels of CUDA 13.2",
         ),
         ({}, ["numpy"], "cuda_source is wheels, and no framework of the image has CUDA"),
         (

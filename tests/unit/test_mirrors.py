@@ -81,8 +81,8 @@ def mirror_of_apt(
     (machine / "status").touch()
     (machine / "test.sources").write_text(
         "\n".join(
-            f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: "
-            f"{key.keyring}\n"
+            f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\n"
+            f"Signed-By: {key.keyring}\n"
             for name, suite in (("debian", "trixie"), ("security", "trixie-security"))
         ),
         encoding="utf-8",

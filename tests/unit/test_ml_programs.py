@@ -1,5 +1,5 @@
-"""The role frameworks' programs: ml-threads on made-up /proc and /sys of both kinds, pip on a machine
-and in a container, and environments of one's own."""
+"""The role frameworks' programs: ml-threads on made-up /proc and /sys of both kinds, pip on a
+machine and in a container, and environments of one's own."""
 
 from __future__ import annotations
 

@@ -235,7 +235,8 @@ def test_a_spare_machine_that_its_agent_ends(shared: Path) -> None:
         ("regions: [Frankfurt]", "packer/residency.yml:1: regions.1: string should match pattern"),
         (
             "regions: [us-*]\ndata_center: {latitude: 91, longitude: 0}",
-            "packer/residency.yml:2: data_center.latitude: input should be less than or equal to 90",
+            "packer/residency.yml:2: data_center.latitude: "
+            "input should be less than or equal to 90",
         ),
     ],
 )

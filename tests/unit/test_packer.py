@@ -156,7 +156,7 @@ def test_the_version_is_found_beside_a_notice_and_the_vendor_is_not_asked(
     assert (tmp_path / "checkpoint").read_text(encoding="utf-8") == "1"
 
 
-# --- what is wrong is refused ----------------------------------------------------------------------------------------
+# --- what is wrong is refused ---
 
 
 @pytest.fixture

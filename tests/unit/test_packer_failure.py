@@ -18,7 +18,8 @@ def cause(**result: Any) -> str:
         "    null.local: TASK [cuda : Earlier] ****",
         "    null.local: ok: [default]",
         "    null.local: TASK [cuda : Fetch the samples] ****",
-        f"    null.local: fatal: [default]: FAILED! => {json.dumps({'changed': False, **result}, ensure_ascii=False)}",
+        "    null.local: fatal: [default]: FAILED! => "
+        f"{json.dumps({'changed': False, **result}, ensure_ascii=False)}",
         "    null.local: PLAY RECAP ****",
         "==> null.local: Deleting ...",
     ]
@@ -48,7 +49,8 @@ def command(*argv: str, stderr: str) -> dict[str, Any]:
         ),
         (
             {
-                "msg": "Request failed: <urlopen error [Errno -3] Temporary failure in name resolution>",
+                "msg": "Request failed: <urlopen error [Errno -3] "
+                "Temporary failure in name resolution>",
                 "url": "https://example.org/a.tar?b=1",
             },
             f"Temporary failure in name resolution> (https://example.org/a.tar?b=1: {HINT}",
@@ -80,7 +82,8 @@ def command(*argv: str, stderr: str) -> dict[str, Any]:
         ),
         (
             {
-                "msg": "fatal: unable to access 'https://example.org/r.git/': Could not resolve host: example.org"
+                "msg": "fatal: unable to access 'https://example.org/r.git/': "
+                "Could not resolve host: example.org"
             },
             f"Could not resolve host: example.org ({HINT}",
         ),

@@ -83,7 +83,10 @@ def test_of_a_process_elsewhere_only_age_tells(tmp_path: Path) -> None:
 
 def test_a_proc_of_another_namespace_shows_no_machine(tmp_path: Path) -> None:
     """Without --mount-proc the pid that a process has for itself is another's in /proc."""
-    program = "from goldenami.core.process import *; me = ProcessId.current(); print(me, me.alive, me.has_ended)"
+    program = (
+        "from goldenami.core.process import *; me = ProcessId.current(); "
+        "print(me, me.alive, me.has_ended)"
+    )
     said = [
         subprocess.run(
             ["unshare", "--pid", "--fork", sys.executable, "-c", program],

@@ -66,7 +66,10 @@ def test_a_wrong_row_is_named_with_its_file(company: Path, old: str, new: str, s
 
 
 def test_a_recipe_of_a_repository_is_as_one_of_the_program_s(company: Path) -> None:
-    text = "version: '1.0'\ndistribution: company-model\nmodule: model\nwheel: {distribution: company-model}\n"
+    text = (
+        "version: '1.0'\ndistribution: company-model\nmodule: model\n"
+        "wheel: {distribution: company-model}\n"
+    )
     write(
         company,
         {

@@ -34,7 +34,8 @@ with progress.relaying(lambda name: (41, 108, "checks") if name == "checks" else
     for _ in range(2):
         progress.relay({"kind": "say", "text": "role limits"})
     progress.relay({"kind": "done", "name": "checks", "seconds": 2.5})
-with progress.download("fetch", "2 MB in 1 package, whose line is no longer than it was", 2 << 20) as on_bytes:
+package = "2 MB in 1 package, whose line is no longer than it was"
+with progress.download("fetch", package, 2 << 20) as on_bytes:
     on_bytes(1 << 20)
     time.sleep(1)
 with progress.step("a step with a very long name, longer than any column"):

@@ -1,5 +1,5 @@
-"""What is said of an image's Python packages: bills of materials, lists of vulnerabilities, the lint
-and the report."""
+"""What is said of an image's Python packages: bills of materials, lists of vulnerabilities, the
+lint and the report."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Python packages of a definition, from what a person writes to what a lock holds: real pip, a public
-and a private index on loopback."""
+"""Python packages of a definition, from what a person writes to what a lock holds: real pip, a
+public and a private index on loopback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ TOOLS = [
         ),
         (
             "python_packages: ['tool @ https://example.org/tool.whl']",
-            "10: python_packages.1: `tool` is asked for by an address, and a lock takes what an index",
+            "10: python_packages.1: `tool` is asked for by an address, "
+            "and a lock takes what an index",
         ),
         (
             "python_packages: ['tool; python_version > \"3\"']",
@@ -77,11 +78,13 @@ TOOLS = [
             "10: python_index: gives nothing: there are no `python_packages`",
         ),
         (
-            "python_packages: [a]\npython_index: {url: http://pypi.example.org, packages: [a], login: L}",
+            "python_packages: [a]\n"
+            "python_index: {url: http://pypi.example.org, packages: [a], login: L}",
             "11: python_index.url: would carry the login in clear text",
         ),
         (
-            "python_packages: [a]\npython_index: {url: 'https://ann:pw@pypi.example.org', packages: [a]}",
+            "python_packages: [a]\n"
+            "python_index: {url: 'https://ann:pw@pypi.example.org', packages: [a]}",
             "11: python_index.url: string should match pattern",
         ),
     ],

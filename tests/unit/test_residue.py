@@ -36,7 +36,10 @@ OWNED = (
     "usr/lib/python3/app.py",
     "etc/ssh/ssh_config",
 )
-HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+HOSTS = (
+    "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+    "ff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+)
 CLEAN = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nhub:x:1001:1001::/srv/hub:/bin/sh\n",
     "etc/shadow": "root:!*:1:0:9:7:::\n",

@@ -29,7 +29,8 @@ def role(root: Path, tasks: str, **files: str) -> Path:
     ("tasks", "path"),
     [
         (
-            "- ansible.builtin.copy: {src: company.crt, dest: /usr/local/share/ca-certificates/company.crt}",
+            "- ansible.builtin.copy: "
+            "{src: company.crt, dest: /usr/local/share/ca-certificates/company.crt}",
             f"{CERTIFICATES}/company.crt",
         ),
         (
@@ -47,11 +48,13 @@ def role(root: Path, tasks: str, **files: str) -> Path:
             "/etc/company/b",
         ),
         (
-            "- copy: {src: x, dest: '/etc/company/{{ item.name }}'}\n  with_items: [{name: a}, {name: '{{ company_ca }}'}]",
+            "- copy: {src: x, dest: '/etc/company/{{ item.name }}'}\n"
+            "  with_items: [{name: a}, {name: '{{ company_ca }}'}]",
             "/etc/company/one.crt",
         ),
         (
-            "- copy: {src: x, dest: '/etc/company/{{ ca }}'}\n  loop: '{{ __company_all }}'\n  loop_control: {loop_var: ca}",
+            "- copy: {src: x, dest: '/etc/company/{{ ca }}'}\n"
+            "  loop: '{{ __company_all }}'\n  loop_control: {loop_var: ca}",
             "/etc/company/of-13",
         ),
         (
@@ -71,7 +74,8 @@ def test_what_a_role_brings(tmp_path: Path, tasks: str, path: str) -> None:
         **{
             "files/tree/lib/x.py": "",
             "vars/Debian_13.yml": "__company_all: [of-13]\n",
-            "vars/main.yml": "__company_files: ['{{ __company_home }}/*']\n__company_home: /opt/fetched\n",
+            "vars/main.yml": "__company_files: ['{{ __company_home }}/*']\n"
+            "__company_home: /opt/fetched\n",
         },
     )
     assert path in role_files.brought(root, "company", {})

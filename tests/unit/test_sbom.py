@@ -286,7 +286,8 @@ def tree(root: Path, lock: Lock) -> Path:
         for file in files:
             info = (
                 root
-                / f"opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-1.dist-info"
+                / f"opt/ml/{home}/lib/python3.13/site-packages"
+                / f"{file.project.replace('-', '_')}-1.dist-info"
             )
             info.mkdir(parents=True)
             (info / "RECORD").touch()

@@ -187,7 +187,10 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_an_encoded_secret_is_found(encoding: str) -> None:
     for number in range(20):
-        text = f"# settings of the service ~~~???\nDB_PASSWORD={noise(f'{encoding}{number}', 24)}\nPORT=5432\n".encode()
+        text = (
+            "# settings of the service ~~~???\n"
+            f"DB_PASSWORD={noise(f'{encoding}{number}', 24)}\nPORT=5432\n"
+        ).encode()
         encoded = ENCODINGS[encoding](text)
         assert (
             secret_patterns.found(b"data: " + encoded + b"\n") == "a value of something secret"

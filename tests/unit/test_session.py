@@ -286,7 +286,8 @@ IMPORTED = """
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(f"goldenami.commands.{name}")
-print(*(name for name in ("boto3", "botocore.session", "botocore.config", "botocore.client") if name in sys.modules))
+clients = ("boto3", "botocore.session", "botocore.config", "botocore.client")
+print(*(name for name in clients if name in sys.modules))
 """
 
 

@@ -186,7 +186,7 @@ def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> 
     assert bool(compatibility.branch_refusal(branch, sms)) == bool(said)
 
 
-# --- the section of a definition --------------------------------------------------------------------------------------
+# --- the section of a definition ---
 
 IMAGE = "debian-13-ml-gpu-frameworks"
 

@@ -173,7 +173,7 @@ def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
     )
 
 
-# --- a boot sector is enough for these --------------------------------------------------------------------------------
+# --- a boot sector is enough for these ---
 
 
 def boot_sector(disk: Path, text: str) -> None:
@@ -198,7 +198,7 @@ def test_kernel_s_first_words_are_heard(tmp_path: Path) -> None:
     ]
 
 
-# --- kill -9 --------------------------------------------------------------------------------------------------------
+# --- kill -9 ---
 
 BOOT = """
 import sys

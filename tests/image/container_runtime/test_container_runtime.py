@@ -286,7 +286,8 @@ def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(
     assert unit["without"] == {"result": "exec-condition", "said": [], "specification": False}
     assert (unit["misfit"]["result"], unit["misfit"]["specification"]) == ("exit-code", False)
     assert unit["misfit"]["said"] == [
-        "golden-cdi: containers get no GPU: the loaded kernel module is of driver 1.2.3, libcuda.so.1 of "
-        f"{lock['nvidia_driver_version']}: reboot, and if that does not help install both of one version"
+        "golden-cdi: containers get no GPU: the loaded kernel module is of driver 1.2.3, "
+        f"libcuda.so.1 of {lock['nvidia_driver_version']}: reboot, and if that does not help "
+        "install both of one version"
     ]
     assert unit["fitting"] == {"result": "success", "said": [], "specification": True}

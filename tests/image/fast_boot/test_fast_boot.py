@@ -16,7 +16,8 @@ LISTS = """
 import json, os, yaml
 names = ["/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/65_golden_fast_boot.cfg"]
 read = [yaml.safe_load(open(name)) for name in names if os.path.exists(name)]
-print(json.dumps([[each[f"cloud_{stage}_modules"] for stage in ("init", "config")] for each in read]))
+stages = ("cloud_init_modules", "cloud_config_modules")
+print(json.dumps([[each[stage] for stage in stages] for each in read]))
 """
 
 

@@ -13,7 +13,8 @@ PROGRAM = """
 import json, os, sys
 rows = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1], encoding="utf-8")]
 wrong = [path for path, parts in rows if not os.path.isfile(path) or not parts or any(
-    int(part.split("+")[0]) + int(part.split("+")[1]) > os.stat(path).st_size for part in parts.split())]
+    int(part.split("+")[0]) + int(part.split("+")[1]) > os.stat(path).st_size
+    for part in parts.split())]
 print(json.dumps({"paths": [path for path, _ in rows], "wrong": wrong, "bytes": [
     sum(int(part.split("+")[1]) for part in parts.split()) for _, parts in rows]}))
 """

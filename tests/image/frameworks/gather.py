@@ -20,8 +20,12 @@ HOME = Path("/opt/ml")
 ENVIRONMENTS = sorted({one["environment"] for one in [*INSTALLED, *BESIDE]})
 MODULES = ", ".join(framework["module"] for framework in INSTALLED) or "sys"
 NOBODY = ("runuser", "-u", "nobody", "--")
-COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
-OWN = """export HOME=$(mktemp -d) && cd $HOME && /opt/ml/bin/ml env own && envs/own/bin/python -m pip --version &&
+COMPILE = (
+    "g++ -fsyntax-only -x c++ "
+    "-I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
+)
+OWN = """export HOME=$(mktemp -d) && cd $HOME && /opt/ml/bin/ml env own &&
+envs/own/bin/python -m pip --version &&
 envs/own/bin/pip check &&
 ! envs/own/bin/pip freeze | grep -iE '^(awscli|cloud-init|python-apt)' &&
 envs/own/bin/python -c 'import {}'; status=$?; rm -r "$HOME"; exit $status"""

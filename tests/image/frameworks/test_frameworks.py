@@ -176,7 +176,10 @@ def test_frameworks_work_for_whoever_logs_in(user: Any, lock: dict[str, Any]) ->
         assert told.startswith("python3 has " + ", ".join(one["name"] for one in installed))
         enters = dict.fromkeys(enters, "")
     # An import takes ten times as long under emulation, and is made in the root tree.
-    find = "python3 -c 'import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)'"
+    find = (
+        "python3 -c 'import importlib.util, sys; "
+        "print(importlib.util.find_spec(sys.argv[1]).origin)'"
+    )
     for module, enter in enters.items():
         done = user.run("bash -lc %s", f"{enter}{find} {module}")
         assert "/opt/ml/" in done.stdout, f"{module}: {done.stdout}{done.stderr}"

@@ -18,8 +18,8 @@ without its tensor cores reaches (a T4: 8 of 65)."""
 PCIE_GB_S = {3: 0.985, 4: 1.97, 5: 3.94}
 """Generation -> GB/s of a lane in one direction (PCI-SIG)."""
 NVLINK_SHARE, PCIE_SHARE = 0.4, 1 / 8
-"""Of the link's speed, which an all-reduce of 256 MiB reaches on a healthy machine: by NVLink 0.5 to
-0.8, by PCIe and the processor's memory 0.2 to 0.4 (bus bandwidth, as NCCL's tests define it)."""
+"""Of the link's speed, which an all-reduce of 256 MiB reaches on a healthy machine: by NVLink 0.5
+to 0.8, by PCIe and the processor's memory 0.2 to 0.4 (bus bandwidth, as NCCL's tests define it)."""
 EXACT, ROUNDED = 1e-3, 0.05
 """How far a loss may be from the CPU's, in shares of the first one: sums in another order; 16-bit
 numbers."""

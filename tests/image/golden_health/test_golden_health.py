@@ -1,5 +1,5 @@
-"""The look in the image: its settings are the lock's, it runs at boot and again by a timer, and finds
-nothing on a machine without faults.
+"""The look in the image: its settings are the lock's, it runs at boot and again by a timer, and
+finds nothing on a machine without faults.
 
 In a container the bake has enabled it and never let it run: it is started for the tests.
 """

@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def facts(host: Any, lock: dict[str, Any]) -> dict[str, Answer]:
-    """What each command says; tests/unit/test_hardening_checks.py feeds the checks other answers."""
+    """What each command says; tests/unit/test_hardening_checks.py feeds the checks others."""
     asked = commands(lock)
     return {
         name: Answer(host.run(f"{{ {command}; }} 2>&1").stdout.strip())
@@ -86,8 +86,8 @@ def commands(lock: dict[str, Any]) -> dict[str, str]:
         "sysctl file": "cat /etc/sysctl.d/99-zz-golden-hardening.conf",
         "auth": "sed 's/[[:space:]]\\+/ /g' /etc/pam.d/common-auth",
         "account": "cat /etc/pam.d/common-account",
-        "password": "cat /etc/pam.d/common-password; cat /etc/security/pwquality.conf /etc/security/faillock.conf;"
-        " cat /etc/login.defs",
+        "password": "cat /etc/pam.d/common-password; "
+        "cat /etc/security/pwquality.conf /etc/security/faillock.conf; cat /etc/login.defs",
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
         "first files": "find /etc/skel /home -maxdepth 2 -perm /037 -regextype egrep"
@@ -104,7 +104,8 @@ def commands(lock: dict[str, Any]) -> dict[str, str]:
         "modules asked": f"for m in {' '.join(modules)}; do modprobe -nv $m; done",
         "core": "cat /proc/sys/kernel/core_pattern; systemctl show --value -p DefaultLimitCORE",
         "core file": "cat /etc/systemd/coredump.conf.d/70-golden-core.conf",
-        "core service": "systemd-run --quiet --wait --pipe --collect sh -c 'ulimit -Sc; ulimit -Hc'",
+        "core service": "systemd-run --quiet --wait --pipe --collect "
+        "sh -c 'ulimit -Sc; ulimit -Hc'",
         "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b "
         "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
         "journal file": "cat /etc/systemd/journald.conf.d/60-golden.conf",

@@ -30,7 +30,8 @@ def ask(node):
 def versions(*names):
     return {name: __import__(name).__version__ for name in names}
 print(json.dumps({
-    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE), "memlock": resource.getrlimit(resource.RLIMIT_MEMLOCK),
+    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "memlock": resource.getrlimit(resource.RLIMIT_MEMLOCK),
     "stack": resource.getrlimit(resource.RLIMIT_STACK), "prefix": sys.prefix, "folder": os.getcwd(),
     "user": os.getuid(), "node": ask(NODE), "versions": versions(*MODULES),
     "threads": os.environ.get("OMP_NUM_THREADS"),

@@ -103,7 +103,10 @@ def bus() -> dict[str, int]:
 
 def packages() -> list[list[str]]:
     """[want, source package, package, upstream version] of installed packages."""
-    form = "${db:Status-Want}\t${db:Status-Status}\t${source:Package}\t${Package}\t${source:Upstream-Version}\n"
+    form = (
+        "${db:Status-Want}\t${db:Status-Status}\t${source:Package}\t${Package}\t"
+        "${source:Upstream-Version}\n"
+    )
     rows = [line.split("\t") for line in run("dpkg-query", "-W", "-f", form).splitlines()]
     return [[row[0], *row[2:]] for row in rows if row[1] == "installed"]
 

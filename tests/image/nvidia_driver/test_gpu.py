@@ -195,9 +195,13 @@ def test_links_have_their_generation(gpus: dict[str, Any], gpu_type: dict[str, A
     )
 
 
+def _slowed_by(gpu: dict[str, Any]) -> list[str]:
+    return [text for bit, text in SLOWDOWNS.items() if gpu.get("throttled_by", 0) & bit]
+
+
 def test_nothing_throttles_a_busy_gpu(gpus: dict[str, Any]) -> None:
     found = [
-        f"GPU {number}: {', '.join(text for bit, text in SLOWDOWNS.items() if gpu.get('throttled_by', 0) & bit)}"
+        f"GPU {number}: {', '.join(_slowed_by(gpu))}"
         for number, gpu in numbered(gpus)
         if gpu.get("throttled_by", 0) & sum(SLOWDOWNS)
     ]

@@ -59,7 +59,7 @@ def test_driver_and_cuda_are_those_installed(host: Any, record: dict[str, Any]) 
         of_wheels = dict(
             re.findall(r"/(nvidia_cuda_runtime\w*)-([\d.]+)\.dist-info", wheels.stdout)
         )
-        # Beside wheels of the record's CUDA there may be the distribution's nvcc, of another release.
+        # Beside wheels of the record's CUDA, the distribution's nvcc may be of another release.
         if (
             fact == "cuda"
             and wanted

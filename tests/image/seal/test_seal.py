@@ -13,17 +13,23 @@ from typing import Any
 import pytest
 
 GONE = {
-    "bake's apt source": "/etc/apt/sources.list.d/golden-bake* /etc/apt/apt.conf.d/99mmdebstrap /usr/sbin/policy-rc.d"
-    " /etc/dpkg/dpkg.cfg.d/99mmdebstrap",
-    "packages": "/var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/* /var/cache/debconf/*-old",
-    "histories": "/root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst /root/.viminfo /home/*/.viminfo",
+    "bake's apt source": "/etc/apt/sources.list.d/golden-bake* /etc/apt/apt.conf.d/99mmdebstrap "
+    "/usr/sbin/policy-rc.d /etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "packages": "/var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/* "
+    "/var/cache/debconf/*-old",
+    "histories": "/root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst "
+    "/root/.viminfo /home/*/.viminfo",
     "caches": "/root/.cache/* /home/*/.cache/* /root/.nv /home/*/.nv",
-    "credentials": "/root/.netrc /home/*/.netrc /root/.docker /home/*/.docker /root/.aws /home/*/.aws"
-    " /root/.git-credentials /etc/apt/auth.conf /etc/apt/auth.conf.d/* /root/.pypirc /root/.npmrc",
-    "automation": "/root/.ansible /home/*/.ansible /tmp/ansible* /var/tmp/ansible* /tmp/packer* /var/tmp/.ansible*",
-    "dumps and swap": "/core /root/core /var/crash/* /var/lib/systemd/coredump/* /swapfile /swap.img",
+    "credentials": "/root/.netrc /home/*/.netrc /root/.docker /home/*/.docker "
+    "/root/.aws /home/*/.aws /root/.git-credentials "
+    "/etc/apt/auth.conf /etc/apt/auth.conf.d/* /root/.pypirc /root/.npmrc",
+    "automation": "/root/.ansible /home/*/.ansible /tmp/ansible* /var/tmp/ansible* "
+    "/tmp/packer* /var/tmp/.ansible*",
+    "dumps and swap": "/core /root/core /var/crash/* /var/lib/systemd/coredump/* "
+    "/swapfile /swap.img",
     "udev": "/etc/udev/rules.d/70-persistent-net.rules /etc/udev/rules.d/75-*net*",
-    "driver builds": "/var/lib/dkms/*/*/build /var/lib/dkms/mok.* /var/lib/shim-signed/mok/* /etc/dkms/*.key",
+    "driver builds": "/var/lib/dkms/*/*/build /var/lib/dkms/mok.* /var/lib/shim-signed/mok/* "
+    "/etc/dkms/*.key",
     "machine's names": "/etc/nvme/hostnqn /etc/nvme/hostid /etc/ssl/private/ssl-cert-snakeoil.key",
 }
 """Never there: neither at rest nor after a boot: shell patterns by kind."""

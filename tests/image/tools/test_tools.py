@@ -8,7 +8,8 @@ import pytest
 
 COMMANDS: dict[str, dict[str, str]] = {
     "shell": {
-        "bash-completion": "bash -c '. /usr/share/bash-completion/bash_completion && complete -p -D'",
+        "bash-completion": "bash -c '. /usr/share/bash-completion/bash_completion && "
+        "complete -p -D'",
         "htop": "htop --version",
         "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'",
         "rsync": "rsync --version",
@@ -25,7 +26,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "nowhere": "bash -lc golden-no-such 2>&1 | grep customize_packages",
     },
     "git": {
-        "git": "cd $(mktemp -d) && git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
+        "git": "cd $(mktemp -d) && git init -q . && "
+        "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
         "git-lfs": "git lfs version",
     },
     "aws": {"aws": "aws --version", "ec2-metadata": "command -v ec2-metadata"},
@@ -40,8 +42,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "numactl": "command -v numactl",
     },
     "compiler": {
-        "compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
-        "test $? = 7",
+        "compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && "
+        "cc -o a a.c && ./a; test $? = 7",
         "headers": "python3-config --includes",
         "cmake": "cmake --version",
     },

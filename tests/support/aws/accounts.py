@@ -44,7 +44,7 @@ def snapshot_id(number: int) -> str:
     return f"snap-{number:017x}"
 
 
-# --- random accounts ------------------------------------------------------------------------------------------------
+# --- random accounts ---
 
 
 class Dice(Random):
@@ -216,7 +216,7 @@ policies = st.builds(
 )
 
 
-# --- the oracle -----------------------------------------------------------------------------------------------------
+# --- the oracle ---
 
 
 class _Graph:
@@ -350,7 +350,7 @@ def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[
     }
 
 
-# --- an account that plans are carried out on -----------------------------------------------------------------------
+# --- an account that plans are carried out on ---
 
 
 class Account:

@@ -162,7 +162,10 @@ def _group(call: ApiCall, action: str, text: str, form: Mapping[str, str]) -> It
         if form.get("AutoScalingGroupName") == group.name or any(
             state.instance.id in text for state in group.instance_states
         ):
-            arn = f"arn:aws:autoscaling:{call.region}:{MY_ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/{group.name}"
+            arn = (
+                f"arn:aws:autoscaling:{call.region}:{MY_ACCOUNT}:autoScalingGroup:1:"
+                f"autoScalingGroupName/{group.name}"
+            )
             yield Asked(action, arn, _tags({tag["Key"]: tag["Value"] for tag in group.tags}))
 
 

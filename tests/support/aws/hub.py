@@ -53,7 +53,8 @@ c.Authenticator.allow_all = True
 c.JupyterHub.hub_ip, c.JupyterHub.hub_port = "127.0.0.1", {port}
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.services = [{{"name": "test", "api_token": {token!r}, "admin": True}}]
-c.JupyterHub.load_roles = [{{"name": "test", "services": ["test"], "scopes": ["admin:servers", "admin:users"]}}]
+c.JupyterHub.load_roles = [{{
+    "name": "test", "services": ["test"], "scopes": ["admin:servers", "admin:users"]}}]
 c.JupyterHub.spawner_class = "cluster_spawner.ClusterSpawner"
 c.Spawner.ip, c.Spawner.port, c.Spawner.poll_interval = "0.0.0.0", 8888, 1
 c.Spawner.start_timeout = c.Spawner.http_timeout = {limit}
@@ -288,7 +289,9 @@ def of_a_launch(settings: dict[str, Any]) -> dict[str, str]:
     )
     return {
         "/run/cloud-init/instance-data.json": json.dumps(facts),
-        "/etc/jupyterhub/cluster.py": f"c = get_config()\nc.ClusterSpawner.security_groups = {settings['security_groups']}\n",
+        "/etc/jupyterhub/cluster.py": (
+            f"c = get_config()\nc.ClusterSpawner.security_groups = {settings['security_groups']}\n"
+        ),
         "/etc/systemd/system/jupyterhub.service.d/70-account.conf": f"[Service]\n{account}",
     }
 

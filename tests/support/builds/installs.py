@@ -67,7 +67,10 @@ def install(machine: vm.Machine) -> dict[str, str]:
     said = {}
     for path in ENVIRONMENTS:
         made = f"python3 -m venv --without-pip {path}"
-        got = f"PYTHONPATH={TOOLS} {path}/bin/python -m pip install --no-index --quiet {TOOLS}/{WHEEL}"
+        got = (
+            f"PYTHONPATH={TOOLS} {path}/bin/python -m pip install --no-index --quiet "
+            f"{TOOLS}/{WHEEL}"
+        )
         user = (
             machine.ssh if path.startswith("/home") else lambda command: as_root(machine, command)
         )

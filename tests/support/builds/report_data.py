@@ -92,7 +92,8 @@ def lock(**changes: Any) -> dict[str, Any]:
         "image": IMAGE,
         "source_date_epoch": 1795219200,
         "disk_size_gib": 10,
-        "description": "Debian 13 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
+        "description": "Debian 13 with NVIDIA's driver and the CUDA toolkit, "
+        "for training and inference on EC2",
         "base": {
             "distribution": "debian",
             "release": "trixie",
@@ -206,7 +207,8 @@ def checks(outcomes: dict[str, Outcome] | None = None) -> list[Check]:
 
 
 DETAILS = {
-    Outcome.INCORRECT: "expected net.ipv4.tcp_congestion_control = bbr\nthe running kernel says cubic\n"
+    Outcome.INCORRECT: "expected net.ipv4.tcp_congestion_control = bbr\n"
+    "the running kernel says cubic\n"
     "available: reno cubic (tcp_bbr.ko is not in this kernel's modules)",
     Outcome.MISSING: "/etc/golden-image.json: no such file",
     Outcome.UNREACHABLE: "ssh: connection closed by the guest after 12 s; the check could not look",

@@ -21,12 +21,14 @@ from goldenami.packages.pypi import Index, PyFile
 
 SETUP = """
 from setuptools import Extension, setup
-setup(name="demo", version="1.0", ext_modules=[Extension("demo", ["demo.cpp"], extra_compile_args=["-g", *EXTRA])])
+module = Extension("demo", ["demo.cpp"], extra_compile_args=["-g", *EXTRA])
+setup(name="demo", version="1.0", ext_modules=[module])
 """
 CODE = """
 #include <Python.h>
 static PyObject *answer(PyObject *, PyObject *) { return PyLong_FromLong(ANSWER); }
-static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, nullptr},
+                                {nullptr, nullptr, 0, nullptr}};
 static PyModuleDef module = {PyModuleDef_HEAD_INIT, "demo", nullptr, -1, methods};
 PyMODINIT_FUNC PyInit_demo() { return PyModule_Create(&module); }
 """

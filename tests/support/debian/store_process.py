@@ -25,8 +25,9 @@ from goldenami.core.errors import GoldenError
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 rows = [line.split() for line in sys.stdin]
+asked = [StoreRequest(digest, int(size), url, url) for digest, size, url in rows]
 try:
-    Store(Path(sys.argv[1])).fetch([StoreRequest(digest, int(size), url, url) for digest, size, url in rows])
+    Store(Path(sys.argv[1])).fetch(asked)
 except GoldenError as error:
     sys.exit(f"{type(error).__name__}: {error.message} / {error.hint}")
 """

@@ -1,5 +1,5 @@
-"""What somebody may leave on an instance: what is drift, what is listed as data that gives rights or
-starts by itself, and what a healthy machine writes."""
+"""What somebody may leave on an instance: what is drift, what is listed as data that gives rights
+or starts by itself, and what a healthy machine writes."""
 
 from __future__ import annotations
 

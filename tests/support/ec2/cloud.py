@@ -44,14 +44,17 @@ found = {}
 for region in json.loads('%s'):
     ec2, ssm = ec2_instances.client(region=region), ec2_instances.client("ssm", region=region)
     found[region] = {
-        "instances": [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]],
+        "instances": [raw for each in ec2.describe_instances()["Reservations"]
+                      for raw in each["Instances"]],
         "volumes": ec2.describe_volumes()["Volumes"], "keys": ec2.describe_key_pairs()["KeyPairs"],
         "groups": ec2.describe_security_groups()["SecurityGroups"],
         "images": ec2.describe_images(Owners=["self"])["Images"],
         "snapshots": ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"],
-        "parameters": {row["Name"]: row["Value"] for row in ssm.describe_parameters()["Parameters"] and
-                       ssm.get_parameters_by_path(Path="/golden-ami", Recursive=True)["Parameters"]}}
-found["calls"] = [call for call in ec2_instances.control("GET", "calls") if call["key"] == ec2_instances.OUR_KEY]
+        "parameters": {
+            row["Name"]: row["Value"] for row in ssm.describe_parameters()["Parameters"] and
+            ssm.get_parameters_by_path(Path="/golden-ami", Recursive=True)["Parameters"]}}
+found["calls"] = [call for call in ec2_instances.control("GET", "calls")
+                  if call["key"] == ec2_instances.OUR_KEY]
 print(json.dumps(found, default=str))
 """
 

@@ -13,7 +13,7 @@ _DEBIAN_NAMES = {row.ec2: name for name, row in ARCHITECTURES.items()}
 
 
 def differences(name: str, family: Family, sizes: Sequence[dict[str, Any]]) -> list[str]:
-    """Each fact that the row states and EC2, by its entries of DescribeInstanceTypes, contradicts."""
+    """Each fact of the row that EC2's entries of DescribeInstanceTypes contradict."""
     return [
         f"{name}: {fact}: hardware.yml has {_text(stated)}, EC2 has {_text(found)}"
         for fact, stated, found in _facts(family, sizes)

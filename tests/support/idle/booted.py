@@ -141,7 +141,8 @@ def busy_and_idle(machine: vm.Machine, instance: str, topic: Topic) -> dict[str,
     told["unit"] = dict(
         line.split("=", 1)
         for line in machine.ssh(
-            "systemctl show golden-idle -p NRestarts -p MemoryPeak -p NoNewPrivileges -p ProtectSystem"
+            "systemctl show golden-idle -p NRestarts -p MemoryPeak -p NoNewPrivileges "
+            "-p ProtectSystem"
         ).splitlines()
     )
     groups.detach_instances(

@@ -1,4 +1,5 @@
-"""Recordings of machines: readings each ten seconds and looks each minute, as JSON lines, and their lives again.
+"""Recordings of machines and their lives again: readings each ten seconds and looks each minute, as
+JSON lines.
 
 A recording of minutes repeats until the life is over. A life may have another recording in between.
 """

@@ -38,7 +38,8 @@ KNOWN = {
     "root/.ssh/authorized_keys": _SSH,
     "root/.bash_history": "ls",
     "root/.python_history": "1",
-    "root/.aws/credentials": f"[default]\naws_access_key_id = AKIA{noise('k', 16, string.ascii_uppercase)}\n",
+    "root/.aws/credentials": "[default]\n"
+    f"aws_access_key_id = AKIA{noise('k', 16, string.ascii_uppercase)}\n",
     "root/.netrc": "machine api.wandb.ai login user password x",
     "root/.docker/config.json": "{}",
     "root/.kube/config": "x",
@@ -47,7 +48,8 @@ KNOWN = {
     "etc/pip.conf": "[global]\nindex-url=https://u:pw9@i.example/\n",
     "etc/apt/sources.list.d/private.list": "deb https://ada:" + "s3cret@apt.example stable main\n",
     "etc/apt/auth.conf.d/private.conf": "machine apt.example login ada password s3cret",
-    "etc/systemd/system/app.service.d/env.conf": f'[Service]\nEnvironment="GITLAB_TOKEN=glpat-{noise("gl", 20)}"\n',
+    "etc/systemd/system/app.service.d/env.conf": "[Service]\n"
+    f'Environment="GITLAB_TOKEN=glpat-{noise("gl", 20)}"\n',
     "etc/profile.d/proxy.sh": "export https_proxy=http://ada:" + "s3cret@proxy.example:3128\n",
     "etc/docker/daemon.json": f'{{"auth": "{noise("auth", 24)}"}}',
     "etc/fstab": f"//nas/x /x cifs password={noise('nas', 14)}\n",

@@ -163,10 +163,8 @@ def _version(branch: str, words: str, kind: str) -> dict[str, Any]:
 
 
 def bulletins(*found: dict[str, Any]) -> bytes:
-    files = {
-        f"product-security-main/2026/{one['document']['tracking']['id']}/{one['document']['tracking']['id']}.json": one
-        for one in found
-    }
+    numbered = [(one["document"]["tracking"]["id"], one) for one in found]
+    files = {f"product-security-main/2026/{number}/{number}.json": one for number, one in numbered}
     return packed(files | {"product-security-main/2026/1/CVE-2026-1.json": {"cveMetadata": {}}})
 
 

@@ -39,8 +39,8 @@ def listed(lock: Lock) -> list[str]:
         if name != PURGED
     ]
     return found + [
-        f"/opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-{file.version}"
-        ".dist-info/METADATA"
+        f"/opt/ml/{home}/lib/python3.13/site-packages/"
+        f"{file.project.replace('-', '_')}-{file.version}.dist-info/METADATA"
         for home, files in lock.environments().items()
         for file in files
     ]

@@ -78,7 +78,8 @@ PLANTED = {
     "in an address": f"https://x.example/?password%3D{_SHORT}\n",
     "Teams": f"https://x.webhook.office.com/webhookb2/{_LONG}\n",
     "odbc": f"Server=db;Database=app;Uid=app;Pwd={_SHORT};\n",
-    "docker config.json": f'{{"auths": {{"r.example": {{"auth": "{_base64(f"ada:{_SHORT}")}"}}}}}}\n',
+    "docker config.json": '{"auths": {"r.example": '
+    f'{{"auth": "{_base64(f"ada:{_SHORT}")}"}}}}}}\n',
     "pgpass": f"db.example:5432:app:ada:{_SHORT}\n",
     "pgpass, any": f"*:*:*:ada:{_SHORT}\n",
     "wpa_supplicant": f'network={{\n  ssid="x"\n  psk="{_SHORT}"\n}}\n',
@@ -98,13 +99,15 @@ PLANTED = {
         "KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1
     ),
     "PKCS#8 without its frame": f"key: MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw{noise('p8', 64)}\n",
-    "grub": f"password_pbkdf2 root grub.pbkdf2.sha512.10000.{noise('grub', 64, '0123456789ABCDEF')}\n",
+    "grub": "password_pbkdf2 root grub.pbkdf2.sha512.10000."
+    f"{noise('grub', 64, '0123456789ABCDEF')}\n",
     "LDAP hash": f"userPassword: {{SSHA}}{noise('ssha', 32)}\n",
     "Telegram": f"bot 123456789:AA{noise('tg', 33)}\n",
     "Slack": f"hook: https://hooks.slack.com/services/T{noise('s', 8, _UPPER)}/"
     f"B{noise('s2', 8, _UPPER)}/{noise('s3', 24)}\n",
     "Hugging Face": f'login("hf_{noise("hf", 34)}")\n',
-    "write_files, wrapped": f"write_files:\n- encoding: b64\n  content: |\n{_wrapped(_base64(_PEM), 60, '    ')}\n",
+    "write_files, wrapped": "write_files:\n- encoding: b64\n  content: |\n"
+    f"{_wrapped(_base64(_PEM), 60, '    ')}\n",
     "write_files, !!binary": f"- content: !!binary |\n{_wrapped(_GZIP, 76, '    ')}\n",
     "secret of Kubernetes": json.dumps({"kind": "Secret", "data": {"password": _base64(_SHORT)}}),
     "basic header": f'-H "Authorization: Basic {_base64(f"ada:{_SHORT}")}"\n',

@@ -126,7 +126,7 @@ def _url64(chosen: random.Random, count: int) -> str:
 
 
 def _symbols(chosen: random.Random) -> str:
-    """Twelve, of which one at least is a letter, a digit and a symbol, as a password's rules ask."""
+    """Twelve, with a letter, a digit and a symbol at least, as a password's rules ask."""
     while True:
         found = _chars(chosen, _SYMBOLS, 12)
         if all(
@@ -333,7 +333,8 @@ def _digest(chosen: random.Random) -> str:
             f"RUN cmp {hexadecimal}",
             f"SHA256:{_base64(chosen, 32).rstrip('=')} root@host (ED25519)",
             f"--hash=sha256:{_chars(chosen, _HEX, 64)}",
-            f"{chosen.choice(_WORDS)}/{chosen.choice(_WORDS)}.py,sha256={_url64(chosen, 32)},{chosen.randrange(9999)}",
+            f"{chosen.choice(_WORDS)}/{chosen.choice(_WORDS)}.py,"
+            f"sha256={_url64(chosen, 32)},{chosen.randrange(9999)}",
             f'etag = "{hexadecimal}"',
             f"checksum: {hexadecimal}",
             f"Signed-By: {_chars(chosen, '0123456789ABCDEF', 40)}",
@@ -354,7 +355,8 @@ def _identity(chosen: random.Random) -> str:
             "secret_arn: arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
             f"{chosen.choice(_WORDS)}-{_chars(chosen, _ALNUM, 6)}",
             f"kms: arn:aws:kms:eu-west-1:123456789012:key/{uuid.UUID(bytes=chosen.randbytes(16))}",
-            f"key fingerprint = {' '.join(_chars(chosen, '0123456789ABCDEF', 4) for _ in range(10))}",
+            "key fingerprint = "
+            f"{' '.join(_chars(chosen, '0123456789ABCDEF', 4) for _ in range(10))}",
             f"account = {chosen.randrange(10**11, 10**12)}",
             f"client_id: {_chars(chosen, _HEX, 24)}",
             f"token_id = {_chars(chosen, _HEX, 24)}",
@@ -374,7 +376,8 @@ def _public(chosen: random.Random) -> str:
             f'"publicKey": "{_base64(chosen, 91)}"',
             f"untrusted comment: minisign public key\nRW{_base64(chosen, 40)}",
             f"pubkey={_base64(chosen, 32)}",
-            f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQIN{rows}\n-----END PGP PUBLIC KEY BLOCK-----",
+            f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQIN{rows}\n"
+            "-----END PGP PUBLIC KEY BLOCK-----",
             f"HOST_PUBLIC_KEY={_base64(chosen, 32)}",
             f"    verifying-key: {_chars(chosen, _HEX, 64)}",
         ]
@@ -446,7 +449,8 @@ INNOCENTS: dict[str, Callable[[random.Random], str]] = {
     "identity": _identity,
     "public key": _public,
     "uuid": lambda chosen: (
-        f"{chosen.choice(['PARTUUID=', 'boot_id: ', 'id = ', ''])}{uuid.UUID(bytes=chosen.randbytes(16))}"
+        f"{chosen.choice(['PARTUUID=', 'boot_id: ', 'id = ', ''])}"
+        f"{uuid.UUID(bytes=chosen.randbytes(16))}"
     ),
     "version": lambda chosen: (
         f"{chosen.choice(_WORDS)}{chosen.choice(['=', ' = ', ': ', ' (= '])}{_version(chosen)}"

@@ -56,10 +56,8 @@ def build(tree: Path, folder: Path) -> Repacked:
     """The package of `tree` in `folder`, every file as old as the one it was made from."""
     (tree / "DEBIAN/md5sums").unlink(missing_ok=True)
     control = Deb822((tree / "DEBIAN/control").read_text(encoding="utf-8"))
-    target = (
-        folder
-        / f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
-    )
+    version = control["Version"].rpartition(":")[2]
+    target = folder / f"{control['Package']}_{version}_{control['Architecture']}.deb"
     dates = [
         int(path.stat().st_mtime)
         for path in tree.rglob("*")

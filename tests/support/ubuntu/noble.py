@@ -224,7 +224,8 @@ def _other_priority(deb: Path, folder: Path) -> Repacked:
 
 def _file_name(package: Repacked) -> str:
     control = package.control
-    return f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
+    version = control["Version"].rpartition(":")[2]
+    return f"{control['Package']}_{version}_{control['Architecture']}.deb"
 
 
 def _link(source: Path, target: Path) -> None:
