@@ -8,32 +8,26 @@ import random
 import signal
 import stat
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from goldenami.core import shell
-from goldenami.core.errors import BadInput, ExitCode
+from goldenami.core.errors import BadInput
 from goldenami.local.disk import disk
 from goldenami.local.drift import baked_disk, disk_check
 from goldenami.local.drift.disk_check import LookedAt
 from goldenami.local.drift.disk_records import DiskVerdict
 from goldenami.local.drift.launched_with import UNKNOWN
-from goldenami.local.reader import directory, limits
+from goldenami.local.reader import limits
 from goldenami.local.reader.attributes import attributes
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.crc32c import crc32c
-from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, ROOT_INODE, SUPERBLOCK_AT, Ext4
-from goldenami.local.reader.inode import Inode
+from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, SUPERBLOCK_AT, Ext4
 from goldenami.local.reader.limits import Unreadable
-from goldenami.local.reader.observe import Region
 from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need, need_disk_tools
 from support.drift import small_image
+from support.drift.forging import at, exchange, forge, inodes, verdict
 
 Place = tuple[int, int]
 """Offset on the disk and bytes of something that the reader looks at."""
@@ -47,15 +41,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 
 @pytest.fixture(scope="module")
 def system(build: BuildFolder) -> Ext4:
-    return Ext4(Region(RawFile(build.disk), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes))
-
-
-def inodes(system: Ext4, number: int = ROOT_INODE, path: str = "") -> Iterator[tuple[str, Inode]]:
-    inode = system.inode(number, path)
-    yield path or "/", inode
-    if stat.S_ISDIR(inode.mode):
-        for name, child in entries(system, inode, path).items():
-            yield from inodes(system, child.inode, f"{path}/{os.fsdecode(name)}")
+    return Ext4(small_image.root(build.disk))
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +61,6 @@ def places(system: Ext4) -> list[Place]:
                 )
             )
     return found
-
-
-def verdict(build: BuildFolder, image: Path) -> str:
-    try:
-        record = small_image.look(build, image)
-    except Unreadable as error:
-        assert error.exit_code is ExitCode.UNREACHABLE
-        return "could not look"
-    return record.verdict.value
 
 
 def damage(build: BuildFolder, image: Path, places: list[Place], seeds: range) -> dict[str, int]:
@@ -115,24 +92,6 @@ def test_damage_is_never_as_baked(build: BuildFolder, places: list[Place], tmp_p
     assert sum(came.values()) == 40
     assert len(came) == 2
     assert verdict(build, image) == DiskVerdict.AS_BAKED
-
-
-def forge(system: Ext4, image: Path, path: str, changes: dict[int, bytes]) -> None:
-    """Write into an inode, with the checksum that it then has to have: as somebody does who knows
-    the format."""
-    forge_raw(system, image, next(inode for name, inode in inodes(system) if name == path), changes)
-
-
-def forge_raw(system: Ext4, image: Path, inode: Inode, changes: dict[int, bytes]) -> None:
-    raw = bytearray(inode.raw)
-    for at, data in changes.items():
-        raw[at : at + len(data)] = data
-    raw[0x7C:0x7E] = raw[0x82:0x84] = b"\0\0"
-    checksum = crc32c(inode.seed, raw).to_bytes(4, "little")
-    raw[0x7C:0x7E], raw[0x82:0x84] = checksum[:2], checksum[2:]
-    with image.open("r+b") as file:
-        file.seek(disk.ROOT_OFFSET + system.place_of(inode.number))
-        file.write(raw)
 
 
 U32_MAX = b"\xff\xff\xff\xff"
@@ -181,199 +140,6 @@ def test_forged_inodes(
     image = small_image.copy(build, tmp_path / "disk.raw")
     forge(system, image, path, changes)
     assert verdict(build, image) == expected
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "set_super_value errors 3",
-        "set_super_value def_resuid 1000",
-        "feature -dir_index",
-        "set_super_value default_mount_opts 0",
-        "set_super_value mount_opts data=writeback",
-    ],
-)
-def test_what_the_file_system_says_of_itself(
-    build: BuildFolder, tmp_path: Path, asked: str
-) -> None:
-    image = small_image.copy(build, tmp_path / "disk.raw")
-    small_image.debugfs(image, asked)
-    drift = small_image.look(build, image).drift
-    assert [row.path for row in drift] == ["file system of root"]
-
-
-MANY = "/usr/share/many"
-
-
-@pytest.fixture(scope="module")
-def indexed(build: BuildFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The disk with its largest folder as the kernel makes one."""
-    image = small_image.copy(build, tmp_path_factory.mktemp("indexed") / "disk.raw")
-    with small_image.mounted(image, image.with_name("mount")) as tree:
-        old, new = tree / MANY[1:], tree / "usr/share/new"
-        new.mkdir()
-        for path in sorted(old.iterdir()):
-            path.rename(new / path.name)
-        old.rmdir()
-        new.rename(old)
-    assert verdict(build, image) == DiskVerdict.AS_BAKED
-    return image
-
-
-def at(image: Path, path: str) -> tuple[Ext4, Inode]:
-    system = Ext4(Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes))
-    return system, next(inode for name, inode in inodes(system) if name == path)
-
-
-def forge_block(image: Path, path: str, number: int, change: Callable[[bytearray], None]) -> None:
-    """Change a block of a folder, with the checksum that it then has to have."""
-    system, inode = at(image, path)
-    places = [first + each for _, first, count in system.runs(inode, path) for each in range(count)]
-    block = bytearray(system.block_at(places[number]))
-    change(block)
-    if inode.flags & FLAG_INDEX and (number == 0 or block[4:6] == b"\0\x10"):
-        end = (8 if number else 32) + 8 * int.from_bytes(block[34:36], "little")
-        block[BLOCK - 4 :] = crc32c(
-            crc32c(inode.seed, block[:end]), block[BLOCK - 8 : BLOCK - 4] + bytes(4)
-        ).to_bytes(4, "little")
-    else:
-        block[BLOCK - 4 :] = crc32c(inode.seed, block[: BLOCK - 12]).to_bytes(4, "little")
-    with image.open("r+b") as file:
-        file.seek(disk.ROOT_OFFSET + places[number] * BLOCK)
-        file.write(block)
-
-
-def lost_to_kernel(image: Path, point: Path) -> set[str]:
-    """The baked names that Linux does not find in that folder."""
-    names = [
-        f"{MANY}/a-rather-long-name-of-a-file-{number:04}" for number in range(small_image.MANY)
-    ]
-    with small_image.mounted(image, point, "ro,loop") as tree:
-        return {name for name in names if not os.access(tree / name[1:], os.F_OK)}
-
-
-def exchange(one: int, other: int, size: int = 4) -> Callable[[bytearray], None]:
-    def change(block: bytearray) -> None:
-        (block[one : one + size], block[other : other + size]) = (
-            block[other : other + size],
-            block[one : one + size],
-        )
-
-    return change
-
-
-def write(place: int, data: bytes) -> Callable[[bytearray], None]:
-    def change(block: bytearray) -> None:
-        block[place : place + len(data)] = data
-
-    return change
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(exchange(44, 52), id="two of its blocks exchanged"),
-        pytest.param(exchange(40, 48), id="two of its hashes exchanged"),
-        pytest.param(write(44, b"\2\0\0\0"), id="one block twice"),
-        pytest.param(write(44, b"\xff\xff\0\0"), id="a block behind its end"),
-        pytest.param(write(40, b"\xff" * 4), id="the end too early"),
-        pytest.param(write(34, b"\2\0"), id="fewer entries"),
-        pytest.param(write(30, b"\1"), id="another level"),
-    ],
-)
-def test_names_that_the_index_does_not_lead_to(
-    build: BuildFolder, indexed: Path, tmp_path: Path, change: Callable[[bytearray], None]
-) -> None:
-    """They are named: those that Linux does not find, and, where hashes are in no order, all."""
-    image = small_image.copy_file(indexed, tmp_path / "disk.raw")
-    forge_block(image, MANY, 0, change)
-    drift = small_image.look(build, image).drift
-    assert {line for row in drift for line in row.what} == {
-        "attribute name: none, now not found through the index of its folder"
-    }
-    named, lost = {row.path for row in drift}, lost_to_kernel(image, tmp_path / "mount")
-    assert set() != lost <= named
-    assert lost == named or len(named) == small_image.MANY
-
-
-@pytest.mark.parametrize(
-    ("place", "data"),
-    [
-        (28, b"\2"),
-        (28, b"\5"),
-        (29, b"\0"),
-        (24, b"\1"),
-        (31, b"\1"),
-        (30, b"\2"),
-        (4, b"\0\x10"),
-        (32, b"\0\1"),
-        (34, b"\0\0"),
-        (34, b"\xff\xff"),
-    ],
-)
-def test_an_index_that_is_none(
-    build: BuildFolder, indexed: Path, tmp_path: Path, place: int, data: bytes
-) -> None:
-    image = small_image.copy_file(indexed, tmp_path / "disk.raw")
-    forge_block(image, MANY, 0, write(place, data))
-    assert verdict(build, image) == "could not look"
-
-
-def test_an_index_where_none_was(build: BuildFolder, tmp_path: Path) -> None:
-    """The folder's first block becomes a root that leads to the second alone."""
-    image = small_image.copy(build, tmp_path / "disk.raw")
-    system, inode = at(image, MANY)
-    forge(system, image, MANY, {0x20: (inode.flags | FLAG_INDEX).to_bytes(4, "little")})
-
-    def change(block: bytearray) -> None:
-        block[16:18] = (BLOCK - 12).to_bytes(2, "little")
-        block[24:] = struct.pack("<I4BHHI", 0, 1, 8, 0, 0, 507, 1, 1) + bytes(BLOCK - 40)
-
-    forge_block(image, MANY, 0, change)
-    rows = small_image.look(build, image).drift
-    assert {row.path for row in rows} == lost_to_kernel(image, tmp_path / "mount")
-    assert {row.what[0].partition(":")[0] for row in rows} == {"removed", "attribute name"}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_indexes_hide_nothing(indexed: Path, tmp_path: Path, seed: int) -> None:
-    dice = random.Random(seed)
-    image = small_image.copy_file(indexed, tmp_path / "disk.raw")
-
-    def change(block: bytearray) -> None:
-        end = 32 + 8 * int.from_bytes(block[34:36], "little")
-        for _ in range(dice.choice((1, 2, 8))):
-            block[dice.randrange(36, end)] ^= dice.randrange(1, 256)
-
-    forge_block(image, MANY, 0, change)
-    system, inode = at(image, MANY)
-    lost = {
-        f"{MANY}/{name.decode()}"
-        for name, entry in entries(system, inode, MANY).items()
-        if not entry.is_found
-    }
-    assert lost_to_kernel(image, tmp_path / "mount") <= lost
-
-
-def test_what_a_folder_says_of_a_name(build: BuildFolder, tmp_path: Path) -> None:
-    """Who lists the folder goes by that type, as systemd does for its settings; of an inode that is
-    no file's Linux opens none, whatever it holds."""
-    image = small_image.copy(build, tmp_path / "disk.raw")
-    name = b"sshd_config"
-    forge_block(image, "/etc/ssh", 0, lambda block: write(block.index(name) - 1, b"\2")(block))
-    drift = small_image.look(build, image).drift
-    assert [(row.path, row.what) for row in drift] == [
-        ("/etc/ssh/sshd_config", ["attribute name: none, now of type 2 in its folder"])
-    ]
-    system, inode = at(image, "/etc/ssh/sshd_config")
-    forge_raw(system, image, replace(inode, number=9), {})
-    forge_block(
-        image, "/etc/ssh", 0, lambda block: write(block.index(name) - 8, b"\x09\0\0\0")(block)
-    )
-    forge_block(image, "/etc/ssh", 0, lambda block: write(block.index(name) - 1, b"\1")(block))
-    assert verdict(build, image) == "could not look"
-    with small_image.mounted(image, tmp_path / "mount", "ro,loop") as tree:
-        assert not os.access(tree / "etc/ssh/sshd_config", os.F_OK)
 
 
 def test_inodes_that_linux_will_overwrite(build: BuildFolder, tmp_path: Path) -> None:
@@ -442,18 +208,6 @@ def test_a_tree_of_extents_that_leads_elsewhere(build: BuildFolder, tmp_path: Pa
         pytest.raises(OSError, match=r"error|cleaning"),
     ):
         (tree / "srv").read_bytes()
-
-
-def test_names_in_what_looks_like_the_tree_of_names() -> None:
-    """The kernel lists them: no block of that tree has an entry with an inode, and its root ends at
-    `..`."""
-    inode: Any = SimpleNamespace(flags=FLAG_INDEX, seed=0)
-    forged = struct.pack("<IHBB", 5, BLOCK, 4, 1) + b"evil" + bytes(BLOCK - 12)
-    with pytest.raises(Unreadable):
-        list(directory._of_block(inode, 1, forged, "/etc", checked=False))
-    root = struct.pack("<IHBB4sIHBB4s", 2, 12, 1, 2, b".", 2, 24, 2, 2, b"..") + bytes(BLOCK - 24)
-    with pytest.raises(Unreadable):
-        directory._node(inode, 0, root, "/etc", checked=False)
 
 
 def test_a_folder_within_itself(build: BuildFolder, system: Ext4, tmp_path: Path) -> None:

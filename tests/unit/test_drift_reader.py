@@ -7,43 +7,25 @@ import os
 import re
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from goldenami.core import shell
 from goldenami.local.disk import disk
-from goldenami.local.drift import disk_check, manifest
-from goldenami.local.drift.disk_check import LookedAt
 from goldenami.local.reader import ext4_journal
-from goldenami.local.reader.block_source import (
-    BlockSource,
-    ChangedBlocks,
-    Extent,
-    RawFile,
-    merged,
-    overlay,
-)
+from goldenami.local.reader.block_source import ChangedBlocks, RawFile, merged, overlay
 from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import (
-    FLAG_INDEX,
-    KINDS,
-    ROOT_INODE,
-    SUPERBLOCK_AT,
-    Ext4,
-    settings,
-)
+from goldenami.local.reader.ext4 import FLAG_INDEX, KINDS, ROOT_INODE, Ext4
 from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
-from goldenami.local.reader.observe import Observation, Region, observe
+from goldenami.local.reader.observe import Observation, observe
 from goldenami.local.reader.path_state import PathState
 from goldenami.local.reader.walk import Area
 from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need, need_disk_tools
 from support.drift import small_image
-
-MIB = 1 << 20
+from support.drift.small_image import MIB, differing, root
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +37,6 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
 @pytest.fixture
 def image(build: BuildFolder, tmp_path: Path) -> Path:
     return small_image.copy(build, tmp_path / "disk.raw")
-
-
-def root(image: Path, grown: int = 0) -> Region:
-    return Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes + grown)
 
 
 def sizes(states: list[PathState]) -> dict[str, int]:
@@ -240,16 +218,6 @@ def changed_parts(first: Path, second: Path, size: int = 1 << 16) -> list[tuple[
     )
 
 
-def differing(
-    build: BuildFolder,
-    disk: BlockSource,
-    base: BlockSource | None = None,
-    changed: list[Extent] | None = None,
-) -> set[str]:
-    looked_at = LookedAt(label="", disk=disk, base=base, changed=changed)
-    return {row.path for row in disk_check.check(build, looked_at).drift}
-
-
 def test_only_what_was_written_is_read(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     """Reading a file on a running machine writes the time of that into its inode; 3 MiB of it stay
     unread here."""
@@ -372,97 +340,6 @@ def test_each_name_that_the_kernel_made_is_found_through_its_index(
     assert system.block_at(system.runs(folder(system, "long"), "long")[0][1])[30] == 1
     system.hashes_are_signed = not system.hashes_are_signed
     assert not all(entry.is_found for entry in entries(system, folder(system, "more"), "").values())
-
-
-IN_USE = {
-    *range(0x14),
-    *range(0x2C, 0x38),
-    0x3A,
-    0x3B,
-    *range(0x40, 0x44),
-    *range(0x88, 0xC8),
-    0xCE,
-    0xCF,
-    *range(0xE8, 0xEC),
-    *range(0x150, 0x15C),
-    *range(0x178, 0x180),
-    *range(0x194, 0x200),
-    *range(0x248, 0x24C),
-    0x274,
-    0x275,
-    *range(0x277, 0x27C),
-    *range(0x3FC, 0x400),
-}
-"""Bytes of a superblock that Linux changes; of its features, it sets five bits."""
-FEATURES = {0x5C: 0x18, 0x60: 0x04, 0x64: 0x02, 0x66: 0x01}
-
-
-def superblock(image: Path) -> bytes:
-    return RawFile(image).read(disk.ROOT_OFFSET + SUPERBLOCK_AT, 1024)
-
-
-def test_every_bit_of_a_superblock_that_use_does_not_change(image: Path) -> None:
-    raw = superblock(image)
-    before = settings(raw)
-    for at in range(1024):
-        for bit in (1 << shift for shift in range(8)):
-            other = raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1 :]
-            is_free = at in IN_USE or bool(FEATURES.get(at, 0) & bit)
-            assert (settings(other) == before) is is_free, hex(at)
-    assert f"; journal inode 8 device 0 UUID {uuid.UUID(int=0)}, UUID " in before
-
-
-def test_use_leaves_what_a_file_system_says_of_itself(image: Path, on_disk: Path) -> None:
-    """It is mounted, grown, loses power, is checked, and has an error."""
-    before, grown = superblock(image), 32 * MIB
-    said, seen = settings(before), set[int]()
-
-    def look(image: Path) -> None:
-        system = Ext4(root(image, grown))
-        ext4_journal.replay(system)
-        now = system.block_at(0)[SUPERBLOCK_AT : SUPERBLOCK_AT + 1024]
-        assert system.settings == settings(now) == said
-        seen.update(at for at in range(1024) if now[at] != before[at])
-
-    point, lost = on_disk / "mount", on_disk / "lost.raw"
-    os.truncate(image, image.stat().st_size + grown)
-    with small_image.device(image, grown) as device:
-        shell.output([shell.require("resize2fs", "e2fsprogs"), "-f", device])
-    with small_image.mounted(image, point, grown=grown) as tree:
-        os.setxattr(tree / "etc/hostname", "user.a", b"v" * 3000)
-    assert superblock(image)[4:8] != before[4:8]
-    with small_image.mounted(image, point, grown=grown):
-        small_image.copy_file(image, lost)
-    look(image)
-    assert Ext4(root(lost, grown)).needs_recovery
-    look(lost)
-    with small_image.device(lost, grown) as device:
-        shell.output([shell.require("e2fsck", "e2fsprogs"), "-p", "-f", device])
-    look(lost)
-    with lost.open("r+b") as file:
-        file.seek(disk.ROOT_OFFSET + small_image.blocks(lost, "/usr/share/many") * 4096 + 100)
-        file.write(b"damage")
-    with (
-        small_image.mounted(lost, point, "loop,errors=continue", grown=grown) as tree,
-        pytest.raises(OSError, match="Bad message"),
-    ):
-        list((tree / "usr/share/many").iterdir())
-    assert superblock(lost)[0x194:0x198] != bytes(4)
-    look(lost)
-    # Blocks, time of a write and of a check, KiB written, errors.
-    assert {0x5, 0x30, 0x40, 0x178, 0x194} <= seen
-    assert seen <= IN_USE | FEATURES.keys()
-
-
-def test_a_journal_in_another_file(build: BuildFolder, image: Path) -> None:
-    """Linux replays whichever the superblock names. Of an older build, nothing of that is known."""
-    before = settings(superblock(image)).partition("; journal")[0]
-    small_image.debugfs(image, "set_super_value journal_inum 12")
-    assert differing(build, RawFile(image)) == {"file system of root"}
-    older = manifest.Manifest("", manifest.BakedPaths([]), {"settings": {"root": before}})
-    assert list(disk_check._settings(older, "root", settings(superblock(image)))) == []
-    small_image.debugfs(image, "set_super_value errors 3")
-    assert len(list(disk_check._settings(older, "root", settings(superblock(image))))) == 1
 
 
 DATA = (("early", "/data|/data/.+"), ("srv", "/srv/.+"), ("state", "/var/.+"))

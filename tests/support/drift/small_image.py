@@ -15,7 +15,8 @@ from goldenami.local.drift import disk_check
 from goldenami.local.drift.disk_check import LookedAt
 from goldenami.local.drift.disk_records import DiskRecord
 from goldenami.local.drift.may_differ import Allowed
-from goldenami.local.reader.block_source import RawFile
+from goldenami.local.reader.block_source import BlockSource, Extent, RawFile
+from goldenami.local.reader.observe import Region
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, Disk, Host
 
@@ -207,3 +208,19 @@ def blocks(image: Path, path: str) -> int:
         ]
     )
     return int(said.split()[0])
+
+
+def root(image: Path, grown: int = 0) -> Region:
+    """The root partition of `image`, `grown` by so many bytes, as the reader is given it."""
+    return Region(RawFile(image), disk.ROOT_OFFSET, LAYOUT.root_bytes + grown)
+
+
+def differing(
+    build: BuildFolder,
+    disk: BlockSource,
+    base: BlockSource | None = None,
+    changed: list[Extent] | None = None,
+) -> set[str]:
+    """Paths that are not as baked."""
+    looked_at = LookedAt(label="", disk=disk, base=base, changed=changed)
+    return {row.path for row in disk_check.check(build, looked_at).drift}
