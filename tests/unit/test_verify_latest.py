@@ -206,6 +206,6 @@ def test_a_build_that_never_passed_is_not_verified_by_checks_that_could_not_look
         BuildFolder(folders[2]),
         lock,
         Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
-        seen,
-    )  # type: ignore[arg-type]
+        seen,  # type: ignore[arg-type]
+    )
     assert record.verdict is Verdict.NOT_VERIFIED
