@@ -74,7 +74,7 @@ class EmulatorSettings(Record):
     clock_ahead_s: float = 0.0
     """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
     schedule_ahead_s: float = 0.0
-    """Seconds by which Auto Scaling is ahead of that clock when it carries out scheduled actions."""
+    """Seconds by which Auto Scaling is ahead of that clock when it does scheduled actions."""
     denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or
     `ebs:*`."""

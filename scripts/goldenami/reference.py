@@ -45,7 +45,8 @@ def page(root: Path) -> str:
         "## Make targets\n",
         *_make((root / "Makefile").read_text(encoding="utf-8")),
         "## Commands\n",
-        "`scripts/golden status` runs the command `status`. An installed goldenami has the program `golden`.\n",
+        "`scripts/golden status` runs the command `status`. "
+        "An installed goldenami has the program `golden`.\n",
         *_table(("option of all", "meaning"), _options(cli.parser(), "golden")),
     ]
     for area, names in cli.AREAS.items():

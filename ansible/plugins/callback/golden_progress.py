@@ -1,8 +1,9 @@
-"""A line as each role and each task starts, with the seconds since the beginning; the seconds of each role as JSON.
+"""A line as each role and each task starts, with the seconds since the beginning.
 
-The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows them as its
-progress. `golden-start FILE:LINE UNIT TASK` is a task that started a service. The JSON goes to the file that the
-environment variable GOLDEN_TIMINGS names, as {role: seconds, two decimals}, also when a task failed.
+The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows
+them as its progress. `golden-start FILE:LINE UNIT TASK` is a task that started a service. The file
+that the environment variable GOLDEN_TIMINGS names gets the seconds of each role as JSON, {role:
+seconds, two decimals}, also when a task failed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ DOCUMENTATION = """
     type: aggregate
     short_description: a line as each task starts, seconds of each role as JSON
     description:
-      - Prints a line as each task starts and writes the seconds of each role to the file GOLDEN_TIMINGS.
+      - Prints a line as each task starts and writes the seconds of each role to the file
+        GOLDEN_TIMINGS.
     requirements:
       - enable in configuration
 """

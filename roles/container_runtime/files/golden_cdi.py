@@ -3,12 +3,14 @@
 
     golden-cdi [--root FOLDER]
 
-The specification names device nodes, the driver's libraries and /scratch where local disks are mounted there. It has no
-hook: a hook runs as root on an image's files.
-It is /run/cdi/golden-nvidia.json, written by rename. Where the driver is not whole the exit status is 1, one line says
-what to do, and no specification is left. FOLDER is for tests: a tree that is taken for `/`.
+The specification names device nodes, the driver's libraries and /scratch where local disks are
+mounted there. It has no hook: a hook runs as root on an image's files.
+It is /run/cdi/golden-nvidia.json, written by rename. Where the driver is not whole the exit status
+is 1, one line says what to do, and no specification is left. FOLDER is for tests: a tree that is
+taken for `/`.
 
-Source of the format: SPEC.md of cncf-tags/container-device-interface, 0.5.0 (the first whose names may be numbers).
+Source of the format: SPEC.md of cncf-tags/container-device-interface, 0.5.0 (the first whose names
+may be numbers).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ MAJOR = 195
 """Of all nodes but UVM's, whose number /proc/devices says (Linux: admin-guide/devices.txt)."""
 CONTROL = {"nvidiactl": 255, "nvidia-uvm": 0}
 EXTRA = {"nvidia-uvm-tools": 1, "nvidia-modeset": 254}
-"""Device nodes beside the GPUs' own, with minor numbers: CUDA needs the first two, tools the others."""
+"""Nodes beside the GPUs' own, with minor numbers: CUDA needs the first two, tools the others."""
 SCRATCH = "/scratch"
 """Where the role instance_store mounts local disks. A job that gets GPUs gets them, too."""
 LINKS = 40
@@ -82,7 +84,8 @@ def gpus(root: Path) -> list[Gpu]:
         )
         if not re.fullmatch(r"GPU-[0-9a-f-]{36}", uuid) or not minor.isdecimal():
             raise Refused(
-                f"the driver has not initialised the GPU at {bus}: see `nvidia-smi -L` and the kernel's log"
+                f"the driver has not initialised the GPU at {bus}: "
+                "see `nvidia-smi -L` and the kernel's log"
             )
         if any((root / DRIVER / f"capabilities/gpu{minor}/mig").glob("gi*")):
             raise Refused(
@@ -103,7 +106,7 @@ def gpus(root: Path) -> list[Gpu]:
 
 
 def follow(root: Path, name: str) -> str:
-    """The absolute path within `root` that links at `name` end at; a link never leads out of `root`.
+    """The absolute path within `root` that links at `name` end at; no link leads out of `root`.
 
     OSError where they form a loop.
     """
@@ -116,13 +119,12 @@ def follow(root: Path, name: str) -> str:
 
 
 def libraries(root: Path, version: str) -> dict[str, set[str]]:
-    """Files of the driver's libraries of exactly `version`, each with the names that programs load it by."""
+    """Files of the driver's libraries of exactly `version`, each with the names that load it."""
     required = [_required(root, name, version) for name in REQUIRED]
     found: dict[str, set[str]] = {}
     for folder in sorted({LIBRARIES, *map(posixpath.dirname, required)}):
-        for link in sorted(
-            (root / folder.lstrip("/")).glob("lib*.so.*")
-        ):  # libx.so alone is the linker's
+        # libx.so alone is the linker's.
+        for link in sorted((root / folder.lstrip("/")).glob("lib*.so.*")):
             try:
                 file = follow(root, f"{folder}/{link.name}")
             except OSError:
@@ -150,7 +152,7 @@ def _required(root: Path, name: str, version: str) -> str:
 
 
 def nodes(root: Path, minors: dict[str, int], *, required: bool) -> list[dict[str, str]]:
-    """CDI's entries of the nodes in /dev; Refused where a required one is not the driver's device."""
+    """CDI's entries of the nodes in /dev; Refused where a required one is not the driver's."""
     found = []
     for name, minor in minors.items():
         path = root / "dev" / name

@@ -1,14 +1,15 @@
 #!/usr/bin/python3
-"""Give a container the GPUs that Docker's `--gpus` asks for, as `--device nvidia.com/gpu=...` would.
+"""Give a container the GPUs that Docker's `--gpus` asks for, as `--device nvidia.com/gpu=...` does.
 
     golden-gpus BUNDLE
 
-Docker says what is asked for by a hook, and by NVIDIA_VISIBLE_DEVICES; with `--runtime nvidia` by the latter alone.
-golden-runc calls this program before runc reads BUNDLE/config.json: the hook goes, and devices and mounts of
-golden-cdi's specification come. Nothing of the image is run. Where a GPU is not there, the exit status is 1 and one
-line says what to do.
+Docker says what is asked for by a hook, and by NVIDIA_VISIBLE_DEVICES; with `--runtime nvidia` by
+the latter alone. golden-runc calls this program before runc reads BUNDLE/config.json: the hook
+goes, and devices and mounts of golden-cdi's specification come. Nothing of the image is run. Where
+a GPU is not there, the exit status is 1 and one line says what to do.
 
-Sources: daemon/nvidia_linux.go of Moby 26 (what Docker writes), config-linux.md of the OCI runtime specification 1.2.
+Sources: daemon/nvidia_linux.go of Moby 26 (what Docker writes), config-linux.md of the OCI runtime
+specification 1.2.
 """
 
 from __future__ import annotations

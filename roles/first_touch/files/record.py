@@ -2,11 +2,12 @@
 
     record.py LIST
 
-Frameworks are those of /opt/ml/FRAMEWORKS.json. Each environment's modules are imported in a Python of it, without
-rights, under an audit hook. Listed is what Python opened or the process had mapped. Of a library counts what loading it
-reads (`read_by_loader`); any other file is whole. Compiled modules count as not installed, and what needs them is left
-out: code for other CPUs than this one's would end in SIGILL on some machines, and not on others. LIST has a line for
-each file, by path: the path, and as offset+length in bytes its parts. It prints `changed` where its bytes are new.
+Frameworks are those of /opt/ml/FRAMEWORKS.json. Each environment's modules are imported in a Python
+of it, without rights, under an audit hook. Listed is what Python opened or the process had mapped.
+Of a library counts what loading it reads (`read_by_loader`); any other file is whole. Compiled
+modules count as not installed, and what needs them is left out: code for other CPUs than this one's
+would end in SIGILL on some machines, and not on others. LIST has a line for each file, by path: the
+path, and as offset+length in bytes its parts. It prints `changed` where its bytes are new.
 
 Runs on the image's python3 (3.10 or newer) from standard input, with the standard library alone.
 """
@@ -41,11 +42,14 @@ SKIPPED = (
 )
 """Not on the disk, or of one machine."""
 GPU_CODE = frozenset({b".nv_fatbin", b"__nv_relfatbin"})
-"""Sections with code of GPUs; CUDA reads a kernel's when it is first used (CUDA_MODULE_LOADING, lazy since 11.7)."""
+"""Sections with code of GPUs; CUDA reads a kernel's when it is first used (CUDA_MODULE_LOADING,
+lazy since 11.7)."""
 WRITE, ALLOCATED, LARGE = 1, 2, 1 << 28
-"""SHF_WRITE; SHF_ALLOC: the loader maps the section (elf(5)); SHF_X86_64_LARGE: tables that lie apart, being large."""
+"""SHF_WRITE; SHF_ALLOC: the loader maps the section (elf(5)); SHF_X86_64_LARGE: tables that lie
+apart, being large."""
 NO_BITS, RELOCATIONS = 8, 4
-"""SHT_NOBITS: a section without bytes in the file. SHT_RELA: words of 8 bytes, of each three the first an address."""
+"""SHT_NOBITS: a section without bytes in the file. SHT_RELA: words of 8 bytes, of each three the
+first an address."""
 PAGE_BITS = 12
 TRACE = """
 import importlib, json, sys
@@ -65,8 +69,13 @@ for name in modules:
             raise
         failed.append(f"{name}: {error}")
 with open("/proc/self/maps", encoding="utf-8") as maps:
-    mapped = {line.split(None, 5)[5].rstrip("\\n") for line in maps if len(line.split(None, 5)) == 6}
-known = {getattr(module, name, None) for module in list(sys.modules.values()) for name in ("__cached__", "__file__")}
+    rows = [line.split(None, 5) for line in maps]
+mapped = {row[5].rstrip("\\n") for row in rows if len(row) == 6}
+known = {
+    getattr(module, name, None)
+    for module in list(sys.modules.values())
+    for name in ("__cached__", "__file__")
+}
 seen |= mapped | {path for path in known if isinstance(path, str) and not path.endswith(".py")}
 print(json.dumps([sorted(seen), failed]))
 """
@@ -152,8 +161,8 @@ def relocated(source: int, found: Sequence[Section]) -> list[int]:
 
 
 def read_by_loader(source: int) -> set[int]:
-    """Blocks of a library's file that loading it reads: code and constants whole, of what can be written and of large
-    tables the pages with addresses.
+    """Blocks of a library's file that loading it reads: code and constants whole, of what can be
+    written and of large tables the pages with addresses.
     """
     found = sections(source)
     pages, wanted = relocated(source, found), {0}

@@ -24,8 +24,8 @@ import sys
 from pathlib import Path
 
 CUDA_NEEDS = {11: 450, 12: 525, 13: 580}
-"""CUDA's major version, and the oldest branch of the driver for it (CUDA's release notes, "CUDA
-Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility")."""
+"""CUDA's major version, and the oldest driver branch for it (release notes, "CUDA Toolkit and
+Minimum Required Driver Version for CUDA Minor Version Compatibility")."""
 OLDEST_GPU = {12: (5, 0), 13: (7, 5)}
 """CUDA's major version, and the oldest compute capability that it compiles for (release notes)."""
 BF16_SINCE = (8, 0)
@@ -36,7 +36,8 @@ ANSWERS = {
     100: "CUDA finds no GPU (error 100): see `nvidia-smi` and `dmesg` for `NVRM`",
     802: "NVSwitches are not set up (CUDA error 802): run `systemctl restart nvidia-fabricmanager`",
     803: "libcuda and the kernel's driver are of two versions (CUDA error 803): reboot",
-    804: "a container's own libcuda does not fit this driver (CUDA error 804): remove its compat folder",
+    804: "a container's own libcuda does not fit this driver (CUDA error 804): "
+    "remove its compat folder",
     999: "the driver failed (CUDA error 999): see `dmesg` for `NVRM` or `Xid`, then reboot",
 }
 """Results of cuInit (cuda.h, CUresult)."""
@@ -53,7 +54,7 @@ MEMORY = 32 << 30
 """Bytes that an import may take; threads of many CPUs reserve some of them."""
 SHM = "/dev/shm"  # noqa: S108 - it is asked for its size
 SHM_MIB, FILES, FREE_MIB = 1024, 4096, 200
-"""Less shared memory or fewer open files stop data loaders with several workers, a full disk all."""
+"""Less shared memory or fewer files stop data loaders with several workers, a full disk all."""
 if "TRY" not in globals():  # as in a container, where there is no such file
     TRY = Path(__file__).with_name(Path(__file__).name.replace("doctor", "try")).read_text()
 TITLES = {"torch": "torch", "tensorflow": "TensorFlow", "jax": "JAX"}
@@ -91,10 +92,6 @@ class Machine:
         """Where an absolute path is."""
         return self.root / path.lstrip("/")
 
-    def text(self, path):
-        """A file's text; "" where it cannot be read."""
-        return read(self.at(path))
-
     @property
     def gpus(self):
         """PCI folders of NVIDIA's display controllers."""
@@ -108,9 +105,8 @@ class Machine:
     @property
     def driver(self):
         """The version of the driver that is loaded, or ""."""
-        found = re.search(
-            r"NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", self.text("/proc/driver/nvidia/version")
-        )
+        text = read(self.at("/proc/driver/nvidia/version"))
+        found = re.search(r"NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", text)
         return found[1] if found else ""
 
     @property
@@ -122,10 +118,8 @@ class Machine:
     @property
     def ask(self):
         """How a container is given a GPU."""
-        if (
-            "KUBERNETES_SERVICE_HOST" in os.environ
-            or self.at("/run/secrets/kubernetes.io").exists()
-        ):
+        mounted = self.at("/run/secrets/kubernetes.io").exists()
+        if "KUBERNETES_SERVICE_HOST" in os.environ or mounted:
             return "give the pod `nvidia.com/gpu: 1` in `resources.limits`"
         return "start it with `--gpus all`"
 
@@ -134,11 +128,8 @@ def distributions(name):
     """Each `dist-info` of a distribution, the one that this Python would use first."""
     word = re.compile(rf"{name.replace('-', '[-_.]')}-([^-]+)\.dist-info", re.IGNORECASE)
     for folder in sys.path:
-        yield from (
-            path
-            for path in sorted(Path(folder or ".").glob("*.dist-info"))
-            if word.fullmatch(path.name)
-        )
+        paths = sorted(Path(folder or ".").glob("*.dist-info"))
+        yield from (path for path in paths if word.fullmatch(path.name))
 
 
 def installed(name):
@@ -166,15 +157,14 @@ def machine_findings(machine):
     if not machine.driver:
         return ["NVIDIA's kernel module is not loaded: run `sudo modprobe nvidia`, see `dmesg`"]
     nodes = sorted(path.name for path in machine.at("/dev").glob("nvidia[0-9]*"))
-    missing = [
-        name for name in ("nvidiactl", "nvidia-uvm") if not machine.at(f"/dev/{name}").exists()
-    ]
+    shared = ["nvidiactl", "nvidia-uvm"]
+    missing = [name for name in shared if not machine.at(f"/dev/{name}").exists()]
     missing += [] if nodes else ["nvidia0"]
     if missing and machine.is_container:
         return [f"the container was given no GPU (no /dev/{missing[0]}): {machine.ask}"]
     if missing:
         return [f"/dev/{missing[0]} is missing: run `sudo nvidia-modprobe -u -c 0`"]
-    return _closed_nodes(machine, [*nodes, "nvidiactl", "nvidia-uvm"])
+    return _closed_nodes(machine, nodes + shared)
 
 
 def _closed_nodes(machine, names):
@@ -183,10 +173,8 @@ def _closed_nodes(machine, names):
             os.close(os.open(machine.at(f"/dev/{name}"), os.O_RDWR))
         except PermissionError as error:
             if os.access(machine.at(f"/dev/{name}"), os.R_OK | os.W_OK):
-                return [
-                    f"the cgroup denies /dev/{name} ({error.strerror}): "
-                    "start the unit or container anew with the GPU as its device"
-                ]
+                do = "start the unit or container anew with the GPU as its device"
+                return [f"the cgroup denies /dev/{name} ({error.strerror}): {do}"]
             return [f"/dev/{name} may not be opened by you: run `sudo chmod 0666 /dev/{name}`"]
         except OSError as error:
             return [f"/dev/{name} does not open ({error.strerror}): see `dmesg` for `NVRM`"]
@@ -201,16 +189,13 @@ def library_findings(machine):
         fix = machine.ask if machine.is_container else "install libcuda1"
         return [f"libcuda.so.1 is not found: {fix}"]
     lines = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines()]
-    paths = {row[5] for row in lines if len(row) == 6 and "libcuda.so" in row[5]}
-    path = sorted(paths)[0] if paths else ""
+    path = min((row[5] for row in lines if len(row) == 6 and "libcuda.so" in row[5]), default="")
     if "stubs" in path:
         return [f"{path} is CUDA's stub for the linker: take its folder out of LD_LIBRARY_PATH"]
     version = os.path.realpath(path).partition(".so.")[2]
     if re.fullmatch(r"\d+\.\d+(\.\d+)?", version) and version != machine.driver:
-        return [
-            f"{path} is of driver {version}, the kernel's is {machine.driver}: "
-            "reboot the machine, or start the container anew"
-        ]
+        do = "reboot the machine, or start the container anew"
+        return [f"{path} is of driver {version}, the kernel's is {machine.driver}: {do}"]
     return []
 
 
@@ -254,10 +239,8 @@ def cuda_answer():
     said = ast.literal_eval(text)
     status, capabilities = said["status"], said["capabilities"]
     if said.get("mig") and not capabilities:
-        return (
-            "the GPU is partitioned (MIG) and has no instance: `sudo nvidia-smi mig -cgi 0 -C` "
-            "makes one of all of it"
-        ), []
+        do = "`sudo nvidia-smi mig -cgi 0 -C` makes one of all of it"
+        return f"the GPU is partitioned (MIG) and has no instance: {do}", []
     if status:
         return ANSWERS.get(status, f"cuInit ended with CUDA error {status}: see cuda.h"), []
     for index, start in enumerate(said["starts"]):
@@ -269,22 +252,20 @@ def cuda_answer():
 
 def hidden_findings(environ, count):
     """Variables that hide GPUs from programs."""
-    found = []
     hidden = environ.get("CUDA_VISIBLE_DEVICES")
     numbers = (hidden or "").split(",")
     if hidden is not None and hidden.strip() in ("", "-1"):
-        found.append(f"CUDA_VISIBLE_DEVICES={hidden} hides all GPUs: unset it")
+        yield f"CUDA_VISIBLE_DEVICES={hidden} hides all GPUs: unset it"
     elif any(number.strip().isdecimal() and int(number) >= count for number in numbers):
-        found.append(
+        yield (
             f"CUDA_VISIBLE_DEVICES={hidden} names a GPU that is not there "
             f"(there are {count}): unset it"
         )
     for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
         if environ.get(name, "").strip() == "cpu":
-            found.append(f"{name}=cpu keeps JAX from the GPU: unset it")
+            yield f"{name}=cpu keeps JAX from the GPU: unset it"
     if environ.get("CUDA_LAUNCH_BLOCKING") == "1":
-        found.append("CUDA_LAUNCH_BLOCKING=1 makes each kernel wait for the one before: unset it")
-    return found
+        yield "CUDA_LAUNCH_BLOCKING=1 makes each kernel wait for the one before: unset it"
 
 
 def built_for(name):
@@ -293,9 +274,8 @@ def built_for(name):
     if not version:
         return ""
     if name == "jax":  # its plugin's name says it
-        return next(
-            (major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]), None
-        )
+        majors = [major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]]
+        return majors[0] if majors else None
     path, pattern = BUILDS[name]
     found = re.search(pattern, read(folder, path), re.M)
     return found[1] if found else None
@@ -303,73 +283,54 @@ def built_for(name):
 
 def framework_findings(driver, capabilities):
     """Builds without CUDA, for another CUDA, or without their libraries."""
-    found, builds = [], {name: built_for(name) for name in TITLES}
+    builds = {name: built_for(name) for name in TITLES}
     for name, cuda in builds.items():
         if cuda is None:
-            found.append(
-                f"{TITLES[name]} is built without CUDA ({installed(name)[0]}): {BRING[name]}"
-            )
+            yield f"{TITLES[name]} is built without CUDA ({installed(name)[0]}): {BRING[name]}"
         elif cuda:
-            found += _misfits(TITLES[name], int(cuda.split(".")[0]), driver, capabilities)
+            major = int(cuda.split(".")[0])
+            if why := _misfit(major, driver, capabilities):
+                yield f"{TITLES[name]} is built for CUDA {major}, which {why}"
     major = (builds["tensorflow"] or "").split(".")[0]
     if major and not installed(f"nvidia-cudnn-cu{major}")[0]:
-        found.append(f"TensorFlow finds no cuDNN of its own: {BRING['tensorflow']} brings it")
-    plugin = installed(f"jax-cuda{builds['jax']}-plugin")[0]
-    if plugin and plugin != installed("jaxlib")[0]:
-        found.append(
-            f"jaxlib is {installed('jaxlib')[0] or 'missing'} and its CUDA plugin {plugin}: "
-            "install both of one version"
-        )
-    return found
+        yield f"TensorFlow finds no cuDNN of its own: {BRING['tensorflow']} brings it"
+    plugin, jaxlib = installed(f"jax-cuda{builds['jax']}-plugin")[0], installed("jaxlib")[0]
+    if plugin and plugin != jaxlib:
+        do = "install both of one version"
+        yield f"jaxlib is {jaxlib or 'missing'} and its CUDA plugin {plugin}: {do}"
 
 
-def _misfits(name, major, driver, capabilities):
-    branch = int(driver.split(".")[0]) if driver else 0
-    if branch and branch < CUDA_NEEDS.get(major, 0):
-        return [
-            f"{name} is built for CUDA {major}, which needs driver {CUDA_NEEDS[major]}; "
-            f"this machine's is {driver}: take a build for CUDA {_newest(branch)}"
-        ]
-    old = [pair for pair in capabilities if pair < OLDEST_GPU.get(major, (0, 0))]
-    if old:
-        return [
-            f"{name} is built for CUDA {major}, which has no code for this GPU "
-            f"(sm_{old[0][0]}{old[0][1]}): take a build for CUDA {major - 1}"
-        ]
-    return []
-
-
-def _newest(branch):
-    return max((cuda for cuda, needs in CUDA_NEEDS.items() if needs <= branch), default="10")
+def _misfit(major, driver, capabilities):
+    branch, needs = int(driver.split(".")[0]) if driver else 0, CUDA_NEEDS.get(major, 0)
+    if branch and branch < needs:
+        fits = max((cuda for cuda, least in CUDA_NEEDS.items() if least <= branch), default="10")
+        return f"needs driver {needs}; this machine's is {driver}: take a build for CUDA {fits}"
+    for gpu in capabilities:
+        if gpu < OLDEST_GPU.get(major, (0, 0)):
+            sm = f"sm_{gpu[0]}{gpu[1]}"
+            return f"has no code for this GPU ({sm}): take a build for CUDA {major - 1}"
+    return ""
 
 
 def _files(name):
-    """Libraries of CUDA that are of other versions than the framework was built with, or that are
-    not as pip installed them."""
+    """A library of CUDA of another version than the framework was built with, or whose file is not
+    as pip installed it."""
     needs = read(*[path / "METADATA" for path in distributions(name)][:1])
-    for other, version in re.findall(
-        r"^Requires-Dist: (nvidia-[\w-]+|triton) *\(?==([\w.]+)(?!.*extra)", needs, re.M
-    ):
+    pinned = r"^Requires-Dist: (nvidia-[\w-]+|triton) *\(?==([\w.]+)(?!.*extra)"
+    for other, version in re.findall(pinned, needs, re.M):
         has = installed(other)[0]
         if has not in ("", version):
-            return (
-                f"{name} was built with {other} {version}, and {has} is installed: "
-                f"`pip install {other}=={version}`"
-            )
-    for dist in [
-        path
-        for other in (name, "jaxlib", "numpy", "triton", "nvidia-.+")
-        for path in distributions(other)
-    ]:
+            do = f"`pip install {other}=={version}`"
+            return f"{name} was built with {other} {version}, and {has} is installed: {do}"
+    others = (name, "jaxlib", "numpy", "triton", "nvidia-.+")
+    for dist in [path for other in others for path in distributions(other)]:
         for row in csv.reader(read(dist, "RECORD").splitlines()):
             path = dist.parent / row[0]
             size = str(path.stat().st_size) if path.is_file() else "none"
             if ".so" in path.name and row[2] not in ("", size):
                 wheel = dist.name[: -len(".dist-info")].replace("-", "==").replace("_", "-")
-                return (
-                    f"{path} has {size} of its {row[2]} bytes: "
-                    f"`pip install --force-reinstall --no-deps {wheel}`"
-                )
+                do = f"`pip install --force-reinstall --no-deps {wheel}`"
+                return f"{path} has {size} of its {row[2]} bytes: {do}"
     return ""
 
 
@@ -379,10 +340,8 @@ def _tried(name, device):
     again = f"`pip install --force-reinstall {name}` brings its files back"
     if text is None or ended:
         how = f"took {SECONDS:g} s" if text is None else f"ended its process ({ended})"
-        return (
-            f"importing {title} {how}: `python3 -X faulthandler -X importtime -c 'import {name}'` "
-            "shows where"
-        ), ""
+        look = f"`python3 -X faulthandler -X importtime -c 'import {name}'` shows where"
+        return f"importing {title} {how}: {look}", ""
     said = ast.literal_eval(text)
     wrong = _shadow(said["files"]) or _foreign(said["mapped"])
     missing = re.search(r"No module named '(\w+)'", said["error"])
@@ -403,11 +362,12 @@ def _shadow(files):
     that folder would, or of another folder of this Python's path."""
     here, folders = Path.cwd(), {Path(folder).resolve() for folder in sys.path if folder}
     for module, file in [(module, file) for module, file in files if file]:
-        place = Path(file).parent.parent if Path(file).stem == "__init__" else Path(file).parent
+        path = Path(file)
+        place = path.parent.parent if path.stem == "__init__" else path.parent
         if place.resolve() == here not in folders:
+            what = module or path.stem
             return (
-                f"./{Path(file).relative_to(place)} hides {module or Path(file).stem} from programs "
-                "of this folder: rename it"
+                f"./{path.relative_to(place)} hides {what} from programs of this folder: rename it"
             )
         dist = next(distributions(module), None) if module in (*TITLES, "numpy", "jaxlib") else None
         editable = dist and (dist / "direct_url.json").exists()
@@ -418,44 +378,36 @@ def _shadow(files):
 
 def _foreign(mapped):
     """Which library of CUDA is another's than the one that came with the framework."""
-    own = {
-        path.name: path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")
-    }
+    paths = [path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")]
+    own = {path.name: path for path in paths}
     for path in map(Path, mapped):
         if path.name in own and not path.samefile(own[path.name]):
-            return (
-                f"{path} comes before the frameworks' own {own[path.name]}: "
-                f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD"
-            )
+            do = f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD"
+            return f"{path} comes before the frameworks' own {own[path.name]}: {do}"
     return ""
 
 
 def python_findings(environ):
     """What this Python, its environment and its shell get wrong."""
-    found = []
     if not any(installed(name)[0] for name in TITLES):
-        found.append(
-            f"{sys.executable} has none of torch, TensorFlow and JAX: "
-            "`ml env NAME` makes an environment that sees the image's"
-        )
+        do = "`ml env NAME` makes an environment that sees the image's"
+        yield f"{sys.executable} has none of torch, TensorFlow and JAX: {do}"
     folders = environ["LD_LIBRARY_PATH"].split(":") if environ.get("LD_LIBRARY_PATH") else []
     for folder in folders:
         # An empty entry is the working directory to the loader (ld.so(8)).
         for path in sorted(Path(folder or ".").glob("libcudnn.so.[0-9]*"))[:1]:
-            found.append(
-                f"{path} comes before the frameworks' own cuDNN: "
-                f"take {folder or 'the empty entry'} out of LD_LIBRARY_PATH"
-            )
-    return found
+            do = f"take {folder or 'the empty entry'} out of LD_LIBRARY_PATH"
+            yield f"{path} comes before the frameworks' own cuDNN: {do}"
 
 
 def cpus(machine):
     """How many CPUs this process may use: its set, or its cgroup's quota where that is less."""
     count = len(os.sched_getaffinity(0))
-    group = re.search(r"^0::(.*)$", machine.text("/proc/self/cgroup"), re.M)
+    group = re.search(r"^0::(.*)$", read(machine.at("/proc/self/cgroup")), re.M)
     folder = group[1].rstrip("/") if group else ""
     while True:
-        quota, _, period = machine.text(f"/sys/fs/cgroup{folder}/cpu.max").strip().partition(" ")
+        limit = read(machine.at(f"/sys/fs/cgroup{folder}/cpu.max"))
+        quota, _, period = limit.strip().partition(" ")
         if quota.isdecimal():
             count = min(count, max(1, -(-int(quota) // int(period))))
         if not folder:
@@ -465,56 +417,38 @@ def cpus(machine):
 
 def cpu_findings(machine, environ):
     """What keeps programs from the CPUs, from shared memory, or from files."""
-    found, count = [], cpus(machine)
+    count, allowed = cpus(machine), len(os.sched_getaffinity(0))
     threads = environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and int(threads) > count:
-        found.append(
+        yield (
             f"OMP_NUM_THREADS={threads} is more than the {count} CPUs that this "
             f"session may use: set it to {count}"
         )
     elif threads == "1" and count > 1:
-        found.append(
-            f"OMP_NUM_THREADS=1 leaves {count - 1} of {count} CPUs idle: set it to {count}"
-        )
-    elif not threads and count < len(os.sched_getaffinity(0)):
-        found.append(
-            f"this session may use {count} CPUs, and programs start a thread for each of "
-            f"{len(os.sched_getaffinity(0))}: set OMP_NUM_THREADS={count}"
-        )
-    if len(os.sched_getaffinity(0)) == 1 and (os.cpu_count() or 1) > 1:
-        found.append("this process may run on one CPU only: see `taskset -p $$`")
+        yield f"OMP_NUM_THREADS=1 leaves {count - 1} of {count} CPUs idle: set it to {count}"
+    elif not threads and count < allowed:
+        default = f"programs start a thread for each of {allowed}"
+        yield f"this session may use {count} CPUs, and {default}: set OMP_NUM_THREADS={count}"
+    if allowed == 1 and (os.cpu_count() or 1) > 1:
+        yield "this process may run on one CPU only: see `taskset -p $$`"
     shm = _mib(machine.at(SHM), "f_blocks")
     if shm < SHM_MIB:
-        found.append(
-            f"{SHM} has {shm} MiB, too little for data loaders: "
-            "start the container with `--ipc=host` or `--shm-size=8g`"
-        )
+        do = "start the container with `--ipc=host` or `--shm-size=8g`"
+        yield f"{SHM} has {shm} MiB, too little for data loaders: {do}"
     for folder in (environ.get("HOME", ""), "/tmp"):  # noqa: S108 - it is asked for its size
         if folder and Path(folder).is_dir() and _mib(folder, "f_bavail") < FREE_MIB:
-            found.append(
-                f"{folder} has {_mib(folder, 'f_bavail')} MiB left, where frameworks keep "
-                f"what they compile and download: `du -xh {folder} | sort -h` shows the rest"
-            )
+            left, do = _mib(folder, "f_bavail"), f"`du -xh {folder} | sort -h` shows the rest"
+            keep = "where frameworks keep what they compile and download"
+            yield f"{folder} has {left} MiB left, {keep}: {do}"
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < FILES:
-        found.append(f"a process may open {files} files: run `ulimit -n 65536`")
-    return found
+        yield f"a process may open {files} files: run `ulimit -n 65536`"
 
 
 def _mib(folder, which):
     status = os.statvfs(folder)
-    return (
-        0
-        if status.f_files and not status.f_favail
-        else (status.f_frsize * getattr(status, which) >> 20)
-    )
-
-
-def notes(capabilities):
-    """What the hardware cannot do."""
-    if capabilities and min(capabilities) < BF16_SINCE:
-        return ["this GPU has no bfloat16: use float16, with a loss scaler"]
-    return []
+    is_full = status.f_files and not status.f_favail
+    return 0 if is_full else status.f_frsize * getattr(status, which) >> 20
 
 
 def examine(machine, environ):
@@ -528,19 +462,17 @@ def examine(machine, environ):
     elif not (gpu := machine_findings(machine) or library_findings(machine)):
         error, capabilities = cuda_answer()
         # A variable that hides all GPUs is why CUDA finds none.
-        gpu = hidden_findings(environ, len(capabilities) or len(machine.gpus)) or (
-            [error] if error else []
-        )
+        hidden = hidden_findings(environ, len(capabilities) or len(machine.gpus))
+        gpu = list(hidden) or list(filter(None, [error]))
     if machine.gpus:
         gpu += framework_findings(machine.driver, capabilities)
     device = "gpu" if capabilities and not gpu else "cpu"
     tried = [(_files(name), *_tried(name, device)) for name in TITLES if installed(name)[0]]
     gpu += [files or wrong for files, wrong, _ in tried if files or wrong]
-    return (
-        gpu + python_findings(environ) + cpu_findings(machine, environ),
-        asides or notes(capabilities),
-        [did for _, _, did in tried],
-    )
+    if capabilities and min(capabilities) < BF16_SINCE:
+        asides.append("this GPU has no bfloat16: use float16, with a loss scaler")
+    findings = [*gpu, *python_findings(environ), *cpu_findings(machine, environ)]
+    return findings, asides, [did for _, _, did in tried]
 
 
 def main():
@@ -553,12 +485,8 @@ def main():
     options = parser.parse_args()
     if options.container:
         program = f"TRY = {TRY!r}\n{Path(__file__).read_text()}"
-        return subprocess.run(
-            ["docker", "exec", "-i", options.container, "python3", "-"],
-            input=program,
-            text=True,
-            check=False,
-        ).returncode
+        argv = ["docker", "exec", "-i", options.container, "python3", "-"]
+        return subprocess.run(argv, input=program, text=True, check=False).returncode
     findings, asides, done = examine(Machine(options.root), dict(os.environ))
     for line in [*findings, *(f"note: {line}" for line in asides)]:
         print(line)

@@ -1,7 +1,7 @@
 """What may hang, crash or take memory: ml-doctor runs it in a process of its own.
 
     ml-try cuda                          ask CUDA of each GPU
-    ml-try torch|tensorflow|jax gpu|cpu  import a framework, as a program of this folder would, and compute
+    ml-try torch|tensorflow|jax gpu|cpu  import a framework, as a program here would, and compute
 
 It prints a Python literal. Nothing is imported here that the working folder could hide.
 """

@@ -1,4 +1,4 @@
-"""`python3 -m pip` in an environment without a pip of its own: the pip that a login has, for this environment."""
+"""`python3 -m pip` in an environment without a pip of its own: the pip that a login has."""
 
 import os
 import sys

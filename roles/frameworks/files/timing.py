@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 
 def rates(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Calls a second of CPU time for each name, over at least `seconds` and two calls; a first one is not counted."""
+    """Calls a second of CPU time for each name, over at least `seconds` and two calls; a first one
+    is not counted."""
     return {name: _rate(call, seconds) for name, call in calls.items()}
 
 

@@ -24,7 +24,8 @@ from traitlets import Integer, List, Unicode, default
 PORT, LOOK_S = 8888, 3.0
 SERVER, IDLE = "/etc/jupyter-machine.json", "/etc/golden-idle.local.json"
 NEW, ENDED = "goldenami:new", "goldenami:ended"
-"""On a home that no machine has had, which may be deleted; on a machine, why golden_idle ended it."""
+"""On a home that no machine has had, which may be deleted; on a machine, why golden_idle ended
+it."""
 NO_CAPACITY = {
     "InsufficientInstanceCapacity": "EC2 has none left",
     "Unsupported": "EC2 does not have it there",

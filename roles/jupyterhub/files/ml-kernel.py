@@ -1,6 +1,7 @@
-"""Start the system's ipykernel in an environment below /opt/ml, which holds the lock's wheels and nothing else.
+"""Start the system's ipykernel in an environment below /opt/ml, which has the lock's wheels alone.
 
-Both have the same Python. The system's packages come last, so what the environment has is what is imported.
+Both have the same Python. The system's packages come last, so what the environment has is what is
+imported.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Print as JSON what this image says about itself: packages, kernels, Python distributions, upgradable packages."""
+"""Print as JSON what this image says about itself: packages, kernels, Python distributions,
+upgradable packages."""
 
 import importlib.metadata
 import json
@@ -12,7 +13,8 @@ PYTHON_FOLDERS = (
     "opt/*/lib/python3*/site-packages",
     "opt/ml/*/lib/python3*/site-packages",
 )
-"""Where Python distributions live: the distribution's, pip's as root, and virtual environments below /opt."""
+"""Where Python distributions live: the distribution's, pip's as root, and virtual environments
+below /opt."""
 
 
 def packages() -> dict[str, str]:

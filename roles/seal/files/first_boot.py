@@ -1,6 +1,7 @@
 """Do what cloud-init would do at each machine's first boot, and always alike; print what changes.
 
-Runs on the image's own python3 from standard input, with cloud-init's own functions: they fit the release's cloud-init.
+Runs on the image's own python3 from standard input, with cloud-init's own functions: they fit the
+release's cloud-init.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ MIRRORS = (
     "generate_mirrorlists",
     "preserve_sources_list",
 )
-"""What a configuration says of the distribution's own sources; of others the first boot takes care."""
+"""What a configuration says of the distribution's own sources; the first boot minds the others."""
 
 
 def contents() -> dict[Path, bytes]:

@@ -1,10 +1,12 @@
 """Remove from a root tree whatever belongs to the bake or to one machine; print each change.
 
-    seal.py --root / --epoch SECONDS [--initramfs]    seal the running image; its last act removes the access it came by
-    seal.py --root TREE --check                       print what a sealed tree should not hold; exit 1 if anything is
+    seal.py --root / --epoch SECONDS [--initramfs]
+        seal the running image; its last act removes the access it came by
+    seal.py --root TREE --check
+        print what a sealed tree should not hold; exit 1 if anything is
 
-Runs on the image's own python3 (3.10 or newer) from standard input, so it leaves no file behind and imports
-nothing but the standard library.
+Runs on the image's own python3 (3.10 or newer) from standard input, so it leaves no file behind and
+imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ REMOVE = {
         "etc/systemd/network/10-cloud-init*",
     ],
     "cloud-init": [
-        # What `cloud-init clean --logs --seed -c all` would; it removes machine-id where systemd needs an empty one.
+        # What `cloud-init clean --logs --seed -c all` would; it removes machine-id where systemd
+        # needs an empty one.
         "var/lib/cloud/*",
         "etc/ssh/sshd_config.d/50-cloud-init.conf",
         "etc/cloud/ds-identify.cfg",
@@ -89,7 +92,8 @@ REMOVE = {
         "var/swap*",
     ],
     "container engines": [
-        # What a daemon writes when it starts: keys, its identity, networks, logs of containers. Images stay.
+        # What a daemon writes when it starts: keys, its identity, networks, logs of containers.
+        # Images stay.
         "etc/docker/key.json",
         "var/lib/docker/engine-id",
         "var/lib/docker/containers/*",
@@ -156,25 +160,32 @@ HOME_FILES = [
     ".local/state",
     "nohup.out",
 ]
-"""Patterns below each home: histories, caches of pip, torch and ComputeCache, credentials, Ansible's leftovers."""
+"""Patterns below each home: histories, caches of pip, torch and ComputeCache, credentials,
+Ansible's leftovers."""
 
 ACCESS = ["etc/ssh/ssh_host_*"]
-"""Removed last, with what is in every home's .ssh: what the connection that runs this depends on."""
+"""Removed last, with what is in every home's .ssh: the connection that runs this depends on it."""
 
 UNCOMPILED = ["usr/share/netplan"]
-"""Folders of Python modules that no package compiles: at their first run, as root, Python would write .pyc files."""
+"""Folders of Python modules that no package compiles: at their first run, as root, Python would
+write .pyc files."""
 
-HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+HOSTS = (
+    "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+    "ff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+)
 ACL = ("system.posix_acl_access", "system.posix_acl_default")
 BACKUP = "etc/shadow-"
-"""A copy of shadow: cloud-init has `passwd` lock the default user, who is locked already, and that makes one."""
+"""A copy of shadow: cloud-init has `passwd` lock the default user, who is locked already, and that
+makes one."""
 LOCKED = "!*"
 """A password that no hash equals, without the hash that stood there; login by key still works."""
 DAY_S = 24 * 60 * 60
 
 
 class Seal:
-    """One pass over the tree at `root`; `act` false only reports. `changes` counts the lines printed."""
+    """One pass over the tree at `root`; `act` false only reports. `changes` counts the lines
+    printed."""
 
     def __init__(self, root: Path, epoch: int, *, act: bool) -> None:
         self.root, self.epoch, self.act, self.changes = root, epoch, act, 0
@@ -225,14 +236,15 @@ class Seal:
                 path.symlink_to(target)
 
     def homes(self) -> list[str]:
-        """Every account's home that exists, without its leading slash ("" is the root folder itself)."""
+        """Every account's home that exists, without its leading slash ("" is the root folder)."""
         lines = (self.root / "etc/passwd").read_text(encoding="utf-8").splitlines()
         named = {line.split(":")[5].strip("/") for line in lines if line.count(":") == 6}
         there = {str(path.relative_to(self.root)) for path in self.root.glob("home/*")}
         return sorted(home for home in named | there | {"root"} if (self.root / home).is_dir())
 
     def logs(self) -> None:
-        """Remove every log, wtmp, btmp and lastlog too: systemd-tmpfiles makes those anew with their modes.
+        """Remove every log, wtmp, btmp and lastlog too: systemd-tmpfiles makes those anew with
+        their modes.
 
         journald goes to /run first: it would answer the loss of its file with a new one.
         """
@@ -253,7 +265,8 @@ class Seal:
                     os.removexattr(journal, name)
 
     def identity(self) -> None:
-        """An empty machine-id (a missing or `uninitialized` one would make the boot a first boot), neutral names."""
+        """An empty machine-id (a missing or `uninitialized` one would make the boot a first boot),
+        neutral names."""
         machine_id = self.root / "etc/machine-id"
         if os.path.ismount(machine_id) and self.act:
             subprocess.run(["umount", str(machine_id)], check=True)
@@ -267,11 +280,13 @@ class Seal:
             self.content("network", "etc/resolv.conf", "")
 
     def stamps(self) -> None:
-        """Say that /etc and /var fit this /usr: else the first boot rebuilds hwdb and ldconfig's cache."""
+        """Say that /etc and /var fit this /usr: else a first boot rebuilds hwdb and ldconfig's
+        cache."""
         text = (
             "# This file was created by systemd-update-done. Its only\n"
             "# purpose is to hold a timestamp of the time this directory\n"
-            f"# was updated. See man:systemd-update-done.service(8).\nTIMESTAMP_NSEC={self.epoch * 10**9}\n"
+            "# was updated. See man:systemd-update-done.service(8).\n"
+            f"TIMESTAMP_NSEC={self.epoch * 10**9}\n"
         )
         for name in ("etc/.updated", "var/.updated"):
             self.content("identity", name, text)
@@ -318,7 +333,8 @@ class Seal:
             path.write_text("".join(":".join(fields) + "\n" for fields in lines), encoding="utf-8")
 
     def bytecode(self) -> None:
-        """Compile what packages left out, checked by the source's hash: times are clamped later, and would not fit."""
+        """Compile what packages left out, checked by the source's hash: times are clamped later,
+        and would not fit."""
         argv = [
             sys.executable,
             "-I",
@@ -331,14 +347,16 @@ class Seal:
         ]
         for folder in filter(Path.is_dir, (self.root / name for name in UNCOMPILED)):
             before = {path: path.read_bytes() for path in folder.rglob("*.pyc")}
-            # In a process of its own: which constants are shared within a .pyc depends on what else is in memory.
+            # In a process of its own: which constants are shared within a .pyc depends on what else
+            # is in memory.
             subprocess.run([*argv, str(folder)], check=True)
             for path in sorted(folder.rglob("*.pyc")):
                 if before.get(path) != path.read_bytes():
                     self.report("bytecode", path)
 
     def initramfs(self) -> None:
-        """Create every kernel's initramfs after its inputs are neutral; reported where its bytes changed."""
+        """Create every kernel's initramfs after its inputs are neutral; reported where its bytes
+        changed."""
         for kernel in sorted(self.root.glob("boot/vmlinuz-*")):
             release = kernel.name.partition("-")[2]
             image = kernel.with_name(f"initrd.img-{release}")
@@ -368,7 +386,8 @@ class Seal:
             self.stamps()
 
     def access(self) -> None:
-        """The keys of every account and of the host; systemd would make root's folder of keys at the first boot."""
+        """The keys of every account and of the host; systemd would make root's folder of keys at
+        the first boot."""
         folders = [f"{home}/.ssh".lstrip("/") for home in self.homes() if home != "root"]
         self.remove("access", [*folders, "root/.ssh/*", *ACCESS])
 

@@ -83,7 +83,7 @@ def correct_records(site: Path, gone: dict[Path, int]) -> None:
 
 
 def link_copies(home: Path) -> None:
-    """Make one of files with the same content, mode and owner: a copy becomes a link to the first."""
+    """Make one of files with equal content, mode and owner: a copy becomes a link to the first."""
 
     def key(path: Path) -> tuple[int, ...]:
         status = path.lstat()

@@ -97,7 +97,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
 
 @rule(EC2_API + "errors-overview.html")
 def default_network(network: str | None) -> None:
-    """What names neither a network nor a subnet is of the default network, if the region has one."""
+    """What names neither a network nor a subnet is of the default network, if a region has one."""
     if not network and not STATE.settings.has_default_vpc:
         raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
 

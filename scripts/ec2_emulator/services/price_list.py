@@ -113,7 +113,9 @@ class SpotPriceApi(EC2BaseResponse):
                 "AvailabilityZone": each["Location"],
                 "ProductDescription": "Linux/UNIX",
                 "Timestamp": STATE.now(),
-                "SpotPrice": f"{shares.get(each['Location'], SPOT_SHARE) * prices[each['InstanceType']]:.6f}",
+                "SpotPrice": format(
+                    shares.get(each["Location"], SPOT_SHARE) * prices[each["InstanceType"]], ".6f"
+                ),
             }
             for each in zones
             if each["InstanceType"] in prices and each["InstanceType"] in wanted

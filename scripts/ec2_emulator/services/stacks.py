@@ -153,14 +153,17 @@ def _refused(changes: list[Change]) -> Iterator[str]:
     for change in changes:
         action = _CREATES.get(change.resource_type, "")
         if change.action == "Add" and authorization.matches(action, denied):
-            yield f"{change.logical_resource_id}: User is not authorized to perform: {action} (AccessDenied)"
+            yield (
+                f"{change.logical_resource_id}: User is not authorized to perform: {action} "
+                "(AccessDenied)"
+            )
 
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-failure-options.html")
 def execute_change_set(
     backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
 ) -> None:
-    """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack."""
+    """Roll back a change that fails; a first one under OnStackFailure=DELETE leaves no stack."""
     change_set = backend.describe_change_set(change_set_name)
     assert change_set is not None
     change_set.execution_status = "EXECUTE_COMPLETE"

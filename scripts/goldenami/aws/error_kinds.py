@@ -132,7 +132,8 @@ QUOTAS: tuple[tuple[str, str], ...] = (
     ),
     (
         "VersionLimitExceeded",
-        "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds",
+        "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired "
+        "builds",
     ),
     (
         "PendingSnapshotLimitExceeded",

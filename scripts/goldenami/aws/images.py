@@ -126,7 +126,7 @@ def find(ec2: Client, name: str) -> Image | None:
 
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
-    """The account's own AMIs of those ids that exist (a filter, unlike ImageIds, takes gone ids)."""
+    """The account's own AMIs of those ids that exist (a filter, not ImageIds, takes gone ids)."""
     ids = sorted(set(amis))
     return {image.ami: image for image in (_own(ec2, "image-id", ids) if ids else ())}
 

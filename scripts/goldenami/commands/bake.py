@@ -77,9 +77,8 @@ def cmd_bake(
 ) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
     REF's."""
-    definition = checkout.definition(
-        image
-    )  # one that is wrong is refused before anything is written
+    # A wrong definition is refused before anything is written.
+    definition = checkout.definition(image)
     session.check_regions([region] if region else [])
     if region:  # before what it is to have is fetched
         checkout.allowed(definition).require(region)
@@ -139,7 +138,7 @@ def _inputs(
     relock: bool,
     force: bool,
 ) -> tuple[Lock, str]:
-    """Whether files are in the store takes minutes to read, so only a build that is missing asks."""
+    """Whether files are in the store takes minutes to read, so only a missing build asks."""
     if not force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         if not bake.is_needed(checkout.root, lock, digest, by(lock)):

@@ -68,7 +68,8 @@ def cmd_gpu_test(
     max_usd: MaxUsd = None,
     wait_minutes: WaitMinutes = 30.0,
 ) -> int:
-    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
+    """Check the candidate on the cheapest GPU of each declared architecture, record it,
+    terminate."""
     definition = checkout.definition(image)
     account = checkout.account(definition).tester()
     progress = checkout.progress("gpu-test", image)
@@ -228,7 +229,8 @@ def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float
         else f"at most ${least:.2f} for the cheapest types"
     )
     lines = [
-        f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; {cost}"
+        f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; "
+        f"{cost}"
     ]
     for sm, offered in found.items():
         lines += [f"  sm_{sm:<4} {offer}" for offer in offered[:_SHOWN]]

@@ -84,7 +84,10 @@ def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
     archives = " and ".join(
         source.archive for source in resolution.sources_of(checkout.root, definition)
     )
-    return f"`make lock IMAGE={definition.image}` makes it, where the archives {archives} can be reached"
+    return (
+        f"`make lock IMAGE={definition.image}` makes it, "
+        f"where the archives {archives} can be reached"
+    )
 
 
 def cmd_lock(

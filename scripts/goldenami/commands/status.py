@@ -71,8 +71,8 @@ def cmd_status(
         Answers | None,
         typer.Option(
             "--site",
-            help="instead: a page over all images and their reports, by what is here or also by the "
-            "account",
+            help="instead: a page over all images and their reports, by what is here or also by "
+            "the account",
         ),
     ] = None,
 ) -> int:

@@ -10,55 +10,61 @@ PREFIX = "GOLDEN_"
 
 VARIABLES: dict[str, dict[str, str]] = {
     "This machine": {
-        "GOLDEN_CACHE": "folder of the store, base trees, compiled modules and timings; default `~/.cache/goldenami`, "
-        "or below `XDG_CACHE_HOME`",
+        "GOLDEN_CACHE": "folder of the store, base trees, compiled modules and timings; default "
+        "`~/.cache/goldenami`, or below `XDG_CACHE_HOME`",
         "GOLDEN_LAYERS_GB": "what all layers of bakes may occupy, in 10^9 bytes; default 24",
-        "GOLDEN_BOOT_LIMIT_S": "seconds that a boot of `verify` or `shell` may be silent before SSH; default 600",
+        "GOLDEN_BOOT_LIMIT_S": "seconds that a boot of `verify` or `shell` may be silent before "
+        "SSH; default 600",
         "GOLDEN_MITOGEN": "`0`: Ansible's own strategy instead of mitogen's in a bake",
     },
     "Sources": {
-        "GOLDEN_MIRROR_<ARCHIVE>": "URI of an archive: `GOLDEN_MIRROR_DEBIAN`, `_DEBIAN_SECURITY`, `_UBUNTU`; of a vendor's "
-        "instead of its own: `_NVIDIA`, `_NVIDIA_CONTAINER`; of a package index's simple API: "
-        "`_PYPI`; of a registry of containers: `_DOCKER_IO`; "
+        "GOLDEN_MIRROR_<ARCHIVE>": "URI of an archive: `GOLDEN_MIRROR_DEBIAN`, "
+        "`_DEBIAN_SECURITY`, `_UBUNTU`; of a vendor's instead of its own: `_NVIDIA`, "
+        "`_NVIDIA_CONTAINER`; of a package index's simple API: `_PYPI`; of a registry of "
+        "containers: `_DOCKER_IO`; "
         "default: this machine's apt sources and pip's index, the vendor's address",
         "GOLDEN_KEYRING_<NAME>": "file of a keyring: `GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING`, "
         "`_UBUNTU_ARCHIVE_KEYRING`; instead of the key beside a vendor's index, and of the "
         "same fingerprint: `_GOLDEN_NVIDIA`, `_GOLDEN_NVIDIA_CONTAINER`",
-        "GOLDEN_STORE_S3": "remote package store, `s3://bucket/prefix`; credentials as with every AWS tool",
+        "GOLDEN_STORE_S3": "remote package store, `s3://bucket/prefix`; credentials as with every "
+        "AWS tool",
     },
     "Signatures": {
-        "GOLDEN_MODULE_KEY": "PEM file of an RSA key and its certificate, with which `lock` signs kernel "
-        "modules; unset: they are not signed",
-        "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes from: a file, or the ARN "
-        "of a key of KMS; unset: unsigned",
+        "GOLDEN_MODULE_KEY": "PEM file of an RSA key and its certificate, with which `lock` signs "
+        "kernel modules; unset: they are not signed",
+        "GOLDEN_SIGNING_KEY": "ECDSA P-256 key with which `publish` signs where a build comes "
+        "from: a file, or the ARN of a key of KMS; unset: unsigned",
     },
     "AWS": {
-        "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the instances of "
-        "`bake --builder ec2`; default: any, with a key of that run only",
-        "GOLDEN_TEST_PROFILE": "profile by which `gpu-test` acts, whose role alone may write its records; "
-        "default: as all other commands",
+        "GOLDEN_SSH_FROM": "IPv4 network, such as `203.0.113.7/32`, from which SSH may reach the "
+        "instances of `bake --builder ec2`; default: any, with a key of that run only",
+        "GOLDEN_TEST_PROFILE": "profile by which `gpu-test` acts, whose role alone may write its "
+        "records; default: as all other commands",
     },
     "Notices and results": {
-        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch`, `drift` and `digest` found",
+        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch`, `drift` and "
+        "`digest` found",
         "GOLDEN_SNS_TOPIC": "ARN of an SNS topic that is told the same",
-        "GOLDEN_SITE_S3": "where `site` keeps the page over all images and earlier builds, `s3://bucket/prefix`",
+        "GOLDEN_SITE_S3": "where `site` keeps the page over all images and earlier builds, "
+        "`s3://bucket/prefix`",
         "GOLDEN_PUSH_URL": "where `watch --propose` pushes, token included; default: the remote "
         "`origin`",
     },
     "Tests of an image": {
         "GOLDEN_VARS": "file of the lock's variables, for the checks of an image",
         "GOLDEN_TIMINGS": "file that the seconds of each role go to",
-        "GOLDEN_PCI_DEVICES": "instead of `/sys/bus/pci/devices`, to try a machine with GPUs without one",
+        "GOLDEN_PCI_DEVICES": "instead of `/sys/bus/pci/devices`, to try a machine with GPUs "
+        "without one",
         "GOLDEN_GPU_ROOT": "instead of `/`, likewise",
     },
 }
 """By group and name; the groups in the order of the page. A test caps their number."""
 
 OF_OTHERS = {
-    "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names the "
-    "emulator",
-    "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes no "
-    "new lock (`make test` does: it publishes nothing)",
+    "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names "
+    "the emulator",
+    "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes "
+    "no new lock (`make test` does: it publishes nothing)",
 }
 """What other programs name, and goldenami reads."""
 

@@ -1,5 +1,5 @@
-"""The source of kernel modules as DKMS wants it: in a package, as distributions and vendors ship it,
-or in a tarball."""
+"""The source of kernel modules as DKMS wants it: in a package, as distributions and vendors ship
+it, or in a tarball."""
 
 from __future__ import annotations
 

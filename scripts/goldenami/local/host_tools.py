@@ -56,8 +56,8 @@ def free_memory() -> int:
 
 
 def business(folder: Path) -> str:
-    """How busy it is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB of disk free`. The
-    disk is that of `folder`, the load that of the last minute (getloadavg(3))."""
+    """How busy it is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB of disk free`.
+    The disk is that of `folder`, the load that of the last minute (getloadavg(3))."""
     return (
         f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors, "
         f"{size(free_memory())} of memory and {size(shutil.disk_usage(folder).free)} of disk free"

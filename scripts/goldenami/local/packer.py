@@ -22,14 +22,16 @@ _QUIET = {"CHECKPOINT_DISABLE": "1"}
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
 _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
 _UNREACHABLE = re.compile(
-    r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|Name or service not known|"
-    r"[Cc]ould(?: not|n't) resolve|unable to resolve host|[Ff]ailed to connect to (?!localhost\b|127\.)"
+    r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|"
+    r"Name or service not known|[Cc]ould(?: not|n't) resolve|unable to resolve host|"
+    r"[Ff]ailed to connect to (?!localhost\b|127\.)"
 )
 """What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no
 network."""
 _URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
 _HOST = re.compile(
-    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)"
+    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? "
+    r"\W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)"
 )
 """What they name where no URL is told."""
 _DIED = re.compile(r"worker was found in a dead state")

@@ -84,8 +84,8 @@ class ChrootBackend(ShellBackend, chroot.ChrootBackend):
     """In a root tree."""
 
     def way(self, opening: str) -> str:
-        # A login's environment, not this process's: a PYTHONPATH that leads where only root may look
-        # ends what a user runs in the tree.
+        # A login's environment, not this process's: a PYTHONPATH that leads where only root may
+        # look ends what a user runs in the tree.
         return shlex.join(
             [
                 "env",

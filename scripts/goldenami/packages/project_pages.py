@@ -10,7 +10,10 @@ from urllib.parse import unquote
 from goldenami.core.errors import Unreachable
 from goldenami.packages import http_documents
 
-ACCEPTED = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+ACCEPTED = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, "
+    "text/html;q=0.1"
+)
 """What an index is asked for: it answers with the best of these that it has."""
 
 

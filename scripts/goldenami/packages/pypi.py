@@ -44,7 +44,8 @@ import fnmatch, sys
 from pip._internal.models.search_scope import SearchScope
 from pip._vendor.packaging import markers, utils
 release, patterns, own = sys.argv.pop(1), sys.argv.pop(1).split(), markers.default_environment
-markers.default_environment = lambda: {**own(), "python_version": release, "python_full_version": f"{release}.0"}
+wanted = {"python_version": release, "python_full_version": f"{release}.0"}
+markers.default_environment = lambda: {**own(), **wanted}
 pages = SearchScope.get_index_urls_locations
 def of_one_index(scope, project):
     name = utils.canonicalize_name(project)
@@ -232,7 +233,10 @@ class Index:
         hint = "another version in the recipe, or a release with a newer Python"
         why = (lines or [error.message])[-1]
         if "ResolutionImpossible" in error.output and len(requirements) > 1:
-            hint = "they share one choice of versions: give those that conflict images of their own, or other versions"
+            hint = (
+                "they share one choice of versions: "
+                "give those that conflict images of their own, or other versions"
+            )
             why = "; ".join(_conflict(error.output)) or why
         return NoFit(
             f"pip finds no wheels for {', '.join(requirements)}: {why}", hint=hint, tail=error.tail

@@ -1,4 +1,4 @@
-"""Keys of vendors' archives, believed only by the fingerprint that a role or a definition states."""
+"""Keys of vendors' archives, believed only by the fingerprint that a role or definition states."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ KEPT = (
     (WatchedComponent.KERNEL,),
     (WatchedComponent.DRIVER, WatchedComponent.KERNEL),
 )
-"""What stays where it is, try by try, until a lock fits: a new driver that does not compile keeps no
-security update away."""
+"""What stays where it is, try by try, until a lock fits: a new driver that does not compile keeps
+no security update away."""
 
 
 @dataclass(frozen=True)

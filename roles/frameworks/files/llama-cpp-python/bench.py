@@ -1,7 +1,8 @@
-"""Tokens a second of a small model with random weights: prompt and generation, by the type of its weights; one thread.
+"""Tokens a second of a small model with random weights: prompt and generation, by the type of its
+weights; one thread.
 
-The model is written here, in GGUF (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), and quantised by
-llama.cpp itself. It has no vocabulary: tokens are numbers.
+The model is written here, in GGUF (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), and
+quantised by llama.cpp itself. It has no vocabulary: tokens are numbers.
 """
 
 import ctypes

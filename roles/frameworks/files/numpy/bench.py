@@ -1,4 +1,4 @@
-"""Calls a second of what the build changes, and of what it must leave as fast as it was; one thread."""
+"""Calls a second of what the build changes, and of what it must leave as fast; one thread."""
 
 import json
 

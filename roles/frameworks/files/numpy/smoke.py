@@ -1,4 +1,5 @@
-"""Hold sort, argsort and partition to Python's own sort, which is what the build changes; solve linear equations."""
+"""Hold sort, argsort and partition, which the build changes, to Python's own sort; solve linear
+equations."""
 
 import numpy as np
 

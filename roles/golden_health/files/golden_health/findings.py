@@ -29,8 +29,8 @@ XIDS = {
     140: "unrecovered memory error",
 }
 OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
-"""NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were contained
-or mended. Any other Xid is told of, and nothing follows from it."""
+"""NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were
+contained or mended. Any other Xid is told of, and nothing follows from it."""
 SLOW = " within "
 """What a call has in its error that did not return."""
 ACTIVE = "4: ACTIVE"

@@ -39,7 +39,7 @@ class Failed(Exception):
 
 
 def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
-    """What a question answers in a process of its own; `error` where it fails or does not return."""
+    """A question's answer, in a process of its own; `error` where it fails or does not return."""
     return together(question, [arguments])[0]
 
 

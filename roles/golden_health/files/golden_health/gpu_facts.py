@@ -24,7 +24,7 @@ COMMAND_S = 30.0
 # PCI vendor and classes.
 NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
 LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
-# nvml.h, nvmlMemoryErrorType_t, and nvmlEccCounterType_t: since the driver started, and of its life.
+# nvml.h, nvmlMemoryErrorType_t; nvmlEccCounterType_t: since the driver started, and of its life.
 UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
 READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
 XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
@@ -37,7 +37,7 @@ FAILURE = re.compile(
 LOGGED = {"xids": XID, "sxids": SXID, "failures": FAILURE}
 WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
-"""A piece of memory that goes to a GPU and back, and seconds until which its link is at full speed."""
+"""Memory that goes to a GPU and back, and seconds until which its link is at full speed."""
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
 
 

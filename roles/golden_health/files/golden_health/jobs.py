@@ -21,7 +21,7 @@ YOUNG_S, FIRST_S = 600, 2 * LOOK_S
 PEOPLE = ("person", "editor")
 """Kinds of processes that no boot starts."""
 DAY_S = 24 * 3600
-"""Seconds for which CUDA that is open, without any other sign, is a job: one that hangs has no end."""
+"""Seconds for which open CUDA, without any other sign, is a job: one that hangs has no end."""
 UNASKED = Gpu(0, "", "", 0, 0, 0, 0, spins=True)
 """For the GPUs, of which one is broken: who has CUDA open and touches nothing may wait for it."""
 

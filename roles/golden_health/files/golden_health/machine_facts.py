@@ -67,8 +67,8 @@ def around(root: Path) -> Facts:
 
 
 def read_only(root: Path) -> Iterator[str]:
-    """Which of the image's file systems are read-only, though their disk is not, as a verified root's
-    is: ext4 makes itself so after an error. The flag of a mount alone is this unit's own."""
+    """Which of the image's file systems are read-only, though their disk is not, as a verified
+    root's is: ext4 makes itself so after an error. The flag of a mount alone is this unit's own."""
     for line in _text(root / "proc/self/mountinfo").splitlines():
         mount, _, system = line.partition(" - ")
         _, _, disk, _, place, *_ = mount.split()

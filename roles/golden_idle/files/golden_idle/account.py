@@ -1,6 +1,7 @@
-"""The instance and its account: who it is, its group, metrics, protection, notices. boto3 is loaded at the first call.
+"""The instance and its account: who it is, its group, metrics, protection, notices.
 
-Every call has short limits and ends in AccountError, one line. Credentials are the instance profile's.
+boto3 is loaded at the first call. Every call has short limits and ends in AccountError, one line.
+Credentials are the instance profile's.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from golden_idle import metrics, settings
 IMDS = "http://169.254.169.254"
 CONNECT_S, READ_S, TRIES = 3, 10, 2
 SUBJECT = 99
-"""Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than 100)."""
+"""Characters of a subject: ASCII, one line (SNS API reference, Publish: fewer than 100)."""
 REFUSED = frozenset(
     {"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "InvalidParameter"}
 )
-"""PutMetricData's answers to a request that will never be accepted (its page in CloudWatch's API reference)."""
+"""PutMetricData's answers to a request that will never be accepted (its page in CloudWatch's API
+reference)."""
 
 
 class AccountError(Exception):
-    """What could not be done, in one line. `never`: the same request will not succeed later, either."""
+    """What could not be done, in one line. `never`: the same request will not succeed later."""
 
     def __init__(self, text: str, *, never: bool = False) -> None:
         super().__init__(text)
@@ -93,12 +95,13 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 class Account:
-    """Calls to AWS on behalf of one instance. Used by two threads: boto3's clients allow that, sessions do not."""
+    """Calls to AWS on behalf of one instance. Two threads use it: boto3's clients allow that,
+    sessions do not."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         import boto3  # noqa: PLC0415 - 60 MB, which a machine without any account need not load
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - as above
 
         config = Config(
             connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES}
@@ -113,7 +116,7 @@ class Account:
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
 
         try:
             yield
@@ -190,7 +193,8 @@ class Account:
             )
 
     def notify(self, target: str, subject: str, text: str) -> None:
-        """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM parameter holds."""
+        """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM
+        parameter holds."""
         if settings.is_topic(target):
             with self._calling("notice"):
                 self._topics(region_name=target.split(":")[3]).publish(

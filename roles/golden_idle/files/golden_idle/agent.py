@@ -1,4 +1,5 @@
-"""The agent: samples every ten seconds, decides, publishes each minute, and takes the step that follows."""
+"""The agent: samples every ten seconds, decides, publishes each minute, and takes the step that
+follows."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ class Agent:
         elif step is not Step.NOTHING and (kept := self._kept()):
             if self._failure != kept:
                 log(kept)
-            # Nobody is told of an end that does not come; the group may still take it, once it keeps fewer.
+            # Nobody is told of an end that does not come; the group may still take it, once it
+            # keeps fewer.
             self._failure, self._progress = kept, Progress().failed(now)
             self._publisher.protect(False)
         elif step is not Step.NOTHING:
@@ -160,7 +162,8 @@ class Agent:
                 log(f"{self._progress.stage}: {decision.reason}")
 
     def _kept(self) -> str:
-        """Why an idle machine stays: its group is as small as a calendar, or its spare machines, let it be."""
+        """Why an idle machine stays: its group is as small as a calendar, or its spare machines,
+        let it be."""
         if self.settings.action is Action.LEAVE_GROUP:
             # AWS refuses the end of such a machine also where this cannot be asked.
             with suppress(AccountError):
@@ -204,7 +207,10 @@ class Agent:
     def _refusal(self) -> str:
         """Why the action cannot be taken on this instance, empty where it can."""
         if self.settings.action is Action.POWEROFF and (group := account.connect().group()):
-            return f"poweroff is refused: the group {group} would replace the instance; set the action leave_group"
+            return (
+                f"poweroff is refused: the group {group} would replace the instance; "
+                "set the action leave_group"
+            )
         if self.settings.action is Action.LEAVE_GROUP and not account.connect().group():
             return "leave_group is refused: the instance is in no group; set the action poweroff"
         return ""

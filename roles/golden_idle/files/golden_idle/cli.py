@@ -1,4 +1,5 @@
-"""The command `golden-idle`: what the agent thinks, a hold against it, a check of its file, and the agent itself."""
+"""The command `golden-idle`: what the agent thinks, a hold against it, a check of its file, and the
+agent itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class NotRunning(Exception):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 something that was asked for or configured is wrong, 3 the agent does not run."""
+    """Exit status: 0 done, 2 something that was asked for or configured is wrong, 3 the agent does
+    not run."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
@@ -91,7 +93,8 @@ def _status(arguments: argparse.Namespace) -> None:
     print(f"action {state['action']}, stage {state['stage']}{after}")
     if state["group"]:
         print(
-            f"group {state['group']}, {'protected from' if state['protected'] else 'open to'} scale-in"
+            f"group {state['group']}, "
+            f"{'protected from' if state['protected'] else 'open to'} scale-in"
         )
     for line in filter(None, [state["failure"], *state["trouble"]]):
         print(f"trouble: {line}")

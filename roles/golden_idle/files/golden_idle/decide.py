@@ -12,16 +12,19 @@ from golden_idle.settings import Settings
 PERIOD_S = 10
 """Seconds between samples."""
 STALLED = 0.05
-"""Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a tenth."""
+"""Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a
+tenth."""
 BOOT_S = 900
-"""Seconds after the machine's start in which user data, drivers and containers are busy by themselves."""
+"""Seconds after the start in which user data, drivers and containers are busy by themselves."""
 MISSING_S = 3 * PERIOD_S
-"""Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a starved machine."""
+"""Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a
+starved machine."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was used since the sample before. `at` is of CLOCK_BOOTTIME: nobody sets it, and it counts a suspend."""
+    """What was used since the sample before. `at` is of CLOCK_BOOTTIME: nobody sets it, and it
+    counts a suspend."""
 
     at: float
     gpus: tuple[float, ...]
@@ -70,7 +73,8 @@ class Decision:
 def decide(
     samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
 ) -> Decision:
-    """Idle where samples without a gap cover the whole window before `now`, and every one is below every line.
+    """Idle where samples without a gap cover the whole window before `now`, and every one is below
+    every line.
 
     `samples` are in the order of time. Whatever cannot be known is busy.
     """
@@ -112,7 +116,7 @@ def decide(
 def is_free(
     samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
 ) -> bool:
-    """Whether nobody uses the machine, as far as was seen in the window: it can be somebody's at once.
+    """Whether nobody uses the machine, as seen in the window: it can be somebody's at once.
 
     Unlike an idle one it may have just started; what a boot itself uses is nobody's use.
     """
@@ -133,7 +137,8 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
         if not 0 <= later - earlier <= MISSING_S:
             yield (
                 later,
-                f"nothing is known of {abs(later - earlier):.0f} s (suspended, or the agent did not run)",
+                f"nothing is known of {abs(later - earlier):.0f} s "
+                "(suspended, or the agent did not run)",
             )
 
 
@@ -143,7 +148,8 @@ def waits_only(sample: Sample, settings: Settings) -> bool:
 
 
 def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
-    """When and why something was in use, and whether that counts for a window: a timer's work counts while it runs.
+    """When and why something was in use, and whether that counts for a window: a timer's work
+    counts while it runs.
 
     A figure that is no number is above its line.
     """

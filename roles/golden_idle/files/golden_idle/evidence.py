@@ -53,7 +53,7 @@ _DAEMON = re.compile(
     rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
     rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service"
 )
-"""Control groups of the machine's own; people's work is in `systemd-run`'s and notebooks' units, too."""
+"""Control groups of the machine's own; `systemd-run`'s and notebooks' units hold people's work."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Holds: a user's word that the machine is needed, with a reason and an end. Everybody on the machine may write one.
+"""Holds: a user's word that the machine is needed, with a reason and an end.
 
-A hold is a file in a folder as /tmp: everybody may make one there, and nobody may remove another's. So the agent trusts
-nothing of it but its owner, and reads no link, no device and no large file. A reboot, which ends all work, ends holds.
+A hold is a file in a folder as /tmp: everybody on the machine may make one there, and nobody may
+remove another's. So the agent trusts nothing of it but its owner, and reads no link, no device and
+no large file. A reboot, which ends all work, ends holds.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class WrongHold(Exception):
 
 
 def duration(text: str, longest_hours: int) -> float:
-    """Seconds of `30m`, `4h` or `2d`; WrongHold where that is no time, or longer than a hold may be."""
+    """Seconds of `30m`, `4h` or `2d`; WrongHold where that is no time, or too long for a hold."""
     match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if match is None or not int(match[1]):
         raise WrongHold(
@@ -74,7 +75,8 @@ def release(folder: Path) -> int:
 
 
 def read(folder: Path, now: float, longest_hours: int, *, tidy: bool = False) -> list[Hold]:
-    """The holds that have not ended. Files that are no hold are passed over, and so is one that lasts too long.
+    """The holds that have not ended. Files that are no hold are passed over, and so is one that
+    lasts too long.
 
     `tidy` removes those, so that nobody can fill the folder and hide the holds of others.
     """

@@ -20,9 +20,11 @@ from golden_idle.nvml import Gpu
 from golden_idle.settings import Settings
 
 NVIDIA, DISPLAY = "0x10de", "0x03"
-"""PCI's number of the vendor, and the class of display controllers, which GPUs without a display have, too."""
+"""PCI's number of the vendor, and the class of display controllers, which GPUs without a display
+have, too."""
 TIMER = 0.01
-"""Cores of a timer's unit that does something; cron itself looks once a minute, in less than a thousandth."""
+"""Cores of a timer's unit that does something; cron itself looks once a minute, in less than a
+thousandth."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,7 +34,7 @@ class Reading:
 
     at: float
     busy_s: float
-    """core-seconds of processes and of the kernel for them, and those that the host took from them"""
+    """core-seconds of processes and of the kernel for them, and those that the host took away"""
     idle_s: float
     """core-seconds that the kernel counts as idle, waits for disks not among them"""
     all_s: float
@@ -41,7 +43,8 @@ class Reading:
     terminals: Mapping[str, int]
     """when a program last read what somebody typed, by terminal; ns, compared for change alone"""
     stalled_s: float = 0.0
-    """seconds in which something waited for disks (Documentation/accounting/psi.rst, `some` of io)"""
+    """seconds in which something waited for disks (Documentation/accounting/psi.rst, `some` of
+    io)"""
     timers: Mapping[str, float] = field(default_factory=dict)
     """core-seconds of cron and of each unit that a timer starts"""
 
@@ -92,7 +95,8 @@ def _text(path: Path) -> str:
 
 
 def _real(folder: Path) -> set[str]:
-    """Names in a folder of /sys that are devices; a partition, array, bridge or container's end would count twice."""
+    """Names in a folder of /sys that are devices; a partition, array, bridge or container's end
+    would count twice."""
     return (
         {path.name for path in folder.iterdir() if (path / "device").exists()}
         if folder.is_dir()
@@ -110,7 +114,8 @@ def _networks(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def _terminals(folder: Path) -> Iterator[tuple[str, int]]:
-    """The kernel sets a terminal's access time when a program reads from it (tty_update_time, in steps of 8 s)."""
+    """The kernel sets a terminal's access time when a program reads from it (tty_update_time, in
+    steps of 8 s)."""
     for path in folder.glob("[0-9]*"):
         try:
             yield path.name, path.stat().st_atime_ns
@@ -129,7 +134,8 @@ def gpus_on_bus(root: Path) -> int:
 
 
 def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: float) -> Sample:
-    """What was used between two readings, as of `at`. What is new counts from now on: it brings a past of its own."""
+    """What was used between two readings, as of `at`. What is new counts from now on: it brings a
+    past of its own."""
     seconds = later.at - earlier.at
     return Sample(
         at=at,
@@ -155,7 +161,7 @@ def _rate(earlier: Mapping[str, int], later: Mapping[str, int], seconds: float) 
 
 
 class Sampler:
-    """Samples with their signs: readings come each ten seconds, looks each minute, when one is `due`."""
+    """Samples with their signs: readings each ten seconds, looks each minute, when one is `due`."""
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.seen: Look | None = None

@@ -1,7 +1,9 @@
-"""Figures of a minute, with the names, dimensions and units of CloudWatch's own agent, so that its dashboards fit.
+"""Figures of a minute, with the names, dimensions and units of CloudWatch's own agent, so that its
+dashboards fit.
 
-Names: "Metrics collected by the CloudWatch agent on Linux" and "Collect NVIDIA GPU metrics" of CloudWatch's guide.
-`golden_idle` and `golden_idle_gpu_lost` are ours: the part of a minute's samples for which that was so.
+Names: "Metrics collected by the CloudWatch agent on Linux" and "Collect NVIDIA GPU metrics" of
+CloudWatch's guide. `golden_idle` and `golden_idle_gpu_lost` are ours: the part of a minute's
+samples for which that was so.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ PERCENT, UNIT_NONE = "Percent", "None"
 GPU_USE, GROUP = "nvidia_smi_utilization_gpu", "AutoScalingGroupName"
 IDLE, FREE = "golden_idle", "golden_free"
 OF_GROUP = {IDLE: "golden_unused", FREE: FREE}
-"""What comes by the group alone, and its name there: of `golden_idle` another one, since a sum over all machines is
-taken from its own."""
+"""What comes by the group alone, and its name there: of `golden_idle` another one, since a sum over
+all machines is taken from its own."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def add(minute: Minute, figures: Iterator[Figure]) -> None:
 def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[str, Any]]:
     """PutMetricData's `MetricData` of a minute that ended at `at`, in seconds since 1970.
 
-    In a group the use of all GPUs comes once more, by the group alone: what target tracking can scale by, which finds a
-    metric by all of its dimensions (the other agent's "aggregation_dimensions"). So do the shares of machines that are
-    free and unused.
+    In a group the use of all GPUs comes once more, by the group alone: what target tracking can
+    scale by, which finds a metric by all of its dimensions (the other agent's
+    "aggregation_dimensions"). So do the shares of machines that are free and unused.
     """
     rows = [
         _row(name, unit, at, (*own, *instance.items()), each)
@@ -127,7 +129,8 @@ def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> It
 
 
 def _memory(root: Path) -> float:
-    """Percent in use, without what the kernel gives up at once: buffers, cache and reclaimable slabs."""
+    """Percent in use, without what the kernel gives up at once: buffers, cache and reclaimable
+    slabs."""
     rows = (
         line.split() for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
     )
@@ -137,7 +140,8 @@ def _memory(root: Path) -> float:
 
 
 def _disks(root: Path) -> Iterator[Figure]:
-    """Each mounted block device once, where it is mounted first; PID 1's view, since ours has mounts of its own."""
+    """Each mounted block device once, where it is mounted first; PID 1's view, since ours has
+    mounts of its own."""
     seen: set[str] = set()
     for line in (root / "proc/1/mounts").read_text(encoding="utf-8").splitlines():
         device, path, kind = line.split()[:3]

@@ -14,9 +14,11 @@ from golden_idle.settings import Action, Settings
 LOGIN = Path("run/motd.d/50-golden-idle")
 """What a login is told (pam_motd(8))."""
 _CONSEQUENCE = {
-    Action.NOTIFY: "Nothing is stopped: the action is `notify`. In a group it may now be scaled in.",
+    Action.NOTIFY: "Nothing is stopped: the action is `notify`. "
+    "In a group it may now be scaled in.",
     Action.POWEROFF: "It powers off in {minutes} minutes if it stays idle.",
-    Action.LEAVE_GROUP: "It is terminated, and its group made smaller by one, in {minutes} minutes if it stays idle.",
+    Action.LEAVE_GROUP: "It is terminated, and its group made smaller by one, "
+    "in {minutes} minutes if it stays idle.",
 }
 
 
@@ -35,7 +37,8 @@ def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[
 
 
 def of_holders(found: Sequence[str]) -> list[str]:
-    """A line for processes that hold GPU memory, which keeps no machine busy; none where there are none."""
+    """A line for processes that hold GPU memory, which keeps no machine busy; none where there are
+    none."""
     return (
         [f"Processes that hold GPU memory, and compute nothing: {', '.join(found)}."]
         if found

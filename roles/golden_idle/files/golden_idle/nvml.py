@@ -39,7 +39,8 @@ class NvmlError(Exception):
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. `peak` is its highest utilization since it was last asked, `utilization` that of now; percent, MiB."""
+    """One GPU. `peak` is its highest utilization since it was last asked, `utilization` that of
+    now; percent, MiB."""
 
     index: int
     name: str
@@ -49,7 +50,8 @@ class Gpu:
     memory_used: float
     memory_total: float
     spins: bool = False
-    """whether a kernel runs that moves no memory and draws little, such as one that waits for a peer that is dead"""
+    """whether a kernel runs that moves no memory and draws little, such as one that waits for a
+    peer that is dead"""
 
 
 class _Utilization(ctypes.Structure):
@@ -86,7 +88,8 @@ class _Process(ctypes.Structure):
 
 
 class Nvml:
-    """The library, loaded when GPUs are first asked for, and anew after an error. Until then no GPU is held open."""
+    """The library, loaded when GPUs are first asked for, and anew after an error. Until then no GPU
+    is held open."""
 
     def __init__(self) -> None:
         self._library: Any = None
@@ -190,9 +193,10 @@ class Nvml:
         return drawn.value / limit.value if said and limit.value else 1.0
 
     def _peak(self, index: int, device: ctypes.c_void_p) -> int:
-        """The highest of the samples that the driver keeps (some seconds of them) since they were last asked for.
+        """The highest of the samples that the driver keeps (some seconds of them) since they were
+        last asked for.
 
-        The rate of now covers a second at most: a burst between two samples would be seen by nobody.
+        The rate of now covers a second at most: a burst between two samples would go unseen.
         """
         since, kind, number = self._asked.get(index, 0), ctypes.c_uint(), ctypes.c_uint()
         arguments = [
@@ -212,7 +216,8 @@ class Nvml:
         return max((each.value.unsigned for each in samples), default=0)
 
     def _may(self, arguments: list[Any], kept: Any) -> bool:
-        """Whether the driver has samples: some GPUs keep none, and between two samples there may be no new one."""
+        """Whether the driver has samples: some GPUs keep none, and between two samples there may be
+        no new one."""
         status: int = self._library.nvmlDeviceGetSamples(*arguments, kept)
         if status not in (0, NOT_SUPPORTED, NOT_FOUND):
             raise NvmlError(_ERRORS.get(status, f"nvmlDeviceGetSamples says {status}"))

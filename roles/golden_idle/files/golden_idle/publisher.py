@@ -1,7 +1,8 @@
-"""What is told to AWS beside the samples, in a thread of its own: a network that hangs must not cost a sample.
+"""What is told to AWS beside the samples, in a thread of its own: a network that hangs must not
+cost a sample.
 
-Metrics of the last hour wait for the network. Scale-in protection follows the machine's state at once, and is set again
-from time to time, since a person or a deployment may have changed it.
+Metrics of the last hour wait for the network. Scale-in protection follows the machine's state at
+once, and is set again from time to time, since a person or a deployment may have changed it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Publisher(threading.Thread):
         self._wanted, self._set = True, False
         self._trouble: dict[str, str] = {}
 
-    # --- called by the agent's own thread -----------------------------------------------------------------------------
+    # --- called by the agent's own thread ---------------------------------------------------------
 
     def publish(self, at: float, minute: Minute) -> None:
         """Send a minute's metrics, which ended at `at` (seconds since 1970)."""
@@ -52,7 +53,7 @@ class Publisher(threading.Thread):
             self._wake.set()
 
     def state(self) -> dict[str, object]:
-        """For people: the group, whether it is protected, minutes that wait, and what goes wrong."""
+        """For people: the group, whether it is protected, minutes that wait, what goes wrong."""
         return {
             "instance": self._instance,
             "group": self._group,
@@ -67,10 +68,11 @@ class Publisher(threading.Thread):
         self._wake.set()
         self.join(account.READ_S)
 
-    # --- its own thread -----------------------------------------------------------------------------------------------
+    # --- its own thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work whenever woken: each minute of metrics wakes it, and so does a change; and again where that failed."""
+        """Work whenever woken: each minute of metrics wakes it, and so does a change; and again
+        where that failed."""
         while not self._end.is_set():
             self._wake.wait(TRY_S)
             self._wake.clear()
@@ -80,7 +82,8 @@ class Publisher(threading.Thread):
                 self._try("metrics", self._send)
 
     def _try(self, what: str, work: Callable[[], None]) -> bool:
-        """Whether it worked. Any exception is only said: a thread that ended would end all protection."""
+        """Whether it worked. Any exception is only said: a thread that ended would end all
+        protection."""
         try:
             work()
         except Exception as error:

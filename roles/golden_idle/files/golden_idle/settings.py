@@ -1,4 +1,7 @@
-"""The settings: what the image says, and over it what a launch says. Both are JSON objects with the same keys."""
+"""The settings: what the image says, and over it what a launch says.
+
+Both are JSON objects with the same keys.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 IMAGE, LAUNCH = Path("etc/golden-idle.json"), Path("etc/golden-idle.local.json")
-"""Below the root of the file system. User data writes the second one; it alone may hold a webhook's address."""
+"""Below the root of the file system. User data writes the second one; it alone may hold a webhook's
+address."""
 LEAST_WINDOW, LEAST_GRACE = 15, 5
-"""Minutes. A build or a download pauses for less than the first; a person needs the second to write a hold."""
+"""Minutes. A build or a download pauses for less than the first; a person needs the second to write
+a hold."""
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _PARAMETER = re.compile(r"ssm:/[A-Za-z0-9._/-]{1,1000}")
 
@@ -73,7 +78,8 @@ _LINES = ("gpu_percent", "cores", "network_mb_s")
 
 
 def load(root: Path) -> Settings:
-    """The settings of the machine whose files are below `root`; WrongSettings for the first thing that is wrong."""
+    """The settings of the machine whose files are below `root`; WrongSettings for the first thing
+    that is wrong."""
     image, launch = root / IMAGE, root / LAUNCH
     values = _read(image)
     check_image(values)
@@ -122,14 +128,7 @@ def check(values: Mapping[str, Any]) -> Settings:
     for key in KEYS:
         if key not in values:
             raise WrongSettings(f"{key} is missing")
-    for key, least in _WHOLE.items():
-        if type(values[key]) is not int or values[key] < least:
-            raise WrongSettings(
-                f"{key} is {values[key]!r}: it has to be a whole number from {least} on"
-            )
-    for key in _LINES:
-        if type(values[key]) not in (int, float) or not 0 <= values[key] < float("inf"):
-            raise WrongSettings(f"{key} is {values[key]!r}: it has to be a number from 0 on")
+    _check_numbers(values)
     for key in ("metrics_enabled", "protection_enabled"):
         if type(values[key]) is not bool:
             raise WrongSettings(f"{key} is {values[key]!r}: it has to be true or false")
@@ -150,11 +149,22 @@ def check(values: Mapping[str, Any]) -> Settings:
     )
 
 
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for key, least in _WHOLE.items():
+        if type(values[key]) is not int or values[key] < least:
+            raise WrongSettings(
+                f"{key} is {values[key]!r}: it has to be a whole number from {least} on"
+            )
+    for key in _LINES:
+        if type(values[key]) not in (int, float) or not 0 <= values[key] < float("inf"):
+            raise WrongSettings(f"{key} is {values[key]!r}: it has to be a number from 0 on")
+
+
 def _check_target(action: Action, target: Any) -> None:
     if action is not Action.NONE and not target:
         raise WrongSettings(
-            f"action is {action}, and target is empty: nobody would be told; name an SNS topic's ARN, "
-            "or `ssm:/NAME` of a parameter that holds a webhook's address"
+            f"action is {action}, and target is empty: nobody would be told; name an SNS topic's "
+            "ARN, or `ssm:/NAME` of a parameter that holds a webhook's address"
         )
     if not isinstance(target, str) or (target and not is_target(target)):
         raise WrongSettings(

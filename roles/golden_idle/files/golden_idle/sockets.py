@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DIAG, _BY_FAMILY, _DUMP, _INFO, _DONE, _ERROR = 4, 20, 0x301, 2, 3, 2
-"""NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, REQUEST and DUMP, INET_DIAG_INFO, NLMSG_DONE, NLMSG_ERROR."""
+"""NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, REQUEST and DUMP, INET_DIAG_INFO, NLMSG_DONE,
+NLMSG_ERROR."""
 _ESTABLISHED, _LISTEN = 1, 10
 _STATES = 1 << _ESTABLISHED | 1 << _LISTEN
 _OWN = Path("/proc/thread-self/ns/net")
@@ -25,7 +26,7 @@ _NETWORK = 0x40000000
 
 @dataclass(frozen=True)
 class Connection:
-    """An established connection; bytes are of its whole life, and those that were sent have arrived."""
+    """An established connection; bytes are of its whole life, and those that were sent arrived."""
 
     inode: int
     accepted: bool

@@ -1,4 +1,5 @@
-"""What follows from a decision: notice, grace, and only then the action, each right after a fresh sample."""
+"""What follows from a decision: notice, grace, and only then the action, each right after a fresh
+sample."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """The stage and since when; before `not_before` nothing is tried again. Times are of CLOCK_BOOTTIME."""
+    """The stage and since when; before `not_before` nothing is tried again. Times are of
+    CLOCK_BOOTTIME."""
 
     stage: Stage = Stage.BUSY
     since: float = 0.0

@@ -44,8 +44,8 @@ TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 
 @dataclass(frozen=True)
 class LeaseState:
-    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `holder` is
-    a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what its holders note
+    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `holder`
+    is a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what its holders note
     beside the ledger."""
 
     ledger: Ledger

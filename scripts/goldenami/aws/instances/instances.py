@@ -68,8 +68,8 @@ class Subnet:
 @dataclass(frozen=True)
 class Launch:
     """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size;
-    `tags` are on all; `zone`: an availability zone, or any; `subnet`: none is the default network's;
-    `user_data`: what cloud-init gets. `told`: what it is and costs."""
+    `tags` are on all; `zone`: an availability zone, or any; `subnet`: none is the default
+    network's; `user_data`: what cloud-init gets. `told`: what it is and costs."""
 
     name: str
     image: Image

@@ -114,7 +114,7 @@ class Upload:
     def _blocks_to_write(self) -> Iterator[tuple[int, bytes]]:
         return differing(self.blocks, self.parent.blocks if self.parent else None)
 
-    # --- the snapshot -----------------------------------------------------------------------------------------------
+    # --- the snapshot -----------------------------------------------------------------------------
 
     def _finished(self) -> UploadState | None:
         earlier = self._journal.load()
@@ -239,7 +239,7 @@ class Upload:
                 raise
         return self._start(state.attempt + 1)
 
-    # --- its blocks -------------------------------------------------------------------------------------------------
+    # --- its blocks -------------------------------------------------------------------------------
 
     def _send(self, state: UploadState) -> None:
         # Those in flight are what a kill may cause to be sent again: no more than 1 % of the disk.

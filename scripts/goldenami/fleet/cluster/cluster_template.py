@@ -56,8 +56,8 @@ class FamilyGroup:
     """The group of one family. `id` begins the logical names of its resources; `has_gpu`: one with
     NVIDIA's metrics.
 
-    `prices` are US dollars an hour by type, empty where they are not known. `ahead` is what runs, or
-    could at once, before somebody needs it; `calendar` changes the least of the group.
+    `prices` are US dollars an hour by type, empty where they are not known. `ahead` is what runs,
+    or could at once, before somebody needs it; `calendar` changes the least of the group.
     """
 
     family: str

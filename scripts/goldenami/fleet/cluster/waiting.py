@@ -1,5 +1,5 @@
-"""How long people wait for a machine, and what that costs: a group under a setting, by events. Pure:
-no account is asked.
+"""How long people wait for a machine, and what that costs: a group under a setting, by events.
+Pure: no account is asked.
 
 A person takes a free machine, else waits in a row for the next. A group starts as many as its
 setting wants, the stopped ones first, and ends a machine that nobody used for a while and that the

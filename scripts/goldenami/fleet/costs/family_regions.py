@@ -119,8 +119,8 @@ def look(
 
 @dataclass(frozen=True)
 class _RegionOffers:
-    """How many machines the account runs in a region, the zones of each type, the Spot prices of each, and why
-    these are not known."""
+    """How many machines the account runs in a region, the zones of each type, the Spot prices of
+    each, and why these are not known."""
 
     machines: int | None
     zones: dict[str, list[str]]

@@ -1,7 +1,8 @@
 """The fleet view: who runs which AMI and build, and which of it is not what is published. It
 changes nothing.
 
-Nine calls a region, and one more for each further image and each key; two more for each further page.
+Nine calls a region, and one more for each further image and each key; two more for each further
+page.
 """
 
 from __future__ import annotations

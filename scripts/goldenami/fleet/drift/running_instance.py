@@ -56,8 +56,8 @@ class RunningInstance:
 def replacing(region: str, instance: str) -> str:
     """How who suspects a machine replaces it, for a hint."""
     return (
-        f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the machine; "
-        "its group launches another, else you do"
+        f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the "
+        "machine; its group launches another, else you do"
     )
 
 

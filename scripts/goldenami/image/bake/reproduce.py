@@ -44,7 +44,10 @@ def run(bake_once: BakeOnce, scratch: Path) -> str:
     with another_machine() as where:
         second = _bake(bake_once, scratch / "the-second")
     if first.record.disk_sha256 == second.record.disk_sha256:
-        return f"reproduced: both disks have SHA-256 {first.record.disk_sha256}; the second was baked {where}"
+        return (
+            f"reproduced: both disks have SHA-256 {first.record.disk_sha256}; "
+            f"the second was baked {where}"
+        )
     raise _failure(first, second, where, scratch)
 
 

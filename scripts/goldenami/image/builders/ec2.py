@@ -96,7 +96,7 @@ class Ec2Builder:
     def built(self, record: BakeRecord) -> bool:
         return record.ami is not None and record.ami.region == self.region
 
-    # --- bake -------------------------------------------------------------------------------------------------------
+    # --- bake -------------------------------------------------------------------------------------
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
         """An instance has no layers."""
@@ -204,7 +204,7 @@ class Ec2Builder:
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": short,
                 "TMPDIR": short,
                 # The instance's memory, gone with it.
-                "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108
+                "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108 - not of this machine
             }
             packer.build(
                 "amazon-ebs.ec2",
@@ -258,7 +258,7 @@ class Ec2Builder:
             volume_gib=image.root["VolumeSize"],
         )
 
-    # --- verify -----------------------------------------------------------------------------------------------------
+    # --- verify -----------------------------------------------------------------------------------
 
     def verify(
         self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
@@ -455,7 +455,10 @@ def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     ]
     wrong += [] if installed else ["dpkg names no package"]
     publishers = sorted(installed.keys() - lock.packages.keys())
-    beside = f"{len(publishers)} packages are the publisher's, beside the lock: {', '.join(publishers[:12])}"
+    beside = (
+        f"{len(publishers)} packages are the publisher's, beside the lock: "
+        f"{', '.join(publishers[:12])}"
+    )
     check = Check.of_boot(
         "packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8])
     )

@@ -92,8 +92,8 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
 def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
     if nvcc.partition(".")[0] != release.partition(".")[0]:
         raise NoFit(
-            f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it compiles "
-            f"runs with wheels of CUDA {release}",
+            f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it "
+            f"compiles runs with wheels of CUDA {release}",
             hint=f"set cuda_variant: toolkit from CUDA {FIRST_WITH_NVCC} on, jit for others",
         )
     compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])

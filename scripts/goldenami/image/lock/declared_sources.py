@@ -26,7 +26,7 @@ _NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no
 
 
 def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
-    """BadInput where a login of `extra_repos` is missing, or a key is not the one that is stated."""
+    """BadInput where a login of `extra_repos` is missing, or a key is not the stated one."""
     sources = {source.archive: source for source in apt.sources}
     for index, repo in enumerate(definition.extra_repos):
         at = ("extra_repos", index)

@@ -70,7 +70,9 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
             and package
             and int(compatibility.upstream(package.version).split(".")[0]) < int(lock.driver.branch)
         ):
-            yield f"{name} is {package.version}, older than the driver's branch {lock.driver.branch}"
+            yield (
+                f"{name} is {package.version}, older than the driver's branch {lock.driver.branch}"
+            )
 
 
 def one_version(lock: Lock, _: Families) -> Iterator[str]:
@@ -110,7 +112,10 @@ def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
     engines = sorted(_ENGINES & lock.packages.keys())
     described = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
     if lock.driver and engines and not described:
-        yield f"containers of {', '.join(engines)} see no GPU: set {_GPU_SOURCE} of role container_runtime"
+        yield (
+            f"containers of {', '.join(engines)} see no GPU: "
+            f"set {_GPU_SOURCE} of role container_runtime"
+        )
 
 
 def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
@@ -123,7 +128,10 @@ def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
     """The driver is new enough for containers that goldenami made."""
     for one in lock.containers:
         if lock.driver and not compatibility.runs_on(one.least_driver, lock.driver.version):
-            yield f"{one.name} asks for driver {one.least_driver}, the image has {lock.driver.version}"
+            yield (
+                f"{one.name} asks for driver {one.least_driver}, "
+                f"the image has {lock.driver.version}"
+            )
 
 
 def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
@@ -220,7 +228,10 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
             yield f"the modules {modules.package} are not for the kernel {lock.kernel.release}"
         headers = modules.build.get(f"linux-headers-{lock.kernel.release}")
         if headers is None or headers.version != lock.kernel.version:
-            yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
+            yield (
+                "the modules were not compiled with the headers of "
+                f"{lock.kernel.release} {lock.kernel.version}"
+            )
 
 
 def supported_parts(lock: Lock, day: str) -> Iterator[str]:
@@ -232,7 +243,10 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
     ):
         if part.state(on) is SupportState.ENDED:
             note = f" ({part.note})" if part.note else ""
-            yield f"support of {part.part} {part.version}{note} {part.words(on)}: plan the move to a newer one"
+            yield (
+                f"support of {part.part} {part.version}{note} {part.words(on)}: "
+                "plan the move to a newer one"
+            )
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
@@ -241,9 +255,14 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
     gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
     nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
     if nvidia and lock.driver is None:
-        yield f"the GPUs of {', '.join(nvidia)} stay idle: the image has no NVIDIA driver (role nvidia_driver)"
+        yield (
+            f"the GPUs of {', '.join(nvidia)} stay idle: "
+            "the image has no NVIDIA driver (role nvidia_driver)"
+        )
     if lock.driver and not nvidia:
-        yield f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
+        yield (
+            f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
+        )
     for name in lock.hardware.families:
         other = families[name].chip or (
             gpus[name].name if name in gpus and name not in nvidia else None
@@ -259,7 +278,10 @@ def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
     has_one = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
     if lock.driver and switched and not has_one:
         need = "needs" if len(switched) == 1 else "need"
-        yield f"{', '.join(switched)} {need} the fabric manager, which the image has not: CUDA does not start there"
+        yield (
+            f"{', '.join(switched)} {need} the fabric manager, which the image has not: "
+            "CUDA does not start there"
+        )
 
 
 def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:

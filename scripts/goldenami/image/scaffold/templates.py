@@ -52,8 +52,8 @@ def write_repository(folder: Path) -> None:
 
 
 def _wheel(work: Path) -> Path:
-    """The wheel of this program, by pip: made in a clone or a folder that it was installed from, else
-    the file that it was installed from, or the index's of this version.
+    """The wheel of this program, by pip: made in a clone or a folder that it was installed from,
+    else the file that it was installed from, or the index's of this version.
 
     A repository installs that file by its SHA-256: of a name alone an index might offer another.
     """

@@ -79,7 +79,10 @@ class ImagePart:
 
     @property
     def ref(self) -> str:
-        return f"{re.sub('[^A-Za-z0-9.]+', '-', self.name)}-{(self.sha256 or records.sha256_text(self.purl))[:16]}"
+        return (
+            f"{re.sub('[^A-Za-z0-9.]+', '-', self.name)}-"
+            f"{(self.sha256 or records.sha256_text(self.purl))[:16]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,12 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 
 def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[ImagePart]:
+    # The loader, which has no SHA-256, is of another machine.
     keys = {
         wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
         for part in parts
         if part.sha256
-    }  # the loader is of another machine
+    }
     known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
     return [
         replace(

@@ -27,7 +27,7 @@ def statement(
 def sealed(statement: dict[str, Any], signer: Signer) -> str:
     """The envelope, without a space: a parameter of Systems Manager has room for 4,096
     characters."""
-    from securesystemslib.dsse import Envelope  # noqa: PLC0415
+    from securesystemslib.dsse import Envelope  # noqa: PLC0415 - most commands sign nothing
 
     envelope = Envelope(_compact(statement).encode(), PAYLOAD_TYPE, {})
     envelope.sign(signer)
@@ -41,8 +41,8 @@ def sealed(statement: dict[str, Any], signer: Signer) -> str:
 def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
     """The statement in an envelope. Unreachable where `text` is no envelope; NotVerified where
     this key has not signed it, or its predicate is of another type."""
-    from securesystemslib.dsse import Envelope  # noqa: PLC0415
-    from securesystemslib.exceptions import VerificationError  # noqa: PLC0415
+    from securesystemslib.dsse import Envelope  # noqa: PLC0415 - as above
+    from securesystemslib.exceptions import VerificationError  # noqa: PLC0415 - as above
 
     try:
         data = json.loads(text)

@@ -32,10 +32,10 @@ def of_environment(root: Path, account: Account) -> Signer | None:
     checkout `root`."""
     if not (name := os.environ.get(KEY)):
         return None
-    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415
+    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - as in dsse.py
 
     if match := _KMS.fullmatch(name):
-        from goldenami.aws import kms_signer  # noqa: PLC0415
+        from goldenami.aws import kms_signer  # noqa: PLC0415 - botocore, for keys of KMS only
 
         kms = account.kms(match["region"])
         public = serialization.load_der_public_key(kms_signer.public_der(kms, name))
@@ -66,7 +66,7 @@ def read_public(path: Path) -> Key:
 
 def _on_p256(public: Any, name: str, hint: str) -> SSlibKey:
     """The key, whose `keyid` is what people call it by: 16 digits of the SHA-256 of its DER."""
-    from securesystemslib.signer import ECDSA_SHA2_NISTP256, SSlibKey  # noqa: PLC0415
+    from securesystemslib.signer import ECDSA_SHA2_NISTP256, SSlibKey  # noqa: PLC0415 - as in dsse.py
 
     der = public.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

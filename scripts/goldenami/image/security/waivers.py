@@ -73,8 +73,8 @@ class Waivers:
 
     def warnings(self, image: str, today: date) -> list[str]:
         return [
-            f"{self.source.path}:{self.source.lines['waivers', at]}: the waiver of {row.id} ends on {row.expires}, "
-            f"in {(row.expires - today).days} days"
+            f"{self.source.path}:{self.source.lines['waivers', at]}: "
+            f"the waiver of {row.id} ends on {row.expires}, in {(row.expires - today).days} days"
             for at, row in self.of(image).items()
             if row.expires - today <= NOTICE
         ]

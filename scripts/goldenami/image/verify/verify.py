@@ -44,9 +44,9 @@ def run(
 
     Of an image with the role `hardening`, hardening.json too; `root` is the checkout.
 
-    Only a check that ran and was wrong takes an earlier record with it, and `latest`: also a boot that
-    came to a dead end. What says nothing of the build (an interrupt, a busy host, a module that the
-    host lacks) leaves all of it.
+    Only a check that ran and was wrong takes an earlier record with it, and `latest`: also a boot
+    that came to a dead end. What says nothing of the build (an interrupt, a busy host, a module
+    that the host lacks) leaves all of it.
     """
     bake = build.read_bake()
     builder.check_host()
@@ -77,7 +77,7 @@ def run(
         records.write(build.path / HARDENING_FILE, hardness)
         progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
-    # The next lines write them anew. They go after the record: a kill before it leaves all as it was.
+    # The next lines write them anew. They go after the record: a kill before it leaves all as is.
     _forget(build, REPORT_FILE, SUMMARY_FILE, *([] if result.hardening else [HARDENING_FILE]))
     point_latest(build)
     progress.remember()
@@ -86,7 +86,7 @@ def run(
 
 @contextlib.contextmanager
 def _evidence(work: Path, build: BuildFolder) -> Iterator[None]:
-    """Keep what the block saw in `work`: with the build where it is a verdict, else with the log."""
+    """Keep what the block saw in `work`: a verdict with the build, all else with the log."""
     try:
         yield
     except NotVerified:
@@ -113,7 +113,8 @@ def _demand_a_verdict(checks: Sequence[Check], log: Path) -> None:
     raise HostNotReady(
         f"{len(blind)} of {len(checks)} checks could not look: {host_tools.business(log.parent)}",
         tail="\n".join(f"{check.id}: {check.detail.partition(chr(10))[0]}" for check in blind[:12]),
-        hint="the build is still verified, by its last record; verify it again when the host is idle",
+        hint="the build is still verified, by its last record; "
+        "verify it again when the host is idle",
         log=log,
     )
 
@@ -160,7 +161,7 @@ def _forget(build: BuildFolder, *names: str) -> None:
 
 
 def _copy_evidence(work: Path, folder: Path) -> None:
-    """Keep what a verify saw, also of one that failed: serial consoles, JUnit, metadata requests."""
+    """Keep what a verify saw, also one that failed: serial consoles, JUnit, metadata requests."""
     for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, folder / name)
@@ -180,7 +181,8 @@ def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
     """The error of a build that did not pass, with its first failing checks."""
     wrong = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
     lines = [
-        f"{check.outcome.value:>11}  {check.id}: {check.detail.splitlines()[0] if check.detail else ''}"
+        f"{check.outcome.value:>11}  {check.id}: "
+        f"{check.detail.splitlines()[0] if check.detail else ''}"
         for check in wrong[:12]
     ]
     return NotVerified(

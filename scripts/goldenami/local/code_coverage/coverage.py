@@ -186,7 +186,10 @@ def describe(finding: Finding) -> str:
     if finding.extension == UNREADABLE or finding.extension.startswith("sm_"):
         return f"{finding.file}: {finding.symbol}: {finding.extension}: {finding.example}"
     what = "instructions need" if finding.count > 1 else "instruction needs"
-    return f"{finding.file}: {finding.symbol}: {finding.count} {what} {finding.extension} ({finding.example})"
+    return (
+        f"{finding.file}: {finding.symbol}: "
+        f"{finding.count} {what} {finding.extension} ({finding.example})"
+    )
 
 
 def fits(allowance: Allowance, finding: Finding) -> bool:

@@ -70,7 +70,10 @@ floppy = {
 """The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06
 and to the kernels and e2fsck of every supported image."""
 
-NOT_REPRODUCIBLE = "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system too"
+NOT_REPRODUCIBLE = (
+    "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system "
+    "too"
+)
 
 
 @dataclass(frozen=True)
@@ -398,7 +401,8 @@ class _Writer:
             "-d",
             source,
             "-E",
-            f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
+            f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,"
+            f"root_owner=0:0,{extended}",
             str(disk),
             str(size // BLOCK),
         ]

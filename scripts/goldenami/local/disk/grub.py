@@ -154,7 +154,8 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
         "\n".join(
             [
                 root,
-                f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if immutable else ''} 0 0",
+                f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat "
+                f"umask=0077,nofail{',ro' if immutable else ''} 0 0",
                 *mounts,
                 "",
             ]

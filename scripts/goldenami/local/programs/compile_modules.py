@@ -52,12 +52,14 @@ _NO_MEMORY = re.compile(
     "|".join(
         (
             # GCC's driver.
-            r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",
+            r".*: (?:fatal error: Killed signal terminated program|"
+            r"internal compiler error: Killed) .*",
             r".*out of memory allocating \d+ bytes.*",
             r".*virtual memory exhausted.*",
             r"\S*ld\S*: .*memory exhausted",
             # Nvcc, collect2.
-            r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",
+            r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) "
+            r"signal 9\b.*",
             r"\S+ exited with status 137",
             r".* failed with exit code (?:-9|137)",  # setuptools
             r"ptxas fatal *: Memory allocation failure.*",
@@ -110,7 +112,10 @@ def first_error(log: str) -> str:
     of another tool."""
     for line in log.splitlines():
         if match := _ERROR.match(line.strip()):
-            return f"{Path(match['file']).name}:{match['line'] or match['nvcc']}: error: {match['text']}"
+            return (
+                f"{Path(match['file']).name}:{match['line'] or match['nvcc']}: "
+                f"error: {match['text']}"
+            )
     for pattern in (_OTHER, _PYTHON):
         for line in log.splitlines():
             if match := pattern.search(line):

@@ -127,11 +127,12 @@ def _node(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) 
     """The entries of the root, which is block 0, or of another node, which looks like a block
     without names; Unreadable where Linux would not take it."""
     at = _NODE_AT if number else _ROOT_AT
+    # `..` hides the root of the tree.
     if number == 0 and (
         struct.unpack_from("<H10xH6xIBB", block, 4) != (12, BLOCK - 12, 0, _HALF_MD4, 8)
         or block[_LEVELS_AT] > 1
         or block[31] & 1
-    ):  # `..` hides the root of the tree
+    ):
         raise Unreadable(f"{what}: the tree of its names does not begin as one")
     room, count = struct.unpack_from("<HH", block, at)
     end = BLOCK - _NODE_TAIL_BYTES

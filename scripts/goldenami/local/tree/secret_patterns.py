@@ -1,5 +1,5 @@
-"""What keys, tokens and passwords look like in text: by their issuers' beginnings, by their form, by
-the program that takes them, and by a name that says secret.
+"""What keys, tokens and passwords look like in text: by their issuers' beginnings, by their form,
+by the program that takes them, and by a name that says secret.
 
 Each row is named, and has an example, in which `…40` is for 40 characters made by chance. A row is
 asked only where one of its words is in the text, in small letters.
@@ -244,13 +244,15 @@ STEMS = (
 )
 """Of which one is in each name that says secret."""
 _SURE = (
-    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community|activation[_-]?code)"
+    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community"
+    "|activation[_-]?code)"
     "|(?<![a-z])(?:pass|pwd?)|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
 )
 _UNSURE = "(?i:key|cookie|pass|pwd?)"
 """Names of secrets; those whose value is one if it was made by chance."""
 _QUALIFIED = re.compile(
-    rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared|signing)[_-]?k"
+    rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared"
+    rb"|signing)[_-]?k"
     rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$"
 )
 _IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")

@@ -16,8 +16,8 @@ _PAIRS = frozenset(
     f"{group[0]}{after}".encode() for group in _FOLLOW.split() for after in group[1:]
 )
 _SURELY, _LIKELY = 3, 5
-"""A value is by chance if its `_wordiness` is less than minus its length through this: so are 99.5 %
-of 16 random letters and digits by the second."""
+"""A value is by chance if its `_wordiness` is less than minus its length through this: so are
+99.5 % of 16 random letters and digits by the second."""
 _REFERENCE = re.compile(
     rb"\$\w+(?:[/.:-].*)?|\$[{(\[].*|%[({].*|%\w+%?|\{[{%].*|&(?:lt|quot);.*|![01][,}].*"
     rb"|--?[a-z][a-z-]*|arn:.*|[a-z][a-z+.-]+://.*"

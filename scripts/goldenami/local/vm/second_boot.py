@@ -45,7 +45,7 @@ def identity(machine: vm.Machine) -> list[str]:
 
 
 def drift(config: vm.VmConfig) -> list[str]:
-    """How the disk of a machine that is off differs from its bake, as `golden drift` looks at it."""
+    """How the disk of a machine that is off differs from its bake, as `golden drift` sees it."""
     build = BuildFolder(config.disk.parent)
     launch = LaunchedWith((config.user_data or "").encode(), config.public_key, imds.HOSTNAME)
     record = disk_check.check(build, baked_disk.opened(config.overlay, build, launch))

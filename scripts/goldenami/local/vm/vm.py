@@ -38,14 +38,15 @@ FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
 """Any of them on the serial console proves a running kernel, also with `quiet` on its command
 line."""
 DEAD_ENDS = re.compile(
-    r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"
-    r"error: no such device.*|\(initramfs\) |You are in emergency mode|golden: .*: the boot stops here"
+    r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |"
+    r"grub rescue>|error: no such device.*|\(initramfs\) |You are in emergency mode|"
+    r"golden: .*: the boot stops here"
 )
 """What a console shows when no waiting will help."""
 WRONG_CLOCK = re.compile(r"tsc: (PIT calibration deviates from .*|HPET/PMTIMER calibration failed)")
 """Linux measures the TSC against the PIT, and on a busy host gets it wrong (seen: 43 MHz of 2,445).
-With `tsc=reliable` the machine's clock then runs as many times too fast, and each limit of a unit is
-over at once."""
+With `tsc=reliable` the machine's clock then runs as many times too fast, and each limit of a unit
+is over at once."""
 CLOCK_TRIES = 20
 """Each takes some seconds: the kernel measures first of all."""
 MEMORY_MIB, CPUS = 2048, 2
@@ -55,7 +56,7 @@ KVM_LIMIT_S = 20.0
 ever."""
 IMDS_LIMIT_S = 60.0
 USUAL_BOOT_S = 60.0
-"""A boot takes 25-60 s under emulation on two idle cores. Limits grow with one that takes longer."""
+"""A boot takes 25-60 s under emulation on two idle cores. Limits grow with a longer one."""
 LONGEST_BOOT = 6
 """How many times its limit a boot may take whose console goes on: one that never ends repeats
 itself."""
@@ -114,7 +115,7 @@ class Machine:
     monitor: socket.socket
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
-        """What the command prints; CommandFailed where it fails, HostNotReady where no answer came."""
+        """What the command prints; CommandFailed where it fails, HostNotReady without an answer."""
         try:
             return ssh.run(self.ssh_config, *command, timeout_s=self.limit_s(timeout_s))
         except shell.CommandFailed:
@@ -128,7 +129,7 @@ class Machine:
             ) from None
 
     def limit_s(self, usual_s: float) -> float:
-        """How long this machine may take for what takes `usual_s` seconds at most on an idle host."""
+        """Seconds that this machine may take for what takes at most `usual_s` on an idle host."""
         return usual_s * max(1.0, self.seconds_to_ssh / USUAL_BOOT_S)
 
 
@@ -235,9 +236,9 @@ def wait_for_ssh(
     """Return once `ssh -F ssh_config golden` works, which may take `limit_s` seconds from the
     console's last sign of life.
 
-    NotVerified where the boot came to a dead end; HostNotReady where it says nothing of the disk: the
-    host ended QEMU, or gave the machine too little time; WrongClock of it where that made its clock
-    wrong."""
+    NotVerified where the boot came to a dead end; HostNotReady where it says nothing of the disk:
+    the host ended QEMU, or gave the machine too little time; WrongClock of it where that made its
+    clock wrong."""
     boot = _Boot(process, ssh_config, serial, limit_s)
     if wait_until(boot.let_in, limit_s * LONGEST_BOOT, POLL_S):
         return
@@ -259,7 +260,7 @@ def wait_for_ssh(
 
 
 class _Boot:
-    """A boot that is waited for: why SSH has not answered yet, and whether the disk is the cause."""
+    """A boot that is waited for: why SSH has not answered yet, and whether the disk is why."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, limit_s: float
@@ -366,7 +367,8 @@ def _identity(config: VmConfig) -> list[str]:
         "-smbios",
         f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
         "-smbios",
-        f"type=1,manufacturer=Amazon EC2,product={imds.INSTANCE_TYPE},serial={serial},uuid={serial}",
+        f"type=1,manufacturer=Amazon EC2,product={imds.INSTANCE_TYPE},"
+        f"serial={serial},uuid={serial}",
         "-smbios",
         "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
     ]

@@ -99,7 +99,10 @@ class TestedGpu(SharedRecord):
         name, _, size = self.instance_type.partition(".")
         family, gpus = known.get(name), self.gpu.split(", ")
         if family is None or family.gpu is None or family.sm != self.sm or not size:
-            yield f"{self.instance_type or 'an instance without a type'} has no GPU of architecture {self.sm}"
+            yield (
+                f"{self.instance_type or 'an instance without a type'} "
+                f"has no GPU of architecture {self.sm}"
+            )
             return
         if len(gpus) not in family.gpus_of(size):
             yield f"{self.instance_type} has not {len(gpus)} GPUs"
@@ -228,7 +231,9 @@ class JunitFile:
         if self.failed:
             yield f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
         if missing := [name for name in needed if name not in answered]:
-            yield f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first"
+            yield (
+                f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first"
+            )
         if not self.passed:
             yield "no test ran"
 

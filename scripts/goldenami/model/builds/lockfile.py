@@ -330,7 +330,7 @@ def write(path: Path, lock: Lock) -> str:
 
 
 def read(path: Path) -> tuple[Lock, str]:
-    """The lock and its SHA-256; BadInput where it is missing, edited by hand or of another shape."""
+    """The lock and its SHA-256; BadInput where it is missing, edited by hand or malformed."""
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
@@ -391,7 +391,8 @@ def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     )
     if changed:
         raise BadInput(
-            f"the lock of {lock.image} is stale: changed since it was made: {program_files.by_owner(root, changed)}",
+            f"the lock of {lock.image} is stale: changed since it was made: "
+            f"{program_files.by_owner(root, changed)}",
             hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
             "packer/locks`",
         )

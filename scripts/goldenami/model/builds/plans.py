@@ -120,7 +120,7 @@ class ContainerPlan(BakePlan):
 
 
 class ContainerResult(Record):
-    """What a container image consists of; `parts` are its packages and wheels, as in `TreeFacts`."""
+    """The content of a container image; `parts` are its packages and wheels, as in `TreeFacts`."""
 
     digest: Sha256
     layers: list[ContainerLayer]

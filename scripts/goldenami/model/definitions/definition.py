@@ -202,14 +202,16 @@ class Definition(Section):
     downloads: list[Download] = Field(default_factory=list)
     """files by their address, which the role `customize` brings"""
     containers: list[WantedContainer] = Field(default_factory=list)
-    """images of containers, which the engine has at the first boot: names, or `image` and `login`"""
+    """images of containers, which the engine has at the first boot: names, or `image` and
+    `login`"""
     python_packages: list[str] = Field(default_factory=list)
     """requirements of further Python packages, such as `transformers==4.57.0`"""
     python_index: PythonIndex | None = None
     """a company's package index beside the usual one"""
     kernel_modules: list[KernelModule] = Field(default_factory=list)
     """out-of-tree modules beside the driver: `name`, and a DKMS `package` of the archives, or the
-    `source` (`url`, `sha256`) of a tarball with a dkms.conf; `build_packages` that it compiles with"""
+    `source` (`url`, `sha256`) of a tarball with a dkms.conf; `build_packages` that it compiles
+    with"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

@@ -3,7 +3,7 @@ argument_specs, because Ansible itself accepts an unknown extra variable silentl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from goldenami.model.definitions.definition import (
     Base,
     Definition,
 )
-from goldenami.model.definitions.role_specs import role_spec
+from goldenami.model.definitions.role_specs import RoleSpec, role_spec
 from goldenami.model.operation import operation_checks
 from goldenami.model.operation.publish_section import Publish, VolumeType
 from goldenami.model.supported import compatibility, hardware
@@ -245,27 +245,7 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
                 ("roles", role), "is no role to list", hint=f"write `{role}:` beside `roles`"
             )
             continue
-        spec, typed = role_spec(root, role), dict[str, Any]()
-        for name, value in variables.items():
-            key = ("roles", role, name)
-            if name not in spec.options:
-                known = (
-                    nearest(name, spec.settable)
-                    if spec.settable
-                    else "the role's defaults/main.yml and meta/argument_specs.yml name none"
-                )
-                yield source.error(key, f"unknown role variable; {known}")
-            elif name not in spec.settable:
-                yield source.error(key, "is derived by `lock` and cannot be set")
-            elif not name.startswith(f"{role}_"):
-                yield source.error(
-                    key,
-                    f"does not reach the role: its variables begin with `{role}_`",
-                    hint=f"rename it in roles/{role}",
-                )
-            elif value is not None or spec.defaults[name] is not None:
-                typed[name] = value
-        yield from _mistyped(source, role, spec.options, typed)
+        yield from _check_variables(source, role_spec(root, role), variables)
         for path in role_files.brought(root, role, variables):
             if problem := role_files.misplaced(path):
                 yield source.error(("roles", role), f"brings {path}, which {problem}")
@@ -274,6 +254,30 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
             yield source.error(
                 ("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}"
             )
+
+
+def _check_variables(source: YamlFile, spec: RoleSpec, variables: Mapping[str, Any]) -> Mistakes:
+    role, typed = spec.name, dict[str, Any]()
+    for name, value in variables.items():
+        key = ("roles", role, name)
+        if name not in spec.options:
+            known = (
+                nearest(name, spec.settable)
+                if spec.settable
+                else "the role's defaults/main.yml and meta/argument_specs.yml name none"
+            )
+            yield source.error(key, f"unknown role variable; {known}")
+        elif name not in spec.settable:
+            yield source.error(key, "is derived by `lock` and cannot be set")
+        elif not name.startswith(f"{role}_"):
+            yield source.error(
+                key,
+                f"does not reach the role: its variables begin with `{role}_`",
+                hint=f"rename it in roles/{role}",
+            )
+        elif value is not None or spec.defaults[name] is not None:
+            typed[name] = value
+    yield from _mistyped(source, role, spec.options, typed)
 
 
 def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mistakes:

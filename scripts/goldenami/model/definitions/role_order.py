@@ -1,5 +1,5 @@
-"""The order in which roles run: the program's steps, and among them own roles, which are the folders
-of roles/ that these steps do not name."""
+"""The order in which roles run: the program's steps, and among them own roles, which are the
+folders of roles/ that these steps do not name."""
 
 from __future__ import annotations
 

@@ -37,10 +37,11 @@ class _Context(jinja2.runtime.Context):
 
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
 _JINJA.context_class = _Context
+# Ansible's own tests.
 _JINJA.tests |= {
     "match": lambda value, pattern: bool(re.match(pattern, value)),
     "search": lambda value, pattern: bool(re.search(pattern, value)),
-}  # Ansible's own
+}
 
 
 def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,8 +57,8 @@ def facts(
     *,
     only: str = "",
 ) -> dict[str, Any]:
-    """What vars/main.yml and the platform's file say, rendered over the role's variables; with `only`
-    that fact alone, since others may want what is not derived yet."""
+    """What vars/main.yml and the platform's file say, rendered over the role's variables; with
+    `only` that fact alone, since others may want what is not derived yet."""
     path = program_files.role(root, role) / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):

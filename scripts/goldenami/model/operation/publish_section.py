@@ -116,7 +116,8 @@ class Publish(Section):
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
     """days until EC2 calls an AMI deprecated"""
     soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
-    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
+    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest`
+    itself"""
     deregistration_protection: bool = False
     """EC2 lets nobody deregister the AMIs, `retire` included"""
     share_with: Annotated[

@@ -165,7 +165,10 @@ def near_end(branch: str, end: date | None, today: date) -> str:
     if end is None and branch in ENDED_BRANCHES:
         return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
     if end is None:
-        return f"the end of driver branch {branch} is not known: look it up, add it to BRANCH_END of compatibility.py"
+        return (
+            f"the end of driver branch {branch} is not known: "
+            "look it up, add it to BRANCH_END of compatibility.py"
+        )
     if end - today > END_NOTICE:
         return ""
     if end < today:

@@ -87,7 +87,7 @@ class Gpu(Record):
     source: str
 
     def is_called(self, said: str) -> bool:
-        """Whether `said` may be NVML's name of it, such as "NVIDIA A100-SXM4-40GB" or "Tesla T4"."""
+        """Whether `said` may be NVML's name of it, as "NVIDIA A100-SXM4-40GB" or "Tesla T4" are."""
         first, *words = re.split(r"[ -]", said.lower())
         return first in ("nvidia", "tesla") and {*words} >= {*self.name.lower().split()}
 
@@ -278,7 +278,10 @@ def _demand(source: YamlFile, key: Key, word: str, known: Collection[str], probl
         raise source.error(key, f"{problem}; {nearest(str(word), known)}")
 
 
-UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source: its facts are not guessed"
+UNKNOWN = (
+    "one that is newer needs a row in packer/hardware.yml, with its source: "
+    "its facts are not guessed"
+)
 """What to do about a family that may well exist."""
 
 

@@ -18,7 +18,10 @@ KERNELS = {
     "6.12": date(2028, 12, 31),
     "6.18": date(2028, 12, 31),
 }
-KERNELS_SOURCE = "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; a month is its last day"
+KERNELS_SOURCE = (
+    "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; "
+    "a month is its last day"
+)
 DRIVERS_SOURCE = (
     "https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
     "Toolkit Versions; read 2026-11"

@@ -92,7 +92,7 @@ class GpuJudge:
         return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
 
     def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:
-        """What keeps a record from being a proof, the cheapest to find first; empty texts are none."""
+        """Why a record is no proof, the cheapest to find first; empty texts are none."""
         needed = required(self.root, asked.roles)
         yield from record.problems(asked.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"

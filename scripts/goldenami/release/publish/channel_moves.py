@@ -1,4 +1,4 @@
-"""Moving channels to a build that the account has: what `publish`, `promote` and `rollback` share."""
+"""Moves of channels to a build of the account: what `publish`, `promote` and `rollback` share."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def gpu(
 
 
 def soaked_at(since: Iterable[str], hours: int) -> datetime:
-    """When a candidate has stood long enough that became one at these moments, one of each region."""
+    """When a candidate has stood long enough: `since` is when it became one, by region."""
     return max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
 
 

@@ -143,8 +143,9 @@ class RegionMove(Record):
     that they named `before`.
 
     `ledger` is the digest of the region's ledger as the plan saw it. A rollback takes the withdrawn
-    build out of the candidate, too. `template_stays`, in a rollback, where a person set the default.
-    `refresh` are groups that are asked to follow; a rollback asks all that the definition names.
+    build out of the candidate, too. `template_stays`, in a rollback, where a person set the
+    default. `refresh` are groups that are asked to follow; a rollback asks all that the definition
+    names.
     """
 
     region: str

@@ -140,7 +140,7 @@ class Registry:
 
 @contextmanager
 def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
-    """The registries by name. Logins of ECR are in a file of this user's that goes with the block."""
+    """The registries by name. A file of this user's has ECR's logins, and goes with the block."""
     with TemporaryDirectory(prefix="golden-logins-") as folder:
         path, found = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}

@@ -92,7 +92,10 @@ def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
 
 
 def _again(image: str, name: str) -> str:
-    return f"`make verify IMAGE={image}` boots it and checks it; `--build` names another build than {name}"
+    return (
+        f"`make verify IMAGE={image}` boots it and checks it; "
+        f"`--build` names another build than {name}"
+    )
 
 
 def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
@@ -101,7 +104,10 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
     if (bake.build_id, verify.build_id, verify.image) != (name, name, bake.image):
         return f"its verify record is of {verify.image} {verify.build_id}"
     if verify.verdict is not Verdict.VERIFIED:
-        return f"{len(wrong)} of {len(verify.checks)} checks failed, {wrong[0] if wrong else 'none ran'} first"
+        return (
+            f"{len(wrong)} of {len(verify.checks)} checks failed, "
+            f"{wrong[0] if wrong else 'none ran'} first"
+        )
     kind, baked, verified, shown = (
         ("AMI", bake.ami_id, verify.ami, None)
         if bake.ami
@@ -148,8 +154,9 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
         f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome
         is Outcome.INCORRECT,
         "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
-        f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}": record.fail_on
-        is not rule.fail_on,
+        (
+            f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}"
+        ): record.fail_on is not rule.fail_on,
         f"{looked_up}, which is not of the past": age < timedelta(0),
         f"{looked_up}, more than {rule.max_age_hours} hours ago": age
         > timedelta(hours=rule.max_age_hours),

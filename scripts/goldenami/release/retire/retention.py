@@ -224,7 +224,10 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
             ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
         )
         return (RetireStep.RECALL if recall else None), reasons
-    why = f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, nothing refers to it"
+    why = (
+        f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, "
+        "nothing refers to it"
+    )
     if ami.state is AmiState.AVAILABLE and not _is_announced(ami):
         return RetireStep.DEPRECATE, [why]
     if ami.state is AmiState.DISABLED and ami.disabled is None:
@@ -237,7 +240,8 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
     due = since + timedelta(days=wait)
     if region.now < due:
         return None, [
-            f"{why}; {'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
+            f"{why}; "
+            f"{'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
             f"to {step.value} on {due:%Y-%m-%d}"
         ]
     return step, [why]
@@ -283,7 +287,9 @@ def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
     elif ami.last_launched and region.now - ami.last_launched <= timedelta(
         days=region.policy.idle_days
     ):
-        yield f"shared with {', '.join(ami.shared_with)} and launched on {ami.last_launched:%Y-%m-%d}"
+        yield (
+            f"shared with {', '.join(ami.shared_with)} and launched on {ami.last_launched:%Y-%m-%d}"
+        )
 
 
 def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
@@ -298,7 +304,7 @@ def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> It
     yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
 
 
-# --- snapshots ------------------------------------------------------------------------------------------------------
+# --- snapshots ------------------------------------------------------------------------------------
 
 
 def _sort_snapshots(
@@ -354,7 +360,7 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]
         yield f"{_days(region.now - snapshot.started)} old: a run may be about to register it"
 
 
-# --- records --------------------------------------------------------------------------------------------------------
+# --- records --------------------------------------------------------------------------------------
 
 
 def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:

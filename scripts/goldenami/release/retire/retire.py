@@ -167,7 +167,8 @@ def _still_due(
         if action.step is RetireStep.RECALL or action.build_id not in named
     ]
     return due, [
-        f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
+        f"keep {action.target} ({action.build_id}): "
+        f"it is {named[action.build_id]} since the plan was made"
         for action in planned.actions
         if action not in due
     ]
@@ -243,9 +244,15 @@ def show(plan: RetirePlan) -> Iterator[str]:
     )
     for region in plan.regions:
         for action in region.actions:
-            yield f"  {region.region:<15} {action.step.value} {action.target} ({action.build_id}): {action.why}"
+            yield (
+                f"  {region.region:<15} {action.step.value} {action.target} "
+                f"({action.build_id}): {action.why}"
+            )
         for survivor in region.survivors:
-            yield f"  {region.region:<15} keep {survivor.target} ({survivor.build_id}): {'; '.join(survivor.reasons)}"
+            yield (
+                f"  {region.region:<15} keep {survivor.target} "
+                f"({survivor.build_id}): {'; '.join(survivor.reasons)}"
+            )
         for problem in region.problems:
             yield f"  {region.region:<15} look: {problem}"
         if not (region.actions or region.survivors):

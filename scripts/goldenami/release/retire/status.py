@@ -1,8 +1,8 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a
 month.
 
-Nine calls a region for hundreds of AMIs, and one for each image and key; two more for each further page of
-a thousand. The price list is asked once for all.
+Nine calls a region for hundreds of AMIs, and one for each image and key; two more for each further
+page of a thousand. The price list is asked once for all.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _ami(
     )
 
 
-# --- what is not as the ledgers say ----------------------------------------------------------------------------------
+# --- what is not as the ledgers say ---------------------------------------------------------------
 
 
 def _in_region(look: RegionLook, image: str) -> Iterator[str]:
@@ -341,7 +341,7 @@ def behind(account: Account, definition: Definition, record: StatusRecord) -> It
                 )
 
 
-# --- for a person ---------------------------------------------------------------------------------------------------
+# --- for a person ---------------------------------------------------------------------------------
 
 _COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
 

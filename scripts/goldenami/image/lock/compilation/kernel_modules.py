@@ -60,8 +60,8 @@ def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[De
 
 
 class ModuleOutcome(Record):
-    """What a compilation gave: the package's SHA-256, size in bytes and `modules`, or the compiler's
-    first error line."""
+    """What a compilation gave: the package's SHA-256, size in bytes and `modules`, or the
+    compiler's first error line."""
 
     key: str
     deb_sha256: str | None
