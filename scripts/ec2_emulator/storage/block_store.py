@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 
 BLOCK = 524288
 """Bytes of a block (EBS direct APIs: "the block size is 512 KiB",
@@ -17,6 +18,7 @@ class BlockStore:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the process
+        weakref.finalize(self, self._file.close)
         self._slots: dict[bytes, int] = {}
         self._lock = threading.Lock()
 

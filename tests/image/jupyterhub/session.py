@@ -44,12 +44,14 @@ def run(*argv: str, stdin: str = "") -> str:
 @contextlib.contextmanager
 def password() -> Iterator[str]:
     """A password that USER has for now; without such an account, one that exists for now. The
-    files of accounts are then as they were, and their copies: `usermod` would change the day."""
+    files of accounts are then as they were, and their copies: the disk is held to its bake after
+    the checks."""
     made = USER not in ACCOUNTS
+    names = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid", "security/opasswd")
     before = {
         path: path.read_bytes() if path.exists() else None
-        for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
-        for path in (Path(f"/etc/{name}"), Path(f"/etc/{name}-"))
+        for name in names
+        for path in (Path(f"/etc/{name}"), Path(f"/etc/{name}-"), Path(f"/etc/{name}.old"))
     }
     if made:
         run("useradd", "--create-home", "--shell", "/bin/bash", USER)

@@ -54,11 +54,6 @@ PRIVATE_KEYS = (
     "--exclude='ssh_host_*'"
 )
 """-I: a key is text; gigabytes of libraries are not read to their ends."""
-BAKED = (
-    "/etc/passwd /etc/group /etc/gshadow /etc/subuid /etc/subgid /etc/sudoers.d"
-    " /etc/sudoers.d/90-cloud-init-users /home"
-)
-"""What a first boot would change where it weren't baked as that leaves it."""
 DEFAULT_USER = """
 import grp, json, os, pwd
 from cloudinit import util
@@ -150,12 +145,6 @@ def test_only_backup_of_accounts_is_a_copy_of_shadow(host: Any) -> None:
     assert host.check_output("stat -c '%a %U %G' /etc/shadow-") == host.check_output(
         "stat -c '%a %U %G' /etc/shadow"
     )
-
-
-def test_first_boot_changes_nothing_that_was_baked(host: Any, first_boot_time: int) -> None:
-    """No content of a file, no name in a folder."""
-    changed = host.check_output(f"stat -c '%Y %n' {BAKED}").splitlines()
-    assert [line for line in changed if int(line.split()[0]) >= first_boot_time] == []
 
 
 def test_machine_id_is_empty_at_rest_and_of_this_machine_when_booted(
