@@ -1,4 +1,5 @@
-"""The commands: a function each, its arguments and options in its signature."""
+"""The commands: a function each. Its parameters are its arguments and options; those of a command
+with many are the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import Parameter
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -133,12 +136,15 @@ def settings_of(words: list[str]) -> dict[str, str]:
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
-    """`run` as Typer calls it: its first parameter, the checkout, comes from the context."""
+    """`run` as Typer calls it: its first parameter, the checkout, comes from the context, and a
+    dataclass is made of an option for each of its fields."""
     signature = inspect.signature(run, eval_str=True)
     first, *others = signature.parameters.values()
+    flat = [option for other in others for option in _options(other)]
 
     def call(context: typer.Context, **options: Any) -> int:
-        code = run(Checkout(context.obj), **options)
+        asked = {other.name: _value(other, options) for other in others}
+        code = run(Checkout(context.obj), **asked)
         is_plan = options.get("dry_run") or options.get("action") == "plan"
         if is_plan and code == ExitCode.OK and not options.get("as_json"):
             _lead_on(context.meta[command_name.WORDS])
@@ -147,9 +153,34 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
     call.__doc__ = run.__doc__
     call.__annotations__ = {
         "context": typer.Context,
-        **{other.name: other.annotation for other in others},
+        **{option.name: option.annotation for option in flat},
     }
     call.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[first.replace(name="context", annotation=typer.Context), *others]
+        parameters=[first.replace(name="context", annotation=typer.Context), *flat]
     )
     return call
+
+
+def _options(parameter: Parameter) -> list[Parameter]:
+    """What Typer is to see of a command's parameter: the fields of a dataclass, else itself."""
+    asked = parameter.annotation
+    if not is_dataclass(asked):
+        return [parameter]
+    annotations = get_type_hints(asked, include_extras=True)
+    return [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            # Where a field has a factory, so has its option, which wants no default beside it.
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=annotations[field.name],
+        )
+        for field in fields(asked)
+    ]
+
+
+def _value(parameter: Parameter, options: dict[str, Any]) -> Any:
+    if not is_dataclass(parameter.annotation):
+        return options[parameter.name]
+    names = [field.name for field in fields(parameter.annotation)]
+    return parameter.annotation(**{name: options[name] for name in names})  # type: ignore[operator]

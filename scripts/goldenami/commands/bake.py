@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,19 +49,20 @@ BuilderRegion = Annotated[
 ]
 
 
-def cmd_bake(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    wait: Wait = False,
-    relock: Relock = False,
+@dataclass(frozen=True, kw_only=True)
+class BakeAsked:
+    """What was asked of `golden bake`."""
+
+    image: ImageName
+    wait: Wait = False
+    relock: Relock = False
     changed: Annotated[
         str | None,
         typer.Option("--changed", metavar="REF", help="bake only if the lock differs from REF's"),
-    ] = None,
+    ] = None
     force: Annotated[
         bool, typer.Option("--force", help="bake again although this build exists")
-    ] = False,
+    ] = False
     fetch_only: Annotated[
         bool,
         typer.Option(
@@ -68,50 +70,56 @@ def cmd_bake(
             help="stop when every file of the lock is here, for a bake without network or by "
             "Packer alone",
         ),
-    ] = False,
+    ] = False
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="stop after the disk is written")
-    ] = False,
-    builder: BuilderOption = BuilderKind.LOCAL,
-    region: BuilderRegion = None,
-) -> int:
+    ] = False
+    builder: BuilderOption = BuilderKind.LOCAL
+    region: BuilderRegion = None
+
+
+def cmd_bake(checkout: Checkout, asked: BakeAsked) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
     REF's."""
+    image, region = asked.image, asked.region
     # A wrong definition is refused before anything is written.
     definition = checkout.definition(image)
     session.check_regions([region] if region else [])
     if region:  # before what it is to have is fetched
         checkout.allowed(definition).require(region)
-    if changed and image not in proposal.changed(checkout.root, changed):
-        print(f"the lock of {image} is that of {changed}: nothing to bake")
+    if asked.changed and image not in proposal.changed(checkout.root, asked.changed):
+        print(f"the lock of {image} is that of {asked.changed}: nothing to bake")
         return 0
-    if fetch_only:
-        return _fetch(checkout, image, wait=wait, relock=relock)
+    if asked.fetch_only:
+        return _fetch(checkout, asked)
     local = LocalBuilder(checkout.root)
-    if builder is BuilderKind.LOCAL:
+    if asked.builder is BuilderKind.LOCAL:
         local.check_host()  # before anything is fetched
 
     def by(lock: Lock) -> Builder:
-        return _ec2_builder(checkout, lock, region) if builder is BuilderKind.EC2 else local
+        return _ec2_builder(checkout, lock, region) if asked.builder is BuilderKind.EC2 else local
 
-    with workspace.image_lock(checkout.root, image, wait=wait):
-        lock, digest = _inputs(checkout, image, by, relock=relock, force=force)
+    with workspace.image_lock(checkout.root, image, wait=asked.wait):
+        lock, digest = _inputs(checkout, asked, by)
         chosen = by(lock)
         progress = checkout.progress(_stage("bake", chosen), image)
-        build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
+        build = bake.run(
+            checkout.root, lock, digest, checkout.store, progress, chosen, force=asked.force
+        )
         sbom.write_missing(build, lock, checkout.store)
-        if no_verify:
+        if asked.no_verify:
             lead_to("verify", image)
             return 0
-        if not force and build.is_verified:
+        if not asked.force and build.is_verified:
             progress.say(f"verified already; report: {build.report}")
             return _verified(checkout, image)
         return _verify(checkout, build, lock, chosen)
 
 
-def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
-    with workspace.image_lock(checkout.root, image, wait=wait):
-        lock, digest = fetched(checkout, image, relock=relock)
+def _fetch(checkout: Checkout, asked: BakeAsked) -> int:
+    image = asked.image
+    with workspace.image_lock(checkout.root, image, wait=asked.wait):
+        lock, digest = fetched(checkout, image, relock=asked.relock)
         account = _account(checkout, lock)
         path = packer_variables.write(checkout.root, lock, digest, checkout.store, account)
     checkout.progress("bake", image).say(
@@ -131,19 +139,15 @@ def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
 
 
 def _inputs(
-    checkout: Checkout,
-    image: str,
-    by: Callable[[Lock], Builder],
-    *,
-    relock: bool,
-    force: bool,
+    checkout: Checkout, asked: BakeAsked, by: Callable[[Lock], Builder]
 ) -> tuple[Lock, str]:
     """Whether files are in the store takes minutes to read, so only a missing build asks."""
-    if not force and lockfile.path_of(checkout.root, image).exists():
+    image = asked.image
+    if not asked.force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         if not bake.is_needed(checkout.root, lock, digest, by(lock)):
             return lock, digest
-    return fetched(checkout, image, relock=relock)
+    return fetched(checkout, image, relock=asked.relock)
 
 
 def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Builder:
@@ -245,31 +249,40 @@ class ContainerAction(StrEnum):
     DOWN = "down"
 
 
-def cmd_molecule_container(
-    checkout: Checkout,
-    action: ContainerAction,
-    name: str,
-    *,
+@dataclass(frozen=True, kw_only=True)
+class ContainerAsked:
+    """What was asked of `golden molecule-container`."""
+
+    action: ContainerAction
+    name: str
     image: Annotated[
         str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")
-    ] = "debian-13-ml-cpu",
+    ] = "debian-13-ml-cpu"
     role: Annotated[
         str,
         typer.Option(
             "--role", metavar="ROLE", help="start from the layers that a bake has below this role"
         ),
-    ] = "",
+    ] = ""
     tools: Annotated[
         bool, typer.Option("--tools", help="have what compiles the driver among the packages")
-    ] = False,
-) -> int:
+    ] = False
+
+
+def cmd_molecule_container(checkout: Checkout, asked: ContainerAsked) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
-    if action is ContainerAction.UP:
-        lock, digest = lint.committed(checkout.root, checkout.definition(image))
+    if asked.action is ContainerAction.UP:
+        lock, digest = lint.committed(checkout.root, checkout.definition(asked.image))
         instance = molecule.up(
-            checkout.root, name, lock, digest, checkout.store, role=role, tools=tools
+            checkout.root,
+            asked.name,
+            lock,
+            digest,
+            checkout.store,
+            role=asked.role,
+            tools=asked.tools,
         )
         print(records.canonical(instance.model_dump(mode="json")))
     else:
-        molecule.down(name, checkout.store)
+        molecule.down(asked.name, checkout.store)
     return 0

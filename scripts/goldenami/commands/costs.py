@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -23,13 +24,13 @@ from goldenami.release.retire.retention import RetentionPolicy
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
 
-@translated()
-def cmd_regions(
-    checkout: Checkout,
-    image: OptionalImage = None,
-    *,
-    as_json: AsJson = False,
-    region: Regions,
+@dataclass(frozen=True, kw_only=True)
+class RegionsAsked:
+    """What was asked of `golden regions`."""
+
+    image: OptionalImage = None
+    as_json: AsJson = False
+    region: Regions = field(default_factory=list)
     family: Annotated[
         list[str],
         typer.Option(
@@ -39,7 +40,7 @@ def cmd_regions(
             default_factory=list,
             show_default=False,
         ),
-    ],
+    ] = field(default_factory=list)
     gpu_hours: Annotated[
         float | None,
         typer.Option(
@@ -49,11 +50,15 @@ def cmd_regions(
             max=1e7,
             help="hours of one GPU a month, to be priced",
         ),
-    ] = None,
-) -> int:
+    ] = None
+
+
+@translated()
+def cmd_regions(checkout: Checkout, asked: RegionsAsked) -> int:
     """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
     least; without either, which families an image can be declared for."""
-    check_regions(region)
+    check_regions(asked.region)
+    image, family = asked.image, asked.family
     if image and not family:
         family = list(checkout.definition(image).hardware)
     if not family:
@@ -61,9 +66,9 @@ def cmd_regions(
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.look(
-        account, family, region, gpu_hours, rules.data_center if rules else None
+        account, family, asked.region, asked.gpu_hours, rules.data_center if rules else None
     )
-    print_record(record, family_regions.show(record), as_json)
+    print_record(record, family_regions.show(record), asked.as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
         raise BadInput(
@@ -78,13 +83,13 @@ def cmd_regions(
     return 0
 
 
-@translated()
-def cmd_costs(
-    checkout: Checkout,
-    image: OptionalImage = None,
-    *,
-    as_json: AsJson = False,
-    region: Regions,
+@dataclass(frozen=True, kw_only=True)
+class CostsAsked:
+    """What was asked of `golden costs`."""
+
+    image: OptionalImage = None
+    as_json: AsJson = False
+    region: Regions = field(default_factory=list)
     by: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +97,7 @@ def cmd_costs(
             metavar="PARTS",
             help="instead: a page of the whole bill by account, region, type, owner",
         ),
-    ] = None,
+    ] = None
     months: Annotated[
         int | None,
         typer.Option(
@@ -101,18 +106,25 @@ def cmd_costs(
             max=6,
             help=f"with --by: so many whole months (default: {cost_review.QUARTER})",
         ),
-    ] = None,
-) -> int:
+    ] = None
+
+
+@translated()
+def cmd_costs(checkout: Checkout, asked: CostsAsked) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
-    if by is not None:
+    image, region, months = asked.image, asked.region, asked.months
+    if asked.by is not None:
         if image or region:
             raise BadInput(
                 "--by is of the whole bill: it takes no IMAGE and no --region",
                 hint="leave them out",
             )
         return _review(
-            checkout, cost_review.parts(by), months or cost_review.QUARTER, as_json=as_json
+            checkout,
+            cost_review.parts(asked.by),
+            months or cost_review.QUARTER,
+            as_json=asked.as_json,
         )
     if months is not None:
         raise BadInput(
@@ -125,7 +137,7 @@ def cmd_costs(
     }
     images = checkout.images_by_region(image, region)
     record, failed = costs.look(checkout.account(also=images), images, policies)
-    print_record(record, costs.show(record), as_json)
+    print_record(record, costs.show(record), asked.as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 

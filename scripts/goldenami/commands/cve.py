@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -85,24 +86,28 @@ def _known_against(
     return cve.failure(record, build.path / CVE_FILE)
 
 
-@translated()
-def cmd_verify_provenance(
-    checkout: Checkout,
-    target: AmiOrImage,
-    *,
-    build_id: BuildId = None,
-    region: Regions,
-    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")],
+@dataclass(frozen=True, kw_only=True)
+class ProvenanceAsked:
+    """What was asked of `golden verify-provenance`."""
+
+    target: AmiOrImage
+    build_id: BuildId = None
+    region: Regions = field(default_factory=list)
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")]
     blocks: Annotated[
         bool,
         typer.Option(
             "--blocks",
             help="of an AMI: read its snapshot, too, and hold each block to what was signed",
         ),
-    ] = False,
-) -> int:
+    ] = False
+
+
+@translated()
+def cmd_verify_provenance(checkout: Checkout, asked: ProvenanceAsked) -> int:
     """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was
     published."""
+    target, build_id, key = asked.target, asked.build_id, asked.key
     if not target.startswith("ami-"):
         _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
         with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
@@ -112,10 +117,10 @@ def cmd_verify_provenance(
             f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}"
         )
         return 0
-    account, regions = checkout.account(), checkout.images_by_region(None, region)
+    account, regions = checkout.account(), checkout.images_by_region(None, asked.region)
     where, image, statement = published_provenance.verify(account, regions, target, key)
     read = ""
-    if blocks:
+    if asked.blocks:
         with tempfile.TemporaryDirectory() as scratch:
             count = published_provenance.verify_blocks(
                 account,

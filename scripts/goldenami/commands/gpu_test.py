@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -57,19 +58,23 @@ _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GpuTestAsked:
+    """What was asked of `golden gpu-test`."""
+
+    image: ImageName
+    dry_run: DryRun = False
+    region: Regions = field(default_factory=list)
+    hours: Hours = 1.0
+    max_usd: MaxUsd = None
+    wait_minutes: WaitMinutes = 30.0
+
+
 @translated()
-def cmd_gpu_test(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    dry_run: DryRun = False,
-    region: Regions,
-    hours: Hours = 1.0,
-    max_usd: MaxUsd = None,
-    wait_minutes: WaitMinutes = 30.0,
-) -> int:
+def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
     """Check the candidate on the cheapest GPU of each declared architecture, record it,
     terminate."""
+    image, hours = asked.image, asked.hours
     definition = checkout.definition(image)
     account = checkout.account(definition).tester()
     progress = checkout.progress("gpu-test", image)
@@ -80,16 +85,16 @@ def cmd_gpu_test(
     lock, digest = checkout.lock(image)
     build_id = digest[: lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        entries = _candidates(account, definition, region, build_id)
+        entries = _candidates(account, definition, asked.region, build_id)
         candidates = _amis(account, image, entries, digest)
         subnets = {
             name: instances.subnets(account.ec2(name), publish_section(definition).subnets)
             for name in candidates
         }
         found = _offers(checkout, account, definition, subnets)
-        found = capacity.affordable(found, hours, max_usd)
+        found = capacity.affordable(found, hours, asked.max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
-    if dry_run:
+    if asked.dry_run:
         return 0
     builds, root = checkout.builds(image), checkout.root
     with (
@@ -112,7 +117,7 @@ def cmd_gpu_test(
             scratch,
             builds.logs / f"gpu-test-{build_id}.log",
             hours,
-            60 * wait_minutes,
+            60 * asked.wait_minutes,
             subnets,
         )
         for line in gpu_test.clear(test):

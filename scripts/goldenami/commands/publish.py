@@ -4,6 +4,7 @@ back."""
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -21,10 +22,10 @@ from goldenami.commands import (
     lead_to,
     raise_failed,
 )
-from goldenami.commands.bake import cmd_bake, cmd_container
+from goldenami.commands.bake import BakeAsked, cmd_bake, cmd_container
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.cve import cmd_cve
-from goldenami.commands.gpu_test import cmd_gpu_test
+from goldenami.commands.gpu_test import GpuTestAsked, cmd_gpu_test
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.core.terminal.progress import Progress
@@ -65,21 +66,25 @@ def _judge(checkout: Checkout, definition: Definition, account: Account) -> GpuJ
     return GpuJudge(checkout.root, account.with_short_timeouts(), definition)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublishAsked:
+    """What was asked of `golden publish`."""
+
+    image: ImageName
+    dry_run: DryRun = False
+    build_id: BuildId = None
+    accept_untested_gpu: AcceptUntestedGpu = False
+    wait: Wait = False
+
+
 @translated()
-def cmd_publish(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    dry_run: DryRun = False,
-    build_id: BuildId = None,
-    accept_untested_gpu: AcceptUntestedGpu = False,
-    wait: Wait = False,
-) -> int:
+def cmd_publish(checkout: Checkout, asked: PublishAsked) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
+    image, dry_run = asked.image, asked.dry_run
     definition = checkout.definition(image)
     account, progress = checkout.account(definition), checkout.progress("publish", image)
-    with workspace.image_lock(checkout.root, image, wait=wait):
-        build = release_gate.load(checkout.root, image, build_id)
+    with workspace.image_lock(checkout.root, image, wait=asked.wait):
+        build = release_gate.load(checkout.root, image, asked.build_id)
         lint.demand(build.lock, checkout.families)
         release_gate.check_vulnerabilities(definition, build.folder)
         release_gate.check_hardening(definition, build.folder)
@@ -97,7 +102,7 @@ def cmd_publish(
             progress,
             judge,
             signs,
-            accept_untested_gpu=accept_untested_gpu,
+            accept_untested_gpu=asked.accept_untested_gpu,
         )
         with container_tags.planned(
             definition, account, plan.build_id, progress, build=build.folder
@@ -118,7 +123,7 @@ def cmd_publish(
                     build,
                     plan,
                     progress,
-                    wait_s=math.inf if wait else 0.0,
+                    wait_s=math.inf if asked.wait else 0.0,
                     signs=signs,
                 )
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
@@ -175,27 +180,33 @@ def cmd_promote(
     return 0
 
 
-@translated()
-def cmd_rollback(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    dry_run: DryRun = False,
-    accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False,
+@dataclass(frozen=True, kw_only=True)
+class RollbackAsked:
+    """What was asked of `golden rollback`."""
+
+    image: ImageName
+    dry_run: DryRun = False
+    accept_untested_gpu: AcceptUntestedGpu = False
+    now: Now = False
     to: Annotated[
         str | None, typer.Option("--to", metavar="ID", help="the build to go back to")
-    ] = None,
-    region: Regions,
-) -> int:
+    ] = None
+    region: Regions = field(default_factory=list)
+
+
+@translated()
+def cmd_rollback(checkout: Checkout, asked: RollbackAsked) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to),
     everywhere."""
+    image = asked.image
     definition, progress = checkout.definition(image), checkout.progress("rollback", image)
     account = checkout.account(definition)
-    criteria = Criteria(_judge(checkout, definition, account), accept_untested_gpu, now)
-    prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
+    criteria = Criteria(_judge(checkout, definition, account), asked.accept_untested_gpu, asked.now)
+    prepared = rollback.prepare(
+        account, definition, to=asked.to, regions=asked.region, criteria=criteria
+    )
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
-    if dry_run:
+    if asked.dry_run:
         prepared.check(
             {}, "not every region could be read", f"`golden rollback {image}` takes the others back"
         )
@@ -289,12 +300,12 @@ def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> No
     ):
         cmd_cve(checkout, image, data=[])  # a record of today
     if step is ReleaseStep.BAKE:
-        cmd_bake(checkout, image, wait=wait)
+        cmd_bake(checkout, BakeAsked(image=image, wait=wait))
     elif step is ReleaseStep.PUBLISH:
         if channels.publish_section(checkout.definition(image)).registries:
             cmd_container(checkout, image, wait=wait)
-        cmd_publish(checkout, image, wait=wait)
+        cmd_publish(checkout, PublishAsked(image=image, wait=wait))
     elif step is ReleaseStep.GPU_TEST:
-        cmd_gpu_test(checkout, image, region=[])
+        cmd_gpu_test(checkout, GpuTestAsked(image=image))
     else:
         cmd_promote(checkout, image)

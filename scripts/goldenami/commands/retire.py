@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -23,21 +24,21 @@ _LEAST = {"keep_last": 1, "max_age_days": 0, "disable_after_days": 0, "deregiste
 _MOST = 3650
 
 
-@translated()
-def cmd_retire(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    as_json: AsJson = False,
-    region: Regions,
-    dry_run: DryRun = False,
+@dataclass(frozen=True, kw_only=True)
+class RetireAsked:
+    """What was asked of `golden retire`."""
+
+    image: ImageName
+    as_json: AsJson = False
+    region: Regions = field(default_factory=list)
+    dry_run: DryRun = False
     release_shared: Annotated[
         bool,
         typer.Option(
             "--release-shared",
             help="also what is shared with other accounts, if none launched it for 30 days",
         ),
-    ] = False,
+    ] = False
     instead: Annotated[
         list[str],
         typer.Option(
@@ -47,31 +48,37 @@ def cmd_retire(
             show_default=False,
             help="other limits: keep_last, max_age_days, disable_after_days, deregister_after_days",
         ),
-    ],
-) -> int:
+    ] = field(default_factory=list)
+
+
+@translated()
+def cmd_retire(checkout: Checkout, asked: RetireAsked) -> int:
     """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest
     stays.
 
     `--set` gives other limits than the definition and the waits of 14 days between two steps.
     """
+    image = asked.image
     definition = checkout.definition(image)
     publish = channels.publish_section(definition)
-    names, progress = region or publish.regions, checkout.progress("retire", image)
+    names, progress = asked.region or publish.regions, checkout.progress("retire", image)
     account = checkout.account(definition, also=names)
     check_regions(names)
     if publish.account:
         account.with_short_timeouts().expect(publish.account, names[0])
-    policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
+    policy = RetentionPolicy.of(
+        publish, release_shared=asked.release_shared, **_limits(asked.instead)
+    )
     prepared = retire.with_dropped(
         retire.prepare(account, image, names, policy, progress), definition
     )
     # Of builds in regions that were not read nothing is known: their tags stay.
-    whole = not (region or prepared.unreachable or prepared.plan.dropped)
+    whole = not (asked.region or prepared.unreachable or prepared.plan.dropped)
     with registry_pushes.opened(account, publish.registries if whole else []) as found:
         gone = container_tags.gone(found, retire.staying(prepared.plan))
         lines = [f"  {name}: remove {tag}" for name, tags in gone.items() for tag in tags]
-        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], as_json)
-        if dry_run:
+        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], asked.as_json)
+        if asked.dry_run:
             retire.check(prepared, {})
             return 0
         retire.execute(account, prepared, progress)

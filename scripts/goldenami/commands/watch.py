@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -27,31 +28,32 @@ FOLDER = "build/watch"
 """Where record, summary and log of `watch` are."""
 
 
-def cmd_watch(
-    checkout: Checkout,
-    image: OptionalImage = None,
-    *,
-    as_json: AsJson = False,
-    strict: Strict = False,
-    wait: Wait = False,
-    update: Annotated[
-        bool, typer.Option("--update", help="make new locks of what matters")
-    ] = False,
+@dataclass(frozen=True, kw_only=True)
+class WatchAsked:
+    """What was asked of `golden watch`."""
+
+    image: OptionalImage = None
+    as_json: AsJson = False
+    strict: Strict = False
+    wait: Wait = False
+    update: Annotated[bool, typer.Option("--update", help="make new locks of what matters")] = False
     propose: Annotated[
         bool,
         typer.Option(
             "--propose",
             help="push the locks of the last --update as a branch, for a merge request of GitLab",
         ),
-    ] = False,
-) -> int:
+    ] = False
+
+
+def cmd_watch(checkout: Checkout, asked: WatchAsked) -> int:
     """Ask the sources of each image for what is newer than its lock and matters; --update locks
     it."""
-    if propose:
+    if asked.propose:
         return _propose(checkout)
     notify.check()
-    progress, folder = checkout.progress("watch", image or "all"), checkout.root / FOLDER
-    images, warnings, errors = watch.watched(checkout.root, image)
+    progress, folder = checkout.progress("watch", asked.image or "all"), checkout.root / FOLDER
+    images, warnings, errors = watch.watched(checkout.root, asked.image)
     with progress.step("sources", f"{len(images)} images"):
         record, results = watch.look(checkout.root, checkout.cache, images, clock.stamp())
     unread = [SourceStatus(name=name, error=error.message) for name, error in errors.items()]
@@ -59,20 +61,20 @@ def cmd_watch(
         update={"warnings": [*record.warnings, *warnings], "sources": [*record.sources, *unread]}
     )
     failures = list(errors.values())
-    if update:
-        record, failed = Relock(checkout.root, partial(make_lock, checkout), wait).run(
+    if asked.update:
+        record, failed = Relock(checkout.root, partial(make_lock, checkout), asked.wait).run(
             record, results
         )
         failures += failed
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, run_url())
     records.write_text(folder / SUMMARY_FILE, summary)
-    print_record(record, _shown(record), as_json)
+    print_record(record, _shown(record), asked.as_json)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
     failures += _unseen(record)
     if watch_summary.is_news(record):
         failures += notify.tell(checkout.account(), watch_summary.headline(record), summary)
-    return _end(record, failures, strict=strict, update=update)
+    return _end(record, failures, strict=asked.strict, update=asked.update)
 
 
 def _shown(record: WatchRecord) -> Iterator[str]:
