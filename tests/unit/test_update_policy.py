@@ -8,6 +8,7 @@ import pytest
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.update_policy import (
+    LockedVersion,
     UpdatePolicy,
     UpdateRule,
     UpdateVerdict,
@@ -52,9 +53,9 @@ def rule(name: str, **more: object) -> UpdateRule:
     ],
 )
 def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVerdict) -> None:
-    found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY)
+    found = judge(rule(name), LockedVersion("535.216.03", "535"), OFFERS, TODAY)
     assert (found.available, found.verdict) == (available, verdict)
-    found = judge(rule(name), "580.95", "580", OFFERS, TODAY)
+    found = judge(rule(name), LockedVersion("580.95", "580"), OFFERS, TODAY)
     assert (found.available, found.verdict) == ("580.95", UpdateVerdict.CURRENT)
 
 
@@ -72,18 +73,23 @@ def test_a_newer_version_that_a_policy_leaves_is_still_shown(
     offers: list[VersionOffer],
     reason: str,
 ) -> None:
-    found = judge(rule(name), "535.216.03", "535", offers, TODAY)
+    found = judge(rule(name), LockedVersion("535.216.03", "535"), offers, TODAY)
     assert (found.available, found.verdict) == (offers[0].version, UpdateVerdict.HELD)
     assert found.reason.startswith(reason)
 
 
 def test_frameworks_are_in_pythons_order() -> None:
     offers = [offer("2.10.0"), offer("2.9.1.post1")]
-    found = judge(rule("newest"), "2.9.0", "2.9", offers, TODAY, order=index_versions.order)
+    found = judge(
+        rule("newest"), LockedVersion("2.9.0", "2.9", index_versions.order), offers, TODAY
+    )
     assert found.available == "2.10.0"
     assert (
         judge(
-            rule("newest"), "2.10.0", "2.10", [offer("2.9.1")], TODAY, order=index_versions.order
+            rule("newest"),
+            LockedVersion("2.10.0", "2.10", index_versions.order),
+            [offer("2.9.1")],
+            TODAY,
         ).verdict
         is UpdateVerdict.CURRENT
     )
@@ -99,20 +105,23 @@ def test_frameworks_are_in_pythons_order() -> None:
 )
 def test_a_minimum_age(released: date | None, verdict: UpdateVerdict, reason: str) -> None:
     found = judge(
-        rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)], TODAY
+        rule("newest", minimum_age_days=7),
+        LockedVersion("1", "1"),
+        [offer("2", released=released)],
+        TODAY,
     )
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
 def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None:
     offers = [offer("3", refusal="half a driver"), offer("2")]
-    found = judge(rule("newest"), "1", "1", offers, TODAY)
+    found = judge(rule("newest"), LockedVersion("1", "1"), offers, TODAY)
     assert (found.available, found.verdict, found.reason) == (
         "2",
         UpdateVerdict.UPDATE,
         "3: half a driver",
     )
-    found = judge(rule("newest"), "2", "2", offers, TODAY)
+    found = judge(rule("newest"), LockedVersion("2", "2"), offers, TODAY)
     assert (found.available, found.verdict, found.reason) == (
         "3",
         UpdateVerdict.REFUSED,
@@ -126,7 +135,9 @@ def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None
     name=st.sampled_from(UpdatePolicy),
 )
 def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
-    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY)
+    found = judge(
+        rule(name), LockedVersion("535.1", "535"), [offer(version) for version in versions], TODAY
+    )
     assert compatibility.version_tuple(found.available) >= (535, 1)
     assert found.verdict is not UpdateVerdict.UPDATE or compatibility.version_tuple(
         found.available

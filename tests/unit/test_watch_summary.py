@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from goldenami.core.markdown import cell
 from goldenami.model.builds.lockfile import Package
-from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
 from goldenami.packages.package_diff import PackageMove
 from goldenami.watch.watch_records import (
     ComponentRow,
@@ -63,6 +63,21 @@ def change(*packages: PackageMove) -> LockChange:
         packages=list(packages),
         installed_bytes=-4096,
     )
+
+
+@pytest.mark.parametrize("mover", Mover)
+@pytest.mark.parametrize("verdict", UpdateVerdict)
+def test_a_lock_is_made_where_a_new_one_is_what_moves_a_component(
+    mover: Mover, verdict: UpdateVerdict
+) -> None:
+    """Whatever the reason says, which is for people."""
+    given = row("driver", verdict, "a person moves it: x").model_copy(update={"mover": mover})
+    is_due = (verdict, mover) == (UpdateVerdict.UPDATE, Mover.NEW_LOCK)
+    assert given.needs_a_lock is is_due
+
+
+def test_what_moves_a_component_is_no_part_of_the_file() -> None:
+    assert "mover" not in record(row("driver", UpdateVerdict.UPDATE)).model_dump_json()
 
 
 @pytest.mark.parametrize(

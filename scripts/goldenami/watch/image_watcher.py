@@ -17,6 +17,8 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
+    LockedVersion,
+    Mover,
     UpdateRule,
     UpdateVerdict,
     VersionOffer,
@@ -31,13 +33,12 @@ from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import LockedContainer
 from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.packages import KnownVulnerabilities, WatchedComponent
+from goldenami.watch.sources.packages import (
+    KnownVulnerabilities,
+    PackageOffers,
+    WatchedComponent,
+)
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
-
-BY_TAG = "by tag"
-"""What moves an image of a container: its vendor, who moves the tag."""
-BY_HAND = "a person moves it: "
-"""How the reason of a row begins whose version stands in a file that a person writes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class WatchResult:
 
     @property
     def needs_a_lock(self) -> bool:
-        return any(_makes_a_lock(row) for row in self.rows)
+        return any(row.needs_a_lock for row in self.rows)
 
     def stopped(
         self,
@@ -75,18 +76,11 @@ class WatchResult:
         """The same where no new lock moves `components`, or anything: what would have moved has
         this verdict and reason."""
         why = {"verdict": verdict, "reason": reason}
-        rows = [
-            row.model_copy(update=why)
-            if (components is None or row.component in components) and _makes_a_lock(row)
-            else row
-            for row in self.rows
-        ]
+        rows = list[ComponentRow]()
+        for row in self.rows:
+            is_meant = components is None or row.component in components
+            rows.append(row.model_copy(update=why) if is_meant and row.needs_a_lock else row)
         return replace(self, rows=tuple(rows))
-
-
-def _makes_a_lock(row: ComponentRow) -> bool:
-    moves = row.component in set(WatchedComponent) or row.policy == BY_TAG
-    return row.verdict is UpdateVerdict.UPDATE and moves and not row.reason.startswith(BY_HAND)
 
 
 IndexLookup = Callable[[str, PythonIndex | None], tuple[SourceStatus, list[VersionOffer]]]
@@ -166,20 +160,18 @@ class ImageWatcher:
             reason="; ".join(filter(None, reasons)),
             source=judgement.source,
             mends=list(judgement.mends),
+            mover=judgement.mover,
         )
 
     def _kernel(self, rule: UpdateRule) -> Judgement:
-        lock = self.image.lock
-        offers = packages.kernel_offers(
-            self.image.definition,
-            self.apt,
-            lock,
-            self.known,
-            archive_indexes.released_on(self.apt, rule),
-        )
-        return judge(
-            rule, lock.kernel.version, packages.series(lock.kernel.release), offers, self.today
-        )
+        kernel = self.image.lock.kernel
+        locked = LockedVersion(kernel.version, packages.series(kernel.release))
+        offers = self._package_offers(rule).kernels(self.image.definition)
+        return judge(rule, locked, offers, self.today)
+
+    def _package_offers(self, rule: UpdateRule) -> PackageOffers:
+        released_on = archive_indexes.released_on(self.apt, rule)
+        return PackageOffers(self.image.lock, self.apt, self.known, released_on)
 
     def _driver(self, rule: UpdateRule) -> Judgement:
         locked = self.image.lock.driver
@@ -196,7 +188,7 @@ class ImageWatcher:
                     f"archives have branches {', '.join(sorted(names)) or 'none'}",
                 )
             )
-        return judge(rule, locked.version, locked.branch, offers, self.today)
+        return judge(rule, LockedVersion(locked.version, locked.branch), offers, self.today)
 
     def _cuda(self, rule: UpdateRule) -> Judgement:
         assert self.image.lock.cuda is not None
@@ -204,7 +196,8 @@ class ImageWatcher:
         offers = packages.cuda_offers(
             self.image.lock, self.apt, archive_indexes.released_on(self.apt, rule)
         )
-        judgement = judge(rule, version, version.partition(".")[0], offers, self.today)
+        locked = LockedVersion(version, version.partition(".")[0])
+        judgement = judge(rule, locked, offers, self.today)
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
@@ -217,15 +210,7 @@ class ImageWatcher:
         shown = list[PackageUpdate]()
 
         def look(rule: UpdateRule) -> Judgement:
-            updates, judgement = packages.judge_packages(
-                rule,
-                self.image.lock,
-                names,
-                self.apt,
-                self.today,
-                archive_indexes.released_on(self.apt, rule),
-                self.known,
-            )
+            updates, judgement = self._package_offers(rule).judge(names, rule, self.today)
             shown.extend(updates)
             return judgement
 
@@ -249,21 +234,15 @@ class ImageWatcher:
         self.statuses.append(source)
         if source.error:
             return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-        return judge(
-            rule,
-            locked,
-            index_versions.branch(locked),
-            offers,
-            self.today,
-            order=index_versions.order,
-        )
+        known = LockedVersion(locked, index_versions.branch(locked), index_versions.order)
+        return judge(rule, known, offers, self.today)
 
     def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
         python = self.image.lock.python
         for project, asked in python.asked.items() if python else ():
             assert python is not None
             locked = next(file.version for file in python.wheels if file.project == project)
-            judgement = self._on_index(project, rule, locked)
+            judgement = replace(self._on_index(project, rule, locked), mover=Mover.NEXT_LOCK)
             takes = judgement.verdict is UpdateVerdict.UPDATE
             if takes and not Requirement(asked).specifier.contains(judgement.available):
                 judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
@@ -287,7 +266,9 @@ class ImageWatcher:
         for one in self.image.lock.containers:
             source, judgement = _tag(one)
             self.statuses.append(source)
-            policy = "by hand" if "@" in one.asked else BY_TAG
+            policy = "by tag"
+            if "@" in one.asked:
+                policy, judgement = "by hand", replace(judgement, mover=Mover.PERSON)
             yield self._of(one.name, policy, one.answer[:12], judgement)
 
     def warnings(self) -> list[str]:
@@ -312,7 +293,7 @@ class ImageWatcher:
 def _by_hand(judgement: Judgement, what: str) -> Judgement:
     if judgement.verdict is not UpdateVerdict.UPDATE:
         return judgement
-    return replace(judgement, reason=BY_HAND + what)
+    return replace(judgement, reason=f"a person moves it: {what}", mover=Mover.PERSON)
 
 
 def _same_bytes(file: LockedDownload) -> SourceStatus:

@@ -11,7 +11,7 @@ from goldenami.core.records import Record
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BuildId, Utc
 from goldenami.model.builds.lockfile import Lock
-from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
 from goldenami.packages import package_diff
 from goldenami.packages.package_diff import PackageMove
 
@@ -38,7 +38,7 @@ class PackageUpdate(Record):
 
 class ComponentRow(Record):
     """One component of one image; `mends` are the known vulnerabilities that what is available
-    no longer has."""
+    no longer has. `mover` is known to the run that looks: its file leaves it out."""
 
     image: str
     component: str
@@ -50,6 +50,12 @@ class ComponentRow(Record):
     source: str = ""
     moving: list[PackageUpdate] = Field(default_factory=list)
     mends: list[str] = Field(default_factory=list)
+    mover: Mover = Field(default=Mover.NEW_LOCK, exclude=True)
+
+    @property
+    def needs_a_lock(self) -> bool:
+        """Whether a new lock is to be made for it."""
+        return self.verdict is UpdateVerdict.UPDATE and self.mover is Mover.NEW_LOCK
 
 
 class LockChange(Record):

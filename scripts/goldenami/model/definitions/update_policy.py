@@ -3,7 +3,7 @@ come from the modules of `sources/`, the day from the caller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -38,6 +38,14 @@ class UpdateVerdict(StrEnum):
     BLOCKED = "blocked"
     FAILED = "failed"
     UNREACHABLE = "unreachable"
+
+
+class Mover(StrEnum):
+    """What takes a newer version of a component into the image."""
+
+    NEW_LOCK = "a lock that is made for it"
+    NEXT_LOCK = "the next lock, whatever that is made for"
+    PERSON = "a person, in the file that names the version"
 
 
 class UpdateRule(Section):
@@ -110,13 +118,15 @@ class VersionOffer:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rule makes of the offers: the version that it is about, the verdict and why."""
+    """What a rule makes of the offers: the version that it is about, the verdict and why; and what
+    would move the component there."""
 
     available: str
     verdict: UpdateVerdict
     reason: str = ""
     source: str = ""
     mends: Sequence[str] = ()
+    mover: Mover = Mover.NEW_LOCK
 
     @classmethod
     def of(cls, offer: VersionOffer, verdict: UpdateVerdict, reason: str) -> Judgement:
@@ -127,27 +137,32 @@ VersionOrder = Callable[[str], Any]
 """What compares versions: `Version` is Debian's order, in which 2.0~rc1 < 2.0 < 1:1.0."""
 
 
+@dataclass(frozen=True)
+class LockedVersion:
+    """The version of a component in the lock, its branch, and what compares versions of it."""
+
+    version: str
+    branch: str
+    order: VersionOrder = Version
+
+    def newer(self, offers: Iterable[VersionOffer]) -> list[VersionOffer]:
+        """The newest first."""
+        own = self.order(self.version)
+        found = [offer for offer in offers if self.order(offer.version) > own]
+        return sorted(found, key=lambda offer: self.order(offer.version), reverse=True)
+
+
 def judge(
-    rule: UpdateRule,
-    locked: str,
-    branch: str,
-    offers: Sequence[VersionOffer],
-    today: date,
-    *,
-    order: VersionOrder = Version,
+    rule: UpdateRule, locked: LockedVersion, offers: Sequence[VersionOffer], today: date
 ) -> Judgement:
-    """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
-    newer = sorted(
-        (offer for offer in offers if order(offer.version) > order(locked)),
-        key=lambda offer: order(offer.version),
-        reverse=True,
-    )
+    """The verdict on `offers` for a component that is in the lock as `locked`."""
+    newer = locked.newer(offers)
     if not newer:
-        return Judgement(locked, UpdateVerdict.CURRENT)
+        return Judgement(locked.version, UpdateVerdict.CURRENT)
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
         return Judgement.of(newest, UpdateVerdict.HELD, rule.reason or "the definition holds it")
-    wanted = [offer for offer in newer if _wants(rule.policy, offer, branch)]
+    wanted = [offer for offer in newer if _wants(rule.policy, offer, locked.branch)]
     if not wanted:
         return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest))
     able = [offer for offer in wanted if not offer.refusal]

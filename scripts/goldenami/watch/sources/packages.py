@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -19,6 +20,7 @@ from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, V
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
+    LockedVersion,
     UpdateRule,
     UpdateVerdict,
     VersionOffer,
@@ -118,35 +120,81 @@ def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
     return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
 
 
-def kernel_offers(
-    definition: Definition,
-    apt: AptRoot,
-    lock: Lock,
-    known: KnownVulnerabilities,
-    released_on: ReleasedOn,
-) -> list[VersionOffer]:
-    """The kernels that the image could have; one that mends something is a security update."""
-    kernels = driver_fit.kernels(apt, definition.kernel)
-    entries = apt.entries([kernel.package for kernel in kernels])
-    offers = []
-    for kernel in kernels:
-        entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
-        mends = known.mended("linux", lock.kernel.version, entry.version)
-        offers.append(
-            VersionOffer(
-                kernel.version,
-                series(kernel.release),
+@dataclass(frozen=True)
+class PackageOffers:
+    """What the archives have of a lock's packages. A version that mends something `known` is a
+    security update; `released_on` says when a version came out."""
+
+    lock: Lock
+    apt: AptRoot
+    known: KnownVulnerabilities
+    released_on: ReleasedOn
+
+    def kernels(self, definition: Definition) -> list[VersionOffer]:
+        """The kernels that the image could have."""
+        kernels = driver_fit.kernels(self.apt, definition.kernel)
+        entries = self.apt.entries([kernel.package for kernel in kernels])
+        offers = []
+        for kernel in kernels:
+            found = entries[kernel.package]
+            entry = next(entry for entry in found if entry.version == kernel.version)
+            mends = self.known.mended("linux", self.lock.kernel.version, entry.version)
+            offers.append(
+                VersionOffer(
+                    kernel.version,
+                    series(kernel.release),
+                    entry.place,
+                    entry.security or bool(mends),
+                    self.released_on(kernel.package, kernel.version),
+                    mends=mends,
+                )
+            )
+        return offers
+
+    def judge(
+        self, names: list[str], rule: UpdateRule, today: date
+    ) -> tuple[list[PackageUpdate], Judgement]:
+        """What of `names` the rule moves, or else what it leaves, and the verdict on all of
+        them."""
+        found, preferred = self.apt.entries(names), self.apt.preferred(names)
+        locked = from_archives(self.lock)
+        judged = list[tuple[PackageUpdate, Judgement]]()
+        for name in sorted(preferred.keys() & found.keys()):
+            package = locked[name]
+            offers = list(self._newer(name, package, found[name], preferred[name]))
+            judgement = judge(rule, LockedVersion(package.version, ""), offers, today)
+            if judgement.verdict is UpdateVerdict.CURRENT:
+                continue
+            security = {offer.version for offer in offers if offer.security}
+            update = PackageUpdate(
+                name=name,
+                locked=package.version,
+                available=judgement.available,
+                security=judgement.available in security,
+            )
+            judged.append((update, judgement))
+        return _together(judged, len(names))
+
+    def _newer(
+        self, name: str, package: Package, entries: Sequence[IndexEntry], preferred: str
+    ) -> Iterator[VersionOffer]:
+        """Up to the version that apt would choose."""
+        for entry in entries:
+            if not Version(package.version) < Version(entry.version) <= Version(preferred):
+                continue
+            mends = self.known.mended(package.source, package.version, entry.version)
+            yield VersionOffer(
+                entry.version,
+                "",
                 entry.place,
                 entry.security or bool(mends),
-                released_on(kernel.package, kernel.version),
+                self.released_on(name, entry.version),
                 mends=mends,
             )
-        )
-    return offers
 
 
 def kernel(definition: Definition, apt: AptRoot, version: str) -> Kernel:
-    """The kernel of that version, as `kernel_offers` offers it."""
+    """The kernel of that version, as `PackageOffers.kernels` offers it."""
     return next(
         kernel for kernel in driver_fit.kernels(apt, definition.kernel) if kernel.version == version
     )
@@ -181,49 +229,6 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
         )
         for version, (name, entry) in newest.items()
     ]
-
-
-def judge_packages(
-    rule: UpdateRule,
-    lock: Lock,
-    names: list[str],
-    apt: AptRoot,
-    today: date,
-    released_on: ReleasedOn,
-    known: KnownVulnerabilities,
-) -> tuple[list[PackageUpdate], Judgement]:
-    """What of `names` the rule moves, or else what it leaves, and the verdict on all of them."""
-    found, preferred, locked = apt.entries(names), apt.preferred(names), from_archives(lock)
-    judged = dict[str, tuple[PackageUpdate, Judgement]]()
-    for name in sorted(preferred.keys() & found.keys()):
-        package, offers = locked[name], list[VersionOffer]()
-        for entry in found[name]:
-            if not Version(package.version) < Version(entry.version) <= Version(preferred[name]):
-                continue
-            mends = known.mended(package.source, package.version, entry.version)
-            offers.append(
-                VersionOffer(
-                    entry.version,
-                    "",
-                    entry.place,
-                    entry.security or bool(mends),
-                    released_on(name, entry.version),
-                    mends=mends,
-                )
-            )
-        judgement = judge(rule, package.version, "", offers, today)
-        security = {offer.version for offer in offers if offer.security}
-        if judgement.verdict is not UpdateVerdict.CURRENT:
-            judged[name] = (
-                PackageUpdate(
-                    name=name,
-                    locked=package.version,
-                    available=judgement.available,
-                    security=judgement.available in security,
-                ),
-                judgement,
-            )
-    return _together(list(judged.values()), len(names))
 
 
 def _together(
