@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.regions import Prepared
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions import definition_file
-from goldenami.model.definitions.definition import Definition
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
     promote,
@@ -42,13 +42,13 @@ class InterruptedRuns:
 
     @property
     def judge(self) -> GpuJudge:
-        return GpuJudge(self.checkout.root, self.account, self.wanted)
+        return GpuJudge(self.checkout.root, self.account, self.image.definition)
 
     @property
-    def wanted(self) -> Definition:
-        return definition_file.load(
-            self.checkout.root, definition_file.path_of(self.checkout.root, IMAGE)
-        )
+    def image(self) -> ImageInAccount:
+        root = self.checkout.root
+        definition = definition_file.load(root, definition_file.path_of(root, IMAGE))
+        return ImageInAccount(self.account, definition)
 
     def golden(self, *args: str) -> None:
         ran = self.checkout.golden(*args)
@@ -71,14 +71,12 @@ class InterruptedRuns:
 
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish_plan.prepare(
-            self.account, self.wanted, build, self.progress, self.judge
-        )
+        criteria = Criteria(self.judge)
+        return build, publish_plan.prepare(self.image, build, criteria, self.progress)
 
     def back_to(self, build: str) -> Prepared[MovePlan]:
-        return rollback.prepare(
-            self.account, self.wanted, to=build, regions=[], criteria=Criteria(self.judge, now=True)
-        )
+        criteria = Criteria(self.judge, now=True)
+        return rollback.prepare(self.image, criteria, to=build, regions=[])
 
 
 def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> None:
@@ -86,11 +84,11 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     first = runs.published(1)
     runs.golden("promote", IMAGE, "--now")
     second = runs.published(2)
-    plan = promote.prepare(runs.account, runs.wanted, Criteria(runs.judge, now=True))
+    plan = promote.prepare(runs.image, Criteria(runs.judge, now=True))
     assert plan.build_id == second
     runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
-        promote.execute(runs.account, runs.wanted, plan, runs.progress)
+        promote.execute(runs.image, plan, runs.progress)
     assert runs.latest() == first
 
 
@@ -116,12 +114,12 @@ def test_a_rollback_stops_where_something_changed_meanwhile(checkout: Checkout) 
     disabled, published = runs.back_to(first), runs.back_to(first)
     runs.state.ec2.disable_image(ImageId=runs.state.ami(first))
     with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
-        rollback.execute(runs.account, runs.wanted, disabled, runs.progress)
+        rollback.execute(runs.image, disabled, runs.progress)
     assert runs.latest() == second
     runs.state.ec2.enable_image(ImageId=runs.state.ami(first))
     third = runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}"):
-        rollback.execute(runs.account, runs.wanted, published, runs.progress)
+        rollback.execute(runs.image, published, runs.progress)
     assert runs.latest() == third
 
 
@@ -131,7 +129,7 @@ def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
     build, plan = runs.to_publish(3)
     runs.golden("rollback", IMAGE)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
-        publish.execute(runs.account, runs.wanted, build, plan, runs.progress)
+        publish.execute(runs.image, build, plan, runs.progress)
     assert runs.latest() == first
     assert len(runs.state.amis()) == 2
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, ExitCode, GoldenError
@@ -92,9 +93,8 @@ def test_a_tag_that_somebody_else_moves_stays(checkout: Checkout, registry: Regi
     definition = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     folder = ImageFolder.of(checkout.root, IMAGE).build(second)
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
-    with container_tags.planned(
-        definition, unbound.account(), second, progress, build=folder
-    ) as tags:
+    image = ImageInAccount(unbound.account(), definition)
+    with container_tags.planned(image, second, progress, build=folder) as tags:
         alien, theirs = foreign(checkout, registry), tags.registries[registry.name]
         theirs.tag(alien, second)
         with pytest.raises(Busy, match=f"{second} was moved to {alien}"):

@@ -66,6 +66,7 @@ def test_a_region_that_lost_the_build_keeps_no_other(
     text = rollback(checkout, code=2)
     assert f"1 of 2 regions went back: {lost}{ami} is disabled" in text, text
     assert f"us-west-2       left as it is: {lost}" in text
+    assert f"rollback {IMAGE} --to ID` takes another build" in text
     assert (latest("us-east-1"), latest("us-west-2")) == (published[0], published[1])
     state.ec2.deregister_image(ImageId=ami)
     assert f"nothing is changed: {lost}gone" in rollback(checkout, "--region", "us-west-2", code=2)

@@ -13,7 +13,7 @@ from goldenami.core.errors import ExitCode
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.lockfile import Lock
-from goldenami.release.publish.release_steps import ReleaseStep, next_step
+from goldenami.release.publish.release_steps import Release, ReleaseStep
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
@@ -55,14 +55,14 @@ def ledger(
     [
         (
             [ledger(), ledger()],
-            {"baked": False},
+            {"is_baked": False},
             ReleaseStep.BAKE,
             "not the candidate in every region",
         ),
         ([ledger(), ledger()], {}, ReleaseStep.PUBLISH, "not the candidate in every region"),
         (
             [ledger(OLD, OLD), ledger(OLD, OLD)],
-            {"baked": False},
+            {"is_baked": False},
             ReleaseStep.BAKE,
             "not the candidate",
         ),
@@ -72,15 +72,15 @@ def ledger(
             ReleaseStep.PUBLISH,
             "not the candidate",
         ),  # one region refused
-        ([ledger(NEW, OLD)], {"tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
+        ([ledger(NEW, OLD)], {"is_tested": False}, ReleaseStep.GPU_TEST, "is not tested on a GPU"),
         ([ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become `latest`"),
         (
             [ledger(NEW, OLD)],
-            {"judged": True, "baked": False},
+            {"is_judged": True, "is_baked": False},
             ReleaseStep.BAKE,
             "may become `latest`",
         ),
-        ([ledger(NEW, OLD)], {"judged": True}, ReleaseStep.PROMOTE, "may become `latest`"),
+        ([ledger(NEW, OLD)], {"is_judged": True}, ReleaseStep.PROMOTE, "may become `latest`"),
         (
             [ledger(NEW, OLD, 3), ledger(NEW, OLD, 1)],
             {"soak_hours": 2},
@@ -96,7 +96,7 @@ def ledger(
         ([ledger(NEW, NEW), ledger(NEW, OLD)], {}, ReleaseStep.PROMOTE, "may become"),
         (
             [ledger(NEW, NEW), ledger(OLD, NEW)],
-            {"baked": False, "tested": False},
+            {"is_baked": False, "is_tested": False},
             ReleaseStep.DONE,
             "is `latest` in",
         ),
@@ -116,8 +116,9 @@ def test_what_is_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    known = {"baked": True, "tested": True, "soak_hours": 0, **facts}
-    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)  # type: ignore[arg-type]
+    known = {"is_baked": True, "is_tested": True, "soak_hours": 0, **facts}
+    by_region = {f"r{index}": each for index, each in enumerate(ledgers)}
+    due = Release(build_id=NEW, ledgers=by_region, **known).next_step()  # type: ignore[arg-type]
     assert due.step is step and why in due.why
 
 

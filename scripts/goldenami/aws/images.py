@@ -66,14 +66,10 @@ class ImageSpec(Record):
             description=description[:255],
             architecture=ARCHITECTURES[architecture].ec2,
             volume_size_gib=size,
-            tags=tags.of_build(
-                bake.image,
-                bake.lock_sha256,
-                bake.build_id,
-                bake.git_commit,
-                bake.disk_sha256,
-                bake.manifest_sha256,
-            ),
+            tags={
+                **tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit),
+                **tags.of_bytes(bake.disk_sha256, bake.manifest_sha256),
+            },
         )
 
 

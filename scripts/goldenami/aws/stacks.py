@@ -273,9 +273,9 @@ def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> Deployed
         stack = find(cloudformation, change_set.name)
         assert stack is not None  # a first change set has changes
         return stack
-    seen = set(_events(cloudformation, change_set.stack_id))
+    change = _StackChange.begin(cloudformation, change_set.stack_id, change_set.name)
     cloudformation.execute_change_set(ChangeSetName=change_set.id)
-    return _wait(cloudformation, change_set.stack_id, change_set.name, seen, _DONE, say)
+    return change.wait(_DONE, say)
 
 
 def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
@@ -290,9 +290,9 @@ def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
             "changes it",
             hint="wait until that has ended, then run again",
         )
-    seen = set(_events(cloudformation, stack.id))
+    change = _StackChange.begin(cloudformation, stack.id, stack.name)
     cloudformation.delete_stack(StackName=stack.id)
-    _wait(cloudformation, stack.id, stack.name, seen, frozenset({"DELETE_COMPLETE"}), say)
+    change.wait(frozenset({"DELETE_COMPLETE"}), say)
 
 
 def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
@@ -300,51 +300,63 @@ def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
     return {event["EventId"]: event for event in reversed(found)}
 
 
-def _wait(
-    cloudformation: Client,
-    stack_id: str,
-    name: str,
-    seen: set[str],
-    good: frozenset[str],
-    say: Say,
-) -> DeployedStack:
-    began = said = time.monotonic()
-    failed = list[str]()
+@dataclass(frozen=True)
+class _StackChange:
+    """A change of a stack from the moment before it is asked for: `seen` are the events until
+    then."""
 
-    def ended() -> DeployedStack | None:
-        nonlocal said
-        stack = find(cloudformation, stack_id)
-        # Ids are known after the end of a stack, but not of one that was only a change set.
-        if stack is None:
-            return DeployedStack(stack_id, name, "DELETE_COMPLETE", "", {}, {})
-        for number, event in _events(cloudformation, stack_id).items():
-            if number in seen:
-                continue
-            seen.add(number)
-            said = time.monotonic()
-            reason = event.get("ResourceStatusReason", "")
-            say(f"{event['ResourceStatus']:<20} {event['LogicalResourceId']}")
-            if event["ResourceStatus"].endswith("_FAILED") and _CANCELLED not in reason:
-                failed.append(f"{event['LogicalResourceId']}: {reason}")
-        if time.monotonic() - said > SILENCE_S:
-            said = time.monotonic()
-            say(f"{stack.status}, for {said - began:.0f} s")
-        return None if stack.status.endswith("_IN_PROGRESS") else stack
+    cloudformation: Client
+    stack_id: str
+    name: str
+    seen: set[str]
 
-    stack = wait_for(
-        ended,
-        limit_s=LIMIT_S,
-        pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
-        what=f"CloudFormation changes the stack {name}",
-    )
-    if stack is None:
-        raise StageFailed(
-            f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} minutes",
-            hint="its events are in the console; run again when it has ended",
+    @classmethod
+    def begin(cls, cloudformation: Client, stack_id: str, name: str) -> _StackChange:
+        return cls(cloudformation, stack_id, name, set(_events(cloudformation, stack_id)))
+
+    def wait(self, good: frozenset[str], say: Say) -> DeployedStack:
+        """Wait for the end, an event a line; an error where the stack's state is not `good`
+        then."""
+        began = said = time.monotonic()
+        failed = list[str]()
+
+        def ended() -> DeployedStack | None:
+            nonlocal said
+            stack = find(self.cloudformation, self.stack_id)
+            # Ids are known after the end of a stack, but not of one that was only a change set.
+            if stack is None:
+                return DeployedStack(self.stack_id, self.name, "DELETE_COMPLETE", "", {}, {})
+            for event in self._new_events():
+                said = time.monotonic()
+                reason = event.get("ResourceStatusReason", "")
+                say(f"{event['ResourceStatus']:<20} {event['LogicalResourceId']}")
+                if event["ResourceStatus"].endswith("_FAILED") and _CANCELLED not in reason:
+                    failed.append(f"{event['LogicalResourceId']}: {reason}")
+            if time.monotonic() - said > SILENCE_S:
+                said = time.monotonic()
+                say(f"{stack.status}, for {said - began:.0f} s")
+            return None if stack.status.endswith("_IN_PROGRESS") else stack
+
+        stack = wait_for(
+            ended,
+            limit_s=LIMIT_S,
+            pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
+            what=f"CloudFormation changes the stack {self.name}",
         )
-    if stack.status not in good:
-        raise _failure(name, failed[0] if failed else f"the stack ended in {stack.status}")
-    return stack
+        if stack is None:
+            raise StageFailed(
+                f"the stack {self.name} has not ended its change after {LIMIT_S / 60:.0f} minutes",
+                hint="its events are in the console; run again when it has ended",
+            )
+        if stack.status not in good:
+            raise _failure(self.name, failed[0] if failed else f"the stack ended in {stack.status}")
+        return stack
+
+    def _new_events(self) -> Iterator[dict[str, Any]]:
+        for number, event in _events(self.cloudformation, self.stack_id).items():
+            if number not in self.seen:
+                self.seen.add(number)
+                yield event
 
 
 def _failure(stack: str, reason: str) -> GoldenError:

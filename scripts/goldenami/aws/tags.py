@@ -54,20 +54,20 @@ DRIFT_OF = "goldenami:drift-of"
 Tags = dict[str, str]
 
 
-def of_build(
-    image: str,
-    lock_sha256: str,
-    build_id: str,
-    git_commit: str,
-    disk_sha256: str | None = None,
-    manifest_sha256: str | None = None,
-) -> Tags:
+def of_build(image: str, lock_sha256: str, build_id: str, git_commit: str) -> Tags:
     """What an AMI, its snapshot and what launches it carry: which build they are."""
     return {
         IMAGE: image,
         BUILD_ID: build_id,
         LOCK_SHA256: lock_sha256,
         GIT_COMMIT: git_commit,
+    }
+
+
+def of_bytes(disk_sha256: str | None, manifest_sha256: str | None) -> Tags:
+    """Which bytes a build has: its disk, where it was baked as one, and the manifest of its
+    files."""
+    return {
         **({DISK_SHA256: disk_sha256} if disk_sha256 else {}),
         **({MANIFEST_SHA256: manifest_sha256} if manifest_sha256 else {}),
     }

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import channels, evidence
-from goldenami.aws.channels.channels import publish_section
+from goldenami.aws.channels import evidence
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.images import Image
 from goldenami.aws.instances import instance_types, instances
@@ -29,7 +29,6 @@ from goldenami.image.security import provenance
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
-from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import capacity, gpu_evidence, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
@@ -77,6 +76,7 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
     image, hours = asked.image, asked.hours
     definition = checkout.definition(image)
     account = checkout.account(definition).tester()
+    tested = ImageInAccount(account, definition)
     progress = checkout.progress("gpu-test", image)
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
@@ -85,13 +85,13 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
     lock, digest = checkout.lock(image)
     build_id = digest[: lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        entries = _candidates(account, definition, asked.region, build_id)
-        candidates = _amis(account, image, entries, digest)
+        entries = _candidates(tested, asked.region, build_id)
+        candidates = _amis(tested, entries, digest)
         subnets = {
-            name: instances.subnets(account.ec2(name), publish_section(definition).subnets)
+            name: instances.subnets(account.ec2(name), tested.section.subnets)
             for name in candidates
         }
-        found = _offers(checkout, account, definition, subnets)
+        found = _offers(checkout, tested, subnets)
         found = capacity.affordable(found, hours, asked.max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if asked.dry_run:
@@ -151,18 +151,14 @@ def _keep(
 
 
 def _candidates(
-    account: Account,
-    definition: Definition,
-    only: Sequence[str],
-    build_id: str,
+    image: ImageInAccount, only: Sequence[str], build_id: str
 ) -> dict[str, LedgerEntry]:
-    image = definition.image
-    regions = list(only) or definition.regions
-    found = promote.candidates(channels.read_ledgers(account, image, regions).require_all())
+    regions = list(only) or image.definition.regions
+    found = promote.candidates(image.read_ledgers(regions).require_all())
     if not found:
         raise BadInput(
-            f"{image} has no candidate in {', '.join(regions) or 'any region'}",
-            hint=f"`golden publish {image}` makes one",
+            f"{image.name} has no candidate in {', '.join(regions) or 'any region'}",
+            hint=f"`golden publish {image.name}` makes one",
         )
     if others := {
         name: entry.build_id for name, entry in found.items() if entry.build_id != build_id
@@ -177,12 +173,13 @@ def _candidates(
 
 
 def _amis(
-    account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str
+    image: ImageInAccount, entries: Mapping[str, LedgerEntry], lock_sha256: str
 ) -> dict[str, Image]:
-    found = for_each_region(
-        entries,
-        lambda name: images.get(account.ec2(name), [entries[name].ami]).get(entries[name].ami),
-    ).require_all()
+    def read(region: str) -> Image | None:
+        ami = entries[region].ami
+        return images.get(image.account.ec2(region), [ami]).get(ami)
+
+    found = for_each_region(entries, read).require_all()
     amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}
     for name, ami in found.items():
         own = ami.tags if ami else {}
@@ -194,25 +191,22 @@ def _amis(
             first = f"{images.removal_command(name, ami.ami)}, then " if ami else ""
             raise BadInput(
                 f"the candidate's AMI {entries[name].ami} in {name} is {what}",
-                hint=f"{first}`golden publish {image}` makes it again",
+                hint=f"{first}`golden publish {image.name}` makes it again",
             )
         amis[name] = ami
     return amis
 
 
 def _offers(
-    checkout: Checkout,
-    account: Account,
-    definition: Definition,
-    subnets: Mapping[str, Mapping[str, Subnet]],
+    checkout: Checkout, image: ImageInAccount, subnets: Mapping[str, Mapping[str, Subnet]]
 ) -> dict[str, list[Offer]]:
     """What can be asked for, of each architecture; `subnets` are those of the definition, by region
     and zone."""
     known = hardware.load(checkout.root)
-    families = [name for name in definition.hardware if known[name].sm]
+    families = [name for name in image.definition.hardware if known[name].sm]
 
     def types(name: str) -> RegionTypes:
-        client = account.with_short_timeouts().ec2(name)
+        client = image.hasty.account.ec2(name)
         rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):
@@ -222,7 +216,7 @@ def _offers(
 
     there = for_each_region(subnets, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
-    priced, _ = prices.hourly_by_type(account, names)
+    priced, _ = prices.hourly_by_type(image.account, names)
     return capacity.offers(known, families, there, priced)
 
 

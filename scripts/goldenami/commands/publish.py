@@ -4,15 +4,16 @@ back."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import typer
 
 from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import translated
 from goldenami.commands import (
     BuildId,
     DryRun,
@@ -35,7 +36,6 @@ from goldenami.image.security import provenance
 from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
 from goldenami.model.definitions import definition_file
-from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
@@ -45,12 +45,12 @@ from goldenami.release.publish import (
     publish,
     publish_plan,
     release_gate,
-    release_steps,
     rollback,
 )
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, PublishPlan
-from goldenami.release.publish.release_steps import NextStep, ReleaseStep
+from goldenami.release.publish.release_gate import VerifiedBuild
+from goldenami.release.publish.release_steps import NextStep, Release, ReleaseStep
 
 AcceptUntestedGpu = Annotated[
     bool,
@@ -62,8 +62,13 @@ AcceptUntestedGpu = Annotated[
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
-def _judge(checkout: Checkout, definition: Definition, account: Account) -> GpuJudge:
-    return GpuJudge(checkout.root, account.with_short_timeouts(), definition)
+def _in_account(checkout: Checkout, image: str) -> ImageInAccount:
+    definition = checkout.definition(image)
+    return ImageInAccount(checkout.account(definition), definition)
+
+
+def _judge(checkout: Checkout, image: ImageInAccount) -> GpuJudge:
+    return GpuJudge(checkout.root, image.hasty.account, image.definition)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,61 +85,51 @@ class PublishAsked:
 @translated()
 def cmd_publish(checkout: Checkout, asked: PublishAsked) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
-    image, dry_run = asked.image, asked.dry_run
-    definition = checkout.definition(image)
-    account, progress = checkout.account(definition), checkout.progress("publish", image)
-    with workspace.image_lock(checkout.root, image, wait=asked.wait):
-        build = release_gate.load(checkout.root, image, asked.build_id)
-        lint.demand(build.lock, checkout.families)
-        release_gate.check_vulnerabilities(definition, build.folder)
-        release_gate.check_hardening(definition, build.folder)
-        key = provenance.demanded(checkout.root, definition, account)
-        signs = (
-            Attestor(build.folder, key, definition_file.path_of(checkout.root, image))
-            if key
-            else None
-        )
-        judge = _judge(checkout, definition, account)
-        plan = publish_plan.prepare(
-            account,
-            definition,
-            build,
-            progress,
-            judge,
-            signs,
-            accept_untested_gpu=asked.accept_untested_gpu,
-        )
+    image = _in_account(checkout, asked.image)
+    progress = checkout.progress("publish", image.name)
+    with workspace.image_lock(checkout.root, image.name, wait=asked.wait):
+        build = _proven(checkout, image, asked.build_id)
+        criteria = Criteria(_judge(checkout, image), asked.accept_untested_gpu)
+        plan = publish_plan.prepare(image, build, criteria, progress)
         with container_tags.planned(
-            definition, account, plan.build_id, progress, build=build.folder
+            image, plan.build_id, progress, build=build.folder
         ) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
-            if not dry_run:
+            if not asked.dry_run:
                 containers.push(build.folder)
             if publish.is_recorded(build, plan):
                 progress.say(
                     f"nothing to do: build {plan.build_id} is published in "
                     f"{len(plan.regions)} regions"
                 )
-            elif not dry_run:
-                publish.execute(
-                    account,
-                    definition,
-                    build,
-                    plan,
-                    progress,
-                    wait_s=math.inf if asked.wait else 0.0,
-                    signs=signs,
-                )
+            elif not asked.dry_run:
+                wait_s = math.inf if asked.wait else 0.0
+                publish.execute(image, build, plan, progress, wait_s=wait_s)
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
                 report.tell(build.folder, progress)
-            if not dry_run and not plan.held_back:
+            if not asked.dry_run and not plan.held_back:
                 containers.move([plan.build_id])
-        if not dry_run:
-            signed = f"signed by {key.public_key.keyid[:12]}" if key else "unsigned"
+        if not asked.dry_run:
+            key = build.signs.key.public_key if build.signs else None
+            signed = f"signed by {key.keyid[:12]}" if key else "unsigned"
             progress.say(f"provenance: {signed}")
     progress.remember()
-    return _outcome(plan, progress, dry_run=dry_run)
+    return _outcome(plan, progress, dry_run=asked.dry_run)
+
+
+def _proven(checkout: Checkout, image: ImageInAccount, build_id: str | None) -> VerifiedBuild:
+    """The build that may be published, with the key that signs it."""
+    definition = image.definition
+    build = release_gate.load(checkout.root, image.name, build_id)
+    lint.demand(build.lock, checkout.families)
+    release_gate.check_vulnerabilities(definition, build.folder)
+    release_gate.check_hardening(definition, build.folder)
+    key = provenance.demanded(checkout.root, definition, image.account)
+    if key is None:
+        return build
+    policy = definition_file.path_of(checkout.root, image.name)
+    return replace(build, signs=Attestor(build.folder, key, policy))
 
 
 def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:
@@ -159,21 +154,18 @@ def cmd_promote(
     now: Now = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
-    definition, progress = checkout.definition(image), checkout.progress("promote", image)
-    account = checkout.account(definition)
-    plan = promote.prepare(
-        account,
-        definition,
-        Criteria(_judge(checkout, definition, account), accept_untested_gpu, now),
-    )
+    in_account = _in_account(checkout, image)
+    progress = checkout.progress("promote", image)
+    criteria = Criteria(_judge(checkout, in_account), accept_untested_gpu, now)
+    plan = promote.prepare(in_account, criteria)
     build = checkout.builds(image).build(plan.build_id)
-    release_gate.check_vulnerabilities(definition, build)
-    release_gate.check_hardening(definition, build)
-    with container_tags.planned(definition, account, plan.build_id, progress) as containers:
+    release_gate.check_vulnerabilities(in_account.definition, build)
+    release_gate.check_hardening(in_account.definition, build)
+    with container_tags.planned(in_account, plan.build_id, progress) as containers:
         lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
         print(as_typed("\n".join(lines)), flush=True)
         if not dry_run:
-            promote.execute(account, definition, plan, progress)
+            promote.execute(in_account, plan, progress)
             containers.move([plan.build_id])
             progress.say(f"`latest` is build {plan.build_id}")
             lead_to("status", image)
@@ -198,40 +190,30 @@ class RollbackAsked:
 def cmd_rollback(checkout: Checkout, asked: RollbackAsked) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to),
     everywhere."""
-    image = asked.image
-    definition, progress = checkout.definition(image), checkout.progress("rollback", image)
-    account = checkout.account(definition)
-    criteria = Criteria(_judge(checkout, definition, account), asked.accept_untested_gpu, asked.now)
-    prepared = rollback.prepare(
-        account, definition, to=asked.to, regions=asked.region, criteria=criteria
-    )
+    image = _in_account(checkout, asked.image)
+    progress = checkout.progress("rollback", image.name)
+    criteria = Criteria(_judge(checkout, image), asked.accept_untested_gpu, asked.now)
+    prepared = rollback.prepare(image, criteria, to=asked.to, regions=asked.region)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
     if asked.dry_run:
         prepared.check(
-            {}, "not every region could be read", f"`golden rollback {image}` takes the others back"
+            {},
+            "not every region could be read",
+            f"`golden rollback {image.name}` takes the others back",
         )
         return 0
     # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
-    tags = for_each_region(
-        ["container"],
-        lambda _: _container_back(checkout, definition, account, prepared.plan, progress),
-    )
-    rollback.execute(account, definition, prepared, progress)
+    tags = for_each_region(["container"], lambda _: _container_back(image, prepared.plan, progress))
+    rollback.execute(image, prepared, progress)
     progress.say(f"`latest` is build {prepared.plan.build_id}")
     raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")
-    lead_to("status", image)
+    lead_to("status", image.name)
     return 0
 
 
-def _container_back(
-    checkout: Checkout,
-    definition: Definition,
-    account: Account,
-    plan: MovePlan,
-    progress: Progress,
-) -> None:
+def _container_back(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
     befores = {move.before_build for move in plan.regions if move.before_build}
-    with container_tags.planned(definition, account, plan.build_id, progress) as containers:
+    with container_tags.planned(image, plan.build_id, progress) as containers:
         for line in containers.show(moves=True):
             progress.say(line.strip())
         containers.move(befores)
@@ -268,29 +250,32 @@ def cmd_release(
         _run(checkout, image, due.step, wait=wait)
 
 
-def _look(checkout: Checkout, image: str) -> NextStep:
-    definition = checkout.definition(image)
-    account = checkout.account(definition)
-    judge = _judge(checkout, definition, account)
-    section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
-    needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
-    ledgers = channels.read_ledgers(account, image, section.regions).require_all()
+def _look(checkout: Checkout, name: str) -> NextStep:
+    image = _in_account(checkout, name)
+    judge = _judge(checkout, image)
+    section, (_, build) = image.section, checkout.of_lock(name)
+    needs_gpu = bool(hardware.architectures(checkout.root, image.definition.hardware))
+    ledgers = image.read_ledgers(section.regions).require_all()
+    template = pointers.template_name(name)
     defaults = for_each_region(
         section.regions,
-        lambda region: pointers.default_version(account.ec2(region), pointers.template_name(image)),
+        lambda region: pointers.default_version(image.account.ec2(region), template),
     ).require_all()
-    waiting = channels.groups_to_refresh(account, definition, defaults)
-    return release_steps.next_step(
-        build.build_id,
-        ledgers,
+    waiting = image.groups_to_refresh(defaults)
+    is_tested = not needs_gpu
+    if needs_gpu:
+        found = channel_moves.on_gpus(image, build.build_id, section.regions, judge)
+        is_tested = found.proof is not GpuProof.UNTESTED
+    release = Release(
+        build_id=build.build_id,
+        ledgers=ledgers,
         soak_hours=section.soak_hours,
         waiting=sorted(set().union(*waiting.values())),
-        baked=build.is_verified,
-        judged=definition.security.cve is not None,
-        tested=not needs_gpu
-        or channel_moves.on_gpus(account, definition, build.build_id, section.regions, judge).proof
-        is not GpuProof.UNTESTED,
+        is_baked=build.is_verified,
+        is_judged=image.definition.security.cve is not None,
+        is_tested=is_tested,
     )
+    return release.next_step()
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:

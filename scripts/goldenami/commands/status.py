@@ -192,8 +192,8 @@ def _support(
 def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = _account_of_all(checkout), checkout.progress("digest", "all")
-    folder, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
-    account.allowed.require(home)
+    folder, bucket = checkout.root / SITE, site_bucket(checkout)
+    account.allowed.require(home_region())
     notify.check()
     images, gaps = checkout.images_by_region(None, []), _pulled(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
@@ -203,7 +203,7 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     record, review = (record, []) if dry_run else _with_review(account, folder, record)
     pages = [_address(each.relative_to(folder)) for each in (page, *review)]
     link = " ".join(filter(None, (*pages, run_url())))
-    said, refused = _tell(account, home, record, link, progress, dry_run=dry_run)
+    said, refused = _tell(account, record, link, progress, dry_run=dry_run)
     records.write(page.with_name(DIGEST_FILE), record)
     records.write_text(page, digest_views.page(record, said))
     if bucket and not dry_run:
@@ -245,7 +245,6 @@ def _address(path: Path) -> str:
 
 def _tell(
     account: Account,
-    home: str,
     record: DigestRecord,
     link: str,
     progress: Progress,
@@ -253,7 +252,7 @@ def _tell(
     dry_run: bool,
 ) -> tuple[News, list[GoldenError]]:
     """Tell every channel; without one nothing counts as told."""
-    channels = {} if dry_run else notify.channels(account)
+    home, channels = home_region(), {} if dry_run else notify.channels(account)
     if not channels:
         return memory.news(memory.remembered(account, home), record), []
     with memory.held(account, home) as kept:

@@ -75,15 +75,11 @@ class CloudDisk:
     @classmethod
     def publish(cls, account: SeededAccount, build: BuildFolder) -> CloudDisk:
         """Upload the disk and register it, with the tags of `publish`."""
-        bake_record = build.read_bake()
-        marks = tags.of_build(
-            bake_record.image,
-            bake_record.lock_sha256,
-            bake_record.build_id,
-            bake_record.git_commit,
-            bake_record.disk_sha256,
-            bake_record.manifest_sha256,
-        )
+        bake = build.read_bake()
+        marks = {
+            **tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit),
+            **tags.of_bytes(bake.disk_sha256, bake.manifest_sha256),
+        }
         snapshot = ebs.Upload(
             account.ebs,
             account.ec2,
@@ -106,8 +102,7 @@ class CloudDisk:
         attestations.write(
             self.account.ssm,
             self.account.ec2,
-            record.image,
-            record.build_id,
+            attestations.parameters(record.image, record.build_id),
             ami,
             Attestor(self.build, found, policy).attest(self.account.region, ami),
         )

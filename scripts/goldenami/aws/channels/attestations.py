@@ -34,7 +34,11 @@ class Attestations:
         return records.sha256_text(self.provenance)
 
 
-def parameters(image: str, build_id: str) -> tuple[str, str]:
+EnvelopeNames = tuple[str, str]
+"""The parameters of a build's provenance and of its verification."""
+
+
+def parameters(image: str, build_id: str) -> EnvelopeNames:
     """The names of the parameters of both envelopes."""
     name = build_name(image, build_id)
     return f"{name}{PROVENANCE}", f"{name}{VERIFICATION}"
@@ -47,11 +51,11 @@ def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations 
 
 
 def write(
-    ssm: Client, ec2: Client, image: str, build_id: str, ami: Image, attestations: Attestations
+    ssm: Client, ec2: Client, names: EnvelopeNames, ami: Image, attestations: Attestations
 ) -> None:
     """Keep both in the region, then tag AMI and snapshot: a tag never names what is not there."""
     texts = (attestations.provenance, attestations.verification)
-    for name, text in zip(parameters(image, build_id), texts, strict=True):
+    for name, text in zip(names, texts, strict=True):
         ssm.put_parameter(
             Name=name,
             Value=text,

@@ -1,4 +1,4 @@
-"""Reading and moving the channels of an image in one region.
+"""An image in an account and in one region of it: reading and moving its channels.
 
 The ledger is written first, under the lease's fencing number; the SSM parameter and the template
 follow it. So a run that was killed between them is seen, and the next one brings the pointers to
@@ -45,40 +45,6 @@ class RegionBuild:
     groups: tuple[str, ...]
     ledger: Ledger
     is_abandoned: bool
-
-
-def read_region(
-    account: Account, region: str, definition: Definition, build_id: str
-) -> RegionBuild:
-    """What a region has of a build: five calls, one more for names of security groups."""
-    ec2, image = account.ec2(region), definition.image
-    ami = images.find(ec2, f"{image}-{build_id}")
-    build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
-    gpu_test = evidence.parameter(image, build_id)
-    values = pointers.read(
-        account.ssm(region),
-        [build_name, *names.values(), *attestations.parameters(image, build_id), gpu_test],
-    )
-    lease = read_lease(account.dynamodb(region), image)
-    return RegionBuild(
-        region=region,
-        image=ami,
-        shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
-        recorded=values.get(build_name),
-        attested=attestations.found(values, image, build_id),
-        gpu_test=values.get(gpu_test),
-        pointers={channel: values[name] for channel, name in names.items() if name in values},
-        template=pointers.default_version(ec2, pointers.template_name(image)),
-        groups=launch_data.read_groups(ec2, definition),
-        ledger=lease.ledger,
-        is_abandoned=lease.holder is not None,
-    )
-
-
-def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> RegionResults[Ledger]:
-    """The ledger of each region; empty ones where the image was never published."""
-    hasty = account.with_short_timeouts()
-    return for_each_region(regions, lambda region: read_lease(hasty.dynamodb(region), image).ledger)
 
 
 def astray(
@@ -158,52 +124,6 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
     )
 
 
-def follow_ledger(
-    account: Account,
-    region: str,
-    lease: Lease,
-    definition: Definition,
-    *,
-    moving: Iterable[Channel],
-    reuse_version: bool = False,
-) -> Version | None:
-    """Let every pointer name what the lease's ledger says; returns the version of its template.
-
-    An earlier run may have left any pointer behind, and reads lag: each is written and read back,
-    the template last. `moving` are the channels that have to follow; another one follows, unless
-    its AMI is not available any more. `reuse_version`: as for the template's move, which is so
-    where `latest` does not move.
-    """
-    ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
-    entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
-    there = images.get(ec2, [entry.ami for entry in entries.values()])
-    standing = {
-        channel: entry
-        for channel, entry in entries.items()
-        if channel in moving
-        or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)
-    }
-    for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
-        entry = standing[channel]
-        pointers.move_channel(
-            account.ssm(region),
-            pointers.channel_name(image, channel),
-            entry.ami,
-            f"build {entry.build_id}, fence {lease.fence}",
-        )
-    latest = standing.get(Channel.LATEST)
-    if latest is None:
-        return None
-    return pointers.move_template(
-        ec2,
-        pointers.template_name(image),
-        latest.build_id,
-        launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
-        {tags.IMAGE: image},
-        reuse_version=reuse_version or Channel.LATEST not in moving,
-    )
-
-
 @dataclass(frozen=True)
 class RestorePoint:
     """What a region was before a move: its ledger, and what pointers named of which the ledger
@@ -216,36 +136,226 @@ class RestorePoint:
     template_version: int | None = None
 
 
-def restore(
-    account: Account,
-    region: str,
-    definition: Definition,
-    lease: Lease,
-    restore_point: RestorePoint,
-) -> None:
-    """Bring a region back to what it was.
+@dataclass(frozen=True)
+class RegionPointers:
+    """What leads to an image in a region: its ledger, the AMIs that the channels' parameters name,
+    and the default version of the launch template."""
 
-    The ledger is last: as long as it names the new build, the pointers that differ from it show a
-    run that did not end.
-    """
-    lease.renew()  # or another has the lease by now
-    before, image = restore_point.ledger, definition.image
-    if restore_point.moves_template:
-        pointers.restore_template(
-            account.ec2(region),
-            pointers.template_name(image),
-            restore_point.template_version,
-            before.latest.ami if before.latest else None,
+    region: str
+    ledger: Ledger
+    amis: Mapping[Channel, str]
+    template: Version | None
+
+
+@dataclass(frozen=True)
+class ImageInRegion:
+    """An image in one region of the account that its definition publishes it to."""
+
+    account: Account
+    definition: Definition
+    region: str
+
+    @property
+    def name(self) -> str:
+        return self.definition.image
+
+    @property
+    def ec2(self) -> Client:
+        return self.account.ec2(self.region)
+
+    @property
+    def ssm(self) -> Client:
+        return self.account.ssm(self.region)
+
+    def read_build(self, build_id: str) -> RegionBuild:
+        """What the region has of a build: five calls, one more for names of security groups."""
+        ami = images.find(self.ec2, f"{self.name}-{build_id}")
+        build_name = pointers.build_name(self.name, build_id)
+        names = pointers.channel_names(self.name)
+        gpu_test = evidence.parameter(self.name, build_id)
+        envelopes = attestations.parameters(self.name, build_id)
+        values = pointers.read(self.ssm, [build_name, *names.values(), *envelopes, gpu_test])
+        lease = read_lease(self.account.dynamodb(self.region), self.name)
+        return RegionBuild(
+            region=self.region,
+            image=ami,
+            shared_with=images.accounts_shared_with(self.ec2, ami.ami) if ami else [],
+            recorded=values.get(build_name),
+            attested=attestations.found(values, self.name, build_id),
+            gpu_test=values.get(gpu_test),
+            pointers={channel: values[name] for channel, name in names.items() if name in values},
+            template=pointers.default_version(self.ec2, pointers.template_name(self.name)),
+            groups=launch_data.read_groups(self.ec2, self.definition),
+            ledger=lease.ledger,
+            is_abandoned=lease.holder is not None,
         )
-    for channel, ami in restore_point.amis.items():
-        entry = before.of(channel)
-        pointers.restore_channel(
-            account.ssm(region),
-            pointers.channel_name(image, channel),
-            entry.ami if entry else ami,
-            f"taken back, fence {lease.fence}",
+
+    def read_pointers(self, ledger: Ledger) -> RegionPointers:
+        """What leads to the image beside the `ledger`, which is known."""
+        return RegionPointers(
+            region=self.region,
+            ledger=ledger,
+            amis=pointers.read_channels(self.ssm, self.name),
+            template=pointers.default_version(self.ec2, pointers.template_name(self.name)),
         )
-    lease.record(before)
+
+    def follow_ledger(
+        self, lease: Lease, *, moving: Iterable[Channel], reuse_version: bool = False
+    ) -> Version | None:
+        """Let every pointer name what the lease's ledger says; returns the version of its template.
+
+        An earlier run may have left any pointer behind, and reads lag: each is written and read
+        back, the template last. `moving` are the channels that have to follow; another one follows,
+        unless its AMI is not available any more. `reuse_version`: as for the template's move, which
+        is so where `latest` does not move.
+        """
+        moving = set(moving)
+        standing = self._standing(lease.ledger, moving)
+        for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
+            entry = standing[channel]
+            pointers.move_channel(
+                self.ssm,
+                pointers.channel_name(self.name, channel),
+                entry.ami,
+                f"build {entry.build_id}, fence {lease.fence}",
+            )
+        latest = standing.get(Channel.LATEST)
+        if latest is None:
+            return None
+        groups = launch_data.read_groups(self.ec2, self.definition)
+        return pointers.move_template(
+            self.ec2,
+            self.name,
+            latest.build_id,
+            launch_data.of_image(self.definition, latest.ami, groups),
+            reuse_version=reuse_version or Channel.LATEST not in moving,
+        )
+
+    def _standing(self, ledger: Ledger, moving: set[Channel]) -> dict[Channel, LedgerEntry]:
+        """What the ledger says of the channels that have to follow it, and of those that can."""
+        entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
+        there = images.get(self.ec2, [entry.ami for entry in entries.values()])
+        return {
+            channel: entry
+            for channel, entry in entries.items()
+            if channel in moving
+            or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)
+        }
+
+    def restore(self, lease: Lease, restore_point: RestorePoint) -> None:
+        """Bring the region back to what it was.
+
+        The ledger is last: as long as it names the new build, the pointers that differ from it show
+        a run that did not end.
+        """
+        lease.renew()  # or another has the lease by now
+        before = restore_point.ledger
+        if restore_point.moves_template:
+            pointers.restore_template(
+                self.ec2,
+                pointers.template_name(self.name),
+                restore_point.template_version,
+                before.latest.ami if before.latest else None,
+            )
+        for channel, ami in restore_point.amis.items():
+            entry = before.of(channel)
+            pointers.restore_channel(
+                self.ssm,
+                pointers.channel_name(self.name, channel),
+                entry.ami if entry else ami,
+                f"taken back, fence {lease.fence}",
+            )
+        lease.record(before)
+
+    def refresh_groups(
+        self,
+        groups: Iterable[str],
+        version: Version,
+        progress: Progress,
+        begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
+    ) -> None:
+        """`begin` the refresh of each of the region's groups, and say what came of it. Busy where
+        another refresh keeps a group from this one."""
+        preferences = publish_section(self.definition).instance_refresh
+        if preferences is None:
+            return
+        client = self.account.autoscaling(self.region)
+        begun = {group: begin(client, group, version, preferences) for group in groups}
+        for group, status in begun.items():
+            progress.say(f"{self.region}: refresh of {group}: {status}")
+        if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
+            raise Busy(
+                f"another refresh of {', '.join(waiting)} is in progress in {self.region}",
+                hint="wait until it has ended",
+            )
+
+
+@dataclass(frozen=True)
+class ImageInAccount:
+    """An image in the account that its definition publishes it to, in all regions."""
+
+    account: Account
+    definition: Definition
+
+    @property
+    def name(self) -> str:
+        return self.definition.image
+
+    @property
+    def section(self) -> Publish:
+        return publish_section(self.definition)
+
+    @property
+    def hasty(self) -> ImageInAccount:
+        """The same for what only looks: who does not answer is known soon."""
+        return ImageInAccount(self.account.with_short_timeouts(), self.definition)
+
+    def in_region(self, region: str) -> ImageInRegion:
+        return ImageInRegion(self.account, self.definition, region)
+
+    def read_ledgers(self, regions: Iterable[str]) -> RegionResults[Ledger]:
+        """The ledger of each region; empty ones where the image was never published."""
+        hasty = self.account.with_short_timeouts()
+        return for_each_region(
+            regions, lambda region: read_lease(hasty.dynamodb(region), self.name).ledger
+        )
+
+    def read_build(self, regions: Iterable[str], build_id: str) -> RegionResults[RegionBuild]:
+        return for_each_region(regions, lambda region: self.in_region(region).read_build(build_id))
+
+    def groups_to_refresh(self, defaults: Mapping[str, Version | None]) -> dict[str, list[str]]:
+        """The groups of each region that have not been asked to take the template's default yet.
+
+        `defaults` are the regions' default versions, None where a new one is to be made. BadInput
+        for a group of the definition that no region has, or whose refresh could not be rolled back.
+        """
+        instance_refresh = self.section.instance_refresh
+        if instance_refresh is None:
+            return {region: [] for region in defaults}
+        present = for_each_region(
+            defaults,
+            lambda region: refresh.groups(
+                self.account.autoscaling(region), instance_refresh.groups
+            ),
+        ).require_all()
+        if unknown := set(instance_refresh.groups).difference(*present.values()):
+            raise BadInput(
+                f"no region has the Auto Scaling group {min(unknown)}",
+                hint="correct `publish: instance_refresh: groups:`",
+            )
+
+        def not_asked(region: str) -> list[str]:
+            client, default = self.account.autoscaling(region), defaults[region]
+            due = [
+                group
+                for group in present[region]
+                if default is None or not refresh.refresh_status(client, group, default)
+            ]
+            for group in due:
+                refresh.check_reversible(client, present[region][group])
+            return due
+
+        return for_each_region(defaults, not_asked).require_all()
 
 
 def current_default(
@@ -260,66 +370,3 @@ def current_default(
         and pointers.fits(default.data, launch_data.of_image(definition, ami, state.groups))
     )
     return default if is_current else None
-
-
-def groups_to_refresh(
-    account: Account,
-    definition: Definition,
-    defaults: Mapping[str, Version | None],
-) -> dict[str, list[str]]:
-    """The groups of each region that have not been asked to take the template's default yet.
-
-    `defaults` are the regions' default versions, None where a new one is to be made. BadInput for a
-    group of the definition that no region has, or whose refresh could not be rolled back.
-    """
-    instance_refresh = publish_section(definition).instance_refresh
-    if instance_refresh is None:
-        return {region: [] for region in defaults}
-    present = for_each_region(
-        defaults,
-        lambda region: refresh.groups(account.autoscaling(region), instance_refresh.groups),
-    ).require_all()
-    if unknown := set(instance_refresh.groups).difference(*present.values()):
-        raise BadInput(
-            f"no region has the Auto Scaling group {min(unknown)}",
-            hint="correct `publish: instance_refresh: groups:`",
-        )
-
-    def not_asked(region: str) -> list[str]:
-        client, default = account.autoscaling(region), defaults[region]
-        due = [
-            group
-            for group in present[region]
-            if default is None or not refresh.refresh_status(client, group, default)
-        ]
-        for group in due:
-            refresh.check_reversible(client, present[region][group])
-        return due
-
-    return for_each_region(defaults, not_asked).require_all()
-
-
-def refresh_groups(
-    account: Account,
-    definition: Definition,
-    region: str,
-    groups: Iterable[str],
-    version: Version,
-    progress: Progress,
-    begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
-) -> None:
-    """`begin` the refresh of each of a region's groups, and say what came of it. Busy where another
-    refresh keeps a group from this one."""
-    preferences = publish_section(definition).instance_refresh
-    if preferences is None:
-        return
-    begun = {
-        group: begin(account.autoscaling(region), group, version, preferences) for group in groups
-    }
-    for group, status in begun.items():
-        progress.say(f"{region}: refresh of {group}: {status}")
-    if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
-        raise Busy(
-            f"another refresh of {', '.join(waiting)} is in progress in {region}",
-            hint="wait until it has ended",
-        )

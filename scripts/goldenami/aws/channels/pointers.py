@@ -232,24 +232,19 @@ def is_of_build(text: str) -> bool:
 
 
 def move_template(
-    ec2: Client,
-    template: str,
-    build_id: str,
-    data: Data,
-    template_tags: tags.Tags,
-    *,
-    reuse_version: bool = False,
+    ec2: Client, image: str, build_id: str, data: Data, *, reuse_version: bool = False
 ) -> Version:
-    """Make a version with `data` the template's default, one that exists if there is one; returns
-    it.
+    """Make a version with `data` the default of the image's template, one that exists if there is
+    one; returns it.
 
     The default is set and read back even where it seems to be right: one read may be out of date.
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
     whatever else it says, and a default that a person set stays, which is an error otherwise.
     """
+    template = template_name(image)
     default = default_version(ec2, template)
     if default is None:
-        return _create(ec2, template, build_id, data, template_tags)
+        return _create(ec2, image, build_id, data)
     if not reuse_version:
         check_default(default, template, ec2.meta.region_name)
     title = description(build_id)
@@ -326,25 +321,19 @@ def restore_template(
             _make_default(ec2, template, wanted)
 
 
-def _create(
-    ec2: Client,
-    template: str,
-    build_id: str,
-    data: Data,
-    template_tags: tags.Tags,
-) -> Version:
-    """The template with its first version, which is its default.
+def _create(ec2: Client, image: str, build_id: str, data: Data) -> Version:
+    """The image's template with its first version, which is its default.
 
     A ClientToken of our own, made of what is asked for, would find a template that was deleted
     since.
     """
-    title = description(build_id)
+    template, title = template_name(image), description(build_id)
     try:
         made = ec2.create_launch_template(
             LaunchTemplateName=template,
             VersionDescription=title,
             LaunchTemplateData=data,
-            TagSpecifications=tags.specifications(template_tags, "launch-template"),
+            TagSpecifications=tags.specifications({tags.IMAGE: image}, "launch-template"),
         )["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
@@ -353,7 +342,7 @@ def _create(
             raise StageFailed(
                 f"{template} exists, and is not found for {LATE_S:.0f} s", hint="run again"
             ) from None
-        return move_template(ec2, template, build_id, data, template_tags)
+        return move_template(ec2, image, build_id, data)
     wait_for(lambda: default_version(ec2, template), limit_s=LATE_S, pauses=POLL_S)
     return Version(made["LaunchTemplateId"], 1, title, data)
 

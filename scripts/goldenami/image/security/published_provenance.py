@@ -120,11 +120,11 @@ def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
     records_of = {
         row["name"]: row["digest"]["sha256"] for row in predicate["runDetails"]["byproducts"]
     }
-    return tags.of_build(
+    build = tags.of_build(
         predicate["buildDefinition"]["externalParameters"]["image"],
         found["lock.json"]["sha256"],
         predicate["runDetails"]["metadata"]["invocationId"],
         found.get("checkout", {}).get("gitCommit", ""),
-        statement["subject"][0]["digest"].get("sha256"),
-        records_of.get("manifest.json"),
     )
+    disk_sha256 = statement["subject"][0]["digest"].get("sha256")
+    return {**build, **tags.of_bytes(disk_sha256, records_of.get("manifest.json"))}

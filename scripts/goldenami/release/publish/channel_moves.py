@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from goldenami.aws import encryption, images
 from goldenami.aws.channels import channels, pointers
-from goldenami.aws.channels.channels import RegionBuild, RestorePoint
+from goldenami.aws.channels.channels import (
+    ImageInAccount,
+    RegionBuild,
+    RegionPointers,
+    RestorePoint,
+)
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.lease import Lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
@@ -19,7 +24,6 @@ from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, Busy, NotVerified
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.definitions.definition import Definition
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
@@ -81,13 +85,11 @@ def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Eviden
 
 
 def on_gpus(
-    account: Account, definition: Definition, build: str, regions: Iterable[str], judge: GpuJudge
+    image: ImageInAccount, build: str, regions: Iterable[str], judge: GpuJudge
 ) -> GpuFinding:
     """What is known on a GPU of what the regions have of a build."""
-    states = for_each_region(
-        regions, lambda region: channels.read_region(account, region, definition, build)
-    ).require_all()
-    return judge(evidence_of(definition.image, build, states.values()))
+    states = image.read_build(regions, build).require_all()
+    return judge(evidence_of(image.name, build, states.values()))
 
 
 def gpu(
@@ -121,51 +123,47 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
         )
 
 
-def check_forward(
-    image: str,
-    region: str,
-    ledger: Ledger,
-    build_id: str,
-    baked_at: str,
-    moving: Iterable[Channel],
-    called: str = "",
-) -> None:
-    """BadInput where a channel would go back, or a withdrawn build come back, by accident. `called`
-    is what a person calls the build."""
-    back = f"`golden rollback {image} --to {build_id}`"
-    if build_id in ledger.withdrawn:
-        raise BadInput(
-            f"{called or 'build '}{build_id} was rolled back in {region}",
-            hint=f"bake and publish a new build; if this one is good after all: {back}",
-        )
-    for channel in moving:
-        entry = ledger.of(channel)
-        if entry and entry.build_id != build_id and entry.baked > datetime.fromisoformat(baked_at):
+@dataclass(frozen=True)
+class Successor:
+    """A build that channels of an image are to name next; `called` is what a person calls it."""
+
+    image: str
+    build_id: str
+    baked_at: str
+    channels: Sequence[Channel]
+    called: str = ""
+
+    def check_forward(self, region: str, ledger: Ledger) -> None:
+        """BadInput where a channel would go back, or a withdrawn build come back, by accident."""
+        back = f"`golden rollback {self.image} --to {self.build_id}`"
+        if self.build_id in ledger.withdrawn:
             raise BadInput(
-                f"{channel} in {region} names build {entry.build_id}, which is newer "
-                f"than {called}{build_id} (baked {entry.baked_at} and {baked_at})",
-                hint=f"to go back on purpose: {back}",
+                f"{self.called or 'build '}{self.build_id} was rolled back in {region}",
+                hint=f"bake and publish a new build; if this one is good after all: {back}",
             )
+        baked = datetime.fromisoformat(self.baked_at)
+        for channel in self.channels:
+            entry = ledger.of(channel)
+            if entry and entry.build_id != self.build_id and entry.baked > baked:
+                raise BadInput(
+                    f"{channel} in {region} names build {entry.build_id}, which is newer "
+                    f"than {self.called}{self.build_id} (baked {entry.baked_at} and "
+                    f"{self.baked_at})",
+                    hint=f"to go back on purpose: {back}",
+                )
 
 
-def region_move(
-    region: str,
-    ami: str,
-    baked_at: str,
-    gpu: GpuProof,
-    ledger: Ledger,
-    amis: Mapping[Channel, str],
-    template: Version | None,
-) -> RegionMove:
-    """The move of a region that has this ledger, these AMIs in its channels and this default."""
+def region_move(there: RegionPointers, ami: str, baked_at: str, gpu: GpuProof) -> RegionMove:
+    """The move of a region to an AMI, from what leads to the image `there`."""
+    before, template = there.ledger.latest, there.template
     return RegionMove(
-        region=region,
+        region=there.region,
         ami=ami,
         baked_at=baked_at,
         gpu=gpu,
-        ledger=ledger.digest,
-        before_build=ledger.latest.build_id if ledger.latest else None,
-        before=dict(amis),
+        ledger=there.ledger.digest,
+        before_build=before.build_id if before else None,
+        before=dict(there.amis),
         template_before=template.number if template else None,
         template_stays=template is not None and template.is_by_hand,
     )
@@ -197,8 +195,7 @@ def _changed(what: str, region: str) -> Busy:
 
 
 def apply(
-    account: Account,
-    definition: Definition,
+    image: ImageInAccount,
     plan: MovePlan,
     move: RegionMove,
     lease: Lease,
@@ -217,15 +214,14 @@ def apply(
         ledger = ledger.moved(channel, entry)
     named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
     ledger = ledger.withdraw(*({*plan.withdraw} - named))
-    lease.record(ledger.spread(channels.publish_section(definition).regions))
-    return channels.follow_ledger(
-        account, move.region, lease, definition, moving=move.channels, reuse_version=reuse_version
+    lease.record(ledger.spread(image.section.regions))
+    return image.in_region(move.region).follow_ledger(
+        lease, moving=move.channels, reuse_version=reuse_version
     )
 
 
 def move_all(
-    account: Account,
-    definition: Definition,
+    image: ImageInAccount,
     plan: MovePlan,
     leases: Mapping[str, Lease],
     progress: Progress,
@@ -245,18 +241,14 @@ def move_all(
     }
     versions = all_or_none(
         moves,
-        lambda region: apply(account, definition, plan, moves[region], leases[region]),
-        lambda region: channels.restore(
-            account, region, definition, leases[region], points[region]
-        ),
+        lambda region: apply(image, plan, moves[region], leases[region]),
+        lambda region: image.in_region(region).restore(leases[region], points[region]),
         continues,
     )
 
     def follow(region: str) -> None:
         if version := versions[region]:
-            channels.refresh_groups(
-                account, definition, region, moves[region].refresh, version, progress
-            )
+            image.in_region(region).refresh_groups(moves[region].refresh, version, progress)
 
     for_each_region(moves, follow).require_all(
         "`latest` has moved, but not every group follows", continues

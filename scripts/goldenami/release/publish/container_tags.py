@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from goldenami.aws.channels import channels
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.regions import RegionResults, all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import records
@@ -129,17 +129,16 @@ def _check_driver(registry: Registry, least: str, builds: Iterable[str]) -> None
 
 @contextmanager
 def planned(
-    definition: Definition,
-    account: Account,
+    image: ImageInAccount,
     build_id: str,
     progress: Progress,
     *,
     build: BuildFolder | None = None,
 ) -> Iterator[ContainerTags]:
     """What is to be done with the container of a build; `build` where it is pushed from here."""
-    names = channels.publish_section(definition).registries
-    digest = _made(build, definition.image) if names and build else ""
-    with registry_pushes.opened(account, names) as found:
+    names = image.section.registries
+    digest = _made(build, image.name) if names and build else ""
+    with registry_pushes.opened(image.account, names) as found:
         states = dict[str, RegistryTags]()
         if names:
             with progress.step("look at the registries"):

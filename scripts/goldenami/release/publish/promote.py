@@ -7,18 +7,23 @@ from collections.abc import Mapping
 from goldenami.aws import tags
 from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import channels, pointers
-from goldenami.aws.channels.channels import RegionBuild
+from goldenami.aws.channels.channels import (
+    ImageInAccount,
+    ImageInRegion,
+    RegionBuild,
+    RegionPointers,
+)
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, untold
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, check_regions
+from goldenami.aws.session import check_regions
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
-from goldenami.release.publish.channel_moves import Criteria
-from goldenami.release.publish.publish_records import MovePlan
+from goldenami.release.publish.channel_moves import Criteria, Successor
+from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
 """Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in
@@ -31,60 +36,53 @@ def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
     return {region: entry for region, ledger in ledgers.items() if (entry := ledger.candidate)}
 
 
-def prepare(account: Account, definition: Definition, criteria: Criteria) -> MovePlan:
+def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
     """What would move. BadInput where the regions have no candidate in common; NotVerified for one
     too young, untested or unsigned."""
-    image, section = definition.image, channels.publish_section(definition)
+    image, section, name = image.hasty, image.section, image.name
     check_regions(section.regions)
-    ledgers = channels.read_ledgers(account, image, section.regions).require_all()
+    ledgers = image.read_ledgers(section.regions).require_all()
     entries = candidates(ledgers)
-    build = _common(image, ledgers, entries)
-    account = account.with_short_timeouts()
+    build = _common(name, ledgers, entries)
     if not criteria.now:
         channel_moves.check_soaked(
             build, [entry.since for entry in entries.values()], section.soak_hours
         )
     states = for_each_region(
-        entries, lambda region: _read(account, region, definition, entries[region])
+        entries, lambda region: _read(image.in_region(region), entries[region])
     ).require_all()
     for region, state in states.items():
-        pointers.check_default(state.template, pointers.template_name(image), region)
-    _check_signed(definition, states)
+        pointers.check_default(state.template, pointers.template_name(name), region)
+    _check_signed(image.definition, states)
     gpu = channel_moves.gpu(
-        image,
+        name,
         build,
         [entry.gpu for entry in entries.values()],
-        criteria.judge(channel_moves.evidence_of(image, build, states.values())),
+        criteria.judge(channel_moves.evidence_of(name, build, states.values())),
         accept=criteria.accept_untested_gpu,
     )
-    due = channels.groups_to_refresh(
-        account,
-        definition,
+    due = image.groups_to_refresh(
         {
-            region: channels.current_default(state, build, entries[region].ami, definition)
+            region: channels.current_default(state, build, entries[region].ami, image.definition)
             for region, state in states.items()
-        },
+        }
     )
-    number = account.expect(section.account, next(iter(entries)))
+
+    def move(region: str, state: RegionBuild) -> RegionMove:
+        entry = entries[region]
+        there = RegionPointers(region, ledgers[region], state.pointers, state.template)
+        moved = channel_moves.region_move(there, entry.ami, entry.baked_at, gpu)
+        return moved.model_copy(update={"refresh": tuple(due[region])})
+
+    number = image.account.expect(section.account, next(iter(entries)))
     return MovePlan(
-        image=image,
+        image=name,
         build_id=build,
         account=number,
-        template=pointers.template_name(image),
+        template=pointers.template_name(name),
         withdraw=tuple(untold(ledgers, ledgers)),
-        dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
-        regions=tuple(
-            channel_moves.region_move(
-                region,
-                entries[region].ami,
-                entries[region].baked_at,
-                gpu,
-                ledgers[region],
-                state.pointers,
-                state.template,
-            ).model_copy(update={"refresh": tuple(due[region])})
-            for region, state in states.items()
-        ),
+        dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
+        regions=tuple(move(region, state) for region, state in states.items()),
     )
 
 
@@ -104,24 +102,18 @@ def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEnt
             hint=f"`golden publish {image}` brings them together",
         )
     for region, entry in entries.items():
-        channel_moves.check_forward(
-            image,
-            region,
-            ledgers[region],
-            entry.build_id,
-            entry.baked_at,
-            [Channel.LATEST],
-            "the candidate ",
-        )
+        Successor(
+            image, entry.build_id, entry.baked_at, [Channel.LATEST], "the candidate "
+        ).check_forward(region, ledgers[region])
     return next(iter(builds.values()))
 
 
-def _read(account: Account, region: str, definition: Definition, entry: LedgerEntry) -> RegionBuild:
+def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
     """What a region has of its candidate; BadInput where EC2 does not show the AMI as available for
     SHOWN_S."""
 
     def shown() -> RegionBuild | None:
-        state = channels.read_region(account, region, definition, entry.build_id)
+        state = image.read_build(entry.build_id)
         ami = state.image
         is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
         return state if is_there else None
@@ -129,8 +121,8 @@ def _read(account: Account, region: str, definition: Definition, entry: LedgerEn
     state = wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
         raise BadInput(
-            f"the candidate's AMI {entry.ami} is gone or not available in {region}",
-            hint=f"`golden publish {definition.image} --build {entry.build_id}` makes it again",
+            f"the candidate's AMI {entry.ami} is gone or not available in {image.region}",
+            hint=f"`golden publish {image.name} --build {entry.build_id}` makes it again",
         )
     return state
 
@@ -156,20 +148,15 @@ def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> 
         )
 
 
-def execute(
-    account: Account,
-    definition: Definition,
-    plan: MovePlan,
-    progress: Progress,
-) -> None:
+def execute(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
     """Move `latest` in every region or in none, under one set of leases, then the groups."""
     moves = {move.region: move for move in plan.regions}
-    with hold_leases(account, plan.image, list(moves)) as leases, progress.step("latest"):
-        hasty = account.with_short_timeouts()
+    with hold_leases(image.account, plan.image, list(moves)) as leases, progress.step("latest"):
+        hasty = image.hasty.account
         for_each_region(
             moves,
             lambda region: channel_moves.check_unmoved(hasty, plan, moves[region], leases[region]),
         ).require_all(hint=f"`golden promote {plan.image}`")
         channel_moves.move_all(
-            account, definition, plan, leases, progress, f"`golden promote {plan.image}` continues"
+            image, plan, leases, progress, f"`golden promote {plan.image}` continues"
         )

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from goldenami.aws import encryption, images, tags
 from goldenami.aws.calls import wait_for
-from goldenami.aws.channels import attestations, channels, pointers
+from goldenami.aws.channels import attestations, pointers
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.channels.lease import BUILD, LIFE_S, Lease, hold_leases
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
@@ -29,7 +30,6 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.core.worker_pool import Budget
 from goldenami.image.security.provenance import Attestor
 from goldenami.model.builds.disk_blocks import BlockMap
-from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
 from goldenami.release.publish.publish_records import (
     MovePlan,
@@ -55,14 +55,12 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 
 def execute(
-    account: Account,
-    definition: Definition,
+    image: ImageInAccount,
     build: VerifiedBuild,
     plan: PublishPlan,
     progress: Progress,
     *,
     wait_s: float = 0.0,
-    signs: Attestor | None = None,
 ) -> PublishRecord:
     """Do what the plan says and write publish.json. Pointers move when every region has its AMI,
     and not before.
@@ -71,9 +69,10 @@ def execute(
     other. The image's own lease is held only while pointers move, so that a rollback need not wait
     for an upload. `wait_s` is how long another's leases are waited for, in seconds.
     """
+    account, signs = image.account, build.signs
     steps = _RegionSteps(account, build, plan, progress)
     regions = list(steps.plans)
-    ledgers = channels.read_ledgers(account, plan.image, regions).require_all(hint=steps.continues)
+    ledgers = image.read_ledgers(regions).require_all(hint=steps.continues)
     for planned in plan.regions:
         channel_moves.check_ledger(
             plan.image, planned.region, planned.ledger, ledgers[planned.region]
@@ -90,7 +89,7 @@ def execute(
             steps.phase(lambda region: steps.record(region, leases[region], amis[region]))
             with progress.step(plan.channels[-1]):
                 versions = channel_moves.move_all(
-                    account, definition, _moves(plan, amis), leases, progress, steps.continues
+                    image, _moves(plan, amis), leases, progress, steps.continues
                 )
     record = PublishRecord(
         image=plan.image,
@@ -102,9 +101,7 @@ def execute(
         published_at=clock.stamp(),
         by=tags.owner(),
         held_back=plan.held_back,
-        regions={
-            region: _published(plan, image, versions[region]) for region, image in amis.items()
-        },
+        regions={region: _published(plan, ami, versions[region]) for region, ami in amis.items()},
     )
     records.write(build.folder.publish, record)
     return record
@@ -179,8 +176,7 @@ class _RegionSteps:
         attestations.write(
             self.account.ssm(region),
             self.account.ec2(region),
-            self.plan.image,
-            self.plan.build_id,
+            attestations.parameters(self.plan.image, self.plan.build_id),
             image,
             signs.attest(region, image),
         )

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations, channels, pointers
-from goldenami.aws.channels.channels import RegionBuild
+from goldenami.aws.channels.channels import ImageInAccount, RegionBuild
 from goldenami.aws.channels.evidence import GpuFinding
 from goldenami.aws.channels.ledger import Channel, GpuProof, untold
 from goldenami.aws.images import AmiSettings, ImageSpec
@@ -25,61 +25,43 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.publish_section import Publish
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import channel_moves, upload_plan
+from goldenami.release.publish.channel_moves import Criteria, Successor
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan
 from goldenami.release.publish.release_gate import VerifiedBuild
 
 
 def prepare(
-    account: Account,
-    definition: Definition,
-    build: VerifiedBuild,
-    progress: Progress,
-    judge: GpuJudge,
-    signs: Attestor | None = None,
-    *,
-    accept_untested_gpu: bool = False,
+    image: ImageInAccount, build: VerifiedBuild, criteria: Criteria, progress: Progress
 ) -> PublishPlan:
     """What is to be done in each region, or the error that refuses it."""
-    account = account.with_short_timeouts()
+    image = image.hasty
     with progress.step("look at the regions"):
-        plan = _of_account(
-            account, definition, build, signs, judge, accept_untested_gpu=accept_untested_gpu
-        )
-        plan = upload_plan.with_encryption(account, plan)
-    return upload_plan.with_transfers(account, definition, plan, build, progress)
+        plan = _of_account(image, build, criteria)
+        plan = upload_plan.with_encryption(image.account, plan)
+    return upload_plan.with_transfers(image, plan, build, progress)
 
 
-def _of_account(
-    account: Account,
-    definition: Definition,
-    build: VerifiedBuild,
-    signs: Attestor | None,
-    judge: GpuJudge,
-    *,
-    accept_untested_gpu: bool,
-) -> PublishPlan:
+def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria) -> PublishPlan:
     """One call for the account and five for a region, more only where something is to be done. What
     is `latest` in one region was released: a region that was added gets it, too, without a second
     soak or test.
     """
-    section = channels.publish_section(definition)
+    section, build_id = image.section, build.bake.build_id
     check_regions(section.regions)
-    build_id = build.bake.build_id
-    looked = for_each_region(
-        section.regions, lambda region: channels.read_region(account, region, definition, build_id)
-    )
+    looked = image.read_build(section.regions, build_id)
     if not any(isinstance(error, Unreachable) for error in looked.failed.values()):
-        number = account.expect(section.account, section.regions[0])  # says best what is wrong
+        # It says best what is wrong.
+        number = image.account.expect(section.account, section.regions[0])
     states = looked.require_all()
     released = _released(states.values(), build)
-    accepted = GpuProof.ACCEPTED if accept_untested_gpu else GpuProof.UNTESTED
+    accepted = GpuProof.ACCEPTED if criteria.accept_untested_gpu else GpuProof.UNTESTED
     spec = _spec(build)
-    found = _on_gpus(build, states.values(), spec, judge)
+    found = _on_gpus(build, states.values(), spec, criteria.judge)
     gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
-    stays = "" if released else _held_back(definition.image, section, gpu, found.problem)
+    stays = "" if released else _held_back(image.name, section, gpu, found.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
-        image=definition.image,
+        image=image.name,
         build_id=build_id,
         account=number,
         spec=spec,
@@ -90,25 +72,19 @@ def _of_account(
         held_back=stays,
         regions=(),
         differing=channels.differing(ledgers) if stays else "",
-        dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
+        dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id),
     )
+    signs = build.signs
     signed = for_each_region(
-        states, lambda region: signs is None or _is_signed(account, states[region], signs)
+        states, lambda region: signs is None or _is_signed(image.account, states[region], signs)
     ).require_all()
-    regions = [_region(state, plan, definition, build.bake.ami) for state in states.values()]
-    due = (
-        {}
-        if plan.held_back
-        else channels.groups_to_refresh(
-            account,
-            definition,
-            {
-                planned.region: None if planned.moves_template else states[planned.region].template
-                for planned in regions
-            },
-        )
-    )
+    regions = [_region(state, plan, image.definition, build.bake.ami) for state in states.values()]
+    defaults = {
+        planned.region: None if planned.moves_template else states[planned.region].template
+        for planned in regions
+    }
+    due = {} if plan.held_back else image.groups_to_refresh(defaults)
     plan = plan.model_copy(
         update={
             "regions": tuple(
@@ -122,7 +98,7 @@ def _of_account(
             )
         }
     )
-    return plan if plan.is_done else _checked(account, plan, definition, states)
+    return plan if plan.is_done else _checked(image, plan, states)
 
 
 def _is_signed(account: Account, state: RegionBuild, signs: Attestor) -> bool:
@@ -276,26 +252,18 @@ def _astray(
 
 
 def _checked(
-    account: Account,
-    plan: PublishPlan,
-    definition: Definition,
-    states: dict[str, RegionBuild],
+    image: ImageInAccount, plan: PublishPlan, states: dict[str, RegionBuild]
 ) -> PublishPlan:
     """The plan with the hardware that regions lack; BadInput where the move would bring back what a
     rollback took away."""
+    successor = Successor(plan.image, plan.build_id, plan.baked_at, plan.channels)
     for planned in plan.regions:
         if planned.moves or planned.moves_template:
-            channel_moves.check_forward(
-                plan.image,
-                planned.region,
-                states[planned.region].ledger,
-                plan.build_id,
-                plan.baked_at,
-                plan.channels,
-            )
+            successor.check_forward(planned.region, states[planned.region].ledger)
+    declared = image.definition.hardware
     missing = for_each_region(
         states,
-        lambda region: instance_types.missing_families(account.ec2(region), definition.hardware),
+        lambda region: instance_types.missing_families(image.account.ec2(region), declared),
     ).require_all()
     return plan.model_copy(
         update={

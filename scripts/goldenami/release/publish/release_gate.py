@@ -9,6 +9,7 @@ from pathlib import Path
 
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
+from goldenami.image.security.provenance import Attestor
 from goldenami.model.builds import disk_blocks, lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (
@@ -40,13 +41,15 @@ launches does not use."""
 
 @dataclass(frozen=True)
 class VerifiedBuild:
-    """A build with a passing record. `asked` is what a test on GPUs has to show of it."""
+    """A build with a passing record. `asked` is what a test on GPUs has to show of it. `signs`
+    signs where it comes from; None: it is published unsigned."""
 
     folder: BuildFolder
     bake: BakeRecord
     verify: VerifyRecord
     lock: Lock
     asked: Asked
+    signs: Attestor | None = None
 
     @property
     def disk(self) -> Path:

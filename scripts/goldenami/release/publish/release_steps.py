@@ -31,52 +31,58 @@ class NextStep:
     why: str
 
 
-def next_step(
-    build_id: str,
-    ledgers: Mapping[str, Ledger],
-    *,
-    baked: bool,
-    tested: bool,
-    soak_hours: int,
-    judged: bool = False,
-    waiting: Sequence[str] = (),
-) -> NextStep:
-    """What is to be done next for the build, by the ledgers of all its regions.
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A lock's build on its way to `latest`, with the ledgers of all its regions.
 
-    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it.
-    `judged`: its vulnerabilities have to be looked up, which takes the build. `waiting` are groups
-    that were not asked to take what is `latest`.
+    `is_baked`: a verified build is here. `is_tested`: it needs no test on a GPU, or has passed it.
+    `is_judged`: its vulnerabilities have to be looked up, which takes the build. `waiting` are
+    groups that were not asked to take what is `latest`.
     """
-    if rolled_back := [
-        region for region, ledger in ledgers.items() if build_id in ledger.withdrawn
-    ]:
+
+    build_id: str
+    ledgers: Mapping[str, Ledger]
+    is_baked: bool
+    is_tested: bool
+    soak_hours: int
+    is_judged: bool = False
+    waiting: Sequence[str] = ()
+
+    def next_step(self) -> NextStep:
+        """What is to be done next."""
+        build_id, ledgers, waiting = self.build_id, self.ledgers, self.waiting
+        if rolled_back := [
+            region for region, ledger in ledgers.items() if build_id in ledger.withdrawn
+        ]:
+            return NextStep(
+                ReleaseStep.WAIT,
+                f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
+                f"goes on, or `golden rollback IMAGE --to {build_id}`",
+            )
+        forward = ReleaseStep.PUBLISH if self.is_baked else ReleaseStep.BAKE
+        if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
+            why = f"build {build_id} is `latest` in {', '.join(ledgers)}"
+            if waiting:
+                why += f", and {', '.join(waiting)} not asked to take it"
+            return NextStep(forward if waiting else ReleaseStep.DONE, why)
+        standing = [
+            ledger.candidate
+            for ledger in ledgers.values()
+            if ledger.candidate and ledger.candidate.build_id == build_id
+        ]
+        if len(standing) < len(ledgers):
+            return NextStep(forward, f"build {build_id} is not the candidate in every region")
+        if not self.is_tested:
+            return NextStep(
+                ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU"
+            )
+        ready = channel_moves.soaked_at([entry.since for entry in standing], self.soak_hours)
+        if clock.now() < ready:
+            return NextStep(
+                ReleaseStep.WAIT,
+                f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
+            )
         return NextStep(
-            ReleaseStep.WAIT,
-            f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
-            f"goes on, or `golden rollback IMAGE --to {build_id}`",
+            ReleaseStep.BAKE if self.is_judged and not self.is_baked else ReleaseStep.PROMOTE,
+            f"the candidate {build_id} may become `latest`",
         )
-    forward = ReleaseStep.PUBLISH if baked else ReleaseStep.BAKE
-    if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
-        why = f"build {build_id} is `latest` in {', '.join(ledgers)}"
-        if waiting:
-            why += f", and {', '.join(waiting)} not asked to take it"
-        return NextStep(forward if waiting else ReleaseStep.DONE, why)
-    standing = [
-        ledger.candidate
-        for ledger in ledgers.values()
-        if ledger.candidate and ledger.candidate.build_id == build_id
-    ]
-    if len(standing) < len(ledgers):
-        return NextStep(forward, f"build {build_id} is not the candidate in every region")
-    if not tested:
-        return NextStep(ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU")
-    ready = channel_moves.soaked_at([entry.since for entry in standing], soak_hours)
-    if clock.now() < ready:
-        return NextStep(
-            ReleaseStep.WAIT,
-            f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
-        )
-    return NextStep(
-        ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
-        f"the candidate {build_id} may become `latest`",
-    )

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
+from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion, RegionPointers
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
 from goldenami.aws.channels.pointers import Version
@@ -23,28 +24,49 @@ from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_
 from goldenami.aws.session import Account, check_regions
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 
 @dataclass(frozen=True)
-class RollbackState:
-    """A region before the rollback."""
+class _Answers:
+    """What the regions said: the ledgers of all, what leads to the image in those that are to go
+    back, and the errors of those that did not answer.
 
-    ledger: Ledger
-    pointers: dict[Channel, str]
-    template: Version | None
+    A ledger in `there` has what any region withdrew.
+    """
+
+    ledgers: dict[str, Ledger]
+    there: dict[str, RegionPointers]
+    failed: dict[str, GoldenError]
+
+    def as_planned_by(self, region: str) -> RegionPointers:
+        """With the ledger that the region has: by its digest a plan knows it again."""
+        return replace(self.there[region], ledger=self.ledgers[region])
+
+    def to_withdraw(self, target: str, baked: datetime) -> set[str]:
+        """The builds that no publish may bring back: those that a region does not know to be
+        withdrawn, and those of `latest` that are newer than the target."""
+        found = {*untold(self.ledgers, self.there)} - {target}
+        for there in self.there.values():
+            latest = there.ledger.latest
+            if latest and latest.baked > baked:
+                found.add(latest.build_id)
+        return found
+
+    @property
+    def further(self) -> str | None:
+        """The build before the present one, where it is the same in all regions."""
+        before = {
+            entry.build_id if (entry := there.ledger.previous()) else None
+            for there in self.there.values()
+        }
+        return before.pop() if len(before) == 1 else None
 
 
 def prepare(
-    account: Account,
-    definition: Definition,
-    *,
-    to: str | None,
-    regions: list[str],
-    criteria: Criteria,
+    image: ImageInAccount, criteria: Criteria, *, to: str | None, regions: list[str]
 ) -> Prepared[MovePlan]:
     """What would go back: to the build `to`, else to the one before the present one. No `regions`:
     all of them.
@@ -52,78 +74,59 @@ def prepare(
     BadInput where no region can launch that build: one that cannot, or does not answer, is only
     noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
-    image = definition.image
-    names = regions or channels.publish_section(definition).regions
+    image = image.hasty
+    names = regions or image.section.regions
     check_regions(names)
-    hasty = account.with_short_timeouts()
-    known, states, failed = _look(hasty, definition, names)
-    target = to or _target(image, states)
-    there = for_each_region(states, lambda region: _launchable(hasty, region, image, target))
-    launchable, failed = there.done or there.require_all(), {**failed, **there.failed}
-    ledgers = [state.ledger for state in states.values()]
-    gpu = _gpu_proof(hasty, definition, target, launchable, ledgers, criteria)
-    moves = [
-        _move(region, replace(states[region], ledger=known[region]), target, ami, gpu)
-        for region, ami in launchable.items()
-    ]
-    baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
-    withdraw = {*untold(known, states)} - {target}
-    withdraw |= {
-        state.ledger.latest.build_id
-        for state in states.values()
-        if state.ledger.latest and state.ledger.latest.baked > baked
-    }
-    return Prepared(
-        MovePlan(
-            image=image,
-            build_id=target,
-            template=pointers.template_name(image),
-            account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
-            further=_further(states),
-            withdraw=tuple(sorted(withdraw)),
-            dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
-            unreachable={region: error.message for region, error in failed.items()},
-            regions=tuple(
-                move.model_copy(update={"channels": tuple(Channel)})
-                if _takes_candidate(states[move.region].ledger, withdraw, target, baked)
-                else move
-                for move in moves
-            ),
-        ),
-        {region: error for region, error in failed.items() if region in names},
+    answers = _ask(image, names)
+    target = to or _target(image.name, answers.there)
+    launchable = for_each_region(
+        answers.there, lambda region: _launchable(image.in_region(region), target)
     )
+    amis = launchable.done or launchable.require_all()
+    gpu = _gpu_proof(image, target, amis, answers, criteria)
+    moves = [_move(answers.as_planned_by(region), target, ami, gpu) for region, ami in amis.items()]
+    baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
+    withdraw = answers.to_withdraw(target, baked)
+    failed = {**answers.failed, **launchable.failed}
+
+    def with_candidate(move: RegionMove) -> RegionMove:
+        ledger = answers.there[move.region].ledger
+        if not _takes_candidate(ledger, withdraw, target, baked):
+            return move
+        return move.model_copy(update={"channels": tuple(Channel)})
+
+    plan = MovePlan(
+        image=image.name,
+        build_id=target,
+        template=pointers.template_name(image.name),
+        account=image.account.expect(image.section.account, next(iter(answers.there))),
+        further=answers.further,
+        withdraw=tuple(sorted(withdraw)),
+        dropped=channels.dropped(
+            image.definition, (ledger.regions for ledger in answers.ledgers.values())
+        ),
+        unreachable={region: error.message for region, error in failed.items()},
+        regions=tuple(map(with_candidate, moves)),
+    )
+    return Prepared(plan, {region: error for region, error in failed.items() if region in names})
 
 
-def _look(
-    account: Account,
-    definition: Definition,
-    names: Collection[str],
-) -> tuple[dict[str, Ledger], dict[str, RollbackState], dict[str, GoldenError]]:
-    """The ledgers of all regions, the states of those in `names`, and who did not answer.
-
-    A state's ledger has what any region withdrew. So those that are not in `names` are asked, too:
-    one of `names` may have been out, and would go back to a bad build.
-    """
-    everywhere = dict.fromkeys([*names, *channels.publish_section(definition).regions])
-    image = definition.image
-    ledgers = channels.read_ledgers(account, image, everywhere)
+def _ask(image: ImageInAccount, names: Collection[str]) -> _Answers:
+    """Regions that are not in `names` are asked for their ledger, too: one of `names` may have been
+    out when another withdrew a build, and would go back to a bad one."""
+    everywhere = dict.fromkeys([*names, *image.section.regions])
+    ledgers = image.read_ledgers(everywhere)
     known = ledgers.done
+    withdrawn = withdrawn_in(known)
     results = for_each_region(
         [name for name in names if name in known],
-        lambda region: _read(account, region, image, known[region].withdraw(*withdrawn_in(known))),
+        lambda region: image.in_region(region).read_pointers(known[region].withdraw(*withdrawn)),
     )
     failed = {**ledgers.failed, **results.failed}
     if not results.done:
         here = {name: failed[name] for name in names}
         raise combined_error(here, "nothing is changed", "then run again", {})
-    return known, results.done, failed
-
-
-def _further(states: dict[str, RollbackState]) -> str | None:
-    before = {
-        entry.build_id if (entry := state.ledger.previous()) else None for state in states.values()
-    }
-    return before.pop() if len(before) == 1 else None
+    return _Answers(known, results.done, failed)
 
 
 def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: datetime) -> bool:
@@ -135,16 +138,7 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: dat
     return candidate.baked < baked or candidate.build_id in {*withdraw, *ledger.withdrawn}
 
 
-def _read(account: Account, region: str, image: str, ledger: Ledger) -> RollbackState:
-    template = pointers.template_name(image)
-    return RollbackState(
-        ledger=ledger,
-        pointers=pointers.read_channels(account.ssm(region), image),
-        template=pointers.default_version(account.ec2(region), template),
-    )
-
-
-def _target(image: str, states: dict[str, RollbackState]) -> str:
+def _target(image: str, states: dict[str, RegionPointers]) -> str:
     """The build to go back to, the same in all regions.
 
     Where regions went back already, it is the build that they went to: a rollback that is repeated
@@ -176,31 +170,31 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
     )
 
 
-def _launchable(account: Account, region: str, image: str, target: str) -> Image:
-    """A region's AMI of the build; BadInput where it cannot be launched."""
-    ami = images.find(account.ec2(region), f"{image}-{target}")
+def _launchable(image: ImageInRegion, target: str) -> Image:
+    """The region's AMI of the build; BadInput where it cannot be launched."""
+    ami = images.find(image.ec2, f"{image.name}-{target}")
     if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target:
         return ami
     raise BadInput(
-        f"build {target} of {image} cannot be launched in {region}: "
+        f"build {target} of {image.name} cannot be launched in {image.region}: "
         + (f"{ami.ami} is {ami.state}" if ami else "gone"),
-        hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
-        "enable-image` enables a disabled one; `golden rollback {image} --to ID` takes "
+        hint=f"`golden publish {image.name} --build {target}` makes it again, `aws ec2 "
+        f"enable-image` enables a disabled one; `golden rollback {image.name} --to ID` takes "
         "another build",
     )
 
 
 def _gpu_proof(
-    account: Account,
-    definition: Definition,
+    image: ImageInAccount,
     target: str,
     amis: dict[str, Image],
-    ledgers: list[Ledger],
+    answers: _Answers,
     criteria: Criteria,
 ) -> GpuProof:
     """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a
     promotion asks for.
     """
+    ledgers = [there.ledger for there in answers.there.values()]
     former = {
         entry.ami: entry.gpu
         for ledger in ledgers
@@ -211,53 +205,46 @@ def _gpu_proof(
     others = [ami for ami in amis.values() if ami.ami not in former]
     if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
         return next(iter(former.values()))
-    entries = [
-        ledger.candidate
-        for ledger in ledgers
-        if ledger.candidate and ledger.candidate.build_id == target
-    ]
-    found = channel_moves.on_gpus(account, definition, target, amis, criteria.judge)
+    candidates = [ledger.candidate for ledger in ledgers if ledger.candidate]
+    entries = [entry for entry in candidates if entry.build_id == target]
+    found = channel_moves.on_gpus(image, target, amis, criteria.judge)
     gpu = channel_moves.gpu(
-        definition.image,
+        image.name,
         target,
         [entry.gpu for entry in entries],
         found,
         accept=criteria.accept_untested_gpu,
     )
-    hours = channels.publish_section(definition).soak_hours
-    if hours and not criteria.now:
-        if not entries:
-            raise NotVerified(
-                f"build {target} was neither `latest` nor is it the candidate: "
-                "whether it stood "
-                f"{hours} h is not known",
-                hint="--now goes on without",
-            )
-        channel_moves.check_soaked(target, [entry.since for entry in entries], hours)
+    if not criteria.now:
+        _check_soaked(target, [entry.since for entry in entries], image.section.soak_hours)
     return gpu
 
 
-def _move(
-    region: str, state: RollbackState, target: str, image: Image, gpu: GpuProof
-) -> RegionMove:
-    entry = state.ledger.entry_of(target)
+def _check_soaked(target: str, since: Collection[str], hours: int) -> None:
+    """NotVerified for a build that did not stand as candidate for so long, as far as is known."""
+    if not hours:
+        return
+    if not since:
+        raise NotVerified(
+            f"build {target} was neither `latest` nor is it the candidate: whether it stood "
+            f"{hours} h is not known",
+            hint="--now goes on without",
+        )
+    channel_moves.check_soaked(target, since, hours)
+
+
+def _move(there: RegionPointers, target: str, image: Image, gpu: GpuProof) -> RegionMove:
+    entry = there.ledger.entry_of(target)
     baked_at = entry.baked_at if entry else image.raw["CreationDate"]
-    return channel_moves.region_move(
-        region, image.ami, baked_at, gpu, state.ledger, state.pointers, state.template
-    )
+    return channel_moves.region_move(there, image.ami, baked_at, gpu)
 
 
-def execute(
-    account: Account,
-    definition: Definition,
-    prepared: Prepared[MovePlan],
-    progress: Progress,
-) -> None:
+def execute(image: ImageInAccount, prepared: Prepared[MovePlan], progress: Progress) -> None:
     """Take every region back under its own lease, so that none waits for another.
 
     Regions that failed, now or before, are raised as one error after the others are done.
     """
-    plan = prepared.plan
+    plan, account = prepared.plan, image.account
     moves, begun = {move.region: move for move in plan.regions}, dict[str, int]()
 
     def back(region: str) -> None:
@@ -267,17 +254,15 @@ def execute(
                 channel_moves.check_unmoved(account, plan, moves[region], leases[region])
             begun[region] = leases[region].fence
             version = channel_moves.apply(
-                account, definition, plan, moves[region], leases[region], reuse_version=True
+                image, plan, moves[region], leases[region], reuse_version=True
             )
         assert version is not None  # the ledger names `latest`
         progress.say(
             f"{region}: latest is {moves[region].ami}, by the template's version {version.number}"
         )
-        if instance_refresh := channels.publish_section(definition).instance_refresh:
+        if instance_refresh := image.section.instance_refresh:
             groups = refresh.groups(account.autoscaling(region), instance_refresh.groups)
-            channels.refresh_groups(
-                account, definition, region, groups, version, progress, refresh.go_back
-            )
+            image.in_region(region).refresh_groups(groups, version, progress, refresh.go_back)
         _check_template(account, region, plan, version)
 
     with progress.step("back"):

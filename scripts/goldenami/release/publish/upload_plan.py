@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from goldenami.aws import encryption, images, tags
-from goldenami.aws.channels import channels, pointers
+from goldenami.aws.channels import pointers
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
@@ -14,7 +15,6 @@ from goldenami.aws.snapshots import ebs
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
-from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.publish_section import Transfer
 from goldenami.release.publish import release_gate
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
@@ -50,11 +50,7 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
 
 
 def with_transfers(
-    account: Account,
-    definition: Definition,
-    plan: PublishPlan,
-    build: VerifiedBuild,
-    progress: Progress,
+    image: ImageInAccount, plan: PublishPlan, build: VerifiedBuild, progress: Progress
 ) -> PublishPlan:
     """The plan with what is sent to each region that lacks the AMI, or of which region it gets a
     copy.
@@ -72,10 +68,10 @@ def with_transfers(
     with progress.step("list the disk's blocks"):
         blocks = release_gate.listed_blocks(build)
     uploads = for_each_region(
-        lacking, lambda region: _upload(account, region, build, blocks, lacking[region])
+        lacking, lambda region: _upload(image.account, region, build, blocks, lacking[region])
     ).require_all()
-    source, key = _source(account, plan, uploads)
-    copies = channels.publish_section(definition).transfer is Transfer.COPY
+    source, key = _source(image.account, plan, uploads)
+    copies = image.section.transfer is Transfer.COPY
 
     def changed(planned: RegionPublishPlan) -> RegionPublishPlan:
         region = planned.region

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 
 from goldenami.aws.channels import channels
@@ -17,6 +16,7 @@ from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.removal import FreshImages
+from goldenami.aws.inventory.topology import Topology
 from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, Client, translate
 from goldenami.core import clock
@@ -52,10 +52,15 @@ def prepare(
 ) -> Prepared[RetirePlan]:
     """Read every region and decide. Of a region that cannot be read nothing is touched."""
     now, account = clock.now(), account.with_short_timeouts()
+
+    def decide(region: str) -> RegionRetirePlan:
+        topology = _read(account, region, image, policy)
+        plan = retention.plan(topology, image, policy, now)
+        shared = _with_shares(account.ec2(region), topology, plan, progress)
+        return plan if shared is None else retention.plan(shared, image, policy, now)
+
     with progress.step("look at the regions"):
-        results = for_each_region(
-            regions, lambda region: _plan(account, region, image, policy, now, progress)
-        )
+        results = for_each_region(regions, decide)
     return Prepared(
         unreachable=results.failed,
         plan=RetirePlan(
@@ -75,37 +80,31 @@ def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prep
     return replace(prepared, plan=prepared.plan.model_copy(update={"dropped": dropped}))
 
 
-def _plan(
-    account: Account,
-    region: str,
-    image: str,
-    policy: RetentionPolicy,
-    now: datetime,
-    progress: Progress,
-) -> RegionRetirePlan:
+def _read(account: Account, region: str, image: str, policy: RetentionPolicy) -> Topology:
     topology = inventory.read(account, region, image)
-    if policy.keep_last == 1:  # who keeps one build has given up rolling back
-        topology = replace(
-            topology,
-            pointers={
-                name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK
-            },
-        )
-    plan = retention.plan(topology, image, policy, now)
+    if policy.keep_last > 1:
+        return topology
+    # Who keeps one build has given up rolling back.
+    pointers = {name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK}
+    return replace(topology, pointers=pointers)
+
+
+def _with_shares(
+    ec2: Client, topology: Topology, plan: RegionRetirePlan, progress: Progress
+) -> Topology | None:
+    """The topology with the accounts that share what the plan would take from them; None where that
+    is nothing."""
     due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
     backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
     backing |= {
         action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT
     }
     if not due | backing:
-        return plan
+        return None
     with progress.step(
-        f"shares in {region}", f"of {len(due)} AMIs and {len(backing)} snapshots"
+        f"shares in {topology.region}", f"of {len(due)} AMIs and {len(backing)} snapshots"
     ) as count:
-        shared = inventory.with_shares(
-            account.ec2(region), topology, sorted(due), sorted(backing), count
-        )
-    return retention.plan(shared, image, policy, now)
+        return inventory.with_shares(ec2, topology, sorted(due), sorted(backing), count)
 
 
 def execute(account: Account, prepared: Prepared[RetirePlan], progress: Progress) -> None:
