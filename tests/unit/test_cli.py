@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -203,6 +206,26 @@ def test_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert cli._help_line(name) == " ".join(whole.split()) and whole.endswith(".")
     for parameter in command.params:
         assert len(getattr(parameter, "help", None) or "") <= HELP_WIDTH, parameter.name
+
+
+def test_what_code_leaves_out_is_what_the_command_line_leaves_out() -> None:
+    """A command that another one calls has the defaults of its options."""
+    compared = 0
+    for name, module in cli.MODULES.items():
+        run = getattr(importlib.import_module(f"goldenami.commands.{module}"), cli._function(name))
+        _, *others = inspect.signature(run, eval_str=True).parameters.values()
+        for asked in (other.annotation for other in others if is_dataclass(other.annotation)):
+            typed = cli.command(name).make_context(name, [], resilient_parsing=True).params
+            in_code = asked(
+                **{each.name: typed[each.name] for each in fields(asked) if _needed(each)}
+            )
+            assert asdict(in_code) == typed, name
+            compared += 1
+    assert compared > 10
+
+
+def _needed(field: Field[object]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def test_the_help_waits_for_no_command_of_its_own() -> None:

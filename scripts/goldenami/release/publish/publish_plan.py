@@ -50,7 +50,7 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
     check_regions(section.regions)
     looked = image.read_build(section.regions, build_id)
     if not any(isinstance(error, Unreachable) for error in looked.failed.values()):
-        # It says best what is wrong.
+        # Its error says best what is wrong.
         number = image.account.expect(section.account, section.regions[0])
     states = looked.require_all()
     released = _released(states.values(), build)
@@ -75,6 +75,17 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id),
     )
+    plan = _with_regions(image, build, plan, states)
+    return plan if plan.is_done else _checked(image, plan, states)
+
+
+def _with_regions(
+    image: ImageInAccount,
+    build: VerifiedBuild,
+    plan: PublishPlan,
+    states: dict[str, RegionBuild],
+) -> PublishPlan:
+    """The plan with what each region lacks."""
     signs = build.signs
     signed = for_each_region(
         states, lambda region: signs is None or _is_signed(image.account, states[region], signs)
@@ -85,20 +96,12 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         for planned in regions
     }
     due = {} if plan.held_back else image.groups_to_refresh(defaults)
-    plan = plan.model_copy(
-        update={
-            "regions": tuple(
-                planned.model_copy(
-                    update={
-                        "sign": not signed[planned.region],
-                        "refresh": tuple(due.get(planned.region, ())),
-                    }
-                )
-                for planned in regions
-            )
-        }
-    )
-    return plan if plan.is_done else _checked(image, plan, states)
+
+    def completed(planned: RegionPublishPlan) -> RegionPublishPlan:
+        refresh = tuple(due.get(planned.region, ()))
+        return planned.model_copy(update={"sign": not signed[planned.region], "refresh": refresh})
+
+    return plan.model_copy(update={"regions": tuple(map(completed, regions))})
 
 
 def _is_signed(account: Account, state: RegionBuild, signs: Attestor) -> bool:

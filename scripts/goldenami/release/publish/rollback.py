@@ -82,7 +82,7 @@ def prepare(
     launchable = for_each_region(
         answers.there, lambda region: _launchable(image.in_region(region), target)
     )
-    amis = launchable.done or launchable.require_all()
+    amis = launchable.done or launchable.require_all()  # which raises where none can
     gpu = _gpu_proof(image, target, amis, answers, criteria)
     moves = [_move(answers.as_planned_by(region), target, ami, gpu) for region, ami in amis.items()]
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from goldenami.aws import encryption, images, tags
 from goldenami.aws.channels import pointers
-from goldenami.aws.channels.channels import ImageInAccount
+from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
@@ -68,7 +68,7 @@ def with_transfers(
     with progress.step("list the disk's blocks"):
         blocks = release_gate.listed_blocks(build)
     uploads = for_each_region(
-        lacking, lambda region: _upload(image.account, region, build, blocks, lacking[region])
+        lacking, lambda region: _upload(image.in_region(region), build, blocks, lacking[region])
     ).require_all()
     source, key = _source(image.account, plan, uploads)
     copies = image.section.transfer is Transfer.COPY
@@ -105,11 +105,7 @@ def _source(
 
 
 def _upload(
-    account: Account,
-    region: str,
-    build: VerifiedBuild,
-    blocks: BlockMap,
-    wanted: SnapshotEncryption,
+    image: ImageInRegion, build: VerifiedBuild, blocks: BlockMap, wanted: SnapshotEncryption
 ) -> Upload:
     """The difference to a build whose snapshot is in the region under the same key, and whose list
     of blocks is here; else the whole disk.
@@ -118,20 +114,20 @@ def _upload(
     have been baked twice, with different bytes where `bake.json` has a note: the list counts if the
     AMI was made of this very disk.
     """
-    ec2, unfit = account.ec2(region), ""
-    amis = pointers.read_channels(account.ssm(region), build.bake.image)
-    for image in images.get(ec2, amis.values()).values():
-        build_id = image.tags.get(tags.BUILD_ID, "")
+    unfit = ""
+    amis = pointers.read_channels(image.ssm, image.name)
+    for ami in images.get(image.ec2, amis.values()).values():
+        build_id = ami.tags.get(tags.BUILD_ID, "")
         folder = build.folder.image.build(build_id)
         baked = folder.read_bake().disk if folder.is_baked else None
-        if image.tags.get(tags.IMAGE) != build.bake.image or baked is None:
+        if ami.tags.get(tags.IMAGE) != image.name or baked is None:
             continue
         listed = disk_blocks.as_baked(folder.blocks, baked)
-        if baked.sha256 != image.tags.get(tags.DISK_SHA256) or listed is None:
-            unfit = f"{image.snapshot} is of another bake of build {build_id} than this machine has"
+        if baked.sha256 != ami.tags.get(tags.DISK_SHA256) or listed is None:
+            unfit = f"{ami.snapshot} is of another bake of build {build_id} than this machine has"
             continue
-        unfit = wanted.unfit(image.snapshot, encryption.snapshot_key(ec2, image.snapshot))
+        unfit = wanted.unfit(ami.snapshot, encryption.snapshot_key(image.ec2, ami.snapshot))
         if not unfit:
-            count = ebs.count_to_send(blocks, ebs.Parent(image.snapshot, listed))
-            return Upload(blocks=count, parent=build_id, parent_snapshot=image.snapshot)
+            count = ebs.count_to_send(blocks, ebs.Parent(ami.snapshot, listed))
+            return Upload(blocks=count, parent=build_id, parent_snapshot=ami.snapshot)
     return Upload(blocks=ebs.count_to_send(blocks, None), whole=unfit)
