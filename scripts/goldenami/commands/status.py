@@ -39,11 +39,12 @@ from goldenami.image.report import site
 from goldenami.image.report.site import SITE_FILE, SiteBuild
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
 from goldenami.release.retire import status
-from goldenami.release.retire.status import Problem
+from goldenami.release.retire.status import Problem, StatusRecord
 
 SITE = "build/site"
 """The folder of the site in the checkout."""
@@ -88,49 +89,37 @@ def cmd_status(
     images = checkout.images_by_region(image, region)
     account = checkout.account(also=images)
     record, failed = status.look(account, images)
-    families = checkout.families
-    dropped = [
-        Problem(image=one.image, region=name, what=channels.DROPPED)
-        for one in checkout.definitions(image)
-        if one.publish
-        for name in channels.dropped(
-            one,
-            (
-                each.published_to
-                for there in record.regions.values()
-                for each in there
-                if each.image == one.image
-            ),
-        )
-    ]
-    behind = [
-        problem
-        for one in checkout.definitions(image)
-        for problem in status.behind(account.with_short_timeouts(), one, record)
-    ]
-    problems = [*record.problems, *dropped, *behind]
-    with_gpus = {
-        one.image
-        for one in checkout.definitions(image)
-        if any(name in families and families[name].sm for name in one.hardware)
-    }
+    families, definitions = checkout.families, list(checkout.definitions(image))
+    problems, with_gpus = list(record.problems), set[str]()
+    for definition in definitions:
+        problems += _dropped(definition, record)
+    for definition in definitions:
+        problems += status.behind(account.with_short_timeouts(), definition, record)
+        if any(name in families and families[name].sm for name in definition.hardware):
+            with_gpus.add(definition.image)
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     support_of = _support(checkout, status.pointed(record), everything=image is not None)
-    tags = container_tags.standing(account, checkout.definitions(image))
-    record = record.model_copy(
-        update={
-            "problems": problems,
-            "containers": {
-                name: found.latest_build for name, (_, found) in tags.done.items() if found.latest
-            },
-        }
-    )
+    tags = container_tags.standing(account, definitions)
+    latest = {name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}
+    record = record.model_copy(update={"problems": problems, "containers": latest})
     containers = container_tags.show_standing(tags.done)
     print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
     if problems:
         raise NotVerified(f"{len(problems)} things are not as they have to be", hint=_WRITTEN_AGAIN)
     raise_failed(failed | tags.failed, "not every region could be read")
     return 0
+
+
+def _dropped(definition: Definition, record: StatusRecord) -> list[Problem]:
+    """The regions that ledgers know and the definition has dropped."""
+    if definition.publish is None:
+        return []
+    told = [each for there in record.regions.values() for each in there]
+    published_to = [each.published_to for each in told if each.image == definition.image]
+    return [
+        Problem(image=definition.image, region=region, what=channels.DROPPED)
+        for region in channels.dropped(definition, published_to)
+    ]
 
 
 def _site(checkout: Checkout, answers: Answers) -> int:

@@ -81,8 +81,9 @@ def look(
 
 def _read(look: RegionLook) -> RegionLook:
     """Read here, in the region's thread, what is told when all regions have been read."""
-    for part in ("amis", "instances", "made_from", "groups", "defaults", "ledgers", "faults"):
-        getattr(look, part)
+    # Each is read when it is first asked for, and then kept.
+    _ = look.amis, look.instances, look.made_from, look.groups
+    _ = look.defaults, look.ledgers, look.faults
     return look
 
 
