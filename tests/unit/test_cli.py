@@ -214,7 +214,10 @@ def test_what_code_leaves_out_is_what_the_command_line_leaves_out() -> None:
     for name, module in cli.MODULES.items():
         run = getattr(importlib.import_module(f"goldenami.commands.{module}"), cli._function(name))
         _, *others = inspect.signature(run, eval_str=True).parameters.values()
-        for asked in (other.annotation for other in others if is_dataclass(other.annotation)):
+        for other in others:
+            asked = other.annotation
+            if not is_dataclass(other.annotation):
+                continue
             typed = cli.command(name).make_context(name, [], resilient_parsing=True).params
             in_code = asked(
                 **{each.name: typed[each.name] for each in fields(asked) if _needed(each)}

@@ -14,7 +14,7 @@ import pytest
 from botocore import exceptions as aws
 from goldenami import cli
 from goldenami.aws import refusals, tags
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import for_each_region, in_parallel
 from goldenami.aws.session import check_regions, translate
 from goldenami.core.errors import BadInput, ExitCode, StageFailed
 from goldenami.core.process import ProcessId
@@ -274,6 +274,14 @@ def test_several_regions_say_once_what_goes_on(hint: str) -> None:
     with pytest.raises(StageFailed) as raised:
         for_each_region(codes, refused).require_all(hint=hint)
     assert raised.value.hint == f"get new ones, for instance `aws sso login`; wait a minute; {hint}"
+
+
+def test_a_question_that_fails_leaves_the_answers_of_others() -> None:
+    def refused() -> int:
+        raise BadInput("nobody may ask", hint="")
+
+    found = in_parallel({"us-east-1": lambda: 1, "budgets": refused})
+    assert (found.done, found.causes) == ({"us-east-1": 1}, {"budgets": "nobody may ask"})
 
 
 def test_a_region_that_does_not_exist() -> None:

@@ -86,6 +86,12 @@ def for_each_region(
     return RegionResults({region: done[region] for region in names if region in done}, failed)
 
 
+def in_parallel(questions: Mapping[str, Callable[[], T]]) -> RegionResults[T]:
+    """Ask all questions in parallel: of regions, and of the account as a whole. Answers and errors
+    are by the names of the questions."""
+    return for_each_region(questions, lambda name: questions[name]())
+
+
 def all_or_none(
     regions: Iterable[str],
     forward: Callable[[str], T],

@@ -180,7 +180,7 @@ def _options(parameter: Parameter) -> list[Parameter]:
 
 
 def _value(parameter: Parameter, options: dict[str, Any]) -> Any:
+    asked = parameter.annotation
     if not is_dataclass(parameter.annotation):
         return options[parameter.name]
-    names = [field.name for field in fields(parameter.annotation)]
-    return parameter.annotation(**{name: options[name] for name in names})  # type: ignore[operator]
+    return asked(**{field.name: options[field.name] for field in fields(asked)})

@@ -12,7 +12,7 @@ import typer
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.channels.ledger import GpuProof
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import for_each_region, in_parallel
 from goldenami.aws.session import translated
 from goldenami.commands import (
     BuildId,
@@ -203,7 +203,7 @@ def cmd_rollback(checkout: Checkout, asked: RollbackAsked) -> int:
         )
         return 0
     # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
-    tags = for_each_region(["container"], lambda _: _container_back(image, prepared.plan, progress))
+    tags = in_parallel({"container": lambda: _container_back(image, prepared.plan, progress)})
     rollback.execute(image, prepared, progress)
     progress.say(f"`latest` is build {prepared.plan.build_id}")
     raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from goldenami.aws.calls import pages
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock
 from goldenami.fleet.cluster.waiting import WEEK_H, Visit
@@ -42,8 +42,8 @@ def read(account: Account, region: str, families: Iterable[str], zone: str) -> T
     now, names = clock.now(), list(families)
     begins = now - timedelta(hours=WEEK_H)
     hasty = account.with_short_timeouts()
-    asked = for_each_region(
-        [region], lambda _: _launches(hasty.client("cloudtrail", region), begins, now, names)
+    asked = in_parallel(
+        {region: lambda: _launches(hasty.client("cloudtrail", region), begins, now, names)}
     )
     found = asked.done.get(region, {})
     if found:

@@ -10,7 +10,7 @@ from typing import Any
 
 from goldenami.aws.pricing import billing
 from goldenami.aws.pricing.billing import Commitment, PurchaseAdvice
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account
 from goldenami.core import units
 from goldenami.core.records import Record
@@ -61,12 +61,12 @@ def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments
         "savings plans": lambda: list(billing.savings_plans(account)),
         "advice": lambda: list(billing.advice(account)),
     }
-    answers = for_each_region(asks, lambda what: asks[what]())
+    answers = in_parallel(asks)
     done = answers.done
     held = [each for what, found in done.items() if what != "advice" for each in found]
     since, until = now.date() - WINDOW, now.date()
     of_use = {"utilization": billing.utilization, "coverage": billing.coverage} if held else {}
-    used = for_each_region(of_use, lambda what: of_use[what](account, since, until))
+    used = in_parallel({what: partial(ask, account, since, until) for what, ask in of_use.items()})
     return Commitments(
         held=held,
         utilization=used.done.get("utilization", {}),

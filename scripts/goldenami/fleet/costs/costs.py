@@ -17,7 +17,7 @@ from goldenami.aws.inventory.topology import Topology
 from goldenami.aws.pricing import billing, price_list, prices
 from goldenami.aws.pricing.billing import DOLLARS, BudgetState
 from goldenami.aws.pricing.price_list import RegionPrices
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
@@ -109,7 +109,7 @@ def look(
         "spent": lambda: _spent(account, since, until),
         "budgets": lambda: list(billing.budgets(account, BUDGETS)),
     }
-    answers = for_each_region(asks, lambda what: asks[what]())
+    answers = in_parallel(asks)
     done, committed = answers.done, answers.done[_COMMITMENTS]
     found = {region: done[region] for region in images if region in done}
     return CostsRecord(

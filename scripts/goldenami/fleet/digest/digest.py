@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from goldenami.aws.pricing import billing
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.records import Record
@@ -93,7 +93,7 @@ def look(
         _MACHINES + region: partial(machines.look, hasty, region, week.begin, week.end)
         for region in images
     }
-    answers = for_each_region(asks, lambda what: asks[what]())
+    answers = in_parallel(asks)
     return _record(week, now, answers.done, answers.causes, known)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from goldenami.aws import regions
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, TemplateVersion
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
@@ -57,8 +57,7 @@ def look(
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:
     """Ask every region for the images that belong there (`images`: by region)."""
     hasty = account.with_short_timeouts()
-    asks = looks(hasty, images, _read)
-    results = regions.for_each_region(asks, lambda region: asks[region]())
+    results = in_parallel(looks(hasty, images, _read))
     withdrawn = {
         build_id
         for there in results.done.values()

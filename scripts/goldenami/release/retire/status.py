@@ -20,7 +20,7 @@ from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, AmiState
 from goldenami.aws.pricing import price_list, prices
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
@@ -133,7 +133,7 @@ def look(
     asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, _told)}
     if images:
         asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
-    results = for_each_region(asks, lambda what: asks[what]())
+    results = in_parallel(asks)
     listed = results.done.pop(_PRICES, None)
     told: Mapping[str, _Told] = results.done
     problems = [problem for region in told.values() for problem in region.problems]
