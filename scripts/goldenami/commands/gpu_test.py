@@ -108,17 +108,17 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
         for name in {offer.region for each in found.values() for offer in each}:
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
-            root,
-            account,
-            lock,
-            build_id,
-            candidates,
-            variables,
-            scratch,
-            builds.logs / f"gpu-test-{build_id}.log",
-            hours,
-            60 * asked.wait_minutes,
-            subnets,
+            root=root,
+            account=account,
+            lock=lock,
+            build_id=build_id,
+            candidates=candidates,
+            variables=variables,
+            work=scratch,
+            log=builds.logs / f"gpu-test-{build_id}.log",
+            hours=hours,
+            wait_s=60 * asked.wait_minutes,
+            subnets=subnets,
         )
         for line in gpu_test.clear(test):
             progress.say(line)
