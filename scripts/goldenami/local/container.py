@@ -50,7 +50,7 @@ class Container:
     """A running container, which answers at ADDRESS."""
 
     name: str
-    root: Path
+    tree: Path
     ssh_key: Path
     process: subprocess.Popen[bytes]
     console: Path
@@ -101,7 +101,7 @@ def check_host() -> None:
 
 @contextlib.contextmanager
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
-    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root.
+    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged tree.
 
     `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times): what a bake keeps
     is checked by its digest.
@@ -150,33 +150,33 @@ def _network(netns: str) -> None:
         shell.output(["ip", "-n", netns, "link", "set", link, "up"])
 
 
-def _identity(root: Path, scratch: Path) -> Path:
+def _identity(tree: Path, scratch: Path) -> Path:
     """Give root a key to log in with, and the tree a hostname before its first boot: postfix and
     the snakeoil certificate copy it. Returns the private key."""
     key = scratch / "ssh_key"
     key.unlink(missing_ok=True)  # ssh-keygen would ask
     ssh.new_key(key, "golden-bake")
-    folder = root / "root" / ".ssh"
+    folder = tree / "root" / ".ssh"
     folder.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(key.with_suffix(".pub"), folder / "authorized_keys")
     (folder / "authorized_keys").chmod(0o600)
-    (root / "etc/hostname").write_text("golden\n", encoding="utf-8")
-    (root / "etc/machine-id").write_text("", encoding="utf-8")
+    (tree / "etc/hostname").write_text("golden\n", encoding="utf-8")
+    (tree / "etc/machine-id").write_text("", encoding="utf-8")
     return key
 
 
-def use_repository(root: Path, view: str = ".") -> None:
+def use_repository(tree: Path, view: str = ".") -> None:
     """Make a view of the mounted repository the only package source; `seal` removes it."""
-    (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
+    (tree / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8"
     )
 
 
-def _no_initramfs(root: Path, scratch: Path) -> list[str]:
+def _no_initramfs(tree: Path, scratch: Path) -> list[str]:
     """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the
     seal is the one kept. Mounted over the setting, so that nothing of it is in a layer."""
     target = "etc/initramfs-tools/update-initramfs.conf"
-    if not (root / target).exists():
+    if not (tree / target).exists():
         return []
     setting = scratch / "update-initramfs.conf"
     setting.write_text("update_initramfs=no\n", encoding="utf-8")
@@ -216,16 +216,16 @@ def _wait_for_ssh(container: Container) -> None:
 
 @contextlib.contextmanager
 def running(
-    root: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
+    tree: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
 ) -> Iterator[Container]:
-    """Boot `root` and yield the container once sshd answers. `extra` are nspawn's options, then
+    """Boot `tree` and yield the container once sshd answers. `extra` are nspawn's options, then
     those of its init.
 
     On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a tree
     that was sealed.
     """
     check_host()
-    key = _identity(root, scratch)
+    key = _identity(tree, scratch)
     _network(name)
     process = shell.start(
         [
@@ -234,7 +234,7 @@ def running(
             "--boot",
             "--register=no",
             "--keep-unit",
-            f"--directory={root}",
+            f"--directory={tree}",
             f"--machine={name}",
             "--hostname=golden",
             "--resolv-conf=off",
@@ -243,14 +243,14 @@ def running(
             f"--network-namespace-path=/run/netns/{name}",
             f"--bind-ro={repo}:{REPO_MOUNT}",
             "--console=pipe",
-            *_no_initramfs(root, scratch),
+            *_no_initramfs(tree, scratch),
             *extra,
             # To the container's init: a tree that has cloud-init already is not to be an instance.
             "cloud-init=disabled",
         ],
         log=console,
     )
-    container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
+    container = Container(name=name, tree=tree, ssh_key=key, process=process, console=console)
     try:
         _wait_for_ssh(container)
         yield container

@@ -17,7 +17,7 @@ def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:
     """The outcome of each check by its id, with its detail where it is not `correct`."""
     roles = lockfile.read_copy(build.lock)[0].roles
     with (
-        boot_disk._root_of(build.disk, work / "root") as tree,
+        boot_disk._tree_of(build.disk, work / "root") as tree,
         image_tests.running(
             root,
             roles,

@@ -57,21 +57,21 @@ class BenchmarkResult(Record):
 def measure(plan: BenchmarkPlan) -> BenchmarkResult:
     """Run the benchmark of each side `rounds` times."""
     figures: dict[str, list[Figures]] = {side: [] for side in plan.sides}
-    with build_wheel.tree(plan) as root:
+    with build_wheel.scratch_tree(plan) as tree:
         for side, wheels in plan.sides.items():
-            build_wheel.environment(root, side, wheels, plan.log)
+            build_wheel.environment(tree, side, wheels, plan.log)
         for number in range(plan.rounds):
             # Neither is always the one that finds warm caches.
             for side in sorted(figures, reverse=bool(number % 2)):
-                figures[side].append(run(plan, root, side))
+                figures[side].append(run(plan, tree, side))
     return BenchmarkResult(figures=figures)
 
 
-def run(plan: BenchmarkPlan, root: Path, side: str) -> Figures:
+def run(plan: BenchmarkPlan, tree: Path, side: str) -> Figures:
     """The JSON object in the last line of the benchmark's output."""
     argv = [
         "chroot",
-        str(root),
+        str(tree),
         "env",
         "-i",
         "HOME=/build",

@@ -53,7 +53,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
-        tree = stack.enter_context(_root_of(plan.disk, work / "root"))
+        tree = stack.enter_context(_tree_of(plan.disk, work / "root"))
         without_boot = stack.enter_context(
             image_tests.running(
                 plan.root,
@@ -98,7 +98,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
 
 
 @contextlib.contextmanager
-def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
+def _tree_of(image: Path, scratch: Path) -> Iterator[Path]:
     """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without a
     loop device, NotVerified for a disk that has no such root."""
     below = scratch / _BELOW
@@ -127,11 +127,11 @@ def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
                 f"the root of {image} cannot be mounted: {error.message}", tail=error.tail
             ) from None
         stack.callback(_unmount, below)
-        root = stack.enter_context(container.overlay([below], scratch))
-        shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
-        stack.callback(_unmount, root / "proc")
-        stack.callback(_unmount, rootfs.devices(root))
-        yield root
+        tree = stack.enter_context(container.overlay([below], scratch))
+        shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
+        stack.callback(_unmount, tree / "proc")
+        stack.callback(_unmount, rootfs.devices(tree))
+        yield tree
 
 
 def _unmount(target: Path) -> None:

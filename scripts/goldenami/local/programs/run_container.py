@@ -26,10 +26,10 @@ def main() -> None:
     scratch.mkdir()
     with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
         bake_tree.build_layers(plan, stack, plan.steps)
-        root = mounts.enter_context(container.overlay(stack.lowers, scratch))
-        container.use_repository(root)
+        tree = mounts.enter_context(container.overlay(stack.lowers, scratch))
+        container.use_repository(tree)
         with container.running(
-            root,
+            tree,
             work,
             name="golden-molecule",
             repo=plan.tree.repository,
