@@ -85,7 +85,7 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     names, measured = runnable(definition.frameworks), []
-    with opened(ROOT, definition, store.Store(cache.root), progress, LOG) as resolution:
+    with opened(ROOT, definition, store.Store(cache.folder), progress, LOG) as resolution:
         request, around = resolve.framework_request(resolution)
         pairs = [wheel_benchmark.sides(name, request, around) for name in names]
     for build, wheels in pairs:

@@ -94,7 +94,7 @@ def measure(folder: Path, image: str) -> tuple[dict[str, float], str]:
 def main() -> None:
     """Measure one image."""
     image = harness.image()
-    with tempfile.TemporaryDirectory(dir=CachePaths.default().root) as folder:
+    with tempfile.TemporaryDirectory(dir=CachePaths.default().folder) as folder:
         seconds, change = measure(Path(folder), image)
     release = seconds["watch, compile, lock"] + seconds["bake, verify, report"]
     share = release / seconds["full bake, verify, report"]

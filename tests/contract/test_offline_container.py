@@ -73,7 +73,7 @@ def make(folder: Path) -> BuildFolder:
     build = ImageFolder.of(folder, IMAGE).build(digest[: lockfile.ID_LENGTH])
     build.image.path.mkdir(parents=True)
     progress = Progress.of("container", IMAGE, cache)
-    container_image.run(ROOT, lock, digest, store.Store(cache.root), progress, build, None)
+    container_image.run(ROOT, lock, digest, store.Store(cache.folder), progress, build, None)
     return build
 
 

@@ -287,7 +287,7 @@ def test_a_private_package_is_fetched_once_and_its_login_is_nowhere(
     )
     assert len(private.asked) == before
     written = [
-        path.read_bytes() for path in resolution.store.cache.root.rglob("*") if path.is_file()
+        path.read_bytes() for path in resolution.store.cache.folder.rglob("*") if path.is_file()
     ]
     said = lock.model_dump_json() + "".join(capfd.readouterr())
     for secret in (SECRET, "s3cret%2Fof%40ann"):

@@ -140,7 +140,7 @@ def running_account(
     `rights`: the policies that the checkout `root` has in it.
     """
     lock, digest = lockfile.read(lock_file)
-    here = store.Store(CachePaths.default().root)
+    here = store.Store(CachePaths.default().folder)
     (work / "plan").mkdir(parents=True)
     bake_inputs.fetch(checkout.ROOT, lock, here, Progress.of("test", lock.image, CachePaths(work)))
     plan = bake_inputs.plan(
