@@ -14,7 +14,6 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
@@ -26,6 +25,7 @@ from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import VARIABLE
 from goldenami.packages.store import Store
+from support.builds import sample_inputs
 from support.builds.definitions import IMAGE, edit, edited, load, refused
 from support.builds.sample_lock import sample
 from support.debian import pyindex
@@ -270,21 +270,14 @@ def test_a_private_package_is_fetched_once_and_its_login_is_nowhere(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     lock = locked(ask(resolution, "company-model", index=private.url))
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
+    inputs = sample_inputs.of_lock(
+        lock.model_copy(update={"packages": {}}), resolution.store, resolution.root
     )
+    inputs.fetch()
     assert lock.python is not None
     assert all(resolution.store.check(file.sha256) for file in lock.python.wheels)
     before = len(private.asked)
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
-    )
+    inputs.fetch()
     assert len(private.asked) == before
     written = [
         path.read_bytes() for path in resolution.store.cache.folder.rglob("*") if path.is_file()
@@ -303,12 +296,10 @@ def test_a_private_package_is_installed_without_a_network_the_same_each_time(
 ) -> None:
     """By the command that the role has, in an environment whose Python is this one."""
     lock = locked(ask(resolution, "company-model", index=private.url))
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
+    inputs = sample_inputs.of_lock(
+        lock.model_copy(update={"packages": {}}), resolution.store, resolution.root
     )
+    inputs.fetch()
     (folder := tmp_path / "wheels").mkdir()
     home = tmp_path / "ml"
     for path, sha256 in wheel_builds.installed_wheels(lock).items():

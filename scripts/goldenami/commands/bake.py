@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
 from goldenami.core.units import size
 from goldenami.image.bake import bake, container_image, molecule, packer_variables, reproduce
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.builders import ec2
 from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
@@ -95,26 +97,25 @@ def cmd_bake(
         return _ec2_builder(checkout, lock, region) if builder is BuilderKind.EC2 else local
 
     with workspace.image_lock(checkout.root, image, wait=wait):
-        lock, digest = _inputs(checkout, image, by, relock=relock, force=force)
-        chosen = by(lock)
-        progress = checkout.progress(_stage("bake", chosen), image)
-        build = bake.run(checkout.root, lock, digest, checkout.store, progress, chosen, force=force)
+        locked = _locked(checkout, image, by, relock=relock, force=force)
+        lock, chosen = locked[0], by(locked[0])
+        inputs = _inputs(checkout, _stage("bake", chosen), locked)
+        build = bake.run(inputs, chosen, force=force)
         sbom.write_missing(build, lock, checkout.store)
         if no_verify:
             lead_to("verify", image)
             return 0
         if not force and build.is_verified:
-            progress.say(f"verified already; report: {build.report}")
+            inputs.progress.say(f"verified already; report: {build.report}")
             return _verified(checkout, image)
         return _verify(checkout, build, lock, chosen)
 
 
 def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
     with workspace.image_lock(checkout.root, image, wait=wait):
-        lock, digest = fetched(checkout, image, relock=relock)
-        account = _account(checkout, lock)
-        path = packer_variables.write(checkout.root, lock, digest, checkout.store, account)
-    checkout.progress("bake", image).say(
+        inputs = _inputs(checkout, "bake", fetched(checkout, image, relock=relock))
+        path = packer_variables.write(inputs, _account(checkout, inputs.lock))
+    inputs.progress.say(
         f"for Packer: {path}"
         if path
         else "nothing for Packer: the bake compiles what the store lacks; fetch again after it"
@@ -130,7 +131,13 @@ def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
     return {**where, "instance_type": own or ec2.instance_type(lock)}
 
 
-def _inputs(
+def _inputs(checkout: Checkout, stage: str, locked: tuple[Lock, str]) -> BakeInputs:
+    lock, digest = locked
+    progress = checkout.progress(stage, lock.image)
+    return BakeInputs(checkout.root, lock, digest, checkout.store, progress)
+
+
+def _locked(
     checkout: Checkout,
     image: str,
     by: Callable[[Lock], Builder],
@@ -138,10 +145,12 @@ def _inputs(
     relock: bool,
     force: bool,
 ) -> tuple[Lock, str]:
-    """Whether files are in the store takes minutes to read, so only a missing build asks."""
+    """The lock to bake. Whether its files are in the store takes minutes to read, so only a missing
+    build asks."""
     if not force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
-        if not bake.is_needed(checkout.root, lock, digest, by(lock)):
+        build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
+        if bake.exists(build, by(lock)):
             return lock, digest
     return fetched(checkout, image, relock=relock)
 
@@ -198,14 +207,11 @@ def cmd_verify(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> i
 def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
     """Make a container image of the lock: frameworks, CUDA and tools, without kernel and driver."""
     definition = checkout.definition(image)
-    lock, digest = lint.committed(checkout.root, definition)
-    build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
-    progress = checkout.progress("container", image)
+    inputs = _inputs(checkout, "container", lint.committed(checkout.root, definition))
+    build, progress = inputs.build, inputs.progress
     key = provenance.demanded(checkout.root, definition, checkout.account(definition))
     with workspace.image_lock(checkout.root, image, wait=wait):
-        record = container_image.run(
-            checkout.root, lock, digest, checkout.store, progress, build, key
-        )
+        record = container_image.run(inputs, build, key)
     for layer in record.layers:
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
@@ -221,14 +227,13 @@ def cmd_shell(checkout: Checkout, image: ImageName) -> int:
 
 def cmd_reproduce(checkout: Checkout, image: ImageName) -> int:
     """Bake the lock twice from nothing and compare the disks byte for byte."""
-    lock, digest = lint.committed(checkout.root, checkout.definition(image))
-    progress, builder = checkout.progress("reproduce", image), LocalBuilder(checkout.root)
+    locked = lint.committed(checkout.root, checkout.definition(image))
+    builder = LocalBuilder(checkout.root)
     builder.check_host()
+    inputs = _inputs(checkout, "reproduce", locked)
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.bake(
-            checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers
-        )
+        return bake.bake(replace(inputs, own_layers=layers), builder, work)
 
     with (
         workspace.image_lock(checkout.root, image),
@@ -265,10 +270,9 @@ def cmd_molecule_container(
 ) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if action is ContainerAction.UP:
-        lock, digest = lint.committed(checkout.root, checkout.definition(image))
-        instance = molecule.up(
-            checkout.root, name, lock, digest, checkout.store, role=role, tools=tools
-        )
+        locked = lint.committed(checkout.root, checkout.definition(image))
+        inputs = _inputs(checkout, "molecule", locked)
+        instance = molecule.up(inputs, name, role=role, tools=tools)
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(name, checkout.store)
