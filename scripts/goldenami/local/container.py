@@ -75,7 +75,8 @@ class Container:
             "ConnectTimeout=5",
         ]
         try:
-            return shell.output([*argv, f"root@{ADDRESS}", *command], timeout_s=timeout_s)
+            call = shell.Command([*argv, f"root@{ADDRESS}", *command])
+            return call.output(timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
             raise StageFailed(
                 f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",

@@ -116,7 +116,7 @@ def running(
         "TMPDIR": _TMP,
         "GOLDEN_VARS": str(variables),
     }
-    process = shell.start(words, log=log, env=env, cwd=root)
+    process = shell.Command(words, env=env, cwd=root).start(log=log)
     try:
         yield Run(process, found, log)
     finally:

@@ -88,13 +88,10 @@ def build(
     for name, value in variables.items():
         argv += ["-var", f"{name}={value}"]
     try:
-        shell.stream(
-            [*argv, str(templates(root, work))],
-            log=log,
-            cwd=program_files.home(root),
-            env=env,
-            on_line=watch,
+        command = shell.Command(
+            [*argv, str(templates(root, work))], env=env, cwd=program_files.home(root)
         )
+        command.stream(log=log, on_line=watch)
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
             begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)

@@ -59,12 +59,8 @@ def up(inputs: BakeInputs, name: str, *, role: str, tools: bool) -> MoleculeInst
     plan = inputs.plan(folder, log, inputs.repository(tools=tools))
     below = next((number for number, step in enumerate(steps) if role in step.roles), 0)
     plan = plan.model_copy(update={"steps": plan.steps[:below]})
-    supervisor = shell.start(
-        program.argv("goldenami.local.programs.supervise_container", plan),
-        log=log,
-        env=shell.python_env(),
-        session=True,
-    )
+    argv = program.argv("goldenami.local.programs.supervise_container", plan)
+    supervisor = shell.Command(argv, env=shell.python_env()).start(log=log, session=True)
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(
         address=access.address,

@@ -287,17 +287,14 @@ class _Writer:
         for part, (start, size) in self.layout.parts.items():
             ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
             lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
-        shell.output(
-            [
-                shell.require("sfdisk", "fdisk"),
-                "--quiet",
-                "--no-reread",
-                "--no-tell-kernel",
-                str(self.disk),
-            ],
-            stdin="\n".join(lines) + "\n",
-            env=self.env,
-        )
+        argv = [
+            shell.require("sfdisk", "fdisk"),
+            "--quiet",
+            "--no-reread",
+            "--no-tell-kernel",
+            str(self.disk),
+        ]
+        shell.Command(argv, env=self.env).output(stdin="\n".join(lines) + "\n")
 
     def _bios(self) -> None:
         core = self.work / "core.img"
@@ -435,7 +432,7 @@ class _Writer:
         # Mke2fs reads 4 KiB at a time: fewer wake-ups.
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)
         try:
-            process = shell.start(argv, log=said, env=self.env, stdin=read_end)
+            process = shell.Command(argv, env=self.env).start(log=said, stdin=read_end)
         finally:
             os.close(read_end)
         digests: dict[str, str] = {}

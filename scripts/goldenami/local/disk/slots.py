@@ -148,7 +148,8 @@ def _place(
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
     argv = shell.python_argv(large_files.__name__, image, str(blocks))
     try:
-        text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
+        command = shell.Command(argv, env={**env, **shell.python_env()})
+        text = command.output(stdin=json.dumps(files))
     except shell.CommandFailed as error:
         raise StageFailed(
             f"the large files could not be placed: {error.output.strip()}",
