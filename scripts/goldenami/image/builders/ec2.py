@@ -206,16 +206,8 @@ class Ec2Builder:
                 # The instance's memory, gone with it.
                 "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108 - not of this machine
             }
-            packer.build(
-                "amazon-ebs.ec2",
-                options,
-                work=work,
-                step="ec2",
-                root=self.root,
-                log=plan.log,
-                env=env,
-                on_line=on_line,
-            )
+            build = packer.PackerBuild(self.root, work, "ec2", plan.log)
+            build.run("amazon-ebs.ec2", options, env=env, on_line=on_line)
 
     def _unpublished(self, image: Image) -> Image:
         """The AMI of a build that is to be made anew, or BadInput where others may launch it

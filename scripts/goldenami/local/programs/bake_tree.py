@@ -213,7 +213,8 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
         if start := packer.start_of(line):
             starts.append(start)
 
-    packer.build(
+    build = packer.PackerBuild(plan.root, plan.work, step.view, plan.log)
+    build.run(
         "null.local",
         {
             "lock": plan.lock,
@@ -221,10 +222,6 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
             "ssh_host": container.ADDRESS,
             "ssh_key": machine.ssh_key,
         },
-        work=plan.work,
-        step=step.view,
-        root=plan.root,
-        log=plan.log,
         env={"HOME": str(plan.work)},
         on_line=heard,
     )
