@@ -29,6 +29,7 @@ from goldenami.model.supported import base_images, vendor_archives
 from goldenami.packages import local_repository, mirrors, registries
 from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
@@ -210,15 +211,14 @@ class BakeInputs:
             }
         )
         folder = store.cache.repositories / records.sha256_text(shape)[:16]
-        return local_repository.write(
-            store,
+        repository = LocalRepository(
             list(debs.values()),
-            folder,
             suite=lock.base.release,
             epoch=lock.source_date_epoch,
             views=views(lock),
             files=others,
         )
+        return repository.write(store, folder)
 
     def plan(self, work: Path, log: Path, packages: Path) -> BakePlan:
         """The plan of a bake in `work`; the lock and the roles' variables, which it names, are

@@ -21,6 +21,7 @@ from goldenami.model.definitions import role_packages
 from goldenami.model.supported import compatibility
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
+from goldenami.packages.local_repository import LocalRepository
 
 
 def assemble(
@@ -136,15 +137,13 @@ def _steps(
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
     folder = resolution.apt.folder / "closure" / name
-    repository = local_repository.write(
-        resolution.store, debs, folder / "repo", suite=LOCAL_SUITE, epoch=0
-    )
+    repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
     apt = AptRoot(
         folder=folder,
         sources=(),
         uris={},
         architecture=resolution.apt.architecture,
-        local_repo=repository,
+        local_repo=repository.write(resolution.store, folder / "repo"),
     )
     apt.configure()
     apt.pin({})

@@ -20,8 +20,9 @@ from goldenami.model.definitions import role_packages, source_checks
 from goldenami.model.definitions.definition import CONTAINERS, Definition
 from goldenami.model.supported import vendor_archives
 from goldenami.model.supported.platforms import PLATFORMS, Platform
-from goldenami.packages import local_repository, mirrors
+from goldenami.packages import mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.mirrors import Source
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
@@ -102,9 +103,8 @@ class Resolution:
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""
-        local_repository.write(
-            self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE, epoch=0
-        )
+        repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
+        repository.write(self.store, self.apt.folder / "built")
 
 
 @contextmanager

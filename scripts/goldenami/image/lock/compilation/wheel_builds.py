@@ -35,6 +35,7 @@ from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Recipe
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
@@ -342,13 +343,8 @@ def _programs(root: Path, name: str, work: Path) -> Path:
 
 def tree(build: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
-    packages = local_repository.write(
-        store,
-        build.debs,
-        store.cache.repositories / build.toolchain_key[:16],
-        suite=build.suite,
-        epoch=EPOCH,
-    )
+    repository = LocalRepository(build.debs, build.suite, EPOCH)
+    packages = repository.write(store, store.cache.repositories / build.toolchain_key[:16])
     return Tree(
         suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs)
     )
