@@ -269,9 +269,8 @@ def test_tool_that_fails_leaves_the_last_good_disk(
 def test_manifest(tmp_path: Path, root: Path) -> None:
     os.setxattr(root / "etc/hostname", tree.CAPABILITY, CAPABILITY)
     os.symlink(".//hostname", root / "etc/odd")  # noqa: PTH211 - pathlib would tidy the target
-    tree.write_manifest(
-        root, tmp_path / "manifest.json", tree.scan(root), digests={}, boot={}, stored={}
-    )
+    files = tree.FilesOnDisk()
+    tree.write_manifest(root, tmp_path / "manifest.json", tree.scan(root), files, boot={})
     entries = {
         entry["path"]: entry
         for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]
@@ -296,9 +295,8 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     facts = write(root, target)
     boot = json.loads(facts.manifest.read_text(encoding="utf-8"))["boot"]
     assert [part["name"] for part in boot["partitions"]] == ["bios", "esp", "root"]
-    tree.write_manifest(
-        root, tmp_path / "again.json", tree.scan(root), digests={}, boot=boot, stored={}
-    )
+    files = tree.FilesOnDisk()
+    tree.write_manifest(root, tmp_path / "again.json", tree.scan(root), files, boot=boot)
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
