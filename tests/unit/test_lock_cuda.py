@@ -162,7 +162,7 @@ def test_an_image_without_frameworks_has_an_environment_for_cuda(context: Resolv
     )
     request = dataclasses.replace(alone, beside=["cuda-toolkit==12.8.*"])
     files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
-    found = cuda.of_wheels(state, files, None, alone)
+    found = cuda.of_wheels(state, files, alone)
     assert (found.version, found.environment, found.why) == (
         "12.8",
         "cuda",
@@ -186,9 +186,10 @@ def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) 
         driver = "550.163.01"
 
     state = resolution(context, release="13.2")
+    state.fitted = Fitted()  # type: ignore[assignment]
     request = dataclasses.replace(REQUEST, beside=["cuda-toolkit==13.2.*"])
     files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
     with pytest.raises(
         GoldenError, match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"
     ):
-        cuda.of_wheels(state, files, Fitted(), REQUEST)  # type: ignore[arg-type]
+        cuda.of_wheels(state, files, REQUEST)

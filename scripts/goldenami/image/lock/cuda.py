@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.compilation.driver_fit import FittedDriver
 from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Choice, Cuda, PassedOver
@@ -33,9 +32,7 @@ _PARTS = ("nvidia-*", "cuda-*")
 among them."""
 
 
-def of_packages(
-    resolution: Resolution, fitted: FittedDriver | None, debs: Sequence[Deb]
-) -> Cuda | None:
+def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
     """The CUDA that the closure contains, proved against the driver and the declared
     architectures."""
     if not _is_asked_for(resolution) or from_wheels(resolution):
@@ -46,13 +43,14 @@ def of_packages(
             "the closure has no CUDA runtime library, so the CUDA version is unknown",
             hint="see roles/cuda/vars",
         )
-    version = driver_fit.cuda_release(runtime.version)
-    why = _prove(resolution, version, fitted)
+    version, fitted = driver_fit.cuda_release(runtime.version), resolution.fitted
+    why = _prove(resolution, version)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
     over = driver_fit.newer_cuda(
         resolution.apt, version, fitted.driver if fitted else "", architectures
     )
-    _derive(resolution, version, why, over)
+    _derive(resolution, version)
+    _choose(resolution, version, why, over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
 
@@ -117,7 +115,6 @@ def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) 
 def of_wheels(
     resolution: Resolution,
     files: Sequence[PyFile],
-    fitted: FittedDriver | None,
     request: FrameworkRequest,
 ) -> Cuda:
     """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
@@ -125,9 +122,10 @@ def of_wheels(
     parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
     version = ".".join(runtime.version.split(".")[:2])
-    why = _prove(resolution, version, fitted)
+    why = _prove(resolution, version)
     environment = request.shared_environment or OWN_ENVIRONMENT
-    _derive(resolution, version, why, [], environment=environment, wheels=parts)
+    _derive(resolution, version, environment=environment, wheels=parts)
+    _choose(resolution, version, why, [])
     return Cuda(
         version=version,
         variant=resolution.setting("cuda", "variant"),
@@ -138,26 +136,24 @@ def of_wheels(
     )
 
 
-def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) -> str:
+def _prove(resolution: Resolution, version: str) -> str:
+    fitted = resolution.fitted
     why = compatibility.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
     compatibility.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
     return why
 
 
 def _derive(
-    resolution: Resolution,
-    version: str,
-    why: str,
-    over: list[PassedOver],
-    *,
-    environment: str = "",
-    wheels: Sequence[PyFile] = (),
+    resolution: Resolution, version: str, *, environment: str = "", wheels: Sequence[PyFile] = ()
 ) -> None:
     resolution.derived["cuda"] |= {
         "cuda_version": version,
         "cuda_environment": environment,
         "cuda_wheels": frameworks.told(wheels),
     }
+
+
+def _choose(resolution: Resolution, version: str, why: str, over: list[PassedOver]) -> None:
     resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
 
 
