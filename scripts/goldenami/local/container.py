@@ -185,20 +185,6 @@ def _no_initramfs(tree: Path, scratch: Path) -> list[str]:
     return [f"--bind-ro={setting}:/{target}"]
 
 
-def at_rest(scratch: Path) -> list[str]:
-    """For `running`: a container that starts no service of the image, so that none can write into a
-    layer. To start one succeeds and does nothing, as in a chroot."""
-    units = scratch / "units"
-    shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
-    for name in ("service", *RUNS):
-        folder = units / f"{name}.d"
-        folder.mkdir(parents=True, exist_ok=True)
-        # A file of the same name nearer to the unit stands for the one of all services.
-        text = "" if name in RUNS else f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
-        (folder / "golden.conf").write_text(text, encoding="utf-8")
-    return [f"--bind={units}:{UNITS}", *BOOTS]
-
-
 def _wait_for_ssh(container: Container) -> None:
     def answers() -> bool | None:
         if container.process.poll() is not None:
@@ -215,50 +201,73 @@ def _wait_for_ssh(container: Container) -> None:
     )
 
 
-@contextlib.contextmanager
-def running(
-    tree: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
-) -> Iterator[Container]:
-    """Boot `tree` and yield the container once sshd answers. `extra` are nspawn's options, then
-    those of its init.
+@dataclass(frozen=True)
+class BootableContainer:
+    """A container of `tree` before it runs. `scratch` gets the key to log in with, `repo` is the
+    folder that is mounted as its package source, and `console` gets what it says."""
 
-    On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a tree
-    that was sealed.
-    """
-    check_host()
-    key = _identity(tree, scratch)
-    _network(name)
-    process = shell.start(
-        [
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            "--register=no",
-            "--keep-unit",
-            f"--directory={tree}",
-            f"--machine={name}",
-            "--hostname=golden",
-            "--resolv-conf=off",
-            "--timezone=off",
-            "--link-journal=no",
-            f"--network-namespace-path=/run/netns/{name}",
-            f"--bind-ro={repo}:{REPO_MOUNT}",
-            "--console=pipe",
-            *_no_initramfs(tree, scratch),
-            *extra,
-            # To the container's init: a tree that has cloud-init already is not to be an instance.
-            "cloud-init=disabled",
-        ],
-        log=console,
-    )
-    container = Container(name=name, tree=tree, ssh_key=key, process=process, console=console)
-    try:
-        _wait_for_ssh(container)
-        yield container
-    finally:
-        _kill(process)
-        shell.output(["ip", "link", "delete", "golden0"], check=False)
-        shell.output(["ip", "netns", "delete", name], check=False)
+    name: str
+    tree: Path
+    scratch: Path
+    repo: Path
+    console: Path
+
+    def at_rest(self) -> list[str]:
+        """For `running`: a container that starts no service of the image, so that none can write
+        into a layer. To start one succeeds and does nothing, as in a chroot."""
+        units = self.scratch / "units"
+        shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
+        for name in ("service", *RUNS):
+            folder = units / f"{name}.d"
+            folder.mkdir(parents=True, exist_ok=True)
+            # A file of the same name nearer to the unit stands for the one of all services.
+            waits = f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
+            text = "" if name in RUNS else waits
+            (folder / "golden.conf").write_text(text, encoding="utf-8")
+        return [f"--bind={units}:{UNITS}", *BOOTS]
+
+    @contextlib.contextmanager
+    def running(self, extra: Sequence[str] = ()) -> Iterator[Container]:
+        """Boot it and yield the container once sshd answers. `extra` are nspawn's options, then
+        those of its init.
+
+        On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a
+        tree that was sealed.
+        """
+        check_host()
+        key = _identity(self.tree, self.scratch)
+        _network(self.name)
+        process = shell.start(
+            [
+                "systemd-nspawn",
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                f"--directory={self.tree}",
+                f"--machine={self.name}",
+                "--hostname=golden",
+                "--resolv-conf=off",
+                "--timezone=off",
+                "--link-journal=no",
+                f"--network-namespace-path=/run/netns/{self.name}",
+                f"--bind-ro={self.repo}:{REPO_MOUNT}",
+                "--console=pipe",
+                *_no_initramfs(self.tree, self.scratch),
+                *extra,
+                # To the container's init: a tree that has cloud-init is not to be an instance.
+                "cloud-init=disabled",
+            ],
+            log=self.console,
+        )
+        container = Container(self.name, self.tree, key, process, self.console)
+        try:
+            _wait_for_ssh(container)
+            yield container
+        finally:
+            _kill(process)
+            shell.output(["ip", "link", "delete", "golden0"], check=False)
+            shell.output(["ip", "netns", "delete", self.name], check=False)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import container, events, packer
 from goldenami.local.code_coverage import coverage
-from goldenami.local.container import Container
+from goldenami.local.container import BootableContainer, Container
 from goldenami.local.disk import disk, immutable
 from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
@@ -173,21 +173,16 @@ def _layout(plan: BakePlan, tree: Path) -> disk.DiskLayout:
 def _run_step(plan: BakePlan, step: BakeStep, tree: Path) -> None:
     """Run the roles of one step in a container on `tree`, which sees no package of a later step."""
     container.use_repository(tree, step.view)
-    console = plan.log.with_name(f"{plan.log.stem}-console.log")
-    name = f"golden-{plan.build_id}"
     scratch = plan.work / step.view
     scratch.mkdir(exist_ok=True)
-    with (
-        events.step(step.name),
-        container.running(
-            tree,
-            scratch,
-            name=name,
-            repo=plan.tree.repository,
-            console=console,
-            extra=container.at_rest(scratch),
-        ) as machine,
-    ):
+    bootable = BootableContainer(
+        name=f"golden-{plan.build_id}",
+        tree=tree,
+        scratch=scratch,
+        repo=plan.tree.repository,
+        console=plan.log.with_name(f"{plan.log.stem}-console.log"),
+    )
+    with events.step(step.name), bootable.running(bootable.at_rest()) as machine:
         if step.installs:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step.replaces:
