@@ -87,8 +87,8 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     names, measured = runnable(definition.frameworks), []
     inputs = LockInputs(ROOT, definition, store.Store(cache.folder), progress, LOG)
     with opened(inputs) as resolution:
-        request, around = resolve.framework_request(resolution)
-        pairs = [wheel_benchmark.sides(name, request, around) for name in names]
+        resolver = resolve.framework_resolver(resolution)
+        pairs = [wheel_benchmark.sides(name, resolver) for name in names]
     for build, wheels in pairs:
         measured.append(
             Measurement(
@@ -99,7 +99,7 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
                 rounds=ROUNDS,
                 cpu=own_cpu(),
                 key=build.key,
-                workloads=wheel_benchmark.ratios(build, wheels, around, ROUNDS),
+                workloads=wheel_benchmark.ratios(build, wheels, resolver, ROUNDS),
             )
         )
     return measured

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Choice, Cuda, PassedOver
 from goldenami.model.definitions import role_packages
@@ -59,10 +59,10 @@ def from_wheels(resolution: Resolution) -> bool:
     return _is_asked_for(resolution) and bool(resolution.setting("cuda", "source") == "wheels")
 
 
-def requirement(resolution: Resolution, request: FrameworkRequest, context: ResolverContext) -> str:
+def requirement(resolution: Resolution, resolver: FrameworkResolver) -> str:
     """What pip is asked for to get the wheels of the release that the definition or its frameworks
     name."""
-    release = resolution.setting("cuda", "release") or _release_of_frameworks(request, context)
+    release = resolution.setting("cuda", "release") or _release_of_frameworks(resolver)
     variant = resolution.setting("cuda", "variant")
     facts = role_packages.facts(
         resolution.root, "cuda", resolution.platform, resolution.given("cuda")
@@ -77,7 +77,7 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
             hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
             "take a driver for CUDA 13",
         )
-    known = context.index.versions(TOOLKIT)
+    known = resolver.index.versions(TOOLKIT)
     if not any(f"{version}.".startswith(f"{release}.") for version in known):
         releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
         raise NoFit(
@@ -97,11 +97,11 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
     compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
 
 
-def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
+def _release_of_frameworks(resolver: FrameworkResolver) -> str:
     found = {
         name: wheel.cuda
-        for name in request.names
-        if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel, CudaWheel)
+        for name in resolver.request.names
+        if isinstance(wheel := resolver.fitting(name).recipe.wheel, CudaWheel)
     }
     if len(set(found.values())) == 1:
         return found.popitem()[1]

@@ -18,6 +18,7 @@ from goldenami.image.lock import (
     own_modules,
 )
 from goldenami.image.lock.compilation import driver_fit
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import LockInputs, Resolution, opened
 from goldenami.model.builds import locked_hardware, lockfile
 from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
@@ -113,20 +114,21 @@ def _pin_what_stays(resolution: Resolution) -> None:
 
 
 def _from_index(resolution: Resolution) -> Cuda | None:
-    definition, (request, context) = resolution.definition, framework_request(resolution)
+    definition, resolver = resolution.definition, framework_resolver(resolution)
     named = [*definition.frameworks, *definition.python_packages]
     with (
         resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
-        beside_frameworks.demanded(resolution.root, definition, context.index),
+        beside_frameworks.demanded(resolution.root, definition, resolver.index),
     ):
         beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
         if has_wheels:
-            beside.append(cuda.requirement(resolution, request, context))
-        request = replace(request, beside=beside)
+            beside.append(cuda.requirement(resolution, resolver))
+        request = replace(resolver.request, beside=beside)
+        resolver = replace(resolver, request=request)
         if definition.frameworks:
-            resolution.frameworks = frameworks.resolve(request, context)
+            resolution.frameworks = resolver.resolve()
             resolution.choices.extend(resolution.frameworks.choices)
-        files = frameworks.environment(resolution.frameworks, request, context)
+        files = resolver.environment(resolution.frameworks)
         resolution.python = beside_frameworks.of(
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
         )
@@ -144,16 +146,14 @@ def _derive_frameworks(resolution: Resolution) -> None:
     }
 
 
-def framework_request(
-    resolution: Resolution,
-) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
+def framework_resolver(resolution: Resolution) -> FrameworkResolver:
     """What the definition asks of frameworks, for which hardware, and what resolving and building
     it needs."""
     definition = resolution.definition
     shared = locked_hardware.derive(resolution.root, definition)
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
-    request = frameworks.FrameworkRequest(
+    request = FrameworkRequest(
         names=definition.frameworks,
         shared_environment=resolution.setting("frameworks", "shared_environment"),
         cpus=shared.cpus,
@@ -163,7 +163,8 @@ def framework_request(
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
         driver_sources=resolution.driver_sources(),
     )
-    return request, frameworks.ResolverContext(
+    return FrameworkResolver(
+        request=request,
         root=resolution.root,
         apt=resolution.apt,
         store=resolution.store,
