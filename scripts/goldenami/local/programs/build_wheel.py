@@ -66,21 +66,21 @@ def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> 
 def build(plan: WheelPlan) -> WheelResult:
     """Compile, pack and try the wheel."""
     with scratch_tree(plan) as tree:
-        return _build(plan, tree, plan.log)
+        return _build(plan, tree)
 
 
-def _build(plan: WheelPlan, tree: Path, log: Path) -> WheelResult:
-    environment(tree, "venv", plan.requires, log)
+def _build(plan: WheelPlan, tree: Path) -> WheelResult:
+    environment(tree, "venv", plan.requires, plan.log)
     source, began = unpack(plan, tree), time.monotonic()
     with events.step(f"compile {plan.name} for {plan.target}"):
-        jobs = _compile(plan, tree, source, log)
+        jobs = _compile(plan, tree, source)
     seconds = round(time.monotonic() - began, 1)
-    wheel = _pack(plan, tree, log)
+    wheel = _pack(plan, tree)
     coverage.demand_device_code(
         tree / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}"
     )
-    _smoke(plan, tree, wheel, log)
-    tests = _test(plan, plan.tests, tree, jobs, log) if plan.tests else ""
+    _smoke(plan, tree, wheel)
+    tests = _test(plan, plan.tests, tree, jobs) if plan.tests else ""
     kept = plan.work / wheel.name
     shutil.copyfile(wheel, kept)
     return WheelResult(
@@ -163,17 +163,17 @@ def unpack(plan: WheelPlan, tree: Path) -> str:
     return f"{BUILD}/src/{folder.name}"
 
 
-def _compile(plan: WheelPlan, tree: Path, source: str, log: Path) -> int:
+def _compile(plan: WheelPlan, tree: Path, source: str) -> int:
     """`pip wheel` with as many compilers as fit; once with half of them if one was killed for
     memory."""
     where, jobs = f"recipe {plan.name} for {plan.target}", plan.jobs
-    failure = _attempt(plan, tree, source, jobs, log)
+    failure = _attempt(plan, tree, source, jobs)
     if failure and denied_memory(failure) and jobs > 1:
         jobs //= 2
         events.emit(
             "say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time"
         )
-        failure = _attempt(plan, tree, source, jobs, log)
+        failure = _attempt(plan, tree, source, jobs)
     if failure is None:
         return jobs
     if denied_memory(failure):
@@ -188,13 +188,13 @@ def _compile(plan: WheelPlan, tree: Path, source: str, log: Path) -> int:
         )
     raise StageFailed(
         f"{where} does not compile: {first_error(failure)}",
-        log=log,
+        log=plan.log,
         hint="see the log: a module that is missing belongs into `build: requires:`, "
         "else the flags or the version do not fit this release",
     )
 
 
-def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int, log: Path) -> str | None:
+def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
     """None, or all that the build said when it failed, and how it ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
     settings = [
@@ -202,6 +202,7 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int, log: Path) -> 
         for name, values in plan.settings.items()
         for value in values
     ]
+    log = plan.log
     before = log.stat().st_size if log.exists() else 0
     try:
         run_in(
@@ -229,7 +230,7 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int, log: Path) -> 
     return None
 
 
-def _pack(plan: WheelPlan, tree: Path, log: Path) -> Path:
+def _pack(plan: WheelPlan, tree: Path) -> Path:
     """Write the wheel anew, the same bytes for the same content.
 
     Libraries lose their debug information; a search path that names the build folder becomes the
@@ -237,7 +238,7 @@ def _pack(plan: WheelPlan, tree: Path, log: Path) -> Path:
     """
     shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), tree / "build/pack.py")
     wheel, folder = next((tree / "build/out").glob("*.whl")), tree / "build/unpacked"
-    step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
+    step, log = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"], plan.log
     run_in(tree, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     for path in sorted(
         path
@@ -259,19 +260,20 @@ def _pack(plan: WheelPlan, tree: Path, log: Path) -> Path:
     return wheel
 
 
-def _smoke(plan: WheelPlan, tree: Path, wheel: Path, log: Path) -> None:
+def _smoke(plan: WheelPlan, tree: Path, wheel: Path) -> None:
     """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's
     tests are to try it."""
-    environment(tree, "try", [f"out/{wheel.name}", *plan.runs_with], log)
+    environment(tree, "try", [f"out/{wheel.name}", *plan.runs_with], plan.log)
+    argv = [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"]
     try:
-        run_in(tree, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"], log)
+        run_in(tree, argv, plan.log)
     except shell.CommandFailed as error:
         where = f"recipe {plan.name} for {plan.target}"
         if error.status != -signal.SIGILL:
             last = (error.output.strip().splitlines() or [error.message])[-1]
             raise StageFailed(
                 f"{where}: the wheel does not work: {last}",
-                log=log,
+                log=plan.log,
                 tail=error.tail,
                 hint="see smoke.py beside the recipe",
             ) from None
@@ -280,8 +282,8 @@ def _smoke(plan: WheelPlan, tree: Path, wheel: Path, log: Path) -> None:
         )
 
 
-def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int, log: Path) -> str:
-    last: list[str] = []
+def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int) -> str:
+    last, log = list[str](), plan.log
     with events.step(f"tests of {plan.name}"):
         environment(
             tree,
