@@ -19,7 +19,6 @@ from goldenami.core.errors import StageFailed
 from goldenami.core.records import Record
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.build_decision import Workload
-from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.image.lock.frameworks import FrameworkResolver
 from goldenami.local import workspace
@@ -135,7 +134,7 @@ def ratios(
     with workspace.scratch_in(
         workspace.in_cache(resolver.store), f"bench-{build.key[:12]}"
     ) as work:
-        plan = wheel_builds.plan(resolver.root, build, resolver.store, work, resolver.log)
+        plan = resolver.compiler.plan(build, work)
         placed = dict[str, list[str]]()
         for side, files in wheels.items():
             # Apart: two builds of one source have the same file name.

@@ -20,6 +20,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import toolchain_digest
 from goldenami.image.lock.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild
+from goldenami.image.lock.compilation.wheel_builds import WheelCompiler
 from goldenami.model.builds import locked_downloads, lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
@@ -158,7 +159,7 @@ class BakeInputs:
         be in the store."""
         for build in self.lacking_modules():
             self._recompile(build, log)
-        wheel_builds.rebuild(self.root, self.lock, self.store, self.progress, log)
+        WheelCompiler(self.root, self.store, self.progress, log).rebuild(self.lock)
 
     def _recompile(self, build: ModuleBuild, log: Path) -> None:
         with self.progress.step("modules", build.what()):

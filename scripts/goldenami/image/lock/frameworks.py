@@ -21,7 +21,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, cuda_wheels
 from goldenami.image.lock.build_decision import Decision
 from goldenami.image.lock.compilation import dummy_packages, wheel_builds
-from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelCompiler, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
 from goldenami.local import container
 from goldenami.model.builds.build_records import Allowance
@@ -254,6 +254,10 @@ class FrameworkResolver:
             tests=[file for file in tests if file.project not in known],
         )
 
+    @property
+    def compiler(self) -> WheelCompiler:
+        return WheelCompiler(self.root, self.store, self.progress, self.log)
+
     def compiled(self, build: WheelBuild) -> WheelOutcome:
         """The outcome of `build`, compiled now if this machine has not built it before."""
         if found := wheel_builds.known(self.store, build):
@@ -266,9 +270,7 @@ class FrameworkResolver:
         with self.progress.step(
             f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"
         ):
-            return wheel_builds.compile_wheel(
-                self.root, build, self.store, self.progress, log=self.log
-            )
+            return self.compiler.compiled(build)
 
     def _locked(self, build: WheelBuild) -> tuple[PyFile, CompiledWheel]:
         """The wheel, and how it was made. One that the previous lock has with the same key is not
