@@ -186,12 +186,12 @@ def _no_initramfs(tree: Path, scratch: Path) -> list[str]:
 
 
 def _wait_for_ssh(container: Container) -> None:
-    def answers() -> bool | None:
+    def is_up() -> bool | None:
         if container.process.poll() is not None:
             return False
         return ssh.answers(ADDRESS, 22) or None
 
-    if wait_until(answers, BOOT_LIMIT_S, 0.1):
+    if wait_until(is_up, BOOT_LIMIT_S, 0.1):
         return
     raise StageFailed(
         f"the container {container.name} did not answer on SSH",
