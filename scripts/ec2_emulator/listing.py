@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from moto.core.responses import ActionResult, BaseResponse
@@ -22,17 +22,12 @@ def paginate(
     limit: int | None,
     token: str | None,
     *,
-    least: int = 1,
     most: int = 1000,
     bad_token: Callable[[str], ApiError] = invalid_parameter,
 ) -> tuple[Sequence[T], str | None]:
     """A list call returns at most MaxResults items and a token for the rest; a foreign token is
     refused."""
-    if limit is not None and limit < least:
-        raise invalid_parameter(
-            f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
-            f"least {least}."
-        )
+    _demand(limit, 1)
     start = 0
     if token:
         try:
@@ -44,19 +39,27 @@ def paginate(
     return items[start:end], next_token
 
 
+def _demand(limit: int | None, least: int) -> None:
+    if limit is not None and limit < least:
+        raise invalid_parameter(
+            f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
+            f"least {least}."
+        )
+
+
 def answer(
     api: BaseResponse,
     name: str,
-    items: Sequence[T],
-    show: Callable[[T], Any],
+    items: Iterable[Mapping[str, Any]],
     *,
     least: int = 1,
     most: int = 1000,
 ) -> ActionResult:
     """The page of `items` that the request asks for, as the list `name`."""
     limit, token = api._get_param("MaxResults"), api._get_param("NextToken")
-    page, following = paginate(items, limit, token, least=least, most=most)
-    return ActionResult({name: [show(each) for each in page], "NextToken": following})
+    _demand(limit, least)
+    page, following = paginate(list(items), limit, token, most=most)
+    return ActionResult({name: page, "NextToken": following})
 
 
 def wildcard(text: str) -> re.Pattern[str]:

@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     learns = {"--install-completion", "--show-completion"} & {*words}
     try:
         with (
-            space(CachePaths.default().root),
+            space(CachePaths.default().folder),
             _shown_warnings(),
             grammar.make_context("golden" if learns else command_name.program(), words) as context,
         ):

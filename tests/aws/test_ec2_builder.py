@@ -312,8 +312,8 @@ def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(
 ) -> None:
     there, here = ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
     local, west = LocalBuilder(builds.ROOT), builder(region="us-west-2")
-    assert bake._exists(BuildFolder(there), builder()) and bake._exists(BuildFolder(here), local)
+    assert bake.exists(BuildFolder(there), builder()) and bake.exists(BuildFolder(here), local)
     for folder, other in ((there, local), (there, west), (here, builder())):
         with pytest.raises(BadInput, match="was baked"):
-            bake._exists(BuildFolder(folder), other)
-    assert not bake._exists(BuildFolder(tmp_path), builder())
+            bake.exists(BuildFolder(folder), other)
+    assert not bake.exists(BuildFolder(tmp_path), builder())

@@ -67,7 +67,7 @@ def rebakes(copy: Checkout, image: str) -> dict[str, float]:
 def main() -> None:
     """Measure one image."""
     image = harness.image()
-    with tempfile.TemporaryDirectory(dir=CachePaths.default().root) as folder:
+    with tempfile.TemporaryDirectory(dir=CachePaths.default().folder) as folder:
         copy = Checkout(Path(folder), built=("modules", "apt"))
         copy.golden("lock", image)
         cold = copy.golden("bake", image, "--no-verify")

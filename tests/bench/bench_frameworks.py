@@ -28,7 +28,7 @@ from goldenami.core.records import canonical, write_text
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, resolve
 from goldenami.image.lock.build_decision import Measurement
-from goldenami.image.lock.resolution import opened
+from goldenami.image.lock.resolution import LockInputs, opened
 from goldenami.model.builds import locked_hardware
 from goldenami.model.definitions import definition_file, recipes
 from goldenami.model.definitions.definition import Definition
@@ -85,9 +85,10 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     names, measured = runnable(definition.frameworks), []
-    with opened(ROOT, definition, store.Store(cache.root), progress, LOG) as resolution:
-        request, around = resolve.framework_request(resolution)
-        pairs = [wheel_benchmark.sides(name, request, around) for name in names]
+    inputs = LockInputs(ROOT, definition, store.Store(cache.folder), progress, LOG)
+    with opened(inputs) as resolution:
+        resolver = resolve.framework_resolver(resolution)
+        pairs = [wheel_benchmark.sides(name, resolver) for name in names]
     for build, wheels in pairs:
         measured.append(
             Measurement(
@@ -98,7 +99,7 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
                 rounds=ROUNDS,
                 cpu=own_cpu(),
                 key=build.key,
-                workloads=wheel_benchmark.ratios(build, wheels, around, ROUNDS),
+                workloads=wheel_benchmark.ratios(build, wheels, resolver, ROUNDS),
             )
         )
     return measured

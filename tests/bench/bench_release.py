@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench import harness
@@ -21,7 +22,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.image.lock.resolution import opened
+from goldenami.image.lock.resolution import LockInputs, opened
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import driver_requests
@@ -53,7 +54,8 @@ def lock_older(copy: Checkout, definition: Definition, log: Path) -> str:
     requests = driver_requests.requests(
         copy.root, definition, definition.variables("nvidia_driver")
     )
-    with opened(copy.root, definition, store, progress, log) as resolution:
+    inputs = LockInputs(copy.root, definition, store, progress, log)
+    with opened(inputs) as resolution:
         candidates = driver_fit.candidates(resolution.apt, requests)
     newest, *others = dict.fromkeys(candidate.version for candidate in candidates)
     if not others:
@@ -61,9 +63,7 @@ def lock_older(copy: Checkout, definition: Definition, log: Path) -> str:
             f"the archive has one driver of this branch only, {newest}",
             hint="there is nothing to measure until the next release",
         )
-    resolve.run(
-        copy.root, definition, store, progress, log, constraints=LockConstraints(driver=others[0])
-    )
+    resolve.run(replace(inputs, constraints=LockConstraints(driver=others[0])))
     return newest
 
 
@@ -94,7 +94,7 @@ def measure(folder: Path, image: str) -> tuple[dict[str, float], str]:
 def main() -> None:
     """Measure one image."""
     image = harness.image()
-    with tempfile.TemporaryDirectory(dir=CachePaths.default().root) as folder:
+    with tempfile.TemporaryDirectory(dir=CachePaths.default().folder) as folder:
         seconds, change = measure(Path(folder), image)
     release = seconds["watch, compile, lock"] + seconds["bake, verify, report"]
     share = release / seconds["full bake, verify, report"]

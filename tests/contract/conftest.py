@@ -22,7 +22,7 @@ from support.loopback import Loopback, QuietHandler
 @pytest.fixture
 def kept() -> store.Store:
     """This machine's own store, which is full of what the slow tests need."""
-    return store.Store(CachePaths.default().root)
+    return store.Store(CachePaths.default().folder)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.image.bake import bake_inputs
 from goldenami.model.builds import lockfile
 from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
+from support.builds import sample_inputs
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
 from support.debian.registry import LOGIN, VARIABLE, Registry
 from support.loopback import Loopback, QuietHandler
@@ -55,7 +55,7 @@ def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
     assert (len(one.layers), one.least_driver) == (2, "525.60.13")
     assert {registry.blob(sha256).stat().st_size for sha256 in one.blobs} == {*one.blobs.values()}
     assert "containers" in lock.roles and one.blobs.items() <= lock.objects().items()
-    given = bake_inputs.repository(lock, Store(tmp_path / "cache")) / "containers"
+    given = sample_inputs.of_lock(lock, Store(tmp_path / "cache")).repository() / "containers"
     assert {path.name for path in given.iterdir()} == one.blobs.keys()
     assert golden(root, "check", IMAGE).returncode == 0
 

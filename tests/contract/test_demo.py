@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.long
 def test_the_life_of_an_image(tmp_path: Path) -> None:
-    shell.stream(["make", "demo"], log=tmp_path / "demo.log", cwd=ROOT)
+    shell.Command(["make", "demo"], cwd=ROOT).stream(log=tmp_path / "demo.log")
     said = (tmp_path / "demo.log").read_text(encoding="utf-8")
     first, second = re.findall(r"build (\w{12}) is published in 2 regions", said)
     assert re.findall(r"`latest` is build (\w{12})", said) == [first, second], "back and forward"

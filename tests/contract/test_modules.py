@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.core.records import sha256_file
-from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
 from goldenami.image.lock.compilation.kernel_modules import (
     ModuleBuild,
     ModuleOutcome,
@@ -24,6 +21,7 @@ from goldenami.local import module_signing
 from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb
+from support.builds import sample_inputs
 from support.builds.checkout import ROOT
 from support.debian import debrepo, module_keys
 from support.debian.debrepo import Package
@@ -84,7 +82,7 @@ def recipe(kept: store.Store, folder: Path, call: str, *, tarball: bool = False)
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
     package = dkms_source(folder, call, tarball=tarball)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    bake_inputs.fetch(ROOT, lock, kept, Progress.of("test", IMAGE, CachePaths(folder)), tools=True)
+    sample_inputs.of_lock(lock, kept).fetch(tools=True)
     source = Deb(
         name="golden-test-dkms",
         version="1.0-1",

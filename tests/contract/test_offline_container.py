@@ -14,6 +14,7 @@ from goldenami.core import records, shell
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import container_image
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.local import other_machine
 from goldenami.local.oci_layout import OciLayout
 from goldenami.local.tree import owners
@@ -73,7 +74,8 @@ def make(folder: Path) -> BuildFolder:
     build = ImageFolder.of(folder, IMAGE).build(digest[: lockfile.ID_LENGTH])
     build.image.path.mkdir(parents=True)
     progress = Progress.of("container", IMAGE, cache)
-    container_image.run(ROOT, lock, digest, store.Store(cache.root), progress, build, None)
+    inputs = BakeInputs(ROOT, lock, digest, store.Store(cache.folder), progress)
+    container_image.run(inputs, build, None)
     return build
 
 

@@ -65,7 +65,7 @@ def walk(
     need("zstd", "dpkg-deb", "gpg")
     folder, driver = tmp_path_factory.mktemp("ubuntu"), bool(request.param)
     root = _without(checkout.copy(folder / "root"), "cuda" if driver else "cuda nvidia_driver")
-    Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().root), key)
+    Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().folder), key)
     mirror = debrepo.Mirror(folder / "served")
     told = {
         "GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.records import sha256_file
-from goldenami.image.bake import bake_inputs
 from goldenami.image.security import components
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
+from support.builds import sample_inputs
 from support.debian import debrepo, vendors
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
@@ -292,7 +292,7 @@ def test_what_a_bake_is_given_and_what_the_bill_says(
 ) -> None:
     """Without a bake: test_vendor_image.py has one."""
     lock, store = locked(with_files), Store(tmp_path / "cache")
-    given = bake_inputs.repository(lock, store)
+    given = sample_inputs.of_lock(lock, store).repository()
     names = [file.file for file in lock.downloads[1:]]
     assert sorted(path.name for path in (given / "downloads").iterdir()) == sorted(names)
     assert [row["file"] for row in lock.variables["customize_downloads"][1:]] == names

@@ -54,16 +54,9 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert (
-        wheel_builds.compile_wheel(
-            tmp_path,
-            wanted,
-            kept,
-            Progress.of("test", IMAGE, CachePaths(tmp_path)),
-            log=tmp_path / "none",
-        )
-        == second
-    )
+    progress = Progress.of("test", IMAGE, CachePaths(tmp_path))
+    compiler = wheel_builds.WheelCompiler(tmp_path, kept, progress, tmp_path / "none")
+    assert compiler.compiled(wanted) == second
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 

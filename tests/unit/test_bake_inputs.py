@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock, Package, Step
 from goldenami.model.builds.plans import BakePlan
 from goldenami.packages.store import Store
+from support.builds import sample_inputs
 from support.builds.sample_lock import sample
 from support.builds.tools import ROOT
 
@@ -70,20 +72,16 @@ def test_the_layers_below_the_driver_need_no_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
-    store = Store(tmp_path)
+    inputs = sample_inputs.of_lock(found, Store(tmp_path))
     assert found.driver and found.driver.modules
-    roles = [
-        role
-        for step in found.steps[: bake_inputs.steps_before_modules(found, store)]
-        for role in step.roles
-    ]
+    roles = [role for step in found.steps[: inputs.steps_before_modules()] for role in step.roles]
     assert {"os_updates", "cuda", "frameworks", "kernel"} <= set(roles)
     assert "nvidia_driver" not in roles
     with monkeypatch.context() as patch:
         patch.setattr(wheel_builds, "lacking", lambda *_: found.frameworks)
-        assert bake_inputs.steps_before_modules(found, store) == 0, "wheels take both processors"
+        assert inputs.steps_before_modules() == 0, "wheels take both processors"
     monkeypatch.setattr(Store, "has", lambda *_: True)
-    assert bake_inputs.steps_before_modules(found, store) == 0, "nothing has to be compiled"
+    assert inputs.steps_before_modules() == 0, "nothing has to be compiled"
 
 
 def inputs(name: str) -> dict[str, Any]:
@@ -145,9 +143,13 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 def planned(root: Path, found: Lock, digest: str) -> BakePlan:
     (root / "work").mkdir(exist_ok=True)
-    return bake_inputs.plan(
-        root, found, digest, root / "repo", root / "work", root / "log", root / "layers"
+    inputs = replace(
+        sample_inputs.of_lock(found, Store(root)),
+        root=root,
+        lock_sha256=digest,
+        own_layers=root / "layers",
     )
+    return inputs.plan(root / "work", root / "log", root / "repo")
 
 
 def committed(root: Path) -> str:

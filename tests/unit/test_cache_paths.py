@@ -13,11 +13,11 @@ def test_default_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/root")
     for name in ("GOLDEN_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert CachePaths.default().root == Path("/root/.cache/goldenami")
+    assert CachePaths.default().folder == Path("/root/.cache/goldenami")
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
-    assert CachePaths.default().root == Path("/var/cache/goldenami")
+    assert CachePaths.default().folder == Path("/var/cache/goldenami")
     monkeypatch.setenv("GOLDEN_CACHE", "/srv/golden")
-    assert CachePaths.default().root == Path("/srv/golden")
+    assert CachePaths.default().folder == Path("/srv/golden")
 
 
 @pytest.mark.parametrize("name", ["my cache", 'a"b', "a'b", "a,b", "a:b", "a\\b", "a\nb"])

@@ -54,7 +54,7 @@ def test_a_command_that_hangs_in_a_container_is_given_up(
     with subprocess.Popen(["true"]) as process:
         box = Container(
             name="x",
-            root=tmp_path,
+            tree=tmp_path,
             ssh_key=tmp_path / "key",
             process=process,
             console=tmp_path / "log",

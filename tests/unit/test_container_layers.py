@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 
 def layer(store: Store, files: dict[str, str], *, whole: bool = True, zstd: bool = False) -> Blob:
     """A layer in the store."""
-    path = store.root / "layer"
+    path = store.folder / "layer"
     with tarfile.open(path, "w" if zstd or not whole else "w:gz") as packed:
         for name, text in files.items():
             entry = tarfile.TarInfo(f"./{name}")
@@ -122,8 +122,8 @@ def test_alpine_and_images_without_a_package_manager(store: Store) -> None:
 def test_a_layer_without_its_end_and_one_that_is_not_there(store: Store) -> None:
     end = {DPKG: DEBIAN[DPKG]}
     assert len(names(container(store, layer(store, end, whole=False)), store)) == 2
-    (store.root / "x").write_bytes(b"\x1f\x8bno tar")
-    other = Blob(sha256=store.add(store.root / "x"), size=8)
+    (store.folder / "x").write_bytes(b"\x1f\x8bno tar")
+    other = Blob(sha256=store.add(store.folder / "x"), size=8)
     assert names(container(store, layer(store, end), other), store)[0] == "debian bash 5.2-1"
     with pytest.raises(BadInput, match="the store has no layer 000000000000"):
         names(container(store, Blob(sha256="0" * 64, size=1)), store)

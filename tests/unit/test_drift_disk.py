@@ -45,7 +45,7 @@ def named(record: DiskRecord) -> dict[str, list[str]]:
 def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     """As growpart and resize2fs do it at first boot."""
     os.truncate(image, small_image.LAYOUT.size_bytes + (64 << 20))
-    shell.output(
+    shell.Command(
         [
             shell.require("sfdisk", "fdisk"),
             "--quiet",
@@ -55,8 +55,7 @@ def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: 
             "3",
             str(image),
         ],
-        stdin=", +\n",
-    )
+    ).output(stdin=", +\n")
     size = small_image.LAYOUT.root_bytes + (64 << 20)
     device = shell.output(
         [

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import StageFailed
-from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
 from goldenami.image.lock.compilation import dummy_packages
 from goldenami.model.builds.lockfile import CompiledWheel, Framework, Origin, Package, Target
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
+from support.builds import sample_inputs
 from support.builds.sample_lock import sample
-from support.builds.tools import ROOT, need
+from support.builds.tools import need
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_what_compiles_a_wheel_that_is_lacking_has_it(store: Store, tmp_path: Pa
                 )
             ],
         )
-        bake_inputs.fetch(ROOT, lock, store, Progress.of("test", "demo", CachePaths(tmp_path)))
+        sample_inputs.of_lock(lock, store).fetch()
         return store.check(dummy.sha256)
 
     assert fetch(source.model_copy(update={"sha256": "1" * 64})), "the wheel is lacking"

@@ -22,7 +22,7 @@ from goldenami.image.lock import build_decision, frameworks
 from goldenami.image.lock.build_decision import Measurement, Measurements, Workload
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.model.builds.lockfile import CompiledWheel, Origin, Target
 from goldenami.model.definitions import recipes
 from goldenami.packages.pypi import VARIABLE, Archive, Index, Interpreter, PyFile
@@ -122,7 +122,7 @@ def around(
     asked_once: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> ResolverContext:
+) -> FrameworkResolver:
     """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty
     store."""
     root = checkout.copy(tmp_path / "checkout")
@@ -137,7 +137,8 @@ def around(
     (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
     (root / build_decision.FILE).unlink()
     monkeypatch.setenv(VARIABLE, served.url)
-    return ResolverContext(
+    return FrameworkResolver(
+        request=REQUEST,
         root=root,
         apt=resolver.root(ARCHIVE),
         store=Store(tmp_path / "cache"),
@@ -148,7 +149,7 @@ def around(
     )
 
 
-def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFile:
+def have_built(around: FrameworkResolver, order: WheelBuild, content: str) -> PyFile:
     """Leave `content` as the outcome of `order`, as a build does."""
     made = around.log / f"{order.name}-{order.recipe.version}-cp311-cp311-linux_x86_64.whl"
     made.write_text(content, encoding="utf-8")
@@ -171,7 +172,7 @@ def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFi
 
 
 def order_of(
-    around: ResolverContext,
+    around: FrameworkResolver,
     name: str,
     request: FrameworkRequest = REQUEST,
     **source: object,
@@ -181,14 +182,14 @@ def order_of(
     if source:
         given = recipes.FrameworkSource.model_validate(source)
         recipe = recipe.model_copy(update={"source": given})
-    return frameworks.wheel_build(name, recipe, request, around, [], [])
+    return dataclasses.replace(around, request=request).wheel_build(name, recipe, [], [])
 
 
 def names(files: Sequence[PyFile]) -> list[str]:
     return [f"{file.project} {file.version}" for file in files]
 
 
-def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContext) -> None:
+def test_a_wheel_and_a_build_share_one_choice_of_versions(around: FrameworkResolver) -> None:
     """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes
     after `plain`."""
     order = order_of(around, "solo")
@@ -197,7 +198,7 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     assert (order.source.filename, order.target) == ("solo-2.0.tar.gz", REQUEST.target)
     assert {"python3-dev", "python3", "base-files"} < {deb.name for deb in order.debs}
     wheel = have_built(around, order, "built")
-    found = frameworks.resolve(REQUEST, around)
+    found = around.resolve()
     loose, plain, solo = found.frameworks
     assert names(loose.requires) == ["lib 1.1"]
     assert (plain.origin, plain.made, plain.environment) == (Origin.WHEEL, None, "plain")
@@ -234,7 +235,7 @@ def committed(key: str) -> str:
 
 
 def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
-    around: ResolverContext,
+    around: FrameworkResolver,
 ) -> None:
     """The build takes the place of the index's wheel in the environment of `solo`."""
     file = around.root / build_decision.FILE
@@ -242,7 +243,7 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
     order = order_of(around, "plain")
     built = have_built(around, order, "plain built")
     have_built(around, order_of(around, "solo"), "solo built")
-    _, plain, solo = frameworks.resolve(REQUEST, around).frameworks
+    _, plain, solo = around.resolve().frameworks
     assert (plain.wheel, plain.gain, plain.measured_on) == (built, None, None)
     assert plain.why == (
         "1.50x over the wheel, measured on znver4; "
@@ -250,7 +251,7 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
     )
     assert built in solo.requires
     file.write_text(committed(order.key), encoding="utf-8")
-    again = frameworks.resolve(REQUEST, around).frameworks[1]
+    again = around.resolve().frameworks[1]
     assert (again.gain, again.measured_on, again.why) == (
         1.5,
         "znver4",
@@ -259,30 +260,30 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
 
 
 def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
-    around: ResolverContext,
+    around: FrameworkResolver,
 ) -> None:
     """Its wheel and its words stay, on a machine that never compiled it; another key is
     compiled."""
     order = order_of(around, "solo")
     wheel = have_built(around, order, "built")
-    former = frameworks.resolve(REQUEST, around).frameworks
+    former = around.resolve().frameworks
     wheel_builds.path_of(around.store, order.key).unlink()
     around = dataclasses.replace(around, previous_frameworks=former)
-    assert frameworks.resolve(REQUEST, around).frameworks == former
+    assert around.resolve().frameworks == former
     assert not wheel_builds.path_of(around.store, order.key).exists()
     assert former[-1].wheel == wheel
     own = have_built(around, order, "what this machine builds of the same key")
-    assert frameworks.resolve(REQUEST, around).frameworks[-1].wheel == own
+    assert around.resolve().frameworks[-1].wheel == own
     other = dataclasses.replace(
         REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]})
     )
     built = have_built(around, order_of(around, "solo", other), "built for another")
-    assert frameworks.resolve(other, around).frameworks[-1].wheel == built
+    assert dataclasses.replace(around, request=other).resolve().frameworks[-1].wheel == built
 
 
 @pytest.mark.parametrize(("version", "equal"), [("535.309.01-1", True), ("550.54.14-1", False)])
 def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
-    around: ResolverContext,
+    around: FrameworkResolver,
     resolver: Resolver,
     version: str,
     equal: bool,
@@ -303,14 +304,8 @@ def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
         request = dataclasses.replace(
             REQUEST, driver=version.partition("-")[0], driver_sources=["driver"]
         )
-        return frameworks.wheel_build(
-            "solo",
-            recipe.model_copy(update={"build": build}),
-            request,
-            dataclasses.replace(around, apt=apt),
-            [],
-            [],
-        )
+        own = dataclasses.replace(around, apt=apt, request=request)
+        return own.wheel_build("solo", recipe.model_copy(update={"build": build}), [], [])
 
     before, after = order("535.261.03-1"), order(version)
     dummies = [deb for deb in before.debs if deb.name == "libdriver1"]
@@ -321,7 +316,7 @@ def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
 
 
 def test_a_source_that_is_not_what_the_recipe_names(
-    around: ResolverContext, served: PyIndex
+    around: FrameworkResolver, served: PyIndex
 ) -> None:
     there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
     assert order_of(around, "solo", sha256=there).source.sha256 == there
@@ -333,7 +328,7 @@ def test_a_source_that_is_not_what_the_recipe_names(
         order_of(around, "solo", sha256="0" * 64)
 
 
-def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: PyIndex) -> None:
+def test_a_source_from_an_address_of_its_own(around: FrameworkResolver, served: PyIndex) -> None:
     """By SHA-256 and size: fetched, and in the lock with its address, so that another machine finds
     it."""
     data = served.files["solo"]["solo-2.0.tar.gz"]
@@ -357,7 +352,7 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
 
 
 def test_frameworks_that_fit_no_common_versions_are_refused(
-    around: ResolverContext, served: PyIndex
+    around: FrameworkResolver, served: PyIndex
 ) -> None:
     served.wheel("helper", "1.1", ("lib>=2",))
     served.files["helper"] = {
@@ -368,7 +363,7 @@ def test_frameworks_that_fit_no_common_versions_are_refused(
         r"plain 1\.0 depends on lib<2; .*helper 1\.1 depends on lib>=2$"
     )
     with pytest.raises(NoFit, match=why) as caught:
-        frameworks.resolve(REQUEST, around)
+        around.resolve()
     assert caught.value.hint.startswith(
         "they share one choice of versions: give those that conflict images of their"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local import image_tests
+from goldenami.local.image_tests import ImageTests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
 from support.files import write
@@ -29,14 +30,8 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
     write(root / "tests/image", files)
     (root / "ssh_config").touch()
     roles = sorted({Path(name).parts[0] for name in files if "/" in name})
-    return image_tests.run(
-        root,
-        [*roles, "untested"],
-        root / "vars.json",
-        root / "ssh_config",
-        work=root,
-        log=root / "log",
-    )
+    tests = ImageTests(root, [*roles, "untested"], root / "vars.json", root, root / "log")
+    return tests.run(root / "ssh_config")
 
 
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
@@ -54,16 +49,11 @@ def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
         ("-disk", image_tests.without_boot(tmp_path)),
         ("", image_tests.over_ssh(tmp_path / "ssh_config", everything=False)),
     ):
-        with image_tests.running(
-            tmp_path,
-            ["limits", "seal"],
-            tmp_path / "vars.json",
-            argv,
-            work=tmp_path,
-            log=tmp_path / "log",
-            name=name,
-        ) as tests:
-            found[name] = tests.checks()
+        tests = ImageTests(
+            tmp_path, ["limits", "seal"], tmp_path / "vars.json", tmp_path, tmp_path / "log"
+        )
+        with tests.running(argv, name=name) as run:
+            found[name] = run.checks()
     assert outcomes(found["-disk"]) == {"limits/file": "incorrect"}
     assert outcomes(found[""]) == {"limits/right": "correct", "seal/right": "correct"}
     whole = image_tests.complete(
@@ -109,9 +99,8 @@ def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
 def test_tests_that_hang_end_and_the_log_names_the_one(tmp_path: Path) -> None:
     log, hangs = tmp_path / "log", "import time\ndef test_that_hangs():\n    time.sleep(600)\n"
     write(tmp_path, {"tests/image/limits/test_limits.py": hangs})
-    with image_tests.running(
-        tmp_path, ["limits"], tmp_path / "vars.json", ["-vv"], work=tmp_path, log=log
-    ) as tests:
+    limits = ImageTests(tmp_path, ["limits"], tmp_path / "vars.json", tmp_path, log)
+    with limits.running(["-vv"]) as tests:
         until("the test to begin", lambda: "test_that_hangs" in log.read_text(encoding="utf-8"))
         with pytest.raises(StageFailed, match="tests run for 0 s and have not ended") as stopped:
             tests.checks(0.1)
@@ -147,12 +136,12 @@ def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path
             "ssh_config": "",
         },
     )
-    found = image_tests.run(
+    tests = ImageTests(
         tmp_path,
         ["agent", "other"],
         tmp_path / "vars.json",
-        tmp_path / "ssh_config",
-        work=tmp_path / "build",
-        log=tmp_path / "log",
+        tmp_path / "build",
+        tmp_path / "log",
     )
+    found = tests.run(tmp_path / "ssh_config")
     assert outcomes(found) == {"agent/port": "correct", "other/right": "correct"}

@@ -80,7 +80,7 @@ def test_tree_without_room(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_disk_tools()
     need_reproducible_disks()
     folder = files.write(tmp_path_factory.mktemp("immutable") / "root", NAMES)
@@ -91,12 +91,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(root: Path) -> disk.DiskFacts:
-    return write(root, root.parent / "first")
+def written(tree: Path) -> disk.DiskFacts:
+    return write(tree, tree.parent / "first")
 
 
-def write(root: Path, folder: Path) -> disk.DiskFacts:
-    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=root.parent / "disk.log")
+def write(tree: Path, folder: Path) -> disk.DiskFacts:
+    return disk.write_disk(tree, folder / "disk.raw", layout=LAYOUT, log=tree.parent / "disk.log")
 
 
 def menu(image: Path) -> str:
@@ -110,9 +110,9 @@ def partition(image: Path, name: str) -> bytes:
         return file.read(size)
 
 
-def test_disk_is_made_alike_twice(root: Path, written: disk.DiskFacts, tmp_path: Path) -> None:
+def test_disk_is_made_alike_twice(tree: Path, written: disk.DiskFacts, tmp_path: Path) -> None:
     assert (
-        write(root, tmp_path).sha256
+        write(tree, tmp_path).sha256
         == written.sha256
         == hashlib.sha256(written.disk.read_bytes()).hexdigest()
     )
@@ -139,13 +139,13 @@ def test_root_is_named_by_its_hash(written: disk.DiskFacts, tmp_path: Path) -> N
     assert all(f" golden.{part['name']}={part['uuid'].lower()}" in words[1] for part in table[2:])
 
 
-def test_nothing_writes_the_root(root: Path, written: disk.DiskFacts) -> None:
+def test_nothing_writes_the_root(tree: Path, written: disk.DiskFacts) -> None:
     assert (
-        (root / "etc/fstab")
+        (tree / "etc/fstab")
         .read_text(encoding="utf-8")
         .startswith("/dev/mapper/root / ext4 ro 0 0\n")
     )
-    assert not (root / "boot/grub/grub.cfg").exists()
+    assert not (tree / "boot/grub/grub.cfg").exists()
     features = debugfs(written.disk, "root", "show_super_stats -h")
     assert "metadata_csum" in features and "has_journal" not in features
 

@@ -41,7 +41,7 @@ def test_one_formatter_lays_out_all_python() -> None:
 def test_mypy() -> None:
     """With a cache that all checkouts of this machine share: mypy looks at the contents of files,
     not at their age. Two that wrote it at once leave parts of both: it is made anew, then."""
-    cache = CachePaths.default().root / "mypy"
+    cache = CachePaths.default().folder / "mypy"
     if complaints("mypy", "--cache-dir", str(cache)):
         shutil.rmtree(cache, ignore_errors=True)
     assert complaints("mypy", "--cache-dir", str(cache)) == ""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.download import StoreRequest
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.store import Store
 from support.debian.debrepo import Package
 from support.debian.resolver import Resolver
@@ -35,7 +35,7 @@ def test_apt_takes_exactly_what_is_in_it(
     stored: tuple[Store, list[Deb]], tmp_path: Path, offline: None
 ) -> None:
     store, debs = stored
-    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    folder = LocalRepository(debs, "stable", 0).write(store, tmp_path / "repo")
     root = AptRoot(folder=tmp_path / "offline-root", sources=(), uris={}, local_repo=folder)
     root.configure()
     root.update()
@@ -53,8 +53,8 @@ def test_it_is_hard_links_and_always_the_same_bytes(
     stored: tuple[Store, list[Deb]], tmp_path: Path
 ) -> None:
     store, debs = stored
-    one = local_repository.write(store, debs, tmp_path / "one", suite="stable", epoch=5)
-    two = local_repository.write(store, reversed(debs), tmp_path / "two", suite="stable", epoch=5)
+    one = LocalRepository(debs, "stable", 5).write(store, tmp_path / "one")
+    two = LocalRepository(debs[::-1], "stable", 5).write(store, tmp_path / "two")
     for name in ("Packages", "Release", "complete"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     assert "Date: Thu, 01 Jan 1970 00:00:05 GMT\n" in (one / "Release").read_text(encoding="utf-8")
@@ -67,16 +67,14 @@ def test_a_complete_one_is_kept_and_a_half_one_replaced(
     stored: tuple[Store, list[Deb]], tmp_path: Path
 ) -> None:
     store, debs = stored
-    folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+    folder = LocalRepository(debs, "stable", 0).write(store, tmp_path / "repo")
     before = folder.stat().st_ino
-    assert (
-        local_repository.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
-    )
+    assert LocalRepository(debs, "stable", 0).write(store, folder).stat().st_ino == before
     (folder / "complete").unlink()
     (folder / "junk").touch()
-    local_repository.write(store, debs, folder, suite="stable", epoch=0)
+    LocalRepository(debs, "stable", 0).write(store, folder)
     assert not (folder / "junk").exists()
-    local_repository.write(store, debs[:1], folder, suite="stable", epoch=0)
+    LocalRepository(debs[:1], "stable", 0).write(store, folder)
     assert [path.suffix for path in folder.glob("*.deb")] == [".deb"]
     assert [path.name for path in tmp_path.glob("repo*")] == ["repo"]
 
@@ -87,5 +85,5 @@ def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(
     store, debs = stored
     store.path(debs[0].sha256).write_bytes(b"not a deb")
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
-        local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
+        LocalRepository(debs, "stable", 0).write(store, tmp_path / "repo")
     assert not (tmp_path / "repo").exists()

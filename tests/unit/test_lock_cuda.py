@@ -14,7 +14,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import cuda, frameworks
 from goldenami.image.lock.compilation import wheel_builds
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Target
 from goldenami.model.definitions import definition_file
@@ -51,12 +51,12 @@ def served() -> Iterator[PyIndex]:
 
 
 @pytest.fixture
-def context(
+def around(
     served: PyIndex,
     resolver: Resolver,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> ResolverContext:
+) -> FrameworkResolver:
     monkeypatch.setenv(VARIABLE, served.url)
     apt = resolver.root(
         [
@@ -67,7 +67,8 @@ def context(
             *(Package(name, depends="python3") for name in wheel_builds.PACKAGES),
         ]
     )
-    return ResolverContext(
+    return FrameworkResolver(
+        request=REQUEST,
         root=ROOT,
         apt=apt,
         store=Store(tmp_path / "cache"),
@@ -78,7 +79,7 @@ def context(
     )
 
 
-def resolution(context: ResolverContext, **settings: Any) -> Resolution:
+def resolution(around: FrameworkResolver, **settings: Any) -> Resolution:
     """As `debian-13-ml`'s lock begins, with other settings of CUDA."""
     definition = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-13-ml"))
     given = {"cuda_source": "wheels", **{f"cuda_{name}": value for name, value in settings.items()}}
@@ -86,11 +87,11 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
     return Resolution(
         ROOT,
         definition.model_copy(update={"roles": roles}),
-        context.store,
-        context.progress,
-        context.log,
+        around.store,
+        around.progress,
+        around.log,
         PLATFORMS["trixie"],
-        context.apt,
+        around.apt,
         derived={"cuda": {"cuda_architectures": REQUEST.target.sm}},
     )
 
@@ -105,10 +106,10 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
     ],
 )
 def test_what_pip_is_asked_for(
-    context: ResolverContext, settings: dict[str, str], release: str, part: str
+    around: FrameworkResolver, settings: dict[str, str], release: str, part: str
 ) -> None:
     """Without a release it is the one that PyTorch's wheel for this driver was compiled with."""
-    wanted = cuda.requirement(resolution(context, **settings), REQUEST, context)
+    wanted = cuda.requirement(resolution(around, **settings), around)
     assert wanted.startswith("cuda-toolkit[")
     assert wanted.endswith(f"]=={release}.*")
     assert part in wanted.partition("[")[2].partition("]")[0].split(",")
@@ -143,26 +144,31 @@ def test_what_pip_is_asked_for(
     ],
 )
 def test_what_is_refused(
-    context: ResolverContext,
+    around: FrameworkResolver,
     settings: dict[str, str],
     names: list[str],
     message: str,
 ) -> None:
     request = FrameworkRequest(**{**vars(REQUEST), "names": names})
     with pytest.raises(GoldenError) as caught:
-        cuda.requirement(resolution(context, **settings), request, context)
+        cuda.requirement(
+            resolution(around, **settings), dataclasses.replace(around, request=request)
+        )
     assert caught.value.message == message
     assert caught.value.hint
 
 
-def test_an_image_without_frameworks_has_an_environment_for_cuda(context: ResolverContext) -> None:
+def test_an_image_without_frameworks_has_an_environment_for_cuda(
+    around: FrameworkResolver,
+) -> None:
     state, alone = (
-        resolution(context, release="12.8"),
+        resolution(around, release="12.8"),
         FrameworkRequest(**{**vars(REQUEST), "shared_environment": ""}),
     )
     request = dataclasses.replace(alone, beside=["cuda-toolkit==12.8.*"])
-    files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
-    found = cuda.of_wheels(state, files, None, alone)
+    asked = dataclasses.replace(around, request=request)
+    files = asked.environment(frameworks.NO_FRAMEWORKS)
+    found = cuda.of_wheels(state, files, alone)
     assert (found.version, found.environment, found.why) == (
         "12.8",
         "cuda",
@@ -181,14 +187,16 @@ def test_an_image_without_frameworks_has_an_environment_for_cuda(context: Resolv
     assert state.choices[0].component == "cuda"
 
 
-def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) -> None:
+def test_cuda_that_the_driver_does_not_run_is_refused(around: FrameworkResolver) -> None:
     class Fitted:
         driver = "550.163.01"
 
-    state = resolution(context, release="13.2")
+    state = resolution(around, release="13.2")
+    state.fitted = Fitted()  # type: ignore[assignment]
     request = dataclasses.replace(REQUEST, beside=["cuda-toolkit==13.2.*"])
-    files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
+    asked = dataclasses.replace(around, request=request)
+    files = asked.environment(frameworks.NO_FRAMEWORKS)
     with pytest.raises(
         GoldenError, match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"
     ):
-        cuda.of_wheels(state, files, Fitted(), REQUEST)  # type: ignore[arg-type]
+        cuda.of_wheels(state, files, REQUEST)

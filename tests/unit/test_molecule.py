@@ -22,7 +22,7 @@ from pathlib import Path
 from goldenami.image.bake import molecule
 from goldenami.core import shell
 folder = Path(sys.argv[1])
-supervisor = shell.start(["sleep", "600"], log=folder / "log", session=True)
+supervisor = shell.Command(["sleep", "600"]).start(log=folder / "log", session=True)
 print(supervisor.pid, flush=True)
 molecule.wait_ready("x", folder, supervisor)
 """
@@ -58,7 +58,7 @@ def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(
     store = Store(tmp_path)
     folder = store.cache.containers / "x"
     folder.mkdir(parents=True)
-    supervisor = shell.start(["sleep", "600"], log=tmp_path / "log", session=True)
+    supervisor = shell.Command(["sleep", "600"]).start(log=tmp_path / "log", session=True)
     process = ProcessId.of(supervisor.pid)
     assert process is not None
     (folder / "pid").write_text(

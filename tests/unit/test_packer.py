@@ -211,14 +211,6 @@ def test_packer_finds_the_ansible_of_this_interpreter(
     (tmp_path / "packer").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     said: list[str] = []
-    packer.build(
-        "null.local",
-        {},
-        work=tmp_path,
-        step="a",
-        root=ROOT,
-        log=tmp_path / "log",
-        env={},
-        on_line=said.append,
-    )
+    build = packer.PackerBuild(ROOT, tmp_path, "a", tmp_path / "log")
+    build.run("null.local", {}, env={}, on_line=said.append)
     assert said == [str(Path(sys.executable).parent / "ansible-playbook")]

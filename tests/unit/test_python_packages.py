@@ -14,7 +14,6 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
@@ -26,6 +25,7 @@ from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import VARIABLE
 from goldenami.packages.store import Store
+from support.builds import sample_inputs
 from support.builds.definitions import IMAGE, edit, edited, load, refused
 from support.builds.sample_lock import sample
 from support.debian import pyindex
@@ -154,7 +154,7 @@ def ask(resolution: Resolution, *packages: str, index: str = "") -> Resolution:
         f"python_packages: {list(packages)}\n{more if index else ''}roles:\n{ROLE}",
     )
     resolution.definition = load(resolution.root)
-    resolve._from_index(resolution, None)
+    resolve._from_index(resolution)
     return resolution
 
 
@@ -237,7 +237,7 @@ def test_frameworks_and_packages_have_one_environment_and_one_choice_of_versions
     edit(resolution.root, "['app']", "[app, lib==2.0]")
     resolution.definition = load(resolution.root)
     with pytest.raises(NoFit) as caught:
-        resolve._from_index(resolution, None)
+        resolve._from_index(resolution)
     assert "python_packages.2: " in caught.value.message
     assert "requested lib==2.0" in caught.value.message
     assert f"pandas {version} depends on lib<2" in caught.value.message
@@ -270,24 +270,17 @@ def test_a_private_package_is_fetched_once_and_its_login_is_nowhere(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     lock = locked(ask(resolution, "company-model", index=private.url))
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
+    inputs = sample_inputs.of_lock(
+        lock.model_copy(update={"packages": {}}), resolution.store, resolution.root
     )
+    inputs.fetch()
     assert lock.python is not None
     assert all(resolution.store.check(file.sha256) for file in lock.python.wheels)
     before = len(private.asked)
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
-    )
+    inputs.fetch()
     assert len(private.asked) == before
     written = [
-        path.read_bytes() for path in resolution.store.cache.root.rglob("*") if path.is_file()
+        path.read_bytes() for path in resolution.store.cache.folder.rglob("*") if path.is_file()
     ]
     said = lock.model_dump_json() + "".join(capfd.readouterr())
     for secret in (SECRET, "s3cret%2Fof%40ann"):
@@ -303,12 +296,10 @@ def test_a_private_package_is_installed_without_a_network_the_same_each_time(
 ) -> None:
     """By the command that the role has, in an environment whose Python is this one."""
     lock = locked(ask(resolution, "company-model", index=private.url))
-    bake_inputs.fetch(
-        resolution.root,
-        lock.model_copy(update={"packages": {}}),
-        resolution.store,
-        resolution.progress,
+    inputs = sample_inputs.of_lock(
+        lock.model_copy(update={"packages": {}}), resolution.store, resolution.root
     )
+    inputs.fetch()
     (folder := tmp_path / "wheels").mkdir()
     home = tmp_path / "ml"
     for path, sha256 in wheel_builds.installed_wheels(lock).items():

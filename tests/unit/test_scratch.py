@@ -125,7 +125,6 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
         tests=[],
     )
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheel_builds.compile_wheel(
-            tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log
-        )
+        progress = Progress.of("wheels", "i", CachePaths(tmp_path))
+        wheel_builds.WheelCompiler(tmp_path, store, progress, log).compiled(order)
     assert list(workspace.in_cache(store).iterdir()) == []

@@ -23,7 +23,7 @@ def test_output_is_standard_output_in_a_predictable_locale() -> None:
         shell.output(["sh", "-c", "echo $LC_ALL $EXTRA"], env={"EXTRA": "more"}) == "C.UTF-8 more\n"
     )
     assert shell.output(["cat"]) == ""
-    assert shell.output(["cat"], stdin="text") == "text"
+    assert shell.Command(["cat"]).output(stdin="text") == "text"
     assert shell.output(["printf", r"\377"]) == "\N{REPLACEMENT CHARACTER}"
 
 
@@ -68,7 +68,7 @@ def test_stream_hands_on_lines_as_they_come(tmp_path: Path) -> None:
         if line == "first":  # the command waits for this: it cannot have ended
             (tmp_path / "pipe").write_text("answer\n", encoding="utf-8")
 
-    shell.stream(["sh", "-c", script], log=log, on_line=on_line)
+    shell.Command(["sh", "-c", script]).stream(log=log, on_line=on_line)
     assert seen == ["first", "answer", "last"]
     assert log.read_text(encoding="utf-8") == f"$ sh -c {script}\nfirst\nanswer\nlast\n"
 
@@ -90,11 +90,9 @@ def test_an_exception_ends_the_command(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shell.stream(
-            [PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"],
-            log=tmp_path / "log",
-            on_line=on_line,
-        )
+        shell.Command(
+            [PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"]
+        ).stream(log=tmp_path / "log", on_line=on_line)
     assert gone(pids[0])
 
 

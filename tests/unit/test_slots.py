@@ -14,7 +14,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, slots
 from goldenami.local.disk.large_files import BLOCK, SLOT, SLOT_BYTES
-from goldenami.local.tree import tree
+from goldenami.local.tree import tree as trees
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
@@ -28,7 +28,7 @@ def tools() -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def tree(tmp_path: Path) -> Path:
     return make(tmp_path / "root")
 
 
@@ -64,10 +64,10 @@ def make(made: Path) -> Path:
     return made
 
 
-def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
+def write(tree: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
     folder.mkdir()
     return disk.write_disk(
-        root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks
+        tree, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks
     )
 
 
@@ -95,12 +95,12 @@ def test_the_file_system_is_clean_sparse_and_holds_every_byte(
     written: disk.DiskFacts,
     tmp_path: Path,
 ) -> None:
-    root = written.disk.parents[1] / "root"
+    tree = written.disk.parents[1] / "root"
     assert written.sha256 == records.sha256_file(written.disk)
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{written.disk}?offset={disk.ROOT_OFFSET}"])
     for name in ("slot", "odd", "odd-twin", "hole", "zzz-last", "café"):
         debugfs(written, f"dump /usr/lib/{name} {tmp_path / 'copy'}")
-        assert (tmp_path / "copy").read_bytes() == (root / "usr/lib" / name).read_bytes(), name
+        assert (tmp_path / "copy").read_bytes() == (tree / "usr/lib" / name).read_bytes(), name
     assert "Links: 2" in debugfs(written, "stat /usr/lib/odd")
     assert written.data_bytes < 40 * MIB
 
@@ -116,14 +116,14 @@ def test_large_files_begin_at_a_slot_and_share_none(written: disk.DiskFacts) -> 
     assert len(places(written, "/etc/small")) == SLOT
 
 
-def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) -> None:
+def test_zeros_are_holes_wherever_the_host_has_some(tree: Path, tmp_path: Path) -> None:
     """What a file holds lies together in slots, whatever the host's file system."""
     piece, gap = os.urandom(3 * BLOCK), bytes(slots.HOLE * BLOCK)
     parts = [b"\1" * BLOCK, gap, piece, gap[BLOCK:], piece[:17], bytes(200 * BLOCK), piece, gap]
     content = b"".join(part.ljust(-(-len(part) // BLOCK) * BLOCK, b"\0") for part in parts)[:-5]
-    library = root / "usr/lib/library"
+    library = tree / "usr/lib/library"
     library.write_bytes(content)
-    dense = write(root, tmp_path / "dense")
+    dense = write(tree, tmp_path / "dense")
     held = [block for block in places(dense, "/usr/lib/library") if block]
     assert len(held) == 1 + 3 + (slots.HOLE - 1) + 1 + 3
     assert held == list(range(held[0], held[0] + len(held)))
@@ -143,33 +143,33 @@ def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) 
                 sparse.write(content[at : at + BLOCK])
         sparse.truncate(len(content))
     assert library.stat().st_blocks * 512 < len(content) // 2
-    assert write(root, tmp_path / "sparse").sha256 == dense.sha256
+    assert write(tree, tmp_path / "sparse").sha256 == dense.sha256
 
 
-def test_a_file_that_grows_moves_no_other_of_a_lower_rank(root: Path, tmp_path: Path) -> None:
+def test_a_file_that_grows_moves_no_other_of_a_lower_rank(tree: Path, tmp_path: Path) -> None:
     ranks = {f"./usr/lib/{name}": 1 for name in ("odd", "odd-twin")}
-    before = write(root, tmp_path / "one", ranks)
-    (root / "usr/lib/odd").write_bytes(os.urandom(4 * SLOT_BYTES + 5))
-    after = write(root, tmp_path / "two", ranks)
+    before = write(tree, tmp_path / "one", ranks)
+    (tree / "usr/lib/odd").write_bytes(os.urandom(4 * SLOT_BYTES + 5))
+    after = write(tree, tmp_path / "two", ranks)
     # its five slots, and what describes them: superblock, group descriptors, bitmaps, inode table
     assert 5 <= changed(before, after) <= 5 + 6
     unordered = {f"./usr/lib/{name}": 0 for name in ("odd", "odd-twin")}
-    (root / "usr/lib/odd").write_bytes(os.urandom(5 * SLOT_BYTES + 5))
-    assert changed(write(root, tmp_path / "three", unordered), after) > 5 + 6
+    (tree / "usr/lib/odd").write_bytes(os.urandom(5 * SLOT_BYTES + 5))
+    assert changed(write(tree, tmp_path / "three", unordered), after) > 5 + 6
 
 
-def test_too_little_room_for_slots(root: Path, tmp_path: Path) -> None:
+def test_too_little_room_for_slots(tree: Path, tmp_path: Path) -> None:
     for number in range(240):
-        (root / f"usr/lib/many-{number}").write_bytes(os.urandom(SLOT_BYTES + 1))
+        (tree / f"usr/lib/many-{number}").write_bytes(os.urandom(SLOT_BYTES + 1))
     small = disk.DiskLayout("test", 384 * MIB, LAYOUT.source_date_epoch)
     with pytest.raises((StageFailed, BadInput), match="disk"):
-        disk.write_disk(root, tmp_path / "disk.raw", layout=small, log=tmp_path / "log")
+        disk.write_disk(tree, tmp_path / "disk.raw", layout=small, log=tmp_path / "log")
     assert not (tmp_path / "disk.raw").exists()
 
 
 def test_one_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * SLOT_BYTES)
-    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
+    (entry,) = (entry for entry in trees.scan(tmp_path) if entry.kind == "file")
     (tmp_path / "file").write_bytes(b"x" * (SLOT_BYTES + BLOCK))
     sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
     try:
@@ -185,7 +185,7 @@ def test_a_write_that_takes_only_a_part_is_not_taken_for_whole(tmp_path: Path) -
     """A limit on the size of files ends a write as a full file system does: first less is taken,
     then it is refused."""
     (tmp_path / "file").write_bytes(os.urandom(SLOT_BYTES))
-    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
+    (entry,) = (entry for entry in trees.scan(tmp_path) if entry.kind == "file")
     sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SLOT_BYTES - BLOCK, before[1]))

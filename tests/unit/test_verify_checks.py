@@ -26,7 +26,8 @@ class LocalMachine:
         self._path = f"{folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def ssh(self, command: str, timeout_s: float = 60.0) -> str:
-        return shell.output(["sh", "-c", command], env={"PATH": self._path}, timeout_s=timeout_s)
+        call = shell.Command(["sh", "-c", command], env={"PATH": self._path})
+        return call.output(timeout_s=timeout_s)
 
 
 @pytest.fixture

@@ -238,9 +238,8 @@ def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> 
     with ThreadPoolExecutor(1) as pool:
         with path.with_suffix(".lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = pool.submit(
-                wheel_builds.compile_wheel, tmp_path, ORDER, store, progress, log=tmp_path / "log"
-            )
+            compiler = wheel_builds.WheelCompiler(tmp_path, store, progress, tmp_path / "log")
+            waiting = pool.submit(compiler.compiled, ORDER)
             while not progress.seen.wait(0.05) and not waiting.done():
                 pass
             wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})

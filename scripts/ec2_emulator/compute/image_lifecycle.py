@@ -103,7 +103,7 @@ class ImageLifecycleApi(EC2BaseResponse):
         visible = listing.select(
             visible, listing.filters_of(self._get_param("Filters")), images.image_filter
         )
-        return listing.answer(self, "Images", visible, EmulatedImage.shown)
+        return listing.answer(self, "Images", map(EmulatedImage.shown, visible))
 
     def describe_image_attribute(self) -> ActionResult:
         image = self._image()
@@ -213,7 +213,7 @@ class SnapshotApi(EC2BaseResponse):
         snapshots = listing.select(
             snapshots, listing.filters_of(self._get_param("Filters")), _snapshot_filter
         )
-        return listing.answer(self, "Snapshots", snapshots, _snapshot, least=5)
+        return listing.answer(self, "Snapshots", map(_snapshot, snapshots), least=5)
 
     def delete_snapshot(self) -> ActionResult:
         self.error_on_dryrun()

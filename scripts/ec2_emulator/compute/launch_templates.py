@@ -174,8 +174,8 @@ class LaunchTemplateApi(EC2BaseResponse):
             None,
             None,
         )
-        versions = [version for _, version in pairs]
-        return listing.answer(self, "LaunchTemplateVersions", versions, self._version, most=MOST)
+        versions = [self._version(version) for _, version in pairs]
+        return listing.answer(self, "LaunchTemplateVersions", versions, most=MOST)
 
     @rule(EC2_API + "API_DescribeLaunchTemplates.html")
     def describe_launch_templates(self) -> ActionResult:
@@ -186,4 +186,4 @@ class LaunchTemplateApi(EC2BaseResponse):
             template_ids=self._get_param("LaunchTemplateIds", []),
             filters=self._filters_from_querystring(),
         )
-        return listing.answer(self, "LaunchTemplates", templates, self._shown, most=MOST)
+        return listing.answer(self, "LaunchTemplates", map(self._shown, templates), most=MOST)

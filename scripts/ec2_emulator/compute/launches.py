@@ -163,7 +163,7 @@ class LaunchApi(EC2BaseResponse):
             listing.filters_of(self._get_param("Filters")),
             lambda offering, _name: [offering["InstanceType"]],
         )
-        return listing.answer(self, "InstanceTypeOfferings", offerings, dict, least=5)
+        return listing.answer(self, "InstanceTypeOfferings", offerings, least=5)
 
     def create_security_group(self) -> ActionResult:
         default_network(self._get_param("VpcId"))

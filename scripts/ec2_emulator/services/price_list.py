@@ -120,4 +120,4 @@ class SpotPriceApi(EC2BaseResponse):
             for each in zones
             if each["InstanceType"] in prices and each["InstanceType"] in wanted
         ]
-        return listing.answer(self, "SpotPriceHistory", history, dict)
+        return listing.answer(self, "SpotPriceHistory", history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
 from goldenami.core.units import size
 from goldenami.image.bake import bake, container_image, molecule, packer_variables, reproduce
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.builders import ec2
 from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
@@ -100,18 +101,16 @@ def cmd_bake(checkout: Checkout, asked: BakeAsked) -> int:
         return _ec2_builder(checkout, lock, region) if asked.builder is BuilderKind.EC2 else local
 
     with workspace.image_lock(checkout.root, image, wait=asked.wait):
-        lock, digest = _inputs(checkout, asked, by)
-        chosen = by(lock)
-        progress = checkout.progress(_stage("bake", chosen), image)
-        build = bake.run(
-            checkout.root, lock, digest, checkout.store, progress, chosen, force=asked.force
-        )
+        locked = _locked(checkout, asked, by)
+        lock, chosen = locked[0], by(locked[0])
+        inputs = _inputs(checkout, _stage("bake", chosen), locked)
+        build = bake.run(inputs, chosen, force=asked.force)
         sbom.write_missing(build, lock, checkout.store)
         if asked.no_verify:
             lead_to("verify", image)
             return 0
         if not asked.force and build.is_verified:
-            progress.say(f"verified already; report: {build.report}")
+            inputs.progress.say(f"verified already; report: {build.report}")
             return _verified(checkout, image)
         return _verify(checkout, build, lock, chosen)
 
@@ -119,10 +118,9 @@ def cmd_bake(checkout: Checkout, asked: BakeAsked) -> int:
 def _fetch(checkout: Checkout, asked: BakeAsked) -> int:
     image = asked.image
     with workspace.image_lock(checkout.root, image, wait=asked.wait):
-        lock, digest = fetched(checkout, image, relock=asked.relock)
-        account = _account(checkout, lock)
-        path = packer_variables.write(checkout.root, lock, digest, checkout.store, account)
-    checkout.progress("bake", image).say(
+        inputs = _inputs(checkout, "bake", fetched(checkout, image, relock=asked.relock))
+        path = packer_variables.write(inputs, _account(checkout, inputs.lock))
+    inputs.progress.say(
         f"for Packer: {path}"
         if path
         else "nothing for Packer: the bake compiles what the store lacks; fetch again after it"
@@ -138,14 +136,22 @@ def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
     return {**where, "instance_type": own or ec2.instance_type(lock)}
 
 
-def _inputs(
+def _inputs(checkout: Checkout, stage: str, locked: tuple[Lock, str]) -> BakeInputs:
+    lock, digest = locked
+    progress = checkout.progress(stage, lock.image)
+    return BakeInputs(checkout.root, lock, digest, checkout.store, progress)
+
+
+def _locked(
     checkout: Checkout, asked: BakeAsked, by: Callable[[Lock], Builder]
 ) -> tuple[Lock, str]:
-    """Whether files are in the store takes minutes to read, so only a missing build asks."""
+    """The lock to bake. Whether its files are in the store takes minutes to read, so only a missing
+    build asks."""
     image = asked.image
     if not asked.force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
-        if not bake.is_needed(checkout.root, lock, digest, by(lock)):
+        build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
+        if bake.exists(build, by(lock)):
             return lock, digest
     return fetched(checkout, image, relock=asked.relock)
 
@@ -202,14 +208,11 @@ def cmd_verify(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> i
 def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
     """Make a container image of the lock: frameworks, CUDA and tools, without kernel and driver."""
     definition = checkout.definition(image)
-    lock, digest = lint.committed(checkout.root, definition)
-    build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
-    progress = checkout.progress("container", image)
+    inputs = _inputs(checkout, "container", lint.committed(checkout.root, definition))
+    build, progress = inputs.build, inputs.progress
     key = provenance.demanded(checkout.root, definition, checkout.account(definition))
     with workspace.image_lock(checkout.root, image, wait=wait):
-        record = container_image.run(
-            checkout.root, lock, digest, checkout.store, progress, build, key
-        )
+        record = container_image.run(inputs, build, key)
     for layer in record.layers:
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
@@ -225,14 +228,13 @@ def cmd_shell(checkout: Checkout, image: ImageName) -> int:
 
 def cmd_reproduce(checkout: Checkout, image: ImageName) -> int:
     """Bake the lock twice from nothing and compare the disks byte for byte."""
-    lock, digest = lint.committed(checkout.root, checkout.definition(image))
-    progress, builder = checkout.progress("reproduce", image), LocalBuilder(checkout.root)
+    locked = lint.committed(checkout.root, checkout.definition(image))
+    builder = LocalBuilder(checkout.root)
     builder.check_host()
+    inputs = _inputs(checkout, "reproduce", locked)
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.bake(
-            checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers
-        )
+        return bake.bake(replace(inputs, own_layers=layers), builder, work)
 
     with (
         workspace.image_lock(checkout.root, image),
@@ -272,16 +274,9 @@ class ContainerAsked:
 def cmd_molecule_container(checkout: Checkout, asked: ContainerAsked) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if asked.action is ContainerAction.UP:
-        lock, digest = lint.committed(checkout.root, checkout.definition(asked.image))
-        instance = molecule.up(
-            checkout.root,
-            asked.name,
-            lock,
-            digest,
-            checkout.store,
-            role=asked.role,
-            tools=asked.tools,
-        )
+        locked = lint.committed(checkout.root, checkout.definition(asked.image))
+        inputs = _inputs(checkout, "molecule", locked)
+        instance = molecule.up(inputs, asked.name, role=asked.role, tools=asked.tools)
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(asked.name, checkout.store)

@@ -58,7 +58,7 @@ class Checkout:
     @cached_property
     def store(self) -> Store:
         location = os.environ.get("GOLDEN_STORE_S3")
-        return Store(self.cache.root, remote=self._remote(location) if location else None)
+        return Store(self.cache.folder, remote=self._remote(location) if location else None)
 
     def _remote(self, location: str) -> Remote:
         from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, as below

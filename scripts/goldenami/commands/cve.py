@@ -118,22 +118,17 @@ def cmd_verify_provenance(checkout: Checkout, asked: ProvenanceAsked) -> int:
         )
         return 0
     account, regions = checkout.account(), checkout.images_by_region(None, asked.region)
-    where, image, statement = published_provenance.verify(account, regions, target, key)
+    signed_ami = published_provenance.verify(account, regions, target, key)
+    snapshot = signed_ami.image.snapshot
     read = ""
     if asked.blocks:
         with tempfile.TemporaryDirectory() as scratch:
-            count = published_provenance.verify_blocks(
-                account,
-                where,
-                image,
-                statement,
-                checkout.progress("verify", "provenance"),
-                Path(scratch),
-            )
-        read = f", and so are the {count} blocks of {image.snapshot}"
+            progress = checkout.progress("verify", "provenance")
+            count = signed_ami.verify_blocks(account, progress, Path(scratch))
+        read = f", and so are the {count} blocks of {snapshot}"
     print(
-        f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are "
-        f"right{read}"
+        f"{target} in {signed_ami.region}: what is signed of it, its tags and those of "
+        f"{snapshot} are right{read}"
     )
     return 0
 

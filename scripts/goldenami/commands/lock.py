@@ -16,6 +16,7 @@ from goldenami.core.errors import BadInput, ExitCode, together
 from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import lint, resolution, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.image.lock.resolution import LockInputs
 from goldenami.image.scaffold import templates
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
@@ -124,14 +125,15 @@ def make_lock(
 ) -> tuple[Lock, str]:
     """A new lock with its SHA-256; without `constraints` `lint`'s findings are said, too."""
     image, progress = definition.image, checkout.progress("lock", definition.image)
-    lock, digest = resolve.run(
+    inputs = LockInputs(
         checkout.root,
         definition,
         checkout.store,
         progress,
         checkout.log(image, "lock"),
-        constraints=constraints,
+        constraints or LockConstraints(),
     )
+    lock, digest = resolve.run(inputs)
     progress.remember()
     for finding in lint.check(lock, checkout.families) if constraints is None else []:
         progress.say(f"{finding.severity.value}: {finding.message}")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core.errors import HostNotReady, StageFailed
@@ -73,140 +74,152 @@ def require(tool: str, package: str) -> str:
     return path
 
 
+@dataclass(frozen=True)
+class Command:
+    """A program to run: `argv` in the folder `cwd`, with `env` on top of this process's
+    environment. The module's functions of the same names are for what needs no more."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+
+    def output(
+        self, *, check: bool = True, timeout_s: float | None = None, stdin: str | None = None
+    ) -> str:
+        """Run it and return its standard output; standard error belongs to the failure's text."""
+        try:
+            done = subprocess.run(
+                list(self.argv),
+                env=environment(self.env),
+                cwd=self.cwd,
+                text=True,
+                errors="replace",
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+                **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+            )
+        except FileNotFoundError as error:
+            if error.filename != self.argv[0]:
+                raise  # the working folder
+            raise HostNotReady(
+                f"{self.argv[0]} is not installed", hint="run `make setup`"
+            ) from None
+        if check and done.returncode != 0:
+            raise CommandFailed(self.argv, done.returncode, output=done.stdout + done.stderr)
+        return done.stdout
+
+    def stream(
+        self,
+        *,
+        log: Path,
+        on_line: Callable[[str], None] | None = None,
+        grace_s: float = 5.0,
+    ) -> None:
+        """Run it with both outputs appended to `log`, each line handed to `on_line` as it comes. On
+        an exception here it is ended (TERM, then KILL)."""
+        with self._piped() as process:
+            try:
+                tail = self._relay(process, log, on_line)
+                status = process.wait()
+            except BaseException:
+                stop(process, grace_s=grace_s)
+                raise
+        if status != 0:
+            raise CommandFailed(self.argv, status, output="".join(tail), log=log)
+
+    @contextmanager
+    def streaming(self, *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
+        """Like `stream`, while the block runs; an exception in the block kills the command."""
+        with self._piped() as process, ThreadPoolExecutor(1) as pool:
+            try:
+                relayed = pool.submit(self._relay, process, log, on_line)
+                yield
+                tail = relayed.result()
+                status = process.wait()
+            finally:
+                stop(process, grace_s=0)  # then its output ends, and with that the thread
+        if status != 0:
+            raise CommandFailed(self.argv, status, output="".join(tail), log=log)
+
+    def start(
+        self,
+        *,
+        log: Path,
+        pass_fds: Sequence[int] = (),
+        stdin: int = subprocess.DEVNULL,
+        session: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start it in the background, both outputs appended to `log`; the caller ends it by `stop`.
+        In a `session` of its own it outlives this process and its terminal."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            return subprocess.Popen(
+                list(self.argv),
+                env=environment(self.env),
+                stdin=stdin,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(pass_fds),
+                cwd=self.cwd,
+                start_new_session=session,
+            )
+
+    def _piped(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            list(self.argv),
+            env=environment(self.env),
+            cwd=self.cwd,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=1,
+        )
+
+    def _relay(
+        self,
+        process: subprocess.Popen[str],
+        log: Path,
+        on_line: Callable[[str], None] | None,
+    ) -> list[str]:
+        tail: list[str] = []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as sink:
+            sink.write(f"$ {' '.join(self.argv)}\n")
+            assert process.stdout is not None
+            for line in process.stdout:
+                sink.write(line)
+                sink.flush()
+                tail = [*tail[-200:], line]
+                if on_line is not None:
+                    on_line(line.rstrip("\n"))
+        return tail
+
+
 def output(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     check: bool = True,
-    timeout_s: float | None = None,
-    stdin: str | None = None,
 ) -> str:
     """Run `argv` and return its standard output; standard error belongs to the failure's text."""
-    try:
-        done = subprocess.run(
-            list(argv),
-            env=environment(env),
-            cwd=cwd,
-            text=True,
-            errors="replace",
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-        )
-    except FileNotFoundError as error:
-        if error.filename != argv[0]:
-            raise  # the working folder
-        raise HostNotReady(f"{argv[0]} is not installed", hint="run `make setup`") from None
-    if check and done.returncode != 0:
-        raise CommandFailed(argv, done.returncode, output=done.stdout + done.stderr)
-    return done.stdout
+    return Command(argv, env, cwd).output(check=check)
 
 
-def stream(
-    argv: Sequence[str],
-    *,
-    log: Path,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    on_line: Callable[[str], None] | None = None,
-    grace_s: float = 5.0,
-) -> None:
-    """Run `argv` with both outputs appended to `log`, each line handed to `on_line` as it comes. On
-    an exception here the command is ended (TERM, then KILL)."""
-    with _piped(argv, env, cwd) as process:
-        try:
-            tail = _relay(process, argv, log, on_line)
-            status = process.wait()
-        except BaseException:
-            stop(process, grace_s=grace_s)
-            raise
-    if status != 0:
-        raise CommandFailed(argv, status, output="".join(tail), log=log)
-
-
-@contextmanager
-def streaming(
-    argv: Sequence[str],
-    *,
-    log: Path,
-    env: Mapping[str, str],
-    on_line: Callable[[str], None],
-) -> Iterator[None]:
-    """Like `stream`, while the block runs; an exception in the block kills the command."""
-    with _piped(argv, env, None) as process, ThreadPoolExecutor(1) as pool:
-        try:
-            relayed = pool.submit(_relay, process, argv, log, on_line)
-            yield
-            tail = relayed.result()
-            status = process.wait()
-        finally:
-            stop(process, grace_s=0)  # then its output ends, and with that the thread
-    if status != 0:
-        raise CommandFailed(argv, status, output="".join(tail), log=log)
-
-
-def _piped(
-    argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        list(argv),
-        env=environment(env),
-        cwd=cwd,
-        text=True,
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=1,
-    )
-
-
-def _relay(
-    process: subprocess.Popen[str],
-    argv: Sequence[str],
-    log: Path,
-    on_line: Callable[[str], None] | None,
-) -> list[str]:
-    tail: list[str] = []
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as sink:
-        sink.write(f"$ {' '.join(argv)}\n")
-        assert process.stdout is not None
-        for line in process.stdout:
-            sink.write(line)
-            sink.flush()
-            tail = [*tail[-200:], line]
-            if on_line is not None:
-                on_line(line.rstrip("\n"))
-    return tail
+def stream(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    """Run `argv` with both outputs appended to `log`."""
+    Command(argv, env).stream(log=log)
 
 
 def start(
-    argv: Sequence[str],
-    *,
-    log: Path,
-    env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
-    stdin: int = subprocess.DEVNULL,
-    cwd: Path | None = None,
-    session: bool = False,
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in the background, both outputs appended to `log`; the caller ends it by `stop`.
-    In a `session` of its own it outlives this process and its terminal."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
-        return subprocess.Popen(
-            list(argv),
-            env=environment(env),
-            stdin=stdin,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds),
-            cwd=cwd,
-            start_new_session=session,
-        )
+    """Start `argv` in the background, both outputs appended to `log`; the caller ends it by
+    `stop`."""
+    return Command(argv, env).start(log=log)
 
 
 def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -50,7 +50,7 @@ class Container:
     """A running container, which answers at ADDRESS."""
 
     name: str
-    root: Path
+    tree: Path
     ssh_key: Path
     process: subprocess.Popen[bytes]
     console: Path
@@ -75,7 +75,8 @@ class Container:
             "ConnectTimeout=5",
         ]
         try:
-            return shell.output([*argv, f"root@{ADDRESS}", *command], timeout_s=timeout_s)
+            call = shell.Command([*argv, f"root@{ADDRESS}", *command])
+            return call.output(timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
             raise StageFailed(
                 f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",
@@ -101,7 +102,7 @@ def check_host() -> None:
 
 @contextlib.contextmanager
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
-    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root.
+    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged tree.
 
     `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times): what a bake keeps
     is checked by its digest.
@@ -150,33 +151,33 @@ def _network(netns: str) -> None:
         shell.output(["ip", "-n", netns, "link", "set", link, "up"])
 
 
-def _identity(root: Path, scratch: Path) -> Path:
+def _identity(tree: Path, scratch: Path) -> Path:
     """Give root a key to log in with, and the tree a hostname before its first boot: postfix and
     the snakeoil certificate copy it. Returns the private key."""
     key = scratch / "ssh_key"
     key.unlink(missing_ok=True)  # ssh-keygen would ask
     ssh.new_key(key, "golden-bake")
-    folder = root / "root" / ".ssh"
+    folder = tree / "root" / ".ssh"
     folder.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(key.with_suffix(".pub"), folder / "authorized_keys")
     (folder / "authorized_keys").chmod(0o600)
-    (root / "etc/hostname").write_text("golden\n", encoding="utf-8")
-    (root / "etc/machine-id").write_text("", encoding="utf-8")
+    (tree / "etc/hostname").write_text("golden\n", encoding="utf-8")
+    (tree / "etc/machine-id").write_text("", encoding="utf-8")
     return key
 
 
-def use_repository(root: Path, view: str = ".") -> None:
+def use_repository(tree: Path, view: str = ".") -> None:
     """Make a view of the mounted repository the only package source; `seal` removes it."""
-    (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
+    (tree / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8"
     )
 
 
-def _no_initramfs(root: Path, scratch: Path) -> list[str]:
+def _no_initramfs(tree: Path, scratch: Path) -> list[str]:
     """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the
     seal is the one kept. Mounted over the setting, so that nothing of it is in a layer."""
     target = "etc/initramfs-tools/update-initramfs.conf"
-    if not (root / target).exists():
+    if not (tree / target).exists():
         return []
     setting = scratch / "update-initramfs.conf"
     setting.write_text("update_initramfs=no\n", encoding="utf-8")
@@ -184,27 +185,13 @@ def _no_initramfs(root: Path, scratch: Path) -> list[str]:
     return [f"--bind-ro={setting}:/{target}"]
 
 
-def at_rest(scratch: Path) -> list[str]:
-    """For `running`: a container that starts no service of the image, so that none can write into a
-    layer. To start one succeeds and does nothing, as in a chroot."""
-    units = scratch / "units"
-    shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
-    for name in ("service", *RUNS):
-        folder = units / f"{name}.d"
-        folder.mkdir(parents=True, exist_ok=True)
-        # A file of the same name nearer to the unit stands for the one of all services.
-        text = "" if name in RUNS else f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
-        (folder / "golden.conf").write_text(text, encoding="utf-8")
-    return [f"--bind={units}:{UNITS}", *BOOTS]
-
-
 def _wait_for_ssh(container: Container) -> None:
-    def answers() -> bool | None:
+    def is_up() -> bool | None:
         if container.process.poll() is not None:
             return False
         return ssh.answers(ADDRESS, 22) or None
 
-    if wait_until(answers, BOOT_LIMIT_S, 0.1):
+    if wait_until(is_up, BOOT_LIMIT_S, 0.1):
         return
     raise StageFailed(
         f"the container {container.name} did not answer on SSH",
@@ -214,50 +201,73 @@ def _wait_for_ssh(container: Container) -> None:
     )
 
 
-@contextlib.contextmanager
-def running(
-    root: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
-) -> Iterator[Container]:
-    """Boot `root` and yield the container once sshd answers. `extra` are nspawn's options, then
-    those of its init.
+@dataclass(frozen=True)
+class BootableContainer:
+    """A container of `tree` before it runs. `scratch` gets the key to log in with, `repo` is the
+    folder that is mounted as its package source, and `console` gets what it says."""
 
-    On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a tree
-    that was sealed.
-    """
-    check_host()
-    key = _identity(root, scratch)
-    _network(name)
-    process = shell.start(
-        [
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            "--register=no",
-            "--keep-unit",
-            f"--directory={root}",
-            f"--machine={name}",
-            "--hostname=golden",
-            "--resolv-conf=off",
-            "--timezone=off",
-            "--link-journal=no",
-            f"--network-namespace-path=/run/netns/{name}",
-            f"--bind-ro={repo}:{REPO_MOUNT}",
-            "--console=pipe",
-            *_no_initramfs(root, scratch),
-            *extra,
-            # To the container's init: a tree that has cloud-init already is not to be an instance.
-            "cloud-init=disabled",
-        ],
-        log=console,
-    )
-    container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
-    try:
-        _wait_for_ssh(container)
-        yield container
-    finally:
-        _kill(process)
-        shell.output(["ip", "link", "delete", "golden0"], check=False)
-        shell.output(["ip", "netns", "delete", name], check=False)
+    name: str
+    tree: Path
+    scratch: Path
+    repo: Path
+    console: Path
+
+    def at_rest(self) -> list[str]:
+        """For `running`: a container that starts no service of the image, so that none can write
+        into a layer. To start one succeeds and does nothing, as in a chroot."""
+        units = self.scratch / "units"
+        shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
+        for name in ("service", *RUNS):
+            folder = units / f"{name}.d"
+            folder.mkdir(parents=True, exist_ok=True)
+            # A file of the same name nearer to the unit stands for the one of all services.
+            waits = f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
+            text = "" if name in RUNS else waits
+            (folder / "golden.conf").write_text(text, encoding="utf-8")
+        return [f"--bind={units}:{UNITS}", *BOOTS]
+
+    @contextlib.contextmanager
+    def running(self, extra: Sequence[str] = ()) -> Iterator[Container]:
+        """Boot it and yield the container once sshd answers. `extra` are nspawn's options, then
+        those of its init.
+
+        On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a
+        tree that was sealed.
+        """
+        check_host()
+        key = _identity(self.tree, self.scratch)
+        _network(self.name)
+        process = shell.start(
+            [
+                "systemd-nspawn",
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                f"--directory={self.tree}",
+                f"--machine={self.name}",
+                "--hostname=golden",
+                "--resolv-conf=off",
+                "--timezone=off",
+                "--link-journal=no",
+                f"--network-namespace-path=/run/netns/{self.name}",
+                f"--bind-ro={self.repo}:{REPO_MOUNT}",
+                "--console=pipe",
+                *_no_initramfs(self.tree, self.scratch),
+                *extra,
+                # To the container's init: a tree that has cloud-init is not to be an instance.
+                "cloud-init=disabled",
+            ],
+            log=self.console,
+        )
+        container = Container(self.name, self.tree, key, process, self.console)
+        try:
+            _wait_for_ssh(container)
+            yield container
+        finally:
+            _kill(process)
+            shell.output(["ip", "link", "delete", "golden0"], check=False)
+            shell.output(["ip", "netns", "delete", self.name], check=False)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

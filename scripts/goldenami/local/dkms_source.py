@@ -16,16 +16,16 @@ _NAME, _VERSION = re.compile(r"[\w.+-]+"), re.compile(r"\d[A-Za-z0-9.+~-]*")
 """A name is a folder's, a version also that of a Debian package."""
 
 
-def unpack(source: Path, root: Path) -> tuple[str, str]:
-    """Put `source` below /usr/src of the tree `root`; returns name and version by its dkms.conf.
+def unpack(source: Path, tree: Path) -> tuple[str, str]:
+    """Put `source` below /usr/src of `tree`; returns name and version by its dkms.conf.
 
     BadInput, without the name of the file, where it is no such source.
     """
-    sources = root / "usr/src"
+    sources = tree / "usr/src"
     with source.open("rb") as file:
         is_deb = file.read(len(_DEB)) == _DEB
     if is_deb:
-        shell.output(["dpkg-deb", "--extract", str(source), str(root)])
+        shell.output(["dpkg-deb", "--extract", str(source), str(tree)])
         return _read(_conf(sources, "*"))
     try:
         sources.mkdir(parents=True, exist_ok=True)

@@ -66,61 +66,73 @@ class Run:
         ]
 
 
-@contextlib.contextmanager
-def running(
-    root: Path,
-    roles: Sequence[str],
-    variables: Path,
-    argv: Sequence[str],
-    *,
-    work: Path,
-    log: Path,
-    name: str = "",
-    gpu_session: Path | None = None,
-) -> Iterator[Run]:
-    """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
+@dataclass(frozen=True)
+class ImageTests:
+    """The tests of `roles` in the checkout `root`. `variables` is the build's vars.json; what they
+    write lies in the folder `work`."""
 
-    `argv` is pytest's for where they look and which of them run there; `name` tells the files of
-    one run in `work` from another's. `variables` is the build's vars.json; `gpu_session` a
-    GpuSession's file.
-    """
-    found, asked = work / f"checks{name}.json", tested(root, roles)
-    folder = program_files.checks(root, asked, work)
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--color=no",
-        # Nothing above the folder is read: a conftest.py there may need what no bake installs.
-        "-c",
-        str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
-        # Two folders up, so that no folder of a role has the name of an installed package.
-        f"--rootdir={folder.parents[1]}",
-        f"--confcutdir={folder}",
-        "-p",
-        "goldenami.image.verify.pytest_plugin",
-        "--continue-on-collection-errors",
-        *argv,
-        f"--checks={found}",
-        "--booted",
-        *([f"--gpu-session={gpu_session}"] if gpu_session else []),
-        f"--junitxml={work / f'junit{name}.xml'}",
-        *(str(folder / role) for role in asked),
-    ]
-    # A person's own could leave tests out.
-    env = {
-        **shell.python_env(),
-        "PYTEST_ADDOPTS": "",
-        "PYTEST_PLUGINS": "",
-        "TMPDIR": _TMP,
-        "GOLDEN_VARS": str(variables),
-    }
-    process = shell.start(words, log=log, env=env, cwd=root)
-    try:
-        yield Run(process, found, log)
-    finally:
-        shell.stop(process)
+    root: Path
+    roles: Sequence[str]
+    variables: Path
+    work: Path
+    log: Path
+
+    @property
+    def asked(self) -> list[str]:
+        """The roles that have tests."""
+        return tested(self.root, self.roles)
+
+    def run(self, ssh_config: Path) -> list[Check]:
+        """Run all of them on the machine that `ssh_config` leads to."""
+        with self.running(over_ssh(ssh_config)) as tests:
+            return complete(tests.checks(), self.asked)
+
+    @contextlib.contextmanager
+    def running(
+        self, argv: Sequence[str], *, name: str = "", gpu_session: Path | None = None
+    ) -> Iterator[Run]:
+        """Start them; at the end of the block they are gone.
+
+        `argv` is pytest's for where they look and which of them run there; `name` tells the files
+        of one run in `work` from another's. `gpu_session` is a GpuSession's file.
+        """
+        found, asked = self.work / f"checks{name}.json", self.asked
+        folder = program_files.checks(self.root, asked, self.work)
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--color=no",
+            # Nothing above the folder is read: a conftest.py there may need what no bake installs.
+            "-c",
+            str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
+            # Two folders up, so that no folder of a role has the name of an installed package.
+            f"--rootdir={folder.parents[1]}",
+            f"--confcutdir={folder}",
+            "-p",
+            "goldenami.image.verify.pytest_plugin",
+            "--continue-on-collection-errors",
+            *argv,
+            f"--checks={found}",
+            "--booted",
+            *([f"--gpu-session={gpu_session}"] if gpu_session else []),
+            f"--junitxml={self.work / f'junit{name}.xml'}",
+            *(str(folder / role) for role in asked),
+        ]
+        # A person's own could leave tests out.
+        env = {
+            **shell.python_env(),
+            "PYTEST_ADDOPTS": "",
+            "PYTEST_PLUGINS": "",
+            "TMPDIR": _TMP,
+            "GOLDEN_VARS": str(self.variables),
+        }
+        process = shell.Command(words, env=env, cwd=self.root).start(log=self.log)
+        try:
+            yield Run(process, found, self.log)
+        finally:
+            shell.stop(process)
 
 
 def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
@@ -142,20 +154,6 @@ def tested(root: Path, roles: Sequence[str]) -> list[str]:
         for role in roles
         if program_files.find(root, f"{program_files.CHECKS}/{role}").is_dir()
     ]
-
-
-def run(
-    root: Path,
-    roles: Sequence[str],
-    variables: Path,
-    ssh_config: Path,
-    *,
-    work: Path,
-    log: Path,
-) -> list[Check]:
-    """Run all tests of `roles` on the machine that `ssh_config` leads to."""
-    with running(root, roles, variables, over_ssh(ssh_config), work=work, log=log) as tests:
-        return complete(tests.checks(), tested(root, roles))
 
 
 def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:

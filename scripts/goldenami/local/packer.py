@@ -53,63 +53,91 @@ class AnsibleDied(StageFailed):
     """A process of Ansible itself ended before its task did: by a signal, or for want of memory."""
 
 
-def build(
-    source: str,
-    variables: Mapping[str, object],
-    *,
-    work: Path,
-    step: str,
-    root: Path,
-    log: Path,
-    env: Mapping[str, str],
-    on_line: Callable[[str], None],
-) -> None:
-    """`packer build` of `source` for the repository `root`; a failure names the role's task and its
-    message.
+@dataclass(frozen=True)
+class PackerBuild:
+    """A `packer build` for the checkout `root`, which keeps its state in the folder `work`. `step`
+    names its files there, since one bake may run Packer several times."""
 
-    `step` names this run's files in `work`: one bake may run Packer several times. Raises
-    AnsibleDied where no task failed, and the same roles may well pass on a tree that they have not
-    touched.
-    """
-    forget_settings()
-    tail: list[str] = []
-    env = {
-        **_environment(work, step),
-        "ANSIBLE_ROLES_PATH": program_files.roles_path(root, work),
-        "ANSIBLE_COLLECTIONS_PATH": str(root / program_files.COLLECTIONS),
-        **env,
-    }
+    root: Path
+    work: Path
+    step: str
+    log: Path
 
-    def watch(line: str) -> None:
-        tail.append(line)
-        on_line(line)
+    def run(
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        *,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """Build `source`; a failure names the role's task and its message.
 
-    argv = ["packer", "build", "-color=false", f"-only={source}"]
-    for name, value in variables.items():
-        argv += ["-var", f"{name}={value}"]
-    try:
-        shell.stream(
-            [*argv, str(templates(root, work))],
-            log=log,
-            cwd=program_files.home(root),
-            env=env,
-            on_line=watch,
-        )
-    except shell.CommandFailed:
+        Raises AnsibleDied where no task failed, and the same roles may well pass on a tree that
+        they have not touched.
+        """
+        forget_settings()
+        env, tail = {**self._environment(), **env}, list[str]()
+
+        def watch(line: str) -> None:
+            tail.append(line)
+            on_line(line)
+
+        try:
+            argv = self._argv(source, variables)
+            command = shell.Command(argv, env, program_files.home(self.root))
+            command.stream(log=self.log, on_line=watch)
+        except shell.CommandFailed:
+            raise self._failure(tail) from None
+
+    def _argv(self, source: str, variables: Mapping[str, object]) -> list[str]:
+        argv = ["packer", "build", "-color=false", f"-only={source}"]
+        for name, value in variables.items():
+            argv += ["-var", f"{name}={value}"]
+        return [*argv, str(templates(self.root, self.work))]
+
+    def _environment(self) -> dict[str, str]:
+        """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer
+        init` put them.
+
+        Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated
+        or not.
+        """
+        given, own = os.environ.get("PATH"), str(Path(sys.executable).parent)
+        plugins = Path.home() / ".config/packer/plugins"
+        return {
+            **_QUIET,
+            "PATH": os.pathsep.join(filter(None, [own, given])),
+            "PACKER_CONFIG_DIR": str(self.work),
+            "PACKER_CACHE_DIR": str(self.work / "packer-cache"),
+            "PACKER_PLUGIN_PATH": os.environ.get("PACKER_PLUGIN_PATH") or str(plugins),
+            "ANSIBLE_LOCAL_TEMP": str(self.work / "ansible"),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{self.step}",
+            "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+            "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+            "GOLDEN_TIMINGS": str(self.work / f"roles-{self.step}.json"),
+            "ANSIBLE_NOCOLOR": "1",
+            "PYTHONUNBUFFERED": "1",
+            **_strategy(),
+            "ANSIBLE_ROLES_PATH": program_files.roles_path(self.root, self.work),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.root / program_files.COLLECTIONS),
+        }
+
+    def _failure(self, tail: list[str]) -> StageFailed:
         if any(map(_DIED.search, tail)):
             begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)
-            raise AnsibleDied(
+            return AnsibleDied(
                 f"ansible: the process that ran task [{begun['task'] if begun else ''}] died",
                 hint="run it again; the kernel's log tells of a want of memory (dmesg | tail)",
                 tail=shell.last_lines("\n".join(tail)),
-                log=log,
-            ) from None
-        raise StageFailed(
+                log=self.log,
+            )
+        return StageFailed(
             _cause(tail),
             hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
             tail=shell.last_lines("\n".join(tail)),
-            log=log,
-        ) from None
+            log=self.log,
+        )
 
 
 def templates(root: Path, work: Path) -> Path:
@@ -186,32 +214,6 @@ def forget_settings() -> None:
         if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))
     ]:
         del os.environ[name]
-
-
-def _environment(work: Path, step: str) -> dict[str, str]:
-    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer
-    init` put them.
-
-    Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated or
-    not.
-    """
-    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
-    plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
-    return {
-        **_QUIET,
-        "PATH": path,
-        "PACKER_CONFIG_DIR": str(work),
-        "PACKER_CACHE_DIR": str(work / "packer-cache"),
-        "PACKER_PLUGIN_PATH": plugins,
-        "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}",
-        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
-        "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
-        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"),
-        "ANSIBLE_NOCOLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-        **_strategy(),
-    }
 
 
 def _strategy() -> dict[str, str]:

@@ -112,7 +112,7 @@ def login(config: Path, deadline: float) -> str | None:
     """Log in once, until `deadline` (monotonic seconds); None for success, else what ssh said."""
     limit = min(30.0, max(1.0, deadline - time.monotonic()))
     try:
-        shell.output(["ssh", "-F", str(config), HOST, "true"], timeout_s=limit)
+        shell.Command(["ssh", "-F", str(config), HOST, "true"]).output(timeout_s=limit)
     except shell.CommandFailed as failure:
         return failure.tail or failure.message  # at this log level ssh can fail without a word
     except subprocess.TimeoutExpired:
@@ -125,10 +125,9 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
     status came back. What ssh did is in `ssh.log` beside `config`."""
     said, shown = config.with_name("ssh.log"), " ".join(command)
     try:
-        return shell.output(
-            ["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command],
-            timeout_s=timeout_s,
-        )
+        return shell.Command(
+            ["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command]
+        ).output(timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise StageFailed(f"`{shown}` took longer than {timeout_s:.0f} s", log=log) from None
     except shell.CommandFailed as failure:

@@ -122,18 +122,18 @@ class AptRoot:
         (self.folder / "golden.sources").write_text(self._sources(), encoding="utf-8")
 
     def _configuration(self) -> str:
-        root = self.folder
+        folder = self.folder
         return "\n".join(
             [
-                f'Dir "{root}/";',
-                f'Dir::Etc "{root}/etc/";',
+                f'Dir "{folder}/";',
+                f'Dir::Etc "{folder}/etc/";',
                 'Dir::Etc::sourcelist "/dev/null";',
-                f'Dir::Etc::sourceparts "{root}/";',
-                f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
-                f'Dir::State "{root}/";',
-                f'Dir::State::lists "{root}/lists/";',
-                f'Dir::State::status "{root}/status";',
-                f'Dir::Cache "{root}/cache/";',
+                f'Dir::Etc::sourceparts "{folder}/";',
+                f'Dir::Etc::preferencesparts "{folder}/etc/preferences.d/";',
+                f'Dir::State "{folder}/";',
+                f'Dir::State::lists "{folder}/lists/";',
+                f'Dir::State::status "{folder}/status";',
+                f'Dir::Cache "{folder}/cache/";',
                 'Dir::Log "/dev/null";',
                 f'APT::Architecture "{self.architecture}";',
                 f'APT::Architectures {{"{self.architecture}";}};',

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
@@ -20,63 +21,80 @@ from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
 
-def write(
-    store: Store,
-    debs: Iterable[Deb],
-    folder: Path,
-    *,
-    suite: str,
-    epoch: int,
-    views: Mapping[str, Collection[str]] | None = None,
-    files: Mapping[str, str] | None = None,
-) -> Path:
-    """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`. One
-    that is complete and still linked to the store is kept. `suite` is the codename under which
-    mmdebstrap looks for the essential packages. A view is a second index, of only those packages
-    whose SHA-256 it has. `files` are others, that apt does not look at: path -> SHA-256."""
-    aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
-    for left in [aside, *abandoned(folder.parent, folder.name)]:
-        shutil.rmtree(left, ignore_errors=True)
-    debs, views, files = sorted(debs, key=lambda deb: deb.name), views or {}, files or {}
-    index = _digest(debs, views, files)
-    stamp = folder / "complete"
-    if (
-        stamp.exists()
-        and stamp.read_text(encoding="utf-8") == index
-        and _linked(store, debs, files, folder)
-    ):
+@dataclass(frozen=True)
+class LocalRepository:
+    """A flat repository of `debs`. `suite` is the codename under which mmdebstrap looks for the
+    essential packages. A view is a second index, of only those packages whose SHA-256 it has.
+    `files` are others, that apt does not look at: path -> SHA-256."""
+
+    debs: Collection[Deb]
+    suite: str
+    epoch: int
+    views: Mapping[str, Collection[str]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, store: Store, folder: Path) -> Path:
+        """Make `folder` this repository, hard-linked from the store; returns `folder`. One that is
+        complete and still linked to the store is kept."""
+        aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
+        for left in [aside, *abandoned(folder.parent, folder.name)]:
+            shutil.rmtree(left, ignore_errors=True)
+        debs, index, stamp = self._sorted, self._digest, folder / "complete"
+        if (
+            stamp.exists()
+            and stamp.read_text(encoding="utf-8") == index
+            and self._is_linked(store, folder)
+        ):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.mkdir(parents=True)
+        with ThreadPoolExecutor() as pool:
+            stanzas = list(pool.map(lambda deb: _stanza(store, deb), debs))
+        for deb in debs:
+            link(store.path(deb.sha256), aside / _file(deb))
+        for path, sha256 in self.files.items():
+            (aside / path).parent.mkdir(exist_ok=True)
+            link(store.path(sha256), aside / path)
+        self._index(aside, stanzas)
+        for view, digests in self.views.items():
+            chosen = [
+                stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests
+            ]
+            self._index(aside / view, chosen)
+        records.write_text(aside / "complete", index)
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another process was first: its folder has the same name, so the same content.
+            shutil.rmtree(aside)
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.mkdir(parents=True)
-    with ThreadPoolExecutor() as pool:
-        stanzas = list(pool.map(lambda deb: _stanza(store, deb), debs))
-    for deb in debs:
-        link(store.path(deb.sha256), aside / _file(deb))
-    for path, sha256 in files.items():
-        (aside / path).parent.mkdir(exist_ok=True)
-        link(store.path(sha256), aside / path)
-    _index(aside, stanzas, suite, epoch)
-    for view, digests in views.items():
-        chosen = [
-            stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests
-        ]
-        _index(aside / view, chosen, suite, epoch)
-    records.write_text(aside / "complete", index)
-    try:
-        aside.rename(folder)
-    except OSError:
-        # Another process was first: its folder has the same name, so the same content.
-        shutil.rmtree(aside)
-    return folder
 
+    @property
+    def _sorted(self) -> list[Deb]:
+        return sorted(self.debs, key=lambda deb: deb.name)
 
-def _digest(
-    debs: Iterable[Deb], views: Mapping[str, Collection[str]], files: Mapping[str, str]
-) -> str:
-    lines = [deb.sha256 for deb in debs]
-    lines += [f"{view} {sorted(digests)}" for view, digests in sorted(views.items())]
-    lines += [f"{path} {sha256}" for path, sha256 in sorted(files.items())]
-    return records.sha256_text("\n".join(lines))
+    @property
+    def _digest(self) -> str:
+        lines = [deb.sha256 for deb in self._sorted]
+        lines += [f"{view} {sorted(digests)}" for view, digests in sorted(self.views.items())]
+        lines += [f"{path} {sha256}" for path, sha256 in sorted(self.files.items())]
+        return records.sha256_text("\n".join(lines))
+
+    def _index(self, folder: Path, stanzas: Iterable[str]) -> None:
+        packages = "\n".join(stanzas)
+        records.write_text(folder / "Packages", packages)
+        records.write_text(folder / "Release", _release(packages, self.suite, self.epoch))
+
+    def _is_linked(self, store: Store, folder: Path) -> bool:
+        """Whether every file is still the store's own: an object that was damaged and fetched anew
+        is another file."""
+        digests = {**{_file(deb): deb.sha256 for deb in self._sorted}, **self.files}
+        try:
+            return all(
+                (folder / name).samefile(store.path(sha256)) for name, sha256 in digests.items()
+            )
+        except FileNotFoundError:
+            return False
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
@@ -97,22 +115,6 @@ def contents(folder: Path) -> set[str]:
         if index.is_file()
         else set()
     )
-
-
-def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
-    packages = "\n".join(stanzas)
-    records.write_text(folder / "Packages", packages)
-    records.write_text(folder / "Release", _release(packages, suite, epoch))
-
-
-def _linked(store: Store, debs: Iterable[Deb], files: Mapping[str, str], folder: Path) -> bool:
-    """Whether every file is still the store's own: an object that was damaged and fetched anew is
-    another file."""
-    try:
-        digests = {**{_file(deb): deb.sha256 for deb in debs}, **files}
-        return all((folder / name).samefile(store.path(sha256)) for name, sha256 in digests.items())
-    except FileNotFoundError:
-        return False
 
 
 def _file(deb: Deb) -> str:

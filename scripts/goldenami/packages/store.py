@@ -49,20 +49,20 @@ REMOTE = "remote store"
 
 
 class Store:
-    """The store of the cache in `root`, a `remote` one behind it."""
+    """The store of the cache in `folder`, a `remote` one behind it."""
 
-    def __init__(self, root: Path, *, remote: Remote | None = None) -> None:
-        self.cache = CachePaths(root)
-        self.root = self.cache.store
-        self.root.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, *, remote: Remote | None = None) -> None:
+        self.cache = CachePaths(folder)
+        self.folder = self.cache.store
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.remote = remote
-        self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._use = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._use, SHARED)
         self.close = weakref.finalize(self, os.close, self._use)
 
     def path(self, sha256: str) -> Path:
         """Two hex digits of fan-out keep folders small."""
-        return self.root / sha256[:2] / sha256
+        return self.folder / sha256[:2] / sha256
 
     def has(self, sha256: str, size: int) -> bool:
         """Its bytes are read (1 s for 2 GB); an object that is damaged is removed."""
@@ -100,7 +100,7 @@ class Store:
         return [item for item, good in zip(todo, whole, strict=True) if not good]
 
     def objects(self) -> list[str]:
-        return sorted(path.name for path in self.root.glob("??/*") if path.suffix == "")
+        return sorted(path.name for path in self.folder.glob("??/*") if path.suffix == "")
 
     def verify(self) -> list[str]:
         digests = self.objects()
@@ -115,7 +115,7 @@ class Store:
         names = set(named)
         return {
             path: path.stat().st_size
-            for path in sorted(self.root.glob("??/*"))
+            for path in sorted(self.folder.glob("??/*"))
             if path.name not in names
         }
 
@@ -133,7 +133,7 @@ class Store:
         once.
         """
         try:
-            with locks.hold(self.root / ".alone", EXCLUSIVE | AT_ONCE):
+            with locks.hold(self.folder / ".alone", EXCLUSIVE | AT_ONCE):
                 try:
                     fcntl.flock(self._use, EXCLUSIVE | AT_ONCE)
                     yield
@@ -141,7 +141,7 @@ class Store:
                     fcntl.flock(self._use, SHARED)
         except BlockingIOError:
             raise Busy(
-                f"another process uses {self.root}", hint="run again when it has ended"
+                f"another process uses {self.folder}", hint="run again when it has ended"
             ) from None
 
     def fetch(
@@ -211,7 +211,7 @@ class Store:
         except OSError as error:
             raise HostNotReady(
                 f"the store cannot take {item.name}: {error.strerror}",
-                hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk",
+                hint=f"free space below {self.folder}, or set GOLDEN_CACHE to a larger disk",
             ) from error
 
     def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:

@@ -56,11 +56,8 @@ def commit(root: Path, changes: list[str], summary: str) -> None:
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
     shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
     shell.output(["git", "add", "--", *changes], cwd=root)
-    shell.output(
-        ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"],
-        cwd=root,
-        stdin=f"{SUBJECT}\n\n{summary}",
-    )
+    argv = ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"]
+    shell.Command(argv, cwd=root).output(stdin=f"{SUBJECT}\n\n{summary}")
 
 
 def push(root: Path, url: str, *, target: str, title: str) -> None:

@@ -35,8 +35,8 @@ def cache(folder: Path, *, built: Sequence[str] = ("modules", "apt")) -> Path:
     `built`, by folder."""
     folder.mkdir(exist_ok=True)
     for name in ("store", "control", *built):
-        (CachePaths.default().root / name).mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(CachePaths.default().root / name)
+        (CachePaths.default().folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(CachePaths.default().folder / name)
     return folder
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from goldenami.local import image_tests
+from goldenami.local.image_tests import ImageTests
 from goldenami.local.programs import boot_disk
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
@@ -17,14 +18,9 @@ def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:
     """The outcome of each check by its id, with its detail where it is not `correct`."""
     roles = lockfile.read_copy(build.lock)[0].roles
     with (
-        boot_disk._root_of(build.disk, work / "root") as tree,
-        image_tests.running(
-            root,
-            roles,
-            build.variables,
-            image_tests.without_boot(tree),
-            work=work,
-            log=work / "log",
+        boot_disk._tree_of(build.disk, work / "root") as tree,
+        ImageTests(root, roles, build.variables, work, work / "log").running(
+            image_tests.without_boot(tree)
         ) as tests,
     ):
         return {

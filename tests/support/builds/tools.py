@@ -79,7 +79,7 @@ def complaints_kept(
     digest.update((ROOT / "requirements/test.txt").read_bytes())  # the program's own version
     for path in sorted(inputs):
         digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
-    silent = CachePaths.default().root / "linters" / f"{name}-{digest.hexdigest()}"
+    silent = CachePaths.default().folder / "linters" / f"{name}-{digest.hexdigest()}"
     if silent.exists():
         return ""
     said = complaints(name, *args, env=env)

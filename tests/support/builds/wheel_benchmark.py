@@ -19,9 +19,8 @@ from goldenami.core.errors import StageFailed
 from goldenami.core.records import Record
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.build_decision import Workload
-from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.frameworks import FrameworkResolver
 from goldenami.local import workspace
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
@@ -57,21 +56,21 @@ class BenchmarkResult(Record):
 def measure(plan: BenchmarkPlan) -> BenchmarkResult:
     """Run the benchmark of each side `rounds` times."""
     figures: dict[str, list[Figures]] = {side: [] for side in plan.sides}
-    with build_wheel.tree(plan) as root:
+    with build_wheel.scratch_tree(plan) as tree:
         for side, wheels in plan.sides.items():
-            build_wheel.environment(root, side, wheels, plan.log)
+            build_wheel.environment(tree, side, wheels, plan.log)
         for number in range(plan.rounds):
             # Neither is always the one that finds warm caches.
             for side in sorted(figures, reverse=bool(number % 2)):
-                figures[side].append(run(plan, root, side))
+                figures[side].append(run(plan, tree, side))
     return BenchmarkResult(figures=figures)
 
 
-def run(plan: BenchmarkPlan, root: Path, side: str) -> Figures:
+def run(plan: BenchmarkPlan, tree: Path, side: str) -> Figures:
     """The JSON object in the last line of the benchmark's output."""
     argv = [
         "chroot",
-        str(root),
+        str(tree),
         "env",
         "-i",
         "HOME=/build",
@@ -95,58 +94,59 @@ def run(plan: BenchmarkPlan, root: Path, side: str) -> Figures:
     return figures
 
 
-def sides(
-    name: str, request: FrameworkRequest, context: ResolverContext
-) -> tuple[WheelBuild, dict[str, list[PyFile]]]:
+def sides(name: str, resolver: FrameworkResolver) -> tuple[WheelBuild, dict[str, list[PyFile]]]:
     """The build of the recipe `name`, and the wheels of both sides, built or fetched here.
 
     StageFailed where builds for different CPUs are the same bytes: then no flag reached the
     compiler.
     """
-    fitted = frameworks.fitting(name, request, context)
+    fitted = resolver.fitting(name)
     recipe = fitted.recipe
-    wanted = frameworks.requirements(fitted, Origin.SOURCE, request.target.sm)
-    closure = context.index.resolve(wanted, [], frameworks.image_python(context))
+    wanted = frameworks.requirements(fitted, Origin.SOURCE, resolver.request.target.sm)
+    closure = resolver.index.resolve(wanted, [], resolver.image_python())
     pins = [f"{file.project}=={file.version}" for file in closure]
     theirs, runs_with = frameworks.parts(recipe, closure, {})
-    build = frameworks.wheel_build(name, recipe, request, context, runs_with, pins)
-    ours = frameworks.compiled(build, context).wheel
+    build = resolver.wheel_build(name, recipe, runs_with, pins)
+    ours = resolver.compiled(build).wheel
     if theirs is None:
         assert recipe.generic is not None
-        options = list(instruction_sets.baseline([recipe.generic], request.gcc).options)
-        plain = replace(request, target=Target(cpu=recipe.generic, options=options))
-        portable = frameworks.wheel_build(name, recipe, plain, context, runs_with, pins)
-        theirs = frameworks.compiled(portable, context).wheel
+        gcc = resolver.request.gcc
+        options = list(instruction_sets.baseline([recipe.generic], gcc).options)
+        target = Target(cpu=recipe.generic, options=options)
+        plain = replace(resolver, request=replace(resolver.request, target=target))
+        theirs = plain.compiled(plain.wheel_build(name, recipe, runs_with, pins)).wheel
     if ours.sha256 == theirs.sha256:
         raise StageFailed(
             f"recipe {name}: the builds for different CPUs are the same bytes",
             hint="`{options}` does not reach the compiler",
         )
-    context.fetch_debs(list(build.debs))
-    context.index.fetch(
-        [build.source, *build.requires, *build.tests, theirs, *runs_with], context.store
+    resolver.fetch_debs(list(build.debs))
+    resolver.index.fetch(
+        [build.source, *build.requires, *build.tests, theirs, *runs_with], resolver.store
     )
     return build, {IMAGE: [ours, *runs_with], GENERIC: [theirs, *runs_with]}
 
 
 def ratios(
-    build: WheelBuild, wheels: dict[str, list[PyFile]], context: ResolverContext, rounds: int
+    build: WheelBuild, wheels: dict[str, list[PyFile]], resolver: FrameworkResolver, rounds: int
 ) -> list[Workload]:
     """The recipe's benchmark on both sides, `rounds` times each."""
-    with workspace.scratch_in(workspace.in_cache(context.store), f"bench-{build.key[:12]}") as work:
-        plan = wheel_builds.plan(context.root, build, context.store, work, context.log)
+    with workspace.scratch_in(
+        workspace.in_cache(resolver.store), f"bench-{build.key[:12]}"
+    ) as work:
+        plan = resolver.compiler.plan(build, work)
         placed = dict[str, list[str]]()
         for side, files in wheels.items():
             # Apart: two builds of one source have the same file name.
             folder = work / "wheels" / side
             folder.mkdir()
             for file in files:
-                local_repository.link(context.store.path(file.sha256), folder / file.filename)
+                local_repository.link(resolver.store.path(file.sha256), folder / file.filename)
             placed[side] = [f"wheels/{side}/{file.filename}" for file in files]
         benchmark = BenchmarkPlan(**plan.model_dump(), rounds=rounds, sides=placed)
         os.environ["PYTHONPATH"] = str(TESTS)  # the program below is found there
         figures = program.call(
-            "support.builds.wheel_benchmark", benchmark, BenchmarkResult, context.progress
+            "support.builds.wheel_benchmark", benchmark, BenchmarkResult, resolver.progress
         ).figures
     return compare(figures[GENERIC], figures[IMAGE])
 

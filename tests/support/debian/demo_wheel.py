@@ -94,10 +94,6 @@ def build(
 ) -> wheel_builds.WheelOutcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
-    return wheel_builds.compile_wheel(
-        root or folder,
-        wanted,
-        kept,
-        Progress.of("test", wanted.name, CachePaths(folder)),
-        log=folder / "log",
-    )
+    progress = Progress.of("test", wanted.name, CachePaths(folder))
+    compiler = wheel_builds.WheelCompiler(root or folder, kept, progress, folder / "log")
+    return compiler.compiled(wanted)

@@ -82,7 +82,7 @@ class Origins:
 
     def unpack(self, packages: Iterable[str]) -> None:
         wanted = [name for name in dict.fromkeys(packages) if not (self.folder / name).exists()]
-        store = Store(CachePaths.default().root)
+        store = Store(CachePaths.default().folder)
         debs = [self._apt.file(name, self._apt.versions(name)[0]) for name in wanted]
         store.fetch(store_requests(debs, self._apt.uris))
         with ThreadPoolExecutor(os.cpu_count()) as pool:

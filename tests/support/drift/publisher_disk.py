@@ -36,9 +36,9 @@ def write(folder: Path) -> Path:
         f"{number}: start={start // SECTOR}, size={size // SECTOR}, type={kind}"
         for number, ((start, size), kind) in _TYPES.items()
     ]
-    shell.output(
-        [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel", str(disk)],
-        stdin="\n".join(["label: gpt", "unit: sectors", *rows, ""]),
+    argv = [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel"]
+    shell.Command([*argv, str(disk)]).output(
+        stdin="\n".join(["label: gpt", "unit: sectors", *rows, ""])
     )
     shell.output(
         [

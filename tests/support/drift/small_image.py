@@ -57,27 +57,27 @@ MANY = 400
 """Files of one folder, so that it is of several blocks and has a tree of names."""
 
 
-def make_tree(root: Path) -> Path:
+def make_tree(tree: Path) -> Path:
     """A tree with every type of path, capabilities and a set-id program."""
     for name, text in FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text, encoding="utf-8")
     for number in range(MANY):
-        path = root / f"usr/share/many/a-rather-long-name-of-a-file-{number:04}"
+        path = tree / f"usr/share/many/a-rather-long-name-of-a-file-{number:04}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(number.to_bytes(2, "little") * (number % 50))
-    (root / "usr/lib/large.so").write_bytes(os.urandom(3 * MIB))
-    (root / "etc/link").symlink_to("hostname")
-    (root / "etc/long").symlink_to("/x" * 60)
-    os.link(root / "usr/bin/true", root / "usr/bin/same")
-    os.mknod(root / "usr/null", 0o20666, os.makedev(1, 3))
-    os.mkfifo(root / "usr/pipe")
-    (root / "usr/bin/sudo").chmod(0o4755)
-    (root / "etc/shadow").chmod(0o640)
-    (root / "etc/gshadow").chmod(0o640)
-    (root / "home").mkdir()
-    (root / "tmp").mkdir(mode=0o1777)
-    return root
+    (tree / "usr/lib/large.so").write_bytes(os.urandom(3 * MIB))
+    (tree / "etc/link").symlink_to("hostname")
+    (tree / "etc/long").symlink_to("/x" * 60)
+    os.link(tree / "usr/bin/true", tree / "usr/bin/same")
+    os.mknod(tree / "usr/null", 0o20666, os.makedev(1, 3))
+    os.mkfifo(tree / "usr/pipe")
+    (tree / "usr/bin/sudo").chmod(0o4755)
+    (tree / "etc/shadow").chmod(0o640)
+    (tree / "etc/gshadow").chmod(0o640)
+    (tree / "home").mkdir()
+    (tree / "tmp").mkdir(mode=0o1777)
+    return tree
 
 
 def bake(
@@ -180,8 +180,8 @@ def device(image: Path, grown: int = 0) -> Iterator[str]:
 def unclean(image: Path, point: Path, target: Path) -> Iterator[Path]:
     """Mount `image`; behind the `yield` its bytes are copied to `target` as if the machine had lost
     power."""
-    with mounted(image, point, "loop,commit=1") as root:
-        yield root
+    with mounted(image, point, "loop,commit=1") as tree:
+        yield tree
         copy_file(image, target)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from goldenami.core import records, shell
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.local.sandbox import namespaces
 from goldenami.model.builds import lockfile
 from goldenami.packages import store
@@ -140,18 +140,12 @@ def running_account(
     `rights`: the policies that the checkout `root` has in it.
     """
     lock, digest = lockfile.read(lock_file)
-    here = store.Store(CachePaths.default().root)
+    here = store.Store(CachePaths.default().folder)
     (work / "plan").mkdir(parents=True)
-    bake_inputs.fetch(checkout.ROOT, lock, here, Progress.of("test", lock.image, CachePaths(work)))
-    plan = bake_inputs.plan(
-        root,
-        lock,
-        digest,
-        bake_inputs.repository(lock, here),
-        work / "plan",
-        work / "plan.log",
-        here.cache.layers,
-    )
+    progress = Progress.of("test", lock.image, CachePaths(work))
+    BakeInputs(checkout.ROOT, lock, digest, here, progress).fetch()
+    inputs = BakeInputs(root, lock, digest, here, progress)
+    plan = inputs.plan(work / "plan", work / "plan.log", inputs.repository())
     records.write(work / "bake-plan.json", plan)
     settings = {
         "root": str(root),

@@ -27,6 +27,7 @@ from typing import Any
 import boto3
 from goldenami.core import records, shell
 from goldenami.local import container
+from goldenami.local.container import BootableContainer
 from goldenami.local.disk import disk
 from goldenami.local.disk.disk import DiskLayout
 from goldenami.local.sandbox import namespaces
@@ -163,13 +164,8 @@ class InstanceRunner:
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
         self.like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
-        with container.running(
-            self.sealed,
-            self.work,
-            name=f"instance-{self.plan.build_id}",
-            console=log,
-            repo=self.work / "no-repository",
-        ) as box:
+        name, repo = f"instance-{self.plan.build_id}", self.work / "no-repository"
+        with BootableContainer(name, self.sealed, self.work, repo, log).running() as box:
             while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
         if not running.over.is_set():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from goldenami.local import container
+from goldenami.local.container import BootableContainer
 from goldenami.local.tree import layers, rootfs
 from goldenami.model.supported import hardware
 
@@ -44,13 +45,9 @@ class GpuInstanceRunner(InstanceRunner):
                 self.like_the_publishers(tree, public_key)
                 self._plug_in(tree, running.raw["InstanceType"])
                 (scratch / "no-repository").mkdir()
-                with container.running(
-                    tree,
-                    scratch,
-                    name=name,
-                    console=self.work / f"{name}.log",
-                    repo=scratch / "no-repository",
-                ) as box:
+                log = self.work / f"{name}.log"
+                bootable = BootableContainer(name, tree, scratch, scratch / "no-repository", log)
+                with bootable.running() as box:
                     while box.process.poll() is None and not running.over.is_set():
                         time.sleep(0.1)
         self.ec2.terminate_instances(InstanceIds=[name])

@@ -6,22 +6,19 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, HostNotReady
-from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.builders.builder import Builder
 from goldenami.local import host_tools, packer, workspace
 from goldenami.local.tree.owners import UNOWNED, WHEEL
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, Component, Host, Timing
 from goldenami.model.builds.lockfile import Lock
-from goldenami.model.builds.plans import BakePlan, BakeResult
-from goldenami.packages.store import Store
+from goldenami.model.builds.plans import BakeResult
 
 SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools'
@@ -33,50 +30,23 @@ UNPACKED = 1.7
 4.2."""
 
 
-def run(
-    root: Path,
-    lock: Lock,
-    lock_sha256: str,
-    store: Store,
-    progress: Progress,
-    builder: Builder,
-    *,
-    force: bool,
-) -> BuildFolder:
-    """Bake `lock` by `builder`; returns the build. One that exists already is kept."""
+def run(inputs: BakeInputs, builder: Builder, *, force: bool) -> BuildFolder:
+    """Bake the lock by `builder`; returns the build. One that exists already is kept."""
     builder.check_host()
-    build = _build(root, lock, lock_sha256)
-    if not force and _exists(build, builder):
-        progress.say(f"nothing to do: {build.path} holds this build")
+    build = inputs.build
+    if not force and exists(build, builder):
+        inputs.progress.say(f"nothing to do: {build.path} holds this build")
         return build
     with workspace.scratch_in(build.image.path, build.build_id) as work:
-        bake(
-            root,
-            lock,
-            lock_sha256,
-            store,
-            progress,
-            builder,
-            work=work,
-            layers=store.cache.layers,
-            force=force,
-        )
+        bake(inputs, builder, work, force=force)
         workspace.keep(work / "out", build)
-    progress.remember()
+    inputs.progress.remember()
     return build
 
 
-def is_needed(root: Path, lock: Lock, lock_sha256: str, builder: Builder) -> bool:
-    """Whether there is no build of `lock` by `builder` yet, so that its files have to be
-    fetched."""
-    return not _exists(_build(root, lock, lock_sha256), builder)
-
-
-def _build(root: Path, lock: Lock, lock_sha256: str) -> BuildFolder:
-    return ImageFolder.of(root, lock.image).build(lock_sha256[: lockfile.ID_LENGTH])
-
-
-def _exists(build: BuildFolder, builder: Builder) -> bool:
+def exists(build: BuildFolder, builder: Builder) -> bool:
+    """Whether `builder` made the build, so that nothing has to be fetched; BadInput where another
+    one did."""
     if not build.is_baked:
         return False
     record = build.read_bake()
@@ -91,77 +61,47 @@ def _exists(build: BuildFolder, builder: Builder) -> bool:
     )
 
 
-def bake(
-    root: Path,
-    lock: Lock,
-    lock_sha256: str,
-    store: Store,
-    progress: Progress,
-    builder: Builder,
-    *,
-    work: Path,
-    layers: Path,
-    force: bool = False,
-) -> BakeRecord:
-    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in
-    work/out.
+def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = False) -> BakeRecord:
+    """Bake the lock in the empty folder `work`; what comes out is in work/out.
 
     With `force` an AMI of this build that is in EC2 already is made anew.
     """
-    build = _build(root, lock, lock_sha256)
-    log = build.log("bake")
+    log, progress = inputs.build.log("bake"), inputs.progress
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     started, began = clock.stamp(), time.monotonic()
-    check_space(build.image.path, lock)
-    bake_inputs.fetch(root, lock, store, progress)
-
-    def plan(folder: Path, log: Path) -> BakePlan:
-        packages = bake_inputs.repository(lock, store)
-        return bake_inputs.plan(root, lock, lock_sha256, packages, folder, log, layers)
-
-    def compile_again() -> None:
-        bake_inputs.compile_again(root, lock, store, progress, log)
-
-    if early := bake_inputs.steps_before_modules(lock, store):
-        made = _beside(plan, early, compile_again, progress, builder, work=work, log=log)
+    check_space(inputs.build.image.path, inputs.lock)
+    inputs.fetch()
+    if steps := inputs.steps_before_modules():
+        made = _beside(inputs, builder, work, steps)
     else:
         made = set()
-        compile_again()
+        inputs.compile_again(log)
     with progress.step("repository"):
-        last = plan(work, log)
-    result = builder.bake(lock, last, progress, force=force)
+        plan = inputs.plan(work, log, inputs.repository())
+    result = builder.bake(inputs.lock, plan, progress, force=force)
     result = result.model_copy(
         update={"layers": [name for name in result.layers if name not in made]}
     )
-    record = _record(lock, lock_sha256, (started, began), work, builder, result, progress)
+    record = _record(inputs, builder, work, result, (started, began))
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
     return record
 
 
-def _beside(
-    plan: Callable[[Path, Path], BakePlan],
-    steps: int,
-    compile_again: Callable[[], None],
-    progress: Progress,
-    builder: Builder,
-    *,
-    work: Path,
-    log: Path,
-) -> set[str]:
+def _beside(inputs: BakeInputs, builder: Builder, work: Path, steps: int) -> set[str]:
     """Make the layers of the first `steps` while the modules compile; returns the names of those
     that were made.
 
     Either leaves one of two processors idle: the driver's checks of the kernel, and dpkg.
     """
-    folder = work / "early"
+    folder, log = work / "early", inputs.build.log("bake")
     folder.mkdir()
-    early = plan(folder, log.with_name(f"{log.stem}-layers.log"))
-    early = early.model_copy(update={"steps": early.steps[:steps]})
-    with progress.joint("modules and wheels"):
-        there = builder.beside(early, progress, compile_again).layers
+    plan = inputs.plan(folder, log.with_name(f"{log.stem}-layers.log"), inputs.repository())
+    early = plan.model_copy(update={"steps": plan.steps[:steps]})
+    with inputs.progress.joint("modules and wheels"):
+        there = builder.beside(early, inputs.progress, partial(inputs.compile_again, log)).layers
     for path in folder.glob(packer.ROLE_SECONDS):
         path.rename(work / path.name)
     return {"base", *(step.name for step in early.steps)} - set(there)
@@ -186,23 +126,17 @@ def check_space(folder: Path, lock: Lock) -> None:
 
 
 def _record(
-    lock: Lock,
-    lock_sha256: str,
-    began: tuple[str, float],
-    work: Path,
-    builder: Builder,
-    result: BakeResult,
-    progress: Progress,
+    inputs: BakeInputs, builder: Builder, work: Path, result: BakeResult, began: tuple[str, float]
 ) -> BakeRecord:
     """`began` is the moment by the wall clock, and in monotonic seconds."""
-    roles = packer.role_seconds(work)
+    lock, roles = inputs.lock, packer.role_seconds(work)
     variables = records.read_object(BuildFolder(work / "out").variables)
     return BakeRecord(
         schema_version=1,
         builder=builder.kind,
         image=lock.image,
-        build_id=lock_sha256[: lockfile.ID_LENGTH],
-        lock_sha256=lock_sha256,
+        build_id=inputs.build_id,
+        lock_sha256=inputs.lock_sha256,
         git_commit=variables["golden_git_commit"],
         started_at=began[0],
         seconds=round(time.monotonic() - began[1], 2),
@@ -214,7 +148,9 @@ def _record(
             tools=host_tools.versions() if result.disk else {},
             distribution=host_tools.distribution(),
         ),
-        phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
+        phases=[
+            Timing(name=name, seconds=seconds) for name, seconds in inputs.progress.phases.items()
+        ],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
         packages_count=packages_count(result.sizes, lock),
         disk=result.disk,

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import toolchain_digest
 from goldenami.image.lock.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild
+from goldenami.image.lock.compilation.wheel_builds import WheelCompiler
 from goldenami.model.builds import locked_downloads, lockfile
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import BakePlan, BakeStep, CoverageRequest, Tree
@@ -27,6 +30,7 @@ from goldenami.model.supported import base_images, vendor_archives
 from goldenami.packages import local_repository, mirrors, registries
 from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
@@ -42,58 +46,225 @@ CODE_FOLDERS = ("opt/ml",)
 at."""
 
 
-def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
-    """Have every file that the lock names in the store (what was compiled may be compiled again
-    instead)."""
-    debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
-    wheels = [framework.wheel for framework in lock.frameworks if framework.made]
-    store.pull(
-        [
-            StoreRequest(deb.sha256, deb.size, "", deb.name)
-            for deb in lock.debs()
-            if deb.archive == BUILT
+@dataclass(frozen=True)
+class BakeInputs:
+    """What a bake of `lock` starts from: the roles of the checkout `root`, the lock's files in
+    `store`. `own_layers` is the folder of layers where those of the cache are not to be used."""
+
+    root: Path
+    lock: Lock
+    lock_sha256: str
+    store: Store
+    progress: Progress
+    own_layers: Path | None = None
+
+    @property
+    def build_id(self) -> str:
+        return self.lock_sha256[: lockfile.ID_LENGTH]
+
+    @property
+    def build(self) -> BuildFolder:
+        return ImageFolder.of(self.root, self.lock.image).build(self.build_id)
+
+    @property
+    def layers(self) -> Path:
+        """The folder of a cache where the trees of steps are kept."""
+        return self.own_layers or self.store.cache.layers
+
+    def of_part(self, lock: Lock) -> BakeInputs:
+        """The inputs of `lock`, which is a part of this one."""
+        return replace(self, lock=lock, lock_sha256=records.sha256_text(lockfile.text_of(lock)))
+
+    def lacking_modules(self) -> list[ModuleBuild]:
+        """The lock's kernel modules that are not in the store and have to be compiled again."""
+        found = [
+            (build, self.lock.packages.get(build.package)) for build in ModuleBuild.of(self.lock)
         ]
-        + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels]
-    )
-    for build in ModuleBuild.of(lock) if tools else lacking_modules(lock, store):
-        debs += [build.source, *build.toolchain]
-    if wheel_builds.lacking(lock, store):
-        debs += [
-            dummy_packages.have(store, name, package)
-            if package.origin == BUILT
-            else package.deb(name)
-            for name, package in lock.toolchain.items()
+        return [
+            build
+            for build, package in found
+            if package is not None and not self.store.has(package.sha256, package.size)
         ]
-    files = wheel_builds.from_index(lock, store)
-    named = [
-        *((file.sha256, file.size) for file in lock.downloads),
-        *((deb.sha256, deb.size) for deb in debs),
-        *((file.sha256, file.size) for file in files),
-        *lock.container_blobs().items(),
-    ]
-    with progress.in_all():  # each file is hashed: 5 GB take some seconds
-        missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
-    if not missing:
-        return
-    todo = {item.sha256 for item in missing}
-    total = sum(item.size for item in missing)
-    with progress.download(
-        "fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total
-    ) as on_bytes:
-        vendors = vendor_archives.of_lock(root, lock)
-        uris = mirrors.with_logins(
-            mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors),
-            vendors,
+
+    def steps_before_modules(self) -> int:
+        """How many steps of a bake can be made while its modules compile: 0 where nothing or more
+        has to be compiled."""
+        lacking = {build.package for build in self.lacking_modules()}
+        if not lacking or wheel_builds.lacking(self.lock, self.store):
+            return 0
+        return next(
+            number for number, step in enumerate(self.lock.steps) if lacking & {*step.packages}
         )
-        store.fetch(
-            locked_downloads.store_requests(file for file in lock.downloads if file.sha256 in todo),
-            on_bytes,
+
+    def fetch(self, *, tools: bool = False) -> None:
+        """Have every file that the lock names in the store (what was compiled may be compiled again
+        instead); with `tools` also what compiled its modules."""
+        lock, store = self.lock, self.store
+        debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
+        wheels = [framework.wheel for framework in lock.frameworks if framework.made]
+        store.pull(
+            [
+                StoreRequest(deb.sha256, deb.size, "", deb.name)
+                for deb in lock.debs()
+                if deb.archive == BUILT
+            ]
+            + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels]
         )
-        store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
-        registries.fetch(lock.containers, store, on_bytes)
-        if any(file.sha256 in todo for file in files):
-            private = lock.python.index if lock.python else None
-            Index.configured(private).fetch(files, store, on_bytes)
+        for build in ModuleBuild.of(lock) if tools else self.lacking_modules():
+            debs += [build.source, *build.toolchain]
+        if wheel_builds.lacking(lock, store):
+            debs += [
+                dummy_packages.have(store, name, package)
+                if package.origin == BUILT
+                else package.deb(name)
+                for name, package in lock.toolchain.items()
+            ]
+        files = wheel_builds.from_index(lock, store)
+        named = [
+            *((file.sha256, file.size) for file in lock.downloads),
+            *((deb.sha256, deb.size) for deb in debs),
+            *((file.sha256, file.size) for file in files),
+            *lock.container_blobs().items(),
+        ]
+        with self.progress.in_all():  # each file is hashed: 5 GB take some seconds
+            missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
+        if not missing:
+            return
+        todo = {item.sha256 for item in missing}
+        total = sum(item.size for item in missing)
+        with self.progress.download(
+            "fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total
+        ) as on_bytes:
+            vendors = vendor_archives.of_lock(self.root, lock)
+            uris = mirrors.with_logins(
+                mirrors.locate(
+                    sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors
+                ),
+                vendors,
+            )
+            store.fetch(
+                locked_downloads.store_requests(
+                    file for file in lock.downloads if file.sha256 in todo
+                ),
+                on_bytes,
+            )
+            store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
+            registries.fetch(lock.containers, store, on_bytes)
+            if any(file.sha256 in todo for file in files):
+                private = lock.python.index if lock.python else None
+                Index.configured(private).fetch(files, store, on_bytes)
+
+    def compile_again(self, log: Path) -> None:
+        """Compile what the lock names and this machine has not got; what it is compiled from has to
+        be in the store."""
+        for build in self.lacking_modules():
+            self._recompile(build, log)
+        WheelCompiler(self.root, self.store, self.progress, log).rebuild(self.lock)
+
+    def _recompile(self, build: ModuleBuild, log: Path) -> None:
+        with self.progress.step("modules", build.what()):
+            outcome = kernel_modules.compile_modules(
+                build, self.store, log=log, progress=self.progress
+            )
+        locked = self.lock.packages[build.package]
+        if outcome.deb_sha256 is None:
+            raise StageFailed(
+                f"{build.what()} does not compile here: {outcome.first_error}",
+                log=log,
+                hint="it did when the lock was made: run `make lock` and compare",
+            )
+        if outcome.deb_sha256 != locked.sha256:
+            raise StageFailed(
+                f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names "
+                f"{locked.sha256[:12]}",
+                log=log,
+                hint="the build is not reproducible on this machine: run `make lock`",
+            )
+
+    def repository(self, *, tools: bool = False) -> Path:
+        """The lock's files as one local apt repository, wheels in a folder of it, shared by all
+        bakes of the same files.
+
+        With `tools` it also has what compiled the lock's modules, for a scenario that compiles them
+        itself. Modules that are still to be compiled are left out.
+        """
+        lock, store = self.lock, self.store
+        debs = {deb.sha256: deb for deb in lock.debs()}
+        for build in self.lacking_modules():
+            del debs[lock.packages[build.package].sha256]
+        for step in lock.steps:
+            debs.update(
+                (package.sha256, dummy_packages.have(store, name, package))
+                for name, package in step.stand_ins.items()
+            )
+        for build in ModuleBuild.of(lock) if tools else ():
+            debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
+        others = wheel_builds.installed_wheels(lock) | {
+            f"{locked_downloads.FOLDER}/{file.file}": file.sha256
+            for file in lock.downloads
+            if not file.package
+        }
+        others |= {f"{registries.FOLDER}/{sha256}": sha256 for sha256 in lock.container_blobs()}
+        shape = records.canonical(
+            {
+                "files": sorted([*debs, *others.values()]),
+                "steps": [step.model_dump() for step in lock.steps],
+            }
+        )
+        folder = store.cache.repositories / records.sha256_text(shape)[:16]
+        repository = LocalRepository(
+            list(debs.values()),
+            suite=lock.base.release,
+            epoch=lock.source_date_epoch,
+            views=views(lock),
+            files=others,
+        )
+        return repository.write(store, folder)
+
+    def plan(self, work: Path, log: Path, packages: Path) -> BakePlan:
+        """The plan of a bake in `work`; the lock and the roles' variables, which it names, are
+        written there.
+
+        `packages` is the `repository`. The lock is the one that was read: the checkout's own may be
+        another by now. What is known of code is in the cache that has the layers, so that
+        `reproduce`, which has fresh ones, reads all code anew.
+        """
+        lock, text = self.lock, lockfile.text_of(self.lock)
+        if records.sha256_text(text) != self.lock_sha256:
+            raise BadInput(
+                f"the lock of {lock.image} has another form than this version writes",
+                hint=f"locks are generated: run `make lock IMAGE={lock.image}`",
+            )
+        (work / "out").mkdir(exist_ok=True)
+        records.write_text(work / "out" / LOCK_FILE, text)
+        records.write_text(
+            work / "out/vars.json",
+            records.canonical(role_variables(self.root, lock, self.lock_sha256)),
+        )
+        tree = Tree(
+            suite=lock.base.release,
+            repository=packages,
+            include=lock.base_packages,
+            architecture=lock.base.architecture,
+        )
+        return BakePlan(
+            work=work,
+            log=log,
+            root=self.root,
+            lock=work / "out" / LOCK_FILE,
+            image=lock.image,
+            build_id=self.build_id,
+            lock_sha256=self.lock_sha256,
+            source_date_epoch=lock.source_date_epoch,
+            disk_size_gib=lock.disk_size_gib,
+            tree=tree,
+            base_key=base_key(lock),
+            layers=self.layers,
+            layers_limit_bytes=layers_limit_bytes(),
+            steps=_steps(self.root, lock, work),
+            coverage=coverage(lock, CachePaths(self.layers.parent).code),
+            packages={name: package.version for name, package in lock.packages.items()},
+        )
 
 
 def fetched(
@@ -109,81 +280,13 @@ def fetched(
     """
     lock, digest = read()
     try:
-        fetch(root, lock, store, progress)
+        BakeInputs(root, lock, digest, store, progress).fetch()
     except Vanished as error:
         if relock is None:
             raise
         progress.say(f"{error.message}: making a new lock (see `git diff packer/locks`)")
         return relock()
     return lock, digest
-
-
-def lacking_modules(lock: Lock, store: Store) -> list[ModuleBuild]:
-    """The lock's kernel modules that are not in the store and have to be compiled again."""
-    found = [(build, lock.packages.get(build.package)) for build in ModuleBuild.of(lock)]
-    return [
-        build
-        for build, package in found
-        if package is not None and not store.has(package.sha256, package.size)
-    ]
-
-
-def steps_before_modules(lock: Lock, store: Store) -> int:
-    """How many steps of a bake can be made while its modules compile: 0 where nothing or more has
-    to be compiled."""
-    lacking = {build.package for build in lacking_modules(lock, store)}
-    if not lacking or wheel_builds.lacking(lock, store):
-        return 0
-    return next(number for number, step in enumerate(lock.steps) if lacking & {*step.packages})
-
-
-def compile_again(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    """Compile what the lock names and this machine has not got; what it is compiled from has to be
-    in the store."""
-    for build in lacking_modules(lock, store):
-        _recompile(build, lock, store, progress, log)
-    wheel_builds.rebuild(root, lock, store, progress, log)
-
-
-def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
-    """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes
-    of the same files.
-
-    With `tools` it also has what compiled the lock's modules, for a scenario that compiles them
-    itself. Modules that are still to be compiled are left out.
-    """
-    debs = {deb.sha256: deb for deb in lock.debs()}
-    for build in lacking_modules(lock, store):
-        del debs[lock.packages[build.package].sha256]
-    for step in lock.steps:
-        debs.update(
-            (package.sha256, dummy_packages.have(store, name, package))
-            for name, package in step.stand_ins.items()
-        )
-    for build in ModuleBuild.of(lock) if tools else ():
-        debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
-    others = wheel_builds.installed_wheels(lock) | {
-        f"{locked_downloads.FOLDER}/{file.file}": file.sha256
-        for file in lock.downloads
-        if not file.package
-    }
-    others |= {f"{registries.FOLDER}/{sha256}": sha256 for sha256 in lock.container_blobs()}
-    shape = records.canonical(
-        {
-            "files": sorted([*debs, *others.values()]),
-            "steps": [step.model_dump() for step in lock.steps],
-        }
-    )
-    folder = store.cache.repositories / records.sha256_text(shape)[:16]
-    return local_repository.write(
-        store,
-        list(debs.values()),
-        folder,
-        suite=lock.base.release,
-        epoch=lock.source_date_epoch,
-        views=views(lock),
-        files=others,
-    )
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
@@ -207,78 +310,6 @@ def views(lock: Lock) -> dict[str, set[str]]:
         known = known | {lock.packages[name].sha256 for name in step.packages}
         seen[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
     return seen
-
-
-def _recompile(build: ModuleBuild, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    with progress.step("modules", build.what()):
-        outcome = kernel_modules.compile_modules(build, store, log=log, progress=progress)
-    locked = lock.packages[build.package]
-    if outcome.deb_sha256 is None:
-        raise StageFailed(
-            f"{build.what()} does not compile here: {outcome.first_error}",
-            log=log,
-            hint="it did when the lock was made: run `make lock` and compare",
-        )
-    if outcome.deb_sha256 != locked.sha256:
-        raise StageFailed(
-            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names "
-            f"{locked.sha256[:12]}",
-            log=log,
-            hint="the build is not reproducible on this machine: run `make lock`",
-        )
-
-
-def plan(
-    root: Path,
-    lock: Lock,
-    lock_sha256: str,
-    packages: Path,
-    work: Path,
-    log: Path,
-    layers: Path,
-) -> BakePlan:
-    """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written
-    there.
-
-    The lock is the one that was read: the checkout's own may be another by now. `layers` is a
-    folder of a cache; what is known of code is in the same cache, so that `reproduce`, which has
-    fresh layers, reads all code anew.
-    """
-    build_id, text = lock_sha256[: lockfile.ID_LENGTH], lockfile.text_of(lock)
-    if records.sha256_text(text) != lock_sha256:
-        raise BadInput(
-            f"the lock of {lock.image} has another form than this version writes",
-            hint=f"locks are generated: run `make lock IMAGE={lock.image}`",
-        )
-    (work / "out").mkdir(exist_ok=True)
-    records.write_text(work / "out" / LOCK_FILE, text)
-    records.write_text(
-        work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256))
-    )
-    tree = Tree(
-        suite=lock.base.release,
-        repository=packages,
-        include=lock.base_packages,
-        architecture=lock.base.architecture,
-    )
-    return BakePlan(
-        work=work,
-        log=log,
-        root=root,
-        lock=work / "out" / LOCK_FILE,
-        image=lock.image,
-        build_id=build_id,
-        lock_sha256=lock_sha256,
-        source_date_epoch=lock.source_date_epoch,
-        disk_size_gib=lock.disk_size_gib,
-        tree=tree,
-        base_key=base_key(lock),
-        layers=layers,
-        layers_limit_bytes=layers_limit_bytes(),
-        steps=_steps(root, lock, work),
-        coverage=coverage(lock, CachePaths(layers.parent).code),
-        packages={name: package.version for name, package in lock.packages.items()},
-    )
 
 
 def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:

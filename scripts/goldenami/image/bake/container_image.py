@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from goldenami.core import clock, records
 from goldenami.core.errors import NoFit
-from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake, bake_inputs
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.security import components, dsse, provenance, sbom
 from goldenami.local import container, how_far, workspace
 from goldenami.local.oci_layout import WORK, OciLayout
@@ -30,7 +30,6 @@ from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.supported import compatibility
 from goldenami.packages.registries import LEAST_DRIVER_LABEL
-from goldenami.packages.store import Store
 
 if TYPE_CHECKING:  # it imports boto3
     from securesystemslib.signer import Signer
@@ -110,92 +109,65 @@ def check(lock: Lock) -> None:
         )
 
 
-def run(
-    root: Path,
-    lock: Lock,
-    lock_sha256: str,
-    store: Store,
-    progress: Progress,
-    build: BuildFolder,
-    key: Signer | None,
-) -> ContainerRecord:
-    """Make the container image of `lock`, unless the build has it; `key` signs where it comes
+def run(inputs: BakeInputs, build: BuildFolder, key: Signer | None) -> ContainerRecord:
+    """Make the container image of the lock, unless `build` has it; `key` signs where it comes
     from."""
-    check(lock)
+    check(inputs.lock)
     if build.container.exists() and build.layout.exists():
-        progress.say(f"nothing to do: {build.layout} holds this image")
+        inputs.progress.say(f"nothing to do: {build.layout} holds this image")
         return records.read(build.container, ContainerRecord)
     container.check_host()
     build.log("container").parent.mkdir(parents=True, exist_ok=True)
     build.log("container").write_text("", encoding="utf-8")
     with workspace.scratch_in(build.image.path, "container") as work:
-        record = _make(root, lock, lock_sha256, store, progress, build, work)
-        with progress.step("attach"):
-            for path, kind in _attached(root, record, work, key):
-                OciLayout(work / "image", build.build_id).attach(path, kind, _created(lock))
+        record = _make(inputs, build, work)
+        with inputs.progress.step("attach"):
+            for path, kind in _attached(inputs.root, record, work, key):
+                OciLayout(work / "image", build.build_id).attach(path, kind, _created(inputs.lock))
         build.path.mkdir(exist_ok=True)
         if build.layout.exists():  # of a run that was killed before its record
             shutil.rmtree(build.layout)
         (work / "image").rename(build.layout)
         records.write(build.container, record)
-    progress.remember()
+    inputs.progress.remember()
     return record
 
 
-def _make(
-    root: Path,
-    lock: Lock,
-    lock_sha256: str,
-    store: Store,
-    progress: Progress,
-    build: BuildFolder,
-    work: Path,
-) -> ContainerRecord:
-    started, began, own = clock.stamp(), time.monotonic(), part(lock)
-    bake.check_space(build.image.path, own)
-    bake_inputs.fetch(root, own, store, progress)
-    bake_inputs.compile_again(root, own, store, progress, build.log("container"))
-    with progress.step("repository"):
-        plan = _plan(root, own, store, work, build, _configuration(lock, lock_sha256))
+def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord:
+    started, began, own = clock.stamp(), time.monotonic(), inputs.of_part(part(inputs.lock))
+    bake.check_space(build.image.path, own.lock)
+    own.fetch()
+    own.compile_again(build.log("container"))
+    with inputs.progress.step("repository"):
+        configured = _configuration(inputs.lock, inputs.lock_sha256)
+        plan = _plan(own, build, work, configured)
     result = program.call(
         "goldenami.local.programs.make_container",
         plan,
         ContainerResult,
-        progress,
-        look=partial(how_far.of_bake, plan, how_far.expected(own)),
+        inputs.progress,
+        look=partial(how_far.of_bake, plan, how_far.expected(own.lock)),
     )
-    materials = components.of_container(own, lock_sha256, store, result.parts)
+    materials = components.of_container(own.lock, inputs.lock_sha256, inputs.store, result.parts)
     records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
     return ContainerRecord(
-        image=lock.image,
+        image=inputs.lock.image,
         build_id=build.build_id,
-        lock_sha256=lock_sha256,
+        lock_sha256=inputs.lock_sha256,
         digest=result.digest,
         bytes=sum(layer.bytes for layer in result.layers),
         layers=result.layers,
-        least_driver=least_driver(lock),
+        least_driver=least_driver(inputs.lock),
         started_at=started,
         seconds=round(time.monotonic() - began, 2),
     )
 
 
 def _plan(
-    root: Path,
-    own: Lock,
-    store: Store,
-    work: Path,
-    build: BuildFolder,
-    configured: dict[str, Any],
+    inputs: BakeInputs, build: BuildFolder, work: Path, configured: dict[str, Any]
 ) -> ContainerPlan:
-    baked = bake_inputs.plan(
-        root,
-        own,
-        records.sha256_text(lockfile.text_of(own)),
-        bake_inputs.repository(own, store),
-        work,
-        build.log("container"),
-        store.cache.layers,
-    )
+    own = inputs.lock
+    baked = inputs.plan(work, build.log("container"), inputs.repository())
     chosen = [number for number, step in enumerate(own.steps) if step.roles]
     names = [GROUPS[own.steps[number].roles[0]] for number in chosen]
     later = {name for step in own.steps[1:] for name in step.packages}

@@ -17,12 +17,10 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, Busy, StageFailed
 from goldenami.core.process import ProcessId, is_left
-from goldenami.core.terminal.progress import Progress
 from goldenami.core.wait import wait_until
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.local import container, packer
 from goldenami.local.sandbox import namespaces, program
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import ContainerAccess
 from goldenami.packages.store import Store
 
@@ -46,38 +44,23 @@ def _folder(store: Store, name: str) -> Path:
     return store.cache.containers / name
 
 
-def up(
-    root: Path,
-    name: str,
-    lock: Lock,
-    lock_sha256: str,
-    store: Store,
-    *,
-    role: str,
-    tools: bool,
-) -> MoleculeInstance:
+def up(inputs: BakeInputs, name: str, *, role: str, tools: bool) -> MoleculeInstance:
     """Start container `name` on the layers that a bake has below `role` (of a role that the image
     lacks, on the base tree); returns how Molecule reaches it. With `tools` the lock's compilers are
     among its packages."""
     container.check_host()
     packer.forget_settings()  # a layer is made here as in a bake
-    down(name, store)
-    folder = _folder(store, name)
+    down(name, inputs.store)
+    folder = _folder(inputs.store, name)
     folder.mkdir(parents=True)
-    log = folder / "log"
-    progress = Progress.of("molecule", lock.image, store.cache)
-    bake_inputs.fetch(root, lock, store, progress, tools=tools)
-    bake_inputs.compile_again(root, lock, store, progress, log)
-    offered = bake_inputs.repository(lock, store, tools=tools)
-    plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
-    below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
+    log, steps = folder / "log", inputs.lock.steps
+    inputs.fetch(tools=tools)
+    inputs.compile_again(log)
+    plan = inputs.plan(folder, log, inputs.repository(tools=tools))
+    below = next((number for number, step in enumerate(steps) if role in step.roles), 0)
     plan = plan.model_copy(update={"steps": plan.steps[:below]})
-    supervisor = shell.start(
-        program.argv("goldenami.local.programs.supervise_container", plan),
-        log=log,
-        env=shell.python_env(),
-        session=True,
-    )
+    argv = program.argv("goldenami.local.programs.supervise_container", plan)
+    supervisor = shell.Command(argv, env=shell.python_env()).start(log=log, session=True)
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(
         address=access.address,
@@ -85,7 +68,7 @@ def up(
         proxy_command=access.proxy_command,
         name=name,
         vars=folder / "out/vars.json",
-        image=lock.image,
+        image=inputs.lock.image,
     )
 
 

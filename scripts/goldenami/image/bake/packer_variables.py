@@ -6,29 +6,26 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.image.bake import bake_inputs
+from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_folder import ImageFolder
-from goldenami.model.builds.lockfile import Lock
-from goldenami.packages.store import Store
 
 VARIABLES, ROLES = "packer.pkrvars.json", "packer.roles.json"
 """Files of build/IMAGE: for Packer, and for the roles, which that names."""
 
 
-def write(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, account: dict[str, str]
-) -> Path | None:
-    """Write them for `lock`, whose files are in the store; `account` are further variables.
+def write(inputs: BakeInputs, account: dict[str, str]) -> Path | None:
+    """Write them for a lock whose files are in the store; `account` are further variables.
 
     None where modules or wheels are still to be compiled: the instance installs them as packages.
     """
-    if bake_inputs.lacking_modules(lock, store) or wheel_builds.lacking(lock, store):
+    root, lock = inputs.root, inputs.lock
+    if inputs.lacking_modules() or wheel_builds.lacking(lock, inputs.store):
         return None
-    folder = ImageFolder.of(root, lock.image).path
+    folder = inputs.build.image.path
     variables, roles = folder / VARIABLES, folder / ROLES
     records.write_text(
-        roles, records.canonical(bake_inputs.role_variables(root, lock, lock_sha256))
+        roles, records.canonical(bake_inputs.role_variables(root, lock, inputs.lock_sha256))
     )
     records.write_text(
         variables,
@@ -36,7 +33,7 @@ def write(
             {
                 "lock": str(lockfile.path_of(root, lock.image)),
                 "vars": str(roles),
-                "repo": str(bake_inputs.repository(lock, store)),
+                "repo": str(inputs.repository()),
                 **account,
             }
         ),

@@ -32,6 +32,7 @@ from goldenami.core.terminal.progress import LongWait, Progress
 from goldenami.core.wait import wait_until
 from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
+from goldenami.local.image_tests import ImageTests
 from goldenami.local.reader import disk_manifest
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
@@ -206,16 +207,8 @@ class Ec2Builder:
                 # The instance's memory, gone with it.
                 "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108 - not of this machine
             }
-            packer.build(
-                "amazon-ebs.ec2",
-                options,
-                work=work,
-                step="ec2",
-                root=self.root,
-                log=plan.log,
-                env=env,
-                on_line=on_line,
-            )
+            build = packer.PackerBuild(self.root, work, "ec2", plan.log)
+            build.run("amazon-ebs.ec2", options, env=env, on_line=on_line)
 
     def _unpublished(self, image: Image) -> Image:
         """The AMI of a build that is to be made anew, or BadInput where others may launch it
@@ -286,9 +279,8 @@ class Ec2Builder:
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
                 look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
                 seen = look(_LOOK).splitlines()
-                checks = image_tests.run(
-                    self.root, lock.roles, build.variables, config, work=work, log=log
-                )
+                tests = ImageTests(self.root, lock.roles, build.variables, work, log)
+                checks = tests.run(config)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
                     lambda command: look(image_tests.as_root(command)),

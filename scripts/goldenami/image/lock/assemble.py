@@ -21,19 +21,19 @@ from goldenami.model.definitions import role_packages
 from goldenami.model.supported import compatibility
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
+from goldenami.packages.local_repository import LocalRepository
 
 
 def assemble(
     resolution: Resolution,
     kernel: Kernel,
-    fitted: FittedDriver | None,
     cuda: Cuda | None,
     base_names: list[str],
     debs: list[Deb],
 ) -> Lock:
     """The lock of what was resolved."""
     with resolution.progress.step("steps"):
-        steps = _steps(resolution, fitted, base_names, debs)
+        steps = _steps(resolution, base_names, debs)
     definition, root = resolution.definition, resolution.root
     base = BaseLock(
         distribution=definition.base.distribution,
@@ -49,7 +49,7 @@ def assemble(
         disk_size_gib=definition.disk_size_gib,
         base=base,
         kernel=kernel,
-        driver=_driver(resolution, fitted) if fitted else None,
+        driver=_driver(resolution, resolution.fitted) if resolution.fitted else None,
         cuda=cuda,
         hardware=locked_hardware.derive(root, definition),
         choices=resolution.choices,
@@ -99,18 +99,15 @@ def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
     return max((date for date in built if date <= indexes), default=indexes)
 
 
-def _steps(
-    resolution: Resolution, fitted: FittedDriver | None, base: list[str], debs: list[Deb]
-) -> list[Step]:
+def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:
     """Which packages each step of the bake installs, solved by apt among the image's own files
     only.
 
     So a step's layer depends on no package of a later step, and a driver release leaves the layers
     below it alone.
     """
-    dummies = dummy_packages.of_driver(
-        resolution.store, debs, resolution.driver_sources(), fitted.driver if fitted else ""
-    )
+    version = resolution.fitted.driver if resolution.fitted else ""
+    dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(), version)
     others = [deb for deb in debs if deb.name not in dummies]
     before_driver = visible = _apt_of(resolution, "early", [*others, *dummies.values()])
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
@@ -136,15 +133,13 @@ def _steps(
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
     folder = resolution.apt.folder / "closure" / name
-    repository = local_repository.write(
-        resolution.store, debs, folder / "repo", suite=LOCAL_SUITE, epoch=0
-    )
+    repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
     apt = AptRoot(
         folder=folder,
         sources=(),
         uris={},
         architecture=resolution.apt.architecture,
-        local_repo=repository,
+        local_repo=repository.write(resolution.store, folder / "repo"),
     )
     apt.configure()
     apt.pin({})

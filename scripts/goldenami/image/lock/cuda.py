@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.compilation.driver_fit import FittedDriver
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Choice, Cuda, PassedOver
 from goldenami.model.definitions import role_packages
@@ -33,9 +32,7 @@ _PARTS = ("nvidia-*", "cuda-*")
 among them."""
 
 
-def of_packages(
-    resolution: Resolution, fitted: FittedDriver | None, debs: Sequence[Deb]
-) -> Cuda | None:
+def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
     """The CUDA that the closure contains, proved against the driver and the declared
     architectures."""
     if not _is_asked_for(resolution) or from_wheels(resolution):
@@ -46,13 +43,14 @@ def of_packages(
             "the closure has no CUDA runtime library, so the CUDA version is unknown",
             hint="see roles/cuda/vars",
         )
-    version = driver_fit.cuda_release(runtime.version)
-    why = _prove(resolution, version, fitted)
+    version, fitted = driver_fit.cuda_release(runtime.version), resolution.fitted
+    why = _prove(resolution, version)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
     over = driver_fit.newer_cuda(
         resolution.apt, version, fitted.driver if fitted else "", architectures
     )
-    _derive(resolution, version, why, over)
+    _derive(resolution, version)
+    _choose(resolution, version, why, over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
 
@@ -61,10 +59,10 @@ def from_wheels(resolution: Resolution) -> bool:
     return _is_asked_for(resolution) and bool(resolution.setting("cuda", "source") == "wheels")
 
 
-def requirement(resolution: Resolution, request: FrameworkRequest, context: ResolverContext) -> str:
+def requirement(resolution: Resolution, resolver: FrameworkResolver) -> str:
     """What pip is asked for to get the wheels of the release that the definition or its frameworks
     name."""
-    release = resolution.setting("cuda", "release") or _release_of_frameworks(request, context)
+    release = resolution.setting("cuda", "release") or _release_of_frameworks(resolver)
     variant = resolution.setting("cuda", "variant")
     facts = role_packages.facts(
         resolution.root, "cuda", resolution.platform, resolution.given("cuda")
@@ -79,7 +77,7 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
             hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
             "take a driver for CUDA 13",
         )
-    known = context.index.versions(TOOLKIT)
+    known = resolver.index.versions(TOOLKIT)
     if not any(f"{version}.".startswith(f"{release}.") for version in known):
         releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
         raise NoFit(
@@ -99,11 +97,11 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
     compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
 
 
-def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
+def _release_of_frameworks(resolver: FrameworkResolver) -> str:
     found = {
         name: wheel.cuda
-        for name in request.names
-        if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel, CudaWheel)
+        for name in resolver.request.names
+        if isinstance(wheel := resolver.fitting(name).recipe.wheel, CudaWheel)
     }
     if len(set(found.values())) == 1:
         return found.popitem()[1]
@@ -117,7 +115,6 @@ def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) 
 def of_wheels(
     resolution: Resolution,
     files: Sequence[PyFile],
-    fitted: FittedDriver | None,
     request: FrameworkRequest,
 ) -> Cuda:
     """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
@@ -125,9 +122,10 @@ def of_wheels(
     parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
     version = ".".join(runtime.version.split(".")[:2])
-    why = _prove(resolution, version, fitted)
+    why = _prove(resolution, version)
     environment = request.shared_environment or OWN_ENVIRONMENT
-    _derive(resolution, version, why, [], environment=environment, wheels=parts)
+    _derive(resolution, version, environment=environment, wheels=parts)
+    _choose(resolution, version, why, [])
     return Cuda(
         version=version,
         variant=resolution.setting("cuda", "variant"),
@@ -138,26 +136,24 @@ def of_wheels(
     )
 
 
-def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) -> str:
+def _prove(resolution: Resolution, version: str) -> str:
+    fitted = resolution.fitted
     why = compatibility.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
     compatibility.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
     return why
 
 
 def _derive(
-    resolution: Resolution,
-    version: str,
-    why: str,
-    over: list[PassedOver],
-    *,
-    environment: str = "",
-    wheels: Sequence[PyFile] = (),
+    resolution: Resolution, version: str, *, environment: str = "", wheels: Sequence[PyFile] = ()
 ) -> None:
     resolution.derived["cuda"] |= {
         "cuda_version": version,
         "cuda_environment": environment,
         "cuda_wheels": frameworks.told(wheels),
     }
+
+
+def _choose(resolution: Resolution, version: str, why: str, over: list[PassedOver]) -> None:
     resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
 
 

@@ -51,7 +51,7 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
     return fitted
 
 
-def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) -> None:
+def derive(resolution: Resolution, kernel: Kernel) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
     resolution.derived["kernel"] = {
@@ -63,7 +63,7 @@ def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) 
     resolution.derived["golden_health"] = {
         "golden_health_types": hardware.machines(resolution.root, resolution.definition.hardware)
     }
-    if fitted is not None:
+    if (fitted := resolution.fitted) is not None:
         resolution.derived["nvidia_driver"] = {
             "nvidia_driver_branch": fitted.driver.split(".")[0],
             "nvidia_driver_flavour": fitted.flavour,

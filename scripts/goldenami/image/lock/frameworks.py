@@ -21,7 +21,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, cuda_wheels
 from goldenami.image.lock.build_decision import Decision
 from goldenami.image.lock.compilation import dummy_packages, wheel_builds
-from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelCompiler, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
 from goldenami.local import container
 from goldenami.model.builds.build_records import Allowance
@@ -61,21 +61,6 @@ class FrameworkRequest:
 
 
 @dataclass(frozen=True)
-class ResolverContext:
-    """The tools of resolving and building; `previous_frameworks` are those of the lock that a new
-    one replaces."""
-
-    root: Path
-    apt: AptRoot
-    store: Store
-    index: Index
-    progress: Progress
-    log: Path
-    fetch_debs: Callable[[list[Deb]], None]
-    previous_frameworks: Sequence[Framework] = ()
-
-
-@dataclass(frozen=True)
 class ResolvedFrameworks:
     """The frameworks in the order of their installation, the packages that compiled them, and the
     choices."""
@@ -98,114 +83,209 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
     return Interpreter((int(major), int(minor)), int(match[1]))
 
 
-def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFrameworks:
-    """Decide, resolve and build what `request` names."""
-    fitted = {name: fitting(name, request, context) for name in request.names}
-    measurements = build_decision.load(context.root)
-    decisions = {
-        name: build_decision.decide(
-            name,
-            one.recipe,
-            request.cpus,
-            request.target.sm if one.recipe.build.cuda else [],
-            measurements,
-        )
-        for name, one in fitted.items()
-    }
-    asked = {
-        name: requirements(recipe, decisions[name].origin, request.target.sm)
-        for name, recipe in fitted.items()
-    }
-    environments, pins = _environments(
-        asked, context, shared=bool(request.shared_environment), beside=request.beside
-    )
-    allowances = recipes.dispatching(context.root)
-    frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
-    for name in _in_order(fitted, environments):
-        recipe = fitted[name].recipe
-        wheel, requires = parts(recipe, environments[name], frameworks)
-        made = None
-        if decisions[name].origin is Origin.SOURCE:
-            build = wheel_build(name, recipe, request, context, requires, pins)
-            wheel, made = _locked(build, context)
-            decisions[name] = decisions[name].of(build.key)
-            toolchain.update((deb.name, deb) for deb in build.debs)
-        assert wheel is not None
-        decision = decisions[name]
-        frameworks[name] = Framework(
-            name=name,
-            version=recipe.version,
-            environment=request.shared_environment or name,
-            origin=decision.origin,
-            why=decision.why,
-            gain=decision.speedup,
-            measured_on=decision.measured_on,
-            wheel=wheel,
-            requires=requires,
-            made=made,
-            allow=[
-                allowance
-                for file in [wheel, *requires]
-                for pattern, rows in allowances.items()
-                if fnmatchcase(file.project, pattern)
-                for allowance in rows
+@dataclass(frozen=True)
+class FrameworkResolver:
+    """What resolves a `request` and builds what it needs; `previous_frameworks` are those of the
+    lock that a new one replaces."""
+
+    request: FrameworkRequest
+    root: Path
+    apt: AptRoot
+    store: Store
+    index: Index
+    progress: Progress
+    log: Path
+    fetch_debs: Callable[[list[Deb]], None]
+    previous_frameworks: Sequence[Framework] = ()
+
+    def resolve(self) -> ResolvedFrameworks:
+        """Decide, resolve and build what the request names."""
+        request = self.request
+        fitted = {name: self.fitting(name) for name in request.names}
+        measurements = build_decision.load(self.root)
+        decisions = {
+            name: build_decision.decide(
+                name,
+                one.recipe,
+                request.cpus,
+                request.target.sm if one.recipe.build.cuda else [],
+                measurements,
+            )
+            for name, one in fitted.items()
+        }
+        asked = {
+            name: requirements(recipe, decisions[name].origin, request.target.sm)
+            for name, recipe in fitted.items()
+        }
+        environments, pins = self._environments(asked)
+        allowances = recipes.dispatching(self.root)
+        frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
+        for name in _in_order(fitted, environments):
+            recipe = fitted[name].recipe
+            wheel, requires = parts(recipe, environments[name], frameworks)
+            made = None
+            if decisions[name].origin is Origin.SOURCE:
+                build = self.wheel_build(name, recipe, requires, pins)
+                wheel, made = self._locked(build)
+                decisions[name] = decisions[name].of(build.key)
+                toolchain.update((deb.name, deb) for deb in build.debs)
+            assert wheel is not None
+            decision = decisions[name]
+            frameworks[name] = Framework(
+                name=name,
+                version=recipe.version,
+                environment=request.shared_environment or name,
+                origin=decision.origin,
+                why=decision.why,
+                gain=decision.speedup,
+                measured_on=decision.measured_on,
+                wheel=wheel,
+                requires=requires,
+                made=made,
+                allow=[
+                    allowance
+                    for file in [wheel, *requires]
+                    for pattern, rows in allowances.items()
+                    if fnmatchcase(file.project, pattern)
+                    for allowance in rows
+                ],
+            )
+        return ResolvedFrameworks(
+            list(frameworks.values()),
+            list(toolchain.values()),
+            [
+                _choice(framework, fitted[name], decisions[name], request.target.cpu)
+                for name, framework in frameworks.items()
             ],
         )
-    return ResolvedFrameworks(
-        list(frameworks.values()),
-        list(toolchain.values()),
-        [
-            _choice(framework, fitted[name], decisions[name], request.target.cpu)
-            for name, framework in frameworks.items()
-        ],
-    )
 
+    def fitting(self, name: str) -> FittedRecipe:
+        """The recipe `name` with the wheel that fits the image's driver and GPUs."""
+        recipe, request = recipes.load(self.root, name), self.request
+        return cuda_wheels.fit(recipe, request.driver, request.target.sm)
 
-def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> FittedRecipe:
-    """The recipe `name` with the wheel that fits the image's driver and GPUs."""
-    return cuda_wheels.fit(recipes.load(context.root, name), request.driver, request.target.sm)
+    def _environments(
+        self, asked: Mapping[str, list[str]]
+    ) -> tuple[dict[str, list[PyFile]], list[str]]:
+        """The wheels of each framework's environment, of one choice of versions for all; and that
+        choice as constraints."""
+        python = self.image_python()
+        wanted = [line for lines in asked.values() for line in lines]
+        closure = self.index.resolve([*wanted, *self.request.beside], [], python)
+        pins = [f"{file.project}=={file.version}" for file in closure]
+        if self.request.shared_environment:
+            return dict.fromkeys(asked, closure), pins
+        return {
+            name: self.index.resolve(lines, pins, python) for name, lines in asked.items()
+        }, pins
 
+    def environment(self, resolved: ResolvedFrameworks) -> list[PyFile]:
+        """All wheels of the environment that the frameworks share; without frameworks, those of
+        what is asked for beside them. Nothing where each has an environment of its own."""
+        if resolved.frameworks:
+            files = (
+                {
+                    file.project: file
+                    for one in resolved.frameworks
+                    for file in [*one.requires, one.wheel]
+                }
+                if self.request.shared_environment
+                else {}
+            )
+            return [files[project] for project in sorted(files)]
+        return self.index.resolve(self.request.beside, [], self.image_python())
 
-def _environments(
-    asked: Mapping[str, list[str]],
-    context: ResolverContext,
-    *,
-    shared: bool,
-    beside: Sequence[str] = (),
-) -> tuple[dict[str, list[PyFile]], list[str]]:
-    """The wheels of each framework's environment, of one choice of versions for all; and that
-    choice as constraints."""
-    python = image_python(context)
-    wanted = [line for lines in asked.values() for line in lines]
-    closure = context.index.resolve([*wanted, *beside], [], python)
-    pins = [f"{file.project}=={file.version}" for file in closure]
-    if shared:
-        return dict.fromkeys(asked, closure), pins
-    return {name: context.index.resolve(lines, pins, python) for name, lines in asked.items()}, pins
+    def image_python(self) -> Interpreter:
+        """The image's Python."""
+        return interpreter(self.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
 
-
-def environment(
-    resolved: ResolvedFrameworks, request: FrameworkRequest, context: ResolverContext
-) -> list[PyFile]:
-    """All wheels of the environment that the frameworks share; without frameworks, those of what is
-    asked for beside them. Nothing where each has an environment of its own."""
-    if resolved.frameworks:
-        files = (
-            {
-                file.project: file
-                for one in resolved.frameworks
-                for file in [*one.requires, one.wheel]
-            }
-            if request.shared_environment
-            else {}
+    def wheel_build(
+        self,
+        name: str,
+        recipe: Recipe,
+        runs_with: Sequence[PyFile],
+        pins: Sequence[str],
+    ) -> WheelBuild:
+        """The exact order of a build: everything that shapes the wheel."""
+        request = self.request
+        cuda = bool(request.target.sm and recipe.build.cuda)
+        debs = self.apt.solve(
+            [
+                "?essential",
+                "apt",
+                *wheel_builds.PACKAGES,
+                *recipe.build.packages,
+                *(wheel_builds.CUDA_PACKAGES if cuda else []),
+            ]
         )
-        return [files[project] for project in sorted(files)]
-    return context.index.resolve(request.beside, [], image_python(context))
+        dummies = dummy_packages.of_driver(self.store, debs, request.driver_sources, request.driver)
+        python = interpreter(debs)
+        source = _source(name, recipe, self.index)
+        wanted = [
+            wheel_builds.PIP,
+            *recipe.build.requires,
+            *recipe.build.added(request.target.sm).requires,
+        ]
+        requires = self.index.resolve(wanted, pins, python)
+        # What only the tests need is in no image: the image's choice of versions does not bind it.
+        tests = (
+            self.index.resolve(
+                [
+                    *recipe.suite.requires,
+                    *(f"{file.project}=={file.version}" for file in runs_with),
+                ],
+                [],
+                python,
+            )
+            if recipe.suite
+            else []
+        )
+        known = {file.project for file in runs_with} | {source.project}
+        target = request.target if cuda else request.target.model_copy(update={"sm": []})
+        return WheelBuild(
+            name=name,
+            recipe=recipe,
+            target=target,
+            suite=request.suite,
+            source=source,
+            debs=[dummies.get(deb.name, deb) for deb in debs],
+            requires=requires,
+            runs_with=runs_with,
+            tests=[file for file in tests if file.project not in known],
+        )
 
+    @property
+    def compiler(self) -> WheelCompiler:
+        return WheelCompiler(self.root, self.store, self.progress, self.log)
 
-def image_python(context: ResolverContext) -> Interpreter:
-    """The image's Python."""
-    return interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
+    def compiled(self, build: WheelBuild) -> WheelOutcome:
+        """The outcome of `build`, compiled now if this machine has not built it before."""
+        if found := wheel_builds.known(self.store, build):
+            return found
+        container.check_host()  # before its tools are fetched
+        self.fetch_debs(list(build.debs))
+        self.index.fetch(
+            [build.source, *build.requires, *build.runs_with, *build.tests], self.store
+        )
+        with self.progress.step(
+            f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"
+        ):
+            return self.compiler.compiled(build)
+
+    def _locked(self, build: WheelBuild) -> tuple[PyFile, CompiledWheel]:
+        """The wheel, and how it was made. One that the previous lock has with the same key is not
+        compiled again: the same inputs give the same bytes, and a bake that lacks it holds its own
+        build to them. What this machine has built counts for more: where a bake found that those
+        bytes do not come out, the next lock names its own."""
+        for framework in (
+            self.previous_frameworks if wheel_builds.known(self.store, build) is None else []
+        ):
+            if framework.made and framework.made.key == build.key:
+                return framework.wheel, _compiled_wheel(
+                    build, framework.made.compiler, framework.made.result
+                )
+        outcome = self.compiled(build)
+        return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
 
 def _in_order(
@@ -255,59 +335,6 @@ def parts(
     return rest.pop(own, None), [rest[project] for project in sorted(rest)]
 
 
-def wheel_build(
-    name: str,
-    recipe: Recipe,
-    request: FrameworkRequest,
-    context: ResolverContext,
-    runs_with: Sequence[PyFile],
-    pins: Sequence[str],
-) -> WheelBuild:
-    """The exact order of a build: everything that shapes the wheel."""
-    cuda = bool(request.target.sm and recipe.build.cuda)
-    debs = context.apt.solve(
-        [
-            "?essential",
-            "apt",
-            *wheel_builds.PACKAGES,
-            *recipe.build.packages,
-            *(wheel_builds.CUDA_PACKAGES if cuda else []),
-        ]
-    )
-    dummies = dummy_packages.of_driver(context.store, debs, request.driver_sources, request.driver)
-    python = interpreter(debs)
-    source = _source(name, recipe, context.index)
-    wanted = [
-        wheel_builds.PIP,
-        *recipe.build.requires,
-        *recipe.build.added(request.target.sm).requires,
-    ]
-    requires = context.index.resolve(wanted, pins, python)
-    # What only the tests need is in no image: the image's choice of versions does not bind it.
-    tests = (
-        context.index.resolve(
-            [*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
-            [],
-            python,
-        )
-        if recipe.suite
-        else []
-    )
-    known = {file.project for file in runs_with} | {source.project}
-    target = request.target if cuda else request.target.model_copy(update={"sm": []})
-    return WheelBuild(
-        name=name,
-        recipe=recipe,
-        target=target,
-        suite=request.suite,
-        source=source,
-        debs=[dummies.get(deb.name, deb) for deb in debs],
-        requires=requires,
-        runs_with=runs_with,
-        tests=[file for file in tests if file.project not in known],
-    )
-
-
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
     source = recipe.source
     if source.kind is SourceKind.ARCHIVE:
@@ -333,39 +360,6 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
             hint="find out why before the recipe takes it; a new version needs its own SHA-256",
         )
     return sdist
-
-
-def compiled(build: WheelBuild, context: ResolverContext) -> WheelOutcome:
-    """The outcome of `build`, compiled now if this machine has not built it before."""
-    if found := wheel_builds.known(context.store, build):
-        return found
-    container.check_host()  # before its tools are fetched
-    context.fetch_debs(list(build.debs))
-    context.index.fetch(
-        [build.source, *build.requires, *build.runs_with, *build.tests], context.store
-    )
-    with context.progress.step(
-        f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"
-    ):
-        return wheel_builds.compile_wheel(
-            context.root, build, context.store, context.progress, log=context.log
-        )
-
-
-def _locked(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
-    """The wheel, and how it was made. One that the previous lock has with the same key is not
-    compiled again: the same inputs give the same bytes, and a bake that lacks it holds its own
-    build to them. What this machine has built counts for more: where a bake found that those bytes
-    do not come out, the next lock names its own."""
-    for framework in (
-        context.previous_frameworks if wheel_builds.known(context.store, build) is None else []
-    ):
-        if framework.made and framework.made.key == build.key:
-            return framework.wheel, _compiled_wheel(
-                build, framework.made.compiler, framework.made.result
-            )
-    outcome = compiled(build, context)
-    return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
 
 def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWheel:

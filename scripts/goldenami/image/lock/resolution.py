@@ -13,15 +13,16 @@ from goldenami.core.records import sha256_text
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import addressed_files, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
-from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
 from goldenami.model.builds.lockfile import Choice, KernelModules, Package, Suite
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import role_packages, source_checks
 from goldenami.model.definitions.definition import CONTAINERS, Definition
 from goldenami.model.supported import vendor_archives
 from goldenami.model.supported.platforms import PLATFORMS, Platform
-from goldenami.packages import local_repository, mirrors
+from goldenami.packages import mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.mirrors import Source
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
@@ -45,7 +46,8 @@ SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 @dataclass
 class Resolution:
     """The state of one lock in the making. `derived` are role variables that follow from what was
-    chosen, by role; `offered` are files from the store that the archives have not."""
+    chosen, by role; `offered` are files from the store that the archives have not. `fitted` is the
+    driver, None until it is chosen and in an image without one."""
 
     root: Path
     definition: Definition
@@ -59,6 +61,7 @@ class Resolution:
     constraints: LockConstraints = field(default_factory=LockConstraints)
     offered: list[Deb] = field(default_factory=list)
     pins: dict[str, str] = field(default_factory=dict)
+    fitted: FittedDriver | None = None
     kernel_modules: dict[str, KernelModules] = field(default_factory=dict)
     frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
     files: list[AddressedFile] = field(default_factory=list)
@@ -102,25 +105,30 @@ class Resolution:
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""
-        local_repository.write(
-            self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE, epoch=0
-        )
+        repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
+        repository.write(self.store, self.apt.folder / "built")
+
+
+@dataclass(frozen=True)
+class LockInputs:
+    """What a lock of `definition` is made from: the roles of the checkout `root`, and what `store`
+    has. What `constraints` name does not move."""
+
+    root: Path
+    definition: Definition
+    store: Store
+    progress: Progress
+    log: Path
+    constraints: LockConstraints = field(default_factory=LockConstraints)
 
 
 @contextmanager
-def opened(
-    root: Path,
-    definition: Definition,
-    store: Store,
-    progress: Progress,
-    log: Path,
-    constraints: LockConstraints | None = None,
-) -> Iterator[Resolution]:
+def opened(inputs: LockInputs) -> Iterator[Resolution]:
     """A resolution with today's indexes, held for this process."""
+    root, definition, store = inputs.root, inputs.definition, inputs.store
+    progress = inputs.progress
     files = addressed_files.have(root, definition, store, progress)
-    resolution = _open(
-        root, definition, store, progress, log, _with_files(constraints or LockConstraints(), files)
-    )
+    resolution = _open(replace(inputs, constraints=_with_files(inputs.constraints, files)))
     resolution.files = files
     if files:
         told = {source_checks.VARIABLE: [file.told for file in files]}
@@ -164,21 +172,14 @@ def sources_of(root: Path, definition: Definition) -> list[Source]:
     )
 
 
-def _open(
-    root: Path,
-    definition: Definition,
-    store: Store,
-    progress: Progress,
-    log: Path,
-    constraints: LockConstraints,
-) -> Resolution:
-    base, sources = definition.base, sources_of(root, definition)
+def _open(inputs: LockInputs) -> Resolution:
+    definition, constraints = inputs.definition, inputs.constraints
+    base, sources = definition.base, sources_of(inputs.root, definition)
     uris = mirrors.locate(
         [source.archive for source in sources], [one.vendor for one in sources if one.vendor]
     )
-    folder = (
-        store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
-    )
+    key = sha256_text(repr((definition.image, sources, sorted(uris.items()))))
+    folder = inputs.store.cache.apt / key[:16]
     apt = AptRoot(
         folder=folder,
         sources=tuple(sources),
@@ -188,11 +189,11 @@ def _open(
         stock={package.sha256: package.deb(name) for name, package in constraints.stock.items()},
     )
     return Resolution(
-        root,
+        inputs.root,
         definition,
-        store,
-        progress,
-        log,
+        inputs.store,
+        inputs.progress,
+        inputs.log,
         PLATFORMS[base.release],
         apt,
         constraints=constraints,

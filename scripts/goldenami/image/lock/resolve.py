@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
 from goldenami.core.errors import NoFit
-from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import (
     assemble,
     beside_frameworks,
@@ -20,34 +18,24 @@ from goldenami.image.lock import (
     own_modules,
 )
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
-from goldenami.image.lock.resolution import Resolution, opened
+from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
+from goldenami.image.lock.resolution import LockInputs, Resolution, opened
 from goldenami.model.builds import locked_hardware, lockfile
 from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
 from goldenami.model.definitions import recipes
-from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware, release_dates
 from goldenami.packages.apt import DOWNLOADED
 from goldenami.packages.pypi import Index
-from goldenami.packages.store import Store
 
 
-def run(
-    root: Path,
-    definition: Definition,
-    store: Store,
-    progress: Progress,
-    log: Path,
-    *,
-    constraints: LockConstraints | None = None,
-) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256. What `constraints` name
-    does not move.
+def run(inputs: LockInputs) -> tuple[Lock, str]:
+    """Resolve the definition, write its lock; returns it with its SHA-256.
 
     NoFit where the parts do not fit each other; the old lock stays.
     """
+    root, definition = inputs.root, inputs.definition
     path = lockfile.path_of(root, definition.image)
-    with opened(root, definition, store, progress, log, constraints) as resolution:
+    with opened(inputs) as resolution:
         if previous := lockfile.previous(root, definition.image):
             release_dates.demand_progress(previous, resolution.archive_suites())
         try:
@@ -73,9 +61,9 @@ def _resolve(resolution: Resolution) -> Lock:
     _pin_what_stays(resolution)
     kept = resolution.constraints.kernel
     kernels = [kept] if kept else driver_fit.kernels(apt, definition.kernel)
-    fitted = driver.fit(resolution, kernels) if "nvidia_driver" in definition.roles else None
-    if fitted:
-        kernel = fitted.kernel
+    if "nvidia_driver" in definition.roles:
+        resolution.fitted = driver.fit(resolution, kernels)
+        kernel = resolution.fitted.kernel
     else:
         kernel, passed_over = own_modules.first(resolution, kernels)
         why = (
@@ -86,19 +74,19 @@ def _resolve(resolution: Resolution) -> Lock:
         resolution.choices.append(
             Choice(component="kernel", taken=kernel.release, why=why, passed_over=passed_over)
         )
-    driver.derive(resolution, kernel, fitted)
+    driver.derive(resolution, kernel)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve(resolution.names([]))]
         debs = apt.solve(resolution.names(definition.role_names))
-        found = cuda.of_packages(resolution, fitted, debs)
+        found = cuda.of_packages(resolution, debs)
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
-        found = _from_index(resolution, fitted) or found
+        found = _from_index(resolution) or found
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
     with progress.download(
         "fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages", lacking
     ) as on_bytes:
         resolution.fetch(debs, on_bytes)
-    return assemble.assemble(resolution, kernel, fitted, found, base, debs)
+    return assemble.assemble(resolution, kernel, found, base, debs)
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
@@ -125,26 +113,27 @@ def _pin_what_stays(resolution: Resolution) -> None:
     apt.pin(constraints.packages)
 
 
-def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
-    definition, (request, context) = resolution.definition, framework_request(resolution)
+def _from_index(resolution: Resolution) -> Cuda | None:
+    definition, resolver = resolution.definition, framework_resolver(resolution)
     named = [*definition.frameworks, *definition.python_packages]
     with (
         resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
-        beside_frameworks.demanded(resolution.root, definition, context.index),
+        beside_frameworks.demanded(resolution.root, definition, resolver.index),
     ):
         beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
         if has_wheels:
-            beside.append(cuda.requirement(resolution, request, context))
-        request = replace(request, beside=beside)
+            beside.append(cuda.requirement(resolution, resolver))
+        request = replace(resolver.request, beside=beside)
+        resolver = replace(resolver, request=request)
         if definition.frameworks:
-            resolution.frameworks = frameworks.resolve(request, context)
+            resolution.frameworks = resolver.resolve()
             resolution.choices.extend(resolution.frameworks.choices)
-        files = frameworks.environment(resolution.frameworks, request, context)
+        files = resolver.environment(resolution.frameworks)
         resolution.python = beside_frameworks.of(
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
         )
         _derive_frameworks(resolution)
-        return cuda.of_wheels(resolution, files, fitted, request) if has_wheels else None
+        return cuda.of_wheels(resolution, files, request) if has_wheels else None
 
 
 def _derive_frameworks(resolution: Resolution) -> None:
@@ -157,16 +146,14 @@ def _derive_frameworks(resolution: Resolution) -> None:
     }
 
 
-def framework_request(
-    resolution: Resolution,
-) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
+def framework_resolver(resolution: Resolution) -> FrameworkResolver:
     """What the definition asks of frameworks, for which hardware, and what resolving and building
     it needs."""
     definition = resolution.definition
     shared = locked_hardware.derive(resolution.root, definition)
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
-    request = frameworks.FrameworkRequest(
+    request = FrameworkRequest(
         names=definition.frameworks,
         shared_environment=resolution.setting("frameworks", "shared_environment"),
         cpus=shared.cpus,
@@ -176,7 +163,8 @@ def framework_request(
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
         driver_sources=resolution.driver_sources(),
     )
-    return request, frameworks.ResolverContext(
+    return FrameworkResolver(
+        request=request,
         root=resolution.root,
         apt=resolution.apt,
         store=resolution.store,

@@ -44,9 +44,8 @@ def shares(
 ) -> Chart | None:
     """Labels and values with each one's share of the sum; `words` says a value. None of no row."""
     total = sum(value for _, value in rows)
-    return _chart(
-        title, noun, "Share", rows, words, [units.percent(value, total) for _, value in rows]
-    )
+    noted = [(label, value, units.percent(value, total)) for label, value in rows]
+    return _chart(title, noun, "Share", noted, words)
 
 
 def history(
@@ -63,23 +62,23 @@ def history(
     ]
     if len(rows) < 2:
         return None
-    return _chart(title, noun, "Change", rows, words, changes)
+    noted = [(*row, change) for row, change in zip(rows, changes, strict=True)]
+    return _chart(title, noun, "Change", noted, words)
 
 
 def _chart(
     title: str,
     noun: str,
     note: str,
-    rows: Sequence[tuple[str, float]],
+    rows: Sequence[tuple[str, float, str]],
     words: Callable[[Any], str],
-    notes: Sequence[str],
 ) -> Chart | None:
     if not rows:
         return None
-    longest = max(value for _, value in rows) or 1
+    longest = max(value for _, value, _ in rows) or 1
     bars = [
         Bar(label, words(value), said, round(max(HAIRLINE, value / longest), 5))
-        for (label, value), said in zip(rows, notes, strict=True)
+        for label, value, said in rows
     ]
     return Chart(title, noun, note, tuple(bars))
 

@@ -144,8 +144,10 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
         _subjects(build, bake, region, ami, snapshot),
         _predicate(
             bake,
-            BUILD_TYPE,
-            {"image": bake.image, "builder": bake.builder.value},
+            {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"image": bake.image, "builder": bake.builder.value},
+            },
             {"packer": bake.host.packer, "python": bake.host.python},
             bake.git_commit,
             _byproducts(build, bake),
@@ -163,8 +165,7 @@ def of_container(
         [subject],
         _predicate(
             record,
-            CONTAINER_TYPE,
-            {"image": record.image},
+            {"buildType": CONTAINER_TYPE, "externalParameters": {"image": record.image}},
             {"python": python},
             git_commit,
             [("sbom.cdx.json", bill_sha256)],
@@ -174,8 +175,7 @@ def of_container(
 
 def _predicate(
     record: BakeRecord | ContainerRecord,
-    kind: str,
-    parameters: dict[str, str],
+    definition: dict[str, Any],
     versions: dict[str, str],
     git_commit: str,
     byproducts: Iterable[tuple[str, str]],
@@ -185,11 +185,7 @@ def _predicate(
     if commit := checkout_commit(git_commit):
         origins.append({"name": "checkout", "digest": {"gitCommit": commit}})
     return {
-        "buildDefinition": {
-            "buildType": kind,
-            "externalParameters": parameters,
-            "resolvedDependencies": origins,
-        },
+        "buildDefinition": {**definition, "resolvedDependencies": origins},
         "runDetails": {
             "builder": {"id": BUILDER, "version": versions},
             "metadata": {

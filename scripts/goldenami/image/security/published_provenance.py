@@ -4,6 +4,7 @@ snapshot, tags, blocks. Any machine with the public key can look."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,40 @@ from goldenami.image.security.provenance import LIST
 from goldenami.model.builds.build_records import checkout_commit
 
 
-def verify(
-    account: Account, regions: Iterable[str], ami: str, public_key: Path
-) -> tuple[str, Image, dict[str, Any]]:
-    """The AMI's region, the AMI, and what was signed of it.
+@dataclass(frozen=True)
+class SignedAmi:
+    """An AMI that is what was signed of it, in the `statement`."""
+
+    region: str
+    image: Image
+    statement: dict[str, Any]
+
+    def verify_blocks(self, account: Account, progress: Progress, scratch: Path) -> int:
+        """Hold each block of the snapshot to the signed list; returns how many there are.
+
+        NotVerified where one differs, Unreachable where the snapshot or the list cannot be had.
+        """
+        snapshot, region = self.image.snapshot, self.region
+        wanted = self.statement["subject"][1]["digest"].get(LIST)
+        if wanted is None:
+            raise Unreachable(
+                f"no list of blocks was signed of {snapshot}",
+                hint="it was baked on EC2 by a version that read no snapshots: bake it again",
+            )
+        disk = SnapshotDisk(account.ebs(region), snapshot)
+        disk.list()
+        with progress.transfer(f"{region} {snapshot}", disk.bytes_listed) as advance:
+            blocks = disk.hashed(scratch / "snapshot.blocks", advance)
+        if records.sha256_file(blocks.path) != wanted:
+            raise NotVerified(
+                f"the blocks of {snapshot} in {region} are not those that were signed",
+                hint="do not launch it; a new build and publish make a new snapshot",
+            )
+        return blocks.count()
+
+
+def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path) -> SignedAmi:
+    """The AMI, which is what was signed of it.
 
     NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no
     such AMI in `regions`.
@@ -64,37 +95,7 @@ def verify(
                     hint=f"`golden publish {name} --build {build_id}` sets it "
                     "again; who changed it?",
                 )
-    return region, image, statement
-
-
-def verify_blocks(
-    account: Account,
-    region: str,
-    image: Image,
-    statement: dict[str, Any],
-    progress: Progress,
-    scratch: Path,
-) -> int:
-    """Hold each block of the snapshot to the signed list; returns how many there are.
-
-    NotVerified where one differs, Unreachable where the snapshot or the list cannot be had.
-    """
-    wanted = statement["subject"][1]["digest"].get(LIST)
-    if wanted is None:
-        raise Unreachable(
-            f"no list of blocks was signed of {image.snapshot}",
-            hint="it was baked on EC2 by a version that read no snapshots: bake it again",
-        )
-    disk = SnapshotDisk(account.ebs(region), image.snapshot)
-    disk.list()
-    with progress.transfer(f"{region} {image.snapshot}", disk.bytes_listed) as advance:
-        blocks = disk.hashed(scratch / "snapshot.blocks", advance)
-    if records.sha256_file(blocks.path) != wanted:
-        raise NotVerified(
-            f"the blocks of {image.snapshot} in {region} are not those that were signed",
-            hint="do not launch it; a new build and publish make a new snapshot",
-        )
-    return blocks.count()
+    return SignedAmi(region, image, statement)
 
 
 def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:

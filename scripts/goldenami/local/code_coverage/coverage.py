@@ -102,14 +102,14 @@ class KnownCode:
         return self.request.known / key[:2] / key
 
 
-def scan(root: Path, request: CoverageRequest) -> CoverageRecord:
-    """Look at all code of the tree `root` that `request` names; a folder that is not there holds
+def scan(tree: Path, request: CoverageRequest) -> CoverageRecord:
+    """Look at all code of `tree` that `request` names; a folder that is not there holds
     none, and a file that is known already is not read again."""
     known, classifier = KnownCode(request), Classifier()
     files, findings = list[CodeFile](), list[Finding]()
     allowed = {allowance.reason: 0 for allowance in request.allow}
-    for path in _programs(root, request.folders):
-        name, sha256 = str(path.relative_to(root)), records.sha256_file(path)
+    for path in _programs(tree, request.folders):
+        name, sha256 = str(path.relative_to(tree)), records.sha256_file(path)
         facts = known.get(sha256)
         if facts is None:
             facts = _read(path, request, classifier)
@@ -143,9 +143,9 @@ def scan(root: Path, request: CoverageRequest) -> CoverageRecord:
     )
 
 
-def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
-    """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
-    record = scan(root, request)
+def hold(tree: Path, request: CoverageRequest, out: Path, log: Path) -> None:
+    """Hold the code of `tree` to what a plan asks for; the record goes into `out`."""
+    record = scan(tree, request)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)
@@ -204,12 +204,12 @@ def fits(allowance: Allowance, finding: Finding) -> bool:
     )
 
 
-def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
+def _programs(tree: Path, folders: Sequence[str]) -> Iterator[Path]:
     """Each ELF file once, in the order of paths; a link leads to a file that is seen by itself or
     lies outside."""
     seen: set[tuple[int, int]] = set()
     for folder in folders:
-        for place, names, files in os.walk(root / folder):
+        for place, names, files in os.walk(tree / folder):
             names.sort()
             for path in (Path(place) / name for name in sorted(files)):
                 status = path.lstat()

@@ -13,13 +13,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, grub, immutable, slots, verity
+from goldenami.local.disk.slots import FileSystem
 from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
 from goldenami.model.builds.build_records import BLOCKS_FILE
@@ -213,6 +214,10 @@ class _Writer:
         return self.work / "disk"
 
     @property
+    def _root(self) -> FileSystem:
+        return FileSystem(self.disk, ROOT_OFFSET, self.layout.root_bytes)
+
+    @property
     def env(self) -> dict[str, str]:
         """No clock, time zone or configuration of the host reaches the tools."""
         return {
@@ -230,27 +235,16 @@ class _Writer:
         self._partitions()
         self._bios()
         self._esp()
-        digests: dict[str, str] = {}
-        stored: dict[str, int] = {}
+        files = trees.FilesOnDisk()
         note = "" if self._reads_tar() else NOT_REPRODUCIBLE
         with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
             if not note:
                 ordered = slots.order(self.entries, self.ranks)
-                digests = self._feed(
-                    slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes
-                )
+                small = self._feed(slots.without_content(ordered), self._root)
                 # The ESP is not written to its end before an immutable root is.
                 final = follower.advance if not self.layout.immutable else lambda _: None
-                large, stored = slots.fill(
-                    self.tree,
-                    ordered,
-                    self.disk,
-                    offset=ROOT_OFFSET,
-                    final=final,
-                    blocks=self.layout.root_bytes // BLOCK,
-                    env=self.env,
-                )
-                digests |= large
+                large = slots.fill(self.tree, ordered, self._root, env=self.env, final=final)
+                files = replace(large, digests={**small, **large.digests})
             else:
                 self._root_from_directory()
             if self.layout.immutable:
@@ -264,14 +258,7 @@ class _Writer:
                     for name in ("root", boot_regions.PERSIST)
                     if name in self.layout.parts
                 }
-            trees.write_manifest(
-                self.tree,
-                self.work / MANIFEST,
-                self.entries,
-                digests=digests,
-                boot=boot,
-                stored=stored,
-            )
+            trees.write_manifest(self.tree, self.work / MANIFEST, self.entries, files, boot=boot)
             return note, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:
@@ -287,28 +274,20 @@ class _Writer:
         for part, (start, size) in self.layout.parts.items():
             ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
             lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
-        shell.output(
-            [
-                shell.require("sfdisk", "fdisk"),
-                "--quiet",
-                "--no-reread",
-                "--no-tell-kernel",
-                str(self.disk),
-            ],
-            stdin="\n".join(lines) + "\n",
-            env=self.env,
-        )
+        argv = [
+            shell.require("sfdisk", "fdisk"),
+            "--quiet",
+            "--no-reread",
+            "--no-tell-kernel",
+            str(self.disk),
+        ]
+        shell.Command(argv, env=self.env).output(stdin="\n".join(lines) + "\n")
 
     def _bios(self) -> None:
         core = self.work / "core.img"
-        grub.core_image(
-            "i386-pc",
-            core,
-            modules=("biosdisk", *(["fat"] if self.layout.immutable else [])),
-            menu_at=self.layout.menu_at,
-            log=self.log,
-            env=self.env,
-        )
+        modules = ("biosdisk", *(["fat"] if self.layout.immutable else []))
+        argv = grub.core_image("i386-pc", core, modules=modules, menu_at=self.layout.menu_at)
+        shell.stream(argv, log=self.log, env=self.env)
         lba = BIOS_BOOT[0] // grub.SECTOR
         boot = (grub.modules_folder("i386-pc") / "boot.img").read_bytes()
         with self.disk.open("r+b") as image:
@@ -320,14 +299,8 @@ class _Writer:
 
     def _esp(self) -> None:
         loader = self.work / "bootx64.efi"
-        grub.core_image(
-            "x86_64-efi",
-            loader,
-            modules=("fat",),
-            menu_at=self.layout.menu_at,
-            log=self.log,
-            env=self.env,
-        )
+        argv = grub.core_image("x86_64-efi", loader, modules=("fat",), menu_at=self.layout.menu_at)
+        shell.stream(argv, log=self.log, env=self.env)
         self._run(
             "mkfs.vfat",
             "dosfstools",
@@ -350,9 +323,8 @@ class _Writer:
     def _immutable(self) -> None:
         """What lies behind an immutable root, and the menu."""
         parts, uuid_of = self.layout.parts, self.layout.uuid
-        self._feed(
-            immutable.persist(self.tree, self.entries), self.disk, *parts["persist"], part="persist"
-        )
+        persist = FileSystem(self.disk, *parts["persist"], "persist")
+        self._feed(immutable.persist(self.tree, self.entries), persist)
         found = verity.write(
             self.disk,
             parts["root"],
@@ -371,18 +343,9 @@ class _Writer:
             os.pread(image.fileno(), 1024, self.layout.parts[part][0] + ext4.SUPERBLOCK_AT)
         )
 
-    def _mke2fs(
-        self,
-        source: str,
-        disk: Path,
-        offset: int,
-        size: int,
-        extended: str,
-        *,
-        part: str = "root",
-    ) -> list[str]:
+    def _mke2fs(self, source: str, system: FileSystem, extended: str) -> list[str]:
         # Nobody writes it.
-        without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []
+        without = ["-O", "^has_journal"] if self.layout.immutable and system.name == "root" else []
         return [
             shell.require("mke2fs", "e2fsprogs"),
             "-q",
@@ -394,17 +357,17 @@ class _Writer:
             "-m",
             "1",
             "-L",
-            part,
+            system.name,
             *without,
             "-U",
-            self.layout.uuid(part),
+            self.layout.uuid(system.name),
             "-d",
             source,
             "-E",
-            f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,"
+            f"offset={system.offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,"
             f"root_owner=0:0,{extended}",
-            str(disk),
-            str(size // BLOCK),
+            str(system.disk),
+            str(system.blocks),
         ]
 
     def _reads_tar(self) -> bool:
@@ -412,30 +375,22 @@ class _Writer:
         with probe.open("wb") as image:
             image.truncate(8 * MIB)
         try:
-            self._feed(self.entries[:1], probe, 0, 8 * MIB)
+            self._feed(self.entries[:1], FileSystem(probe, 0, 8 * MIB))
         except shell.CommandFailed as failure:
             if os.strerror(errno.ENOSPC) in failure.output:
                 raise
             return False
         return True
 
-    def _feed(
-        self,
-        entries: Sequence[trees.Entry],
-        disk: Path,
-        offset: int,
-        size: int,
-        *,
-        part: str = "root",
-    ) -> dict[str, str]:
-        argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
+    def _feed(self, entries: Sequence[trees.Entry], system: FileSystem) -> dict[str, str]:
+        argv = self._mke2fs("-", system, "assume_storage_prezeroed=1")
         said = self.work / "mke2fs.log"
         said.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
         # Mke2fs reads 4 KiB at a time: fewer wake-ups.
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)
         try:
-            process = shell.start(argv, log=said, env=self.env, stdin=read_end)
+            process = shell.Command(argv, env=self.env).start(log=said, stdin=read_end)
         finally:
             os.close(read_end)
         digests: dict[str, str] = {}
@@ -467,7 +422,5 @@ class _Writer:
             )
         # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
         extended = "lazy_itable_init=1,lazy_journal_init=1"
-        argv = self._mke2fs(
-            str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes, extended
-        )
+        argv = self._mke2fs(str(self.tree), self._root, extended)
         shell.stream(argv, log=self.log, env=self.env)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 
 from goldenami.core import shell
@@ -171,16 +170,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def core_image(
-    kind: str,
-    target: Path,
-    *,
-    modules: tuple[str, ...],
-    menu_at: tuple[str, str],
-    log: Path,
-    env: Mapping[str, str],
-) -> None:
-    """Write the core image of platform `kind` that continues with the menu at `menu_at`: a file
-    system's UUID, and the folder in it."""
+    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: tuple[str, str]
+) -> list[str]:
+    """The argv that writes the core image of platform `kind` to `target`. It continues with the
+    menu at `menu_at`: a file system's UUID, and the folder in it."""
     file_system, folder = menu_at
     early = target.with_suffix(".cfg")
     early.write_text(
@@ -188,25 +181,21 @@ def core_image(
         "configfile $prefix/grub.cfg\n",
         encoding="utf-8",
     )
-    shell.stream(
-        [
-            shell.require("grub-mkimage", "grub-common"),
-            "--directory",
-            str(modules_folder(kind)),
-            "--format",
-            kind,
-            "--prefix",
-            folder,
-            "--config",
-            str(early),
-            "--output",
-            str(target),
-            *_MODULES,
-            *modules,
-        ],
-        log=log,
-        env=env,
-    )
+    return [
+        shell.require("grub-mkimage", "grub-common"),
+        "--directory",
+        str(modules_folder(kind)),
+        "--format",
+        kind,
+        "--prefix",
+        folder,
+        "--config",
+        str(early),
+        "--output",
+        str(target),
+        *_MODULES,
+        *modules,
+    ]
 
 
 def modules_folder(kind: str) -> Path:

@@ -21,12 +21,26 @@ from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.disk import large_files
 from goldenami.local.disk.large_files import BLOCK, SLOT_BYTES, Extent, Run
-from goldenami.local.tree.tree import CHUNK_BYTES, Entry
+from goldenami.local.tree.tree import CHUNK_BYTES, Entry, FilesOnDisk
 
 HOLE = 4
 """Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more
 pieces costs."""
 _ZEROS = bytes(BLOCK)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSystem:
+    """The place of an ext4 file system: `size` bytes from `offset` on of the image `disk`."""
+
+    disk: Path
+    offset: int
+    size: int
+    name: str = "root"
+
+    @property
+    def blocks(self) -> int:
+        return self.size // BLOCK
 
 
 def is_large(entry: Entry) -> bool:
@@ -57,26 +71,23 @@ def without_content(entries: Sequence[Entry]) -> list[Entry]:
 def fill(
     tree: Path,
     entries: Sequence[Entry],
-    disk: Path,
+    system: FileSystem,
     *,
-    offset: int,
-    blocks: int,
     env: Mapping[str, str],
     final: Callable[[int], None],
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Write the large files of `entries` into slots of the file system at `offset` bytes of `disk`.
-
-    Returns by path their SHA-256, and the bytes that they take on the disk. `final` is told up to
-    which byte the disk will not change any more.
-    """
+) -> FilesOnDisk:
+    """Write the large files of `entries` into slots of `system`. `final` is told up to which byte
+    the disk will not change any more."""
     large = [entry for entry in entries if is_large(entry)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = list(pool.map(lambda entry: data_runs(tree / entry.path), large))
-    placed = _place(large, runs, f"{disk}?offset={offset}", blocks, env)
-    first, *unwritten = [offset + block * BLOCK for block in _first_unwritten(placed, blocks)]
+    placed, offset = _place(large, runs, system, env), system.offset
+    first, *unwritten = [
+        offset + block * BLOCK for block in _first_unwritten(placed, system.blocks)
+    ]
     final(first)
     sums: dict[str, str] = {}
-    descriptor = os.open(disk, os.O_WRONLY)
+    descriptor = os.open(system.disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = pool.map(
@@ -93,7 +104,7 @@ def fill(
         entry.path: sum(extent[2] for extent in extents) * BLOCK
         for entry, extents in zip(large, placed, strict=True)
     }
-    return sums, stored
+    return FilesOnDisk(sums, stored)
 
 
 def data_runs(path: Path) -> list[Run]:
@@ -141,14 +152,15 @@ def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[in
 def _place(
     large: Sequence[Entry],
     runs: Sequence[Sequence[Run]],
-    image: str,
-    blocks: int,
+    system: FileSystem,
     env: Mapping[str, str],
 ) -> list[list[Extent]]:
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
-    argv = shell.python_argv(large_files.__name__, image, str(blocks))
+    image = f"{system.disk}?offset={system.offset}"
+    argv = shell.python_argv(large_files.__name__, image, str(system.blocks))
     try:
-        text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
+        command = shell.Command(argv, env={**env, **shell.python_env()})
+        text = command.output(stdin=json.dumps(files))
     except shell.CommandFailed as error:
         raise StageFailed(
             f"the large files could not be placed: {error.output.strip()}",

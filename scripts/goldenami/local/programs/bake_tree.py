@@ -19,7 +19,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import container, events, packer
 from goldenami.local.code_coverage import coverage
-from goldenami.local.container import Container
+from goldenami.local.container import BootableContainer, Container
 from goldenami.local.disk import disk, immutable
 from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
@@ -61,9 +61,9 @@ def say(text: str) -> None:
 def _bake(plan: BakePlan, stack: layers.Stack) -> BakeResult:
     with reading_ahead(plan) as ahead:
         build_layers(plan, stack, plan.steps[:-1], ahead.read)
-        with _last_step(plan, stack) as root:
+        with _last_step(plan, stack) as tree:
             stack.check_whole()
-            return _finish(plan, stack, root, ahead)
+            return _finish(plan, stack, tree, ahead)
 
 
 def build_layers(
@@ -99,9 +99,9 @@ def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
     scratch = plan.work / "layer"
     shutil.rmtree(scratch, ignore_errors=True)  # of a first try on a damaged layer
     scratch.mkdir()
-    with _tree_after(plan, plan.steps[-1], stack, scratch) as root:
+    with _tree_after(plan, plan.steps[-1], stack, scratch) as tree:
         stack.trees.append(scratch / "upper")
-        yield root
+        yield tree
 
 
 @contextlib.contextmanager
@@ -110,42 +110,42 @@ def _tree_after(
 ) -> Iterator[Path]:
     """The tree that `step` makes of the layers below it, on an overlay in `scratch`. Where a
     process of Ansible died the step starts over, once, from the layers."""
-    with container.overlay(stack.lowers, scratch) as root:
+    with container.overlay(stack.lowers, scratch) as tree:
         try:
-            _run_step(plan, step, root)
+            _run_step(plan, step, tree)
         except packer.AnsibleDied as error:
             say(f"{error.message}: step {step.name} starts over")
         else:
-            yield root
+            yield tree
             return
     container.forget_overlay(scratch)
-    with container.overlay(stack.lowers, scratch) as root:
-        _run_step(plan, step, root)
-        yield root
+    with container.overlay(stack.lowers, scratch) as tree:
+        _run_step(plan, step, tree)
+        yield tree
 
 
-def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -> BakeResult:
+def _finish(plan: BakePlan, stack: layers.Stack, tree: Path, ahead: ReadAhead) -> BakeResult:
     work, log = plan.work, plan.log
     with events.step("seal check"):
         given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
         sealed.check(
-            root,
+            tree,
             program_files.role(plan.root, "seal") / "files/seal.py",
             role_files.of_image(plan.root, given),
         )
-        _compare_packages(plan, root)
+        _compare_packages(plan, tree)
     with events.step("disk"):
-        records.write(work / "out" / PARTS_FILE, read_facts.gather(root))
+        records.write(work / "out" / PARTS_FILE, read_facts.gather(tree))
         facts = disk.write_disk(
-            root,
+            tree,
             work / "out/disk.raw",
-            layout=_layout(plan, root),
+            layout=_layout(plan, tree),
             log=log,
             ranks=layers.ranks(stack.trees),
         )
     with events.step("coverage"):  # after the disk, beside which layers are still read ahead
         ahead.wait()
-        coverage.hold(root, plan.coverage, work / "out", log)
+        coverage.hold(tree, plan.coverage, work / "out", log)
     return BakeResult(
         disk=Disk(
             path="disk.raw",
@@ -155,39 +155,34 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
             note=facts.note,
             blocks_sha256=records.sha256_file(work / "out" / BLOCKS_FILE),
         ),
-        sizes=owners.sizes(root, facts.manifest),
+        sizes=owners.sizes(tree, facts.manifest),
         layers=stack.reused,
         manifest_sha256=records.sha256_file(facts.manifest),
     )
 
 
-def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:
+def _layout(plan: BakePlan, tree: Path) -> disk.DiskLayout:
     return disk.DiskLayout(
         image=plan.image,
         size_bytes=plan.disk_size_gib << 30,
         source_date_epoch=plan.source_date_epoch,
-        immutable=(root / immutable.LIST).is_file(),
+        immutable=(tree / immutable.LIST).is_file(),
     )
 
 
-def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
-    """Run the roles of one step in a container on `root`, which sees no package of a later step."""
-    container.use_repository(root, step.view)
-    console = plan.log.with_name(f"{plan.log.stem}-console.log")
-    name = f"golden-{plan.build_id}"
+def _run_step(plan: BakePlan, step: BakeStep, tree: Path) -> None:
+    """Run the roles of one step in a container on `tree`, which sees no package of a later step."""
+    container.use_repository(tree, step.view)
     scratch = plan.work / step.view
     scratch.mkdir(exist_ok=True)
-    with (
-        events.step(step.name),
-        container.running(
-            root,
-            scratch,
-            name=name,
-            repo=plan.tree.repository,
-            console=console,
-            extra=container.at_rest(scratch),
-        ) as machine,
-    ):
+    bootable = BootableContainer(
+        name=f"golden-{plan.build_id}",
+        tree=tree,
+        scratch=scratch,
+        repo=plan.tree.repository,
+        console=plan.log.with_name(f"{plan.log.stem}-console.log"),
+    )
+    with events.step(step.name), bootable.running(bootable.at_rest()) as machine:
         if step.installs:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step.replaces:
@@ -213,7 +208,8 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
         if start := packer.start_of(line):
             starts.append(start)
 
-    packer.build(
+    build = packer.PackerBuild(plan.root, plan.work, step.view, plan.log)
+    build.run(
         "null.local",
         {
             "lock": plan.lock,
@@ -221,20 +217,16 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
             "ssh_host": container.ADDRESS,
             "ssh_key": machine.ssh_key,
         },
-        work=plan.work,
-        step=step.view,
-        root=plan.root,
-        log=plan.log,
         env={"HOME": str(plan.work)},
         on_line=heard,
     )
-    _hold_to_boot(machine.root, starts)
+    _hold_to_boot(machine.tree, starts)
 
 
-def _hold_to_boot(root: Path, starts: Sequence[packer.Start]) -> None:
+def _hold_to_boot(tree: Path, starts: Sequence[packer.Start]) -> None:
     """StageFailed where a task starts a service that no boot of the image will."""
     for start in starts:
-        said = shell.output(["systemctl", f"--root={root}", "is-enabled", start.unit], check=False)
+        said = shell.output(["systemctl", f"--root={tree}", "is-enabled", start.unit], check=False)
         if said.strip() in ("disabled", "masked"):
             raise StageFailed(
                 f"{start.place}: task [{start.task}] starts {start.unit}, which is {said.strip()}: "
@@ -244,12 +236,12 @@ def _hold_to_boot(root: Path, starts: Sequence[packer.Start]) -> None:
             )
 
 
-def _compare_packages(plan: BakePlan, root: Path) -> None:
+def _compare_packages(plan: BakePlan, tree: Path) -> None:
     """StageFailed where the packages of the sealed tree are not exactly the lock's."""
     text = shell.output(
         [
             "dpkg-query",
-            f"--admindir={root}/var/lib/dpkg",
+            f"--admindir={tree}/var/lib/dpkg",
             "-W",
             "-f",
             "${db:Status-Abbrev}\t${Package}\t${Version}\n",

@@ -53,17 +53,9 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
-        tree = stack.enter_context(_root_of(plan.disk, work / "root"))
+        tree = stack.enter_context(_tree_of(plan.disk, work / "root"))
         without_boot = stack.enter_context(
-            image_tests.running(
-                plan.root,
-                plan.roles,
-                plan.variables,
-                image_tests.without_boot(tree),
-                work=work,
-                log=plan.log,
-                name="-disk",
-            )
+            _image_tests(plan).running(image_tests.without_boot(tree), name="-disk")
         )
         second = stack.enter_context(
             second_boot.beside(_config(plan, vm.Firmware.UEFI, accelerator, key, emulated))
@@ -98,7 +90,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
 
 
 @contextlib.contextmanager
-def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
+def _tree_of(image: Path, scratch: Path) -> Iterator[Path]:
     """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without a
     loop device, NotVerified for a disk that has no such root."""
     below = scratch / _BELOW
@@ -127,11 +119,11 @@ def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
                 f"the root of {image} cannot be mounted: {error.message}", tail=error.tail
             ) from None
         stack.callback(_unmount, below)
-        root = stack.enter_context(container.overlay([below], scratch))
-        shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
-        stack.callback(_unmount, root / "proc")
-        stack.callback(_unmount, rootfs.devices(root))
-        yield root
+        tree = stack.enter_context(container.overlay([below], scratch))
+        shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
+        stack.callback(_unmount, tree / "proc")
+        stack.callback(_unmount, rootfs.devices(tree))
+        yield tree
 
 
 def _unmount(target: Path) -> None:
@@ -222,6 +214,10 @@ def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
     )
 
 
+def _image_tests(plan: VerifyPlan) -> image_tests.ImageTests:
+    return image_tests.ImageTests(plan.root, plan.roles, plan.variables, plan.work, plan.log)
+
+
 def _run_tests(
     plan: VerifyPlan,
     machine: vm.Machine,
@@ -230,10 +226,9 @@ def _run_tests(
 ) -> list[Check]:
     """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends
     all."""
+    whole = _image_tests(plan)
     argv = image_tests.over_ssh(machine.ssh_config, everything=False)
-    with image_tests.running(
-        plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log
-    ) as tests:
+    with whole.running(argv) as tests:
         runs = [tests, without_boot]
 
         def all_ended() -> bool | None:
@@ -243,7 +238,7 @@ def _run_tests(
 
         wait_until(all_ended, math.inf, POLL_S)
         found = [check for run in runs for check in run.checks()]
-    return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
+    return image_tests.complete(found, whole.asked)
 
 
 def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningScan | None:

@@ -41,21 +41,21 @@ own."""
 
 
 @contextlib.contextmanager
-def tree(plan: WheelPlan) -> Iterator[Path]:
+def scratch_tree(plan: WheelPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build."""
-    with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:
+    with rootfs.scratch(plan) as tree, contextlib.ExitStack() as stack:
         for source, target in (
             (plan.work / "wheels", "build/wheels"),
             (plan.programs, "build/programs"),
             *plan.mounts,
         ):
-            (root / target).mkdir(parents=True, exist_ok=True)
-            _mount(stack, "--bind", str(source), root / target)
-        if (root / _NVCC).exists():
-            (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
-        _mount(stack, "-tproc", "proc", root / "proc")
-        stack.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
-        yield root
+            (tree / target).mkdir(parents=True, exist_ok=True)
+            _mount(stack, "--bind", str(source), tree / target)
+        if (tree / _NVCC).exists():
+            (tree / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
+        _mount(stack, "-tproc", "proc", tree / "proc")
+        stack.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(tree))], check=False)
+        yield tree
 
 
 def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
@@ -65,22 +65,22 @@ def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> 
 
 def build(plan: WheelPlan) -> WheelResult:
     """Compile, pack and try the wheel."""
-    with tree(plan) as root:
-        return _build(plan, root, plan.log)
+    with scratch_tree(plan) as tree:
+        return _build(plan, tree)
 
 
-def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
-    environment(root, "venv", plan.requires, log)
-    source, began = unpack(plan, root), time.monotonic()
+def _build(plan: WheelPlan, tree: Path) -> WheelResult:
+    environment(tree, "venv", plan.requires, plan.log)
+    source, began = unpack(plan, tree), time.monotonic()
     with events.step(f"compile {plan.name} for {plan.target}"):
-        jobs = _compile(plan, root, source, log)
+        jobs = _compile(plan, tree, source)
     seconds = round(time.monotonic() - began, 1)
-    wheel = _pack(plan, root, log)
+    wheel = _pack(plan, tree)
     coverage.demand_device_code(
-        root / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}"
+        tree / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}"
     )
-    _smoke(plan, root, wheel, log)
-    tests = _test(plan, plan.tests, root, jobs, log) if plan.tests else ""
+    _smoke(plan, tree, wheel)
+    tests = _test(plan, plan.tests, tree, jobs) if plan.tests else ""
     kept = plan.work / wheel.name
     shutil.copyfile(wheel, kept)
     return WheelResult(
@@ -88,16 +88,16 @@ def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
         jobs=jobs,
         seconds=seconds,
         tests=tests,
-        compiler=compiler(root),
-        cache=_cache_counts(root),
+        compiler=compiler(tree),
+        cache=_cache_counts(tree),
     )
 
 
-def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+def run_in(tree: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run `argv` in the tree with a small environment of its own."""
     words = [
         "chroot",
-        str(root),
+        str(tree),
         "env",
         "-i",
         "HOME=/build",
@@ -112,11 +112,11 @@ def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = 
     shell.stream(words, log=log)
 
 
-def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
+def environment(tree: Path, name: str, wheels: list[str], log: Path) -> None:
     """Make the virtual environment /build/<name> of exactly `wheels` (paths below /build)."""
-    run_in(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
+    run_in(tree, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
     run_in(
-        root,
+        tree,
         [
             f"{BUILD}/{name}/bin/python",
             "-m",
@@ -132,9 +132,9 @@ def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
     )
 
 
-def unpack(plan: WheelPlan, root: Path) -> str:
+def unpack(plan: WheelPlan, tree: Path) -> str:
     """Extract the source and change it as the recipe says; returns its folder in the tree."""
-    (root / "build/src").mkdir()
+    (tree / "build/src").mkdir()
     shell.output(
         [
             "tar",
@@ -144,10 +144,10 @@ def unpack(plan: WheelPlan, root: Path) -> str:
             "--file",
             str(plan.source),
             "--directory",
-            str(root / "build/src"),
+            str(tree / "build/src"),
         ]
     )
-    folder = next((root / "build/src").iterdir())
+    folder = next((tree / "build/src").iterdir())
     for name, text in plan.files.items():
         (folder / name).write_text(text, encoding="utf-8")
     for patch in plan.patches:
@@ -163,17 +163,17 @@ def unpack(plan: WheelPlan, root: Path) -> str:
     return f"{BUILD}/src/{folder.name}"
 
 
-def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
+def _compile(plan: WheelPlan, tree: Path, source: str) -> int:
     """`pip wheel` with as many compilers as fit; once with half of them if one was killed for
     memory."""
     where, jobs = f"recipe {plan.name} for {plan.target}", plan.jobs
-    failure = _attempt(plan, root, source, jobs, log)
+    failure = _attempt(plan, tree, source, jobs)
     if failure and denied_memory(failure) and jobs > 1:
         jobs //= 2
         events.emit(
             "say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time"
         )
-        failure = _attempt(plan, root, source, jobs, log)
+        failure = _attempt(plan, tree, source, jobs)
     if failure is None:
         return jobs
     if denied_memory(failure):
@@ -181,20 +181,20 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
             f"{where}: a compiler was killed for memory, also with {jobs} at a time",
             hint="use a machine with more memory",
         )
-    if lacking := lacks(failure, shutil.disk_usage(root).free):
+    if lacking := lacks(failure, shutil.disk_usage(tree).free):
         raise HostNotReady(
             f"{where}: compiling broke off: {lacking}",
             hint="free space and run again: nothing is concluded about the recipe",
         )
     raise StageFailed(
         f"{where} does not compile: {first_error(failure)}",
-        log=log,
+        log=plan.log,
         hint="see the log: a module that is missing belongs into `build: requires:`, "
         "else the flags or the version do not fit this release",
     )
 
 
-def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> str | None:
+def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
     """None, or all that the build said when it failed, and how it ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
     settings = [
@@ -202,10 +202,11 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
         for name, values in plan.settings.items()
         for value in values
     ]
+    log = plan.log
     before = log.stat().st_size if log.exists() else 0
     try:
         run_in(
-            root,
+            tree,
             [
                 f"{BUILD}/venv/bin/python",
                 "-m",
@@ -229,49 +230,50 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
     return None
 
 
-def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
+def _pack(plan: WheelPlan, tree: Path) -> Path:
     """Write the wheel anew, the same bytes for the same content.
 
     Libraries lose their debug information; a search path that names the build folder becomes the
     recipe's, or goes.
     """
-    shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), root / "build/pack.py")
-    wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
-    step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
-    run_in(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+    shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), tree / "build/pack.py")
+    wheel, folder = next((tree / "build/out").glob("*.whl")), tree / "build/unpacked"
+    step, log = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"], plan.log
+    run_in(tree, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     for path in sorted(
         path
         for path in folder.rglob("*")
         if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]
     ):
-        name = f"/{path.relative_to(root)}"
-        run_in(root, ["strip", "--strip-debug", name], log)
-        rpath = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
+        name = f"/{path.relative_to(tree)}"
+        run_in(tree, ["strip", "--strip-debug", name], log)
+        rpath = shell.output(["chroot", str(tree), "patchelf", "--print-rpath", name]).strip()
         if BUILD in rpath:
             folders = [folder for folder in rpath.split(":") if not folder.startswith(BUILD)]
             rpath = ":".join([*folders, *([plan.library_path] if plan.library_path else [])])
             run_in(
-                root,
+                tree,
                 ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name],
                 log,
             )
-    run_in(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
+    run_in(tree, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 
 
-def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
+def _smoke(plan: WheelPlan, tree: Path, wheel: Path) -> None:
     """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's
     tests are to try it."""
-    environment(root, "try", [f"out/{wheel.name}", *plan.runs_with], log)
+    environment(tree, "try", [f"out/{wheel.name}", *plan.runs_with], plan.log)
+    argv = [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"]
     try:
-        run_in(root, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"], log)
+        run_in(tree, argv, plan.log)
     except shell.CommandFailed as error:
         where = f"recipe {plan.name} for {plan.target}"
         if error.status != -signal.SIGILL:
             last = (error.output.strip().splitlines() or [error.message])[-1]
             raise StageFailed(
                 f"{where}: the wheel does not work: {last}",
-                log=log,
+                log=plan.log,
                 tail=error.tail,
                 hint="see smoke.py beside the recipe",
             ) from None
@@ -280,14 +282,14 @@ def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
         )
 
 
-def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
-    last: list[str] = []
+def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int) -> str:
+    last, log = list[str](), plan.log
     with events.step(f"tests of {plan.name}"):
         environment(
-            root,
+            tree,
             "tests",
             [
-                f"out/{next((root / 'build/out').glob('*.whl')).name}",
+                f"out/{next((tree / 'build/out').glob('*.whl')).name}",
                 *plan.runs_with,
                 *tests.wheels,
             ],
@@ -297,7 +299,7 @@ def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) 
         before = log.stat().st_size
         try:
             run_in(
-                root,
+                tree,
                 [f"{BUILD}/tests/bin/python", "-m", "pytest", *words],
                 log,
                 # Some run the programs that the wheel brings.
@@ -320,13 +322,13 @@ def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) 
     return re.sub(r" in [\d.]+s.*", "", last[-1]) if last else "no tests ran"
 
 
-def compiler(root: Path) -> str:
+def compiler(tree: Path) -> str:
     """The tree's compiler, by its own words."""
-    return shell.output(["chroot", str(root), "/usr/bin/gcc", "--version"]).splitlines()[0]
+    return shell.output(["chroot", str(tree), "/usr/bin/gcc", "--version"]).splitlines()[0]
 
 
-def _cache_counts(root: Path) -> dict[str, int]:
-    path = root / "build/ccache-log"
+def _cache_counts(tree: Path) -> dict[str, int]:
+    path = tree / "build/ccache-log"
     lines = path.read_text(encoding="utf-8").split() if path.exists() else []
     counts = Counter(lines)
     return {

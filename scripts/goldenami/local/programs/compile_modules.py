@@ -127,23 +127,23 @@ def main() -> None:
     """Make the tree, compile, package, write result.json beside the plan."""
     program.use_own_temporary_folder()
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
-    with rootfs.scratch(plan) as root:
-        name, version = dkms_source.unpack(plan.source, root)
-        for signer in [path for pattern in _SIGNERS for path in root.glob(pattern)]:
+    with rootfs.scratch(plan) as tree:
+        name, version = dkms_source.unpack(plan.source, tree)
+        for signer in [path for pattern in _SIGNERS for path in tree.glob(pattern)]:
             # Else DKMS signs with a key that it makes up: never the same bytes twice.
             signer.unlink(missing_ok=True)
-        shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
-        rootfs.devices(root)
+        shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
+        rootfs.devices(tree)
         framework, text = _FRAMEWORK
-        (root / framework).parent.mkdir(parents=True, exist_ok=True)
-        (root / framework).write_text(text, encoding="utf-8")
+        (tree / framework).parent.mkdir(parents=True, exist_ok=True)
+        (tree / framework).write_text(text, encoding="utf-8")
         began = time.monotonic()
-        error, lacking = _build(root, plan, name, version)
+        error, lacking = _build(tree, plan, name, version)
         seconds = round(time.monotonic() - began, 1)
         compiler = shell.output(
-            ["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"]
+            ["chroot", str(tree), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"]
         )
-        deb, modules, installed = (None, [], 0) if error else _package(root, plan)
+        deb, modules, installed = (None, [], 0) if error else _package(tree, plan)
     records.write(
         plan.work / program.RESULT_FILE,
         ModulesResult(
@@ -158,7 +158,7 @@ def main() -> None:
     )
 
 
-def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
+def _build(tree: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
     """Compile; returns the first error line and what the machine lacked, "" where there is none."""
     release = plan.kernel_release
     env = [
@@ -176,7 +176,7 @@ def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
         shell.stream(
             [
                 "chroot",
-                str(root),
+                str(tree),
                 "env",
                 "-i",
                 *env,
@@ -198,26 +198,26 @@ def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
             log=plan.log,
         )
     except shell.CommandFailed as failure:
-        make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
+        make_log = next(tree.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
         text = failure.output
         if make_log:
             text = make_log.read_text(encoding="utf-8", errors="replace")
         with plan.log.open("a", encoding="utf-8") as sink:
             sink.write(text)
         return first_error(text), lacks(
-            f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free
+            f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(tree).free
         )
     return "", ""
 
 
-def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
+def _package(tree: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
     """Make the deb; returns it, the names of its modules and its installed size in bytes."""
     release = plan.kernel_release
-    tree = plan.work / "deb"
-    target = tree / "usr/lib/modules" / release / "updates/dkms"
+    staged = plan.work / "deb"
+    target = staged / "usr/lib/modules" / release / "updates/dkms"
     target.mkdir(parents=True)
     signer = module_signing.configured() if plan.signed else None
-    for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
+    for module in sorted(tree.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
         # Xz with other numbers of threads gives other bytes; the package is compressed.
         if module.suffix in _UNPACK:
             shell.output([*_UNPACK[module.suffix], str(module)])
@@ -226,7 +226,7 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
         (target / module.name).write_bytes(signer.sign(content) if signer else content)
         (target / module.name).chmod(0o644)
     size = sum(path.stat().st_size for path in target.iterdir())
-    control = tree / "DEBIAN"
+    control = staged / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(
         f"Package: {plan.package}\nVersion: {plan.version}-1\n"
@@ -243,7 +243,7 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
         (control / script).chmod(0o755)
     deb = plan.work / f"{plan.package}.deb"
     shell.output(
-        ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree), str(deb)],
+        ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(staged), str(deb)],
         env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"},
     )
     return deb, sorted(path.stem for path in target.iterdir()), size

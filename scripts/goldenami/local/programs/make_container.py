@@ -38,25 +38,25 @@ def _make(plan: ContainerPlan, stack: layers.Stack) -> ContainerResult:
     scratch = plan.work / "layer"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    with container.overlay(stack.lowers, scratch) as root:
-        _seal(plan, root)
+    with container.overlay(stack.lowers, scratch) as tree:
+        _seal(plan, tree)
         stack.check_whole()
-        digest, found = _write(plan, root, [*stack.trees, scratch / "upper"])
-        return ContainerResult(digest=digest, layers=found, parts=read_facts.gather(root).parts)
+        digest, found = _write(plan, tree, [*stack.trees, scratch / "upper"])
+        return ContainerResult(digest=digest, layers=found, parts=read_facts.gather(tree).parts)
 
 
-def _seal(plan: ContainerPlan, root: Path) -> None:
+def _seal(plan: ContainerPlan, tree: Path) -> None:
     """Remove what only a machine needs, and what belongs to the bake; then add what a container
     has instead of a first boot."""
-    sources = apt_sources.of_cloud_init(root, plan.tree.suite)
-    with events.step("machine's parts"), _inside(root):
-        installed = _packages(root)
+    sources = apt_sources.of_cloud_init(tree, plan.tree.suite)
+    with events.step("machine's parts"), _inside(tree):
+        installed = _packages(tree)
         kept = [name for name in plan.keeps if name in installed]
-        _in(plan, root, "apt-mark", "auto", *installed)
-        _in(plan, root, "apt-mark", "manual", *kept)
+        _in(plan, tree, "apt-mark", "auto", *installed)
+        _in(plan, tree, "apt-mark", "manual", *kept)
         _in(
             plan,
-            root,
+            tree,
             "apt-get",
             "--yes",
             "--purge",
@@ -79,23 +79,23 @@ def _seal(plan: ContainerPlan, root: Path) -> None:
                 "-B",
                 str(seal),
                 "--root",
-                str(root),
+                str(tree),
                 "--epoch",
                 str(rootfs.BASE_EPOCH),
             ],
             log=plan.log,
         )
         given = records.read_object(plan.work / "out/vars.json")
-        sealed.check(root, seal, role_files.of_image(plan.root, given))
-    (root / apt_sources.PATH).write_text(sources, encoding="utf-8")
-    shell.output(["install", "-d", "-m", "1777", f"{root}{WORK}"])
+        sealed.check(tree, seal, role_files.of_image(plan.root, given))
+    (tree / apt_sources.PATH).write_text(sources, encoding="utf-8")
+    shell.output(["install", "-d", "-m", "1777", f"{tree}{WORK}"])
 
 
-def _packages(root: Path) -> list[str]:
+def _packages(tree: Path) -> list[str]:
     text = shell.output(
         [
             "dpkg-query",
-            f"--admindir={root}/var/lib/dpkg",
+            f"--admindir={tree}/var/lib/dpkg",
             "-W",
             "-f",
             "${db:Status-Abbrev} ${Package}\n",
@@ -105,20 +105,20 @@ def _packages(root: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _inside(root: Path) -> Iterator[None]:
-    dev = rootfs.devices(root)
-    shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+def _inside(tree: Path) -> Iterator[None]:
+    dev = rootfs.devices(tree)
+    shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
     try:
         yield
     finally:
-        shell.output(["umount", str(root / "proc"), str(dev)])
+        shell.output(["umount", str(tree / "proc"), str(dev)])
 
 
-def _in(plan: ContainerPlan, root: Path, *words: str) -> None:
+def _in(plan: ContainerPlan, tree: Path, *words: str) -> None:
     shell.stream(
         [
             "chroot",
-            str(root),
+            str(tree),
             "env",
             "-i",
             "LC_ALL=C.UTF-8",
@@ -133,15 +133,15 @@ def _in(plan: ContainerPlan, root: Path, *words: str) -> None:
     )
 
 
-def _write(plan: ContainerPlan, root: Path, stack: list[Path]) -> tuple[str, list[ContainerLayer]]:
-    """The image of the tree `root`; returns the manifest's SHA-256 and the layers."""
+def _write(plan: ContainerPlan, tree: Path, stack: list[Path]) -> tuple[str, list[ContainerLayer]]:
+    """The image of `tree`; returns the manifest's SHA-256 and the layers."""
     layout, tar, found = OciLayout(plan.layout, plan.build_id), plan.work / "layer.tar", []
     with events.step("image"):
         layout.begin()
-        entries = image_layers.dated(trees.scan(root), root, plan.source_date_epoch)
+        entries = image_layers.dated(trees.scan(tree), tree, plan.source_date_epoch)
         for name, of_layer in image_layers.split(entries, stack, plan.groups).items():
             with tar.open("wb") as sink:
-                trees.stream_tar(root, of_layer, sink, epoch=plan.source_date_epoch)
+                trees.stream_tar(tree, of_layer, sink, epoch=plan.source_date_epoch)
             digest, size = layout.add(tar, name, plan.created)
             unpacked = sum(entry.size for entry in of_layer)
             found.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))

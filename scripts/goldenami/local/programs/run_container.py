@@ -10,6 +10,7 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.local import container
+from goldenami.local.container import BootableContainer
 from goldenami.local.programs import bake_tree
 from goldenami.local.tree import layers
 from goldenami.model.builds.plans import BakePlan
@@ -26,15 +27,12 @@ def main() -> None:
     scratch.mkdir()
     with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
         bake_tree.build_layers(plan, stack, plan.steps)
-        root = mounts.enter_context(container.overlay(stack.lowers, scratch))
-        container.use_repository(root)
-        with container.running(
-            root,
-            work,
-            name="golden-molecule",
-            repo=plan.tree.repository,
-            console=work / "console.log",
-        ) as machine:
+        tree = mounts.enter_context(container.overlay(stack.lowers, scratch))
+        container.use_repository(tree)
+        bootable = BootableContainer(
+            "golden-molecule", tree, work, plan.tree.repository, work / "console.log"
+        )
+        with bootable.running() as machine:
             machine.ssh("apt-get", "update", "-q")
             (work / UP_FILE).touch()
             signal.pause()

@@ -69,12 +69,9 @@ def observe(wanted: Observation) -> Observed:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
-        process = shell.start(
-            shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno())),
-            log=Path(os.devnull),
-            env=shell.python_env(),
-            pass_fds=[theirs.fileno()],
-        )
+        argv = shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno()))
+        command = shell.Command(argv, env=shell.python_env())
+        process = command.start(log=Path(os.devnull), pass_fds=[theirs.fileno()])
         theirs.close()
         try:
             return _serve(ours, wanted)

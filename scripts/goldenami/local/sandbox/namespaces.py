@@ -163,13 +163,11 @@ def run(
 ) -> None:
     """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
     with own_cgroup() as cgroup:
-        shell.stream(
-            joined_argv(cgroup, argv),
-            log=log,
-            on_line=on_line,
-            env={**shell.python_env(), **(env or {})},
-            grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
+        command = shell.Command(
+            joined_argv(cgroup, argv), env={**shell.python_env(), **(env or {})}
         )
+        # unshare ignores TERM; its KILL takes the whole pid namespace along.
+        command.stream(log=log, on_line=on_line, grace_s=0)
 
 
 @contextlib.contextmanager
@@ -178,11 +176,8 @@ def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> It
     own failure is raised when the block has ended."""
     with (
         own_cgroup("beside-") as cgroup,
-        shell.streaming(
-            joined_argv(cgroup, argv),
-            log=log,
-            env=shell.python_env(),
-            on_line=on_line,
+        shell.Command(joined_argv(cgroup, argv), env=shell.python_env()).streaming(
+            log=log, on_line=on_line
         ),
     ):
         yield

@@ -13,9 +13,9 @@ from goldenami.model.supported.platforms import RELEASES
 PATH = "etc/apt/sources.list.d/golden.sources"
 
 
-def of_cloud_init(root: Path, suite: str) -> str:
-    """By the configuration and the template of cloud-init in `root`."""
-    folder = root / "etc/cloud"
+def of_cloud_init(tree: Path, suite: str) -> str:
+    """By the configuration and the template of cloud-init in `tree`."""
+    folder = tree / "etc/cloud"
     files = [folder / "cloud.cfg", *folder.glob("cloud.cfg.d/62_customize.cfg")]
     settings = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     mirrors = settings[0]["system_info"]["package_mirrors"][0]["failsafe"]

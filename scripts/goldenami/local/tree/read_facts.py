@@ -26,13 +26,13 @@ _SAME = {"Expat": "MIT", "Artistic": "Artistic-1.0-Perl", "Apache-2": "Apache-2.
 """Debian's names of licences that SPDX names otherwise; of GNU's all are."""
 
 
-def gather(root: Path) -> TreeFacts:
+def gather(tree: Path) -> TreeFacts:
     """The facts of all packages and wheels of the tree."""
-    return TreeFacts(parts=dict(sorted([*_packages(root), *_wheels(root)])))
+    return TreeFacts(parts=dict(sorted([*_packages(tree), *_wheels(tree)])))
 
 
-def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
-    text = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
+def _packages(tree: Path) -> Iterator[tuple[str, PartFacts]]:
+    text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
     found = {
         stanza["Package"]: stanza
         for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
@@ -54,16 +54,16 @@ def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
         yield (
             name,
             PartFacts(
-                licence=_of_copyright(root, name),
+                licence=_of_copyright(tree, name),
                 supplier=_person(stanza.get("Maintainer", "")),
                 depends=sorted(needs - {name}),
             ),
         )
 
 
-def _of_copyright(root: Path, name: str) -> str:
+def _of_copyright(tree: Path, name: str) -> str:
     """Nothing where the file is prose."""
-    documents = root / "usr/share/doc"
+    documents = tree / "usr/share/doc"
     folder = documents / name
     if folder.is_symlink():  # a package of the same source has it
         folder = documents / folder.readlink().name
@@ -74,9 +74,9 @@ def _of_copyright(root: Path, name: str) -> str:
     return expression(_LICENCE.findall(text)) if _FORMAT.search(text) else ""
 
 
-def _wheels(root: Path) -> Iterator[tuple[str, PartFacts]]:
+def _wheels(tree: Path) -> Iterator[tuple[str, PartFacts]]:
     homes: dict[Path, list[Message]] = {}
-    for record in owners.wheel_lists(root):
+    for record in owners.wheel_lists(tree):
         text = (record.parent / "METADATA").read_text(encoding="utf-8", errors="replace")
         homes.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
     for home, wheels in homes.items():

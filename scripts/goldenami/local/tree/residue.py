@@ -38,17 +38,17 @@ _CORE = 4
 """e_type of a core dump (elf(5))."""
 
 
-def find(root: Path, brought: Collection[str] = ()) -> list[str]:
-    """One line for each file that should not be in the tree `root`: its path, and what is wrong.
+def find(tree: Path, brought: Collection[str] = ()) -> list[str]:
+    """One line for each file that should not be in `tree`: its path, and what is wrong.
     `brought` are patterns of the files that the image's roles bring."""
-    owned = owners.packages(root) | _diverted(root)
-    packed, named = _digests(root), _scripts(root)
+    owned = owners.packages(tree) | _diverted(tree)
+    packed, named = _digests(tree), _scripts(tree)
     declared = [*brought, *itertools.chain(*declared_files.DECLARED.values())]
     is_declared = re.compile("|".join(map(_pattern, declared))).fullmatch
-    private, lines = _homes(root), list[str]()
-    for path, status in _entries(root):
+    private, lines = _homes(tree), list[str]()
+    for path, status in _entries(tree):
         known = path in owned
-        beside = _beside(root, path, status, known=known)
+        beside = _beside(tree, path, status, known=known)
         if kind := secret_patterns.found(beside) if beside else "":
             lines.append(f"{kind} in its name, target or attributes: {path}")
         if not stat.S_ISREG(status.st_mode):
@@ -64,19 +64,19 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
             lines.append(f"nobody's file: {path}")
             continue
         digests = [] if path.startswith("/etc/") else packed.get(path, [])
-        kind = _secret(root, path, status, digests)
+        kind = _secret(tree, path, status, digests)
         # Who may log in is no secret where a definition names the users.
         if kind and not (kind == ACCESS and path in brought and path.startswith(KEYS)):
             lines.append(f"{kind}: {path}")
     return sorted(lines)
 
 
-def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _entries(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
     """All that is in the tree, but for what is not on the disk."""
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(f"{root}{folder}/") as entries:
+        with os.scandir(f"{tree}{folder}/") as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}"
                 yield path, entry.stat(follow_symlinks=False)
@@ -84,10 +84,10 @@ def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     folders.append(path)
 
 
-def _beside(root: Path, path: str, status: os.stat_result, *, known: bool) -> bytes:
+def _beside(tree: Path, path: str, status: os.stat_result, *, known: bool) -> bytes:
     """The text that a path has beside its content: a name that no package has, the target of a
     link, attributes of users."""
-    inside = root / path[1:]
+    inside = tree / path[1:]
     parts = [] if known else [inside.name]
     if stat.S_ISLNK(status.st_mode):
         parts.append(str(inside.readlink()))
@@ -99,25 +99,25 @@ def _beside(root: Path, path: str, status: os.stat_result, *, known: bool) -> by
     return b"\n".join(found)
 
 
-def _diverted(root: Path) -> dict[str, str]:
+def _diverted(tree: Path) -> dict[str, str]:
     """Files of packages by the names that dpkg-divert gave them, with their own (lines: own, given,
     by whom)."""
-    path = root / "var/lib/dpkg/diversions"
+    path = tree / "var/lib/dpkg/diversions"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return dict(zip(lines[1::3], lines[::3], strict=False))
 
 
-def _digests(root: Path) -> dict[str, list[str]]:
+def _digests(tree: Path) -> dict[str, list[str]]:
     """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it."""
     found = dict[str, list[str]]()
-    for listing in (root / "var/lib/dpkg/info").glob("*.md5sums"):
+    for listing in (tree / "var/lib/dpkg/info").glob("*.md5sums"):
         for line in listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             digest, _, path = line.partition("  ")
             found.setdefault(owners.real(f"/{path}"), []).append(digest)
-    for diverted, original in _diverted(root).items():
+    for diverted, original in _diverted(tree).items():
         found.setdefault(diverted, []).extend(found.get(original, []))
-    for record in owners.wheel_lists(root):
-        folder = record.parents[1].relative_to(root)
+    for record in owners.wheel_lists(tree):
+        folder = record.parents[1].relative_to(tree)
         with record.open(encoding="utf-8", newline="") as rows:
             for path, digest, _ in csv.reader(rows):
                 text = base64.urlsafe_b64decode(digest.removeprefix("sha256=") + "=").hex()
@@ -131,17 +131,17 @@ def _pattern(pattern: str) -> str:
     return "".join(stars.get(part) or re.escape(part) for part in re.split(r"(\*+)", pattern))
 
 
-def _scripts(root: Path) -> frozenset[str]:
+def _scripts(tree: Path) -> frozenset[str]:
     found = set[str]()
     for suffix in ("postinst", "preinst", "config"):
-        for path in (root / "var/lib/dpkg/info").glob(f"*.{suffix}"):
+        for path in (tree / "var/lib/dpkg/info").glob(f"*.{suffix}"):
             found.update(_PATHS.findall(path.read_text(encoding="utf-8", errors="replace")))
     return frozenset(found)
 
 
-def _homes(root: Path) -> list[str]:
+def _homes(tree: Path) -> list[str]:
     """Homes of people, the longest first: below /home, root's, those of accounts from 1000 on."""
-    lines = (root / "etc/passwd").read_text(encoding="utf-8").splitlines()
+    lines = (tree / "etc/passwd").read_text(encoding="utf-8").splitlines()
     fields = [line.split(":") for line in lines if line.count(":") == 6]
     own = {row[5].rstrip("/") for row in fields if row[2].isdigit() and 1000 <= int(row[2]) < 65534}
     return sorted(own - {""} | set(declared_files.PRIVATE), key=len, reverse=True)
@@ -152,11 +152,11 @@ def _compiled(path: str, owned: Mapping[str, str]) -> bool:
     return match is not None and f"{match[1]}/{match[2]}.py" in owned
 
 
-def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
+def _secret(tree: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
     """What is secret in a file; byte code and other binaries hold what their source says."""
     if path == _INDEX:
         return ""
-    with (root / path[1:]).open("rb") as source:
+    with (tree / path[1:]).open("rb") as source:
         start = source.read(8192)
         if start.startswith(b"\x7fELF"):
             return "core dump" if len(start) > 17 and start[16] == _CORE else ""

@@ -65,10 +65,10 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def devices(root: Path) -> Path:
-    """Mount a /dev of its own in `root`; returns where. A build that put a file in the host's
+def devices(tree: Path) -> Path:
+    """Mount a /dev of its own in `tree`; returns where. A build that put a file in the host's
     /dev/null's place would break every later compilation."""
-    target = root / "dev"
+    target = tree / "dev"
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
     for name, (major, minor) in _DEVICES.items():
         os.mknod(target / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
@@ -103,6 +103,6 @@ def scratch(plan: TreePlan) -> Iterator[Path]:
             with events.step("toolchain"):
                 base(stack, plan)
                 stack.check_whole()
-            with container.overlay(stack.lowers, plan.work / "layer") as root:
-                yield root
+            with container.overlay(stack.lowers, plan.work / "layer") as tree:
+                yield tree
             return

@@ -25,11 +25,11 @@ HINT = (
 )
 
 
-def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
-    """StageFailed naming what the seal missed in the tree `root`; `program` is
+def check(tree: Path, program: Path, brought: Collection[str] = ()) -> None:
+    """StageFailed naming what the seal missed in `tree`; `program` is
     roles/seal/files/seal.py, `brought` are shell patterns of the files that the image's roles
     bring."""
-    if lines := findings(root, program, brought):
+    if lines := findings(tree, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
         raise StageFailed(
             f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}",
@@ -38,14 +38,14 @@ def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
         )
 
 
-def findings(root: Path, program: Path, brought: Collection[str] = ()) -> list[str]:
-    """What the seal missed in the tree `root`, a line each."""
-    return [*_listed(root, program), *residue.find(root, brought)]
+def findings(tree: Path, program: Path, brought: Collection[str] = ()) -> list[str]:
+    """What the seal missed in `tree`, a line each."""
+    return [*_listed(tree, program), *residue.find(tree, brought)]
 
 
-def _listed(root: Path, program: Path) -> list[str]:
+def _listed(tree: Path, program: Path) -> list[str]:
     try:
-        shell.output([sys.executable, "-I", "-B", str(program), "--root", str(root), "--check"])
+        shell.output([sys.executable, "-I", "-B", str(program), "--root", str(tree), "--check"])
     except shell.CommandFailed as error:
         return error.output.splitlines() or [error.message]
     return []

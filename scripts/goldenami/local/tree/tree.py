@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -188,24 +188,30 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class FilesOnDisk:
+    """What is known of files since they were written to the disk, by path: SHA-256, and the bytes
+    that they take there."""
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, int] = field(default_factory=dict)
+
+
 def write_manifest(
     tree: Path,
     path: Path,
     entries: Sequence[Entry],
+    files: FilesOnDisk,
     *,
-    digests: Mapping[str, str],
     boot: Mapping[str, Any],
-    stored: Mapping[str, int],
 ) -> None:
     """Write `entries` of `tree` to `path` as JSON, one line an entry: equal trees, equal bytes.
 
-    Files without one of `digests` are read. `boot` is what boots the disk (see `boot_regions`). A
-    row has a file's bytes on the disk, `stored`, where holes make them fewer than its size.
+    Files without a digest in `files` are read. `boot` is what boots the disk (see `boot_regions`).
+    A row has a file's bytes on the disk, `stored`, where holes make them fewer than its size.
     """
     owners = packages(tree)
-    lines = [
-        json.dumps(_row(tree, entry, digests, owners, stored), sort_keys=True) for entry in entries
-    ]
+    lines = [json.dumps(_row(tree, entry, files, owners), sort_keys=True) for entry in entries]
     head = f'"boot": {json.dumps(boot, sort_keys=True)},\n'
     records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
 
@@ -213,9 +219,8 @@ def write_manifest(
 def _row(
     tree: Path,
     entry: Entry,
-    digests: Mapping[str, str],
+    files: FilesOnDisk,
     owners: Mapping[str, str],
-    stored: Mapping[str, int],
 ) -> dict[str, object]:
     path = entry.path[1:]
     row: dict[str, object] = {
@@ -227,9 +232,9 @@ def _row(
     }
     if entry.kind == "file":
         row["size"] = entry.size
-        row["sha256"] = digests.get(entry.path) or _content(tree, entry, None)
-    if stored.get(entry.path, entry.size) < entry.size:
-        row["stored"] = stored[entry.path]
+        row["sha256"] = files.digests.get(entry.path) or _content(tree, entry, None)
+    if files.stored.get(entry.path, entry.size) < entry.size:
+        row["stored"] = files.stored[entry.path]
     if entry.target:
         row["target"] = entry.target[1:] if entry.kind == "hardlink" else entry.target
     if entry.kind in ("character", "block"):

@@ -104,8 +104,8 @@ def probe() -> frozenset[str]:
         "stdio",
     ]
     try:
-        text = shell.output(
-            argv, stdin="".join(f"{json.dumps(word)}\n" for word in words), timeout_s=_PROBE_LIMIT_S
+        text = shell.Command(argv).output(
+            stdin="".join(f"{json.dumps(word)}\n" for word in words), timeout_s=_PROBE_LIMIT_S
         )
     except subprocess.TimeoutExpired:
         text = ""

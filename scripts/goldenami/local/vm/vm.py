@@ -375,10 +375,7 @@ def _identity(config: VmConfig) -> list[str]:
 
 
 def _start(
-    config: VmConfig,
-    serial: Path,
-    monitor: socket.socket,
-    stack: contextlib.ExitStack,
+    config: VmConfig, serial: Path, monitor: socket.socket, stack: contextlib.ExitStack
 ) -> subprocess.Popen[bytes]:
     overlay = _overlay(config.disk, config.overlay, config.size_bytes, stack)
     argv = [
@@ -400,7 +397,8 @@ def _start(
         "chardev=qmp,mode=control",
         *_clock(config.days_ahead),
     ]
-    process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.fileno()])
+    qemu, log = shell.Command(argv), config.scratch / "qemu.log"
+    process = qemu.start(log=log, pass_fds=[monitor.fileno()])
     stack.callback(shell.stop, process)
     monitor.close()  # else our own copy would hide that QEMU is gone
     return process

@@ -296,10 +296,9 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
     session = work / "session.json"
     records.write(session, test.session(offer))
     argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
-    with image_tests.running(
-        test.root, test.roles, test.variables, argv, work=work, log=test.log, gpu_session=session
-    ) as tests:
-        return tests.checks(3600 * test.hours)
+    tests = image_tests.ImageTests(test.root, test.roles, test.variables, work, test.log)
+    with tests.running(argv, gpu_session=session) as run:
+        return run.checks(3600 * test.hours)
 
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:

@@ -25,8 +25,8 @@ from goldenami.local.sandbox import namespaces, program
 from goldenami.model.builds.lockfile import KernelModules, Lock, Package, Signature
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult, Tree
 from goldenami.model.definitions.definition import DRIVER_MODULES
-from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.store import Store
 
 FORMAT = 6
@@ -233,9 +233,8 @@ def _compile(
     progress: Progress | None,
 ) -> ModuleOutcome:
     try:
-        folder = local_repository.write(
-            store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH
-        )
+        repository = LocalRepository(build.toolchain, build.suite, EPOCH)
+        folder = repository.write(store, work / "repo")
         plan = ModulesPlan(
             work=work,
             log=log,

@@ -35,6 +35,7 @@ from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Recipe
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
+from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
@@ -199,25 +200,6 @@ def installed_wheels(lock: Lock) -> dict[str, str]:
     }
 
 
-def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    """Compile the lock's wheels that this machine lacks; they have to be the lock's to the byte."""
-    for framework in lacking(lock, store):
-        build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
-        path_of(store, build.key).unlink(missing_ok=True)
-        with progress.step(
-            f"build {framework.name}", f"{framework.version} for {build.target.cpu}"
-        ):
-            outcome = compile_wheel(root, build, store, progress, log=log)
-        if outcome.wheel.sha256 != framework.wheel.sha256:
-            raise StageFailed(
-                f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
-                f"{framework.wheel.sha256[:12]}",
-                log=log,
-                hint="the build is not reproducible on this machine: run `make lock "
-                f"IMAGE={lock.image}`",
-            )
-
-
 def path_of(store: Store, key: str) -> Path:
     """Where the outcome of a build is kept."""
     return store.cache.wheels / f"{key}.json"
@@ -231,18 +213,125 @@ def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 
 
-def compile_wheel(
-    root: Path, build: WheelBuild, store: Store, progress: Progress, *, log: Path
-) -> WheelOutcome:
-    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
-    sandbox.
+@dataclass(frozen=True)
+class WheelCompiler:
+    """What compiles wheels by the recipes of the checkout `root`. The cache of `store` has what it
+    compiles from, and keeps what comes out."""
 
-    HostNotReady, and nothing is kept, where the machine had not the space or the memory.
-    """
-    if found := known(store, build):
-        return found
-    with _held(path_of(store, build.key).with_suffix(".lock"), progress):
-        return known(store, build) or _compile(root, build, store, progress, log)
+    root: Path
+    store: Store
+    progress: Progress
+    log: Path
+
+    def rebuild(self, lock: Lock) -> None:
+        """Compile the lock's wheels that this machine lacks; they have to be the lock's to the
+        byte."""
+        for framework in lacking(lock, self.store):
+            build = WheelBuild.of(lock, framework, recipes.load(self.root, framework.name))
+            path_of(self.store, build.key).unlink(missing_ok=True)
+            with self.progress.step(
+                f"build {framework.name}", f"{framework.version} for {build.target.cpu}"
+            ):
+                outcome = self.compiled(build)
+            if outcome.wheel.sha256 != framework.wheel.sha256:
+                raise StageFailed(
+                    f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, "
+                    f"the lock names {framework.wheel.sha256[:12]}",
+                    log=self.log,
+                    hint="the build is not reproducible on this machine: run `make lock "
+                    f"IMAGE={lock.image}`",
+                )
+
+    def compiled(self, build: WheelBuild) -> WheelOutcome:
+        """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
+        sandbox.
+
+        HostNotReady, and nothing is kept, where the machine had not the space or the memory.
+        """
+        if found := known(self.store, build):
+            return found
+        with _held(path_of(self.store, build.key).with_suffix(".lock"), self.progress):
+            return known(self.store, build) or self._compile(build)
+
+    def _compile(self, build: WheelBuild) -> WheelOutcome:
+        store = self.store
+        with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
+            result = program.call(
+                "goldenami.local.programs.build_wheel",
+                self.plan(build, work),
+                WheelResult,
+                self.progress,
+                look=partial(how_far.of_compilation, work),
+            )
+            path = result.wheel
+            wheel = PyFile(
+                project=build.source.project,
+                version=build.recipe.version,
+                filename=path.name,
+                sha256=store.add(path),
+                size=path.stat().st_size,
+            )
+        outcome = WheelOutcome(
+            key=build.key,
+            wheel=wheel,
+            compiler=result.compiler,
+            tests=result.tests,
+            seconds=result.seconds,
+            jobs=result.jobs,
+            cache=result.cache,
+        )
+        records.write(path_of(store, build.key), outcome)
+        return outcome
+
+    def plan(self, build: WheelBuild, work: Path) -> WheelPlan:
+        """The plan of a build in `work`; the wheels that it names are linked there."""
+        store = self.store
+        if not store.check(build.source.sha256):
+            raise BadInput(
+                f"{build.source.filename} in the store is not what the lock names "
+                f"({build.source.sha256[:12]}): removed",
+                hint="run again: it is fetched anew",
+            )
+        (work / "wheels").mkdir()
+        files = [*build.requires, *build.runs_with, *build.tests]
+        for name, sha256 in {file.filename: file.sha256 for file in files}.items():
+            local_repository.link(store.path(sha256), work / "wheels" / name)
+        instructions, suite = build.recipe.build, build.recipe.suite
+        cached, mounts = _cache(store, build)
+        tests = WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite else None
+        site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
+        return WheelPlan(
+            work=work,
+            log=self.log,
+            tree=tree(build, store),
+            base_key=build.toolchain_key,
+            layers=store.cache.layers,
+            programs=self._programs(build.name, work),
+            name=build.name,
+            target=build.target.cpu,
+            sm=build.target.sm if instructions.cuda else [],
+            source=store.path(build.source.sha256),
+            files=instructions.files,
+            patches=instructions.patches,
+            settings=instructions.settings,
+            environment={
+                **_COMMON,
+                **cached,
+                **{name: value.replace("{site}", site) for name, value in build.flags.items()},
+            },
+            library_path=instructions.library_path,
+            jobs=jobs_for(instructions.memory_mib),
+            requires=_paths(build.requires),
+            runs_with=_paths(build.runs_with),
+            tests=tests,
+            mounts=mounts,
+        )
+
+    def _programs(self, name: str, work: Path) -> Path:
+        made, timer = work / "programs", f"{recipes.FOLDER}/timing.py"
+        shutil.copytree(recipes.folder(self.root, name), made / name)
+        shutil.copy(program_files.find(self.root, timer), made)
+        return made
 
 
 @contextlib.contextmanager
@@ -258,97 +347,10 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _compile(
-    root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path
-) -> WheelOutcome:
-    with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
-        result = program.call(
-            "goldenami.local.programs.build_wheel",
-            plan(root, build, store, work, log),
-            WheelResult,
-            progress,
-            look=partial(how_far.of_compilation, work),
-        )
-        path = result.wheel
-        wheel = PyFile(
-            project=build.source.project,
-            version=build.recipe.version,
-            filename=path.name,
-            sha256=store.add(path),
-            size=path.stat().st_size,
-        )
-    outcome = WheelOutcome(
-        key=build.key,
-        wheel=wheel,
-        compiler=result.compiler,
-        tests=result.tests,
-        seconds=result.seconds,
-        jobs=result.jobs,
-        cache=result.cache,
-    )
-    records.write(path_of(store, build.key), outcome)
-    return outcome
-
-
-def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> WheelPlan:
-    """The plan of a build in `work`; the wheels that it names are linked there."""
-    if not store.check(build.source.sha256):
-        raise BadInput(
-            f"{build.source.filename} in the store is not what the lock names "
-            f"({build.source.sha256[:12]}): removed",
-            hint="run again: it is fetched anew",
-        )
-    (work / "wheels").mkdir()
-    files = [*build.requires, *build.runs_with, *build.tests]
-    for name, sha256 in {file.filename: file.sha256 for file in files}.items():
-        local_repository.link(store.path(sha256), work / "wheels" / name)
-    instructions, suite = build.recipe.build, build.recipe.suite
-    cached, mounts = _cache(store, build)
-    site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
-    return WheelPlan(
-        work=work,
-        log=log,
-        tree=tree(build, store),
-        base_key=build.toolchain_key,
-        layers=store.cache.layers,
-        programs=_programs(root, build.name, work),
-        name=build.name,
-        target=build.target.cpu,
-        sm=build.target.sm if instructions.cuda else [],
-        source=store.path(build.source.sha256),
-        files=instructions.files,
-        patches=instructions.patches,
-        settings=instructions.settings,
-        environment={
-            **_COMMON,
-            **cached,
-            **{name: value.replace("{site}", site) for name, value in build.flags.items()},
-        },
-        library_path=instructions.library_path,
-        jobs=jobs_for(instructions.memory_mib),
-        requires=_paths(build.requires),
-        runs_with=_paths(build.runs_with),
-        tests=WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite else None,
-        mounts=mounts,
-    )
-
-
-def _programs(root: Path, name: str, work: Path) -> Path:
-    made, timer = work / "programs", f"{recipes.FOLDER}/timing.py"
-    shutil.copytree(recipes.folder(root, name), made / name)
-    shutil.copy(program_files.find(root, timer), made)
-    return made
-
-
 def tree(build: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
-    packages = local_repository.write(
-        store,
-        build.debs,
-        store.cache.repositories / build.toolchain_key[:16],
-        suite=build.suite,
-        epoch=EPOCH,
-    )
+    repository = LocalRepository(build.debs, build.suite, EPOCH)
+    packages = repository.write(store, store.cache.repositories / build.toolchain_key[:16])
     return Tree(
         suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs)
     )
