@@ -4,6 +4,7 @@ drift and provenance.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def check_evidence(build: BuildFolder, result: BakeResult, disk: Path, folder: P
     manifest = json.loads(build.manifest.read_text(encoding="utf-8"))
     rows = {row["path"]: row for row in manifest["entries"]}
     assert [entry["name"] for entry in manifest["boot"]["partitions"]] == ["1", "14", "15"]
-    assert rows["/etc/passwd"]["text"] == small_image.ACCOUNTS["passwd"]
+    accounts = hashlib.sha256(small_image.ACCOUNTS["passwd"].encode()).hexdigest()
+    assert rows["/etc/passwd"]["sha256"] == accounts
     assert "text" not in rows["/etc/hostname"]
     assert rows["/usr/bin/false"]["package"] == "coreutils"
     size = len(small_image.FILES["usr/bin/false"])

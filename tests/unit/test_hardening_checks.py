@@ -53,6 +53,7 @@ GOOD = {
     ),
     "quality": answer("True", "False"),
     "sudo": answer("use_pty, ignore_dot", "750"),
+    "first files": answer(),
     "apparmor": answer("/usr/sbin/chronyd (enforce)"),
     "aa unit": answer("enabled"),
     "aa labels": answer("/usr/sbin/chronyd (enforce)"),
@@ -129,6 +130,12 @@ FAULTS: dict[str, tuple[str, Change, str, str]] = {
         replaced("ignore_dot", ""),
         "sudo_ignores_the_folder_one_stands_in",
         "use_pty",
+    ),
+    "a home that all read": (
+        "first files",
+        lambda _: "/home/debian/.profile",
+        "nobody_else_reads_what_a_shell_starts_with",
+        ".profile",
     ),
     "a daemon unconfined": (
         "aa labels",

@@ -30,6 +30,13 @@ class Load:
             self.done += 1
 
 
+def all_at_work(budget: Budget) -> None:
+    """Raise where the pool, all of whose items wait for each other, has fewer threads than the
+    budget."""
+    both = threading.Barrier(MOST, timeout=60)
+    WorkerPool(64, budget).run(range(MOST), lambda _: both.wait())
+
+
 def together(*runs: Callable[[], None]) -> list[threading.Thread]:
     threads = [threading.Thread(target=run) for run in runs]
     for thread in threads:
@@ -58,9 +65,7 @@ def test_a_pool_that_hangs_leaves_the_others_their_share_and_one_that_ends_leave
     assert load.done == 300, "the pool that hangs had all threads"
     release.set()
     stuck.join()
-    alone = Load()
-    WorkerPool(64, budget).run(range(200), alone.work)
-    assert alone.peak == MOST, "threads were lost on the way"
+    all_at_work(budget)
 
 
 def test_a_failure_ends_a_pool_and_gives_its_threads_back() -> None:
@@ -79,8 +84,7 @@ def test_a_failure_ends_a_pool_and_gives_its_threads_back() -> None:
             WorkerPool(4, budget).run(range(100), fail)
         with pytest.raises(KeyError, match="source"):
             WorkerPool(4, budget).run(items(), load.work)
-    WorkerPool(64, budget).run(range(200), load.work)
-    assert load.peak == MOST
+    all_at_work(budget)
 
 
 def test_no_item_is_lost_or_done_twice_whatever_comes_and_goes() -> None:

@@ -210,7 +210,7 @@ def test_sudo_ignores_the_folder_one_stands_in(facts: Any, concern: Any) -> None
 
 def test_nobody_else_reads_what_a_shell_starts_with(facts: Any, concern: Any) -> None:
     concern("passwords")
-    assert facts["first files"].lines == []
+    assert facts["first files"].lines == [], facts["first files"].text
 
 
 def test_apparmor_confines(facts: Any, concern: Any, needs_boot: None) -> None:

@@ -138,7 +138,7 @@ HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
     ),
     "hangs at once": (
         {"hang_nvmlDeviceGetHandleByIndex_v2.3": 1},
-        {**GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"},
+        {**GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within"},
     ),
     "lost meanwhile": (
         {"clocks_error.3": 15},
@@ -154,14 +154,14 @@ HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
     ),
     "hangs at work": (
         {f"hang_{GENERATION}.3": 1},
-        {AT_WORK: f"GPU 3: {GENERATION} did not return within 2 s"},
+        {AT_WORK: f"GPU 3: {GENERATION} did not return within"},
     ),
     "NVML hangs": (
         {"hang_nvmlInit_v2": 1},
-        {"driver_answers": "NVML: nvmlInit_v2 did not return within 2 s"},
+        {"driver_answers": "NVML: nvmlInit_v2 did not return within"},
     ),
     "CUDA hangs": (
         {"hang_cuInit": 1},
-        {"driver_answers": "CUDA: cuInit did not return within 2 s"},
+        {"driver_answers": "CUDA: cuInit did not return within"},
     ),
 }
