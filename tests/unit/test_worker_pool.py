@@ -33,8 +33,12 @@ class Load:
 def all_at_work(budget: Budget) -> None:
     """Raise where the pool, all of whose items wait for each other, has fewer threads than the
     budget."""
-    both = threading.Barrier(MOST, timeout=60)
-    WorkerPool(64, budget).run(range(MOST), lambda _: both.wait())
+    all_there = threading.Barrier(MOST, timeout=60)
+
+    def work(_item: int) -> None:
+        all_there.wait()
+
+    WorkerPool(64, budget).run(range(MOST), work)
 
 
 def together(*runs: Callable[[], None]) -> list[threading.Thread]:
