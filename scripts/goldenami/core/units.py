@@ -44,7 +44,7 @@ def clock(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """`part` of `whole` ("34 %", "0.4 %"), "" where there is no whole."""
+    """`part` of `whole` ("34 %", "0.4 %"), or "" if `whole` is 0."""
     if whole <= 0:
         return ""
     share = 100 * part / whole
@@ -58,7 +58,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def change(now: float, before: float | None) -> str:
-    """How much more than `before` there is now: "+8 %", "new" where there was none."""
+    """Growth since `before`: "+8 %", "=" if equal, "new" if there was none before."""
     if before is None:
         return "new"
     if now == before:
@@ -70,24 +70,24 @@ def change(now: float, before: float | None) -> str:
 
 
 def dollars(usd: float | None, digits: int = 2) -> str:
-    """US dollars: "$1,234.50"; what is not known is "unknown", never 0."""
+    """US dollars: "$1,234.50"; "unknown" for None, never 0."""
     return "unknown" if usd is None else f"${usd:,.{digits}f}"
 
 
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
-    """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where
-    nothing is."""
+    """US dollars: "$1.20 a month", "<= $1.20" if it is an upper bound (not `exact`), "price not
+    known" for None."""
     return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
 
 
 def total(amounts: Iterable[float | None]) -> float | None:
-    """The sum of US dollars, or None where one of them is not known."""
-    known = list(amounts)
-    return None if None in known else sum(usd for usd in known if usd is not None)
+    """Sum of US dollars, or None if any amount is None."""
+    all_amounts = list(amounts)
+    return None if None in all_amounts else sum(usd for usd in all_amounts if usd is not None)
 
 
 def some(names: Sequence[str], limit: int) -> str:
-    """The first of `names`, and how many more there are."""
+    """The first `limit` names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
