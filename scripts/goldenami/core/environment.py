@@ -87,21 +87,23 @@ docs/ci.md says where to set them."""
 def misspelt(name: str) -> tuple[str, bool]:
     """Return the known variable that `name` may be a misspelling of, or "" if `name` is known or
     near none; and whether it starts like a family, of which another machine may have more."""
-    known, families = set[str](), list[str]()
+    known_names, families = set[str](), list[str]()
     ours = [*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS]
     for entry, meaning in (item for group in ours for item in group.items()):
-        known.add(entry)
+        known_names.add(entry)
         if "<" in entry:
             families.append(entry.partition("<")[0])
-            known |= {
+            known_names |= {
                 families[-1] + end
                 for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", meaning)
             }
     # Without the prefix, which all have in common and by which any two would be near.
-    ends = [variable.removeprefix(PREFIX) for variable in sorted(known) if "<" not in variable]
+    ends = [
+        variable.removeprefix(PREFIX) for variable in sorted(known_names) if "<" not in variable
+    ]
     near = (
         difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7)
-        if name not in known
+        if name not in known_names
         else []
     )
     return (PREFIX + near[0] if near else "", name.startswith(tuple(families)))

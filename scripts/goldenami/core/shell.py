@@ -67,6 +67,7 @@ def python_env() -> dict[str, str]:
 
 def require(tool: str, package: str) -> str:
     """Return the path of `tool`. Raises HostNotReady with the Debian `package` that has it."""
+    # Debian leaves the sbin folders out of the PATH of users.
     path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         raise HostNotReady(
@@ -196,6 +197,7 @@ class Command:
             for line in process.stdout:
                 sink.write(line)
                 sink.flush()
+                # Only the end, which a failure shows: the whole output may be large.
                 tail = [*tail[-200:], line]
                 if on_line is not None:
                     on_line(line.rstrip("\n"))

@@ -40,8 +40,8 @@ def wait_until(
     It is called at once, and a last time at the limit. `poll_s` is the pause in seconds, or several
     pauses of which the last is repeated."""
     deadline, pauses = time.monotonic() + limit_s, _pauses(poll_s)
-    while (value := condition()) is None and (left := deadline - time.monotonic()) > 0:
-        pause(min(next(pauses), left))
+    while (value := condition()) is None and (seconds_left := deadline - time.monotonic()) > 0:
+        pause(min(next(pauses), seconds_left))
     return value
 
 

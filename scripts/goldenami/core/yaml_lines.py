@@ -135,21 +135,21 @@ def _problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
             return "is required and missing"
         case "value_error":
             return str(problem["ctx"]["error"])
-    wanted = problem["type"].partition("_")[0]
-    quotes = _about_quotes(wanted.replace("string", "str"), problem["input"])
+    expected_type = problem["type"].partition("_")[0]
+    quotes = _about_quotes(expected_type.replace("string", "str"), problem["input"])
     return f"{problem['msg'][0].lower()}{problem['msg'][1:]} (got {problem['input']!r}){quotes}"
 
 
-def _about_quotes(wanted: str, value: Any) -> str:
+def _about_quotes(expected_type: str, value: Any) -> str:
     """Return advice if only quotes give `value` the wrong type, else ""."""
-    if wanted == "str" and isinstance(value, bool | int | float | date):
+    if expected_type == "str" and isinstance(value, bool | int | float | date):
         return f'; put it in quotes: "{value}"'
-    if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
+    if expected_type in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
         try:
             unquoted = yaml.safe_load(value)
         except yaml.YAMLError:
             return ""
-        return "; take the quotes away" if type(unquoted).__name__ == wanted else ""
+        return "; take the quotes away" if type(unquoted).__name__ == expected_type else ""
     return ""
 
 

@@ -116,13 +116,13 @@ class LockedContainer(Record):
         return f"{_path(self.asked)}@sha256:{self.manifest.sha256}"
 
 
-def answer(asked: str, login: str | None) -> str:
+def answer(reference: str, login: str | None) -> str:
     """Return the registry's answer about a name, byte for byte. Raises Replaced if it is not of the
     digest that was asked for."""
-    text = _skopeo(asked, login, "inspect", "--raw")
+    text = _skopeo(reference, login, "inspect", "--raw")
     digest = records.sha256_text(text)
-    if asked.partition("@sha256:")[2] not in ("", digest):
-        raise Replaced(f"{asked}: its registry has another manifest, of SHA-256 {digest[:12]}")
+    if reference.partition("@sha256:")[2] not in ("", digest):
+        raise Replaced(f"{reference}: its registry has another manifest, of SHA-256 {digest[:12]}")
     return text
 
 
@@ -264,20 +264,22 @@ def _blob(row: dict[str, Any]) -> Blob:
     return Blob(sha256=str(row["digest"]).removeprefix("sha256:"), size=int(row["size"]))
 
 
-def _path(asked: str) -> str:
-    match = _NAME.fullmatch(asked)
+def _path(reference: str) -> str:
+    match = _NAME.fullmatch(reference)
     assert match
     return match[1]
 
 
-def _skopeo(asked: str, login: str | None, command: str, *options: str, target: str = "") -> str:
+def _skopeo(
+    reference: str, login: str | None, command: str, *options: str, target: str = ""
+) -> str:
     """Run skopeo on an image and return its output. Raises a GoldenError with the registry's
     reason."""
     shell.require("skopeo", "skopeo")
-    registry, _, path = asked.partition("/")
+    registry, _, path = reference.partition("/")
     mirror = os.environ.get(mirrors.variable(registry)) or f"https://{registry}"
     server, proxy = urlsplit(mirror), mirrors.proxy(mirror)
-    user, password = mirrors.login(asked, login)
+    user, password = mirrors.login(reference, login)
     logins = {server.netloc: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}
     prefix = "src-" if target else ""
     # The login is in a file: every user of this machine can read arguments.
@@ -299,25 +301,25 @@ def _skopeo(asked: str, login: str | None, command: str, *options: str, target: 
         try:
             return shell.output(argv, env=env)
         except shell.CommandFailed as error:
-            raise _meant(asked, login, error) from None
+            raise _meant(reference, login, error) from None
 
 
-def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
+def _meant(reference: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
     fatal_messages = _SAID.findall(error.output)
     text = json.loads(fatal_messages[-1]) if fatal_messages else error.tail
     cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)
     if re.search("unauthorized|denied|authentication required", cause):
         if login:
-            return Refused(f"{asked}: {cause}", hint=f"{login} holds another login")
+            return Refused(f"{reference}: {cause}", hint=f"{login} holds another login")
         return NoLogin(
-            f"{asked}: its registry wants a login: {cause}",
+            f"{reference}: its registry wants a login: {cause}",
             hint="name an environment variable in `login`; no file needs it",
         )
     if re.search("unknown|not found|404", cause):
-        missing = Vanished if "@" in asked else NotThere
-        return missing(f"{asked}: {cause}", hint="write what its registry has")
+        missing = Vanished if "@" in reference else NotThere
+        return missing(f"{reference}: {cause}", hint="write what its registry has")
     if "igest" in cause:  # `Digest` or `digest`: skopeo's messages differ
-        return Replaced(f"{asked}: {cause}", hint="do not trust what is there")
+        return Replaced(f"{reference}: {cause}", hint="do not trust what is there")
     return Unreachable(
-        f"{asked}: {cause}", hint="check the registry and the network, then run again"
+        f"{reference}: {cause}", hint="check the registry and the network, then run again"
     )

@@ -36,11 +36,11 @@ class LongWait:
     def __init__(self) -> None:
         self.began = self._told = time.monotonic()
 
-    def tell(self, what: str) -> None:
+    def tell(self, activity: str) -> None:
         now = time.monotonic()
         if now >= self._told + TELL_S:
             self._told = now
-            tell("wait", f"{what}, for {units.clock(now - self.began)} so far")
+            tell("wait", f"{activity}, for {units.clock(now - self.began)} so far")
 
 
 @dataclass

@@ -204,8 +204,8 @@ class Framework(Record):
     allow: list[Allowance]
 
     def files(self) -> list[PyFile]:
-        made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
-        return [self.wheel, *self.requires, *made]
+        build_files = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
+        return [self.wheel, *self.requires, *build_files]
 
 
 class PassedOver(Record):
@@ -255,7 +255,7 @@ class Lock(Record):
     frameworks: list[Framework] = Field(default_factory=list)
     # Left out of the file if empty, so that older locks keep their bytes, and so their build ids.
     kernel_modules: dict[str, KernelModules] = Field(
-        default_factory=dict, exclude_if=lambda found: not found
+        default_factory=dict, exclude_if=lambda modules: not modules
     )
     toolchain: dict[str, Package] = Field(default_factory=dict)
     # The next four are left out if empty for the same reason.

@@ -35,7 +35,7 @@ def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[
     """Yield the indexes of the blocks with data, ascending. Holes are not read. If the file is
     still being written, `final(offset)` waits until the byte at `offset` is final, and returns the
     end (exclusive) of the final bytes."""
-    size, at, listed = os.fstat(fd).st_size, 0, 0
+    size, at, next_index = os.fstat(fd).st_size, 0, 0
     while at < size:
         limit = final(min(at + BLOCK, size) - 1) if final else size
         # A block that is final only in part comes in the next round.
@@ -44,8 +44,8 @@ def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[
         for first, end in sparse_file.data(fd, at, limit):
             last = -(-end // BLOCK)
             # One block may hold several parts with data, and is yielded once.
-            yield from range(max(listed, first // BLOCK), last)
-            listed = last
+            yield from range(max(next_index, first // BLOCK), last)
+            next_index = last
         at = limit
 
 

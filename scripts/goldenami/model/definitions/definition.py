@@ -250,7 +250,7 @@ class Definition(Section):
     @property
     def steps(self) -> list[list[str]]:
         added = {IMMUTABLE: self.immutable, CONTAINERS: self.containers}
-        named = {*self.roles, *(role for role, wanted in added.items() if wanted)}
+        named = {*self.roles, *(role for role, is_added in added.items() if is_added)}
         present_steps = [
             [role for role in step if role in named] for step in role_order.steps(self.roles)
         ]

@@ -158,9 +158,9 @@ data")."""
 
 
 def _check_template(
-    root: Path, source: YamlFile, definition: Definition, wanted: Publish
+    root: Path, source: YamlFile, definition: Definition, publish: Publish
 ) -> Mistakes:
-    template, several = wanted.launch_template, len(wanted.regions) > 1
+    template, several = publish.launch_template, len(publish.regions) > 1
 
     def mistake(key: str, problem: str, hint: str = "") -> BadInput:
         return source.error(("publish", "launch_template", key), problem, hint=hint)
@@ -191,22 +191,22 @@ def _check_publish(
     root: Path,
     source: YamlFile,
     definition: Definition,
-    wanted: Publish,
+    publish: Publish,
     regions: Collection[str] | None,
 ) -> Mistakes:
-    template = wanted.launch_template
-    for index, region in enumerate(wanted.regions):
+    template = publish.launch_template
+    for index, region in enumerate(publish.regions):
         if regions is not None and region not in regions:
             yield source.error(
                 ("publish", "regions", index),
                 f"unknown region `{region}`; {nearest(region, regions)}",
                 hint="a region newer than the pinned botocore needs a newer one in requirements/",
             )
-    yield from source.repeated(("publish", "regions"), wanted.regions)
-    yield from source.repeated(("publish", "share_with"), wanted.share_with)
+    yield from source.repeated(("publish", "regions"), publish.regions)
+    yield from source.repeated(("publish", "share_with"), publish.share_with)
     if not definition.description.isascii():
         yield source.error(("description",), "RegisterImage takes ASCII characters only")
-    for name in wanted.tags:
+    for name in publish.tags:
         if name.lower().startswith(("aws:", "goldenami:")):
             yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
     if (
@@ -222,8 +222,8 @@ def _check_publish(
             ("publish", "launch_template", "volume_size_gib"),
             f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}",
         )
-    yield from _check_template(root, source, definition, wanted)
-    if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
+    yield from _check_template(root, source, definition, publish)
+    if publish.kms_key and publish.kms_key.startswith("alias/aws/"):
         yield source.error(
             ("publish", "kms_key"), "AWS manages that key, and no other account can use it"
         )

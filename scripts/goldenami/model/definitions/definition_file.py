@@ -56,15 +56,17 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
 
 def _check_version(source: YamlFile) -> None:
     """Raise BadInput if the definition is for other versions of goldenami."""
-    wanted, here = source.data.get("goldenami", ""), goldenami.__version__
+    specifier, version = source.data.get("goldenami", ""), goldenami.__version__
     try:
-        fits = SpecifierSet(wanted).contains(here, prereleases=True)
+        fits = SpecifierSet(specifier).contains(version, prereleases=True)
     except (InvalidSpecifier, TypeError, AttributeError):
-        raise source.error(("goldenami",), f'is {wanted!r}, no versions such as ">=1.2"') from None
+        raise source.error(
+            ("goldenami",), f'is {specifier!r}, no versions such as ">=1.2"'
+        ) from None
     if not fits:
         raise source.error(
             ("goldenami",),
-            f"wants {wanted}, and this is {here}",
+            f"wants {specifier}, and this is {version}",
             hint="change goldenami's version, in requirements.txt, or this line",
         )
 

@@ -34,11 +34,13 @@ def _below(
     of each model so far."""
     keys, new_sections = [], {}
     for name, field in models[model]["properties"].items():
-        key = _one(field)
-        where = f"{path}.{name}".lstrip(".") + (".NAME" if "additionalProperties" in field else "")
+        key = _inner_schema(field)
+        section_path = f"{path}.{name}".lstrip(".") + (
+            ".NAME" if "additionalProperties" in field else ""
+        )
         values, default = _values(key, models), _default(field, models)
         if (section := _model(key, models)) and section not in seen:
-            seen[section] = new_sections[section] = where
+            seen[section] = new_sections[section] = section_path
         if section:
             is_list = "items" in field
             values = f"{'list of sections' if is_list else 'section'} `{seen[section]}`"
@@ -51,11 +53,13 @@ def _below(
             )
         )
     yield path, keys
-    for section, where in new_sections.items():
-        yield from _below(where, section, models, seen)
+    for section, section_path in new_sections.items():
+        yield from _below(section_path, section, models, seen)
 
 
-def _one(key: Schema) -> Schema:
+def _inner_schema(key: Schema) -> Schema:
+    """Return the schema of a key's value without `null`; of a list or a mapping of sections, that
+    of the section."""
     key = next(
         (alternative for alternative in key.get("anyOf", []) if alternative.get("type") != "null"),
         key,
@@ -91,12 +95,12 @@ def _values(key: Schema, models: Schema) -> str:
 def _default(key: Schema, models: Schema) -> str:
     default = key.get("default")
     if isinstance(default, dict):
-        model = _model(_one(key), models)
-        own = models[model]["properties"] if model else {}
+        model = _model(_inner_schema(key), models)
+        model_keys = models[model]["properties"] if model else {}
         default = {
             name: value
             for name, value in default.items()
-            if value and value != own.get(name, {}).get("default")
+            if value and value != model_keys.get(name, {}).get("default")
         }
         return (
             f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`"

@@ -53,17 +53,20 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 def _project(line: str) -> tuple[str, str]:
     try:
-        wanted = Requirement(line)
+        requirement = Requirement(line)
     except InvalidRequirement:
         return "", f"`{line}` is no requirement such as `einops` or `transformers==4.57.0`"
-    if wanted.url:
+    if requirement.url:
         return "", (
-            f"`{wanted.name}` is asked for by an address, and a lock takes what an index "
+            f"`{requirement.name}` is asked for by an address, and a lock takes what an index "
             "lists: put the wheel on an index (`python_index`)"
         )
-    if wanted.marker:
-        return "", f"`{wanted.name}` has a condition, and an image has one Python: take it away"
-    return canonicalize_name(wanted.name), ""
+    if requirement.marker:
+        return (
+            "",
+            f"`{requirement.name}` has a condition, and an image has one Python: take it away",
+        )
+    return canonicalize_name(requirement.name), ""
 
 
 def _index(source: YamlFile, definition: Definition) -> Iterator[BadInput]:

@@ -41,19 +41,19 @@ _UNKNOWN = (
 """Exceptions of an expression that uses the machine's facts or undefined names."""
 
 
-def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
+def brought(root: Path, role: str, overrides: Mapping[str, Any]) -> list[str]:
     """Return the sorted paths and patterns of a role's files, on all its platforms. Paths that only
     the machine knows are left out. Raises BadInput if `__<role>_files` is no list."""
     folder = program_files.role(root, role)
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
     main, role_tasks, patterns = table(folder / "vars/main.yml"), tasks(folder), list[str]()
     for platform in [{}, *map(table, platforms)]:
-        context = {**variables(root, role, given), **main, **platform}
-        listed = context.get(f"__{role}_files") or []
-        paths = known(listed, context)
+        context = {**variables(root, role, overrides), **main, **platform}
+        own_patterns = context.get(f"__{role}_files") or []
+        paths = known(own_patterns, context)
         if not isinstance(paths, list):
             raise BadInput(
-                f"{folder}/vars: __{role}_files is {listed!r}, no list",
+                f"{folder}/vars: __{role}_files is {own_patterns!r}, no list",
                 hint="write `[/PATH, '/PATH/*']`",
             )
         patterns += map(str, paths)
@@ -62,10 +62,14 @@ def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
     return sorted(set(patterns))
 
 
-def of_image(root: Path, given: Mapping[str, Any]) -> list[str]:
-    """Return the files of all roles of an image. `given` has the roles' variables, as the bake
-    wrote them."""
-    return [path for role in given["golden_roles"] for path in brought(root, role, given)]
+def of_image(root: Path, image_variables: Mapping[str, Any]) -> list[str]:
+    """Return the files of all roles of an image. `image_variables` has the roles' variables, as the
+    bake wrote them."""
+    return [
+        path
+        for role in image_variables["golden_roles"]
+        for path in brought(root, role, image_variables)
+    ]
 
 
 def misplaced(path: str) -> str:

@@ -84,14 +84,14 @@ def steps(roles: Entries) -> list[list[str]]:
     return image_steps
 
 
-def _insert(found: list[list[str]], side: str, neighbour: str, roles: list[str]) -> None:
-    number = next(number for number, step in enumerate(found) if neighbour in step)
-    step, is_after = found[number], int(side == AFTER)
-    if neighbour not in ROLE_ORDER or (is_after and step is found[-1]):
+def _insert(image_steps: list[list[str]], side: str, neighbour: str, roles: list[str]) -> None:
+    number = next(number for number, step in enumerate(image_steps) if neighbour in step)
+    step, is_after = image_steps[number], int(side == AFTER)
+    if neighbour not in ROLE_ORDER or (is_after and step is image_steps[-1]):
         index = step.index(neighbour) + is_after
         step[index:index] = roles
     else:
-        found.insert(number + is_after, list(roles))
+        image_steps.insert(number + is_after, list(roles))
 
 
 def known(root: Path) -> list[str]:
@@ -146,7 +146,9 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
         )
 
 
-def _misplaced(source: YamlFile, role: str, entry: Entry, others: set[str]) -> Iterator[BadInput]:
+def _misplaced(
+    source: YamlFile, role: str, entry: Entry, known_roles: set[str]
+) -> Iterator[BadInput]:
     if BEFORE in entry and AFTER in entry:
         yield source.error(
             ("roles", role, AFTER),
@@ -155,10 +157,10 @@ def _misplaced(source: YamlFile, role: str, entry: Entry, others: set[str]) -> I
         )
     for side, forbidden in ((BEFORE, (FIRST,)), (AFTER, ENDING)):
         neighbour, key = str(entry.get(side)), ("roles", role, side)
-        if side in entry and neighbour not in others:
+        if side in entry and neighbour not in known_roles:
             yield source.error(
                 key,
-                f"unknown role `{neighbour}`; {nearest(neighbour, others)}",
+                f"unknown role `{neighbour}`; {nearest(neighbour, known_roles)}",
                 hint="name a role of this definition, or one of goldenami's",
             )
         elif neighbour in forbidden:

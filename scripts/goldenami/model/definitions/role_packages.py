@@ -45,16 +45,16 @@ _JINJA.tests |= {
 }
 
 
-def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the role's defaults, overridden by `given`, the variables of definition and lock."""
-    return {**role_spec(root, role).defaults, **given}
+def variables(root: Path, role: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the role's defaults with `overrides`, the variables of definition and lock."""
+    return {**role_spec(root, role).defaults, **overrides}
 
 
 def facts(
     root: Path,
     role: str,
     platform: Platform,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     *,
     only: str = "",
 ) -> dict[str, Any]:
@@ -69,28 +69,31 @@ def facts(
             hint=f"write roles/{role}/vars/{path.name}, or take the role out of the definition",
         )
     data = {**table(path.with_name("main.yml")), **table(path)}
-    context = {**variables(root, role, given), **data}
+    context = {**variables(root, role, overrides), **data}
     names = [name for name in data if only in ("", name)]
     return {name: _render(path, name, data[name], context) for name in names}
 
 
-def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
+def packages(root: Path, role: str, platform: Platform, overrides: Mapping[str, Any]) -> list[str]:
     """Return the packages that `role` installs. Raises BadInput if their list is no list, or is in
     a file that the lock does not read."""
     name, folder = f"__{role}_packages", program_files.role(root, role)
-    all_facts = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
+    all_facts = {
+        **variables(root, role, overrides),
+        **facts(root, role, platform, overrides, only=name),
+    }
     for path in () if name in all_facts else sorted((folder / "vars").glob("*.y*ml")):
         if name in table(path) and not re.search(r"_\d+$", path.stem):
             raise BadInput(
                 f"{path}: {name}: the lock does not read this file",
                 hint=f"write it into main.yml or {platform.vars_file} beside it",
             )
-    listed = all_facts.get(name) or []
-    if not isinstance(listed, list):
+    packages_list = all_facts.get(name) or []
+    if not isinstance(packages_list, list):
         raise BadInput(
-            f"{folder}: {name} is {listed!r}, no list", hint=f"write `{name}: [NAME, NAME]`"
+            f"{folder}: {name} is {packages_list!r}, no list", hint=f"write `{name}: [NAME, NAME]`"
         )
-    return [str(package) for package in listed]
+    return [str(package) for package in packages_list]
 
 
 def rendered(value: Any, context: Mapping[str, Any]) -> Any:

@@ -54,11 +54,11 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
     places = list[str]()
-    for index, wanted in enumerate(definition.downloads):
+    for index, download in enumerate(definition.downloads):
         key: Key = ("downloads", index)
-        if wanted.key is not None and (problem := _no_key(root, wanted.key)):
-            yield source.error((*key, "key"), f"`{wanted.key}` {problem}")
-        for name, place in (("path", wanted.path), ("unpack", wanted.unpack)):
+        if download.key is not None and (problem := _no_key(root, download.key)):
+            yield source.error((*key, "key"), f"`{download.key}` {problem}")
+        for name, place in (("path", download.path), ("unpack", download.unpack)):
             if place is None:
                 continue
             if problem := _no_place(place) or ("is given twice" if place in places else ""):

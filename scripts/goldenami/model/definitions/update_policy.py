@@ -162,19 +162,19 @@ def judge(
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
         return Judgement.of(newest, UpdateVerdict.HELD, rule.reason or "the definition holds it")
-    wanted = [offer for offer in newer if _wants(rule.policy, offer, locked.branch)]
-    if not wanted:
+    matching = [offer for offer in newer if _wants(rule.policy, offer, locked.branch)]
+    if not matching:
         return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest))
-    possible = [offer for offer in wanted if not offer.refusal]
+    possible = [offer for offer in matching if not offer.refusal]
     if not possible:
-        return Judgement.of(wanted[0], UpdateVerdict.REFUSED, wanted[0].refusal)
+        return Judgement.of(matching[0], UpdateVerdict.REFUSED, matching[0].refusal)
     old = [offer for offer in possible if _old_enough(rule, offer, today)]
     if not old:
         return Judgement.of(possible[0], UpdateVerdict.YOUNG, _age(rule, possible[0], today))
     # The reason tells why newer versions than the taken one were refused.
     refusals = "; ".join(
         f"{offer.version}: {offer.refusal}"
-        for offer in wanted[: wanted.index(old[0])]
+        for offer in matching[: matching.index(old[0])]
         if offer.refusal
     )
     return Judgement.of(old[0], UpdateVerdict.UPDATE, refusals)

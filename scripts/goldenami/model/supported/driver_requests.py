@@ -36,25 +36,25 @@ class DriverRequest:
 def requests(
     root: Path,
     definition: Definition,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     *,
     branches: Sequence[str] = (),
 ) -> list[DriverRequest]:
-    """Return the requests to try, open modules before proprietary ones. `given` has the role's
+    """Return the requests to try, open modules before proprietary ones. `overrides` has the role's
     variables; `branches` replace those of the definition."""
-    settings = role_packages.variables(root, "nvidia_driver", given)
+    settings = role_packages.variables(root, "nvidia_driver", overrides)
     return [
-        _request(root, definition, given, flavour, branch)
+        _request(root, definition, overrides, flavour, branch)
         for flavour in _flavours(root, definition, settings)
-        for branch in branches or _branches(root, definition, given, settings, flavour)
+        for branch in branches or _branches(root, definition, overrides, settings, flavour)
     ]
 
 
 def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -> list[str]:
-    wanted = settings["nvidia_driver_flavour"]
+    wanted_flavour = settings["nvidia_driver_flavour"]
     open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
-    flavours = [wanted]
-    if wanted == ANY:
+    flavours = [wanted_flavour]
+    if wanted_flavour == ANY:
         flavours = [
             flavour
             for flavour, unfit_families in (("open", closed_only), ("proprietary", open_only))
@@ -68,14 +68,14 @@ def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -
 def _branches(
     root: Path,
     definition: Definition,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     settings: Mapping[str, Any],
     flavour: str,
 ) -> list[str]:
     branch = str(settings["nvidia_driver_branch"])
     if branch != NEWEST:
         return [branch]
-    listed_branches: dict[str, list[str]] = _facts(root, definition, given, flavour, branch)[
+    listed_branches: dict[str, list[str]] = _facts(root, definition, overrides, flavour, branch)[
         "__nvidia_driver_branches"
     ]
     if settings["nvidia_driver_source"] != "debian" or not listed_branches.get(flavour):
@@ -95,14 +95,14 @@ def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
 
 
 def _facts(
-    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+    root: Path, definition: Definition, overrides: Mapping[str, Any], flavour: str, branch: str
 ) -> dict[str, Any]:
     return role_packages.facts(
         root,
         "nvidia_driver",
         PLATFORMS[definition.base.release],
         {
-            **given,
+            **overrides,
             "nvidia_driver_flavour": flavour,
             "nvidia_driver_branch": branch,
             "nvidia_driver_version": VERSION,
@@ -113,9 +113,9 @@ def _facts(
 
 
 def _request(
-    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+    root: Path, definition: Definition, overrides: Mapping[str, Any], flavour: str, branch: str
 ) -> DriverRequest:
-    names = _facts(root, definition, given, flavour, branch)
+    names = _facts(root, definition, overrides, flavour, branch)
     return DriverRequest(
         branch=branch,
         flavour=flavour,

@@ -86,10 +86,10 @@ class Gpu(Record):
     figures: GpuFigures | None = None
     source: str
 
-    def is_called(self, said: str) -> bool:
-        """Whether `said` may be NVML's name of this GPU, such as "NVIDIA A100-SXM4-40GB" or "Tesla
-        T4"."""
-        vendor, *words = re.split(r"[ -]", said.lower())
+    def is_called(self, nvml_name: str) -> bool:
+        """Whether `nvml_name` may be NVML's name of this GPU, such as "NVIDIA A100-SXM4-40GB" or
+        "Tesla T4"."""
+        vendor, *words = re.split(r"[ -]", nvml_name.lower())
         return vendor in ("nvidia", "tesla") and {*words} >= {*self.name.lower().split()}
 
 

@@ -57,37 +57,37 @@ def baseline(cpus: Iterable[str], gcc: GccVersion) -> Baseline:
     option for each shared feature that this value lacks. If that value is none of the CPUs, the
     code is not tuned for it.
     """
-    wanted = tuple(sorted(set(cpus)))
-    architectures = {of_cpu(cpu) for cpu in wanted}
+    sorted_cpus = tuple(sorted(set(cpus)))
+    architectures = {of_cpu(cpu) for cpu in sorted_cpus}
     if len(architectures) != 1:
         raise NoFit(
             f"no program runs on both {' and '.join(sorted(architectures))}",
             hint="split the image: one for each",
         )
     table = ARCHITECTURES[architectures.pop()].cpus
-    shared = frozenset.intersection(*(features(cpu) for cpu in wanted))
+    shared = frozenset.intersection(*(features(cpu) for cpu in sorted_cpus))
     candidates = [
         name for name, row in table.items() if row.since <= gcc and features(name) <= shared
     ]
     if not candidates:
         raise NoFit(
-            f"GCC {gcc[0]}.{gcc[1]} knows no code for {', '.join(wanted)}",
+            f"GCC {gcc[0]}.{gcc[1]} knows no code for {', '.join(sorted_cpus)}",
             hint="choose a newer release",
         )
-    best = max(candidates, key=lambda name: (len(features(name)), name in wanted))
+    best = max(candidates, key=lambda name: (len(features(name)), name in sorted_cpus))
     added_features = sorted(
         name for name in shared - features(best) - NO_SPEEDUP if FLAG_SINCE.get(name, (0, 0)) <= gcc
     )
     # Each Arm CPU of the table has all features of the one before, so no option could add any.
     if table is ARM:
-        return Baseline(wanted, best, (f"-mcpu={best}",), tuple(sorted(shared)))
-    tune = _tune(wanted, gcc)
+        return Baseline(sorted_cpus, best, (f"-mcpu={best}",), tuple(sorted(shared)))
+    tune = _tune(sorted_cpus, gcc)
     options = (
         f"-march={best}",
         *(f"-m{name}" for name in added_features),
         *([] if tune == best else [f"-mtune={tune}"]),
     )
-    return Baseline(wanted, best, options, tuple(sorted(shared)))
+    return Baseline(sorted_cpus, best, options, tuple(sorted(shared)))
 
 
 def _tune(cpus: tuple[str, ...], gcc: GccVersion) -> str:

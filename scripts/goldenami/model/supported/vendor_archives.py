@@ -68,10 +68,10 @@ def _of(
 
 
 def _stated(
-    root: Path, release: str, role: str, given: Mapping[str, Any]
+    root: Path, release: str, role: str, overrides: Mapping[str, Any]
 ) -> dict[str, VendorArchive]:
     name = f"__{role}_archives"
-    facts = role_packages.facts(root, role, PLATFORMS[release], given, only=name)
+    facts = role_packages.facts(root, role, PLATFORMS[release], overrides, only=name)
     try:
         repos = [VendorArchive.model_validate(entry) for entry in facts.get(name, [])]
     except ValidationError as error:
