@@ -107,7 +107,7 @@ class Commands(TyperGroup):
 
 @functools.cache
 def _functions(module: str) -> dict[str, str]:
-    """First paragraph of the docstring of each function in `commands/MODULE.py`."""
+    """Return the first paragraph of each function's docstring in `commands/MODULE.py`."""
     # Read from the source: importing a module takes up to a second, and the help needs them all.
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
     return {
@@ -130,7 +130,7 @@ def _area(name: str) -> str:
 
 
 def command(name: str) -> TyperCommand:
-    """The command `name`, with its module imported."""
+    """Import the module of the command `name`, and return the command."""
     from goldenami.commands import with_checkout  # noqa: PLC0415 - 0.5 s that the help need not wait for
 
     module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")
@@ -189,7 +189,7 @@ def _check_environment() -> None:
 
 
 def parser() -> TyperGroup:
-    """Typer's group of all commands."""
+    """Return Typer's group of all commands."""
     app = typer.Typer(
         cls=Commands,
         rich_markup_mode=_markup(),

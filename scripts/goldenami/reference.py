@@ -115,7 +115,8 @@ def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, s
 
 
 def _make(text: str) -> list[str]:
-    """Table of the Makefile's targets with help, and of the variables that their recipes read."""
+    """Return the table of the Makefile's documented targets, with the variables that their recipes
+    read."""
     assigned = dict(_ASSIGNED.findall(text))
 
     def variables(recipe: str) -> set[str]:

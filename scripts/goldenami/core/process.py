@@ -71,7 +71,8 @@ class ProcessId:
 
     @property
     def has_ended(self) -> bool:
-        """False also for a process on another machine, of which this one can't know."""
+        """Whether it has ended. False for a process on another machine, of which nothing is known
+        here."""
         return self.machine == machine() and not self.alive
 
 

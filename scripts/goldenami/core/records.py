@@ -54,12 +54,12 @@ def canonical(data: Any) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Hex SHA-256 of `text` in UTF-8."""
+    """Return the hex SHA-256 of `text` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+    """Return the hex SHA-256 of a file's content."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
@@ -68,9 +68,9 @@ _ZEROS = bytes(1 << 20)
 
 
 def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
-    """Hex SHA-256 of a disk image, without reading its holes. If the image is still being written,
-    `final(hashed)` waits until bytes behind the first `hashed` ones are final, and returns where
-    the final ones end."""
+    """Return the hex SHA-256 of a disk image, without reading its holes. If the image is still
+    being written, `final(hashed)` waits until bytes after the first `hashed` ones are final, and
+    returns the end (exclusive) of the final bytes."""
     digest, hashed = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as source:
         size = os.fstat(source.fileno()).st_size

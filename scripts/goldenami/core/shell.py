@@ -21,12 +21,12 @@ TAIL_LINES = 15
 
 
 def last_lines(text: str) -> str:
-    """The last TAIL_LINES lines."""
+    """Return the last TAIL_LINES lines."""
     return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 
 def end_of(log: Path) -> str:
-    """The last TAIL_LINES lines of a log."""
+    """Return the last TAIL_LINES lines of a log."""
     return last_lines(log.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -140,7 +140,7 @@ class AptRoot:
                 f'APT::Architecture "{self.architecture}";',
                 f'APT::Architectures {{"{self.architecture}";}};',
                 'APT::Install-Recommends "false";',
-                # apt would become the user `_apt`, who has no access below root's home.
+                # apt would become the user `_apt`, who cannot reach a cache in root's home.
                 'APT::Sandbox::User "root";',
                 'Acquire::Languages "none";',
                 'Acquire::ForceHash "SHA256";',

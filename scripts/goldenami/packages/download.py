@@ -102,7 +102,8 @@ def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
 
 
 def _retries() -> Retry:
-    """Four tries with growing pauses; 404 is an answer, not a fault."""
+    """Return urllib3's policy: four tries with growing pauses."""
+    # 404 is not in the list: it is an answer, not a fault.
     return Retry(
         total=3,
         backoff_factor=BACKOFF,

@@ -101,7 +101,8 @@ class WorkingHours:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Names of all time zones, cached since reading them takes a while."""
+    """Return the names of all time zones."""
+    # Cached, since reading them takes a while.
     return frozenset(available_timezones())
 
 

@@ -46,12 +46,12 @@ B300 came after that of RTX)."""
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
+    """Return NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
     return tuple(int(part) for part in version.split("."))
 
 
 def upstream(version: str) -> str:
-    """The upstream part of a Debian version: "1:535.309.01-0+deb12u1" -> "535.309.01"."""
+    """Return the upstream part of a Debian version: "1:535.309.01-0+deb12u1" -> "535.309.01"."""
     return version.rpartition(":")[2].partition("-")[0].partition("~")[0]
 
 
