@@ -72,8 +72,8 @@ def roles(root: Path) -> set[str]:
 def twice(root: Path, name: str) -> str:
     """Return the folder of a second role of that name, or "" if there is none."""
     places = dict.fromkeys([home(root) / ROLES, root / ROLES, *collected_roles(root)])
-    duplicates = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
-    return str(duplicates[1].relative_to(root)) if duplicates[1:] else ""
+    role_folders = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
+    return str(role_folders[1].relative_to(root)) if role_folders[1:] else ""
 
 
 def taken(root: Path, name: str) -> str:
