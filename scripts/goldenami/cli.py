@@ -1,5 +1,5 @@
-"""The command line: one subcommand a stage. The only place that catches errors and sets exit
-codes."""
+"""The command line, with one subcommand for each stage. Only this module catches errors and sets
+exit codes."""
 
 from __future__ import annotations
 
@@ -61,20 +61,19 @@ AREAS: dict[str, dict[str, str]] = {
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "bake"},
 }
-"""What commands work on, and by the command's name the module of `commands/` that has it: the order
-of the help."""
+"""Areas of the help, in its order: in each, the commands with their module of `commands/`."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
 CONTINUED = frozenset(
     {"account", "cluster", "digest", "publish", "promote", "release", "rollback", "retire", "sweep"}
 )
-"""Commands that leave in the account what they have done; the same command does the rest."""
+"""Commands that, when interrupted, leave finished steps in the account; running the same command
+again does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"
-"""The environment variable by which a shell asks for completions, as Typer derives it from
-`golden`."""
+"""Environment variable by which a shell asks for completions; Typer derives it from `golden`."""
 
 
 class Commands(TyperGroup):
-    """All commands; the module of one is imported when it is called, and of none for the help."""
+    """All commands. A command's module is imported when it is called; the help imports none."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return list(MODULES)
@@ -97,8 +96,8 @@ class Commands(TyperGroup):
         ctx: typer.Context,
         args: list[str],
     ) -> tuple[str | None, TyperCommand | None, list[str]]:
-        name, _, others = super().resolve_command(ctx, args)
-        return name, command(name) if name else None, others
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, command(name) if name else None, rest
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         for area, names in AREAS.items():
@@ -108,7 +107,8 @@ class Commands(TyperGroup):
 
 @functools.cache
 def _functions(module: str) -> dict[str, str]:
-    """Of the source's text: to import a module takes up to a second, and the help needs each."""
+    """Return the first paragraph of each function's docstring in `commands/MODULE.py`."""
+    # Read from the source: importing a module takes up to a second, and the help needs them all.
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
     return {
         node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
@@ -130,15 +130,15 @@ def _area(name: str) -> str:
 
 
 def command(name: str) -> TyperCommand:
-    """The command `name`, with its module imported."""
+    """Import the module of the command `name`, and return the command."""
     from goldenami.commands import with_checkout  # noqa: PLC0415 - 0.5 s that the help need not wait for
 
     module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")
     app = typer.Typer(add_completion=False, rich_markup_mode=_markup())
     app.command(name)(with_checkout(getattr(module, _function(name))))
-    made = typer.main.get_command(app)
-    assert isinstance(made, TyperCommand)
-    return made
+    built = typer.main.get_command(app)
+    assert isinstance(built, TyperCommand)
+    return built
 
 
 def _markup() -> Any:
@@ -172,8 +172,8 @@ def _top(
 
 
 def _check_environment() -> None:
-    """BadInput for a variable that nothing reads and that is nearly one of ours: what it says would
-    be left out."""
+    """Raise BadInput for a misspelt variable, which would be ignored silently; only warn
+    if it starts like a family of variables, of which another machine may have more."""
     for name in sorted(name for name in os.environ if name.startswith(environment.PREFIX)):
         meant, is_of_family = environment.misspelt(name)
         if meant and not is_of_family:
@@ -189,7 +189,7 @@ def _check_environment() -> None:
 
 
 def parser() -> TyperGroup:
-    """The command line's grammar."""
+    """Return Typer's group of all commands."""
     app = typer.Typer(
         cls=Commands,
         rich_markup_mode=_markup(),
@@ -208,54 +208,60 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _shown_warnings() -> Iterator[None]:
-    """Each warning of a newer record, once, as a line."""
+    """Print each warning about a newer record once, as one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", NewerRecord)
-        warnings.showwarning = lambda said, *_args, **_more: print(
-            f"golden: warning: {said}", file=sys.stderr
+        warnings.showwarning = lambda message, *_args, **_more: print(
+            f"golden: warning: {message}", file=sys.stderr
         )
         yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the process's exit code."""
-    os.umask(0o022)  # what is built has its modes from here
+    """Run one command and return the process's exit code."""
+    # Files that a build creates get their modes from it: they may not depend on the caller's umask.
+    os.umask(0o022)
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    # nohup ignores SIGHUP for its program: that stays so.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
     words, grammar, began = list(sys.argv[1:] if argv is None else argv), parser(), time.monotonic()
     if COMPLETION in os.environ:
-        with suppress(GoldenError):  # a shell that asks has no place for errors
+        with suppress(GoldenError):  # a shell that completes a word cannot show an error
             grammar.main(words, prog_name="golden")
         return int(ExitCode.BAD_INPUT)
-    at = 2 if words[:1] == ["--root"] else 0  # which the checkout's own program puts in front
-    if words[at : at + 1] in ([], ["help"]):  # as gh, docker and cargo have it
-        words = [*words[:at], *words[at + 1 :], "--help"]
+    first = 2 if words[:1] == ["--root"] else 0  # scripts/golden puts `--root CHECKOUT` in front
+    if words[first : first + 1] in ([], ["help"]):  # gh, docker and cargo take `help`, too
+        words = [*words[:first], *words[first + 1 :], "--help"]
     context: Any = None
-    # What a shell learns is by the bare name, which it completes in any folder.
-    learns = {"--install-completion", "--show-completion"} & {*words}
+    # Completion is set up for the bare name `golden`, so that a shell completes it in any folder.
+    sets_up_completion = {"--install-completion", "--show-completion"} & {*words}
     try:
         with (
             space(CachePaths.default().folder),
             _shown_warnings(),
-            grammar.make_context("golden" if learns else command_name.program(), words) as context,
+            grammar.make_context(
+                "golden" if sets_up_completion else command_name.program(), words
+            ) as context,
         ):
             context.meta[command_name.WORDS] = words
             return int(grammar.invoke(context))
-    except typer.Exit as done:  # after --help
-        return done.exit_code
+    except typer.Exit as ending:  # after --help
+        return ending.exit_code
     except (GoldenError, typer.TyperException) as error:
         problem = with_cause(error) if isinstance(error, GoldenError) else _usage(error)
         show(problem)
         return int(problem.exit_code)
     except KeyboardInterrupt:
         continues = context is not None and context.invoked_subcommand in CONTINUED
-        left = "the same command continues" if continues else "nothing is left behind"
+        state_left = "the same command continues" if continues else "nothing is left behind"
         print(
-            f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}", file=sys.stderr
+            f"golden: interrupted after {time.monotonic() - began:.0f} s; {state_left}",
+            file=sys.stderr,
         )
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
+        # Python flushes standard output at its exit, and would fail again on the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
 
@@ -268,7 +274,7 @@ def _usage(error: typer.TyperException) -> BadInput:
 
 
 def show(error: GoldenError) -> None:
-    """Print an error: the tool's last lines, what happened, what to do, where all of it is."""
+    """Print an error: the tool's last lines, what happened, what to do, and the log's path."""
     lines = [
         *(f"  | {line}" for line in error.tail.splitlines()),
         f"golden: error: {error.message}",

@@ -1,4 +1,4 @@
-"""docs/reference.md from the code: `scripts/reference` writes it."""
+"""Generates docs/reference.md from the code, for `scripts/reference`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _TARGET = re.compile(
 )
 _ASSIGNED = re.compile(r"^([A-Z]+) *\??= *(.*)$", re.MULTILINE)
 _OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
-"""Variables of the Makefile that nobody sets."""
+"""The Makefile's own variables, which no caller sets."""
 
 
 def page(root: Path) -> str:
-    """The whole page, for the checkout `root`."""
+    """Return the whole page for the checkout `root`."""
     parts = [
         HEAD,
         "## Make targets\n",
@@ -63,7 +63,8 @@ def page(root: Path) -> str:
         parts += [
             f"### {group}\n",
             *_table(
-                ("variable", "meaning"), ((f"`{name}`", said) for name, said in variables.items())
+                ("variable", "meaning"),
+                ((f"`{name}`", meaning) for name, meaning in variables.items()),
             ),
         ]
     parts += [
@@ -110,26 +111,30 @@ def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, s
         for parameter in command.get_params(context)
         if (record := parameter.get_help_record(context))
     ]
-    return [(f"`{key}`", " ".join(said.split())) for key, said in records if key != "--help"]
+    return [(f"`{key}`", " ".join(meaning.split())) for key, meaning in records if key != "--help"]
 
 
 def _make(text: str) -> list[str]:
-    """With the variables that their recipes look at."""
+    """Return the table of the Makefile's documented targets, with the variables that their recipes
+    read."""
     assigned = dict(_ASSIGNED.findall(text))
 
     def variables(recipe: str) -> set[str]:
-        found: set[str] = set()
+        read_variables: set[str] = set()
         for name in re.findall(r"\$\(([A-Z_]+)\)", recipe):
-            found |= variables(assigned[name]) if "$(" in assigned.get(name, "") else {name}
-        return found - _OWN
+            # A variable that is made of others stands for those.
+            read_variables |= (
+                variables(assigned[name]) if "$(" in assigned.get(name, "") else {name}
+            )
+        return read_variables - _OWN
 
     rows = [
         (
-            f"`make {each['name']}`",
-            each["help"],
-            " ".join(f"`{one}`" for one in sorted(variables(each["recipe"]))),
+            f"`make {target['name']}`",
+            target["help"],
+            " ".join(f"`{variable}`" for variable in sorted(variables(target["recipe"]))),
         )
-        for each in _TARGET.finditer(text)
+        for target in _TARGET.finditer(text)
     ]
     return _table(("target", "does", "variables"), rows)
 

@@ -1,1 +1,2 @@
-"""The ground: errors, processes, records, time, units. It knows nothing of images."""
+"""Errors, processes, records, time and units, on which all else is built. Nothing here knows of
+images."""

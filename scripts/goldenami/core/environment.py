@@ -1,5 +1,5 @@
-"""Every environment variable of goldenami: docs/reference.md is made from it. `<NAME>` stands for a
-family. A layout rule finds a variable that some file uses and this table lacks."""
+"""Every environment variable of goldenami; docs/reference.md is generated from this. `<NAME>`
+stands for a family of variables. A layout test fails for a variable that the table lacks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_GPU_ROOT": "instead of `/`, likewise",
     },
 }
-"""By group and name; the groups in the order of the page. A test caps their number."""
+"""Meanings by group and name; groups are in the order of the page. A test caps their number."""
 
 OF_OTHERS = {
     "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names "
@@ -66,7 +66,7 @@ OF_OTHERS = {
     "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes "
     "no new lock (`make test` does: it publishes nothing)",
 }
-"""What other programs name, and goldenami reads."""
+"""Variables of other programs that goldenami reads."""
 
 PIPELINE_SETTINGS = {
     "GOLDEN_PUBLISH_ROLE": "ARN of the role that the pipelines publish with, by OIDC",
@@ -80,27 +80,30 @@ PIPELINE_SETTINGS = {
     "GOLDEN_PULL_REQUEST_TOKEN": "token with which GitHub's pipeline opens pull requests, so that "
     "checks start",
 }
-"""Settings of a repository or a project, which its pipelines alone read. docs/ci.md has their
-places."""
+"""Settings of a repository on GitHub or a project on GitLab, which only its pipelines read.
+docs/ci.md says where to set them."""
 
 
 def misspelt(name: str) -> tuple[str, bool]:
-    """The variable that was meant by one that nothing reads, or ""; and whether it is of a family,
-    of which another machine may have more."""
-    known, families = set[str](), list[str]()
+    """Return the known variable that `name` may be a misspelling of, or "" if `name` is known or
+    near none; and whether it starts like a family, of which another machine may have more."""
+    known_names, families = set[str](), list[str]()
     ours = [*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS]
-    for entry, said in (item for group in ours for item in group.items()):
-        known.add(entry)
+    for entry, meaning in (item for group in ours for item in group.items()):
+        known_names.add(entry)
         if "<" in entry:
             families.append(entry.partition("<")[0])
-            known |= {
-                families[-1] + end for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)
+            known_names |= {
+                families[-1] + end
+                for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", meaning)
             }
-    # Without what all have in common: it would make any two near.
-    ends = [one.removeprefix(PREFIX) for one in sorted(known) if "<" not in one]
+    # Without the prefix, which all have in common and by which any two would be near.
+    ends = [
+        variable.removeprefix(PREFIX) for variable in sorted(known_names) if "<" not in variable
+    ]
     near = (
         difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7)
-        if name not in known
+        if name not in known_names
         else []
     )
     return (PREFIX + near[0] if near else "", name.startswith(tuple(families)))

@@ -1,4 +1,4 @@
-"""Every way goldenami stops, as one tree of exceptions, which `cli.py` alone catches."""
+"""The exceptions with which goldenami stops, and their exit codes. Only `cli.py` catches them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `golden` with their meanings, from which docs/reference.md is made. `make` ends
-    with 2 instead."""
+    """Exit codes of `golden` with their meanings; docs/reference.md is generated from them. `make`
+    itself exits with 2 if `golden` fails."""
 
     meaning: str
 
@@ -54,8 +54,8 @@ class ExitCode(IntEnum):
 
 
 class GoldenError(Exception):
-    """What happened (`message`), what to do about it (`hint`), and the process's exit code. `log`
-    names the file that holds the full output; `tail` are its last lines."""
+    """An error that the user sees: what happened (`message`), what to do (`hint`) and the exit
+    code. `log` is the file with a tool's full output, `tail` has its last lines."""
 
     exit_code = ExitCode.INTERNAL
 
@@ -82,21 +82,21 @@ class NoFit(GoldenError):
 
 
 class Unreachable(GoldenError):
-    """A mirror, registry or API that did not answer, or answered with nonsense."""
+    """A mirror, registry or API did not answer, or answered with nonsense."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
 class Unanswered(Unreachable):
-    """It took a request and gave no answer: what was asked may have been done."""
+    """The server took a request and gave no answer, so it may or may not have acted on it."""
 
 
 class Vanished(Unreachable):
-    """The mirror answers, but no longer has a file that the lock names."""
+    """The mirror answers, but it no longer has a file that the lock names."""
 
 
 class Replaced(Unreachable):
-    """What is at an address is not the file that the lock names."""
+    """An address now has another file than the one that the lock names."""
 
 
 class StageFailed(GoldenError):
@@ -106,7 +106,7 @@ class StageFailed(GoldenError):
 
 
 class NotVerified(GoldenError):
-    """The image booted (or did not) and at least one check was not `correct`."""
+    """At least one check of the image was not `correct`, or the image did not boot."""
 
     exit_code = ExitCode.NOT_VERIFIED
 
@@ -124,7 +124,7 @@ class HostNotReady(GoldenError):
 
 
 def together(errors: Sequence[BadInput], where: Path) -> BadInput:
-    """All that is wrong with the file or folder `where`, in one error."""
+    """Return one error for all `errors` of the file or folder `where`."""
     if len(errors) == 1:
         return errors[0]
     lines = [
@@ -140,18 +140,18 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
 
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
-"""One class for each exit code."""
+"""The class of each exit code that an error can have, but INTERNAL."""
 _FREE = "free space (`make clean`), or set GOLDEN_CACHE to a larger disk"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
-"""How the kernel refuses a path; the last two where a file stands for a folder, such as
-GOLDEN_CACHE=/dev/null, or a folder for a file."""
+"""Error numbers with which the kernel refuses a path. ENOTDIR and EISDIR mean a file in place of a
+folder, such as GOLDEN_CACHE=/dev/null, or a folder in place of a file."""
 
 
 @contextmanager
 def space(where: Path) -> Iterator[None]:
-    """HostNotReady where the disk of the file (or of `where`) is full, or this user may not write
-    it."""
+    """Turn an OSError in the block into HostNotReady if a disk is full or this user may not write
+    the path. An error that names no file is about `where`."""
     try:
         yield
     except OSError as error:
@@ -187,11 +187,13 @@ _WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
         "look at the clock (`date`); if it is right, use another mirror",
     ),
 )
-"""How dpkg, apt, its verifiers and TLS word what this machine lacks, and what it means."""
+"""Messages of dpkg, apt, its signature verifiers and TLS whose cause is this machine or an expired
+file: pattern, error class, cause, hint."""
 
 
 def with_cause(error: GoldenError) -> GoldenError:
-    """A tool's or a mirror's failure as one of this machine, where its words say so."""
+    """Return `error`, or in its place one that names the true cause, if the output of a tool or a
+    mirror shows a full disk, a wrong clock or an expired file."""
     if isinstance(error, StageFailed | Unreachable):
         for words, kind, cause, hint in _WORDS:
             if words.search(f"{error.message}\n{error.tail}"):

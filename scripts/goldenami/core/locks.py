@@ -1,4 +1,5 @@
-"""Locks between processes: flock on a file, which the kernel drops also at a kill."""
+"""Locks between processes by flock on a file. The kernel releases them even if a process is
+killed."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ EXCLUSIVE, SHARED, AT_ONCE = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB
 
 
 def hold(path: Path, how: int = EXCLUSIVE) -> TextIO:
-    """Open the lock file `path` and hold it until it is closed. With AT_ONCE: BlockingIOError where
-    another is in the way, be it of this process."""
+    """Lock the file `path` until the returned handle is closed. With AT_ONCE, raises
+    BlockingIOError if another handle holds the lock, even one of this process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = path.open("a+", encoding="utf-8")
     try:

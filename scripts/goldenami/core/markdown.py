@@ -1,4 +1,4 @@
-"""Text within Markdown."""
+"""Cells and tables of Markdown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def cell(text: str) -> str:
-    """`text` of a stranger: no markup, no mention, no end of the cell."""
+    """Return untrusted `text` for a table's cell: no markup, no mention and no `|` takes effect."""
     return re.sub(r"([\\`*_\[\]<>|#@~!])", r"\\\1", " ".join(text.split()))
 
 
 def rows(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table, line by line."""
+    """Yield the lines of a table. Cells are escaped, heads are not."""
     for line in (heads, ["---"] * len(heads), *([cell(text) for text in row] for row in cells)):
         yield f"| {' | '.join(line)} |"

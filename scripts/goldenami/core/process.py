@@ -1,5 +1,5 @@
-"""A process by machine, pid and start time: a pid alone is used again, and elsewhere it is another
-process."""
+"""Identity of a process by machine, pid and start time. A pid alone does not do: it is used again,
+and on another machine it is another process."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from goldenami.core import clock
 
 _TEXT = re.compile(r"(?:^|[-.:])(\d+)-(\d+)-([0-9a-f]{12})$")
 _DEAD = frozenset("ZXx")
-"""States of a process that has ended (proc(5), field 3), a zombie among them."""
+"""States of an ended process (proc(5), field 3), zombies included."""
 FORGOTTEN_S = 2 * 86400.0
-"""Seconds after which what a process elsewhere made counts as left: no bake and no session takes as
-long."""
+"""Seconds after which files of a process on another machine count as abandoned: no bake and no
+session takes as long."""
 
 
 def machine() -> str:
-    """This boot and this pid namespace, 12 hex digits: elsewhere a pid means nothing."""
+    """Return 12 hex digits for this boot and this pid namespace, outside which a pid means
+    nothing."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    here = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    namespace = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     if Path("/proc/self").readlink() != Path(str(os.getpid())):
-        # /proc is of another namespace: nobody is seen in it by the own pid.
-        here += f" {os.getpid()}"
-    return hashlib.sha256(here.encode()).hexdigest()[:12]
+        # /proc is of another pid namespace, where no process is found by its pid of this one. So
+        # no other process counts as one of this machine.
+        namespace += f" {os.getpid()}"
+    return hashlib.sha256(namespace.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process of a `machine`; `started` is in clock ticks since boot (proc(5), field 22)."""
+    """A process on `machine`. `started` is in clock ticks since boot (proc(5), field 22)."""
 
     pid: int
     started: int
@@ -45,7 +47,7 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """None where no process has `pid`, or it has ended and was not waited for."""
+        """Return the process with this pid, or None if there is none or it is a zombie."""
         try:
             stat = Path("/proc", "self" if pid == os.getpid() else str(pid), "stat")
             text = stat.read_text(encoding="utf-8", errors="replace")
@@ -56,7 +58,7 @@ class ProcessId:
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
-        """The process whose `str` ends `text`, such as a folder's name."""
+        """Return the process whose `str` ends `text` (such as a folder's name), or None."""
         match = _TEXT.search(text)
         return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
@@ -69,18 +71,19 @@ class ProcessId:
 
     @property
     def has_ended(self) -> bool:
-        """Of a process elsewhere nobody here can say."""
+        """Whether it has ended. False for a process on another machine, of which nothing is known
+        here."""
         return self.machine == machine() and not self.alive
 
 
 def aside(path: Path) -> Path:
-    """Where this process makes what it then renames to `path`: no other process has this name."""
+    """Return a temporary path beside `path`, unique to this process, to be renamed to it."""
     return path.with_name(f".{path.name}.{ProcessId.current()}")
 
 
 def is_left(path: Path, text: str = "") -> bool:
-    """Whether the process that ends the name of `path`, or `text`, has ended. Of one elsewhere, or
-    of none, only the age of `path` tells."""
+    """Whether the process has ended that made `path`; its identity ends `text`, or by default the
+    name of `path`. If it ran on another machine or the name has none, the age of `path` decides."""
     process = ProcessId.parse(text or path.name)
     if process and process.machine == machine():
         return process.has_ended

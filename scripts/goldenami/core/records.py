@@ -1,5 +1,6 @@
-"""Typed JSON records, the only way stages meet: frozen pydantic models, written as canonical JSON
-by an atomic rename, so that a reader never sees half a record and equal data is equal bytes."""
+"""Typed JSON records, by which alone stages hand data to each other. They are frozen pydantic
+models. Canonical JSON makes equal data equal bytes; an atomic rename shows a reader no half
+record."""
 
 from __future__ import annotations
 
@@ -25,40 +26,40 @@ class Record(BaseModel):
 
 
 class Section(Record):
-    """Base of the parts of a definition: the text below a field is its description."""
+    """Base of the parts of a definition. The docstring below a field is its description."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class SharedRecord(Record):
-    """Base of a record in the account, which several versions of goldenami read and write, and of
-    its parts: what a newer version added is kept, and written again."""
+    """Base of a record in the account, and of its parts. Several versions of goldenami read and
+    write it, so fields that a newer version added are kept and written back."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class NewerRecord(UserWarning):
-    """A record of a newer schema was read as far as it is known."""
+    """Warning that a record of a newer schema was read, and only its known fields understood."""
 
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 Lax = Annotated[T, Field(strict=False)]
-"""What a file gives as text, such as an enum's value."""
+"""A field that a file gives as text, such as an enum's value: strict mode would refuse it."""
 
 
 def canonical(data: Any) -> str:
-    """Canonical JSON text."""
+    """Return `data` as canonical JSON text: sorted keys, two spaces, a final newline."""
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256_text(text: str) -> str:
-    """Hex SHA-256 of `text` in UTF-8."""
+    """Return the hex SHA-256 of `text` in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+    """Return the hex SHA-256 of a file's content."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
@@ -67,21 +68,22 @@ _ZEROS = bytes(1 << 20)
 
 
 def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
-    """`sha256_file` of a disk image, without reading its holes. Of one that is still being written,
-    `final` waits until more than the bytes hashed so far is final and returns up to which byte."""
-    digest, at = hashlib.sha256(), 0
+    """Return the hex SHA-256 of a disk image, without reading its holes. If the image is still
+    being written, `final(hashed)` waits until bytes after the first `hashed` ones are final, and
+    returns the end (exclusive) of the final bytes."""
+    digest, hashed = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as source:
         size = os.fstat(source.fileno()).st_size
-        while at < size:
-            limit = final(at) if final else size
-            for first, end in sparse_file.data(source.fileno(), at, limit):
-                _hash_hole(digest, first - at)
+        while hashed < size:
+            limit = final(hashed) if final else size
+            for first, end in sparse_file.data(source.fileno(), hashed, limit):
+                _hash_hole(digest, first - hashed)
                 for start in range(first, end, len(_ZEROS)):
                     piece = os.pread(source.fileno(), min(len(_ZEROS), end - start), start)
                     digest.update(piece)
-                at = end
-            _hash_hole(digest, limit - at)
-            at = limit
+                hashed = end
+            _hash_hole(digest, limit - hashed)
+            hashed = limit
     return digest.hexdigest()
 
 
@@ -91,7 +93,7 @@ def _hash_hole(digest: Any, length: int) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` atomically and durably (write aside, fsync, rename)."""
+    """Replace the content of `path` atomically and durably (write aside, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = process.aside(path)
     try:
@@ -112,18 +114,19 @@ def write(path: Path, record: Record) -> None:
 def read_object(
     path: Path, hint: str = "the stage that wrote it writes it again"
 ) -> dict[str, Any]:
-    """A JSON object as plain data, also of an older shape; BadInput where it is none."""
+    """Return a JSON object as plain data, which may be of an older schema. Raises BadInput if the
+    file holds no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: {error}", hint=hint) from None
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         raise BadInput(f"{path} is no record", hint=hint)
-    return found
+    return data
 
 
 def read(path: Path, kind: type[R]) -> R:
-    """Read a record, or BadInput with the file, the key and what is wrong with it."""
+    """Read a record. Raises BadInput with the file, the key and the problem."""
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,31 +147,34 @@ def read(path: Path, kind: type[R]) -> R:
 
 
 def read_shared(text: str, kind: type[R], what: str, hint: str) -> R:
-    """The record in a text from the account; BadInput for a damaged one, with `hint`, or for a
-    newer one that cannot be read as this one. What is newer and can be read is warned of."""
-    known = kind.model_fields["schema_version"].default
+    """Return the record in a text from the account, which messages call `what`. Raises BadInput
+    with `hint` for a damaged record, and with the advice to update for a newer one that this
+    version cannot read. Warns if a newer one can be read."""
+    known_version = kind.model_fields["schema_version"].default
     try:
-        found = kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole text"
+        # The text may be no JSON object at all: then the caller's hint stays.
         with suppress(ValueError, TypeError, KeyError, RecursionError):
-            if json.loads(text)["schema_version"] > known:
-                hint = f"update goldenami: this one knows schema version {known}"
+            if json.loads(text)["schema_version"] > known_version:
+                hint = f"update goldenami: this one knows schema version {known_version}"
         raise BadInput(f"{what} cannot be read: {key}: {first['msg']}", hint=hint) from None
-    version = getattr(found, "schema_version", known)
-    if version > known:
+    version = getattr(record, "schema_version", known_version)
+    if version > known_version:
         warnings.warn(
             f"{what} is of a newer goldenami: its schema version is {version}, and this "
-            f"one knows {known}; what it added is kept",
+            f"one knows {known_version}; what it added is kept",
             NewerRecord,
             stacklevel=2,
         )
-    return found
+    return record
 
 
 def read_if_whole(path: Path, kind: type[R]) -> R | None:
-    """None where it is missing or damaged: for what is made again, such as a cache's."""
+    """Return the record, or None if the file is missing or damaged. For files that can be made
+    again, such as the cache's."""
     try:
         return read(path, kind)
     except BadInput:

@@ -1,4 +1,4 @@
-"""The only place that starts processes, from argv lists: no shell is involved anywhere."""
+"""Starts processes from argv lists, without a shell. No other module starts one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pathlib import Path
 from goldenami.core.errors import HostNotReady, StageFailed
 
 SCRIPTS = Path(__file__).resolve().parents[2]
-"""The folder that has this package."""
+"""The folder that has the package `goldenami`."""
 TAIL_LINES = 15
 """Lines of output shown with a failure: what fits on a terminal beside the message."""
 
 
 def last_lines(text: str) -> str:
-    """The last TAIL_LINES lines."""
+    """Return the last TAIL_LINES lines."""
     return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 
 def end_of(log: Path) -> str:
-    """The end of a log."""
+    """Return the last TAIL_LINES lines of a log."""
     return last_lines(log.read_text(encoding="utf-8", errors="replace"))
 
 
 class CommandFailed(StageFailed):
-    """A command that exited non-zero."""
+    """A command exited non-zero, or a signal killed it."""
 
     def __init__(
         self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None
@@ -44,17 +44,18 @@ class CommandFailed(StageFailed):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, made predictable, and `extra` on top."""
+    """Return this process's environment with a fixed locale, without debconf's questions, and with
+    `extra` on top."""
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
 
 
 def python_argv(module: str, *args: str) -> list[str]:
-    """The argv that runs `module` with this interpreter."""
+    """Return the argv that runs `module` with this interpreter."""
     return [sys.executable, "-m", module, *args]
 
 
 def python_env() -> dict[str, str]:
-    """Environment under which a child interpreter finds this package."""
+    """Return the environment in which a child interpreter finds the package `goldenami`."""
     return {
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])
@@ -65,7 +66,8 @@ def python_env() -> dict[str, str]:
 
 
 def require(tool: str, package: str) -> str:
-    """The path of `tool`, or HostNotReady naming the Debian `package` that has it."""
+    """Return the path of `tool`. Raises HostNotReady with the Debian `package` that has it."""
+    # Debian leaves the sbin folders out of the PATH of users.
     path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         raise HostNotReady(
@@ -77,7 +79,7 @@ def require(tool: str, package: str) -> str:
 @dataclass(frozen=True)
 class Command:
     """A program to run: `argv` in the folder `cwd`, with `env` on top of this process's
-    environment. The module's functions of the same names are for what needs no more."""
+    environment. The module's functions of the same names are shortcuts for simple calls."""
 
     argv: Sequence[str]
     env: Mapping[str, str] | None = None
@@ -86,9 +88,9 @@ class Command:
     def output(
         self, *, check: bool = True, timeout_s: float | None = None, stdin: str | None = None
     ) -> str:
-        """Run it and return its standard output; standard error belongs to the failure's text."""
+        """Run it and return its standard output. Standard error is shown only by CommandFailed."""
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 list(self.argv),
                 env=environment(self.env),
                 cwd=self.cwd,
@@ -101,13 +103,15 @@ class Command:
             )
         except FileNotFoundError as error:
             if error.filename != self.argv[0]:
-                raise  # the working folder
+                raise  # the folder `cwd` is missing, not the program
             raise HostNotReady(
                 f"{self.argv[0]} is not installed", hint="run `make setup`"
             ) from None
-        if check and done.returncode != 0:
-            raise CommandFailed(self.argv, done.returncode, output=done.stdout + done.stderr)
-        return done.stdout
+        if check and completed.returncode != 0:
+            raise CommandFailed(
+                self.argv, completed.returncode, output=completed.stdout + completed.stderr
+            )
+        return completed.stdout
 
     def stream(
         self,
@@ -116,8 +120,8 @@ class Command:
         on_line: Callable[[str], None] | None = None,
         grace_s: float = 5.0,
     ) -> None:
-        """Run it with both outputs appended to `log`, each line handed to `on_line` as it comes. On
-        an exception here it is ended (TERM, then KILL)."""
+        """Run it with both outputs appended to `log`, and hand each line to `on_line` as it comes.
+        An exception in this process ends the command (TERM, then KILL after `grace_s` seconds)."""
         with self._piped() as process:
             try:
                 tail = self._relay(process, log, on_line)
@@ -138,7 +142,8 @@ class Command:
                 tail = relayed.result()
                 status = process.wait()
             finally:
-                stop(process, grace_s=0)  # then its output ends, and with that the thread
+                # The thread ends with the command's output, and the pool waits for the thread.
+                stop(process, grace_s=0)
         if status != 0:
             raise CommandFailed(self.argv, status, output="".join(tail), log=log)
 
@@ -150,8 +155,8 @@ class Command:
         stdin: int = subprocess.DEVNULL,
         session: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start it in the background, both outputs appended to `log`; the caller ends it by `stop`.
-        In a `session` of its own it outlives this process and its terminal."""
+        """Start it in the background with both outputs appended to `log`. The caller ends it with
+        `stop`. In a `session` of its own it outlives this process and its terminal."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
             return subprocess.Popen(
@@ -192,6 +197,7 @@ class Command:
             for line in process.stdout:
                 sink.write(line)
                 sink.flush()
+                # Only the end, which a failure shows: the whole output may be large.
                 tail = [*tail[-200:], line]
                 if on_line is not None:
                     on_line(line.rstrip("\n"))
@@ -205,7 +211,7 @@ def output(
     cwd: Path | None = None,
     check: bool = True,
 ) -> str:
-    """Run `argv` and return its standard output; standard error belongs to the failure's text."""
+    """Run `argv` and return its standard output. Standard error is shown only by CommandFailed."""
     return Command(argv, env, cwd).output(check=check)
 
 
@@ -217,19 +223,19 @@ def stream(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = No
 def start(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in the background, both outputs appended to `log`; the caller ends it by
+    """Start `argv` in the background with both outputs appended to `log`. The caller ends it with
     `stop`."""
     return Command(argv, env).start(log=log)
 
 
 def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start `argv` with pipes; the caller ends it by `stop`."""
+    """Start `argv` with pipes for its input and both outputs. The caller ends it with `stop`."""
     pipe = subprocess.PIPE
     return subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
 
 
 def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-    """Run `argv` on this terminal; returns its exit status."""
+    """Run `argv` on this terminal and return its exit status."""
     return subprocess.run(list(argv), env=environment(env), check=False).returncode
 
 

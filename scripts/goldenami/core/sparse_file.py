@@ -1,5 +1,5 @@
-"""The parts of a file that are no holes: lseek(2) finds them, and nobody reads the zeros
-between."""
+"""Parts of a sparse file that hold data. lseek(2) finds them, so the zeros of holes are not
+read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 
 def data(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """First byte of each part with data between two bytes, and the first one behind it."""
+    """Yield offset and end (exclusive) of each part with data from `start` up to `stop`, in
+    bytes."""
     at = start
     while at < stop:
         try:

@@ -15,7 +15,7 @@ def _three_digits(value: float) -> str:
 
 
 def size(count: int) -> str:
-    """`count` bytes: "812 B", "3.40 KiB", "1.23 GiB"."""
+    """Return a number of bytes as text: "812 B", "3.40 KiB", "1.23 GiB"."""
     if count < 1024:
         return f"{count} B"
     value = float(count)
@@ -28,7 +28,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`seconds`: "4.21 s", "41.2 s", "3 min 41 s", "1 h 04 min"."""
+    """Return seconds as text: "4.21 s", "41.2 s", "3 min 41 s", "1 h 04 min"."""
     if seconds < 59.95:
         return f"{_three_digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -39,12 +39,12 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`seconds` as a clock shows them: "1:18", "0:04"."""
+    """Return seconds as a clock shows them: "1:18", "0:04"."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def percent(part: float, whole: float) -> str:
-    """`part` of `whole` ("34 %", "0.4 %"), "" where there is no whole."""
+    """Return the share of `part` in `whole` ("34 %", "0.4 %"), or "" if `whole` is 0."""
     if whole <= 0:
         return ""
     share = 100 * part / whole
@@ -58,7 +58,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def change(now: float, before: float | None) -> str:
-    """How much more than `before` there is now: "+8 %", "new" where there was none."""
+    """Return the growth since `before`: "+8 %", "=" if equal, "new" if there was none before."""
     if before is None:
         return "new"
     if now == before:
@@ -70,30 +70,31 @@ def change(now: float, before: float | None) -> str:
 
 
 def dollars(usd: float | None, digits: int = 2) -> str:
-    """US dollars: "$1,234.50"; what is not known is "unknown", never 0."""
+    """Return US dollars as text: "$1,234.50", or "unknown" for None, never 0."""
     return "unknown" if usd is None else f"${usd:,.{digits}f}"
 
 
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
-    """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where
-    nothing is."""
+    """Return a price in US dollars as text: "$1.20 a month", "<= $1.20" if it is an upper bound
+    (not `exact`), or "price not known" for None."""
     return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
 
 
 def total(amounts: Iterable[float | None]) -> float | None:
-    """The sum of US dollars, or None where one of them is not known."""
-    known = list(amounts)
-    return None if None in known else sum(usd for usd in known if usd is not None)
+    """Return the sum of US dollars, or None if any amount is None."""
+    all_amounts = list(amounts)
+    return None if None in all_amounts else sum(usd for usd in all_amounts if usd is not None)
 
 
 def some(names: Sequence[str], limit: int) -> str:
-    """The first of `names`, and how many more there are."""
+    """Return the first `limit` names as text, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def growth(count: int) -> str:
-    """A difference of `count` bytes: "12.0 MiB more", "3.00 KiB less", "no more and no less"."""
+    """Return a difference in bytes as text: "12.0 MiB more", "3.00 KiB less", "no more and no
+    less"."""
     if count == 0:
         return "no more and no less"
     return f"{size(abs(count))} {'more' if count > 0 else 'less'}"

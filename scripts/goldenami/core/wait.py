@@ -1,4 +1,5 @@
-"""The one polling loop; what asks AWS waits by `aws.calls.wait_for`, which knows AWS's refusals."""
+"""The only polling loop. Code that asks AWS waits with `aws.calls.wait_for`, which also handles
+AWS's refusals."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ T = TypeVar("T")
 
 
 class WorkEnded(Exception):
-    """Raised in a worker that was waiting when its pool's work ended; nobody sees it."""
+    """Ends a worker that is waiting when the pool's work ends. Only the pool catches it."""
 
 
 class _Worker(threading.local):
-    """What ends the work that this thread is part of; None in a thread of no pool."""
+    """Event that ends the work of this thread's pool; None in a thread outside a pool."""
 
     ended: threading.Event | None = None
 
@@ -25,7 +26,7 @@ WORKER = _Worker()
 
 
 def pause(seconds: float) -> None:
-    """Sleep. A worker of a pool sleeps no longer than the pool's work lasts, then WorkEnded."""
+    """Sleep. In a worker of a pool, raises WorkEnded as soon as the pool's work ends."""
     if WORKER.ended is None:
         time.sleep(seconds)
     elif WORKER.ended.wait(seconds):
@@ -35,17 +36,17 @@ def pause(seconds: float) -> None:
 def wait_until(
     condition: Callable[[], T | None], limit_s: float, poll_s: float | Iterable[float]
 ) -> T | None:
-    """The first value of `condition` that is not None, or None after `limit_s` seconds. It is asked
-    at once, and a last time at the limit. `poll_s` is the pause in seconds, or one pause after
-    another, of which the last is repeated."""
-    ends, pauses = time.monotonic() + limit_s, _pauses(poll_s)
-    while (value := condition()) is None and (left := ends - time.monotonic()) > 0:
-        pause(min(next(pauses), left))
+    """Return the first value of `condition()` that is not None, or None after `limit_s` seconds.
+    It is called at once, and a last time at the limit. `poll_s` is the pause in seconds, or several
+    pauses of which the last is repeated."""
+    deadline, pauses = time.monotonic() + limit_s, _pauses(poll_s)
+    while (value := condition()) is None and (seconds_left := deadline - time.monotonic()) > 0:
+        pause(min(next(pauses), seconds_left))
     return value
 
 
 def growing(first_s: float, factor: float, most_s: float) -> Iterator[float]:
-    """Pauses in seconds of which each is `factor` times the one before, up to `most_s`."""
+    """Yield pauses in seconds, each `factor` times the one before, up to `most_s`."""
     pause = first_s
     while True:
         yield pause

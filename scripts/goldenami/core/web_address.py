@@ -1,4 +1,5 @@
-"""A web address without the login that it may hold: what errors, notes and command lines show."""
+"""Web addresses without the login that they may hold, as errors, notes and command lines show
+them."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 
 def without_login(address: str) -> tuple[str, str]:
-    """The address, and its login as the value of an `Authorization` header, or "". ValueError where
-    it is no address; what is not of HTTP stays as it is."""
+    """Return the address without its login, and the login as the value of an `Authorization`
+    header, or "" if there is none. An address that is not of HTTP stays as it is. Raises ValueError
+    if `address` is none."""
     parts = urlsplit(address)
     login, at, host = parts.netloc.rpartition("@")
     if not at or parts.scheme not in ("http", "https"):

@@ -1,4 +1,4 @@
-"""Work on a stream of items by threads, of which the first failure ends all."""
+"""A pool of threads that works on a stream of items. The first failure ends all of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ T = TypeVar("T")
 
 POLL_S = 0.2
 GRACE_S, GRACE_POLL_S = 2.0, 0.01
-"""Seconds for which an ended pool waits for its threads: local work is done by then, a request may
-not be."""
+"""Seconds for which an ended pool waits for its threads, and between two looks at them. Local work
+is done by then; a request may not be."""
 _END = object()
 
 
 class Budget:
-    """Workers that several pools share: a pool may have its part of `most`, and one in any case."""
+    """A limit of `most` workers that several pools share. Each pool may have an equal part of it,
+    and always one worker."""
 
     def __init__(self, most: float = math.inf) -> None:
         self._most, self._free, self._pools = most, most, 0
@@ -39,6 +40,7 @@ class Budget:
 
     def take(self, held: int) -> bool:
         with self._lock:
+            # A pool without a worker gets one even above the limit, else it would wait for ever.
             if held and (self._free < 1 or held >= self._most / self._pools):
                 return False
             self._free -= 1
@@ -54,9 +56,9 @@ class Budget:
 
 
 class WorkerPool:
-    """At most `workers` threads that take items from one iterator. No queue: each thread holds the
-    one item that it works on. The threads are daemons, so an interrupted process ends at once
-    although a request is still waiting."""
+    """At most `workers` threads that take items from one iterator. There is no queue: each thread
+    holds the one item that it works on. The threads are daemons, so that an interrupted process
+    ends at once although a request is still waiting."""
 
     def __init__(self, workers: int, budget: Budget | None = None) -> None:
         self.workers, self._budget = workers, budget or Budget()
@@ -65,7 +67,7 @@ class WorkerPool:
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
-        """Raises the first exception of any `work`, or of `items` itself."""
+        """Call `work` for each item. Raises the first exception of any `work` or of `items`."""
         with self._budget.joined():
             try:
                 self._hire(iter(items), work)
@@ -79,7 +81,7 @@ class WorkerPool:
             raise self._error
 
     def _let_finish(self) -> None:
-        """Not by join(): one that a signal interrupts takes its thread for dead."""
+        # Not with join(): if a signal interrupts it, it takes its thread for dead.
         until = time.monotonic() + GRACE_S
         while self._active and time.monotonic() < until:
             time.sleep(GRACE_POLL_S)

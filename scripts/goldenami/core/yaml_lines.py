@@ -1,4 +1,4 @@
-"""YAML read with the line of every key, so that an error can say where it is."""
+"""Reads YAML with the line of every key, so that an error can say where the mistake is."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 MOST_KEYS = 10_000
-"""Of a file; packer/hardware.yml has 739. A few aliases of aliases would be millions."""
+"""Limit for a file, because a few aliases of aliases would be millions of keys.
+packer/hardware.yml has 739."""
 LOADER = yaml.CSafeLoader
-"""That of libyaml, which PyYAML's wheels have: a tenth of the time."""
+"""The loader of libyaml, which PyYAML's wheels include: it takes a tenth of the time."""
 _OTHER_NUMBER = re.compile(
     r"[-+]?0[0-7_]+|[-+]?0[bx][0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
 )
-"""What YAML 1.1 reads as another number than people do: octal, other bases, base 60."""
+"""Numbers that YAML 1.1 reads otherwise than people do: octal, other bases, base 60."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 SHOWN = 12
-"""Known words that an error names: two lines of a terminal."""
+"""How many known words an error lists at most: about two lines of a terminal."""
 
 
 @dataclass(frozen=True)
 class YamlFile:
-    """Plain data, and the 1-based line of each key path; messages count items from 1, too. `others`
-    are the files of keys that are not in `path`."""
+    """Data of a YAML file, and the 1-based line of each key. Messages count list items from 1, too.
+    `others` has the files of keys that come from another file than `path`."""
 
     path: Path
     data: dict[str, Any]
@@ -52,13 +53,14 @@ class YamlFile:
     def repeated(
         self, key: Key, names: Sequence[str], *rest: str, hint: str = ""
     ) -> Iterator[BadInput]:
-        """What the list at `key` has twice; in each item its name stands at `rest`."""
+        """Yield an error for each name that the list at `key` has twice. `rest` is the key of the
+        name within an item."""
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield self.error((*key, index, *rest), f"`{name}` is given twice", hint=hint)
 
     def line_of(self, key: Key) -> int:
-        """Its own line, or that of the nearest key above it that the file has."""
+        """Return the line of `key`, or of the nearest key above it that the file has, or 1."""
         return self.lines.get(self._nearest(key), 1)
 
     def _nearest(self, key: Key) -> Key:
@@ -67,91 +69,94 @@ class YamlFile:
         return key
 
     def with_rows(self, more: YamlFile, depth: int) -> YamlFile:
-        """This table with the rows of `more`, to which `depth` keys lead: one that both have is
-        that of `more`."""
+        """Return this table with the rows of `more` added; `depth` keys lead to a row. A row that
+        both have is taken from `more`."""
         replaced = {key for key in more.lines if len(key) == depth}
         lines = {key: line for key, line in self.lines.items() if key[:depth] not in replaced}
         others = dict.fromkeys(more.lines.keys() - lines.keys(), more.path)
         return YamlFile(self.path, _merged(self.data, more.data, depth), more.lines | lines, others)
 
 
-def _merged(given: Any, more: Any, depth: int) -> Any:
-    if not depth or not isinstance(given, dict) or not isinstance(more, dict):
+def _merged(base: Any, more: Any, depth: int) -> Any:
+    if not depth or not isinstance(base, dict) or not isinstance(more, dict):
         return more
-    rows = {key: _merged(given[key], more[key], depth - 1) for key in given.keys() & more.keys()}
-    return {**given, **more, **rows}
+    rows = {key: _merged(base[key], more[key], depth - 1) for key in base.keys() & more.keys()}
+    return {**base, **more, **rows}
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word nearest to `word`, or the known ones if none is near."""
-    words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
+def nearest(word: str, known_words: Iterable[str]) -> str:
+    """Return a message that proposes the known word nearest to `word`, or lists the known ones if
+    none is near."""
+    sorted_words = sorted(known_words)
+    close = difflib.get_close_matches(word, sorted_words, n=3, cutoff=0.5)
     # Two letters in the wrong order are the likeliest slip.
-    close.sort(key=lambda near: sorted(near) != sorted(word))
+    close.sort(key=lambda candidate: sorted(candidate) != sorted(word))
     if close:
         return f"did you mean `{close[0]}`?"
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"known: {', '.join(words[:SHOWN])}{more}" if words else "there is none yet"
+    more = f" and {len(sorted_words) - SHOWN} more" if len(sorted_words) > SHOWN else ""
+    return (
+        f"known: {', '.join(sorted_words[:SHOWN])}{more}" if sorted_words else "there is none yet"
+    )
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
-    """`data` at the key `at` of `source` (default: all of it) as `model`, or BadInput with file,
-    line, key and the nearest valid key of all that is wrong."""
+    """Return `data` (default: all of `source`), which is at the key `at` of `source`, as `model`.
+    Raises one BadInput for all mistakes, each with file, line, key and the nearest valid key."""
     try:
         return model.model_validate(source.data if data is None else data)
     except ValidationError as error:
-        found = sorted(
+        problems = sorted(
             error.errors(),
             key=lambda problem: (
                 source.line_of((*at, *problem["loc"])),
                 problem["type"] == "missing",
             ),
         )
-    said = {problem["loc"]: _problem(problem, model) for problem in found}
-    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says
-    # more.
+    messages = {problem["loc"]: _problem(problem, model) for problem in problems}
+    # A misspelt key is both unknown and missing. Only the first is said, since it proposes the
+    # right key.
     unknown = " ".join(
-        said[problem["loc"]] for problem in found if problem["type"] == "extra_forbidden"
+        messages[problem["loc"]] for problem in problems if problem["type"] == "extra_forbidden"
     )
-    told = [
-        source.error((*at, *problem["loc"]), said[problem["loc"]])
-        for problem in found
+    mistakes = [
+        source.error((*at, *problem["loc"]), messages[problem["loc"]])
+        for problem in problems
         if problem["type"] != "missing" or f"`{problem['loc'][-1]}`" not in unknown
     ]
-    raise together(told, source.path)
+    raise together(mistakes, source.path)
 
 
-def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
-    key: Key = found["loc"]
-    match found["type"]:
+def _problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    key: Key = problem["loc"]
+    match problem["type"]:
         case "extra_forbidden":
             return f"unknown key; {nearest(str(key[-1]), _keys_of(model, key[:-1]))}"
         case "missing":
             return "is required and missing"
         case "value_error":
-            return str(found["ctx"]["error"])
-    wanted = found["type"].partition("_")[0]
-    quotes = _about_quotes(wanted.replace("string", "str"), found["input"])
-    return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {found['input']!r}){quotes}"
+            return str(problem["ctx"]["error"])
+    expected_type = problem["type"].partition("_")[0]
+    quotes = _about_quotes(expected_type.replace("string", "str"), problem["input"])
+    return f"{problem['msg'][0].lower()}{problem['msg'][1:]} (got {problem['input']!r}){quotes}"
 
 
-def _about_quotes(wanted: str, value: Any) -> str:
-    """What to do where quotes are all that is wrong with the type of `value`; else ""."""
-    if wanted == "str" and isinstance(value, bool | int | float | date):
+def _about_quotes(expected_type: str, value: Any) -> str:
+    """Return advice if only quotes give `value` the wrong type, else ""."""
+    if expected_type == "str" and isinstance(value, bool | int | float | date):
         return f'; put it in quotes: "{value}"'
-    if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
+    if expected_type in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
         try:
-            without = yaml.safe_load(value)
+            unquoted = yaml.safe_load(value)
         except yaml.YAMLError:
             return ""
-        return "; take the quotes away" if type(without).__name__ == wanted else ""
+        return "; take the quotes away" if type(unquoted).__name__ == expected_type else ""
     return ""
 
 
 def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        # An index or an entry's name is no field.
+        # A list's index or a mapping's key is no field: the model stays.
         model = (field and _model_in(field.annotation)) or model
     return list(model.model_fields)
 
@@ -165,16 +170,16 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
-    """What libyaml refuses PyYAML reads again: its messages are better."""
     try:
         return yaml.compose(text, Loader=LOADER), yaml.load(text, LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError:
+        # PyYAML's own loader refuses the same text, with better messages than libyaml's.
         return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
 def load(path: Path) -> YamlFile:
-    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or other
-    document."""
+    """Read a YAML mapping. Raises BadInput if the file is missing, empty or not valid YAML, has a
+    key twice or holds something else."""
     try:
         text = path.read_text(encoding="utf-8")
         node, data = _parsed(text)

@@ -1,1 +1,2 @@
-"""What is true of an image, and the rules of what fits what. No I/O but files."""
+"""Definitions, locks and records of builds, and the rules about what fits together. Reads and
+writes files only, never the network."""

@@ -1,6 +1,5 @@
-"""Where the program's own files are. A clone of goldenami has them beside its definitions. Any
-other repository takes those of the installed package, and has roles, checks and tables of its own
-beside them."""
+"""Finds the program's own files: roles, checks and tables. A clone of goldenami has them beside its
+definitions. Any other repository uses those of the installed package, and adds its own."""
 
 from __future__ import annotations
 
@@ -13,123 +12,135 @@ from goldenami.core.yaml_lines import YamlFile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = next(filter(Path.is_dir, [_PACKAGE / "data"]), _PACKAGE.parents[1])
-"""The files of the program that runs: in a wheel data of the package, else the clone that it is
-in."""
+"""Root of the running program's files: the data of an installed package, else the clone."""
 PLAYBOOK = "ansible/bake.yml"
-"""The file by which a clone is known."""
+"""A folder with this file is a clone of goldenami."""
 _INPUTS = {"definition": "packer/images", "hardware": "packer/hardware.yml", "ansible": PLAYBOOK}
-"""What an input of a lock is made of, where its name is no folder."""
+"""Files of those inputs of a lock whose names are no paths."""
 ROLES, CHECKS, FILES = "roles", "tests/image", "files"
 COLLECTIONS = "collections"
-"""Where a repository has collections of Ansible: `ansible-galaxy collection install -p collections`
+"""Folder of a repository's Ansible collections. `ansible-galaxy collection install -p collections`
 puts them there, from a file, a git repository or Galaxy."""
 CUSTOMIZE, FRAMEWORKS = "customize", "frameworks"
-"""The roles to which a repository adds files: its own, that the role brings into an image, and its
-recipes."""
+"""The two roles to which a repository may add files: for `customize` files that get into the image,
+for `frameworks` recipes."""
 LINKED = "linked"
-"""Below a work folder: what a run finds in one place, though it lies in two."""
+"""Folder below a work folder with links, for files of the program and of the repository that a run
+needs in one place."""
 
 
 def home(root: Path) -> Path:
-    """The folder that has the program's files for the repository `root`."""
+    """Return the folder with the program's files for the repository `root`."""
     return root if (root / PLAYBOOK).is_file() else INSTALLED
 
 
 def find(root: Path, name: str) -> Path:
-    """The repository's own, else the program's."""
+    """Return the repository's own file or folder `name`, else the program's."""
     return root / name if (root / name).exists() else home(root) / name
 
 
 def table(root: Path, name: str, depth: int = 1) -> YamlFile:
-    """A program's table with the repository's rows, which win. `depth` keys lead to a row."""
-    given, own = home(root) / name, root / name
-    found = yaml_lines.load(given)
-    is_added = own != given and own.is_file()
-    return found.with_rows(yaml_lines.load(own), depth) if is_added else found
+    """Return a program's table with the repository's rows added, which win. `depth` keys lead to a
+    row."""
+    program_table, own_table = home(root) / name, root / name
+    merged = yaml_lines.load(program_table)
+    is_added = own_table != program_table and own_table.is_file()
+    return merged.with_rows(yaml_lines.load(own_table), depth) if is_added else merged
 
 
 def role(root: Path, name: str) -> Path:
-    """The repository's own folder, unless it only adds files to a role of the program's."""
-    own, given = root / ROLES / name, home(root) / ROLES / name
-    if given.is_dir() and _parts(own) <= {FILES}:
-        return given
+    """Return the folder of a role: the repository's own, unless that only adds files to a role of
+    the program; else that of a collection."""
+    own_role, program_role = root / ROLES / name, home(root) / ROLES / name
+    if program_role.is_dir() and _parts(own_role) <= {FILES}:
+        return program_role
     collected = [folder / name for folder in collected_roles(root) if (folder / name).is_dir()]
-    return own if own.is_dir() or not collected else collected[0]
+    return own_role if own_role.is_dir() or not collected else collected[0]
 
 
 def collected_roles(root: Path) -> list[Path]:
-    """The folders with the roles of the repository's collections."""
+    """Return the folders with the roles of the repository's collections."""
     return sorted((root / COLLECTIONS / "ansible_collections").glob(f"*/*/{ROLES}"))
 
 
 def roles(root: Path) -> set[str]:
-    """The names of all roles."""
+    """Return the names of all roles."""
     folders = (home(root) / ROLES, root / ROLES, *collected_roles(root))
     return {path.parent.name for folder in folders for path in folder.glob("*/tasks")}
 
 
 def twice(root: Path, name: str) -> str:
-    """The folder of a second role of that name; "" where there is none."""
+    """Return the folder of a second role of that name, or "" if there is none."""
     places = dict.fromkeys([home(root) / ROLES, root / ROLES, *collected_roles(root)])
-    found = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
-    return str(found[1].relative_to(root)) if found[1:] else ""
+    role_folders = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
+    return str(role_folders[1].relative_to(root)) if role_folders[1:] else ""
 
 
 def taken(root: Path, name: str) -> str:
-    """The repository's folder that the program has, too: a role `name` or its checks; or ""."""
-    given = home(root)
-    if given != root and (given / ROLES / name).is_dir():
-        mine = {
+    """Return the repository's folder of a role `name`, or of its checks, if the program has one of
+    that name, too; else ""."""
+    program = home(root)
+    if program != root and (program / ROLES / name).is_dir():
+        own_parts = {
             f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
             f"{CHECKS}/{name}": set[str](),
         }
-        return next((each for each in mine if not _parts(root / each) <= mine[each]), "")
+        return next(
+            (folder for folder in own_parts if not _parts(root / folder) <= own_parts[folder]), ""
+        )
     return ""
 
 
 def role_files(root: Path, name: str) -> dict[Path, Path]:
-    """By their place in the role, with those that the repository adds."""
-    found = dict[Path, Path]()
+    """Return a role's files by relative path, including those that the repository adds."""
+    files = dict[Path, Path]()
     for folder in (role(root, name), root / ROLES / name):
-        found |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return dict(sorted(found.items()))
+        files |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return dict(sorted(files.items()))
 
 
 def by_owner(root: Path, inputs: Iterable[str]) -> str:
-    """The names of a lock's inputs, the program's apart where the repository is no clone."""
-    own, given = list[str](), list[str]()
+    """Return text that names a lock's inputs. If the repository is no clone, those of the program
+    follow apart, with its version."""
+    own_inputs, program_inputs = list[str](), list[str]()
     for name in inputs:
-        is_given = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
-        (given if is_given and home(root) != root else own).append(name)
-    theirs = [f"{', '.join(given)} of goldenami {goldenami.__version__}"] if given else []
-    return "; ".join([*([", ".join(own)] if own else []), *theirs])
+        is_of_program = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
+        (program_inputs if is_of_program and home(root) != root else own_inputs).append(name)
+    program_part = (
+        [f"{', '.join(program_inputs)} of goldenami {goldenami.__version__}"]
+        if program_inputs
+        else []
+    )
+    return "; ".join([*([", ".join(own_inputs)] if own_inputs else []), *program_part])
 
 
 def roles_path(root: Path, work: Path) -> str:
-    """ANSIBLE_ROLES_PATH. A role with files of the repository is a folder of links in `work`."""
-    given, collected = home(root) / ROLES, collected_roles(root)
-    if given == root / ROLES:
-        return ":".join(map(str, (given, *collected)))
+    """Return the value of ANSIBLE_ROLES_PATH. For a program's role to which the repository adds
+    files, makes a folder of links in `work`."""
+    program_roles, collected = home(root) / ROLES, collected_roles(root)
+    if program_roles == root / ROLES:
+        return ":".join(map(str, (program_roles, *collected)))
     for path in (root / ROLES).glob(f"*/{FILES}"):
         name = path.parent.name
-        if role(root, name) == given / name:
-            linked, parts = work / LINKED / ROLES / name, _paths(given / name)
-            files = {**_paths(given / name / FILES), **_paths(path)}
+        if role(root, name) == program_roles / name:
+            linked, parts = work / LINKED / ROLES / name, _paths(program_roles / name)
+            files = {**_paths(program_roles / name / FILES), **_paths(path)}
             del parts[FILES]
             _link(linked, parts)
             _link(linked / FILES, files)
-    return ":".join(map(str, (work / LINKED / ROLES, given, root / ROLES, *collected)))
+    return ":".join(map(str, (work / LINKED / ROLES, program_roles, root / ROLES, *collected)))
 
 
 def checks(root: Path, names: Iterable[str], work: Path) -> Path:
-    """The folder with the checks of the roles; where the repository is no clone it is of links in
-    `work`."""
+    """Return the folder with the checks of the roles. If the repository is no clone, it is made of
+    links in `work`."""
     if home(root) == root:
         return root / CHECKS
     folder = work / LINKED / CHECKS
+    # pytest needs its configuration beside the checks.
     shared = {name: home(root) / CHECKS / name for name in ("conftest.py", "pytest.ini")}
-    found = {name: find(root, f"{CHECKS}/{name}") for name in names}
-    _link(folder, {**shared, **found})
+    role_checks = {name: find(root, f"{CHECKS}/{name}") for name in names}
+    _link(folder, {**shared, **role_checks})
     return folder
 
 

@@ -1,5 +1,5 @@
-"""Dependency resolution by apt itself, in a private root that shares nothing with this machine. Its
-package database is empty, so `solve` answers for a whole image."""
+"""Dependency resolution by apt itself, in a private root that shares nothing with this machine. The
+root's package database is empty, so `solve` returns all packages of an image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from goldenami.packages.mirrors import Source
 
 FETCH_TIMEOUT_S = 10
 FETCH_RETRIES = 2
-"""A mirror that hangs costs (1 + retries) x 2 timeouts a suite (apt's http method connects anew
-once a try), one suite after the other: two minutes for Debian's two."""
+"""A mirror that hangs costs (1 + retries) x 2 timeouts for each suite, since apt's http method
+connects anew once in each try. Suites follow each other: two minutes for Debian's two."""
 
 _URI_LINE = re.compile(
     r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})"
@@ -33,19 +33,20 @@ _URI_LINE = re.compile(
 
 
 _UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
-"""`a : Depends: b (>= 2) but 1 is to be installed` of apt's classic solver, `1. a:amd64 Depends b`
-of the 3.0 one."""
+"""apt's line about an unmet dependency: `a : Depends: b (>= 2) but 1 is to be installed` of the
+classic solver, `1. a:amd64 Depends b` of the solver of apt 3.0."""
 
 
 BUILT, DOWNLOADED = "built", "downloads"
-"""In place of an archive: what was compiled here, and what a definition names by its address."""
+"""Stand in `Deb.archive` for packages of no archive: compiled here, and downloaded from an address
+in the definition."""
 LOOSE = (BUILT, DOWNLOADED)
 
 
 @dataclass(frozen=True)
 class Deb:
-    """One package file: `archive` and `path` say where it is without naming a host; sizes in
-    bytes. The path of one that was DOWNLOADED is its address."""
+    """One package file. `archive` and `path` say where it is without naming a host; `path` of a
+    DOWNLOADED one is its address. Sizes are in bytes."""
 
     name: str
     version: str
@@ -59,7 +60,7 @@ class Deb:
 
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
-    """Of files that mirrors have."""
+    """Return requests for the packages that are in an archive; `uris` has the archives' URIs."""
     return [
         StoreRequest(
             deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}"
@@ -71,7 +72,7 @@ def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRe
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """One version of a package, the archive and the suite that have it."""
+    """One version of a package in an archive's suite."""
 
     version: str
     archive: str
@@ -83,7 +84,8 @@ class IndexEntry:
 
     @property
     def security(self) -> bool:
-        """Debian's updates have an archive of their own, Ubuntu's a pocket."""
+        """Whether it is a security update."""
+        # Debian has an archive of its own for them, Ubuntu a suite.
         return self.archive.endswith("-security") or self.suite.endswith("-security")
 
 
@@ -97,7 +99,7 @@ class AptRoot:
     architecture: str = "amd64"
     local_repo: Path | None = None
     stock: Mapping[str, Deb] = field(default_factory=dict)
-    """Files of `local_repo` that are from an archive all the same, by SHA-256."""
+    """Packages of `local_repo` that come from an archive nevertheless, by SHA-256."""
 
     @cached_property
     def _env(self) -> dict[str, str]:
@@ -109,7 +111,7 @@ class AptRoot:
             yield
 
     def configure(self) -> None:
-        """Idempotent. A vendor's key is fetched where it is not there yet."""
+        """Write apt's configuration and sources. Idempotent; fetches a vendor's key if missing."""
         for part in (
             "etc/apt.conf.d",
             "etc/preferences.d",
@@ -138,6 +140,7 @@ class AptRoot:
                 f'APT::Architecture "{self.architecture}";',
                 f'APT::Architectures {{"{self.architecture}";}};',
                 'APT::Install-Recommends "false";',
+                # apt would become the user `_apt`, who cannot reach a cache in root's home.
                 'APT::Sandbox::User "root";',
                 'Acquire::Languages "none";',
                 'Acquire::ForceHash "SHA256";',
@@ -170,11 +173,12 @@ class AptRoot:
 
     @cached_property
     def _all_names(self) -> list[str]:
-        """Some 70,000."""
+        """Names of all packages, some 70,000."""
         return shell.output(["apt-cache", "pkgnames"], env=self._env).split()
 
     def update(self) -> None:
-        """Unreachable names the mirror that refused, hung or served nonsense."""
+        """Read the indexes of all archives. Raises Unreachable, which names the mirror that
+        refused, hung or served nonsense."""
         self.__dict__.pop("_all_names", None)
         try:
             with self._logged_in():
@@ -184,9 +188,9 @@ class AptRoot:
             cause = next(
                 (line for line in lines if "://" in line), lines[0] if lines else error.message
             )
-            # Else only: has no Release file.
-            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
-            cause += f" ({why[1]})" if why and why[1] not in cause else ""
+            # Without the reason from the `Err:` line, apt says only: has no Release file.
+            reason = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
+            cause += f" ({reason[1]})" if reason and reason[1] not in cause else ""
             raise Unreachable(
                 f"apt could not read the indexes: {cause}",
                 hint="check that this mirror is reachable and current: the URIs come from this "
@@ -196,8 +200,9 @@ class AptRoot:
 
     @contextmanager
     def _logged_in(self) -> Iterator[None]:
-        """In a file that only this user can read: all can read an argument, and a sources file
-        stays."""
+        """Give apt the logins of vendors' archives, during the block."""
+        # In a file that only this user can read: every user can read arguments, and the sources
+        # file stays after the run.
         path, lines = self.folder / "etc/auth.conf", list[str]()
         for source in self.sources:
             if source.vendor and source.vendor.login:
@@ -215,13 +220,13 @@ class AptRoot:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """With logins: to download from, never to be shown."""
+        """The archives' URIs with logins, to download from. Never show them."""
         return mirrors.with_logins(
             self.uris, [source.vendor for source in self.sources if source.vendor]
         )
 
     def pin(self, pins: Mapping[str, str]) -> None:
-        """Package (or `src:name:any`, or a glob) -> version pattern."""
+        """Prefer versions, by package (or `src:name:any`, or a glob) -> version pattern."""
         text = "\n\n".join(
             f"Package: {name}\nPin: version {version}\nPin-Priority: 1001"
             for name, version in sorted(pins.items())
@@ -229,7 +234,8 @@ class AptRoot:
         (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
 
     def solve(self, names: Sequence[str]) -> list[Deb]:
-        """The closure on an empty system, by name; NoFit with apt's own reason if there is none."""
+        """Return the packages `names` with all dependencies on an empty system, sorted by name.
+        Raises NoFit with apt's own reason if there is no solution."""
         try:
             text = shell.output(
                 [
@@ -279,41 +285,43 @@ class AptRoot:
         )
 
     def _place(self, uri: str) -> tuple[str, str]:
-        # One may lie in another.
+        # The longest URI first, since one archive's may be below another's.
         for archive, base in sorted(self.uris.items(), key=lambda place: -len(place[1])):
             if uri.startswith(f"{base}/"):
                 return archive, unquote(uri.removeprefix(f"{base}/"))
-        # Else a lock would call something `built` that nobody builds.
+        # Any other URI would get into a lock as `built`, though nobody builds it.
         assert uri.startswith("file:"), uri
         return BUILT, Path(unquote(uri)).name
 
     def versions(self, package: str) -> list[str]:
-        """Newest first in Debian's order."""
+        """Return a package's versions, newest first in Debian's order."""
         return list(
             dict.fromkeys(entry.version for entry in self.entries([package]).get(package, []))
         )
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
-        """Newest first; of several archives that of security updates: point releases take those
-        over."""
+        """Return the entries of each package, newest first. Of equal versions that of the security
+        updates comes first, because a point release takes those over later."""
         if not names:
             return {}
         text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False)
         entries: dict[str, list[IndexEntry]] = {}
         for line in text.splitlines():
-            parts = [part.strip() for part in line.split("|")]
-            if len(parts) == 3:
-                uri, suite = parts[2].split()[:2]
+            columns = [part.strip() for part in line.split("|")]
+            if len(columns) == 3:
+                uri, suite = columns[2].split()[:2]
                 archive = next(
                     (name for name, base in self.uris.items() if uri.rstrip("/") == base), BUILT
                 )
                 suite = suite if suite == "./" else suite.partition("/")[0]
-                entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
+                entries.setdefault(columns[0], []).append(IndexEntry(columns[1], archive, suite))
         for versions in entries.values():
             versions.sort(key=lambda entry: (Version(entry.version), entry.security), reverse=True)
         return entries
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the versions that apt would install, by package; packages without one are left
+        out."""
         if not names:
             return {}
         text = shell.output(["apt-cache", "policy", *names], env=self._env)
@@ -321,6 +329,7 @@ class AptRoot:
         return {name: version for name, version in pairs if version != "(none)"}
 
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
+        """Return the SHA-256 of all versions of the packages, by name and version."""
         if not names:
             return {}
         text = shell.output(["apt-cache", "show", *names], env=self._env, check=False)
@@ -332,13 +341,14 @@ class AptRoot:
         }
 
     def names(self, pattern: str) -> list[str]:
-        """By a regular expression."""
+        """Return the sorted names that match the whole regular expression `pattern`."""
         return sorted(filter(re.compile(pattern).fullmatch, self._all_names))
 
     def stanza(self, package: str, version: str) -> Packages:
         return self._stanzas([(package, version)])[package, version]
 
     def file(self, package: str, version: str) -> Deb:
+        """Return one package file without its dependencies."""
         text = shell.output(
             ["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env
         )
@@ -346,6 +356,7 @@ class AptRoot:
         return self._deb(match, self._stanzas([(package, version)]))
 
     def releases(self) -> list[dict[str, str]]:
+        """Return suite, date and SHA-256 of each Release file that `update` read."""
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
@@ -356,38 +367,41 @@ class AptRoot:
                     "sha256": sha256_file(path),
                 }
             )
-        # File names begin with the host.
+        # Not by file name, which begins with the mirror's host: locks don't depend on it.
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))
 
     def _of_vendor(self, name: str) -> str:
-        """By the file's name in apt's lists: a flat archive names no suite, others may name
-        Debian's."""
+        """Return a vendor's archive, and suite unless it is flat, of the file `name` in apt's
+        lists; "" for a file of a distribution."""
+        # The Release file doesn't tell: a flat archive's names no suite, others may name Debian's.
         for source in self.sources:
             place = self.uris[source.archive].partition("://")[2]
             for suite in source.suites if source.vendor else ():
-                inside = "" if source.flat else f"dists/{suite}/"
-                if name.startswith(_in_lists(f"{place}/{inside}")):
+                suite_folder = "" if source.flat else f"dists/{suite}/"
+                if name.startswith(_in_lists(f"{place}/{suite_folder}")):
                     return source.archive if source.flat else f"{source.archive} {suite}"
         return ""
 
 
 def _in_lists(place: str) -> str:
-    """How apt begins the names of files of `place` (its URItoFileName)."""
-    kept = place.replace("%", "%25")
+    """Return the start of the names of files of `place` in apt's lists (apt's URItoFileName)."""
+    escaped = place.replace("%", "%25")
     for character in '\\|{}[]<>"^~_=!@#$&*':
-        kept = kept.replace(character, f"%{ord(character):02x}")
-    return kept.replace("/", "_")
+        escaped = escaped.replace(character, f"%{ord(character):02x}")
+    return escaped.replace("/", "_")
 
 
 def _suite(release: Release) -> str:
-    """One that does not change: Debian's codename (`trixie-updates`, whose suite is
-    `stable-updates`), Ubuntu's suite (`noble-updates`, whose codename is that of the release)."""
+    """Return the suite's name that does not change with the next release: Debian's codename
+    (`trixie-updates`, whose suite is `stable-updates`), or Ubuntu's suite (`noble-updates`, whose
+    codename is that of the release, `noble`)."""
     codename, suite = release.get("Codename", ""), release.get("Suite", "")
     return str(suite if codename and suite.startswith(codename) else codename or suite or "./")
 
 
 def _uri_line(line: str) -> re.Match[str]:
-    """One that has no SHA-256 must not fall out of a lock unseen."""
+    """Return the parsed line of `--print-uris`. Raises Unreachable if it has no SHA-256."""
+    # Skipping such a line would leave the package out of the lock unseen.
     match = _URI_LINE.match(line)
     if match is None:
         raise Unreachable(

@@ -1,4 +1,4 @@
-"""What containers of an image hold: packages of dpkg and apk, and Python's wheels."""
+"""Contents of an image's containers: packages of dpkg and apk, and Python's wheels."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _READ = re.compile(
 _WHEEL = re.compile(r"(?:.*/)?(?:site|dist)-packages/([^/-]+)-([^/-]+)\.dist-info/METADATA")
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _GONE, _ALL_GONE = ".wh.", ".wh..wh..opq"
-"""Whiteouts of the OCI image layout: a path, and all that lower layers have in a folder."""
+"""Whiteouts of the OCI image layout. They remove a path, or all that lower layers have in a
+folder."""
 _ENDS = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile)
 _LIMIT = 64 << 20
-"""Bytes of a file that is read: the largest status of dpkg has some MB."""
+"""Largest file that is read, in bytes: the largest status file of dpkg has some MB."""
 
 
 class LayerFacts(Record):
-    """Of one layer: the text of what is read, the wheels, and the paths that it hides below it (a
-    folder ends with a slash)."""
+    """Facts of one layer: texts of the package databases by path, paths of the wheels' metadata,
+    and paths of lower layers that it hides (a hidden folder's content ends with a slash)."""
 
     texts: dict[str, str]
     wheels: list[str]
@@ -44,7 +45,8 @@ class LayerFacts(Record):
 
 
 class Contained(Record):
-    """A package or a wheel in a container; `source` is what a package was built from."""
+    """A package or a wheel in a container. `source` is name and version of the source package, or
+    None for a wheel."""
 
     name: str
     version: str
@@ -54,15 +56,15 @@ class Contained(Record):
 
 
 def contents(container: LockedContainer, store: Store) -> list[Contained]:
-    """BadInput where the store lacks a layer."""
-    texts, wheels = dict[str, str](), set[str]()
+    """Return all packages and wheels of a container. Raises BadInput if the store lacks a layer."""
+    texts, wheel_paths = dict[str, str](), set[str]()
     for layer in container.layers:
         facts = _facts(store, layer.sha256)
         texts = {path: text for path, text in texts.items() if not _hides(facts, path)}
-        wheels = {path for path in wheels if not _hides(facts, path)} | {*facts.wheels}
+        wheel_paths = {path for path in wheel_paths if not _hides(facts, path)} | {*facts.wheels}
         texts |= facts.texts
     release = _release(texts)
-    return [*_debs(texts, release), *_apks(texts, release), *_wheels(wheels)]
+    return [*_debs(texts, release), *_apks(texts, release), *_wheels(wheel_paths)]
 
 
 def _hides(facts: LayerFacts, path: str) -> bool:
@@ -73,10 +75,10 @@ def _hides(facts: LayerFacts, path: str) -> bool:
 
 
 def _facts(store: Store, sha256: str) -> LayerFacts:
-    """Read once: layers have gigabytes."""
-    kept = store.cache.control / f"{sha256}.layer.json"
-    if kept.exists():
-        return records.read(kept, LayerFacts)
+    # Layers have gigabytes, so each is read once and its facts are kept beside the store.
+    cached = store.cache.control / f"{sha256}.layer.json"
+    if cached.exists():
+        return records.read(cached, LayerFacts)
     path = store.path(sha256)
     if not path.is_file():
         raise BadInput(
@@ -84,19 +86,19 @@ def _facts(store: Store, sha256: str) -> LayerFacts:
             hint="`golden bake IMAGE --fetch-only` has it again",
         )
     facts = _read(path)
-    records.write(kept, facts)
+    records.write(cached, facts)
     return facts
 
 
 def _read(path: Path) -> LayerFacts:
     with path.open("rb") as content:
-        packed = content.read(len(_ZSTD)) == _ZSTD
-    if packed:
+        is_zstd = content.read(len(_ZSTD)) == _ZSTD
+    if is_zstd:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".plain") as plain:
             shell.output(["zstd", "-dqf", str(path), "-o", plain.name])
             return _read(Path(plain.name))
     facts = LayerFacts(texts={}, wheels=[], hidden=[])
-    # Some builders leave out the end of a layer, and engines take it so.
+    # Some builders leave out the end of a layer's archive, and engines accept that.
     with suppress(*_ENDS), tarfile.open(path) as layer:
         for member in layer:
             _take(layer, member, facts)
@@ -119,7 +121,7 @@ def _take(layer: tarfile.TarFile, member: tarfile.TarInfo, facts: LayerFacts) ->
 
 
 def _release(texts: Mapping[str, str]) -> Mapping[str, str]:
-    """os-release(5), without quotes."""
+    """Return the variables of os-release(5) without their quotes."""
     text = texts.get("etc/os-release") or texts.get("usr/lib/os-release") or ""
     pairs = (line.partition("=") for line in text.splitlines())
     return {key: value.strip("\"'") for key, _, value in pairs}
@@ -133,17 +135,18 @@ def _debs(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Cont
             if "installed" not in fields.get("Status", "installed").split():
                 continue
             name, version = fields["Package"], fields["Version"]
-            source, _, at = fields.get("Source", name).partition(" ")
-            origin = (source, at.strip("()") or version)
-            facts = {"arch": fields.get("Architecture", ""), "distro": distribution}
+            source, _, source_version = fields.get("Source", name).partition(" ")
+            origin = (source, source_version.strip("()") or version)
+            qualifiers = {"arch": fields.get("Architecture", ""), "distro": distribution}
+            # Lists of vulnerabilities name source packages, so the purl names one that differs.
             if origin != (name, version):
-                facts["upstream"] = source if origin[1] == version else "@".join(origin)
+                qualifiers["upstream"] = source if origin[1] == version else "@".join(origin)
             yield Contained(
                 name=name,
                 version=version,
                 vendor=vendor,
                 source=origin,
-                purl=PackageURL("deb", vendor, name, version, facts).to_string(),
+                purl=PackageURL("deb", vendor, name, version, qualifiers).to_string(),
             )
 
 
@@ -154,8 +157,8 @@ def _apks(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Cont
         for stanza in texts[path].strip().split("\n\n"):
             fields = dict(line.split(":", 1) for line in stanza.splitlines() if ":" in line)
             if {"P", "V"} <= fields.keys():
-                facts = {"arch": fields.get("A", ""), "distro": distribution}
-                purl = PackageURL("apk", vendor, fields["P"], fields["V"], facts).to_string()
+                qualifiers = {"arch": fields.get("A", ""), "distro": distribution}
+                purl = PackageURL("apk", vendor, fields["P"], fields["V"], qualifiers).to_string()
                 yield Contained(
                     name=fields["P"],
                     version=fields["V"],

@@ -1,11 +1,10 @@
-"""One file over HTTP, resumable: what a killed or broken transfer left is continued, if it is still
-the same file.
+"""Resumable download of one file over HTTP.
 
-A part stands beside its target and is locked while a process writes to it, so that a second one
-that wants the same file waits for the first instead of fetching it again; the lock ends with the
-process. Beside it a note says what the part is of: a server that has another file by now (If-Range,
-RFC 9110 section 13.1.5) sends that from its beginning. The target appears by rename, after its size
-and SHA-256 were checked.
+A killed or broken transfer leaves a part beside the target. The part is locked while a process
+writes to it: a second process that wants the same file waits for the first instead of fetching it
+again. The kernel releases the lock when the process ends. A note beside the part has its address
+and version, for If-Range (RFC 9110 section 13.1.5): a server that has another file by now sends
+that from its beginning. The part is renamed to the target after its size and SHA-256 were checked.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from goldenami.core.web_address import without_login
 from goldenami.packages import mirrors
 
 CHUNK = 1 << 16
-"""Bytes read at once: what a kill may cost of what had arrived."""
+"""Bytes read at once; a kill may lose so many of those that had arrived."""
 BODY_TRIES = 3
-"""urllib3 repeats a request that failed, but not a body that broke off: that is done here."""
+"""Tries for a body that breaks off. urllib3 repeats only requests that failed, not these."""
 BACKOFF = 0.5
-"""Seconds before the second repetition of a request; each further one waits twice as long."""
+"""Seconds before the second repetition of a request. Each further one waits twice as long."""
 TIMEOUT = urllib3.Timeout(connect=20, read=30)
-"""Seconds without a connection, or without a byte, after which a try counts as failed."""
+"""Seconds after which a try without a connection, or without a further byte, fails."""
 WAIT_S = 0.2
-"""Seconds between two looks at a part that another process holds."""
+"""Seconds between two tries to lock a part that another process holds."""
 PART, NOTE = ".part", ".from"
 
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """A file to have: its SHA-256, size in bytes, where to get it and what to call it."""
+    """A file that the store shall have. `size` is in bytes, `name` is for messages."""
 
     sha256: str
     size: int
@@ -53,16 +52,16 @@ class StoreRequest:
 
     @property
     def address(self) -> str:
-        """Without a login that it may hold."""
+        """The URL without its login."""
         return without_login(self.url)[0]
 
 
 class Stopped(Exception):
-    """The caller gave up meanwhile; what arrived so far is kept."""
+    """The caller gave up meanwhile. The bytes that arrived so far are kept."""
 
 
 class Http:
-    """Connections to mirrors, by the proxies that apt would take."""
+    """Connections to mirrors, through the proxies that apt would take."""
 
     def __init__(self, connections: int) -> None:
         self._options: dict[str, Any] = {
@@ -85,15 +84,15 @@ class Http:
     def get(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         url, login = without_login(url)
         headers = headers | ({"Authorization": login} if login else {})
-        through = mirrors.proxy(url)
+        proxy_url = mirrors.proxy(url)
         with self._lock:
-            if through not in self._pools:
-                self._pools[through] = through_proxy(str(through), **self._options)
-        return self._pools[through].request("GET", url, headers=headers, preload_content=False)
+            if proxy_url not in self._pools:
+                self._pools[proxy_url] = through_proxy(str(proxy_url), **self._options)
+        return self._pools[proxy_url].request("GET", url, headers=headers, preload_content=False)
 
 
 def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
-    """Connections through `proxy`, whose address may hold a name and a password."""
+    """Return connections through `proxy`, whose address may hold a user and a password."""
     parts = urlsplit(proxy)
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -103,7 +102,8 @@ def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
 
 
 def _retries() -> Retry:
-    """Four tries with growing pauses; 404 is an answer, not a fault."""
+    """Return urllib3's policy: four tries with growing pauses."""
+    # 404 is not in the list: it is an answer, not a fault.
     return Retry(
         total=3,
         backoff_factor=BACKOFF,
@@ -113,11 +113,11 @@ def _retries() -> Retry:
 
 
 class Part:
-    """What has arrived of a file: `size` bytes with the running `digest`, from what `origin` says
-    (address, version).
+    """The bytes of a file that have arrived: `size` bytes with the running `digest`. They are from
+    `origin` (address, version).
 
-    It is locked, and belongs to this process, while it is open. `fresh`: nothing in it is from an
-    earlier one.
+    It is locked for this process while it is open. `fresh` is true if no byte is from an earlier
+    process.
     """
 
     def __init__(self, target: Path, file: BinaryIO) -> None:
@@ -133,6 +133,7 @@ class Part:
         self.fresh = False
 
     def begin(self, address: str, version: str) -> None:
+        """Drop what has arrived, and start again from another origin."""
         self._file.seek(0)
         self._file.truncate()
         self.digest, self.size, self.origin, self.fresh = (
@@ -168,8 +169,8 @@ class Part:
 
 @contextlib.contextmanager
 def part_of(target: Path, stop: threading.Event) -> Iterator[Part | None]:
-    """The part of `target` for this process alone; None where another has completed it meanwhile. A
-    part that is empty, or that the disk had no room for, is removed."""
+    """Yield the part of `target`, locked for this process, or None if another process completed the
+    target meanwhile. An empty part is removed, and one for which the disk had no room."""
     with _locked(target.with_name(target.name + PART), stop) as file:
         part = Part(target, file)
         if target.is_file():
@@ -198,13 +199,15 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
                 continue
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 yield file
-                return  # else the one before us renamed or removed it
+                return
+            # The process before us renamed or removed the file that we locked: open the new one.
 
 
 def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
-    """Complete `part`; Vanished, or Unreachable where what came is not the item."""
+    """Complete `part`. Raises Vanished if the server has no such file, Replaced if it sends another
+    one, Unreachable for any other failure."""
     _body(http, item, part, on_chunk)
-    # What an earlier transfer had left was of something else after all.
+    # The bytes that an earlier transfer had left were of another file after all.
     if not part.fresh and not part.holds(item):
         part.begin("", "")
         _body(http, item, part, on_chunk)
@@ -219,11 +222,11 @@ def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int]
 
 
 def _body(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
-    for left in reversed(range(BODY_TRIES)):
+    for tries_left in reversed(range(BODY_TRIES)):
         try:
             return _transfer(http, item, part, on_chunk)
         except (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError):
-            if not left:
+            if not tries_left:
                 raise
 
 
@@ -231,20 +234,22 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
     if part.holds(item):
         return
     address, version = part.origin
-    rest = 0 < part.size < item.size and address == item.address and version != ""
-    headers = {"Range": f"bytes={part.size}-", "If-Range": version} if rest else {}
+    # Without a strong version nobody can tell whether the rest would be of the same file.
+    resumes = 0 < part.size < item.size and address == item.address and version != ""
+    headers = {"Range": f"bytes={part.size}-", "If-Range": version} if resumes else {}
     with http.get(item.url, {"Accept-Encoding": "identity", **headers}) as reply:
         if reply.status in (404, 410):
             raise Vanished(
                 f"{item.name} is no longer at {item.address}",
                 hint="upstream replaced it: `make lock` takes its successor",
             )
-        if rest and (
+        # Raised as a body that broke off, so that `_body` asks for the whole file.
+        if resumes and (
             reply.status == 416 or (reply.status == 206 and not _continues(reply, part.size))
         ):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
-        if reply.status not in ((200, 206) if rest else (200,)):
+        if reply.status not in ((200, 206) if resumes else (200,)):
             raise Unreachable(
                 f"{item.address} answered {reply.status}", hint="check the mirror, then run again"
             )
@@ -254,7 +259,8 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, part: Part, item: StoreRequest) -> Iterator[bytes]:
-    """Up to where it is larger than the item. What an index lists is the file as it is sent."""
+    """Yield the body's chunks, and stop once there are more bytes than the item has."""
+    # Not decoded: an index lists size and SHA-256 of the file as it is sent.
     for chunk in reply.stream(CHUNK, decode_content=False):
         yield chunk
         if part.size > item.size:
@@ -264,7 +270,7 @@ def _bounded(reply: urllib3.BaseHTTPResponse, part: Part, item: StoreRequest) ->
 def fill(
     part: Part, chunks: Iterable[bytes], on_chunk: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Append what arrives, telling how many bytes each time."""
+    """Append the chunks to `part`, and call `on_chunk` with the bytes of each."""
     for chunk in chunks:
         part.append(chunk)
         on_chunk(len(chunk))
@@ -275,6 +281,6 @@ def _continues(reply: urllib3.BaseHTTPResponse, size: int) -> bool:
 
 
 def _version(reply: urllib3.BaseHTTPResponse) -> str:
-    """ "" where the server does not say it strongly."""
+    """Return the file's version: a strong ETag or the date of its last change, else ""."""
     etag = reply.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified", "")

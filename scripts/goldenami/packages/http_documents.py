@@ -1,5 +1,5 @@
-"""Small documents over HTTP, or from a file: bounded in bytes, redirects and time, with one error
-for every failure."""
+"""Small documents over HTTP or from a file, with limits of bytes, redirects and time. Every failure
+is an Unreachable."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from goldenami.core.web_address import without_login
 from goldenami.packages import download, mirrors
 
 LIMIT = 32 << 20
-"""Bytes that a document may have: NVIDIA's list is about 100 KB, the largest project page of PyPI
-some MB."""
+"""Largest size of a document in bytes. NVIDIA's list has about 100 KB, the largest project page of
+PyPI some MB."""
 REDIRECTS = 5
 TIMEOUT = urllib3.Timeout(connect=10, read=20)
-"""Seconds without a connection, or without a byte."""
+"""Seconds after which a try without a connection, or without a further byte, fails."""
 DEADLINE_S = 60
-"""Seconds for a whole document, so that one byte a second does not hold a run up for ever."""
+"""Seconds for a whole document: a server that sends one byte a second must not block a run."""
 CHUNK = 1 << 16
 _FAILURES = (urllib3.exceptions.HTTPError, ValueError)
-"""The second for an address that is none: the document's, or the proxy's in the environment."""
+"""Exceptions of a failed request. ValueError means a malformed address, of the document or of the
+proxy in the environment."""
 
 
 class NotThere(Unreachable):
-    """The server answers, and has no such document (404)."""
+    """The server has no such document (404)."""
 
 
 class Refused(Unreachable):
-    """The server answers, and wants another login (401), or gives nothing to this one (403)."""
+    """The server wants another login (401), or refuses the document to this one (403)."""
 
 
 _KINDS: dict[int, type[Unreachable]] = {401: Refused, 403: Refused, 404: NotThere}
@@ -47,7 +48,7 @@ _KINDS: dict[int, type[Unreachable]] = {401: Refused, 403: Refused, 404: NotTher
 
 @dataclass(frozen=True)
 class Document:
-    """What an address held, and the day of its last change where the server says so."""
+    """A document's bytes, and the day of its last change, or None if the server does not say."""
 
     data: bytes
     changed: date | None
@@ -73,8 +74,8 @@ def read(
     certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
-    """The document at a URL or a path; Unreachable for whatever goes wrong. `certificates` is a
-    file of those to trust; `deadline_s` is for all of the document."""
+    """Return the document at a URL or a path. Raises Unreachable for any failure. `certificates` is
+    a file with those to trust, `deadline_s` limits the seconds for the whole document."""
     if not where.startswith(("http://", "https://")):
         return _file(Path(where.removeprefix("file://")), limit)
     with _answer("GET", where, headers, certificates) as (address, reply):
@@ -85,14 +86,15 @@ def read(
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of any size: its bytes and their hex SHA-256, "" where nobody read them."""
+    """A file of any size: its length in bytes, and its hex SHA-256, or "" if it was not read."""
 
     size: int
     sha256: str = ""
 
 
 def look(where: str, *, size: int | None = None) -> RemoteFile:
-    """Its stated length; its bytes are read, and kept nowhere, where they are `size` many."""
+    """Return the length that the server states, with the SHA-256 if it equals `size`. The bytes
+    are read for that, but not kept."""
     with _answer("GET", where) as (address, reply):
         _check_there(address, reply)
         stated = reply.headers.get("Content-Length") or ""
@@ -109,14 +111,14 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
 
 
 def changed(where: str) -> date | None:
-    """The day of its last change; None where the server does not say."""
+    """Return the day of the document's last change, or None if the server does not say."""
     return _day(_head(where, None).get("Last-Modified"))
 
 
 def length(where: str, certificates: str | None = None) -> int | None:
-    """Bytes; None where the server does not say."""
-    said = _head(where, certificates).get("Content-Length", "")
-    return int(said) if said.isdecimal() else None
+    """Return the document's length in bytes, or None if the server does not say."""
+    stated = _head(where, certificates).get("Content-Length", "")
+    return int(stated) if stated.isdecimal() else None
 
 
 def _head(where: str, certificates: str | None) -> Mapping[str, str]:
@@ -133,7 +135,7 @@ def _answer(
 ) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
     try:
         where, login = without_login(where)
-        # identity: a limit on what comes over the line is then one on what is kept
+        # Not compressed, so that the limit on transferred bytes is one on memory, too.
         sent = {
             "Accept-Encoding": "identity",
             "User-Agent": "goldenami",
@@ -157,8 +159,8 @@ def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
 
 
 def post(url: str, body: Any, *, name: str) -> None:
-    """Send JSON. The address may hold a secret: errors call it `name`. Unanswered where it may have
-    arrived."""
+    """Send JSON. The address may hold a secret, so errors call it `name`. Raises Unanswered if the
+    message may have arrived, and Unreachable for any other failure."""
     try:
         with _pool(url, redirects=0) as http:
             reply = http.request("POST", url, json=body)
@@ -209,7 +211,8 @@ def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s
     if int(stated) > limit:
         raise too_large
     data, began = bytearray(), time.monotonic()
-    # What has arrived; `stream` waits for all of CHUNK.
+    # `read1` returns the bytes that have arrived. `stream` would wait for a full CHUNK, and the
+    # deadline with it.
     while chunk := reply.read1(CHUNK, decode_content=False):
         data += chunk
         if len(data) > limit:
@@ -246,7 +249,7 @@ def _unreachable(where: str, error: Exception) -> Unreachable:
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, urllib3.exceptions.ResponseError):
         return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
-    # urllib3 begins with the host, which the address has, too: `HTTPSConnection(host=..., ...): `
+    # urllib3's message begins with `HTTPSConnection(host=..., ...): `: the address has the host.
     return Unreachable(
         f"{where}: {str(cause).partition('): ')[2] or cause}",
         hint="check the address and the network, then run again",

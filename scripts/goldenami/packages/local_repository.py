@@ -1,5 +1,5 @@
-"""A local apt repository of exactly the files that a lock names: all that a bake can install
-from."""
+"""A local apt repository with exactly the files that a lock names. A bake installs from nothing
+else."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from goldenami.packages.store import Store
 
 @dataclass(frozen=True)
 class LocalRepository:
-    """A flat repository of `debs`. `suite` is the codename under which mmdebstrap looks for the
-    essential packages. A view is a second index, of only those packages whose SHA-256 it has.
-    `files` are others, that apt does not look at: path -> SHA-256."""
+    """A flat repository of `debs`. `suite` is the codename under which mmdebstrap looks for
+    essential packages. `epoch` (seconds since 1970) is the date in its Release file. `views` are
+    further indexes, each with the SHA-256 of its packages. `files` has other files, which apt does
+    not read, as path -> SHA-256."""
 
     debs: Collection[Deb]
     suite: str
@@ -34,15 +35,15 @@ class LocalRepository:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, store: Store, folder: Path) -> Path:
-        """Make `folder` this repository, hard-linked from the store; returns `folder`. One that is
-        complete and still linked to the store is kept."""
+        """Write the repository to `folder`, hard-linked from the store, and return `folder`. A
+        complete one that is still linked to the store is kept."""
         aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
-        for left in [aside, *abandoned(folder.parent, folder.name)]:
-            shutil.rmtree(left, ignore_errors=True)
-        debs, index, stamp = self._sorted, self._digest, folder / "complete"
+        for abandoned_folder in [aside, *abandoned(folder.parent, folder.name)]:
+            shutil.rmtree(abandoned_folder, ignore_errors=True)
+        debs, expected, complete = self._sorted, self._digest, folder / "complete"
         if (
-            stamp.exists()
-            and stamp.read_text(encoding="utf-8") == index
+            complete.exists()
+            and complete.read_text(encoding="utf-8") == expected
             and self._is_linked(store, folder)
         ):
             return folder
@@ -61,11 +62,11 @@ class LocalRepository:
                 stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests
             ]
             self._index(aside / view, chosen)
-        records.write_text(aside / "complete", index)
+        records.write_text(aside / "complete", expected)
         try:
             aside.rename(folder)
         except OSError:
-            # Another process was first: its folder has the same name, so the same content.
+            # Another process was first. Its folder has the same name, and so the same content.
             shutil.rmtree(aside)
         return folder
 
@@ -86,8 +87,8 @@ class LocalRepository:
         records.write_text(folder / "Release", _release(packages, self.suite, self.epoch))
 
     def _is_linked(self, store: Store, folder: Path) -> bool:
-        """Whether every file is still the store's own: an object that was damaged and fetched anew
-        is another file."""
+        """Whether every file is still the store's own. If the store fetched a damaged object anew,
+        that is another file."""
         digests = {**{_file(deb): deb.sha256 for deb in self._sorted}, **self.files}
         try:
             return all(
@@ -98,17 +99,19 @@ class LocalRepository:
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
-    """What killed processes left: half a repository, named by the process."""
+    """Return folders with half a repository that killed processes left; their names end with the
+    process."""
     return [path for path in sorted(folder.glob(f"{name}.*")) if path.is_dir() and is_left(path)]
 
 
 def built_at(store: Store, deb: Deb) -> int:
-    """Seconds since 1970: the date of the archive's first member (deb(5))."""
+    """Return when the package was built, in seconds since 1970: the date of the first member of its
+    archive (deb(5))."""
     return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
 
 
 def contents(folder: Path) -> set[str]:
-    """SHA-256 of every file in the repository."""
+    """Return the SHA-256 of every package in the repository; none if there is no index."""
     index = folder / "Packages"
     return (
         set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M))
@@ -122,7 +125,7 @@ def _file(deb: Deb) -> str:
 
 
 def link(source_file: Path, target: Path) -> None:
-    """A hard link, or a copy where there can be none."""
+    """Make a hard link, or a copy if there can be none, as between two file systems."""
     try:
         os.link(source_file, target)
     except OSError:
@@ -130,8 +133,8 @@ def link(source_file: Path, target: Path) -> None:
 
 
 def control(store: Store, deb: Deb) -> str:
-    """The control data, read once and kept beside the store; BadInput where the store lacks the
-    file."""
+    """Return a package's control data, which is read once and kept beside the store. Raises
+    BadInput if the store lacks the file."""
     cached = store.cache.control / deb.sha256
     if not cached.exists():
         if not store.path(deb.sha256).is_file():

@@ -1,6 +1,7 @@
-"""Where packages come from. No mirror's host name stands in a lock. It says `debian:
-pool/main/...`; which host that is, this machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE>. A
-vendor's archive has one address, which the role that wants it names."""
+"""Addresses, logins, proxies and keyrings of archives. A lock names no mirror's host, but an
+archive and a path (`debian: pool/main/...`). This machine's apt sources or GOLDEN_MIRROR_<ARCHIVE>
+give the archive's address. A vendor's archive has one address, which a role or a definition
+names."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def _as_gpg_shows(value: object) -> object:
 Fingerprint = Annotated[
     str, BeforeValidator(_as_gpg_shows), Field(pattern=r"^([0-9A-F]{40}|[0-9A-F]{64})$")
 ]
-"""A key's, whole: the short forms are easily forged."""
+"""A key's whole fingerprint: short forms are easily forged."""
 
 
 def _without_login(value: str) -> str:
@@ -84,7 +85,7 @@ class Source:
 
     @property
     def flat(self) -> bool:
-        """NVIDIA's is: its one suite is `./`."""
+        """Whether the archive has no suites, as NVIDIA's: its one suite is `./`."""
         return self.suites == ("./",)
 
 
@@ -94,8 +95,8 @@ _LABELS = {
     ("Debian", "Debian-Security"): "debian-security",
     ("Ubuntu", "Ubuntu"): "ubuntu",
 }
-"""An archive's Release file names it by Origin and Label:
-https://wiki.debian.org/DebianRepository/Format."""
+"""Archives by Origin and Label of their Release files
+(https://wiki.debian.org/DebianRepository/Format)."""
 
 _DEBIAN_COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 _UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
@@ -108,7 +109,7 @@ def sources(
     backports: bool,
     vendors: Sequence[VendorArchive] = (),
 ) -> list[Source]:
-    """The archives and suites that an image of `distribution` `release` is resolved from."""
+    """Return the archives and suites from which an image of the release is resolved."""
     if distribution == "debian":
         suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
         archives = [
@@ -138,6 +139,7 @@ def sources(
     ]
 
 
+# APT_CONFIG is the key of the cache only: another configuration has other sources.
 @cache
 def _configured(_configuration: str | None) -> dict[str, str]:
     text = shell.output(
@@ -159,13 +161,13 @@ def _configured(_configuration: str | None) -> dict[str, str]:
 
 
 def variable(archive: str) -> str:
-    """The environment variable that overrides where `archive` is."""
+    """Return the environment variable that overrides the address of `archive`."""
     return "GOLDEN_MIRROR_" + re.sub("[^A-Z0-9]", "_", archive.upper())
 
 
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
-    """The base URI of each archive: by the environment, this machine's apt sources, or one of
-    `vendors`. Unreachable names the first that is not known."""
+    """Return the base URI of each archive, from the environment, this machine's apt sources or
+    `vendors`. Raises Unreachable with the first archive that has none."""
     configured: Mapping[str, str] = {
         **{vendor.name: vendor.uri for vendor in vendors},
         **_configured(os.environ.get("APT_CONFIG")),
@@ -193,12 +195,12 @@ class NoLogin(BadInput):
 
 
 def login(name: str, variable: str | None) -> tuple[str, str]:
-    """User and password of the environment's `variable` for `name`, empty without one; NoLogin
-    where it is not set, or apt cannot take what it holds."""
+    """Return user and password from the environment's `variable`, or two "" if that is None. Raises
+    NoLogin, which names the archive `name`, if it is not set or apt could not parse it."""
     if variable is None:
         return "", ""
     user, colon, password = os.environ.get(variable, "").partition(":")
-    # apt_auth.conf(5) knows no quotes.
+    # apt_auth.conf(5) has no quotes: a login with a space would be cut.
     if not user or not colon or len(f"{user}:{password}".split()) != 1:
         raise NoLogin(
             f"the login of `{name}` is missing: {variable} does not hold `user:password`",
@@ -208,14 +210,15 @@ def login(name: str, variable: str | None) -> tuple[str, str]:
 
 
 def logged_in(address: str, name: str, variable: str | None) -> str:
-    """With the login of `variable`: to download from, never to be shown."""
+    """Return `address` with the login from `variable`, to download from. Never show it."""
     user, password = (quote(part, safe="") for part in login(name, variable))
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{user}:{password}@{rest}" if user else address
 
 
 def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> dict[str, str]:
-    """With the logins that `vendors` name: to download from, never to be shown."""
+    """Return the addresses with the logins that `vendors` name, to download from. Never show
+    them."""
     variables = {vendor.name: vendor.login for vendor in vendors}
     return {name: logged_in(uri, name, variables.get(name)) for name, uri in uris.items()}
 
@@ -230,17 +233,19 @@ def _proxy_settings(_configuration: str | None) -> dict[str, str]:
 
 
 def proxy_settings() -> dict[str, str]:
-    """apt's: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and so on."""
+    """Return apt's settings of proxies: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and
+    so on."""
     return _proxy_settings(os.environ.get("APT_CONFIG"))
 
 
 def proxy(url: str) -> str | None:
-    """The proxy by which apt would fetch `url`, or None (apt-transport-http(1), in its order)."""
+    """Return the proxy through which apt would fetch `url`, or None. The order of the settings is
+    that of apt-transport-http(1)."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     if proxy_bypass(host):  # no_proxy
         return None
     settings = {name.lower(): value for name, value in proxy_settings().items()}
-    # Https falls back to the settings of http.
+    # Settings of https fall back to those of http.
     levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))
     specific = next(
         (setting for level in levels if (setting := settings.get(f"{level}::proxy::{host}"))), ""
@@ -263,12 +268,12 @@ def proxy(url: str) -> str | None:
 
 @cache
 def _detected(program: str, url: str) -> str:
-    """Asked once for each host, as apt does."""
+    """Return the output of apt's program for detecting proxies, called once for each host."""
     return shell.output([program, url]).strip()
 
 
 def keyring(name: str) -> Path:
-    """A distribution's archive keyring (newer releases say .pgp, older .gpg)."""
+    """Return a distribution's archive keyring. Raises HostNotReady if it is not installed."""
     if path := installed_keyring(name):
         return path
     raise HostNotReady(
@@ -278,16 +283,17 @@ def keyring(name: str) -> Path:
 
 
 def installed_keyring(name: str) -> Path | None:
-    """The file that the environment names or this machine has, if it is there."""
+    """Return the keyring that the environment names or this machine has, or None."""
     return next((path for path in _keyrings(name) if path.is_file()), None)
 
 
 def keyring_variable(name: str) -> str:
-    """The environment variable that overrides where the keyring is."""
+    """Return the environment variable that overrides the keyring's path."""
     return f"GOLDEN_KEYRING_{name.upper().replace('-', '_')}"
 
 
 def _keyrings(name: str) -> list[Path]:
+    # Newer releases of keyring packages end in .pgp, older ones in .gpg.
     override = os.environ.get(keyring_variable(name))
     return (
         [Path(override)]

@@ -1,4 +1,4 @@
-"""What differs between the packages of two locks."""
+"""Compares the packages of two locks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Packages = Mapping[str, Mapping[str, Any]]
 
 
 class PackageMove(Record):
-    """A package that differs; `before` is "" of one that came, `after` of one that went. Where both
-    are equal, its bytes are others."""
+    """A package that differs. `before` is "" for a new package, `after` is "" for a removed one. If
+    both versions are equal, the file's bytes differ."""
 
     name: str
     before: str
@@ -22,8 +22,8 @@ class PackageMove(Record):
 
 @dataclass(frozen=True)
 class PackageDiff:
-    """Everything that differs, by name. `unchanged` is a count; `installed_bytes` is how much more
-    the newer set takes by dpkg's account."""
+    """Packages that differ, by name, and the number of `unchanged` ones. `installed_bytes` is how
+    much more the newer set takes on disk, as the packages state it."""
 
     moves: list[PackageMove]
     unchanged: int
@@ -31,7 +31,7 @@ class PackageDiff:
 
 
 def compare(before: Packages, after: Packages) -> PackageDiff:
-    """The difference between `packages` of two locks."""
+    """Return the difference between `packages` of two locks."""
     names = sorted(before.keys() | after.keys())
     moves = [
         PackageMove(name=name, before=_version(before, name), after=_version(after, name))

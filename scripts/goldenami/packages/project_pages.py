@@ -1,5 +1,6 @@
-"""A project's page on a package index: JSON, or HTML, which is all that many companies' indexes
-speak. https://packaging.python.org/en/latest/specifications/simple-repository-api/"""
+"""Reads a project's page on a package index. It is JSON, or HTML, since many companies' indexes
+have nothing else.
+https://packaging.python.org/en/latest/specifications/simple-repository-api/"""
 
 from __future__ import annotations
 
@@ -14,35 +15,35 @@ ACCEPTED = (
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, "
     "text/html;q=0.1"
 )
-"""What an index is asked for: it answers with the best of these that it has."""
+"""The Accept header for an index, which answers with the best of these that it has."""
 
 
 class _Links(html.parser.HTMLParser):
-    """The files of a page in HTML, as JSON would have them; no size, and no day."""
+    """Collects the files of an HTML page in the form of JSON, but without size and date."""
 
     def __init__(self) -> None:
         super().__init__()
         self.files = list[dict[str, Any]]()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A file is a link; its digest is the fragment, `sha256=...`."""
-        given = dict(attrs)
-        address, _, digest = (given.get("href") or "").partition("#")
+        # Each file is a link, with its digest as the fragment: `sha256=...`.
+        attributes = dict(attrs)
+        address, _, digest = (attributes.get("href") or "").partition("#")
         if tag != "a" or not address:
             return
-        name, _, value = digest.partition("=")
+        algorithm, _, value = digest.partition("=")
         self.files.append(
             {
                 "filename": unquote(address.partition("?")[0].rpartition("/")[2]),
                 "url": address,
-                "hashes": {name: value} if value else {},
-                "yanked": "data-yanked" in given,
+                "hashes": {algorithm: value} if value else {},
+                "yanked": "data-yanked" in attributes,
             }
         )
 
 
 def listed(document: http_documents.Document, where: str) -> list[Any]:
-    """Unreachable where it is no project page."""
+    """Return the files on a page, unchecked. Raises Unreachable if it is no project page."""
     if document.data.lstrip().startswith(b"<"):
         page = _Links()
         page.feed(document.data.decode(errors="replace"))
@@ -60,7 +61,8 @@ def listed(document: http_documents.Document, where: str) -> list[Any]:
 
 
 def entries(document: http_documents.Document, where: str) -> list[dict[str, Any]]:
-    """Each with `filename`, `url` and `hashes`; Unreachable where it is no project page."""
+    """Return the files on a page, each with `filename`, `url` and `hashes`. Raises Unreachable if
+    it is no project page."""
     files = listed(document, where)
     if not all(map(_is_entry, files)):
         raise _no_page(where)

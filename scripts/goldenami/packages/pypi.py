@@ -1,6 +1,6 @@
-"""Python packages: pip as resolver, for another machine's Python, and files of the package index by
-SHA-256. Of this machine's pip only the configured index counts, or GOLDEN_MIRROR_PYPI: constraints
-or folders of wheels would make other locks."""
+"""Resolves Python packages with pip, for another machine's Python, and finds files on the package
+index by SHA-256. Of this machine's pip configuration only the index is used, or GOLDEN_MIRROR_PYPI
+instead: its constraints or folders of wheels would lead to other locks."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ SearchScope.get_index_urls_locations = of_one_index
 from pip._internal.cli.main import main
 sys.exit(main())
 """
-"""pip for another Python's markers (`setuptools; python_version >= "3.12"`): its own
---python-version chooses files by their tags, but asks the Python that it runs on what each file
-requires. And pip that asks one index for a project, where its own --extra-index-url takes the
-highest version of all. pip is pinned, so this is of one version."""
+"""pip with two changes. It evaluates markers (`setuptools; python_version >= "3.12"`) for another
+Python, since --python-version chooses files by their tags only, and takes the requirements of the
+Python that it runs on. And it asks one index for a project, since --extra-index-url takes the
+highest version of all indexes. It uses internals of pip, whose version is pinned."""
 
 
 class PyFile(Record):
-    """A wheel or sdist: the project on the index, version, file name, SHA-256 and bytes."""
+    """A wheel or an sdist on the index. `size` is in bytes."""
 
     project: str
     version: str
@@ -72,14 +72,15 @@ class PyFile(Record):
 
 
 class Archive(PyFile):
-    """A source that is not on the index but at an address of its own."""
+    """A source archive that is at an address of its own, not on the index."""
 
     url: str
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python that packages are for: (3, 11), and the minor version of its glibc 2."""
+    """The Python for which packages are resolved, such as (3, 11). `glibc` is the minor version of
+    its glibc 2."""
 
     version: tuple[int, int]
     glibc: int
@@ -107,9 +108,8 @@ class Interpreter:
 
 
 class PythonIndex(Section):
-    """A company's package index beside the usual one. A project comes from one of the two, never
-    from where its version is higher: else whoever gives its name to a public package is installed.
-    """
+    """A company's package index beside the usual one. A project comes from a fixed one of the two.
+    If the higher version won, anybody could have a public package of the same name installed."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
     """address of its simple API, without a login"""
@@ -122,18 +122,18 @@ class PythonIndex(Section):
     """environment variable that holds its `user:password`"""
 
     def has(self, project: str) -> bool:
-        """By the project's normalised name."""
+        """Whether the project, by its normalised name, comes from this index."""
         return any(fnmatch.fnmatchcase(project, pattern) for pattern in self.packages)
 
     def opened(self) -> str:
-        """The address with its login."""
+        """Return the address with its login. Never show it."""
         return mirrors.logged_in(self.url.rstrip("/"), self.url, self.login or None)
 
 
 @dataclass(frozen=True)
 class Index:
-    """A package index: the address of its simple API and the certificates to trust, if not the
-    usual ones; and the private one beside it."""
+    """A package index by the address of its simple API. `certificates` is a file with those to
+    trust, or None for the usual ones; `private` is a company's index beside it."""
 
     url: str
     certificates: str | None
@@ -141,6 +141,7 @@ class Index:
 
     @classmethod
     def configured(cls, private: PythonIndex | None = None) -> Index:
+        """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         pairs = (line.partition("=") for line in lines)
         settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
@@ -156,10 +157,11 @@ class Index:
         constraints: Sequence[str],
         python: Interpreter,
     ) -> list[PyFile]:
-        """Wheels of all that they need, too, by name; NoFit with pip's own reason."""
+        """Return the wheels of `requirements` and of all their dependencies, sorted by name. Raises
+        NoFit with pip's own reason if there is no solution."""
         with tempfile.TemporaryDirectory() as folder:
-            limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
-            limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
+            constraints_file, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
+            constraints_file.write_text("\n".join(constraints) + "\n", encoding="utf-8")
             patterns = " ".join(self.private.packages) if self.private else ""
             argv = [
                 sys.executable,
@@ -177,7 +179,7 @@ class Index:
                 str(Path(folder, "none")),
                 *python.options,
                 "--constraint",
-                str(limits),
+                str(constraints_file),
                 "--report",
                 str(report),
                 *requirements,
@@ -186,10 +188,11 @@ class Index:
                 shell.output(argv, env=self._environment())
             except shell.CommandFailed as error:
                 raise self._refused(requirements, error) from None
-            items = json.loads(report.read_text(encoding="utf-8"))["install"]
-        return sorted((self._file(item) for item in items), key=lambda file: file.project)
+            installs = json.loads(report.read_text(encoding="utf-8"))["install"]
+        return sorted((self._file(install) for install in installs), key=lambda file: file.project)
 
     def _environment(self) -> dict[str, str]:
+        # Variables such as PIP_CONSTRAINT would change the answer: all of this machine's go.
         cleared = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
         environment = {
             **cleared,
@@ -199,19 +202,19 @@ class Index:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_DEFAULT_TIMEOUT": "60",
         }
-        more = {
+        optional = {
             "PIP_CERT": self.certificates,
             **self._proxies(),
             "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None,
         }
-        return environment | {name: value for name, value in more.items() if value}
+        return environment | {name: value for name, value in optional.items() if value}
 
     def _proxies(self) -> dict[str, str]:
-        """pip takes one proxy for all; what needs none it reaches past it."""
+        # pip takes one proxy for all indexes. Hosts that need none are excluded by no_proxy.
         urls = [self.url, *([self.private.url] if self.private else [])]
-        found = {urlsplit(url).hostname or "": mirrors.proxy(url) for url in urls}
-        proxy = next(filter(None, found.values()), "")
-        direct = [os.environ.get("no_proxy", ""), *(host for host in found if not found[host])]
+        proxies = {urlsplit(url).hostname or "": mirrors.proxy(url) for url in urls}
+        proxy = next(filter(None, proxies.values()), "")
+        direct = [os.environ.get("no_proxy", ""), *(host for host in proxies if not proxies[host])]
         return dict.fromkeys(("http_proxy", "https_proxy"), proxy) | (
             {"no_proxy": ",".join(filter(None, direct))} if proxy else {}
         )
@@ -231,15 +234,17 @@ class Index:
                 tail=error.tail,
             )
         hint = "another version in the recipe, or a release with a newer Python"
-        why = (lines or [error.message])[-1]
+        reason = (lines or [error.message])[-1]
         if "ResolutionImpossible" in error.output and len(requirements) > 1:
             hint = (
                 "they share one choice of versions: "
                 "give those that conflict images of their own, or other versions"
             )
-            why = "; ".join(_conflict(error.output)) or why
+            reason = "; ".join(_conflict(error.output)) or reason
         return NoFit(
-            f"pip finds no wheels for {', '.join(requirements)}: {why}", hint=hint, tail=error.tail
+            f"pip finds no wheels for {', '.join(requirements)}: {reason}",
+            hint=hint,
+            tail=error.tail,
         )
 
     def _file(self, item: dict[str, Any]) -> PyFile:
@@ -251,9 +256,10 @@ class Index:
         )
         entry = next(
             (
-                one
-                for one in self._files(project)
-                if one["filename"] == filename and one["hashes"].get("sha256", digest) == digest
+                candidate
+                for candidate in self._files(project)
+                if candidate["filename"] == filename
+                and candidate["hashes"].get("sha256", digest) == digest
             ),
             None,
         )
@@ -271,16 +277,17 @@ class Index:
         )
 
     def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
-        """Of wheels, oldest first."""
-        found = set[Version]()
+        """Return the versions of which there are wheels, oldest first."""
+        versions = set[Version]()
         for entry in self._files(canonicalize_name(project)):
             with contextlib.suppress(InvalidWheelFilename):
-                found.add(parse_wheel_filename(entry["filename"])[1])
+                versions.add(parse_wheel_filename(entry["filename"])[1])
         return [
-            str(version) for version in sorted(found) if prereleases or not version.is_prerelease
+            str(version) for version in sorted(versions) if prereleases or not version.is_prerelease
         ]
 
     def sdist(self, project: str, version: str) -> PyFile:
+        """Return the sdist of a version. Raises Vanished if there is none."""
         stem = re.compile(
             rf"{re.sub(r'[-_.]+', '[-_.]', project)}-{re.escape(version)}\.tar\.gz", re.IGNORECASE
         )
@@ -299,24 +306,30 @@ class Index:
         )
 
     def store_requests(self, files: Iterable[PyFile]) -> list[StoreRequest]:
-        """Vanished, or Unreachable, where the index has not this SHA-256."""
+        """Return requests for files. Raises Vanished if the index no longer has a file, and
+        Unreachable if it has another SHA-256."""
         requests = []
         for file in files:
             if isinstance(file, Archive):
                 requests.append(StoreRequest(file.sha256, file.size, file.url, file.filename))
                 continue
             entry = next(
-                (one for one in self._files(file.project) if one["filename"] == file.filename), None
+                (
+                    candidate
+                    for candidate in self._files(file.project)
+                    if candidate["filename"] == file.filename
+                ),
+                None,
             )
             if entry is None:
                 raise Vanished(
                     f"{file.filename} is no longer on the package index",
                     hint="change the recipe's version, then `make lock`",
                 )
-            if (there := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
+            if (index_sha256 := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
                 raise Unreachable(
-                    f"{file.filename}: the package index has SHA-256 {there[:12]}, the lock names "
-                    f"{file.sha256[:12]}",
+                    f"{file.filename}: the package index has SHA-256 {index_sha256[:12]}, "
+                    f"the lock names {file.sha256[:12]}",
                     hint="the index serves something else than the lock names: find out why "
                     "before a new lock takes it",
                 )
@@ -335,7 +348,8 @@ class Index:
         )
 
     def _size(self, entry: dict[str, Any]) -> int:
-        """An index of the old API does not state it, so its server is asked."""
+        """Return the file's size in bytes. Raises Unreachable if nobody states it."""
+        # An index of the old API (before PEP 700) does not state it, so the file's server is asked.
         size = entry.get("size")
         if not isinstance(size, int):
             size = http_documents.length(entry["url"], self.certificates)
@@ -348,7 +362,7 @@ class Index:
         return size
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
-        """The address without a login, and what is there."""
+        """Return the address of a project's page without a login, and the page."""
         address = self._address(project)
         document = http_documents.read(
             address, headers={"Accept": ACCEPTED}, certificates=self.certificates
@@ -382,11 +396,11 @@ class Index:
 
 
 def _with_login_of(page: str, address: str) -> str:
-    """A file of another server does not get the page's login."""
-    there, asked = urlsplit(page), urlsplit(address)
-    server = there.netloc.rpartition("@")[2]
-    same = (there.scheme, server) == (asked.scheme, asked.netloc)
-    return asked._replace(netloc=there.netloc).geturl() if same else address
+    """Return the address of a file with the login of its page, if both are on the same server."""
+    page_parts, parts = urlsplit(page), urlsplit(address)
+    server = page_parts.netloc.rpartition("@")[2]
+    is_same_server = (page_parts.scheme, server) == (parts.scheme, parts.netloc)
+    return parts._replace(netloc=page_parts.netloc).geturl() if is_same_server else address
 
 
 def _conflict(output: str) -> list[str]:
@@ -395,6 +409,7 @@ def _conflict(output: str) -> list[str]:
 
 
 def _default() -> str:
+    # From pip's own help, so that the code names no index's host.
     text = shell.output([sys.executable, "-m", "pip", "install", "--help"])
     match = re.search(r"\(default\s+(https://\S+?)\)", text)
     assert match is not None, "pip's help no longer names its default index"

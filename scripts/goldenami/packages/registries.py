@@ -1,4 +1,4 @@
-"""Third parties' images of containers, as skopeo gets them from registries."""
+"""Third parties' container images, which skopeo gets from registries."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from goldenami.packages.mirrors import LoginVariable, NoLogin
 from goldenami.packages.store import Store
 
 FOLDER = "containers"
-"""Of a bake's repository: where the role finds blobs."""
+"""Folder of a bake's repository in which the role finds blobs."""
 _REGISTRY = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
     rf"({_REGISTRY}/{_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?"
     r"(?:@sha256:([0-9a-f]{64}))?"
 )
-"""The grammar of distribution/reference, with the registry."""
+"""Full name of an image, with its registry, by the grammar of distribution/reference."""
 LEAST_DRIVER_LABEL = "goldenami.least-driver"
-"""What an image made by goldenami says of the NVIDIA driver that its CUDA asks for."""
+"""Label by which an image made by goldenami names the least NVIDIA driver for its CUDA."""
 LIMIT_S = 60
-"""Seconds for a manifest, or a configuration."""
+"""Limit in seconds for a manifest or a configuration."""
 POLL_S = 0.5
 _SAID = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 
 
 class WantedContainer(Section):
-    """A third party's image of a container. A name alone stands for it, too."""
+    """A third party's container image in a definition, which may also be just its name."""
 
     image: str
     """registry, name, and a tag, which the lock resolves, or a digest, or both:
@@ -68,12 +68,14 @@ class WantedContainer(Section):
 
     @property
     def name(self) -> str:
-        """Without a tag, engines say `latest`."""
+        """Registry, path and tag."""
+        # Engines take a name without a tag for `latest`.
         path, tag, _ = self._parts()
         return f"{path}:{tag or 'latest'}"
 
     @property
     def asked(self) -> str:
+        """The reference by which a registry is asked; a digest wins over a tag."""
         path, _, digest = self._parts()
         return f"{path}@sha256:{digest}" if digest else self.name
 
@@ -84,15 +86,15 @@ class WantedContainer(Section):
 
 
 class Blob(Record):
-    """Bytes of a registry by hex SHA-256, which become a file's name."""
+    """A blob of a registry. The hex SHA-256 becomes a file's name; `size` is in bytes."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
 
 
 class LockedContainer(Record):
-    """An image of a container for one architecture. `asked` is what its registry was asked for,
-    `answer` the SHA-256 of what it said: a list of architectures, or the manifest itself."""
+    """A container image for one architecture. `asked` is the reference by which its registry was
+    asked, `answer` the SHA-256 of the answer: a list of architectures, or the manifest itself."""
 
     name: str
     asked: str
@@ -102,40 +104,42 @@ class LockedContainer(Record):
     layers: list[Blob]
     login: str | None = None
     called: str = Field(default="", exclude_if=operator.not_)
-    """What engines call it; its name where there is nothing else."""
+    """A short name for engines; if it is "", they use `name`."""
     least_driver: str = Field(default="", exclude_if=operator.not_)
 
     @property
     def blobs(self) -> dict[str, int]:
-        return {one.sha256: one.size for one in (self.manifest, self.config, *self.layers)}
+        return {blob.sha256: blob.size for blob in (self.manifest, self.config, *self.layers)}
 
     @property
     def pinned(self) -> str:
         return f"{_path(self.asked)}@sha256:{self.manifest.sha256}"
 
 
-def answer(asked: str, login: str | None) -> str:
-    """What the registry says of a name, as it says it."""
-    text = _skopeo(asked, login, "inspect", "--raw")
+def answer(reference: str, login: str | None) -> str:
+    """Return the registry's answer about a name, byte for byte. Raises Replaced if it is not of the
+    digest that was asked for."""
+    text = _skopeo(reference, login, "inspect", "--raw")
     digest = records.sha256_text(text)
-    if asked.partition("@sha256:")[2] not in ("", digest):
-        raise Replaced(f"{asked}: its registry has another manifest, of SHA-256 {digest[:12]}")
+    if reference.partition("@sha256:")[2] not in ("", digest):
+        raise Replaced(f"{reference}: its registry has another manifest, of SHA-256 {digest[:12]}")
     return text
 
 
 def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedContainer:
-    """With manifest and configuration in the store. NotThere where the registry has no such name,
-    BadInput where that is nothing for the image."""
-    said = text = answer(wanted.asked, wanted.login)
+    """Return the image for `architecture`, with manifest and configuration in the store. Raises
+    NotThere if the registry has no such name, and BadInput if the answer is no container image or
+    not for the architecture."""
+    first_answer = text = answer(wanted.asked, wanted.login)
     try:
-        if listed := json.loads(text).get("manifests"):
-            digest = _listed(wanted, listed, f"linux/{architecture}")
+        if manifests := json.loads(text).get("manifests"):
+            digest = _listed(wanted, manifests, f"linux/{architecture}")
             text = answer(f"{_path(wanted.asked)}@{digest}", wanted.login)
         manifest = json.loads(text)
         draft = LockedContainer(
             name=wanted.name,
             asked=wanted.asked,
-            answer=records.sha256_text(said),
+            answer=records.sha256_text(first_answer),
             login=wanted.login,
             called=wanted.called,
             config=_blob(manifest["config"]),
@@ -156,22 +160,26 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
     return draft.model_copy(update={"least_driver": labels.get(LEAST_DRIVER_LABEL, "")})
 
 
-def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) -> str:
-    """The first of the platform counts."""
+def _listed(wanted: WantedContainer, manifests: list[dict[str, Any]], platform: str) -> str:
+    """Return the digest of the manifest for the platform `mine`, or raise BadInput."""
+    # Reversed, so that the first row of a platform wins.
     platforms = {
         f"{row['platform']['os']}/{row['platform']['architecture']}": str(row["digest"])
-        for row in reversed(listed)
+        for row in reversed(manifests)
         if "platform" in row
     }
-    if mine not in platforms:
-        raise BadInput(f"{wanted.name} is not for {mine}, but for {', '.join(sorted(platforms))}")
-    return platforms[mine]
+    if platform not in platforms:
+        raise BadInput(
+            f"{wanted.name} is not for {platform}, but for {', '.join(sorted(platforms))}"
+        )
+    return platforms[platform]
 
 
 def fetch(
     containers: Iterable[LockedContainer], store: Store, on_bytes: Callable[[int], None]
 ) -> None:
-    """Have all blobs in the store; those that are there are not asked for."""
+    """Fetch the blobs of all containers that the store lacks. `on_bytes` is called with the number
+    of bytes that arrived."""
     for container in containers:
         _fetch(container, store, on_bytes)
 
@@ -182,18 +190,19 @@ def _fetch(container: LockedContainer, store: Store, on_bytes: Callable[[int], N
     if not store.has(container.config.sha256, container.config.size):
         _config(container, store)
     layers = {layer.sha256: layer for layer in container.layers}
-    lacking = [sha256 for sha256, layer in layers.items() if not store.has(sha256, layer.size)]
-    if not lacking:
+    missing = [sha256 for sha256, layer in layers.items() if not store.has(sha256, layer.size)]
+    if not missing:
         return
     folder = store.cache.work / FOLDER / container.manifest.sha256
     with locks.hold(folder.with_suffix(".lock")):
         blobs = folder / "blobs/sha256"
         blobs.mkdir(parents=True, exist_ok=True)
-        for sha256 in layers.keys() - lacking:
+        # skopeo doesn't fetch layers that are in the folder already.
+        for sha256 in layers.keys() - missing:
             (blobs / sha256).unlink(missing_ok=True)
             os.link(store.path(sha256), blobs / sha256)
         _copy(container, folder, on_bytes)
-        for sha256 in lacking:
+        for sha256 in missing:
             if store.add(blobs / sha256) != sha256:  # a crash may have left half of it
                 (blobs / sha256).unlink()
                 raise Unreachable(
@@ -203,11 +212,11 @@ def _fetch(container: LockedContainer, store: Store, on_bytes: Callable[[int], N
 
 
 def _copy(container: LockedContainer, folder: Path, on_bytes: Callable[[int], None]) -> None:
-    """skopeo leaves alone what is in the folder, also from a run that was killed. It would write
-    another manifest, so that is not taken from it."""
+    # skopeo keeps files that are in the folder, also those of a killed run. It writes a manifest of
+    # its own, so the image's manifest is not taken from there.
     seen = _bytes(folder)
     with ThreadPoolExecutor(1) as pool:
-        copied = pool.submit(
+        copying = pool.submit(
             _skopeo,
             container.pinned,
             container.login,
@@ -218,12 +227,13 @@ def _copy(container: LockedContainer, folder: Path, on_bytes: Callable[[int], No
             f"--dest-shared-blob-dir={folder / 'blobs'}",
             target=f"oci:{folder / 'image'}",
         )
-        while not copied.done():
-            futures.wait([copied], POLL_S)
-            now = max(seen, _bytes(folder))
-            on_bytes(now - seen)
-            seen = now
-        copied.result()
+        while not copying.done():
+            futures.wait([copying], POLL_S)
+            # skopeo removes temporary files, but the count must not go backwards.
+            arrived = max(seen, _bytes(folder))
+            on_bytes(arrived - seen)
+            seen = arrived
+        copying.result()
 
 
 def _bytes(folder: Path) -> int:
@@ -231,14 +241,14 @@ def _bytes(folder: Path) -> int:
 
 
 def _config(container: LockedContainer, store: Store) -> str:
-    wanted = container.config
-    if store.has(wanted.sha256, wanted.size):
-        return store.path(wanted.sha256).read_text(encoding="utf-8")
+    blob = container.config
+    if store.has(blob.sha256, blob.size):
+        return store.path(blob.sha256).read_text(encoding="utf-8")
     text = _skopeo(container.pinned, container.login, "inspect", "--config", "--raw")
-    if _keep(text, store) != wanted.sha256:
+    if _keep(text, store) != blob.sha256:
         raise Replaced(
             f"{container.name}: its registry has another configuration than its "
-            f"manifest names, {wanted.sha256[:12]}"
+            f"manifest names, {blob.sha256[:12]}"
         )
     return text
 
@@ -254,23 +264,27 @@ def _blob(row: dict[str, Any]) -> Blob:
     return Blob(sha256=str(row["digest"]).removeprefix("sha256:"), size=int(row["size"]))
 
 
-def _path(asked: str) -> str:
-    match = _NAME.fullmatch(asked)
+def _path(reference: str) -> str:
+    match = _NAME.fullmatch(reference)
     assert match
     return match[1]
 
 
-def _skopeo(asked: str, login: str | None, command: str, *options: str, target: str = "") -> str:
-    """The login is in no argument, which all could read."""
+def _skopeo(
+    reference: str, login: str | None, command: str, *options: str, target: str = ""
+) -> str:
+    """Run skopeo on an image and return its output. Raises a GoldenError with the registry's
+    reason."""
     shell.require("skopeo", "skopeo")
-    registry, _, path = asked.partition("/")
+    registry, _, path = reference.partition("/")
     mirror = os.environ.get(mirrors.variable(registry)) or f"https://{registry}"
-    at, proxy = urlsplit(mirror), mirrors.proxy(mirror)
-    user, password = mirrors.login(asked, login)
-    known = {at.netloc: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}
+    server, proxy = urlsplit(mirror), mirrors.proxy(mirror)
+    user, password = mirrors.login(reference, login)
+    logins = {server.netloc: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}
     prefix = "src-" if target else ""
+    # The login is in a file: every user of this machine can read arguments.
     with tempfile.NamedTemporaryFile("w", suffix=".json") as access:
-        json.dump({"auths": known if user else {}}, access)
+        json.dump({"auths": logins if user else {}}, access)
         access.flush()
         argv = [
             "skopeo",
@@ -278,34 +292,34 @@ def _skopeo(asked: str, login: str | None, command: str, *options: str, target: 
             *([] if target else [f"--command-timeout={LIMIT_S}s"]),
             command,
             *options,
-            f"--{prefix}tls-verify={json.dumps(at.scheme != 'http')}",
+            f"--{prefix}tls-verify={json.dumps(server.scheme != 'http')}",
             f"--authfile={access.name}",
-            f"docker://{at.netloc}{at.path.rstrip('/')}/{path}",
+            f"docker://{server.netloc}{server.path.rstrip('/')}/{path}",
             *filter(None, [target]),
         ]
         env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy} if proxy else {"NO_PROXY": "*"}
         try:
             return shell.output(argv, env=env)
         except shell.CommandFailed as error:
-            raise _meant(asked, login, error) from None
+            raise _meant(reference, login, error) from None
 
 
-def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
-    said = _SAID.findall(error.output)
-    text = json.loads(said[-1]) if said else error.tail
+def _meant(reference: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
+    fatal_messages = _SAID.findall(error.output)
+    text = json.loads(fatal_messages[-1]) if fatal_messages else error.tail
     cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)
     if re.search("unauthorized|denied|authentication required", cause):
         if login:
-            return Refused(f"{asked}: {cause}", hint=f"{login} holds another login")
+            return Refused(f"{reference}: {cause}", hint=f"{login} holds another login")
         return NoLogin(
-            f"{asked}: its registry wants a login: {cause}",
+            f"{reference}: its registry wants a login: {cause}",
             hint="name an environment variable in `login`; no file needs it",
         )
     if re.search("unknown|not found|404", cause):
-        gone = Vanished if "@" in asked else NotThere
-        return gone(f"{asked}: {cause}", hint="write what its registry has")
-    if "igest" in cause:  # skopeo's words differ
-        return Replaced(f"{asked}: {cause}", hint="do not trust what is there")
+        missing = Vanished if "@" in reference else NotThere
+        return missing(f"{reference}: {cause}", hint="write what its registry has")
+    if "igest" in cause:  # `Digest` or `digest`: skopeo's messages differ
+        return Replaced(f"{reference}: {cause}", hint="do not trust what is there")
     return Unreachable(
-        f"{asked}: {cause}", hint="check the registry and the network, then run again"
+        f"{reference}: {cause}", hint="check the registry and the network, then run again"
     )

@@ -1,4 +1,5 @@
-"""Keys of vendors' archives, believed only by the fingerprint that a role or definition states."""
+"""Signing keys of vendors' archives. A key is trusted only if it has the fingerprint that a role or
+a definition states."""
 
 from __future__ import annotations
 
@@ -14,17 +15,17 @@ from goldenami.packages import http_documents, mirrors
 from goldenami.packages.mirrors import Source, VendorArchive
 
 LIMIT = 1 << 20
-"""Bytes that a key may have: NVIDIA's have 1.7 KB."""
+"""Largest size of a key file in bytes. NVIDIA's keys have 1.7 KB."""
 
 
 class OtherKey(Unreachable):
-    """A key that has not the fingerprint that somebody states."""
+    """A key does not have the stated fingerprint, or did not make a signature."""
 
 
 def keyring(source: Source, uri: str, folder: Path) -> Path:
-    """The file with which apt checks `source`. A vendor's key is one that this machine has as a
-    keyring, else the one beside the index, kept in `folder`; Unreachable where it has not exactly
-    the vendor's fingerprint."""
+    """Return the key file with which apt checks `source`, whose index is at `uri`. A vendor's key
+    is a keyring of this machine, else it is downloaded once to `folder`. Raises OtherKey if the
+    file does not hold exactly the key with the vendor's fingerprint."""
     vendor = source.vendor
     if vendor is None:
         return mirrors.keyring(source.keyring)
@@ -33,13 +34,13 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
             vendor, installed.read_bytes(), str(installed), mirrors.keyring_variable(source.keyring)
         )
         return installed
-    kept = folder / f"{vendor.name}.asc"
-    if not kept.is_file() or fingerprints(kept.read_bytes()) != [vendor.fingerprint]:
+    cached = folder / f"{vendor.name}.asc"
+    if not cached.is_file() or fingerprints(cached.read_bytes()) != [vendor.fingerprint]:
         where = vendor.key if _is_whole(vendor.key) else f"{uri}/{vendor.key}"
         data = http_documents.read(_with_login(where, uri, vendor), limit=LIMIT).data
         _demand(vendor, data, where, mirrors.variable(vendor.name))
-        records.write_text(kept, armored(data))  # apt takes .asc for armored text
-    return kept
+        records.write_text(cached, armored(data))  # apt takes .asc for armored text
+    return cached
 
 
 def _is_whole(key: str) -> bool:
@@ -47,14 +48,14 @@ def _is_whole(key: str) -> bool:
 
 
 def _with_login(where: str, uri: str, vendor: VendorArchive) -> str:
-    """With the repository's login where it is on the same server."""
+    # A key on another server must not get the repository's login.
     if urlsplit(where)[:2] != urlsplit(uri)[:2]:
         return where
     return mirrors.logged_in(where, vendor.name, vendor.login)
 
 
 def armored(data: bytes) -> str:
-    """As text, whichever of its two forms `data` has (RFC 9580, 6.2)."""
+    """Return a key, binary or armored, as armored text (RFC 9580, section 6.2)."""
     if data.startswith(b"-----BEGIN"):
         return data.decode("ascii")
     return (
@@ -65,11 +66,12 @@ def armored(data: bytes) -> str:
 
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
-    """One file could hold several keys, and apt would trust them all: so exactly one, the
-    vendor's."""
-    if (found := fingerprints(data)) != [vendor.fingerprint]:
+    """Raise OtherKey unless `data` holds exactly one key, the vendor's."""
+    # apt would trust all keys of a file, so a second one is refused, too.
+    if (key_fingerprints := fingerprints(data)) != [vendor.fingerprint]:
         raise OtherKey(
-            f"the key of the archive `{vendor.name}` is {' and '.join(found) or 'no key at all'}, "
+            f"the key of the archive `{vendor.name}` is "
+            f"{' and '.join(key_fingerprints) or 'no key at all'}, "
             f"not {vendor.fingerprint} ({where})",
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
             "change the fingerprint",
@@ -77,10 +79,11 @@ def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> No
 
 
 def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str) -> None:
-    """OtherKey where `key` has another fingerprint, or did not make the detached `signature`."""
-    if (found := fingerprints(key)) != [fingerprint]:
+    """Raise OtherKey if `key` has another fingerprint or did not make the detached `signature` of
+    `file`."""
+    if (key_fingerprints := fingerprints(key)) != [fingerprint]:
         raise OtherKey(
-            f"the key is {' and '.join(found) or 'no key at all'}, not {fingerprint}",
+            f"the key is {' and '.join(key_fingerprints) or 'no key at all'}, not {fingerprint}",
             hint="do not trust this file, unless the vendor announced a new key",
         )
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
@@ -88,13 +91,13 @@ def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str)
             (Path(home) / name).write_bytes(data)
         gpg = ["gpg", "--batch", "--quiet", "--no-autostart", "--trust-model", "always"]
         shell.output([*gpg, "--import", f"{home}/key"], env={"GNUPGHOME": home})
-        told = shell.output(
+        status = shell.output(
             [*gpg, "--status-fd", "1", "--verify", f"{home}/signature", str(file)],
             env={"GNUPGHOME": home},
             check=False,
         )
-    # VALIDSIG names the key that signed, and last the primary one that it belongs to.
-    if not re.search(rf"^\[GNUPG:\] VALIDSIG .*\b{fingerprint}$", told, re.MULTILINE):
+    # VALIDSIG names the signing key first, and last the primary key that it belongs to.
+    if not re.search(rf"^\[GNUPG:\] VALIDSIG .*\b{fingerprint}$", status, re.MULTILINE):
         raise OtherKey(
             f"the signature is none of this file by {fingerprint}",
             hint="do not trust this file: somebody replaced it, or its signature",
@@ -102,7 +105,8 @@ def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str)
 
 
 def fingerprints(data: bytes) -> list[str]:
-    """Of the primary keys in `data`, armored or not; none where it is no key."""
+    """Return the fingerprints of the primary keys in `data`, armored or not; [] if there is no
+    key."""
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
         path = Path(home) / "key"
         path.write_bytes(data)
@@ -111,11 +115,12 @@ def fingerprints(data: bytes) -> list[str]:
             env={"GNUPGHOME": home},
             check=False,
         )
-    found, primary = list[str](), False
+    primary_fingerprints, is_primary = list[str](), False
     for line in text.splitlines():
         fields = line.split(":")
-        primary = primary or fields[0] == "pub"
-        if fields[0] == "fpr" and primary:
-            found.append(fields[9])
-            primary = False
-    return found
+        is_primary = is_primary or fields[0] == "pub"
+        # A `fpr` line belongs to the key before it. Those of subkeys are not wanted.
+        if fields[0] == "fpr" and is_primary:
+            primary_fingerprints.append(fields[9])
+            is_primary = False
+    return primary_fingerprints

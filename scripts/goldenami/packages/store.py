@@ -1,8 +1,7 @@
-"""The package store: a content-addressed folder that holds what locks name.
+"""The package store: a content-addressed folder with the files that locks name.
 
-A file appears under its SHA-256 only after its size and content have been checked (written aside,
-fsynced, renamed), so any number of processes may fill one store at once and a kill leaves nothing
-half-written.
+A file is written aside, checked, fsynced and renamed to its SHA-256. So any number of processes may
+fill one store at once, and a killed one leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -30,26 +29,27 @@ from goldenami.packages import download
 from goldenami.packages.download import Http, Part, Stopped, StoreRequest
 
 PARALLEL = 8
-"""Downloads in flight; more did not help on the 2-core machines that this was tried on."""
+"""Parallel downloads; more were not faster on the 2-core machines on which this was measured."""
 
 
 class Remote(Protocol):
-    """A store that several machines share. Its errors are GoldenErrors; what it gives is checked
-    like a mirror's."""
+    """A store that several machines share. Its errors are GoldenErrors. Its files are checked like
+    those of a mirror."""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
-        """The bytes of an object from byte `start` on, or None where it has no such object."""
+        """Return the bytes of an object from byte `start` on, or None if it has no such object."""
 
     def put(self, sha256: str, source: Path) -> bool:
-        """Have the object; whether it had to be sent."""
+        """Send the object if it is missing there. Return whether it was sent."""
 
 
 REMOTE = "remote store"
-"""Where a part is from that the remote store gave."""
+"""Origin of a part that comes from the remote store, in place of an address."""
 
 
 class Store:
-    """The store of the cache in `folder`, a `remote` one behind it."""
+    """The store of the cache in `folder`, with a `remote` one behind it. It is locked as in use
+    until it is closed."""
 
     def __init__(self, folder: Path, *, remote: Remote | None = None) -> None:
         self.cache = CachePaths(folder)
@@ -61,16 +61,17 @@ class Store:
         self.close = weakref.finalize(self, os.close, self._use)
 
     def path(self, sha256: str) -> Path:
-        """Two hex digits of fan-out keep folders small."""
+        # Two hex digits of fan-out keep folders small.
         return self.folder / sha256[:2] / sha256
 
     def has(self, sha256: str, size: int) -> bool:
-        """Its bytes are read (1 s for 2 GB); an object that is damaged is removed."""
+        """Whether the store has the object undamaged. Reads it (1 s for 2 GB) and removes a damaged
+        one."""
         path = self.path(sha256)
         return path.is_file() and self.check(sha256) and path.stat().st_size == size
 
     def add(self, source: Path) -> str:
-        """Copy a local file in; returns its SHA-256."""
+        """Copy a local file into the store and return its SHA-256."""
         digest = sha256_file(source)
         target = self.path(digest)
         if not self.check(digest):
@@ -83,55 +84,55 @@ class Store:
         return digest
 
     def check(self, sha256: str) -> bool:
-        """A corrupted object is removed."""
+        """Whether the object is there and its SHA-256 is right. A damaged one is removed."""
         path = self.path(sha256)
         with suppress(FileNotFoundError), path.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() == sha256:
                 return True
-            # Only what was read: another process may have put the whole object there meanwhile.
+            # Remove only the file that was read: another process may have replaced it meanwhile.
             if path.stat().st_ino == os.fstat(content.fileno()).st_ino:
                 path.unlink()
         return False
 
     def missing(self, requests: Iterable[StoreRequest]) -> list[StoreRequest]:
-        todo = list(requests)
+        wanted = list(requests)
         with ThreadPoolExecutor() as pool:
-            whole = list(pool.map(lambda item: self.has(item.sha256, item.size), todo))
-        return [item for item, good in zip(todo, whole, strict=True) if not good]
+            is_whole = list(pool.map(lambda item: self.has(item.sha256, item.size), wanted))
+        return [item for item, is_good in zip(wanted, is_whole, strict=True) if not is_good]
 
     def objects(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("??/*") if path.suffix == "")
 
     def verify(self) -> list[str]:
+        """Read all objects, remove the damaged ones and return their digests."""
         digests = self.objects()
         with ThreadPoolExecutor() as pool:
             return [
                 name
-                for name, good in zip(digests, pool.map(self.check, digests), strict=True)
-                if not good
+                for name, is_good in zip(digests, pool.map(self.check, digests), strict=True)
+                if not is_good
             ]
 
     def garbage(self, named: Iterable[str]) -> dict[Path, int]:
-        names = set(named)
+        """Return the files that are not among `named`, with their sizes in bytes."""
+        kept = set(named)
         return {
             path: path.stat().st_size
             for path in sorted(self.folder.glob("??/*"))
-            if path.name not in names
+            if path.name not in kept
         }
 
     def send(self, digests: Iterable[str]) -> list[str]:
-        """Returns those that the remote store lacked."""
+        """Send objects to the remote store, and return the digests of those that it lacked."""
         assert self.remote is not None
         return [digest for digest in digests if self.remote.put(digest, self.path(digest))]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else uses the store meanwhile; Busy where somebody does.
-
-        flock(2) lets go of the shared lock before it asks for the exclusive one. Only who holds the
-        second lock file asks, so meanwhile nobody can be alone, and the shared lock is had again at
-        once.
-        """
+        """Use the store exclusively during the block. Raises Busy if another process uses it."""
+        # flock(2) releases the shared lock before it takes the exclusive one. Only the holder of
+        # the second lock file may try that, so nobody else can get the exclusive lock in between,
+        # and taking the shared one again never waits.
         try:
             with locks.hold(self.folder / ".alone", EXCLUSIVE | AT_ONCE):
                 try:
@@ -147,8 +148,9 @@ class Store:
     def fetch(
         self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None
     ) -> int:
-        """Returns the bytes fetched. All failures are raised as one error."""
-        todo = self.missing({item.sha256: item for item in requests}.values())
+        """Fetch the files that the store lacks, and return their size in bytes. Raises one error
+        for all failures. `on_bytes` is called with the number of bytes that arrived."""
+        missing = self.missing({item.sha256: item for item in requests}.values())
         stop = threading.Event()
 
         def on_chunk(size: int) -> None:
@@ -156,28 +158,31 @@ class Store:
                 raise Stopped
             on_bytes(size)
 
-        gone = list[Unreachable]()
+        errors = list[Unreachable]()
         with Http(PARALLEL) as http:
 
-            def have(item: StoreRequest) -> None:
+            def have_item(item: StoreRequest) -> None:
                 try:
                     self._have(http, item, on_chunk, stop)
-                except Vanished as error:  # the others may be there; a mirror that is down ends all
-                    gone.append(error)
+                except Vanished as error:
+                    # Other files may still be there. Any other error, such as a mirror that is
+                    # down, ends all downloads.
+                    errors.append(error)
 
             try:
-                WorkerPool(PARALLEL).run(todo, have)
+                WorkerPool(PARALLEL).run(missing, have_item)
             except Unreachable as error:
-                gone.insert(0, error)
+                errors.insert(0, error)
             finally:
                 stop.set()
-        if gone:
-            more = f" (and {len(gone) - 1} more files)" if len(gone) > 1 else ""
-            raise type(gone[0])(f"{gone[0].message}{more}", hint=gone[0].hint)
-        return sum(item.size for item in todo)
+        if errors:
+            more = f" (and {len(errors) - 1} more files)" if len(errors) > 1 else ""
+            raise type(errors[0])(f"{errors[0].message}{more}", hint=errors[0].hint)
+        return sum(item.size for item in missing)
 
     def pull(self, requests: Iterable[StoreRequest]) -> None:
-        """What was compiled is nowhere else."""
+        """Fetch files from the remote store only, as for compiled ones, which no mirror has. Files
+        that it lacks stay missing."""
         if self.remote is not None:
             for item in self.missing(requests):
                 with self._part(item, threading.Event()) as part:
@@ -195,7 +200,7 @@ class Store:
 
     @contextmanager
     def _part(self, item: StoreRequest, stop: threading.Event) -> Iterator[Part | None]:
-        """An object that is not the item gives way."""
+        """Yield the part of an object, or None if it is complete. A damaged object is removed."""
         target = self.path(item.sha256)
         try:
             target.parent.mkdir(exist_ok=True)
@@ -215,14 +220,15 @@ class Store:
             ) from error
 
     def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:
-        """What it has damaged is fetched from the mirror instead."""
+        """Fill `part` from the remote store. Return False if that has no such object, or a damaged
+        one, which then comes from the mirror."""
         if self.remote is None:
             return False
-        mine = part.origin == (REMOTE, item.sha256)
-        chunks = self.remote.get(item.sha256, part.size if mine else 0)
+        resumes = part.origin == (REMOTE, item.sha256)
+        chunks = self.remote.get(item.sha256, part.size if resumes else 0)
         if chunks is None:
             return False
-        if not mine:
+        if not resumes:
             part.begin(REMOTE, item.sha256)
         download.fill(part, chunks, on_chunk)
         if not part.holds(item):

@@ -1,1 +1,1 @@
-"""What a person sees on a terminal."""
+"""Output on a terminal: progress, columns, and commands as a person types them."""

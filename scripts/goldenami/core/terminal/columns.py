@@ -1,4 +1,4 @@
-"""Rows of text as columns of fixed width."""
+"""Text in columns of fixed width."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A line for each row, two spaces between columns."""
+    """Yield a line for each row, with two spaces between columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

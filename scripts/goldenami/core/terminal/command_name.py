@@ -1,4 +1,4 @@
-"""How a person types this program: messages name a command by `golden NAME`."""
+"""The program's name as a person types it. Messages in the code say `golden NAME`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-"""What this module is in; of an installation no checkout."""
+"""The checkout that this module is in. In an installed package the folder is no checkout."""
 WORDS = "goldenami.words"
-"""The key of the command line in Typer's context, for a command that names itself."""
+"""Key of the command line's words in Typer's context, for a command that names itself."""
 
 
 def program() -> str:
-    """`golden` where that is installed; else the checkout's own, from wherever it was called."""
-    started, shim, short = Path(sys.argv[0]), CHECKOUT / "scripts/golden", Path("scripts/golden")
+    """Return `golden` if that is installed, else the path of the checkout's program from the
+    working directory. A `--root` of the person's is kept."""
+    called_as, checkout_program, relative = (
+        Path(sys.argv[0]),
+        CHECKOUT / "scripts/golden",
+        Path("scripts/golden"),
+    )
     name = "golden"
-    if started.name == name and shutil.which(name) != str(started):
-        name = shlex.quote(str(started))
-    elif started.name != name and shim.exists():
-        is_here = short.exists() and short.samefile(shim)  # as `make` has it
-        name = str(short) if is_here else shlex.quote(str(shim))
-    # The last one counts: a checkout's own program has one before all that a person gives.
-    given = [value for word, value in itertools.pairwise(sys.argv[1:]) if word == "--root"]
-    if given and Path(given[-1]).resolve() != CHECKOUT:
-        name += f" --root {shlex.quote(given[-1])}"
+    if called_as.name == name and shutil.which(name) != str(called_as):
+        name = shlex.quote(str(called_as))
+    elif called_as.name != name and checkout_program.exists():
+        is_here = relative.exists() and relative.samefile(checkout_program)  # as for `make`
+        name = str(relative) if is_here else shlex.quote(str(checkout_program))
+    # The last `--root` counts: scripts/golden puts one in front of the person's words.
+    roots = [value for word, value in itertools.pairwise(sys.argv[1:]) if word == "--root"]
+    if roots and Path(roots[-1]).resolve() != CHECKOUT:
+        name += f" --root {shlex.quote(roots[-1])}"
     return name
 
 
 def as_typed(text: str) -> str:
-    """Each command between backticks as a person types it here."""
+    """Replace `golden` in each command between backticks by what a person types here."""
     return re.sub(r"`golden (?=[a-z-])", lambda _: f"`{program()} ", text)

@@ -1,4 +1,4 @@
-"""Work that goes on: a row for each step and transfer on a terminal, lines in a log."""
+"""Display of work in progress: on a terminal a row for each step and transfer, in a log lines."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from rich.text import Text
 from goldenami.core import units
 
 LINE_S = 15.0
-"""Seconds between two lines of one transfer in a log: a large upload is a page of them, a small one
-none."""
+"""Seconds between two lines of one transfer in a log: a page of lines for a large upload, none for
+a small one."""
 LOOK_S = 1.0
-"""Seconds between two looks at how far a step is."""
+"""Seconds between two calls that ask how far a step is."""
 BYTES = "bytes"
-"""What transfers count."""
+"""The unit of transfers."""
 _NAME_WIDTH, _BAR_WIDTH = 22, 12
-"""Columns of a row: what is left of 80 holds its figures."""
+"""Widths of a row's name and bar in characters; the figures get the rest of 80."""
 Counted = tuple[int, int, str]
-"""How much is done, of how much (0: that is not known), of what."""
+"""Units done, units in all (0: unknown), and the unit's name."""
 Counter = Callable[[int, int, str], None]
-"""Takes the three parts of a Counted."""
+"""Function that takes the three parts of a Counted."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class _Row:
         self.shown.advance(self.task, count)
 
     def count(self, done: int, total: int, unit: str) -> None:
-        # What is counted now may have another total than before; rich takes None for "as it was".
+        # The total may have become unknown. rich's update() takes None for "unchanged", so it is
+        # set at the task itself.
         if not total:
             next(task for task in self.shown.tasks if task.id == self.task).total = None
         self.shown.update(self.task, completed=done, total=total or None, unit=unit)
@@ -58,7 +59,7 @@ class _Row:
 
 @dataclass
 class Meter:
-    """Steps and transfers of one command. `say` takes lines where standard error is no terminal."""
+    """Display of one command's steps and transfers. `say` prints a line."""
 
     say: Callable[[str], None]
     console: Console = field(default_factory=lambda: Console(stderr=True))
@@ -68,7 +69,7 @@ class Meter:
 
     @contextmanager
     def transfer(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """What it yields is told of bytes as they arrive, by any thread."""
+        """Yield a function that any thread calls with the number of bytes that have arrived."""
         began, line = time.monotonic(), _Line(self.say, name, total)
         with self._row(name, total) as row:
             yield row.advance if row else line.advance
@@ -77,12 +78,14 @@ class Meter:
 
     @contextmanager
     def working(self, name: str, expected_s: float = 0.0) -> Iterator[Counter]:
-        """`expected_s` is what it took the last time (0: unknown). A log shows nothing of it."""
+        """Yield a function that takes how far the work is. `expected_s` is how long it took the
+        last time (0: unknown). A log shows nothing of it."""
         with self._row(name, None, expected_s) as row:
             yield row.count if row else lambda *_: None
 
     @contextmanager
     def watching(self, look: Callable[[str], Counted | None]) -> Iterator[None]:
+        """During the block, show the result of `look(step name)` once in LOOK_S seconds."""
         if not self.console.is_interactive:
             yield
             return
@@ -91,9 +94,9 @@ class Meter:
         def watch() -> None:
             while not ended.wait(LOOK_S):
                 row = self._rows[-1] if self._rows else None
-                with suppress(OSError):  # what it counts comes and goes
-                    if row and (counted := look(row.name)):
-                        row.count(*counted)
+                with suppress(OSError):  # files that `look` counts come and go
+                    if row and (how_far := look(row.name)):
+                        row.count(*how_far)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -105,11 +108,12 @@ class Meter:
 
     @contextmanager
     def _row(self, name: str, total: int | None, expected_s: float = 0.0) -> Iterator[_Row | None]:
-        """One terminal has one display, so all rows share it; None where there is no terminal."""
+        """Yield a new row, or None if standard error is no terminal."""
         if not self.console.is_interactive:
             yield None
             return
         with self._lock:
+            # A terminal can have one display of rich's only, so all rows share it.
             if self._shown is None:
                 name_column = TextColumn(
                     "{task.description}",
@@ -126,7 +130,8 @@ class Meter:
                     redirect_stdout=False,
                 )
                 self._shown.start()
-                # An interrupt does not wait for the threads that transfer.
+                # An interrupt doesn't wait for threads that transfer, so their rows don't end: the
+                # display has to be stopped at exit, to leave the terminal in order.
                 atexit.register(self._shown.stop)
             row = _Row(
                 name,
@@ -149,7 +154,7 @@ class Meter:
 
 
 class _Bar(BarColumn):
-    """How much is done: of what is counted, else of the time that it took before, else a pulse."""
+    """A bar of the counted units, else of the time that the step took before, else a pulse."""
 
     def __init__(self) -> None:
         super().__init__(_BAR_WIDTH)
@@ -203,7 +208,7 @@ def _left(task: Task) -> str:
 
 
 class _Line:
-    """Share, rate since the last line, time left at that rate."""
+    """Lines about a transfer in a log: share, rate since the last line, time left at that rate."""
 
     def __init__(self, say: Callable[[str], None], name: str, total: int) -> None:
         self._say, self._name, self._total = say, name, total

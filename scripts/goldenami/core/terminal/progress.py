@@ -1,5 +1,5 @@
-"""What a person sees while a stage works. Expected times come from the last run on this machine;
-the cache keeps them."""
+"""Progress of a stage, as a person sees it. The cache keeps the times of the last run on this
+machine, which are the expected times of the next."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ from goldenami.core.terminal import command_name
 from goldenami.core.terminal.meter import BYTES, Counted, Counter, Meter
 
 STARTED = time.monotonic()
-"""When this command began: its stages have one clock."""
+"""When this command began, for the one clock of all its stages."""
 TELL_S = 60.0
-"""Seconds between two lines about one wait."""
+"""Seconds between two lines about the same wait."""
 
 
 def tell(stage: str, text: str) -> None:
-    """A line of a stage, with the minutes and seconds that the command has taken so far."""
+    """Print a stage's line, with the minutes and seconds that the command has taken so far."""
     clock = units.clock(time.monotonic() - STARTED)
     print(f"{stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr, flush=True)
 
 
 class LongWait:
-    """One wait, of which a person is told once in TELL_S."""
+    """A long wait, about which a line is printed once in TELL_S seconds."""
 
     def __init__(self) -> None:
         self.began = self._told = time.monotonic()
 
-    def tell(self, what: str) -> None:
+    def tell(self, activity: str) -> None:
         now = time.monotonic()
         if now >= self._told + TELL_S:
             self._told = now
-            tell("wait", f"{what}, for {units.clock(now - self.began)} so far")
+            tell("wait", f"{activity}, for {units.clock(now - self.began)} so far")
 
 
 @dataclass
 class Progress:
-    """Progress of one stage on one image. `timings` are seconds by step, in order of completion."""
+    """Progress of one stage on one image. `timings` has seconds by step, in order of completion;
+    `memory` is the file with those of the last run."""
 
     stage: str
     image: str
@@ -67,7 +68,7 @@ class Progress:
 
     @property
     def phases(self) -> dict[str, float]:
-        """The timings of steps that are not within another one."""
+        """Timings of the steps that are not within another step."""
         return {name: seconds for name, seconds in self.timings.items() if name not in self._within}
 
     def _expected(self) -> dict[str, float]:
@@ -81,7 +82,8 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Iterator[Counter]:
-        """What it yields may be told how far the step is; only a step that succeeds is timed."""
+        """Show a step, and yield a function that takes how far it is. Only a step that succeeds is
+        timed."""
         began = time.monotonic()
         with self._running(name, detail) as count:
             yield count
@@ -89,15 +91,17 @@ class Progress:
 
     @contextmanager
     def download(self, name: str, detail: str, total: int) -> Iterator[Callable[[int], None]]:
-        lock, done = threading.Lock(), 0
+        """Show a step that downloads `total` bytes, and yield a function that any thread calls with
+        the number of bytes that have arrived."""
+        lock, received = threading.Lock(), 0
 
         with self.step(name, detail) as count:
 
             def on_bytes(size: int) -> None:
-                nonlocal done
+                nonlocal received
                 with lock:
-                    done += size
-                    count(done, total, BYTES)
+                    received += size
+                    count(received, total, BYTES)
 
             yield on_bytes
 
@@ -124,14 +128,14 @@ class Progress:
         elif event["kind"] == "done":
             self._relayed.pop(event["name"]).close()
             self.record(event["name"], event["seconds"])
-        # A role's handlers run after other roles.
+        # A role's handlers run after other roles, and would announce it once more.
         elif event["kind"] == "say" and event["text"] not in self._said:
             self._said.add(event["text"])
             self.say(event["text"])
 
     def relay_beside(self, event: dict[str, Any]) -> None:
-        """Of a process that runs beside a step: lines alone, for the display has one step at a
-        time."""
+        """Print the events of a process that runs beside a step, without a row of its own: the
+        display shows one step at a time."""
         if event["kind"] == "step":
             self._said.clear()
             self.say(event["name"])
@@ -143,8 +147,9 @@ class Progress:
 
     @contextmanager
     def joint(self, name: str) -> Iterator[None]:
-        """What it holds runs beside steps that `relay_beside` tells: these are phases, and the
-        phase `name` is by how much it took longer than they. So phases add up."""
+        """Record the phase `name` for a block beside which other steps run (`relay_beside`). Those
+        steps are phases, too, so `name` gets only the seconds by which the block took longer than
+        they: then the phases add up to the whole time."""
         began, self._beside_s = time.monotonic(), 0.0
         self._open.append(name)
         try:
@@ -155,8 +160,8 @@ class Progress:
 
     @contextmanager
     def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
-        """Steps that a process began and did not end have ended with it. `look` says how far a step
-        is."""
+        """Relay a process's events during the block; `look` returns how far a step is. Steps that
+        the process began and did not end are closed at its end."""
         try:
             with self._meter.watching(look):
                 yield
@@ -166,7 +171,7 @@ class Progress:
 
     @contextmanager
     def in_all(self) -> Iterator[None]:
-        """Show that the stage goes on, also between two steps; a log shows nothing of it."""
+        """Show that the stage goes on, also between two steps. A log shows nothing of it."""
         with self._meter.working(f"{self.stage} in all"):
             yield
 

@@ -1,1 +1,1 @@
-"""What a lock and a build hold: records that are read and written as JSON."""
+"""Records of locks and builds, which are read and written as JSON."""

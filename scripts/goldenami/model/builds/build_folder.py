@@ -1,4 +1,4 @@
-"""Where the files of builds are: `build/<image>/`, and in it a folder for each build."""
+"""Paths of the files of builds: `build/<image>/` has a folder for each build."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from goldenami.model.builds.container_records import CONTAINER_FILE, LAYOUT
 
 
 class PublishedAmi(Record, extra="ignore"):
-    """What is in a region."""
+    """AMI and snapshot of a build in one region."""
 
     ami: str
     snapshot: str
@@ -100,7 +100,8 @@ class BuildFolder:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """`build/<image>/`: builds, their logs, and `latest`, a link to the newest verified one."""
+    """`build/<image>/`: an image's builds, their logs, and `latest`, a link to the newest verified
+    build."""
 
     path: Path
 

@@ -1,5 +1,5 @@
-"""What `bake` and `verify` write of a build in `build/<image>/<build id>/`, and every later stage
-reads. Times are wall-clock seconds, sizes are bytes, digests are hex SHA-256."""
+"""Records of a build in `build/<image>/<build id>/`, which `bake` and `verify` write and later
+stages read. Times are wall-clock seconds, sizes are bytes, digests are hex SHA-256."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BAKE_FILE = "bake.json"
 VERIFY_FILE = "verify.json"
 PUBLISH_FILE = "publish.json"
 LOCK_FILE = "lock.json"
-"""The copy of the lock that a build was baked from: a later report compares packages with it."""
+"""Copy of the lock from which the build was baked; a later report compares packages with it."""
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "report.md"
 BLOCKS_FILE = "disk.blocks"
-"""The SHA-256 of each block of the disk: what `verify` compares and an upload goes by."""
+"""SHA-256 of each block of the disk, which `verify` compares and an upload uses."""
 COVERAGE_FILE = "coverage.json"
 
 ROLES_JOINED_BY = "+"
-"""Between the roles in the name of a bake's phase, so that a chart can draw them beneath it."""
+"""Separator of the roles in the name of a bake's phase, so that a chart can draw them below it."""
 
 
 def _utc(text: str) -> str:
@@ -45,7 +45,7 @@ Utc = Annotated[str, AfterValidator(_utc)]
 
 
 class Outcome(StrEnum):
-    """What a check found. One that could not look is `unreachable`, never `correct`."""
+    """Outcome of a check. One that could not be done is `unreachable`, never `correct`."""
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
@@ -61,7 +61,7 @@ class Verdict(StrEnum):
 
 
 class Accel(StrEnum):
-    """What ran the boots that verify looked at: one of QEMU's accelerators, or an EC2 instance."""
+    """Where `verify` booted the image: with one of QEMU's accelerators, or on an EC2 instance."""
 
     KVM = "kvm"
     TCG = "tcg"
@@ -69,8 +69,8 @@ class Accel(StrEnum):
 
 
 class Host(Record):
-    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by
-    package; `distribution` is whose they are (`debian-13`)."""
+    """The machine that baked. `tools` has the versions, by package, of those of its programs that
+    made the disk, which no lock fixes; `distribution` is theirs (`debian-13`)."""
 
     cpus: Annotated[int, Field(ge=1)]
     accel: str | None = None
@@ -88,15 +88,15 @@ class Timing(Record):
 
 
 class Component(Record):
-    """One part of the image and its bytes on the root file system."""
+    """A part of the image and its size on the root file system."""
 
     name: str
     bytes: Bytes
 
 
 class Disk(Record):
-    """The sealed disk image. `note` says why its bytes depend on more than the lock, if they do.
-    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote."""
+    """The sealed disk image. `note` says why its bytes depend on more than the lock, or is "".
+    `blocks_sha256` is the digest of `disk.blocks`, as the bake wrote it."""
 
     path: str
     bytes_apparent: Bytes
@@ -107,16 +107,17 @@ class Disk(Record):
 
 
 class BuilderKind(StrEnum):
-    """Where the roles ran: in a container here, or on an EC2 instance of the publisher's image."""
+    """Where the roles ran: in a container here, or on an EC2 instance of the distribution's
+    image."""
 
     LOCAL = "local"
     EC2 = "ec2"
 
 
 class Ami(Record):
-    """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is
-    the publisher's AMI that it began from: the one part of such a build that the lock does not fix.
-    `blocks_sha256` is the digest of `disk.blocks`, as the snapshot was read."""
+    """The result of the EC2 builder: an AMI of one region and its snapshot. `base` is the
+    distribution's AMI from which it began, the only part of such a build that the lock does not
+    fix. `blocks_sha256` is the digest of `disk.blocks`, made by reading the snapshot."""
 
     id: str
     region: str
@@ -127,18 +128,18 @@ class Ami(Record):
 
 
 def checkout_commit(git_commit: str) -> str:
-    """The commit that `git_commit` begins with; "" where it names none."""
+    """Return the commit at the start of `git_commit`, or "" if there is none."""
     commit = git_commit.partition("+")[0]
     return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else ""
 
 
 class BakeRecord(Record):
-    """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
+    """Result of `bake`. `phases` and `roles` are in the order in which they ran.
 
-    `seconds` is all of it by the clock. `largest` are the packages and wheels that take most.
-    `packages_count` are those of the tree, of an AMI with the publisher's. A build has a disk
-    here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose
-    disk could not be read nothing is known by file: no `components` and no `manifest_sha256`.
+    `seconds` is the duration of the whole bake. `largest` are the packages and wheels that take
+    most space. `packages_count` counts those of the tree; for an AMI the distribution's are
+    included. A build has a disk here or an AMI in EC2, depending on its builder. An AMI has no
+    `layers`; if its disk could not be read, it has no `components` and no `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1
@@ -174,8 +175,8 @@ class BakeRecord(Record):
 
     @model_validator(mode="after")
     def _made_by_its_builder(self) -> Self:
-        made = {BuilderKind.LOCAL: self.disk and self.manifest_sha256, BuilderKind.EC2: self.ami}
-        if not made[self.builder] or (self.disk and self.ami):
+        outputs = {BuilderKind.LOCAL: self.disk and self.manifest_sha256, BuilderKind.EC2: self.ami}
+        if not outputs[self.builder] or (self.disk and self.ami):
             raise ValueError(
                 f"a build by {self.builder.value} has a disk and its manifest, or an "
                 "AMI, but not both"
@@ -192,12 +193,12 @@ class BakeRecord(Record):
 
 
 class Allowance(Record):
-    """Code beyond the baseline that is reached only where the CPU has it, or device code for one
-    GPU only.
+    """An exception for the coverage check: code beyond the baseline that runs only if the CPU
+    supports it, or device code for one GPU only.
 
     `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of
     functions (or `device code *` for the parts of a file, never the whole) and `extensions`
-    (instruction sets, or `sm_*`) are shell patterns; `reason` says what makes it safe.
+    (instruction sets, or `sm_*`) are shell patterns. `reason` says why it is safe.
     """
 
     files: str
@@ -207,9 +208,9 @@ class Allowance(Record):
 
 
 class Finding(Record):
-    """Code that a declared machine cannot run: `extension` is what the CPU lacks (a name of
+    """Code that a declared machine cannot run. `extension` is the one that the CPU lacks (a name of
     architectures.py, or another that no baseline has), `sm_NN` for a GPU without device code, or
-    `unreadable` for an unreadable file."""
+    `unreadable` for a file that could not be read."""
 
     file: str
     symbol: str
@@ -219,8 +220,8 @@ class Finding(Record):
 
 
 class CodeFile(Record):
-    """An ELF file that the gate read: `extensions` beyond plain x86-64 and their instructions,
-    `sass` and `ptx` the architectures of its device code."""
+    """An ELF file that the coverage check read. `extensions` counts instructions of each extension
+    beyond plain x86-64; `sass` and `ptx` are the architectures of its device code."""
 
     path: str
     sha256: Sha256
@@ -231,8 +232,8 @@ class CodeFile(Record):
 
 
 class CoverageRecord(Record):
-    """What the coverage check saw. `allowed` counts what each allowance's reason excused, 0 where
-    nothing needed it."""
+    """Result of the coverage check. `allowed` counts the findings that each allowance excused, by
+    its reason, and has 0 for an unneeded one."""
 
     schema_version: Literal[1] = 1
     folders: list[str]
@@ -251,8 +252,8 @@ class Boot(Record):
 
 
 class Check(Record):
-    """`detail` is the message (of a correct one: the figures that its test recorded). Of a
-    comparison that failed `expected` and `actual` are its sides."""
+    """Result of one check. `detail` is the message, or the recorded figures of a correct check.
+    `expected` and `actual` are the two sides of a failed comparison."""
 
     id: str
     role: str
@@ -267,7 +268,7 @@ class Check(Record):
     def of_boot(
         cls, name: str, title: str, passed: bool, detail: str, seconds: float = 0.0
     ) -> Check:
-        """A check of no role; `detail` counts where it failed."""
+        """Return a check of the boot itself. `detail` is used only if it failed."""
         return cls(
             id=f"boot/{name}",
             role="boot",
@@ -279,8 +280,8 @@ class Check(Record):
 
 
 class VerifyRecord(Record):
-    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it
-    booted.
+    """Result of `verify`. `seconds` spans all boots and checks. It booted the disk of `disk_sha256`
+    or the AMI `ami`.
     """
 
     schema_version: Literal[1] = 1
@@ -296,11 +297,11 @@ class VerifyRecord(Record):
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:
-        """Nothing else guards `publish`."""
-        wrong = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
-        if self.verdict is Verdict.VERIFIED and (wrong or not self.checks):
+        # `publish` trusts the verdict alone, so a record with a wrong one must not be readable.
+        failed_ids = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
+        if self.verdict is Verdict.VERIFIED and (failed_ids or not self.checks):
             raise ValueError(
                 "verdict is verified but "
-                f"{wrong[0] + ' is not correct' if wrong else 'no check ran'}"
+                f"{failed_ids[0] + ' is not correct' if failed_ids else 'no check ran'}"
             )
         return self

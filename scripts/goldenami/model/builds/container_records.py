@@ -1,5 +1,5 @@
-"""The record of a container image: `container.json` beside `bake.json`. Sizes are bytes, digests
-are hex SHA-256 as OCI's descriptors have them behind `sha256:`."""
+"""The record of a container image: `container.json` beside `bake.json`. Sizes are in bytes. Digests
+are hex SHA-256, as OCI's descriptors have them after `sha256:`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ Repository = Annotated[
 """A registry and a name in it, without a tag (OCI distribution specification, "Pulling
 manifests")."""
 LAYOUT = "container"
-"""The folder of the image, by OCI's image layout."""
+"""The folder of the image, in OCI's image layout."""
 
 LOCK_LABEL, DRIVER_LABEL = "goldenami.lock-sha256", "goldenami.driver"
-"""What an image says of itself, by which its tags are judged: `driver` is the AMI's."""
+"""Labels of the image, from which a push decides about its tags. The driver is that of the AMI."""
 
 
 class ContainerLayer(Record):
-    """One layer: what its files are, its blob, and the bytes of that and of the files in it."""
+    """One layer. `name` says what its files are; `bytes` is the size of its blob, `unpacked` that
+    of its files."""
 
     name: str
     digest: Sha256
@@ -33,9 +34,9 @@ class ContainerLayer(Record):
 
 
 class ContainerRecord(Record):
-    """What `container` made: the manifest's digest and the layers, the lowest first. `bytes` is
-    what a pull takes. `least_driver` is the oldest NVIDIA driver that runs its CUDA, "" without
-    CUDA."""
+    """The image that `container` made. `digest` is that of the manifest; the lowest layer is first.
+    `bytes` is the size of a pull. `least_driver` is the oldest NVIDIA driver that runs its CUDA, or
+    "" without CUDA."""
 
     schema_version: Literal[1] = 1
     image: str

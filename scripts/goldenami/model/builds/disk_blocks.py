@@ -1,10 +1,10 @@
-"""The SHA-256 of every block of a disk, as a file: what is uploaded, what changed, and what a
-read-back must find.
+"""A file with the SHA-256 of every block of a disk. From it follow the blocks to upload, the blocks
+that changed, and what reading back a snapshot must find.
 
-The file has a slot of 32 bytes for each block of the volume, at 32 times the block's index: its
-SHA-256, or zeros where the block is all zeros. It is 64 KiB for each GiB of volume, sparse as the
-disk is, and read in pieces, so that no size of disk needs memory. It stays beside the disk and
-outlives it: the next build's difference needs no older disk.
+The file has a slot of 32 bytes for each block of the volume, at 32 times the block's index. A slot
+is the block's SHA-256, or zeros if the block is all zeros. The file has 64 KiB for each GiB of the
+volume, and is as sparse as the disk. It is read in pieces, so large disks need no more memory. It
+is kept longer than the disk, so that the next build's difference needs no older disk.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ EMPTY = bytes(SLOT)
 """The slot of a block of zeros."""
 ZEROS_SHA256 = hashlib.sha256(ZEROS).digest()
 PIECE = 2048
-"""Slots read at once: those of one GiB, 64 KiB."""
+"""Slots that are read at once: those of one GiB, which have 64 KiB."""
 
 
 @dataclass(frozen=True)
 class BlockMap:
-    """The blocks of a volume of `gib` GiB; slots are in the file `path`."""
+    """The blocks of a volume of `gib` GiB, with their slots in the file `path`. Iterating yields
+    index and SHA-256 of each block that is not all zeros."""
 
     path: Path
     gib: int
@@ -59,7 +60,7 @@ class BlockMap:
         return cls(path, gib)
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
-        """The slots of one GiB after the other, with the index of the first."""
+        """Yield the slots of one GiB after the other, each time with the index of the first."""
         with self.path.open("rb") as source:
             for first in range(0, self.gib * PIECE, PIECE):
                 yield first, source.read(PIECE * SLOT)
@@ -72,7 +73,7 @@ class BlockMap:
         return sum(1 for _ in self)
 
     def content(self) -> str:
-        """Hex SHA-256, equal for equal bytes whatever holes the file has."""
+        """Return the hex SHA-256 of the map's size and slots."""
         digest = hashlib.sha256(f"{self.gib} GiB\n".encode())
         for _first, piece in self.pieces():
             digest.update(piece)
@@ -80,6 +81,7 @@ class BlockMap:
 
 
 def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
+    # Most pieces of a sparse disk are empty: this is faster than a look at each slot.
     if not piece.strip(b"\0"):
         return
     for at in range(0, len(piece), SLOT):
@@ -89,9 +91,8 @@ def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) -> BlockMap:
-    """Hash the blocks of `disk` into `target`, which appears whole or not at all. Of a disk that is
-    still being written, `final` waits as `data_blocks` says. Two threads: SHA-256 runs outside
-    Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take."""
+    """Hash the blocks of `disk` into `target`, which appears whole or not at all. `final` is that
+    of `data_blocks`, for a disk that is still being written."""
     aside = process.aside(target)
     block_map = BlockMap.create(aside, volume_gib(disk))
     try:
@@ -102,6 +103,8 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
                 if block != ZEROS:
                     os.pwrite(sink.fileno(), hashlib.sha256(block).digest(), index * SLOT)
 
+            # Two threads: SHA-256 runs outside Python's lock at 1.8 GB/s a core, and a disk reads
+            # no faster than two threads hash.
             WorkerPool(2).run(data_blocks(source.fileno(), final), hash_block)
         aside.replace(target)
     finally:
@@ -110,38 +113,39 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
 
 
 def digest_of(disk: Path) -> str:
-    """What a Disk has as `blocks_sha256`."""
+    """Return the value of `blocks_sha256` in the record of `disk`."""
     with tempfile.TemporaryDirectory() as folder:
         return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
 
 
 def as_baked(path: Path, baked: Disk) -> BlockMap | None:
-    """The list at `path`, where it is the one that the bake wrote."""
-    is_its = path.exists() and records.sha256_file(path) == baked.blocks_sha256
-    return BlockMap.open(path) if is_its else None
+    """Return the map at `path`, or None if it is not the one that the bake wrote."""
+    is_baked = path.exists() and records.sha256_file(path) == baked.blocks_sha256
+    return BlockMap.open(path) if is_baked else None
 
 
 def is_as_baked(disk: Path, baked: Disk) -> bool:
-    """Whether every byte of the file `disk` is as its record says."""
+    """Whether every byte of the file `disk` is as it was baked."""
     return disk.stat().st_size == baked.bytes_apparent and digest_of(disk) == baked.blocks_sha256
 
 
 def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]]:
-    """Index and SHA-256 of each block to write over `old` to get `new`, ascending. A block that
-    became zeros is among them: a snapshot shows its parent's data where nothing was written over
-    it. `old` may be smaller, never larger."""
+    """Yield index and SHA-256 of each block to write over `old` to get `new`, ascending. Raises
+    BadInput if `old` is larger than `new`."""
     if old is not None and old.gib > new.gib:
         raise BadInput(
             f"a volume of {new.gib} GiB cannot follow one of {old.gib} GiB",
             hint="a snapshot is at least as large as its parent",
         )
     before = old.pieces() if old else iter(())
-    blank = bytes(PIECE * SLOT)
+    zero_piece = bytes(PIECE * SLOT)
     for first, piece in new.pieces():
-        _first, past = next(before, (first, blank))
-        if piece == past:
+        _first, old_piece = next(before, (first, zero_piece))
+        if piece == old_piece:
             continue
         for at in range(0, len(piece), SLOT):
             slot = piece[at : at + SLOT]
-            if slot != past[at : at + SLOT]:
+            # A block that became zeros has to be written, too: a snapshot shows its parent's data
+            # wherever nothing was written.
+            if slot != old_piece[at : at + SLOT]:
                 yield first + at // SLOT, ZEROS_SHA256 if slot == EMPTY else slot

@@ -1,4 +1,4 @@
-"""What counts as a test of a build on a GPU."""
+"""Decides whether records and JUnit files prove that a build was tested on GPUs."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from goldenami.model.supported.hardware import Family, GpuType
 
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 AMI_PROPERTY, NONCE_PROPERTY = "goldenami:ami", "goldenami:nonce"
-"""Properties of a JUnit file: which build was tested, on which GPU, as which AMI, in which session.
-tests/image writes them."""
+"""Properties of a JUnit file: the tested build, its GPU, AMI and session. tests/image writes
+them."""
 NOT_ASKED = "not asked: "
-"""How a skipped test says that the image's definition does not ask for what it looks at."""
+"""Start of a skipped test's message if the image's definition does not ask for what it tests."""
 ATTEST_FILE = "attest.json"
-"""In a build's folder: a copy of the record, for `report`."""
+"""Copy of the record in a build's folder, for `report`."""
 _FILE = "test_gpu.py"
 _LEAST_DIGITS = 6
-"""Different digits of a SHA-256: fewer than one of 10**30 has less."""
+"""Least number of different digits in a true SHA-256: fewer than one of 10**30 has less."""
 _CHANCE = 16
-"""Random hexadecimal digits of a nonce."""
+"""Number of random hexadecimal digits in a nonce."""
 
 
 def nonce_of(build_id: str, chance: str = "") -> str:
-    """A nonce of one test: random digits, `chance` or new ones, and their digest with the build,
-    which tells it from a nonce of another build."""
+    """Return a nonce for one test: random digits (`chance` or new ones), and the digest of build
+    and digits, which tells it from a nonce of another build."""
     chance = chance or secrets.token_hex(_CHANCE // 2)
     return chance + records.sha256_text(f"{build_id} {chance}")[:_CHANCE]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a test of a build has to show, by its lock: GPU architectures, and roles that have
-    checks on a GPU. As text, which AMIs carry as a tag: `75 86: nvidia_driver frameworks`."""
+    """GPU architectures, and roles with checks on a GPU, that a build's test has to cover according
+    to its lock. As text, AMIs carry it in a tag: `75 86: nvidia_driver frameworks`."""
 
     architectures: tuple[str, ...]
     roles: tuple[str, ...]
@@ -66,7 +66,8 @@ class Asked:
 
 
 class GpuSession(Record):
-    """What the tests on one instance are told by `--gpu-session`. `nonce` is of this test alone."""
+    """The session that the tests on one instance get by `--gpu-session`. `nonce` is unique to
+    it."""
 
     ami: str
     nonce: str
@@ -74,9 +75,9 @@ class GpuSession(Record):
 
 
 class TestedGpu(SharedRecord):
-    """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
+    """An instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
 
-    `not_asked`: checks that the definition or the type does not ask for.
+    `not_asked` are checks that the definition or the instance type does not ask for.
     """
 
     sm: str
@@ -89,15 +90,15 @@ class TestedGpu(SharedRecord):
     not_asked: tuple[str, ...] = ()
 
     def problems(
-        self, checks: Sequence[str], optional: Iterable[str], known: Mapping[str, Family]
+        self, checks: Sequence[str], optional: Iterable[str], families: Mapping[str, Family]
     ) -> Iterator[str]:
-        """What keeps it from being true. `optional`: checks that a definition or a type need not
-        ask for."""
-        left_out = {*self.not_asked} & {*optional}
-        if len(left_out) < len(self.not_asked) or self.checks + len(left_out) != len(checks):
+        """Yield contradictions in it. `optional` are the checks that a definition or an instance
+        type need not ask for; `known` are the families of instances."""
+        skipped = {*self.not_asked} & {*optional}
+        if len(skipped) < len(self.not_asked) or self.checks + len(skipped) != len(checks):
             yield f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
-        name, _, size = self.instance_type.partition(".")
-        family, gpus = known.get(name), self.gpu.split(", ")
+        family_name, _, size = self.instance_type.partition(".")
+        family, gpus = families.get(family_name), self.gpu.split(", ")
         if family is None or family.gpu is None or family.sm != self.sm or not size:
             yield (
                 f"{self.instance_type or 'an instance without a type'} "
@@ -106,18 +107,24 @@ class TestedGpu(SharedRecord):
             return
         if len(gpus) not in family.gpus_of(size):
             yield f"{self.instance_type} has not {len(gpus)} GPUs"
-        models = {other.gpu.name: other.gpu for other in known.values() if other.gpu}
+        models = {
+            known_family.gpu.name: known_family.gpu
+            for known_family in families.values()
+            if known_family.gpu
+        }
         for gpu in gpus:
-            if [name for name in models if models[name].is_called(gpu)] != [family.gpu.name]:
+            if [family_name for family_name in models if models[family_name].is_called(gpu)] != [
+                family.gpu.name
+            ]:
                 yield f"`{gpu}` is no {family.gpu.name}, which {self.instance_type} has"
 
 
 class GpuTestRecord(SharedRecord):
-    """A build's test on every GPU architecture that it declares. `checks`: by name those that every
-    machine answered.
+    """A build's test on every GPU architecture that it declares. `checks` has the names of those
+    that every machine answered.
 
-    It is of the lock, of the disk and of its manifest whose SHA-256 it names, as the AMIs do in
-    their tags. `signature` is a DSSE envelope.
+    It names the SHA-256 of the lock, the disk and its manifest, as the AMIs do in their tags.
+    `signature` is a DSSE envelope.
     """
 
     schema_version: Annotated[int, Field(ge=2)] = 2
@@ -138,18 +145,21 @@ class GpuTestRecord(SharedRecord):
         return f"tested on {gpus}"
 
     def problems(
-        self, architectures: Iterable[str], needed: Mapping[str, bool], known: Mapping[str, Family]
+        self,
+        architectures: Iterable[str],
+        needed: Mapping[str, bool],
+        families: Mapping[str, Family],
     ) -> Iterator[str]:
-        """What keeps it, read alone, from showing what is asked for. `needed` is what `required`
-        answers."""
+        """Yield reasons why this record alone does not prove the test. `needed` is the result of
+        `required`."""
         if not self.machines or not all(machine.gpu.strip() for machine in self.machines):
             yield "it names no machine with a GPU"
-        if lacking := [name for name in needed if name not in self.checks]:
-            yield f"{len(lacking)} checks are not in it, {lacking[0]} first"
+        if missing := [name for name in needed if name not in self.checks]:
+            yield f"{len(missing)} checks are not in it, {missing[0]} first"
         if len({*self.checks}) < len(self.checks):
             yield "it names a check twice"
-        if bare := {*architectures} - {machine.sm for machine in self.machines}:
-            yield f"no GPU of architecture {min(bare)} was tested"
+        if untested := {*architectures} - {machine.sm for machine in self.machines}:
+            yield f"no GPU of architecture {min(untested)} was tested"
         if self.nonce != nonce_of(self.build_id, self.nonce[:_CHANCE]):
             yield f"its nonce `{self.nonce[:32]}` is of no test of this build"
         files = {machine.junit_sha256 for machine in self.machines}
@@ -157,13 +167,13 @@ class GpuTestRecord(SharedRecord):
             yield "its JUnit files are not one of each machine"
         optional = [name for name, is_optional in needed.items() if is_optional]
         for machine in self.machines:
-            yield from machine.problems(self.checks, optional, known)
+            yield from machine.problems(self.checks, optional, families)
 
 
 def required(root: Path, roles: Iterable[str]) -> dict[str, bool]:
-    """Names of checks on a GPU, such as "nvidia_driver/driver_answers", and whether the check, or a
-    fixture that it takes, may say NOT_ASKED."""
-    found = dict[str, bool]()
+    """Return the checks on a GPU, such as "nvidia_driver/driver_answers", with whether the check,
+    or a fixture that it takes, may be skipped as NOT_ASKED."""
+    checks = dict[str, bool]()
     for role in roles:
         path = program_files.find(root, f"{program_files.CHECKS}/{role}/{_FILE}")
         body = ast.parse(path.read_text("utf-8")).body if path.exists() else []
@@ -171,13 +181,13 @@ def required(root: Path, roles: Iterable[str]) -> dict[str, bool]:
         skipping = {node.name for node in functions if NOT_ASKED in ast.unparse(node)}
         for node in functions:
             if node.name.startswith("test_"):
-                used = {node.name, *(argument.arg for argument in node.args.args)}
-                found[f"{role}/{node.name.removeprefix('test_')}"] = bool(used & skipping)
-    return found
+                names = {node.name, *(argument.arg for argument in node.args.args)}
+                checks[f"{role}/{node.name.removeprefix('test_')}"] = bool(names & skipping)
+    return checks
 
 
 class JunitFile:
-    """A JUnit file of tests/image: properties, and the outcome of tests on a GPU by `role/name`."""
+    """A JUnit file of tests/image: its properties, and the outcomes of tests by `role/name`."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -218,15 +228,15 @@ class JunitFile:
     def problems(
         self, build_id: str, needed: Collection[str], session: GpuSession
     ) -> Iterator[str]:
-        """Why it is no proof of the build's test in that session."""
-        said, answered = self.properties, {*self.passed, *self.not_asked, *self.failed}
-        if said.get(BUILD_PROPERTY) != build_id:
-            yield f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
-        if said.get(AMI_PROPERTY) != session.ami:
-            yield f"it is of {said.get(AMI_PROPERTY) or 'an unnamed AMI'}, not {session.ami}"
-        if said.get(NONCE_PROPERTY) != session.nonce:
+        """Yield reasons why this file does not prove the build's test in that session."""
+        properties, answered = self.properties, {*self.passed, *self.not_asked, *self.failed}
+        if properties.get(BUILD_PROPERTY) != build_id:
+            yield f"it is of build {properties.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
+        if properties.get(AMI_PROPERTY) != session.ami:
+            yield f"it is of {properties.get(AMI_PROPERTY) or 'an unnamed AMI'}, not {session.ami}"
+        if properties.get(NONCE_PROPERTY) != session.nonce:
             yield "it is of another session"
-        if not said.get(GPU_PROPERTY):
+        if not properties.get(GPU_PROPERTY):
             yield "it names no GPU: was there one?"
         if self.failed:
             yield f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
@@ -243,7 +253,8 @@ def _has(case: ElementTree.Element, *kinds: str) -> bool:
 
 
 def _name(case: ElementTree.Element) -> str:
-    """pytest's class name is tests.image.<role>.test_<role>."""
+    """Return `role/name` of a test."""
+    # pytest's class name is tests.image.<role>.test_<role>.
     parts = case.get("classname", "").split(".")
     role = parts[-2] if len(parts) > 1 else ""
     return f"{role}/{case.get('name', '').partition('[')[0].removeprefix('test_')}"

@@ -1,4 +1,4 @@
-"""How hard a build is, by a public guide."""
+"""Records of a scan of a build by the rules of a public hardening guide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HARDENING_FILE = "hardening.json"
 
 
 class HardeningLevel(StrEnum):
-    """Levels of ANSSI's guide BP-028, each with the rules of those before it."""
+    """Levels of ANSSI's guide BP-028. Each includes the rules of the levels before it."""
 
     MINIMAL = "minimal"
     INTERMEDIARY = "intermediary"
@@ -27,7 +27,7 @@ class HardeningLevel(StrEnum):
 
 
 class RuleOutcome(StrEnum):
-    """What became of a rule; `unreachable`: nobody could tell."""
+    """Outcome of a rule. `unreachable`: the scanner could not decide."""
 
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
@@ -36,8 +36,8 @@ class RuleOutcome(StrEnum):
 
 
 class HardeningRule(Record):
-    """One rule of the guide that fits the image; `level` is the lowest that has it, `reason` why it
-    is waived."""
+    """A rule of the guide that applies to the image. `level` is the lowest that includes it;
+    `reason` says why it is waived."""
 
     id: str
     title: str
@@ -47,7 +47,7 @@ class HardeningRule(Record):
 
 
 class HardeningScan(Record):
-    """What the scanner said, before anything is waived. With a `problem` it could not look."""
+    """The scanner's result, before any waiver. `problem` says why the scan failed, or is ""."""
 
     content: str = ""
     rules: list[HardeningRule] = Field(default_factory=list)
@@ -55,8 +55,8 @@ class HardeningScan(Record):
 
 
 class HardeningRecord(Record):
-    """The rules of the guide of `content` and what became of each. With a `problem` no score is to
-    be believed."""
+    """Outcomes of the guide's rules; `content` names the scanner's version of the guide. If there
+    is a `problem`, no score holds."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -71,7 +71,7 @@ class HardeningRecord(Record):
         )
 
     def __str__(self) -> str:
-        """`minimal 32/34, intermediary 152/181, enhanced 160/211`: rules of ANSSI BP-028."""
+        """Passed rules of all by level: `minimal 32/34, intermediary 152/181, enhanced 160/211`."""
         if self.problem:
             return f"unreachable: {self.problem}"
         return ", ".join(

@@ -1,4 +1,4 @@
-"""Files that a definition names by their address, as a lock has them."""
+"""A lock's records of files that a definition names by their address."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from goldenami.packages import mirrors
 from goldenami.packages.download import StoreRequest
 
 FOLDER = "downloads"
-"""Of a bake's repository: where the role finds them."""
+"""Folder of a bake's repository in which the role finds the files."""
 
 
 class LockedDownload(Record):
-    """One file: bytes and hex SHA-256 of what is at `url`. `login` names an environment variable,
-    `signed_by` is the fingerprint of the key whose signature was good, `package` the name of what a
-    .deb holds."""
+    """The file at `url`, with its size in bytes and hex SHA-256. `login` names an environment
+    variable, `signed_by` is the fingerprint of the key that signed it, `package` the package's name
+    in a .deb."""
 
     url: str
     name: str
@@ -37,7 +37,7 @@ class LockedDownload(Record):
 
 
 def store_requests(files: Iterable[LockedDownload]) -> list[StoreRequest]:
-    """BadInput where a login is missing."""
+    """Return requests for the files. Raises BadInput if a login is missing."""
     return [
         StoreRequest(
             file.sha256, file.size, mirrors.logged_in(file.url, file.name, file.login), file.name

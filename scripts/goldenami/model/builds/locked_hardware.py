@@ -1,4 +1,4 @@
-"""The hardware of a definition, as a lock has it."""
+"""A lock's record of the declared hardware, and how it follows from the definition."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from goldenami.model.supported.platforms import PLATFORMS
 class HardwareLock(Record):
     """The declared families and what follows from them.
 
-    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by
-    the names of architectures.py. `sm` are the CUDA compute capabilities that GPU code has to
-    cover.
+    With `options`, `gcc` compiles for the newest features that all `cpus` share. `features` lists
+    all shared ones by their names in architectures.py. `sm` lists the CUDA compute capabilities
+    that GPU code has to cover.
     """
 
     families: list[str]
@@ -29,7 +29,7 @@ class HardwareLock(Record):
 
 
 def derive(root: Path, definition: Definition) -> HardwareLock:
-    """What the definition's families ask of code for CPUs and GPUs."""
+    """Return the requirements of the definition's families for code on CPUs and GPUs."""
     gcc = PLATFORMS[definition.base.release].gcc
     shared = hardware.baseline(root, definition.hardware, gcc)
     return HardwareLock(
@@ -44,9 +44,11 @@ def derive(root: Path, definition: Definition) -> HardwareLock:
 
 
 def digest(root: Path, definition: Definition) -> str:
-    """Of the families' rows and what follows from them; another family's row does not count."""
-    known = hardware.load(root)
-    rows: dict[str, object] = {name: known[name].substance() for name in definition.hardware}
+    """Return the SHA-256 of the declared families' rows and of what follows from them. Rows of
+    other families don't count, so that changing them leaves the lock fresh."""
+    families = hardware.load(root)
+    rows: dict[str, object] = {name: families[name].substance() for name in definition.hardware}
+    # The role golden_health puts the figures of these machines into the image.
     if "golden_health" in definition.roles:
         rows["machines"] = hardware.machines(root, definition.hardware)
     derived = derive(root, definition).model_dump(mode="json")

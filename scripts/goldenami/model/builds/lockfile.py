@@ -1,6 +1,6 @@
-"""The lock: packer/locks/<image>.lock.json, the only thing that a bake may read. Canonical JSON;
-its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an edit by hand is
-noticed. Its digests of what it was made from show a stale one."""
+"""The lock, packer/locks/<image>.lock.json, from which alone a bake is made. It is canonical JSON,
+and its SHA-256 is the build id. A file beside it has the SHA-256 in `sha256sum -c` form, so that an
+edit by hand is noticed. Digests of its inputs show whether it is stale."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.registries import LockedContainer
 
 ID_LENGTH = 12
-"""Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
+"""Hex digits of the SHA-256 in names: 48 bits, as git and OCI tools abbreviate it."""
 
 
 class Origin(StrEnum):
-    """Where a framework's wheel comes from: compiled for the image's hardware, or the package
+    """Origin of a framework's wheel: compiled for the image's hardware, or from the package
     index."""
 
     SOURCE = "source"
@@ -43,7 +43,7 @@ class Origin(StrEnum):
 
 
 class Suite(Record):
-    """A suite as it was when the lock was made."""
+    """A suite of an archive when the lock was made: date and SHA-256 of its Release file."""
 
     suite: str
     date: str
@@ -51,7 +51,7 @@ class Suite(Record):
 
 
 class BaseLock(Record):
-    """The distribution and the indexes that were read."""
+    """The distribution, and the suites whose indexes were read."""
 
     distribution: str
     release: str
@@ -61,7 +61,8 @@ class BaseLock(Record):
 
 
 class Package(Record):
-    """One file of the archive `origin`, or `built`, or at an address; sizes are bytes."""
+    """A package file in the archive `origin`, compiled here (`built`), or at an address
+    (`downloads`). Sizes are in bytes."""
 
     version: str
     architecture: str
@@ -108,19 +109,18 @@ class Kernel(Record):
 
 
 class Signature(Record):
-    """Who signed kernel modules: what `modinfo -F signer` shows, and the SHA-256 of the
-    certificate."""
+    """Signature of kernel modules: the signer as `modinfo -F signer` shows it, and the SHA-256 of
+    the certificate."""
 
     signer: str
     certificate_sha256: str
 
 
 class KernelModules(Record):
-    """Kernel modules that were compiled at lock time: what from, with what, and what came out,
-    signed by whom.
+    """Kernel modules that `lock` compiled from `source_package`, as the package `package`.
 
-    `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch
-    tree.
+    `key` is the SHA-256 of everything that shapes them; `build` has all packages of the tree in
+    which they were compiled.
     """
 
     key: str
@@ -145,8 +145,8 @@ class Driver(Record):
 
 
 class Cuda(Record):
-    """The CUDA of the image. `wheels` are its files where they come from the package index, in
-    `environment`, and `allow` what the coverage check grants them."""
+    """The CUDA of the image. If it comes from the package index, `wheels` are its files, installed
+    in `environment`, and `allow` are their exceptions for the coverage check."""
 
     version: str
     variant: str
@@ -157,8 +157,8 @@ class Cuda(Record):
 
 
 class Target(Record):
-    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA
-    architectures if any."""
+    """Target of compiled code: the CPU by GCC's name, the compiler's options for it, and CUDA
+    architectures, if any."""
 
     cpu: str
     options: list[str]
@@ -166,12 +166,11 @@ class Target(Record):
 
 
 class CompiledWheel(Record):
-    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all
-    that shapes it.
+    """A wheel that is compiled here. `key` is the SHA-256 of everything that shapes it.
 
-    `build` names packages of the lock's toolchain; `requires` is what the build environment holds,
-    `tests` what the framework's own tests need besides, `result` how those ended ("" where the
-    recipe runs none).
+    `build` names packages of the lock's toolchain, `requires` are the wheels of the build
+    environment, `tests` those that the framework's own tests need in addition. `result` is how
+    these tests ended, or "" if the recipe runs none.
     """
 
     key: str
@@ -185,10 +184,10 @@ class CompiledWheel(Record):
 
 
 class Framework(Record):
-    """An ML framework: where its wheel comes from and why, and the wheels that its environment
-    holds besides.
+    """An ML framework: the origin of its wheel and the reason for that, and the other wheels of its
+    environment.
 
-    `gain` is the measured speed of the image's build over the generic one, on the CPU
+    `gain` is the measured speed of the image's build relative to the generic one, on the CPU
     `measured_on`.
     """
 
@@ -205,8 +204,8 @@ class Framework(Record):
     allow: list[Allowance]
 
     def files(self) -> list[PyFile]:
-        made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
-        return [self.wheel, *self.requires, *made]
+        build_files = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
+        return [self.wheel, *self.requires, *build_files]
 
 
 class PassedOver(Record):
@@ -226,10 +225,10 @@ class Choice(Record):
 
 
 class Step(Record):
-    """Roles that make one layer, and the packages that come with them: all that apt sees there
-    beyond the last one.
+    """Roles that make one layer, and their packages: those that apt sees in addition to the step
+    before.
 
-    `stand_ins` are dummy packages in the place of a later step's (see dummy_packages.py).
+    `stand_ins` are dummy packages that take the place of a later step's (see dummy_packages.py).
     """
 
     roles: list[str]
@@ -238,7 +237,7 @@ class Step(Record):
 
 
 class Lock(Record):
-    """A complete image."""
+    """Everything of which an image is made."""
 
     schema_version: int = 1
     image: str
@@ -254,12 +253,12 @@ class Lock(Record):
     base_packages: list[str]
     packages: dict[str, Package]
     frameworks: list[Framework] = Field(default_factory=list)
-    # Left out where there are none: locks from before have the same bytes.
+    # Left out of the file if empty, so that older locks keep their bytes, and so their build ids.
     kernel_modules: dict[str, KernelModules] = Field(
-        default_factory=dict, exclude_if=lambda found: not found
+        default_factory=dict, exclude_if=lambda modules: not modules
     )
     toolchain: dict[str, Package] = Field(default_factory=dict)
-    # Left out where there are none, so that locks of images without them stay as they are.
+    # The next four are left out if empty for the same reason.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
     downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
     containers: list[LockedContainer] = Field(default_factory=list, exclude_if=operator.not_)
@@ -273,32 +272,41 @@ class Lock(Record):
         return [package.deb(name) for name, package in self.packages.items()]
 
     def compiled_modules(self) -> dict[str, KernelModules]:
-        """By name; the driver's are `nvidia`."""
+        """Return all compiled kernel modules by name; those of the driver are `nvidia`."""
         driver = self.driver.modules if self.driver else None
         return ({DRIVER_MODULES: driver} if driver else {}) | self.kernel_modules
 
     def environments(self) -> dict[str, list[PyFile]]:
-        """The wheels of each virtual environment, each once, CUDA's first."""
-        found = dict[str, dict[str, PyFile]]()
+        """Return the wheels of each virtual environment, each once, those of CUDA first."""
+        environments = dict[str, dict[str, PyFile]]()
         groups = [(part.environment, part.wheels) for part in (self.cuda, self.python) if part]
-        groups += [(one.environment, [one.wheel, *one.requires]) for one in self.frameworks]
+        groups += [
+            (framework.environment, [framework.wheel, *framework.requires])
+            for framework in self.frameworks
+        ]
         for name, wheels in groups:
             if wheels:
-                found.setdefault(name, {}).update((file.sha256, file) for file in wheels)
-        return {name: list(files.values()) for name, files in found.items()}
+                environments.setdefault(name, {}).update((file.sha256, file) for file in wheels)
+        return {name: list(files.values()) for name, files in environments.items()}
 
     def allowances(self) -> list[Allowance]:
         parts = [self.cuda, self.python, *self.frameworks]
         return [row for part in parts if part for row in part.allow]
 
     def container_blobs(self) -> dict[str, int]:
-        """Bytes by SHA-256."""
-        return {sha256: size for one in self.containers for sha256, size in one.blobs.items()}
+        """Return the sizes in bytes of all containers' blobs, by SHA-256."""
+        return {
+            sha256: size
+            for container in self.containers
+            for sha256, size in container.blobs.items()
+        }
 
     def objects(self) -> dict[str, int]:
-        """Bytes by SHA-256 of every file that a bake of this lock may need."""
+        """Return the sizes in bytes of all files that a bake of this lock may need, by SHA-256."""
         builds = (
-            package for each in self.compiled_modules().values() for package in each.build.values()
+            package
+            for modules in self.compiled_modules().values()
+            for package in modules.build.values()
         )
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
         debs = [*self.packages.values(), *builds, *dummies, *self.toolchain.values()]
@@ -311,17 +319,17 @@ class Lock(Record):
 
 
 def path_of(root: Path, image: str) -> Path:
-    """Where the lock of `image` is."""
+    """Return the path of the lock of `image`."""
     return root / "packer/locks" / f"{image}.lock.json"
 
 
 def text_of(lock: Lock) -> str:
-    """The lock as its file has it."""
+    """Return the text of the lock's file."""
     return records.canonical(lock.model_dump(mode="json"))
 
 
 def write(path: Path, lock: Lock) -> str:
-    """Write the lock and its checksum; returns the lock's SHA-256."""
+    """Write the lock and its checksum, and return the lock's SHA-256."""
     text = text_of(lock)
     digest = records.sha256_text(text)
     records.write_text(path, text)
@@ -330,7 +338,8 @@ def write(path: Path, lock: Lock) -> str:
 
 
 def read(path: Path) -> tuple[Lock, str]:
-    """The lock and its SHA-256; BadInput where it is missing, edited by hand or malformed."""
+    """Return the lock and its SHA-256. Raises BadInput if it is missing, edited by hand or
+    malformed."""
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
@@ -345,19 +354,19 @@ def read(path: Path) -> tuple[Lock, str]:
 
 
 def previous(root: Path, image: str) -> Lock | None:
-    """The lock that a new one replaces; None where there is none that can be read."""
+    """Return the present lock, which a new one replaces, or None if there is no readable one."""
     with contextlib.suppress(BadInput):
         return read(path_of(root, image))[0]
     return None
 
 
 def read_copy(path: Path) -> tuple[Lock, str]:
-    """A build's copy of its lock, and its SHA-256."""
+    """Return a build's copy of its lock, and its SHA-256."""
     return records.read(path, Lock), records.sha256_file(path)
 
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
-    """SHA-256 of everything in the checkout that shapes the image."""
+    """Return the SHA-256 of each input in the checkout that shapes the image, by name."""
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     inputs = {
         "definition": records.sha256_text(without_publish(text)),
@@ -368,15 +377,17 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
 
 
 def _role(root: Path, role: str) -> str:
-    """By relative name, mode and content; a role of which it includes tasks counts, too."""
+    """Return the SHA-256 of a role's files by name, mode and content. Roles whose tasks it includes
+    count, too."""
     digest, files = hashlib.sha256(), program_files.role_files(root, role)
     for task in tasks(program_files.role(root, role)):
-        if other := (task.get("ansible.builtin.include_role") or {}).get("name"):
+        if included := (task.get("ansible.builtin.include_role") or {}).get("name"):
             files |= {
-                Path("..", other, name): path
-                for name, path in program_files.role_files(root, other).items()
+                Path("..", included, name): path
+                for name, path in program_files.role_files(root, included).items()
             }
     for name, path in files.items():
+        # Documentation and Python's caches don't shape the image.
         if path.suffix not in (".md", ".pyc"):
             executable = bool(path.stat().st_mode & 0o100)
             digest.update(f"{name} {executable} {records.sha256_file(path)}\n".encode())
@@ -384,7 +395,7 @@ def _role(root: Path, role: str) -> str:
 
 
 def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
-    """BadInput naming what changed since the lock was made."""
+    """Raise BadInput if inputs changed since the lock was made, with their names."""
     now = digests(root, definition)
     changed = sorted(
         name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name)

@@ -1,4 +1,5 @@
-"""`parts.json`: what the parts of a tree say of themselves. A build on EC2 has none."""
+"""`parts.json`: facts that packages and wheels of a tree state about themselves. A build on EC2 has
+no such file."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ PARTS_FILE = "parts.json"
 
 
 class PartFacts(Record):
-    """Licence as an SPDX expression, who supplies it, and the keys of the parts that it needs;
-    empty: not said."""
+    """Licence as an SPDX expression, supplier, and the keys of the parts that it needs. Empty
+    fields are not stated."""
 
     licence: str = ""
     supplier: str = ""
@@ -20,11 +21,11 @@ class PartFacts(Record):
 
 
 class TreeFacts(Record):
-    """By the name of a package, and by `wheel_key`."""
+    """Facts by the name of a package, and by `wheel_key`."""
 
     parts: dict[str, PartFacts]
 
 
 def wheel_key(project: str, version: str) -> str:
-    """`wheel:torch 2.9.0`."""
+    """Return the key of a wheel, such as `wheel:torch 2.9.0`."""
     return f"wheel:{canonicalize_name(project)} {version}"

@@ -1,5 +1,6 @@
-"""What one process hands to another, which runs in its own namespaces (`local/programs/`): a plan
-as `plan.json` in its work folder, a result as `result.json` beside it."""
+"""Records that pass between `golden` and its programs in namespaces of their own
+(`local/programs/`). Each program reads `plan.json` in its work folder and writes `result.json`
+beside it."""
 
 from __future__ import annotations
 
@@ -27,14 +28,14 @@ from goldenami.model.definitions.recipes import Patch
 
 
 class ProgramPlan(Record):
-    """What every program gets: a work folder of its own, and the log that its tools write to."""
+    """The part of every plan: a work folder for the program alone, and the log of its tools."""
 
     work: Path
     log: Path
 
 
 class Tree(Record):
-    """A root tree: the suite's name, the repository's folder and the packages beyond the essential
+    """A root tree to make from a repository's folder: the packages of `include` and the essential
     ones."""
 
     suite: str
@@ -44,7 +45,7 @@ class Tree(Record):
 
 
 class TreePlan(ProgramPlan):
-    """Work on a base tree, which is kept as the layer `base_key` in the folder `layers`."""
+    """A plan that needs a base tree, which is kept as the layer `base_key` in `layers`."""
 
     tree: Tree
     base_key: Sha256
@@ -55,9 +56,9 @@ class TreePlan(ProgramPlan):
 
 
 class BakeStep(Record):
-    """Roles that run in one container. `key` names its layer, `view` what apt sees of the
-    repository; `variables` is the roles' file. `replaces` are the dummy packages that give way to
-    the real ones."""
+    """Roles that run in one container. `key` names its layer, `view` the part of the repository
+    that apt sees; `variables` is the file with the roles' variables. `replaces` are dummy packages
+    that the step replaces by the real ones."""
 
     name: str
     key: Sha256
@@ -68,10 +69,10 @@ class BakeStep(Record):
 
 
 class CoverageRequest(Record):
-    """What the coverage check looks at: the folders of a tree, what every declared machine has,
-    what is allowed.
+    """Input of the coverage check: folders of a tree, the features that every declared machine has,
+    and exceptions.
 
-    `known` is the folder of what it read of files before, by their content.
+    `known` is a folder with earlier findings in files, by their content.
     """
 
     folders: list[str]
@@ -82,15 +83,15 @@ class CoverageRequest(Record):
 
 
 class CodePlan(ProgramPlan):
-    """A layer whose code is read."""
+    """A coverage check of one tree."""
 
     tree: Path
     coverage: CoverageRequest
 
 
 class BakePlan(TreePlan):
-    """A bake of `lock` with the roles of the checkout `root`; `packages` are the lock's versions by
-    name."""
+    """A bake of `lock` with the roles of the checkout `root`. `packages` has the lock's versions by
+    package."""
 
     root: Path
     lock: Path
@@ -106,9 +107,9 @@ class BakePlan(TreePlan):
 
 
 class ContainerPlan(BakePlan):
-    """A container image of a lock's part, in the folder `layout`. `groups` name the image's layer
-    of each step; `keeps` are the packages that stay, with what they need. The rest is for OCI's
-    configuration: `created` is a time of ISO 8601."""
+    """A container image of a part of a lock, to be written to the folder `layout`. `groups` has the
+    name of the image's layer for each step. `keeps` are the packages that stay, together with those
+    that they need. The other fields are for OCI's configuration; `created` is an ISO 8601 time."""
 
     layout: Path
     groups: list[str]
@@ -120,7 +121,7 @@ class ContainerPlan(BakePlan):
 
 
 class ContainerResult(Record):
-    """The content of a container image; `parts` are its packages and wheels, as in `TreeFacts`."""
+    """A container image that was made. `parts` are its packages and wheels, as in `TreeFacts`."""
 
     digest: Sha256
     layers: list[ContainerLayer]
@@ -128,8 +129,8 @@ class ContainerResult(Record):
 
 
 class BakeResult(Record):
-    """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none
-    owns; of a disk `layers` are those that were there already."""
+    """A builder's result: a disk or an AMI. `sizes` has bytes by package, with those of files that
+    no package owns under "". `layers` are the layers of a disk that existed before."""
 
     disk: Disk | None = None
     ami: Ami | None = None
@@ -139,7 +140,7 @@ class BakeResult(Record):
 
 
 class ContainerAccess(Record):
-    """How a running container is reached."""
+    """Access to a running container by SSH."""
 
     address: str
     ssh_key: Path
@@ -150,8 +151,8 @@ class ContainerAccess(Record):
 
 
 class BootPlan(ProgramPlan):
-    """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took
-    `expected_s` before."""
+    """A boot of the disk image `disk`, in which `user` has to be able to log in within
+    `boot_limit_s`. `expected_s` is how long an earlier boot took."""
 
     disk: Path
     user: str
@@ -160,9 +161,9 @@ class BootPlan(ProgramPlan):
 
 
 class VerifyPlan(BootPlan):
-    """What `verify` looks at: the checkout `root` with its tests, and of the build its disk,
-    variables and coverage record. `baked` is the disk's record, `features` are what all declared
-    CPUs have (GCC's names); the disk is booted `growth_bytes` larger."""
+    """Input of `verify`: the checkout `root` with its tests, and the build's disk, variables and
+    coverage record. `baked` is the disk's record, `features` are those that all declared CPUs have
+    (GCC's names). The disk is booted `growth_bytes` larger than it was baked."""
 
     root: Path
     baked: Disk
@@ -174,8 +175,8 @@ class VerifyPlan(BootPlan):
 
 
 class VerifyResult(Record):
-    """What the boots and the checks gave, by whichever builder; `hardening` of an image with that
-    role."""
+    """Results of the boots and checks, by either builder. `hardening` is None for an image without
+    that role."""
 
     accel: Accel
     boots: list[Boot]
@@ -187,8 +188,8 @@ class VerifyResult(Record):
 
 
 class ModulesPlan(TreePlan):
-    """Kernel modules to compile from the DKMS `source`, a package or a tarball, and the package
-    that they become."""
+    """Kernel modules to compile from the DKMS `source` (a package or a tarball), and to pack as
+    `package`."""
 
     source: Path
     source_date_epoch: int
@@ -202,8 +203,8 @@ class ModulesPlan(TreePlan):
 
 
 class ModulesResult(Record):
-    """The package, its `modules` and the bytes that it installs; or the compiler's first error, or
-    what the machine `lacks`."""
+    """The package, its `modules` and its installed size. If there is no package, `first_error` is
+    the compiler's first error, or `lacks` names what this machine lacks."""
 
     deb: Path | None
     modules: list[str]
@@ -215,7 +216,7 @@ class ModulesResult(Record):
 
 
 class WheelTests(Record):
-    """A framework's own tests: the wheels that they need besides, and pytest's arguments."""
+    """A framework's own tests: the additional wheels that they need, and pytest's arguments."""
 
     wheels: list[str]
     arguments: list[str]
@@ -225,9 +226,10 @@ class WheelPlan(TreePlan):
     """A wheel to compile from the archive `source` for the CPU `target` and the GPUs `sm`, as its
     recipe says.
 
-    `requires` is the build environment, `runs_with` what the wheel needs to run. `programs` are the
-    recipes' folders; `mounts` are folders of this machine and where they are in the tree. Wheels
-    are named by their path below the tree's /build, and lie so in `work`.
+    `requires` are the wheels of the build environment, `runs_with` those that the wheel needs to
+    run. `programs` is the recipes' folder. `mounts` pairs folders of this machine with their paths
+    in the tree. Wheels are named by their path below the tree's /build, which is also their path
+    in `work`.
     """
 
     name: str
@@ -248,8 +250,9 @@ class WheelPlan(TreePlan):
 
 
 class WheelResult(Record):
-    """The wheel; `seconds` are those of the compilation with `jobs` compilers, `cache` counts
-    ccache's hits and misses, `tests` is the closing line of the framework's own tests."""
+    """A compiled wheel. `seconds` is the time of the compilation with `jobs` parallel compilers,
+    `cache` counts ccache's hits and misses, `tests` is the last line of the framework's own
+    tests."""
 
     wheel: Path
     compiler: str

@@ -1,4 +1,4 @@
-"""What a lock says of Python packages beside the frameworks."""
+"""A lock's record of Python packages beside the frameworks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from goldenami.packages.pypi import PyFile, PythonIndex
 
 
 class PythonPackages(Record):
-    """Packages beside the frameworks, in their environment or one of their own: by project what the
-    definition asks for, and all wheels that come with it but the frameworks' own.
+    """Packages beside the frameworks, in the frameworks' environment or one of their own. `asked`
+    has the definition's requests by project, `wheels` all wheels but those of the frameworks.
 
-    `index` is where those come from that the usual index is not asked for. `allow` is what the
-    coverage check grants them.
+    `index` is a company's index, from which some of them come. `allow` are their exceptions for the
+    coverage check.
     """
 
     environment: str

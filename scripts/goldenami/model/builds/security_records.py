@@ -1,4 +1,4 @@
-"""What is known against a build: `cve` writes it."""
+"""Records of known vulnerabilities of a build, which `cve` writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CVE_FILE = "cve.json"
 
 
 class Feed(StrEnum):
-    """Where vulnerabilities are read: who keeps the list, and of what."""
+    """A list of vulnerabilities, by its keeper and what it covers."""
 
     DEBIAN = "debian"
     UBUNTU = "osv-ubuntu"
@@ -24,11 +24,12 @@ class Feed(StrEnum):
     NVIDIA = "nvidia"
     KEV = "kev"
     NONE = "none"
-    """no list: of what is in containers that none knows"""
+    """no list, for parts of containers that none covers"""
 
 
 class Rating(StrEnum):
-    """How bad one is, in the words of CVSS; distributions rate few, so `unknown` is common."""
+    """Severity in the words of CVSS. Distributions rate few vulnerabilities, so `unknown` is
+    common."""
 
     UNKNOWN = "unknown"
     LOW = "low"
@@ -37,16 +38,17 @@ class Rating(StrEnum):
     CRITICAL = "critical"
 
     def at_least(self, other: Rating) -> bool:
-        """What nobody has rated never is."""
+        """Whether it is as severe as `other`; never, if it is unknown."""
         order = list(Rating)
         return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)
 
 
 class FeedStatus(Record):
-    """A feed as it was read: `entries` are its vulnerabilities, `dated` its newest change. With an
-    `error` it was not used.
+    """A feed as it was read: `entries` counts its vulnerabilities, `dated` is the day of its newest
+    change. If there is an `error`, it was not used.
 
-    `known_entries` and `known_date` are of the best data so far: what later data is held against.
+    `known_entries` and `known_date` are those of the best data so far, with which later data is
+    compared.
     """
 
     feed: Lax[Feed]
@@ -60,11 +62,11 @@ class FeedStatus(Record):
 
 
 class Vulnerability(Record):
-    """One that the build has. `part` is a source package, a wheel or the driver; `fix` is the
-    version that mends it.
+    """A vulnerability of the build. `part` is a source package, a wheel or the driver; `fix` is the
+    version without it, or "".
 
-    `exploited`: it is used in attacks, CISA says. `fails`: the rules do not let it pass; `waived`
-    says why it does.
+    `exploited`: CISA lists it as used in attacks. `fails`: the rules do not let it pass. `waived`
+    is the reason why it may pass all the same, or "".
     """
 
     id: str
@@ -84,8 +86,8 @@ class Vulnerability(Record):
 
 
 class CveRecord(Record):
-    """What was found. `outcome` is `unreachable` where no list was compared, or one could not be
-    and no other stops the build.
+    """Findings of all feeds. `outcome` is `unreachable` if no feed was compared, or if one could
+    not be and no finding of the others stops the build.
     """
 
     schema_version: Literal[1] = 1

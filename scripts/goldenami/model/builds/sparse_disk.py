@@ -1,4 +1,5 @@
-"""A raw disk as EBS sees it: blocks of 512 KiB, most of which a sparse file does not hold."""
+"""Reads a raw disk in the blocks of an EBS snapshot, 512 KiB each. Most of them are holes of the
+sparse file."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ BLOCK = 512 << 10
 PutSnapshotBlock)."""
 ZEROS = bytes(BLOCK)
 LARGEST_GIB = 65_536
-"""The largest volume: 64 TiB (EBS direct APIs, StartSnapshot: VolumeSize)."""
+"""Size of the largest volume, 64 TiB (EBS direct APIs, StartSnapshot: VolumeSize)."""
 
 
 def volume_gib(disk: Path) -> int:
-    """Of the smallest volume that holds `disk`: volumes are whole GiB, the rest of the last is
-    zeros."""
+    """Return the size in GiB of the smallest volume that holds `disk`. Volumes have whole GiB, so
+    the rest of the last one is zeros. Raises BadInput if no volume has such a size."""
     size = disk.stat().st_size
     if not 0 < size <= LARGEST_GIB * GIB:
         raise BadInput(
@@ -31,22 +32,24 @@ def volume_gib(disk: Path) -> int:
 
 
 def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[int]:
-    """Indexes of the blocks with data, ascending; holes are not read. Of a file that is still being
-    written, `final` is asked with a byte; it waits until this byte is final and returns up to which
-    byte all are."""
-    size, at, listed = os.fstat(fd).st_size, 0, 0
+    """Yield the indexes of the blocks with data, ascending. Holes are not read. If the file is
+    still being written, `final(offset)` waits until the byte at `offset` is final, and returns the
+    end (exclusive) of the final bytes."""
+    size, at, next_index = os.fstat(fd).st_size, 0, 0
     while at < size:
         limit = final(min(at + BLOCK, size) - 1) if final else size
+        # A block that is final only in part comes in the next round.
         if limit < size:
             limit -= limit % BLOCK
         for first, end in sparse_file.data(fd, at, limit):
             last = -(-end // BLOCK)
-            yield from range(max(listed, first // BLOCK), last)  # a block may hold several parts
-            listed = last
+            # One block may hold several parts with data, and is yielded once.
+            yield from range(max(next_index, first // BLOCK), last)
+            next_index = last
         at = limit
 
 
 def read_block(fd: int, index: int) -> bytes:
-    """Beyond the file's end there are zeros, as on the volume."""
+    """Return one whole block. Behind the file's end it has zeros, as the volume does."""
     block = os.pread(fd, BLOCK, index * BLOCK)
     return block if len(block) == BLOCK else block.ljust(BLOCK, b"\0")

@@ -1,1 +1,1 @@
-"""What a company writes: the definition of an image, its roles and frameworks."""
+"""Files that a company writes: definitions of images, roles and recipes of frameworks."""

@@ -1,4 +1,5 @@
-"""Image definitions: packer/images/*.yml, the only facts that a person writes."""
+"""Models of image definitions, packer/images/*.yml: the only facts about an image that a person
+writes."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ from goldenami.packages.registries import WantedContainer
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 ADDED = (IMMUTABLE, CONTAINERS) = ("immutable", "containers")
-"""The roles that the keys of these names add, and nothing else does."""
+"""Roles that a definition adds by keys of these names, and cannot list under `roles`."""
 DRIVER_MODULES = "nvidia"
-"""The name of the driver's modules among those that a lock compiles."""
+"""Name of the NVIDIA driver's modules among those that a lock compiles."""
 NEWEST, ANY = "newest", "any"
-"""Driver branch and flavour that leave the choice to the compiler."""
+"""Driver branch and flavour that leave the choice to `lock`, which compiles the candidates."""
 
 
 class KernelFlavour(StrEnum):
@@ -41,7 +42,7 @@ class KernelFlavour(StrEnum):
 
 
 class Base(Section):
-    """What the image starts from."""
+    """The section `base`: the release that the image starts from."""
 
     distribution: Lax[Distribution]
     """Debian or Ubuntu"""
@@ -76,7 +77,8 @@ class KernelModule(Section):
 
 
 class CveRule(Section):
-    """That a build is published and promoted only with a recent record of `cve` that passes."""
+    """The rule that a build is published and promoted only with a recent passing record of
+    `cve`."""
 
     fail_on: Lax[Rating] = Rating.HIGH
     """the rating from which on also a vulnerability stops a build that nothing mends"""
@@ -85,7 +87,7 @@ class CveRule(Section):
 
 
 class HardeningGate(Section):
-    """That a build is published and promoted only where enough rules of a guide to hardening
+    """The rule that a build is published and promoted only if enough rules of a hardening guide
     pass."""
 
     level: Lax[HardeningLevel] = HardeningLevel.INTERMEDIARY
@@ -95,7 +97,7 @@ class HardeningGate(Section):
 
 
 class Security(Section):
-    """What has to be shown of a build before others launch it. No part of it shapes the image."""
+    """Requirements on a build before others launch it. No part of it shapes the image."""
 
     cve: CveRule | None = None
     """vulnerabilities; without it nothing is asked for"""
@@ -106,8 +108,8 @@ class Security(Section):
 
 
 class DriftAllowance(Section):
-    """A path that may differ from the bake on an instance, until a day on which somebody looks at
-    it again."""
+    """A path that may differ from the bake on an instance, until a day on which somebody reviews
+    it."""
 
     path: str
     """the path; `*` is any name, `**` any path below"""
@@ -118,20 +120,21 @@ class DriftAllowance(Section):
 
 
 class DriftSection(Section):
-    """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
+    """Paths that `golden drift` allows in addition to its own policy. No part of it shapes the
+    image."""
 
     allow: list[DriftAllowance] = Field(default_factory=list)
     """paths that may differ from the bake"""
 
 
 class Install(StrEnum):
-    """How a file becomes part of the image, other than by lying there."""
+    """Ways to install a downloaded file, other than copying it."""
 
     DEB = "deb"
 
 
 class Download(Section):
-    """A file by its address, and where it goes: one of `install`, `path` and `unpack`."""
+    """A file by its address, with exactly one of `install`, `path` and `unpack` for its place."""
 
     url: Address
     """its address"""
@@ -167,13 +170,13 @@ class Download(Section):
 
     @model_validator(mode="after")
     def _goes_to_one_place(self) -> Self:
-        if sum(each is not None for each in (self.install, self.path, self.unpack)) != 1:
+        if sum(place is not None for place in (self.install, self.path, self.unpack)) != 1:
             raise ValueError("wants one of `install: deb`, `path` and `unpack`")
         for kind, names in (("path", {"owner", "group", "mode"}), ("unpack", {"strip"})):
             if getattr(self, kind) is None and (stray := names & self.model_fields_set):
                 raise ValueError(f"`{min(stray)}` is for `{kind}`")
-        given = {self.signature is None, self.key is None, self.fingerprint is None}
-        if len(given) != 1:
+        is_absent = {self.signature is None, self.key is None, self.fingerprint is None}
+        if len(is_absent) != 1:
             raise ValueError("`signature`, `key` and `fingerprint` need each other")
         return self
 
@@ -237,7 +240,7 @@ class Definition(Section):
         }
 
     def packages(self, role: str) -> list[str]:
-        """Of an own role, beside what the role says itself."""
+        """Return the packages that the definition adds to a role of the company's own."""
         return list((self.roles.get(role) or {}).get("packages") or [])
 
     @property
@@ -247,9 +250,11 @@ class Definition(Section):
     @property
     def steps(self) -> list[list[str]]:
         added = {IMMUTABLE: self.immutable, CONTAINERS: self.containers}
-        named = {*self.roles, *(role for role, wanted in added.items() if wanted)}
-        found = [[role for role in step if role in named] for step in role_order.steps(self.roles)]
-        return [roles for roles in found if roles]
+        named = {*self.roles, *(role for role, is_added in added.items() if is_added)}
+        present_steps = [
+            [role for role in step if role in named] for step in role_order.steps(self.roles)
+        ]
+        return [roles for roles in present_steps if roles]
 
     @property
     def role_names(self) -> list[str]:

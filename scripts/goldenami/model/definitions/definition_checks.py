@@ -1,5 +1,5 @@
-"""Whether a definition fits the checkout. A role variable is checked against the role's own
-argument_specs, because Ansible itself accepts an unknown extra variable silently."""
+"""Checks a definition against the checkout. Role variables are checked against the role's
+argument_specs, because Ansible accepts an unknown extra variable silently."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from goldenami.model.supported.platforms import PLATFORMS
 
 Mistakes = Iterator[BadInput]
 SERVED = [name for name, architecture in ARCHITECTURES.items() if architecture.images]
-"""Architectures that images are made for."""
+"""Architectures for which images are made."""
 
 
 def check(
     root: Path, source: YamlFile, definition: Definition, regions: Collection[str] | None = None
 ) -> None:
-    """BadInput with file, line and key of all that does not fit. `regions` are those that exist,
-    where that is to be looked at."""
-    found = [
+    """Raise one BadInput for all mistakes, each with file, line and key. `regions` are the existing
+    ones, or None to skip that check."""
+    problems = [
         *_check_release(source, definition.base),
         *_check_hardware(root, source, definition),
         *role_order.mistakes(root, source, definition.roles),
@@ -62,28 +62,28 @@ def check(
         *operation_checks.mistakes(root, source, definition),
     ]
     if definition.publish:
-        found += _check_publish(root, source, definition, definition.publish, regions)
-    # What goes together can be asked of parts that are right by themselves.
-    found = found or [
+        problems += _check_publish(root, source, definition, definition.publish, regions)
+    # These checks take values that the checks above have found valid.
+    problems = problems or [
         *_check_branch(root, source, definition),
         *source_checks.customized(root, source, definition),
     ]
-    found = found or [*role_rules.broken(root, source, definition)]
-    if found:
-        raise together(found, source.path)
+    problems = problems or [*role_rules.broken(root, source, definition)]
+    if problems:
+        raise together(problems, source.path)
 
 
 def _check_release(source: YamlFile, base: Base) -> Mistakes:
-    known = [
+    releases = [
         name
         for name, platform in PLATFORMS.items()
         if platform.distribution.lower() == base.distribution
     ]
-    if base.release not in known:
+    if base.release not in releases:
         yield source.error(
             ("base", "release"),
             f"unknown release of {base.distribution} `{base.release}`; "
-            f"{nearest(base.release, known)}",
+            f"{nearest(base.release, releases)}",
         )
     if base.architecture not in SERVED:
         yield source.error(
@@ -93,16 +93,16 @@ def _check_release(source: YamlFile, base: Base) -> Mistakes:
 
 
 def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    known = hardware.load(root)
+    families = hardware.load(root)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
         if refused := hardware.refusal(name):
             yield source.error(key, refused, hint="take p5en, p5e or p5, or leave it out")
-        elif name not in known:
+        elif name not in families:
             yield source.error(
-                key, f"unknown family `{name}`; {nearest(name, known)}", hint=hardware.UNKNOWN
+                key, f"unknown family `{name}`; {nearest(name, families)}", hint=hardware.UNKNOWN
             )
-        elif (architecture := known[name].cpu.architecture) != definition.base.architecture:
+        elif (architecture := families[name].cpu.architecture) != definition.base.architecture:
             yield source.error(
                 key,
                 f"`{name}` is {architecture}, the image {definition.base.architecture}",
@@ -153,16 +153,17 @@ def _check_modules(source: YamlFile, definition: Definition) -> Mistakes:
 
 
 MOST_USER_DATA = 16 * 1024
-"""Bytes before they are encoded ("Instance user data")."""
+"""EC2's limit of user data in bytes, before it is encoded (EC2 user guide, "Instance user
+data")."""
 
 
 def _check_template(
-    root: Path, source: YamlFile, definition: Definition, wanted: Publish
+    root: Path, source: YamlFile, definition: Definition, publish: Publish
 ) -> Mistakes:
-    template, several = wanted.launch_template, len(wanted.regions) > 1
+    template, several = publish.launch_template, len(publish.regions) > 1
 
-    def mistake(key: str, what: str, hint: str = "") -> BadInput:
-        return source.error(("publish", "launch_template", key), what, hint=hint)
+    def mistake(key: str, problem: str, hint: str = "") -> BadInput:
+        return source.error(("publish", "launch_template", key), problem, hint=hint)
 
     for index, group in enumerate(template.security_groups):
         if group.startswith("sg-") and several:
@@ -190,22 +191,22 @@ def _check_publish(
     root: Path,
     source: YamlFile,
     definition: Definition,
-    wanted: Publish,
+    publish: Publish,
     regions: Collection[str] | None,
 ) -> Mistakes:
-    template = wanted.launch_template
-    for index, region in enumerate(wanted.regions):
+    template = publish.launch_template
+    for index, region in enumerate(publish.regions):
         if regions is not None and region not in regions:
             yield source.error(
                 ("publish", "regions", index),
                 f"unknown region `{region}`; {nearest(region, regions)}",
                 hint="a region newer than the pinned botocore needs a newer one in requirements/",
             )
-    yield from source.repeated(("publish", "regions"), wanted.regions)
-    yield from source.repeated(("publish", "share_with"), wanted.share_with)
+    yield from source.repeated(("publish", "regions"), publish.regions)
+    yield from source.repeated(("publish", "share_with"), publish.share_with)
     if not definition.description.isascii():
         yield source.error(("description",), "RegisterImage takes ASCII characters only")
-    for name in wanted.tags:
+    for name in publish.tags:
         if name.lower().startswith(("aws:", "goldenami:")):
             yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
     if (
@@ -221,8 +222,8 @@ def _check_publish(
             ("publish", "launch_template", "volume_size_gib"),
             f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}",
         )
-    yield from _check_template(root, source, definition, wanted)
-    if wanted.kms_key and wanted.kms_key.startswith("alias/aws/"):
+    yield from _check_template(root, source, definition, publish)
+    if publish.kms_key and publish.kms_key.startswith("alias/aws/"):
         yield source.error(
             ("publish", "kms_key"), "AWS manages that key, and no other account can use it"
         )
@@ -235,10 +236,10 @@ def _check_publish(
 
 
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    there = role_order.known(root)
+    known_roles = role_order.known(root)
     for role in definition.roles:
-        if role not in there:
-            continue  # role_order says so
+        if role not in known_roles:
+            continue  # role_order reports it
         variables = definition.variables(role)
         if role in ADDED:
             yield source.error(
@@ -261,12 +262,12 @@ def _check_variables(source: YamlFile, spec: RoleSpec, variables: Mapping[str, A
     for name, value in variables.items():
         key = ("roles", role, name)
         if name not in spec.options:
-            known = (
+            suggestion = (
                 nearest(name, spec.settable)
                 if spec.settable
                 else "the role's defaults/main.yml and meta/argument_specs.yml name none"
             )
-            yield source.error(key, f"unknown role variable; {known}")
+            yield source.error(key, f"unknown role variable; {suggestion}")
         elif name not in spec.settable:
             yield source.error(key, "is derived by `lock` and cannot be set")
         elif not name.startswith(f"{role}_"):
@@ -305,16 +306,16 @@ def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mi
     platform = PLATFORMS.get(definition.base.release)
     if platform is None:
         return
-    here = f"{platform.distribution} {platform.major}"
+    platform_name = f"{platform.distribution} {platform.major}"
     for role in definition.role_names:
-        known = sorted(
+        supported = sorted(
             path.stem.replace("_", " ")
             for path in (program_files.role(root, role) / "vars").glob("*_*.yml")
         )
-        if known and here not in known:
+        if supported and platform_name not in supported:
             yield source.error(
                 ("roles", role) if role in definition.roles else (role,),
-                f"is for {', '.join(known)}, not for {here}",
+                f"is for {', '.join(supported)}, not for {platform_name}",
                 hint="take it out, or give the image another base",
             )
 
@@ -329,9 +330,9 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
         else:
             recipes.load(root, name)
     yield from source.repeated(("frameworks",), definition.frameworks)
-    role = "frameworks" in definition.roles
-    if (definition.frameworks and not role) or (
-        role and not definition.frameworks and not definition.python_packages
+    has_role = "frameworks" in definition.roles
+    if (definition.frameworks and not has_role) or (
+        has_role and not definition.frameworks and not definition.python_packages
     ):
         yield source.error(
             ("frameworks",), "the list `frameworks` and the role `frameworks` need each other"
@@ -339,21 +340,21 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
 
 
 _TYPES = {"str": str, "path": str, "int": int, "bool": bool, "float": float, "dict": dict}
-"""Of argument_specs; a value of another type may be anything."""
+"""Types of argument_specs. For a type that is not here, any value is accepted."""
 
 
 def _mistyped(
-    source: YamlFile, role: str, options: dict[str, Any], given: dict[str, Any]
+    source: YamlFile, role: str, options: dict[str, Any], values: dict[str, Any]
 ) -> Mistakes:
-    types = _model({name: (_type_of(options[name]), ...) for name in given})
+    types = _model({name: (_type_of(options[name]), ...) for name in values})
     try:
-        yaml_lines.validate(source, types, given, at=("roles", role))
+        yaml_lines.validate(source, types, values, at=("roles", role))
     except BadInput as error:
         yield error
 
 
 def _type_of(option: dict[str, Any]) -> Any:
-    """What argument_specs say of a value, as pydantic takes it."""
+    """Return the type of an option of argument_specs for pydantic."""
     kind = option.get("type", "str")
     if kind == "list":
         inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}

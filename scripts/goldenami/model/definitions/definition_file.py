@@ -1,4 +1,4 @@
-"""Definitions as files: read, checked, and rewritten where `watch` moves to another driver
+"""Reads and checks files of definitions, and rewrites one if `watch` moves to another driver
 branch."""
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from goldenami.model.definitions.definition import Definition
 
 
 def path_of(root: Path, image: str) -> Path:
-    """The file of `image`, or BadInput with the nearest image there is."""
+    """Return the file of `image`. Raises BadInput with the nearest existing image."""
     folder = root / "packer/images"
-    known, name = (
-        sorted(found.stem for found in folder.glob("*.yml")),
+    images, name = (
+        sorted(file.stem for file in folder.glob("*.yml")),
         Path(image).name.removesuffix(".yml"),
     )
-    if image in known:
+    if image in images:
         return folder / f"{image}.yml"
     if not image:
-        raise BadInput("IMAGE is empty", hint=f"name one of {', '.join(known)}")
-    what = (
+        raise BadInput("IMAGE is empty", hint=f"name one of {', '.join(images)}")
+    problem = (
         f"no image `{image}`"
         if name == image
         else f"IMAGE is a name and no file, but was `{image}`"
     )
-    raise BadInput(f"{what}: {nearest(name, known)}", hint="images are the files of packer/images/")
+    raise BadInput(
+        f"{problem}: {nearest(name, images)}", hint="images are the files of packer/images/"
+    )
 
 
 def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Definition:
-    """Read and check a definition, or BadInput with file, line, key and the nearest valid one.
-    `regions` as `definition_checks.check` takes them."""
+    """Read and check a definition. Raises BadInput with file, line, key and the nearest valid one.
+    `regions` are those of `definition_checks.check`."""
     source = yaml_lines.load(path)
+    # Before all else: keys of another version would be reported as unknown.
     _check_version(source)
     definition = yaml_lines.validate(source, Definition)
     if definition.image != path.stem:
@@ -52,16 +55,18 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
 
 
 def _check_version(source: YamlFile) -> None:
-    """First of all: keys of another version would be called unknown."""
-    wanted, here = source.data.get("goldenami", ""), goldenami.__version__
+    """Raise BadInput if the definition is for other versions of goldenami."""
+    specifier, version = source.data.get("goldenami", ""), goldenami.__version__
     try:
-        fits = SpecifierSet(wanted).contains(here, prereleases=True)
+        fits = SpecifierSet(specifier).contains(version, prereleases=True)
     except (InvalidSpecifier, TypeError, AttributeError):
-        raise source.error(("goldenami",), f'is {wanted!r}, no versions such as ">=1.2"') from None
+        raise source.error(
+            ("goldenami",), f'is {specifier!r}, no versions such as ">=1.2"'
+        ) from None
     if not fits:
         raise source.error(
             ("goldenami",),
-            f"wants {wanted}, and this is {here}",
+            f"wants {specifier}, and this is {version}",
             hint="change goldenami's version, in requirements.txt, or this line",
         )
 
@@ -80,22 +85,21 @@ def _located(root: Path, definition: Definition) -> Definition:
 
 
 APART = ("publish", "cluster", "residency", "watch", "security", "drift", "goldenami")
-"""Keys that say where an image goes, what runs of it, when it is made again, what is shown of it,
-what may differ and by which version it is made: no part of them is in it."""
+"""Keys that do not shape the image, so that changing them leaves its lock fresh."""
 
 
 def without_publish(text: str) -> str:
-    """The text without the sections of `APART`, and without the mark that editors of Windows write
-    in front."""
+    """Return a definition's text without the sections of `APART`."""
+    # Editors on Windows write a byte order mark in front.
     text = text.removeprefix("\ufeff")
     node = yaml.compose(text, Loader=yaml_lines.LOADER)
-    assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
+    assert isinstance(node, yaml.MappingNode)  # `load` has refused anything else
     lines, starts = (
         text.splitlines(keepends=True),
         [(key.value, key.start_mark.line) for key, _ in node.value],
     )
     ends = [*(line for _, line in starts[1:]), len(lines)]
-    # From below: line numbers stay true.
+    # From the end, so that the line numbers of earlier sections stay right.
     for (name, start), end in reversed(list(zip(starts, ends, strict=True))):
         if name in APART:
             del lines[start:end]
@@ -103,7 +107,7 @@ def without_publish(text: str) -> str:
 
 
 def with_branch(path: Path, text: str, branch: str) -> str:
-    """Another driver branch; every other character stays."""
+    """Return a definition's text with another driver branch. Every other character stays."""
     key = ("roles", "nvidia_driver", "nvidia_driver_branch")
     source = yaml_lines.load(path)
     if key not in source.lines:

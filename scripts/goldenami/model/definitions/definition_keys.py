@@ -1,4 +1,5 @@
-"""The keys of a definition for a reader: values, default, meaning, from the models' schema."""
+"""Describes the keys of a definition for docs/reference.md: values, default and meaning, from the
+models' schema."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ Schema = dict[str, Any]
 
 
 class DefinitionKey(NamedTuple):
-    """One key of a section, in the words of a reader."""
+    """One key of a section, as text."""
 
     name: str
     values: str
@@ -21,7 +22,7 @@ class DefinitionKey(NamedTuple):
 
 
 def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
-    """Each section once, by the first path that has it ("" is the top), with its keys."""
+    """Yield each section once with its keys, by the first path that has it ("" is the top)."""
     schema = Definition.model_json_schema()
     yield from _below("", "Definition", {**schema["$defs"], "Definition": schema}, {})
 
@@ -29,32 +30,40 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
 def _below(
     path: str, model: str, models: Schema, seen: dict[str, str]
 ) -> Iterator[tuple[str, list[DefinitionKey]]]:
-    """`seen` has the path of each model."""
-    keys, inner = [], {}
-    for name, given in models[model]["properties"].items():
-        key = _one(given)
-        where = f"{path}.{name}".lstrip(".") + (".NAME" if "additionalProperties" in given else "")
-        values, default = _values(key, models), _default(given, models)
-        if (other := _model(key, models)) and other not in seen:
-            seen[other] = inner[other] = where
-        if other:
-            several = "items" in given
-            values = f"{'list of sections' if several else 'section'} `{seen[other]}`"
+    """Yield the section of `model` at `path`, then the new sections below it. `seen` has the path
+    of each model so far."""
+    keys, new_sections = [], {}
+    for name, field in models[model]["properties"].items():
+        key = _inner_schema(field)
+        section_path = f"{path}.{name}".lstrip(".") + (
+            ".NAME" if "additionalProperties" in field else ""
+        )
+        values, default = _values(key, models), _default(field, models)
+        if (section := _model(key, models)) and section not in seen:
+            seen[section] = new_sections[section] = section_path
+        if section:
+            is_list = "items" in field
+            values = f"{'list of sections' if is_list else 'section'} `{seen[section]}`"
         keys.append(
             DefinitionKey(
                 name,
                 values,
                 "required" if name in models[model].get("required", []) else default,
-                " ".join(given.get("description", "").split()),
+                " ".join(field.get("description", "").split()),
             )
         )
     yield path, keys
-    for other, where in inner.items():
-        yield from _below(where, other, models, seen)
+    for section, section_path in new_sections.items():
+        yield from _below(section_path, section, models, seen)
 
 
-def _one(key: Schema) -> Schema:
-    key = next((each for each in key.get("anyOf", []) if each.get("type") != "null"), key)
+def _inner_schema(key: Schema) -> Schema:
+    """Return the schema of a key's value without `null`; of a list or a mapping of sections, that
+    of the section."""
+    key = next(
+        (alternative for alternative in key.get("anyOf", []) if alternative.get("type") != "null"),
+        key,
+    )
     inner = key.get("additionalProperties") or key.get("items")
     return inner if isinstance(inner, dict) and "$ref" in inner else key
 
@@ -65,7 +74,7 @@ def _model(key: Schema, models: Schema) -> str | None:
 
 
 def _values(key: Schema, models: Schema) -> str:
-    """`1 to 100`, `debian, ubuntu`, `list of text`."""
+    """Return a key's values as text: `1 to 100`, `debian, ubuntu`, `list of text`."""
     if "$ref" in key:
         key = models[key["$ref"].rpartition("/")[2]]
     if "enum" in key:
@@ -86,12 +95,12 @@ def _values(key: Schema, models: Schema) -> str:
 def _default(key: Schema, models: Schema) -> str:
     default = key.get("default")
     if isinstance(default, dict):
-        model = _model(_one(key), models)
-        own = models[model]["properties"] if model else {}
+        model = _model(_inner_schema(key), models)
+        model_keys = models[model]["properties"] if model else {}
         default = {
             name: value
             for name, value in default.items()
-            if value and value != own.get(name, {}).get("default")
+            if value and value != model_keys.get(name, {}).get("default")
         }
         return (
             f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`"

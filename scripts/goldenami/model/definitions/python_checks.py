@@ -1,4 +1,4 @@
-"""What is wrong with a definition's Python packages that no index has to be asked for."""
+"""Checks of a definition's Python packages that need no package index."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """Each with its line in `source`."""
+    """Yield the mistakes, each with its line in `source`."""
     yield from _index(source, definition)
-    given, seen = definition.python_packages, dict[str, int]()
+    requirements, seen = definition.python_packages, dict[str, int]()
     frameworks = _frameworks(root, definition)
-    for number, line in enumerate(given):
+    for number, line in enumerate(requirements):
         project, problem = _project(line)
         if project in frameworks:
             problem = (
@@ -32,18 +32,18 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
                 "recipe says the version"
             )
         if project in seen:
-            problem = f"`{project}` stands there twice, first as `{given[seen[project]]}`"
+            problem = f"`{project}` stands there twice, first as `{requirements[seen[project]]}`"
         if problem:
             yield source.error((KEY, number), problem)
         elif project:
             seen[project] = number
-    if given and ROLE not in definition.roles:
+    if requirements and ROLE not in definition.roles:
         yield source.error(
             (KEY,),
             f"needs the role `{ROLE}`, which installs them",
             hint=f"write `{ROLE}:` below `roles`",
         )
-    elif given and definition.frameworks and not _shared(root, definition):
+    elif requirements and definition.frameworks and not _shared(root, definition):
         yield source.error(
             (KEY,),
             "has no place: each framework has an environment of its own",
@@ -53,17 +53,20 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 def _project(line: str) -> tuple[str, str]:
     try:
-        wanted = Requirement(line)
+        requirement = Requirement(line)
     except InvalidRequirement:
         return "", f"`{line}` is no requirement such as `einops` or `transformers==4.57.0`"
-    if wanted.url:
+    if requirement.url:
         return "", (
-            f"`{wanted.name}` is asked for by an address, and a lock takes what an index "
+            f"`{requirement.name}` is asked for by an address, and a lock takes what an index "
             "lists: put the wheel on an index (`python_index`)"
         )
-    if wanted.marker:
-        return "", f"`{wanted.name}` has a condition, and an image has one Python: take it away"
-    return canonicalize_name(wanted.name), ""
+    if requirement.marker:
+        return (
+            "",
+            f"`{requirement.name}` has a condition, and an image has one Python: take it away",
+        )
+    return canonicalize_name(requirement.name), ""
 
 
 def _index(source: YamlFile, definition: Definition) -> Iterator[BadInput]:
@@ -79,14 +82,14 @@ def _index(source: YamlFile, definition: Definition) -> Iterator[BadInput]:
 
 
 def _frameworks(root: Path, definition: Definition) -> dict[str, str]:
-    """The frameworks of the image by their projects."""
-    found = dict[str, str]()
+    """Return the image's frameworks by their projects on the index."""
+    frameworks = dict[str, str]()
     for name in set(definition.frameworks) & set(recipes.known(root)):
         recipe = recipes.load(root, name)
         wheels = [*([recipe.wheel] if recipe.wheel else []), *recipe.cuda_wheels]
         projects = {recipe.distribution, *(wheel.distribution for wheel in wheels)}
-        found.update({canonicalize_name(project): name for project in projects})
-    return found
+        frameworks.update({canonicalize_name(project): name for project in projects})
+    return frameworks
 
 
 def _shared(root: Path, definition: Definition) -> str:

@@ -1,5 +1,5 @@
-"""Recipes of ML frameworks: roles/frameworks/files/<name>/recipe.yml, each with its programs beside
-it. `{options}` in a flag stands for the compiler's options of the target, `{jobs}` for the number
+"""Recipes of ML frameworks, roles/frameworks/files/<name>/recipe.yml, with their programs beside
+them. In a flag `{options}` stands for the compiler's options of the target, `{jobs}` for the number
 of parallel compilers, `{site}` for the folder of the build environment's packages, `{sm}` and
 `{sm_dotted}` for the CUDA architectures (`80;86`, `8.0;8.6`)."""
 
@@ -21,21 +21,21 @@ from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance, Sha256
 
 FOLDER = "roles/frameworks/files"
-"""A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON
-object of rates."""
+"""Folder with a folder for each recipe. Beside the recipe, `smoke.py` prints what it did, and
+`bench.py` prints a JSON object of rates."""
 DISPATCHING = f"{FOLDER}/dispatching.yml"
 
 
 class SourceKind(StrEnum):
-    """Where the source is: on the package index, or in an archive that the project tags."""
+    """Where the source is: on the package index, or in an archive of the project's tag."""
 
     SDIST = "sdist"
     ARCHIVE = "archive"
 
 
 class FrameworkSource(Record):
-    """The source of one version. An archive has an address and a size in bytes; one without a
-    SHA-256 was never fetched by whoever wrote the recipe."""
+    """The source of one version. An archive has an address and a size in bytes. If it has no
+    SHA-256, the recipe's author has never fetched it."""
 
     kind: Lax[SourceKind] = SourceKind.SDIST
     url: str | None = None
@@ -44,21 +44,21 @@ class FrameworkSource(Record):
 
 
 PTX = "+ptx"
-"""Marks an architecture whose PTX is in a wheel besides: the driver compiles that for newer
+"""Suffix of an architecture for which a wheel has PTX, too. The driver compiles PTX for newer
 GPUs."""
 
 
 class Wheel(Record):
-    """A wheel on the package index. `sm`: CUDA architectures that it holds code for ("86",
-    "90+ptx"), where they were looked up (coverage.py reads them)."""
+    """A wheel on the package index. `sm` has the CUDA architectures of its code ("86", "90+ptx"),
+    as coverage.py reads them, or None if nobody looked them up."""
 
     distribution: str
     sm: list[Annotated[str, Field(pattern=r"^\d+(\+ptx)?$")]] | None = None
 
 
 class CudaWheel(Wheel):
-    """A wheel with code for GPUs: the CUDA that it was compiled with, and the extra by which that
-    CUDA comes along."""
+    """A wheel with code for GPUs. `cuda` is the CUDA with which it was compiled, `extra` the extra
+    of the wheel that installs that CUDA."""
 
     version: str
     cuda: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
@@ -66,13 +66,13 @@ class CudaWheel(Wheel):
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for; `===` takes no build of the same version for CPUs
-        ("2.15.0+cpu")."""
+        """The requirement for pip."""
+        # `==` would also take a build of the same version for CPUs ("2.15.0+cpu").
         return f"{self.distribution}{f'[{self.extra}]' if self.extra else ''}==={self.version}"
 
 
 class Patch(Record):
-    """Text of a source file to replace; it has to stand there exactly `count` times."""
+    """A replacement of text in a source file, which has to have it exactly `count` times."""
 
     file: str
     find: str
@@ -81,8 +81,7 @@ class Patch(Record):
 
 
 class CudaAdditions(Record):
-    """What is added to a build where the image declares GPUs; the fields are those of
-    `BuildInstructions`."""
+    """Additions to a build for an image with GPUs. The fields are those of `BuildInstructions`."""
 
     requires: list[str] = Field(default_factory=list)
     runs_with: list[str] = Field(default_factory=list)
@@ -92,11 +91,11 @@ class CudaAdditions(Record):
 class BuildInstructions(Record):
     """How the wheel is compiled.
 
-    `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with`
-    what only a wheel compiled here needs to run. `cuda` is what is added where the image declares
-    GPUs. `library_path` is for libraries that were linked in the build environment. `memory_mib` is
-    what one compiler takes at most: it bounds how many run at once. `not_run` says why this recipe
-    has never been run.
+    `requires` are the packages of the build environment, `packages` further Debian packages of its
+    tree, `runs_with` packages that only a wheel compiled here needs to run. `cuda` is added if the
+    image declares GPUs. `library_path` is for libraries that were linked in the build environment.
+    `memory_mib` is the most that one compiler takes, and limits how many run at once. `not_run`
+    says why this recipe has never been run.
     """
 
     requires: list[str]
@@ -116,21 +115,20 @@ class BuildInstructions(Record):
 
 
 NO_BUILD = BuildInstructions(requires=[], memory_mib=64, not_run="it describes no build")
-"""Of a recipe without `build`: the image gets the index's wheel whatever its hardware."""
+"""Stands for a missing `build` in a recipe: the image gets the index's wheel on all hardware."""
 
 
 class UpstreamTests(Record):
-    """The framework's own tests: the wheel counts as built only if they pass on it."""
+    """The framework's own tests. A compiled wheel is used only if they pass."""
 
     requires: list[str]
     arguments: list[str]
 
 
 class Recipe(Record):
-    """One framework. `only` names the CPUs for which compiling it is considered; absent: all.
+    """One framework. `only` lists the CPUs for which compiling it is considered; None: all.
 
-    `wheel` is what an image without GPUs gets; `cuda_wheels`, newest first, are for images with
-    GPUs.
+    `wheel` is for images without GPUs; `cuda_wheels`, newest first, are for images with GPUs.
     """
 
     version: str
@@ -155,14 +153,14 @@ class Recipe(Record):
 
 
 def folder(root: Path, name: str) -> Path:
-    """The repository's own, else the program's."""
+    """Return the folder of a recipe: the repository's own, else the program's."""
     return program_files.find(root, f"{FOLDER}/{name}")
 
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowance]]:
-    """By projects of the index, or patterns such as `nvidia-*`, whose code chooses at run time:
-    what the coverage check allows them."""
+    """Return exceptions for the coverage check by projects on the index, or patterns such as
+    `nvidia-*`, whose code chooses at run time what fits the CPU."""
     source = program_files.table(root, DISPATCHING)
     return {
         project: [
@@ -175,15 +173,15 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 
 @cache
 def known(root: Path) -> tuple[str, ...]:
-    """The names of all recipes."""
+    """Return the names of all recipes."""
     folders = (program_files.home(root) / FOLDER, root / FOLDER)
     return tuple(
-        sorted({path.parent.name for each in folders for path in each.glob("*/recipe.yml")})
+        sorted({path.parent.name for recipes in folders for path in recipes.glob("*/recipe.yml")})
     )
 
 
 def load(root: Path, name: str) -> Recipe:
-    """The recipe `name`, or BadInput with file, line, key and the nearest valid one."""
+    """Return the recipe `name`. Raises BadInput with file, line, key and the nearest valid one."""
     if name not in known(root):
         raise BadInput(
             f"no framework `{name}`; {nearest(name, known(root))}",

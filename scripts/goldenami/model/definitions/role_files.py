@@ -1,8 +1,8 @@
-"""Which files a role brings into an image: those that its tasks copy, and those of its list
+"""Files that a role brings into an image: those that its tasks write, and those of its list
 `__<role>_files`.
 
-What a bake finds in a sealed tree and no package owns has to be one of them. In a name `*` stays
-within a folder, `**` crosses folders.
+A file in a sealed tree that no package owns has to be one of them. In a pattern `*` stays within a
+folder, `**` crosses folders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WRITERS = {
     "lineinfile": "path",
     "blockinfile": "path",
 }
-"""Modules of Ansible that write a file, and which of their arguments is its path."""
+"""Ansible modules that write a file, with the argument that has its path."""
 _WORDS = re.compile(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S+)")
 _UNKNOWN = (
     jinja2.exceptions.TemplateError,
@@ -38,36 +38,42 @@ _UNKNOWN = (
     ArithmeticError,
     RecursionError,
 )
-"""What an expression over facts of the machine, or over nothing, ends in."""
+"""Exceptions of an expression that uses the machine's facts or undefined names."""
 
 
-def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
-    """Without what only the machine knows the path of."""
+def brought(root: Path, role: str, overrides: Mapping[str, Any]) -> list[str]:
+    """Return the sorted paths and patterns of a role's files, on all its platforms. Paths that only
+    the machine knows are left out. Raises BadInput if `__<role>_files` is no list."""
     folder = program_files.role(root, role)
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
-    main, own, found = table(folder / "vars/main.yml"), tasks(folder), list[str]()
+    main, role_tasks, patterns = table(folder / "vars/main.yml"), tasks(folder), list[str]()
     for platform in [{}, *map(table, platforms)]:
-        context = {**variables(root, role, given), **main, **platform}
-        listed = context.get(f"__{role}_files") or []
-        paths = known(listed, context)
+        context = {**variables(root, role, overrides), **main, **platform}
+        own_patterns = context.get(f"__{role}_files") or []
+        paths = known(own_patterns, context)
         if not isinstance(paths, list):
             raise BadInput(
-                f"{folder}/vars: __{role}_files is {listed!r}, no list",
+                f"{folder}/vars: __{role}_files is {own_patterns!r}, no list",
                 hint="write `[/PATH, '/PATH/*']`",
             )
-        found += map(str, paths)
-        for task in own:
-            found += _written(folder, task, context)
-    return sorted(set(found))
+        patterns += map(str, paths)
+        for task in role_tasks:
+            patterns += _written(folder, task, context)
+    return sorted(set(patterns))
 
 
-def of_image(root: Path, given: Mapping[str, Any]) -> list[str]:
-    """`given` is what the image's roles get, as the bake wrote it."""
-    return [path for role in given["golden_roles"] for path in brought(root, role, given)]
+def of_image(root: Path, image_variables: Mapping[str, Any]) -> list[str]:
+    """Return the files of all roles of an image. `image_variables` has the roles' variables, as the
+    bake wrote them."""
+    return [
+        path
+        for role in image_variables["golden_roles"]
+        for path in brought(root, role, image_variables)
+    ]
 
 
 def misplaced(path: str) -> str:
-    """Why a role may not bring `path`; "" where it may."""
+    """Return why a role may not bring `path`, or "" if it may."""
     if re.match(r"/(root|home)/", path):
         return "lies in a home, which holds what skel has: bring it below /etc or /opt"
     return (
@@ -78,7 +84,7 @@ def misplaced(path: str) -> str:
 
 
 def known(value: Any, context: Mapping[str, Any]) -> Any:
-    """`value` rendered; None where it wants what only the machine knows."""
+    """Return `value` rendered, or None if it needs facts that only the machine knows."""
     try:
         return rendered(value, context)
     except _UNKNOWN:
@@ -86,18 +92,21 @@ def known(value: Any, context: Mapping[str, Any]) -> Any:
 
 
 def _written(folder: Path, task: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[str]:
-    for module, given in task.items():
+    for module, value in task.items():
         if (key := _WRITERS.get(module.rpartition(".")[2])) is None:
             continue
         # `copy: src=a dest=/b` is the short form.
-        arguments = dict(_WORDS.findall(given)) if isinstance(given, str) else given or {}
+        arguments = dict(_WORDS.findall(value)) if isinstance(value, str) else value or {}
         context = {**context, **(task.get("vars") or {})}
         items = task.get("loop", task.get("with_items", [""]))
         items = known(items, context) if isinstance(items, str) else items
         name = (task.get("loop_control") or {}).get("loop_var", "item")
         for item in items if isinstance(items, list) else []:
-            within = {**context, name: item}
-            target, source = (known(arguments.get(each), within) for each in (key, "src"))
+            loop_context = {**context, name: item}
+            # A path that cannot be rendered here is known to the machine only, and left out.
+            target, source = (
+                known(arguments.get(argument), loop_context) for argument in (key, "src")
+            )
             if str(target).strip("'\"").startswith("/"):
                 yield from _copied(folder, target.strip("'\""), str(source or "").strip("'\""))
 

@@ -1,5 +1,5 @@
-"""The order in which roles run: the program's steps, and among them own roles, which are the
-folders of roles/ that these steps do not name."""
+"""The order in which roles run: the program's steps, with a repository's own roles among them. An
+own role is one that these steps do not name."""
 
 from __future__ import annotations
 
@@ -34,23 +34,25 @@ STEPS = (
         "seal",
     ),
 )
-"""The steps of a bake, from what costs or changes least often to what is cheap or always changes.
+"""The steps of a bake. Expensive roles and those that seldom change come first, cheap ones and
+those that always change last.
 
-Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a
-container's start.
+Each step but the last is kept as a layer. Tuning is in the last one, since its roles take less time
+than the start of a container.
 """
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
-"""The order of these roles, `seal` last: ansible/bake.yml has an image's from the lock, in
-`golden_steps`."""
+"""All roles of the steps in their order, `seal` last. ansible/bake.yml gets the order of an image's
+roles from the lock, in `golden_steps`."""
 BEFORE, AFTER = "before", "after"
 OWN_KEYS = (BEFORE, AFTER, "packages")
-"""What an entry of `roles` may say of an own role besides its variables, all of which begin with
-the role's name."""
+"""Keys of an own role's entry in `roles` beside its variables, which all begin with the role's
+name."""
 FIRST, ENDING = STEPS[0][0], ("provenance", "seal")
-"""No own role runs before apt is set up and services are kept from starting, or after the record of
-what is installed."""
+"""No own role may run before FIRST, which sets apt up and keeps services from starting, or after
+ENDING, which record the installed packages."""
 DEFAULT = (AFTER, "nvidia_driver")
-"""Where an own role stands that says nothing: the driver is there for it, the layers below stay."""
+"""Place of an own role without `before` and `after`: the driver is installed by then, and the
+layers below don't change with the role."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 Entry = Mapping[str, Any]
@@ -58,50 +60,52 @@ Entries = Mapping[str, Entry | None]
 
 
 def own(roles: Entries) -> list[str]:
-    """Those that the program's steps do not name."""
+    """Return the roles that the program's steps do not name."""
     return [role for role in roles if role not in ROLE_ORDER]
 
 
-def place(said: Entry) -> tuple[str, str]:
-    """Where an own role stands: `before` or `after`, and which role."""
-    return next(((key, str(said[key])) for key in (BEFORE, AFTER) if key in said), DEFAULT)
+def place(entry: Entry) -> tuple[str, str]:
+    """Return the place of an own role: `before` or `after`, and the role beside it."""
+    return next(((key, str(entry[key])) for key in (BEFORE, AFTER) if key in entry), DEFAULT)
 
 
 def steps(roles: Entries) -> list[list[str]]:
-    """The steps of an image, with own roles in their places. Own roles that name the same place are
-    one step, so that a change of theirs leaves the layers below alone. One after a role of the last
-    step, or beside another own role, is in its step. A role that waits for itself is in none."""
-    found, left = [list(step) for step in STEPS], dict[tuple[str, str], list[str]]()
+    """Return the steps with own roles in their places. Own roles of one place are a step of their
+    own, so that their changes leave the layers below alone. A role after one of the last step, or
+    beside another own role, joins that step. Roles that wait for each other in a circle are in no
+    step."""
+    image_steps, unplaced = [list(step) for step in STEPS], dict[tuple[str, str], list[str]]()
     for role in own(roles):
-        left.setdefault(place(roles[role] or {}), []).append(role)
-    while ready := [each for each in left if any(each[1] in step for step in found)]:
-        for where, beside in ready:
-            _insert(found, where, beside, left.pop((where, beside)))
-    return found
+        unplaced.setdefault(place(roles[role] or {}), []).append(role)
+    # A role may be beside another own role, so it is inserted once that one is.
+    while ready := [spot for spot in unplaced if any(spot[1] in step for step in image_steps)]:
+        for side, neighbour in ready:
+            _insert(image_steps, side, neighbour, unplaced.pop((side, neighbour)))
+    return image_steps
 
 
-def _insert(found: list[list[str]], where: str, beside: str, roles: list[str]) -> None:
-    number = next(number for number, step in enumerate(found) if beside in step)
-    step, later = found[number], int(where == AFTER)
-    if beside not in ROLE_ORDER or (later and step is found[-1]):
-        index = step.index(beside) + later
+def _insert(image_steps: list[list[str]], side: str, neighbour: str, roles: list[str]) -> None:
+    number = next(number for number, step in enumerate(image_steps) if neighbour in step)
+    step, is_after = image_steps[number], int(side == AFTER)
+    if neighbour not in ROLE_ORDER or (is_after and step is image_steps[-1]):
+        index = step.index(neighbour) + is_after
         step[index:index] = roles
     else:
-        found.insert(number + later, list(roles))
+        image_steps.insert(number + is_after, list(roles))
 
 
 def known(root: Path) -> list[str]:
-    """The program's roles, and those of the repository `root`."""
+    """Return the names of the program's roles and of those of the repository `root`."""
     return sorted(program_files.roles(root) | {*ROLE_ORDER})
 
 
 def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]:
-    """What is wrong with names and places of `roles`."""
-    there = known(root)
-    for role, said in roles.items():
+    """Yield the mistakes in names and places of `roles`."""
+    known_roles = known(root)
+    for role, entry in roles.items():
         key = ("roles", role)
-        if role not in there:
-            yield source.error(key, f"unknown role; {nearest(role, there)}")
+        if role not in known_roles:
+            yield source.error(key, f"unknown role; {nearest(role, known_roles)}")
         elif not NAME.fullmatch(role):
             yield source.error(
                 key,
@@ -122,15 +126,17 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
             )
         elif role in ROLE_ORDER:
             for name in OWN_KEYS:
-                if name in (said or {}):
+                if name in (entry or {}):
                     yield source.error((*key, name), f"is for own roles; `{role}` is goldenami's")
         else:
-            yield from _misplaced(source, role, said or {}, {*roles, *ROLE_ORDER})
+            yield from _misplaced(source, role, entry or {}, {*roles, *ROLE_ORDER})
             yield from _unnamed(root, source, role, roles)
     placed = {role for step in steps(roles) for role in step}
     waiting = [role for role in own(roles) if role not in placed]
-    # Only what every other rule lets pass waits in a circle.
-    circle = [role for role in waiting if role in there and place(roles[role] or {})[1] in waiting]
+    # A role that waits for an unknown one was reported above, so these wait for each other.
+    circle = [
+        role for role in waiting if role in known_roles and place(roles[role] or {})[1] in waiting
+    ]
     for role in circle:
         yield source.error(
             ("roles", role),
@@ -140,28 +146,30 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
         )
 
 
-def _misplaced(source: YamlFile, role: str, said: Entry, others: set[str]) -> Iterator[BadInput]:
-    if BEFORE in said and AFTER in said:
+def _misplaced(
+    source: YamlFile, role: str, entry: Entry, known_roles: set[str]
+) -> Iterator[BadInput]:
+    if BEFORE in entry and AFTER in entry:
         yield source.error(
             ("roles", role, AFTER),
             "and `before` are both given",
             hint="keep one of them: a role has one place",
         )
-    for where, never in ((BEFORE, (FIRST,)), (AFTER, ENDING)):
-        beside, key = str(said.get(where)), ("roles", role, where)
-        if where in said and beside not in others:
+    for side, forbidden in ((BEFORE, (FIRST,)), (AFTER, ENDING)):
+        neighbour, key = str(entry.get(side)), ("roles", role, side)
+        if side in entry and neighbour not in known_roles:
             yield source.error(
                 key,
-                f"unknown role `{beside}`; {nearest(beside, others)}",
+                f"unknown role `{neighbour}`; {nearest(neighbour, known_roles)}",
                 hint="name a role of this definition, or one of goldenami's",
             )
-        elif beside in never:
+        elif neighbour in forbidden:
             yield source.error(
                 key,
-                f"no role runs {where} `{beside}`",
+                f"no role runs {side} `{neighbour}`",
                 hint="leave the line out for a place after the driver",
             )
-    names: Any = said.get("packages", [])
+    names: Any = entry.get("packages", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         yield source.error(
             ("roles", role, "packages"),
@@ -171,9 +179,16 @@ def _misplaced(source: YamlFile, role: str, said: Entry, others: set[str]) -> It
 
 
 def _unnamed(root: Path, source: YamlFile, role: str, roles: Entries) -> Iterator[BadInput]:
-    """A role that Ansible runs as another's dependency has to be in the lock, too."""
-    for each in table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []:
-        name = each.get("role", each.get("name")) if isinstance(each, dict) else each
+    """Yield the roles on which `role` depends and that the definition doesn't name."""
+    # Ansible runs them, too, so the lock has to know them.
+    for dependency in (
+        table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []
+    ):
+        name = (
+            dependency.get("role", dependency.get("name"))
+            if isinstance(dependency, dict)
+            else dependency
+        )
         if name not in roles:
             yield source.error(
                 ("roles", role),

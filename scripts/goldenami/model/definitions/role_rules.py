@@ -1,9 +1,9 @@
-"""The rules that roles assert in their preflight, asked of a definition: a bake would come to them
-minutes later.
+"""Evaluates the assertions of roles' preflights for a definition, since a bake would reach them
+only minutes later.
 
-A rule may use the variables of every role of the image, the facts of its own role, `golden_roles`,
-the distribution in `ansible_facts`, and `golden_definition`, which a bake has not. A rule that
-wants more (what is derived, the machine's other facts) is left to the bake.
+A rule may use the variables of all roles of the image, the facts of its own role, `golden_roles`,
+the distribution in `ansible_facts`, and `golden_definition`, which a bake does not have. A rule
+that needs more (derived variables, other facts of the machine) is left to the bake.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from goldenami.model.supported import hardware
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 
 _FILES = ("main", "preflight")
-"""Task files that begin a role."""
+"""Task files at the beginning of a role, which have its assertions."""
 
 
 def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What the roles refuse, each with its line in `source`."""
+    """Yield an error for each assertion of a role that fails, with its line in `source`."""
     platform = PLATFORMS[definition.base.release]
     image = _image(root, definition, platform)
     for role in definition.role_names:
@@ -45,7 +45,7 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
     variables, families = dict[str, Any](), hardware.load(root)
     for role in definition.role_names:
         variables |= role_packages.variables(root, role, definition.variables(role))
-    # The lock puts a value in their place.
+    # For `any` and `newest` the lock chooses a value, so they are left undefined here.
     decided = {name: value for name, value in variables.items() if value not in (ANY, NEWEST)}
     declared = [
         {"name": name, "efa": families[name].efa, "nvswitch": families[name].nvswitch}
@@ -65,34 +65,37 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
 def _refused(
     role: str, task: Mapping[str, Any], context: Mapping[str, Any]
 ) -> Iterator[tuple[Key, str]]:
-    rule, items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
-    if not isinstance(rule, dict) or not isinstance(items, list):
+    assertion, loop_items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
+    if not isinstance(assertion, dict) or not isinstance(loop_items, list):
         return
-    within = {**context, **(task.get("vars") or {})}
-    for item in items:
-        within["item"] = known(item, within) if isinstance(item, dict) else {}
-        if within["item"] is None or _outcome(task.get("when", True), within) is not True:
+    loop_context = {**context, **(task.get("vars") or {})}
+    for item in loop_items:
+        loop_context["item"] = known(item, loop_context) if isinstance(item, dict) else {}
+        if (
+            loop_context["item"] is None
+            or _outcome(task.get("when", True), loop_context) is not True
+        ):
             continue
-        if _outcome(rule.get("that"), within) is False:
-            default = f"wants `{rule['that']}`"
-            message = " ".join(str(known(rule.get("fail_msg", default), within)).split())
-            named = re.search(rf"\b{role}_\w+", message)
-            name = within["item"].get("name") or (named[0] if named else "")
+        if _outcome(assertion.get("that"), loop_context) is False:
+            default = f"wants `{assertion['that']}`"
+            message = " ".join(str(known(assertion.get("fail_msg", default), loop_context)).split())
+            variable = re.search(rf"\b{role}_\w+", message)
+            name = loop_context["item"].get("name") or (variable[0] if variable else "")
             yield _key(role, name), message.removeprefix(f"{name} ")
 
 
 def _key(role: str, name: str) -> Key:
-    """Where `name` stands in a definition: a variable of the role, or a key such as
-    `watch.cuda.policy`."""
+    """Return the key of `name` in a definition. It is a variable of the role, or a dotted key such
+    as `watch.cuda.policy`."""
     if not name:
         return ("roles", role)
     return ("roles", role, name) if name.startswith(f"{role}_") else tuple(name.split("."))
 
 
 def _outcome(conditions: Any, context: Mapping[str, Any]) -> bool | None:
-    """None where one is unknown and none is false."""
-    listed = conditions if isinstance(conditions, list) else [conditions]
-    found = [known(f"{{{{ {condition} }}}}", context) for condition in listed]
-    if False in found:
+    """Return whether all conditions hold, or None if none is false but one cannot be decided."""
+    expressions = conditions if isinstance(conditions, list) else [conditions]
+    results = [known(f"{{{{ {condition} }}}}", context) for condition in expressions]
+    if False in results:
         return False
-    return None if None in found else True
+    return None if None in results else True

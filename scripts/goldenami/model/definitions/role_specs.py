@@ -1,4 +1,5 @@
-"""What a role lets be set, by its argument_specs and defaults; a plain role may lack either."""
+"""Variables that a role lets a definition set, from its argument_specs and defaults. A plain role
+may lack either file."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from goldenami.core.errors import BadInput
 from goldenami.model import program_files
 
 _STEPS = "scripts/goldenami/model/definitions/role_order.py"
-"""Where the order of the roles is written."""
+"""File with the order of the roles, for messages."""
 
 
 @dataclass(frozen=True)
 class RoleSpec:
-    """A role's inputs."""
+    """A role's variables: their specifications and defaults."""
 
     name: str
     options: dict[str, dict[str, Any]]
@@ -27,30 +28,34 @@ class RoleSpec:
 
     @property
     def settable(self) -> list[str]:
-        """The others are derived by the lock."""
+        """Variables that a definition may set."""
+        # A variable with a specification but without a default is derived by the lock.
         return sorted(name for name in self.options if name in self.defaults)
 
 
 @cache
 def parsed(text: str) -> Any:
-    """Cached, for it is asked for again for each driver branch and flavour; not to be changed."""
+    """Return the data of a YAML text. It is shared by all callers, so don't change it."""
+    # Cached, since it is read again for each driver branch and flavour.
     return yaml.load(text, yaml_lines.LOADER)  # noqa: S506 - a safe one
 
 
 def table(path: Path) -> dict[str, Any]:
-    """A role's file of names and values; like Ansible, one that is missing or empty has none."""
+    """Return the names and values in a role's file. A missing or empty file has none, as for
+    Ansible."""
     if not path.exists():
         path = path.with_suffix(".yaml")
     try:
         data = parsed(path.read_text(encoding="utf-8")) if path.exists() else None
     except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError, RecursionError):
         data = path
-    # The reader of definitions says what is wrong, and on which line.
+    # If it is no mapping, yaml_lines.load raises an error with the problem and its line.
     return (data or {}) if isinstance(data, dict | None) else yaml_lines.load(path).data
 
 
 def role_spec(root: Path, role: str) -> RoleSpec:
-    """Without specifications a default may get any value."""
+    """Return a role's variables. Without specifications, every default may get any value. Raises
+    BadInput if the role is missing or its argument_specs are malformed."""
     folder = program_files.role(root, role)
     if not folder.is_dir():
         raise BadInput(
@@ -79,16 +84,19 @@ def _malformed(path: Path, key: str) -> BadInput:
 
 
 def tasks(folder: Path, name: str = "*") -> list[dict[str, Any]]:
-    """The tasks and handlers of a role, or of its files `name`, with those of blocks."""
-    found, left = list[dict[str, Any]](), list[Any]()
+    """Return the tasks and handlers of a role, or only those of its files `name`, including those
+    within blocks."""
+    flat_tasks, queue = list[dict[str, Any]](), list[Any]()
     for path in sorted([*folder.glob(f"tasks/{name}.y*ml"), *folder.glob(f"handlers/{name}.y*ml")]):
         try:
-            left += parsed(path.read_text(encoding="utf-8")) or []
+            queue += parsed(path.read_text(encoding="utf-8")) or []
         except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
             raise BadInput(f"{path}: no list of tasks: {str(error).splitlines()[0]}") from None
-    while left:
-        task = left.pop(0)
+    while queue:
+        task = queue.pop(0)
         if isinstance(task, dict):
-            found.append(task)
-            left += [each for key in ("block", "rescue", "always") for each in task.get(key) or []]
-    return found
+            flat_tasks.append(task)
+            queue += [
+                inner for key in ("block", "rescue", "always") for inner in task.get(key) or []
+            ]
+    return flat_tasks

@@ -1,5 +1,5 @@
-"""What a definition says of sources beside the distribution's, before anything is asked for, and of
-the files of the role `customize`."""
+"""Checks, without network, of a definition's sources beside the distribution's, and of the files of
+the role `customize`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from goldenami.model.definitions import role_files
 from goldenami.model.definitions.definition import Definition
 
 _TAKEN = ("debian", "ubuntu", "built", "downloads")
-"""Beginnings of names that stand for something else in locks."""
+"""Beginnings of archives' names that mean something else in locks."""
 ROLE, VARIABLE = "customize", "customize_downloads"
-"""Who brings files by address, and what the lock tells that role."""
+"""The role that installs downloads, and its variable with them, which the lock sets."""
 FILES = f"roles/{ROLE}/files"
-"""In the role, so that the lock's digest of it has their bytes."""
+"""Folder of a repository's files. It is in the role, so that the role's digest in the lock covers
+them."""
 ENGINE = "container_runtime"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """Each with its line in `source`."""
+    """Yield the mistakes, each with its line in `source`."""
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)
         if repo.name.startswith(_TAKEN):
@@ -39,7 +40,7 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
     names = [repo.name for repo in definition.extra_repos]
     yield from source.repeated(("extra_repos",), names, "name")
     yield from _downloads(root, source, definition)
-    images = [one.called or one.name for one in definition.containers]
+    images = [container.called or container.name for container in definition.containers]
     yield from source.repeated(
         ("containers",), images, hint="give each a tag of its own, or another `called`"
     )
@@ -53,11 +54,11 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
     places = list[str]()
-    for index, wanted in enumerate(definition.downloads):
+    for index, download in enumerate(definition.downloads):
         key: Key = ("downloads", index)
-        if wanted.key is not None and (problem := _no_key(root, wanted.key)):
-            yield source.error((*key, "key"), f"`{wanted.key}` {problem}")
-        for name, place in (("path", wanted.path), ("unpack", wanted.unpack)):
+        if download.key is not None and (problem := _no_key(root, download.key)):
+            yield source.error((*key, "key"), f"`{download.key}` {problem}")
+        for name, place in (("path", download.path), ("unpack", download.unpack)):
             if place is None:
                 continue
             if problem := _no_place(place) or ("is given twice" if place in places else ""):
@@ -91,9 +92,9 @@ def _no_key(root: Path, key: str) -> str:
 
 
 def customized(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """Each with its line in `source`."""
-    given = definition.variables(ROLE)
-    for index, row in enumerate(given.get("customize_files") or []):
+    """Yield the mistakes in the files of `customize`, each with its line in `source`."""
+    settings = definition.variables(ROLE)
+    for index, row in enumerate(settings.get("customize_files") or []):
         content, problem = _read(root, row["source"])
         if not problem and not _is_text(content):
             problem = "is no text: bring programs as a package"
@@ -101,7 +102,7 @@ def customized(root: Path, source: YamlFile, definition: Definition) -> Iterator
             yield source.error(
                 ("roles", ROLE, "customize_files", index, "source"), f"`{row['source']}` {problem}"
             )
-    for index, name in enumerate(given.get("customize_ca_certificates") or []):
+    for index, name in enumerate(settings.get("customize_ca_certificates") or []):
         content, problem = _read(root, name)
         if problem := problem or _refusal(content):
             yield source.error(
@@ -110,14 +111,18 @@ def customized(root: Path, source: YamlFile, definition: Definition) -> Iterator
 
 
 def _read(root: Path, name: str) -> tuple[bytes, str]:
-    """The bytes, or why there are none."""
+    """Return the bytes of a file and "", or no bytes and the problem."""
     folder = (root / FILES).resolve()
     path = (folder / name).resolve()
     if not path.is_relative_to(folder):
         return b"", f"leads out of {FILES}: put a copy there"
     if not path.is_file():
-        known = [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
-        return b"", f"is no file of {FILES}; {nearest(name, known)}"
+        files = [
+            str(path_below.relative_to(folder))
+            for path_below in folder.rglob("*")
+            if path_below.is_file()
+        ]
+        return b"", f"is no file of {FILES}; {nearest(name, files)}"
     return path.read_bytes(), ""
 
 
@@ -132,10 +137,10 @@ def _refusal(content: bytes) -> str:
     if b"PRIVATE KEY" in content:
         return "holds a private key: take the certificate alone"
     try:
-        found = x509.load_pem_x509_certificates(content)
+        certificates = x509.load_pem_x509_certificates(content)
     except ValueError:
         return "is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----"
-    if len(found) != 1:
-        return f"holds {len(found)} certificates: write each to a file of its own"
-    ends = found[0].not_valid_after_utc
+    if len(certificates) != 1:
+        return f"holds {len(certificates)} certificates: write each to a file of its own"
+    ends = certificates[0].not_valid_after_utc
     return f"expired on {ends:%Y-%m-%d}: ask for its successor" if ends < clock.now() else ""

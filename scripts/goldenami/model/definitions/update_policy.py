@@ -1,5 +1,5 @@
-"""When a newer version matters: the rules of a definition's `watch` section, without I/O. Offers
-come from the modules of `sources/`, the day from the caller."""
+"""Decides by the rules of a definition's `watch` section whether a newer version matters. It does
+no I/O: offers come from the modules of `sources/`, the day comes from the caller."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class UpdatePolicy(StrEnum):
 
 
 class UpdateVerdict(StrEnum):
-    """What a newer version, or the lack of one, means for an image. Only `UPDATE` makes a new lock.
+    """The decision about a component's newest version. Only `UPDATE` makes a new lock.
 
-    `BLOCKED` is what does not fit together, `FAILED` what should have become a lock and did not.
+    `BLOCKED`: the parts do not fit together. `FAILED`: the new lock could not be made.
     """
 
     CURRENT = "current"
@@ -41,7 +41,7 @@ class UpdateVerdict(StrEnum):
 
 
 class Mover(StrEnum):
-    """What takes a newer version of a component into the image."""
+    """The way by which a newer version of a component gets into the image."""
 
     NEW_LOCK = "a lock that is made for it"
     NEXT_LOCK = "the next lock, whatever that is made for"
@@ -104,8 +104,8 @@ class Watch(Section):
 
 @dataclass(frozen=True)
 class VersionOffer:
-    """One version that a source has. `released` is None where no source says so; `refusal` is why
-    it can't be taken; `mends` are the known vulnerabilities that it no longer has."""
+    """One version that a source has. `released` is None if no source states it. `refusal` is why it
+    can't be taken, or "". `mends` are the known vulnerabilities that it fixes."""
 
     version: str
     branch: str
@@ -118,8 +118,8 @@ class VersionOffer:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rule makes of the offers: the version that it is about, the verdict and why; and what
-    would move the component there."""
+    """A rule's decision about the offers: the version in question, the verdict, its reason, and how
+    the component would get there."""
 
     available: str
     verdict: UpdateVerdict
@@ -134,49 +134,50 @@ class Judgement:
 
 
 VersionOrder = Callable[[str], Any]
-"""What compares versions: `Version` is Debian's order, in which 2.0~rc1 < 2.0 < 1:1.0."""
+"""Sort key of versions. `Version` is Debian's order, in which 2.0~rc1 < 2.0 < 1:1.0."""
 
 
 @dataclass(frozen=True)
 class LockedVersion:
-    """The version of a component in the lock, its branch, and what compares versions of it."""
+    """The version of a component in the lock, its branch, and the order of its versions."""
 
     version: str
     branch: str
     order: VersionOrder = Version
 
     def newer(self, offers: Iterable[VersionOffer]) -> list[VersionOffer]:
-        """The newest first."""
-        own = self.order(self.version)
-        found = [offer for offer in offers if self.order(offer.version) > own]
-        return sorted(found, key=lambda offer: self.order(offer.version), reverse=True)
+        """Return the offers that are newer than the locked version, newest first."""
+        locked_key = self.order(self.version)
+        newer_offers = [offer for offer in offers if self.order(offer.version) > locked_key]
+        return sorted(newer_offers, key=lambda offer: self.order(offer.version), reverse=True)
 
 
 def judge(
     rule: UpdateRule, locked: LockedVersion, offers: Sequence[VersionOffer], today: date
 ) -> Judgement:
-    """The verdict on `offers` for a component that is in the lock as `locked`."""
+    """Return the verdict on `offers` for a component that is in the lock as `locked`."""
     newer = locked.newer(offers)
     if not newer:
         return Judgement(locked.version, UpdateVerdict.CURRENT)
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
         return Judgement.of(newest, UpdateVerdict.HELD, rule.reason or "the definition holds it")
-    wanted = [offer for offer in newer if _wants(rule.policy, offer, locked.branch)]
-    if not wanted:
+    matching = [offer for offer in newer if _wants(rule.policy, offer, locked.branch)]
+    if not matching:
         return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest))
-    able = [offer for offer in wanted if not offer.refusal]
-    if not able:
-        return Judgement.of(wanted[0], UpdateVerdict.REFUSED, wanted[0].refusal)
-    old = [offer for offer in able if _old_enough(rule, offer, today)]
+    possible = [offer for offer in matching if not offer.refusal]
+    if not possible:
+        return Judgement.of(matching[0], UpdateVerdict.REFUSED, matching[0].refusal)
+    old = [offer for offer in possible if _old_enough(rule, offer, today)]
     if not old:
-        return Judgement.of(able[0], UpdateVerdict.YOUNG, _age(rule, able[0], today))
-    passed = "; ".join(
+        return Judgement.of(possible[0], UpdateVerdict.YOUNG, _age(rule, possible[0], today))
+    # The reason tells why newer versions than the taken one were refused.
+    refusals = "; ".join(
         f"{offer.version}: {offer.refusal}"
-        for offer in wanted[: wanted.index(old[0])]
+        for offer in matching[: matching.index(old[0])]
         if offer.refusal
     )
-    return Judgement.of(old[0], UpdateVerdict.UPDATE, passed)
+    return Judgement.of(old[0], UpdateVerdict.UPDATE, refusals)
 
 
 def _wants(policy: UpdatePolicy, offer: VersionOffer, branch: str) -> bool:
@@ -206,7 +207,7 @@ def _age(rule: UpdateRule, offer: VersionOffer, today: date) -> str:
 
 
 def overdue(component: str, rule: UpdateRule, today: date) -> str:
-    """The complaint about a hold whose review date is past, or ""."""
+    """Return a complaint about a hold whose review date is past, or ""."""
     if rule.review is None or today <= rule.review:
         return ""
     return f"the hold on {component} was to be reviewed by {rule.review}" + (

@@ -1,2 +1,2 @@
-"""How machines of an image run: when, how many of them ahead of who needs one, and where they
-may."""
+"""Sections of a definition about running machines: when they run, how many of them in advance, and
+in which regions."""

@@ -1,4 +1,4 @@
-"""The section `cluster` of a definition: machines that run before somebody needs them."""
+"""The section `cluster` of a definition, for machines that run before somebody needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from goldenami.model.operation import working_hours
 from goldenami.model.operation.working_hours import WorkingHours
 
 MOST_ACTIONS = 125
-"""Scheduled actions of a group (Amazon EC2 Auto Scaling, "Quotas")."""
+"""Limit of a group's scheduled actions (Amazon EC2 Auto Scaling, "Quotas")."""
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -39,7 +39,7 @@ class FamilyMachines(Section):
 
 
 class ClusterSection(Section):
-    """Machines ahead of who needs one, in the groups of `golden cluster`. No part of it shapes the
+    """Machines that the groups of `golden cluster` run in advance. No part of it shapes the
     image."""
 
     hours: list[str] = Field(default_factory=list)
@@ -59,18 +59,16 @@ class ClusterSection(Section):
     @field_validator("holidays", mode="before")
     @classmethod
     def _days(cls, value: Any) -> Any:
-        for each in value if isinstance(value, list) else ():
-            if not _DAY.fullmatch(str(each)):
+        for day in value if isinstance(value, list) else ():
+            if not _DAY.fullmatch(str(day)):
                 raise ValueError(
-                    f"`{each}` is not a day of one year; write each year's, such as 2026-12-25"
+                    f"`{day}` is not a day of one year; write each year's, such as 2026-12-25"
                 )
-        return (
-            [date.fromisoformat(str(each)) for each in value] if isinstance(value, list) else value
-        )
+        return [date.fromisoformat(str(day)) for day in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _starts_something(self) -> Self:
-        counts = [each.working_hours for each in self.machines.values()]
+        counts = [machines.working_hours for machines in self.machines.values()]
         if self.hours and not any(counts):
             raise ValueError(
                 "`hours` start nothing: say `working_hours: 1` of a family in `machines`"
@@ -80,6 +78,8 @@ class ClusterSection(Section):
                 "`working_hours` without `hours`: say when, such as "
                 "`Mon-Fri 08:00-19:00 Europe/Berlin`"
             )
+        # For each line of hours, a group has one action at their end and at most one start for each
+        # period between holidays (see WorkingHours.periods).
         most = len(self.hours) * (len(set(self.holidays)) + 2)
         if most > MOST_ACTIONS:
             raise ValueError(
@@ -94,5 +94,5 @@ class ClusterSection(Section):
 
     @property
     def open_share(self) -> float:
-        """The part of a week; holidays are not counted."""
-        return sum(each.minutes_a_week for each in self.calendar) / (7 * working_hours.DAY_MIN)
+        """The hours' part of a week, from 0 to 1. Holidays count as other days."""
+        return sum(hours.minutes_a_week for hours in self.calendar) / (7 * working_hours.DAY_MIN)

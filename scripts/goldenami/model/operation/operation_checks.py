@@ -1,4 +1,4 @@
-"""Whether what a definition says of its running machines fits the rest of it, and the
+"""Checks a definition's sections about running machines against its other sections and the
 repository."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IDLE_ROLE = "golden_idle"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """Each with file, line and key."""
+    """Yield the mistakes, each with file, line and key."""
     yield from _residency(root, source, definition)
     if definition.cluster:
         yield from _cluster(source, definition, definition.cluster)
@@ -51,14 +51,14 @@ def _cluster(
             ("cluster",), "has machines of an image that is not published", hint="write `publish:`"
         )
         return
-    own = definition.publish.launch_template.instance_type or ""
-    for family, wanted in section.machines.items():
+    template_type = definition.publish.launch_template.instance_type or ""
+    for family, machines in section.machines.items():
         key = ("cluster", "machines", family)
         if family not in definition.hardware:
             yield source.error(
                 key, f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}"
             )
-        elif (wanted.spare or wanted.working_hours) and IDLE_ROLE not in definition.roles:
+        elif (machines.spare or machines.working_hours) and IDLE_ROLE not in definition.roles:
             yield source.error(
                 key,
                 f"needs the role {IDLE_ROLE}: nothing else says which machine "
@@ -66,7 +66,7 @@ def _cluster(
                 hint=f"write `{IDLE_ROLE}:` below `roles`",
             )
         elif (
-            wanted.spare
+            machines.spare
             and definition.variables(IDLE_ROLE).get("golden_idle_action") == "leave_group"
         ):
             yield source.error(
@@ -74,7 +74,7 @@ def _cluster(
                 "a spare machine is idle, and the action `leave_group` ends it again and again",
                 hint="take the action `none` or `notify`",
             )
-        if wanted.stopped and own.partition(".")[0] != family:
+        if machines.stopped and template_type.partition(".")[0] != family:
             yield source.error(
                 (*key, "stopped"),
                 "a warm pool has machines of one type",

@@ -14,19 +14,18 @@ from goldenami.model.operation.cluster_section import Monitoring
 REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 """Names of regions, such as eu-west-1, us-gov-west-1 and eusc-de-east-1."""
 TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
-"""EC2's keys ("Tag your Amazon EC2 resources", restrictions)."""
+"""Keys of tags on EC2 ("Tag your Amazon EC2 resources", restrictions)."""
 
 
 class VolumeType(StrEnum):
-    """EBS volumes that a root disk may be launched on."""
+    """Types of EBS volumes for a root disk."""
 
     GP3 = "gp3"
     IO2 = "io2"
 
 
 class MetadataOptions(Section):
-    """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said
-    here."""
+    """Options of an instance's metadata service. It always wants a token (IMDSv2)."""
 
     hop_limit: Annotated[int, Field(ge=1, le=64)] = 2
     """hops that an answer may go; 2 reaches containers"""
@@ -35,11 +34,10 @@ class MetadataOptions(Section):
 
 
 class LaunchTemplate(Section):
-    """How the image's launch template launches it. Without `instance_type` each launch names its
-    own.
+    """The image's launch template. Without `instance_type`, each launch names one.
 
-    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s,
-    MiB/s.
+    Limits of IOPS, throughput and initialization rate are from "Amazon EBS volume types" and
+    "Initialize Amazon EBS volumes" of the EBS user guide.
     """
 
     security_groups: list[str] = Field(default_factory=list, max_length=16)
@@ -69,7 +67,8 @@ class LaunchTemplate(Section):
 
 
 class InstanceRefresh(Section):
-    """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
+    """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls back if it
+    fails."""
 
     groups: Annotated[list[str], Field(min_length=1)]
     """names of Auto Scaling groups"""
@@ -86,7 +85,7 @@ class InstanceRefresh(Section):
 
 
 class Transfer(StrEnum):
-    """How a disk gets to further regions: by copies of one upload, or always from this machine."""
+    """How a disk gets to further regions: by copying one upload, or by an upload to each."""
 
     COPY = "copy"
     UPLOAD = "upload"
@@ -96,8 +95,8 @@ _PRINCIPAL = (
     r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
     r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$"
 )
-"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations,
-ARNs)."""
+"""An account, an organization or an organizational unit (EC2 API reference, LaunchPermission;
+Organizations, ARNs)."""
 
 
 class Publish(Section):

@@ -1,4 +1,5 @@
-"""Where AWS's regions are: the place that each is named after, to a tenth of a degree."""
+"""Places of AWS's regions, as latitude and longitude in tenths of a degree. The place is the one
+after which a region is named."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ _DEGREES = {
 
 
 def km(region: str, center: GeoPlace | None) -> int | None:
-    """From a data centre to a region, over ground; None where one of the two is not known."""
+    """Return the distance in km from a data centre to a region, or None if either place is
+    unknown."""
     if center is None or region not in _DEGREES:
         return None
     latitude, longitude = _DEGREES[region]

@@ -1,4 +1,4 @@
-"""Regions that an image may be in, and how far they are from the company's data centre."""
+"""Regions in which an image may be, and distances between places."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from goldenami.core.records import Record, Section
 
 FILE = "packer/residency.yml"
 WORLDWIDE = frozenset({"budgets", "ce", "iam", "organizations", "pricing", "savingsplans"})
-"""Services that a region's name only leads to: they hold prices, bills and rights of the whole
-account, and nothing of an image."""
+"""Services that belong to no region, though their addresses may name one. They hold prices, bills
+and rights of the whole account, and nothing of an image."""
 _EARTH_KM = 6371.0
 _ECR = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.(com(\.cn)?|eu)")
-"""A private registry of an account (ECR's user guide, "Private registry concepts")."""
+"""Host of an account's private registry (ECR's user guide, "Private registry concepts")."""
 
 Pattern = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z*]+)*-([0-9]{1,2}|\*)$")]
 
@@ -35,12 +35,12 @@ class GeoPlace(Record):
     """east of Greenwich"""
 
     def km(self, other: GeoPlace) -> float:
-        """By the haversine formula."""
-        here, there = math.radians(self.latitude), math.radians(other.latitude)
-        half = math.radians(other.longitude - self.longitude) / 2
+        """Return the distance to `other` in km, by the haversine formula."""
+        own_latitude, other_latitude = math.radians(self.latitude), math.radians(other.latitude)
+        half_longitude = math.radians(other.longitude - self.longitude) / 2
         share = (
-            math.sin((there - here) / 2) ** 2
-            + math.cos(here) * math.cos(there) * math.sin(half) ** 2
+            math.sin((other_latitude - own_latitude) / 2) ** 2
+            + math.cos(own_latitude) * math.cos(other_latitude) * math.sin(half_longitude) ** 2
         )
         return 2 * _EARTH_KM * math.asin(math.sqrt(share))
 
@@ -53,15 +53,16 @@ class Residency(Section):
 
 
 class RepositoryResidency(Residency):
-    """The file packer/residency.yml: the same for all images, and where the company's own data
-    is."""
+    """The file packer/residency.yml, with rules for all images and the place of the company's data
+    centre."""
 
     data_center: GeoPlace | None = None
 
 
 class AllowedRegions(Record):
-    """Rules by where they stand, such as `packer/residency.yml`. A region has to fit each of them,
-    or be one of `also`, which a command only looks at or takes something away from."""
+    """Rules with the places where they are written, such as `packer/residency.yml`. A region has to
+    fit all of them, or be in `also`: from those regions a command only reads, or removes
+    something."""
 
     rules: tuple[tuple[str, tuple[str, ...]], ...]
     also: frozenset[str] = frozenset()
@@ -70,6 +71,7 @@ class AllowedRegions(Record):
         return not self.refusal(region)
 
     def refusal(self, region: str) -> str:
+        """Return why a region is not allowed, or "" if it is."""
         for where, patterns in self.rules if region not in self.also else ():
             if not any(fnmatchcase(region, pattern) for pattern in patterns):
                 return f"{region} is not allowed: {where} allows {', '.join(patterns)}"
@@ -88,13 +90,13 @@ class AllowedRegions(Record):
 
 
 def registry_region(host: str) -> str:
-    """The region of a registry of ECR; "" of any other registry."""
+    """Return the region of a registry of ECR, or "" for any other registry."""
     match = _ECR.fullmatch(host)
     return match[1] if match else ""
 
 
 def of_repository(root: Path) -> RepositoryResidency | None:
-    """packer/residency.yml; None where it is not there."""
+    """Return the content of packer/residency.yml, or None if there is no such file."""
     path = root / FILE
     if not path.exists():
         return None
@@ -102,6 +104,9 @@ def of_repository(root: Path) -> RepositoryResidency | None:
 
 
 def allowed(root: Path, sections: Iterable[tuple[str, Residency | None]]) -> AllowedRegions:
-    """The rules of the repository and of definitions, by name."""
+    """Return the rules of the repository and of `sections`, which are pairs of a name and a
+    section."""
     rules = [(FILE, of_repository(root)), *sections]
-    return AllowedRegions(rules=tuple((name, tuple(each.regions)) for name, each in rules if each))
+    return AllowedRegions(
+        rules=tuple((name, tuple(section.regions)) for name, section in rules if section)
+    )

@@ -1,5 +1,5 @@
-"""Hours of a week in a time zone, such as `Mon-Fri 08:00-19:00 Europe/Berlin`, without
-holidays."""
+"""Working hours of a week in a time zone, such as `Mon-Fri 08:00-19:00 Europe/Berlin`, and their
+schedule around holidays."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from goldenami.core.yaml_lines import nearest
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 LEAD = timedelta(minutes=15)
-"""Machines start so long before people do: a boot, drivers and containers."""
+"""How long before the hours machines start: time for a boot, drivers and containers."""
 DAY_MIN = 24 * 60
 _FORM = re.compile(r"(\w{3})(?:-(\w{3}))? (\d\d):(\d\d)-(\d\d):(\d\d) (\S+)")
 
 
 @dataclass(frozen=True)
 class WorkingHours:
-    """`days` are numbers from Monday, 0, on; `opens` and `closes` are minutes of such a day in
+    """Hours on `days`, which count from Monday, 0. `opens` and `closes` are minutes of a day in
     `zone`."""
 
     text: str
@@ -33,8 +33,9 @@ class WorkingHours:
 
     @property
     def lead_min(self) -> int:
-        """Minutes from the start of machines to the hours. Those of whole days start a minute
-        late, after the end of the day before: in a minute no machine is let go."""
+        """Minutes from the start of machines to the hours; -1 for whole days."""
+        # With whole days, one day's end and the next one's start coincide. A start one minute after
+        # the end keeps their order, and no machine is let go within a minute.
         is_whole = (self.opens, self.closes) == (0, DAY_MIN) and len(self.days) > 1
         return -1 if is_whole else int(LEAD.total_seconds()) // 60
 
@@ -44,7 +45,7 @@ class WorkingHours:
 
     @property
     def starts(self) -> str:
-        """A cron expression in the time zone."""
+        """The start of machines as a cron expression in the time zone."""
         return _cron(self.days, self.opens - self.lead_min)
 
     @property
@@ -54,7 +55,7 @@ class WorkingHours:
     def openings(
         self, since: datetime, until: datetime, holidays: Collection[date]
     ) -> Iterator[tuple[datetime, datetime]]:
-        """In UTC, the start ahead included."""
+        """Yield start and end of each time of machines between `since` and `until`, in UTC."""
         day = since.astimezone(ZoneInfo(self.zone)).date()
         while self._start(day) < until:
             closes = self._at(day, timedelta(minutes=self.closes))
@@ -65,23 +66,22 @@ class WorkingHours:
     def periods(
         self, holidays: Collection[date], now: datetime
     ) -> list[tuple[datetime | None, datetime | None]]:
-        """When starts recur, from and until, in UTC: all time from `now` on without the holidays
-        that have hours. None: without a bound.
-
-        A period begins with a start: Auto Scaling acts at a StartTime whatever the recurrence says
-        ("PutScheduledUpdateGroupAction").
+        """Return the periods, from and until, in which starts recur, in UTC: all time from `now` on
+        but for the holidays that have hours. None means unbounded.
         """
         begin: datetime | None = None
         next_start = self._next_start(now, holidays)
-        found = []
-        for day in sorted(each for each in set(holidays) if each.weekday() in self.days):
+        periods = []
+        for day in sorted(holiday for holiday in set(holidays) if holiday.weekday() in self.days):
             stops = self._at(day, -LEAD)
             if self._start(day) < now:
                 continue
             if next_start < stops:
-                found.append((begin, stops))
+                periods.append((begin, stops))
+            # A period has to begin with a start: Auto Scaling acts at a StartTime whatever the
+            # recurrence says ("PutScheduledUpdateGroupAction").
             begin = next_start = self._next_start(stops, holidays)
-        return [*found, (begin, None)]
+        return [*periods, (begin, None)]
 
     def _is_open(self, day: date, holidays: Collection[date]) -> bool:
         return day.weekday() in self.days and day not in holidays
@@ -101,19 +101,21 @@ class WorkingHours:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Reading them takes a while."""
+    """Return the names of all time zones."""
+    # Cached, since reading them takes a while.
     return frozenset(available_timezones())
 
 
 def _cron(days: tuple[int, ...], minutes: int) -> str:
-    """Minute, hour and days from Sunday, 0, on; minutes beyond a day are of its neighbour."""
+    """Return a cron expression with minute, hour and days, which count from Sunday, 0. Minutes
+    before or after a day move it to its neighbour."""
     shift, rest = divmod(minutes, DAY_MIN)
     shown = sorted((day + 1 + shift) % 7 for day in days)
     return f"{rest % 60} {rest // 60} * * {','.join(map(str, shown))}"
 
 
 def parse(text: str) -> WorkingHours:
-    """The hours; ValueError, in a person's words, for what are none."""
+    """Return the hours of a text. Raises ValueError with a message for the user if it has none."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(
@@ -125,8 +127,8 @@ def parse(text: str) -> WorkingHours:
             raise ValueError(f"unknown day `{name}`; {nearest(name, DAYS)}")
     if zone not in _zones():
         raise ValueError(f"unknown time zone `{zone}`; {nearest(zone, _zones())}")
-    begin, end = DAYS.index(first), DAYS.index(last or first)
-    if end < begin:
+    first_day, last_day = DAYS.index(first), DAYS.index(last or first)
+    if last_day < first_day:
         raise ValueError(f"`{text}`: {last} is before {first}; a week begins on Monday")
     hour, minute, to_hour, to_minute = map(int, clock)
     opens, closes = 60 * hour + minute, 60 * to_hour + to_minute
@@ -137,23 +139,24 @@ def parse(text: str) -> WorkingHours:
             f"`{text}` ends before it begins; a job that runs on after the end is not "
             "ended, so nights need no hours"
         )
-    return WorkingHours(text, tuple(range(begin, end + 1)), opens, closes, zone)
+    return WorkingHours(text, tuple(range(first_day, last_day + 1)), opens, closes, zone)
 
 
 def clashes(hours: Collection[WorkingHours]) -> Iterator[str]:
-    """Why these cannot stand together: where one ends, machines of another would be let go."""
-    if len({each.zone for each in hours}) > 1:
+    """Yield reasons why these hours do not go together."""
+    if len({line.zone for line in hours}) > 1:
         yield "name one time zone in all lines"
     lead = int(LEAD.total_seconds()) // 60
+    # At the end of one line the group lets machines go, also those that another line needs.
     slots = sorted(
-        (day * DAY_MIN + each.opens - each.lead_min, day * DAY_MIN + each.closes, each.text)
-        for each in hours
-        for day in each.days
+        (day * DAY_MIN + line.opens - line.lead_min, day * DAY_MIN + line.closes, line.text)
+        for line in hours
+        for day in line.days
     )
-    again = [(begin + 7 * DAY_MIN, end, text) for begin, end, text in slots[:1]]
-    for (_, end, text), (begin, _, other) in pairwise([*slots, *again]):
+    next_week = [(begin + 7 * DAY_MIN, end, text) for begin, end, text in slots[:1]]
+    for (_, end, text), (begin, _, next_text) in pairwise([*slots, *next_week]):
         if begin < end:
             yield (
-                f"less than {lead} minutes are between `{text}` and `{other}`, or its next day; "
-                "write them as one, or let MinInstances run all day"
+                f"less than {lead} minutes are between `{text}` and `{next_text}`, or its next "
+                "day; write them as one, or let MinInstances run all day"
             )

@@ -1,1 +1,2 @@
-"""What images can be made of, and until when it is supported: dated tables."""
+"""Dated tables of releases, hardware and drivers of which images can be made, and their ends of
+support."""

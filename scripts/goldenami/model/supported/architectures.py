@@ -1,11 +1,11 @@
-"""Architectures by Debian's name: what EC2 calls them, how they boot, and which CPUs they have.
-A new one is a row, and what no row can have: its boot loader (`local/disk/grub.py`), its QEMU
-(`local/vm/`), DKMS's name of it (`local/programs/compile_modules.py`). Pure: no I/O.
+"""Architectures by Debian's name, with EC2's name, boot modes and CPUs. Does no I/O. A new
+architecture needs a row here, and code for its boot loader (`local/disk/grub.py`), its QEMU
+(`local/vm/`) and DKMS's name for it (`local/programs/compile_modules.py`).
 
-A feature has the name of GCC's option without `-m` ("avx512vl", "sse4.2"). Left out is what only an
-operating system uses (XSAVE, PKU, SGX, WBNOINVD), what a hypervisor may hide and no compiler emits
-by itself (ENQCMD, UINTR, TSX), and hints that older CPUs take for a no-operation (PREFETCHW,
-PTWRITE, CLDEMOTE).
+A feature has the name of GCC's option without `-m` ("avx512vl", "sse4.2"). Left out are features
+that only an operating system uses (XSAVE, PKU, SGX, WBNOINVD), those that a hypervisor may hide and
+no compiler emits by itself (ENQCMD, UINTR, TSX), and hints that older CPUs execute as no-operations
+(PREFETCHW, PTWRITE, CLDEMOTE).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ GccVersion = tuple[int, int]
 
 @dataclass(frozen=True)
 class March:
-    """A value of -march (x86) or -mcpu (Arm): all of `parent`, and `adds`; `since` is the first GCC
-    that knows it."""
+    """A value of -march (x86) or -mcpu (Arm). It has all features of `parent`, and those of `adds`;
+    `since` is the first GCC that knows it."""
 
     parent: str | None
     adds: tuple[str, ...]
@@ -68,19 +68,21 @@ X86: Mapping[str, March] = {
     ),
     "znver5": _march("znver4", "avx512vp2intersect avxvnni movdir64b movdiri", since=(14, 1)),
 }
-"""GCC manual, "x86 Options", and the macros that GCC 14 predefines for each value; x86-64-v2 to v4
-are the levels of the x86-64 psABI. Skylake and later without HLE, as GCC has them since 11."""
+"""Values of -march (GCC manual, "x86 Options", and the macros that GCC 14 predefines for each).
+x86-64-v2 to v4 are the levels of the x86-64 psABI. Skylake and later are without HLE, as in GCC
+since 11."""
 
 ARM: Mapping[str, March] = {
     "neoverse-n1": _march(None, "lse crc dotprod fp16 rdma rcpc"),
     "neoverse-v1": _march("neoverse-n1", "bf16 i8mm sve fp16fml rng pauth"),
     "neoverse-v2": _march("neoverse-v1", "sve2 sve2-bitperm memtag bti frintts", since=(13, 1)),
 }
-"""GCC manual, "AArch64 Options", and the macros that GCC 14 predefines for each value of -mcpu."""
+"""Values of -mcpu (GCC manual, "AArch64 Options", and the macros that GCC 14 predefines for
+each)."""
 
 
 class BootMode(StrEnum):
-    """EC2's names."""
+    """Boot modes by EC2's names."""
 
     LEGACY_BIOS = "legacy-bios"
     UEFI = "uefi"
@@ -88,10 +90,10 @@ class BootMode(StrEnum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What else an architecture is called, and what its machines are.
+    """An architecture: EC2's name, its CPUs and boot modes.
 
-    `boot` are the modes of a family that states none (EC2 user guide, "Instance type boot modes").
-    `images`: images are made for it, not only its families known.
+    `boot` has the modes of a family that states none (EC2 user guide, "Instance type boot modes").
+    `images` is false if no images are made for it and only its families are known.
     """
 
     ec2: str
@@ -107,5 +109,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 
 def of_cpu(cpu: str) -> str:
-    """Debian's architecture of a CPU that is in one of the tables."""
+    """Return Debian's architecture of a CPU, which has to be in one of the tables."""
     return next(name for name, row in ARCHITECTURES.items() if cpu in row.cpus)

@@ -1,4 +1,5 @@
-"""packer/base_images.json: the publishers' AMIs that a bake on EC2 begins from, by release."""
+"""Reads packer/base_images.json, with the distributions' AMIs from which a bake on EC2 begins, by
+release."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ PATH = "packer/base_images.json"
 
 
 class BaseImage(Record):
-    """The newest AMI of the account `owner` whose name fits. `user` is its default user, `device`
-    its root volume, of `gib` at least."""
+    """The newest AMI of the account `owner` whose name matches `name`. `user` is its default user,
+    `device` its root volume, which has at least `gib` GiB."""
 
     owner: str
     name: str
@@ -24,7 +25,8 @@ class BaseImage(Record):
 
 
 def of_release(root: Path, release: str) -> BaseImage:
-    """The repository's row, else goldenami's."""
+    """Return the AMI for a release, by the repository's row or else goldenami's. Raises BadInput if
+    there is none."""
     source = program_files.table(root, PATH)
     if release not in source.data:
         raise source.error((release,), f"no such row; {nearest(release, source.data)}")

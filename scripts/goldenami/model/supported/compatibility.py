@@ -1,4 +1,5 @@
-"""What fits what, as dated tables with their sources, and the rules over them. Pure: no I/O."""
+"""Compatibility of drivers, CUDA and GPUs: dated tables with their sources, and rules over them.
+Does no I/O."""
 
 from __future__ import annotations
 
@@ -25,37 +26,38 @@ CUDA_OF_BRANCH = {
     "590": "13.1",
     "595": "13.2",
 }
-"""The newest CUDA that each driver branch has natively (NVIDIA, CUDA Toolkit release notes, table
+"""Newest CUDA that each driver branch supports natively (NVIDIA, CUDA Toolkit release notes, table
 3; read 2026-11)."""
 
 MINIMUM_DRIVER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
-"""CUDA minor-version compatibility: the oldest driver for a CUDA major (same document, table 2)."""
+"""Oldest driver for each CUDA major by minor-version compatibility (same document, table 2)."""
 
 LOWEST_ARCHITECTURE = {"11": 35, "12": 50, "13": 75}
-"""Lowest compute capability (times ten) that a CUDA major compiles for (its release notes, dropped
+"""Lowest compute capability (times ten) for which a CUDA major compiles (its release notes, dropped
 architectures)."""
 
 NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 120, "12.9": 121}
-"""Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature
+"""CUDA releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature
 List", by release)."""
 
 LATE_ARCHITECTURE = {"103": "12.9"}
-"""Compute capabilities that a release added below the highest of the time (same list: B300's came
-after RTX's)."""
+"""Compute capabilities that a release added below the highest one of its time (same list: that of
+B300 came after that of RTX)."""
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
+    """Return NVIDIA's dotted numbers as integers: "535.309.01" -> (535, 309, 1)."""
     return tuple(int(part) for part in version.split("."))
 
 
 def upstream(version: str) -> str:
-    """The upstream part of a Debian version: "1:535.309.01-0+deb12u1" -> "535.309.01"."""
+    """Return the upstream part of a Debian version: "1:535.309.01-0+deb12u1" -> "535.309.01"."""
     return version.rpartition(":")[2].partition("-")[0].partition("~")[0]
 
 
 def check_cuda(cuda: str, driver: str) -> str:
-    """Why `cuda` ("11.8") runs on `driver` ("535.309.01"), or NoFit naming both."""
+    """Return why `cuda` ("11.8") runs on `driver` ("535.309.01"). Raises NoFit with both if it does
+    not."""
     major = cuda.partition(".")[0]
     branch = driver.partition(".")[0]
     native = CUDA_OF_BRANCH.get(branch)
@@ -72,12 +74,13 @@ def check_cuda(cuda: str, driver: str) -> str:
 
 
 def runs_on(least: str, driver: str) -> bool:
-    """Whether what asks for driver `least` runs on `driver`; "" is none."""
+    """Whether software that needs at least the driver `least` runs on `driver`. "" means that none
+    is needed, or that there is none."""
     return not least or (bool(driver) and version_tuple(driver) >= version_tuple(least))
 
 
 def check_architectures(cuda: str, architectures: list[str]) -> None:
-    """NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
+    """Raise NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
     lowest, highest = LOWEST_ARCHITECTURE.get(cuda.partition(".")[0], 0), 0
     for release, newest in NEWEST_ARCHITECTURE.items():
         if version_tuple(cuda) >= version_tuple(release):
@@ -87,21 +90,23 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
             f"what CUDA {cuda} compiles for is not known",
             hint="add it to the tables of compatibility.py",
         )
-    bad = [
+    unsupported = [
         f"sm_{sm}"
         for sm in architectures
         if not lowest <= int(sm) <= highest
         or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))
     ]
-    if bad:
+    if unsupported:
         raise NoFit(
-            f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",
+            f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, "
+            f"not for {', '.join(unsupported)}",
             hint="take the family out of `hardware`, or choose another CUDA",
         )
 
 
 def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) -> None:
-    """NoFit if the module flavour cannot run a declared family's GPU."""
+    """Raise NoFit if the flavour of kernel modules cannot run a declared family's GPU. The lists
+    have the families for which it has to be open, and those for which it can't be."""
     if flavour == "open" and closed_only:
         raise NoFit(
             f"open kernel modules need Turing or newer, which {', '.join(closed_only)} has not",
@@ -115,14 +120,14 @@ def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) ->
 
 
 LAST_BRANCH = {70: "580"}
-"""Last driver branch that runs GPUs up to this compute capability: R580 is the last one for
-Maxwell, Pascal and Volta (NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read
-2026-11)."""
+"""Last driver branch for GPUs up to a compute capability. R580 is the last one for Maxwell, Pascal
+and Volta (NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read 2026-11)."""
 
 
 def branch_refusal(branch: str, architectures: list[str]) -> str:
-    """Why driver `branch` does not run one of the GPUs, or "". A branch knows an architecture from
-    the one on whose own CUDA first compiles for it, until `LAST_BRANCH`."""
+    """Return why driver `branch` does not run one of the GPUs, or "". The first branch that runs an
+    architecture is the one whose native CUDA first compiles for it, the last is in
+    `LAST_BRANCH`."""
     for sm in architectures:
         last = next((name for limit, name in sorted(LAST_BRANCH.items()) if int(sm) <= limit), None)
         if last and int(branch) > int(last):
@@ -148,20 +153,21 @@ def _first_branch(sm: str) -> str | None:
 
 BRANCH_END = {"535": "2026-06-30", "570": "2026-02-28", "580": "2028-06-30", "595": "2027-03-31"}
 """Last day of support of driver branches (NVIDIA, data center driver `releases.json`, its lifecycle
-page and "Supported Drivers and CUDA Toolkit Versions"; read 2026-11; a month there is its last day
-here)."""
+page and "Supported Drivers and CUDA Toolkit Versions"; read 2026-11). If the source states only a
+month, it is that month's last day."""
 
 ENDED_BRANCHES = frozenset({"510", "515", "525", "550", "560", "565", "575"})
 """Branches that NVIDIA calls "end of life" without a date ("Supported Drivers and CUDA Toolkit
-Versions", the note below table 2; read 2026-11)."""
+Versions", note below table 2; read 2026-11)."""
 
 
 END_NOTICE = timedelta(days=90)
-"""How long before its end a branch is announced: time to bake and try another one."""
+"""How long before its end a branch is reported: time to bake and try another one."""
 
 
 def near_end(branch: str, end: date | None, today: date) -> str:
-    """That `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or ""."""
+    """Return a message if `branch` ends within `END_NOTICE`, has ended, or has an unknown end; else
+    ""."""
     if end is None and branch in ENDED_BRANCHES:
         return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
     if end is None:
@@ -177,5 +183,5 @@ def near_end(branch: str, end: date | None, today: date) -> str:
 
 
 def branch_end(branch: str) -> date | None:
-    """The last day of `branch`, if the table knows it."""
+    """Return the last day of `branch`, or None if the table lacks it."""
     return date.fromisoformat(BRANCH_END[branch]) if branch in BRANCH_END else None

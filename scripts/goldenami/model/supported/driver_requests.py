@@ -1,4 +1,4 @@
-"""What a definition asks of the driver: one request for each branch and flavour."""
+"""Requests of a definition for the NVIDIA driver, one for each branch and flavour to try."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from goldenami.model.supported import compatibility, hardware
 from goldenami.model.supported.platforms import PLATFORMS
 
 VERSION = "VERSION"
-"""Stands for the driver's version in the role's facts until a candidate is tried."""
+"""Placeholder of the driver's version in the role's facts until a candidate is tried."""
 
 GSP_VARIABLE = "nvidia_driver_gsp_enabled"
 
 
 @dataclass(frozen=True)
 class DriverRequest:
-    """What is asked for of one branch."""
+    """Packages of one driver branch in one flavour, by the role's facts."""
 
     branch: str
     flavour: str
@@ -30,35 +30,35 @@ class DriverRequest:
     pinned_sources: list[str]
     provides: list[str]
     source_packages: list[str] = field(default_factory=list)
-    """What is compiled, where the DKMS package has only its configuration."""
+    """Packages with the source, if the DKMS package has only its configuration."""
 
 
 def requests(
     root: Path,
     definition: Definition,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     *,
     branches: Sequence[str] = (),
 ) -> list[DriverRequest]:
-    """What to try, open modules before proprietary ones. `given` are the role's variables;
-    `branches` are taken instead of the definition's own."""
-    settings = role_packages.variables(root, "nvidia_driver", given)
+    """Return the requests to try, open modules before proprietary ones. `overrides` has the role's
+    variables; `branches` replace those of the definition."""
+    settings = role_packages.variables(root, "nvidia_driver", overrides)
     return [
-        _request(root, definition, given, flavour, branch)
+        _request(root, definition, overrides, flavour, branch)
         for flavour in _flavours(root, definition, settings)
-        for branch in branches or _branches(root, definition, given, settings, flavour)
+        for branch in branches or _branches(root, definition, overrides, settings, flavour)
     ]
 
 
 def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -> list[str]:
-    wanted = settings["nvidia_driver_flavour"]
+    wanted_flavour = settings["nvidia_driver_flavour"]
     open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
-    flavours = [wanted]
-    if wanted == ANY:
+    flavours = [wanted_flavour]
+    if wanted_flavour == ANY:
         flavours = [
             flavour
-            for flavour, others in (("open", closed_only), ("proprietary", open_only))
-            if not others
+            for flavour, unfit_families in (("open", closed_only), ("proprietary", open_only))
+            if not unfit_families
         ]
     for flavour in flavours or ["open"]:
         compatibility.check_flavour(flavour, open_only, closed_only)
@@ -68,41 +68,41 @@ def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -
 def _branches(
     root: Path,
     definition: Definition,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     settings: Mapping[str, Any],
     flavour: str,
 ) -> list[str]:
     branch = str(settings["nvidia_driver_branch"])
     if branch != NEWEST:
         return [branch]
-    found: dict[str, list[str]] = _facts(root, definition, given, flavour, branch)[
+    listed_branches: dict[str, list[str]] = _facts(root, definition, overrides, flavour, branch)[
         "__nvidia_driver_branches"
     ]
-    if settings["nvidia_driver_source"] != "debian" or not found.get(flavour):
+    if settings["nvidia_driver_source"] != "debian" or not listed_branches.get(flavour):
         raise BadInput(
             f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
             hint="name a branch, or take nvidia_driver_source: debian",
         )
-    return found[flavour]
+    return listed_branches[flavour]
 
 
 def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
-    """Families for whose sake the GSP firmware is left out; none where the definition decides, or
-    with the open modules, which always use it."""
+    """Return the families for which the GSP firmware is turned off. It is [] if the definition
+    decides that, or with the open modules, which always use the firmware."""
     if flavour != "proprietary" or GSP_VARIABLE in definition.variables("nvidia_driver"):
         return []
     return hardware.without_gsp(root, definition.hardware)
 
 
 def _facts(
-    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+    root: Path, definition: Definition, overrides: Mapping[str, Any], flavour: str, branch: str
 ) -> dict[str, Any]:
     return role_packages.facts(
         root,
         "nvidia_driver",
         PLATFORMS[definition.base.release],
         {
-            **given,
+            **overrides,
             "nvidia_driver_flavour": flavour,
             "nvidia_driver_branch": branch,
             "nvidia_driver_version": VERSION,
@@ -113,9 +113,9 @@ def _facts(
 
 
 def _request(
-    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+    root: Path, definition: Definition, overrides: Mapping[str, Any], flavour: str, branch: str
 ) -> DriverRequest:
-    names = _facts(root, definition, given, flavour, branch)
+    names = _facts(root, definition, overrides, flavour, branch)
     return DriverRequest(
         branch=branch,
         flavour=flavour,

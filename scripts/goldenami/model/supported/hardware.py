@@ -1,4 +1,4 @@
-"""packer/hardware.yml: EC2 instance families and what an image must contain to run on them."""
+"""Reads packer/hardware.yml, with EC2's instance families and their requirements on an image."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from goldenami.model.supported.architectures import (
 
 
 class OpenModules(StrEnum):
-    """Whether NVIDIA's open kernel modules run a GPU; where they are required, the proprietary ones
-    do not."""
+    """Whether NVIDIA's open kernel modules run a GPU. If they are required, the proprietary ones do
+    not."""
 
     UNSUPPORTED = "unsupported"
     POSSIBLE = "possible"
@@ -56,10 +56,10 @@ class Cpu(Record):
 
 
 class GpuFigures(Record):
-    """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its
-    PCIe link ("4x16": generation 4, 16 lanes), its NVLinks ("18x50": 18 of 50 GB/s in both
-    directions), and the NVSwitches of a machine with 8. None where the source does not say, or the
-    GPU has none.
+    """A GPU's highest figures: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its PCIe
+    link ("4x16": generation 4, 16 lanes), its NVLinks ("18x50": 18 of 50 GB/s in both directions),
+    and the NVSwitches of a machine with 8 GPUs. None if the source does not say it or the GPU has
+    none.
     """
 
     memory_gb_s: float
@@ -86,23 +86,23 @@ class Gpu(Record):
     figures: GpuFigures | None = None
     source: str
 
-    def is_called(self, said: str) -> bool:
-        """Whether `said` may be NVML's name of it, as "NVIDIA A100-SXM4-40GB" or "Tesla T4" are."""
-        first, *words = re.split(r"[ -]", said.lower())
-        return first in ("nvidia", "tesla") and {*words} >= {*self.name.lower().split()}
+    def is_called(self, nvml_name: str) -> bool:
+        """Whether `nvml_name` may be NVML's name of this GPU, such as "NVIDIA A100-SXM4-40GB" or
+        "Tesla T4"."""
+        vendor, *words = re.split(r"[ -]", nvml_name.lower())
+        return vendor in ("nvidia", "tesla") and {*words} >= {*self.name.lower().split()}
 
 
 class Machines(Record):
-    """What one machine of each size of a family has: MiB of each GPU, and the sizes by
-    "GPUs+local disks"."""
+    """The machines of a family: MiB of memory of each GPU, and sizes by "GPUs+local disks"."""
 
     memory_mib: int
     sizes: dict[Annotated[str, Field(pattern=r"^\d+\+\d+$")], list[str]]
 
     def counts(self) -> Iterator[tuple[str, int, int]]:
-        """Each size with its GPUs and its local disks."""
-        for what, sizes in self.sizes.items():
-            gpus, _, disks = what.partition("+")
+        """Yield each size with its numbers of GPUs and of local disks."""
+        for key, sizes in self.sizes.items():
+            gpus, _, disks = key.partition("+")
             yield from ((size, int(gpus), int(disks)) for size in sizes)
 
 
@@ -110,8 +110,8 @@ _Boot = list[Lax[BootMode]]
 
 
 class Family(Record):
-    """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its
-    sizes, `machines` its row of that section."""
+    """One instance family. packer/hardware.yml explains the keys. `counts` are the numbers of GPUs
+    of its sizes, `machines` is its row in that section."""
 
     cpu: Cpu
     gpu: Gpu | None = None
@@ -135,12 +135,14 @@ class Family(Record):
         return self.gpu.open_modules if self.gpu else None
 
     def gpus_of(self, size: str) -> list[int]:
-        """How many GPUs a machine of that size may have; none where the family has no such size."""
+        """Return the possible numbers of GPUs of a machine of that size; [] if there is no such
+        size."""
         if self.machines is None:
             return [count for count in self.counts if count]
         return [gpus for name, gpus, _ in self.machines.counts() if name == size]
 
     def substance(self) -> dict[str, Any]:
+        """Return the fields that shape an image, without notes and sources."""
         row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu", "machines"})
         return row | {
             "cpu": self.cpu.name,
@@ -151,11 +153,12 @@ class Family(Record):
 
 
 class GpuType(Record):
-    """What a GPU test expects of one instance type; tests/image reads it as JSON.
+    """Expectations of a GPU test on one instance type; tests/image reads it as JSON.
 
-    `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown
-    PCIe link has 0 lanes of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so
-    each reaches the others' memory, by `nvlinks` of `nvlink_gb_s` in one direction together.
+    There are `gpus` GPUs of `memory_mib` each, as EC2 describes them; the other fields are the
+    GPU's figures. An unknown PCIe link has 0 lanes of generation 0, so that any link passes. If
+    `nvswitch` is true, each GPU reaches the others' memory by `nvlinks` links, of `nvlink_gb_s`
+    together in one direction.
     """
 
     type: str
@@ -172,18 +175,19 @@ class GpuType(Record):
     nvlink_gb_s: float
 
 
-def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
-    """Of a row of DescribeInstanceTypes of a family with an NVIDIA GPU."""
+def gpu_type(families: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
+    """Return the expectations for a row of DescribeInstanceTypes, whose family has to have an
+    NVIDIA GPU."""
     name: str = described["InstanceType"]
-    family, row = known[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
+    family, gpu_row = families[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
     assert family.gpu is not None and family.gpu.figures is not None
-    figures, count = family.gpu.figures, int(row["Count"])
+    figures, count = family.gpu.figures, int(gpu_row["Count"])
     (generation, width), (links, speed) = _pair(figures.pcie), _pair(figures.nvlink)
     return GpuType(
         type=name,
         gpu=family.gpu.name,
         gpus=count,
-        memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
+        memory_mib=int(gpu_row["MemoryInfo"]["SizeInMiB"]),
         memory_gb_s=figures.memory_gb_s,
         matmul_tflops=figures.matmul_tflops,
         pcie_generation=generation,
@@ -196,17 +200,17 @@ def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuTy
 
 
 def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """What a machine of each type of the families has: what the role golden_health expects."""
-    known, found = load(root), dict[str, dict[str, Any]]()
+    """Return the expectations of the role golden_health for each instance type of the families."""
+    families, expectations = load(root), dict[str, dict[str, Any]]()
     for name in names:
-        family = known[name]
+        family = families[name]
         if family.machines is None or family.gpu is None or family.gpu.figures is None:
             continue
         figures = family.gpu.figures
         generation, width = _pair(figures.pcie)
         for size, gpus, disks in family.machines.counts():
             switched = family.nvswitch and gpus > 1
-            found[f"{name}.{size}"] = {
+            expectations[f"{name}.{size}"] = {
                 "gpu": family.gpu.name,
                 "gpus": gpus,
                 "disks": disks,
@@ -216,7 +220,7 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
                 "nvswitches": figures.nvswitches if switched else 0,
                 "nvlinks": _pair(figures.nvlink)[0] if switched else 0,
             }
-    return found
+    return expectations
 
 
 class _Rows(Record):
@@ -232,12 +236,13 @@ class _Rows(Record):
 
 @cache
 def load(root: Path) -> dict[str, Family]:
-    """All known families by name, or BadInput with file, line and the nearest valid word."""
+    """Return all known families by name. Raises BadInput with file, line and the nearest valid
+    word."""
     source = program_files.table(root, "packer/hardware.yml", depth=2)
     rows = yaml_lines.validate(source, _Rows)
     for name in rows.cpus:
-        known = [march for row in ARCHITECTURES.values() for march in row.cpus]
-        _demand(source, ("cpus", name), name, known, "what it can run is not known")
+        marches = [march for row in ARCHITECTURES.values() for march in row.cpus]
+        _demand(source, ("cpus", name), name, marches, "what it can run is not known")
     for name in rows.machines:
         _demand(source, ("machines", name), name, rows.families, "unknown family")
     for name in rows.figures:
@@ -273,20 +278,22 @@ def _family(source: YamlFile, rows: _Rows, name: str) -> Family:
     return family
 
 
-def _demand(source: YamlFile, key: Key, word: str, known: Collection[str], problem: str) -> None:
-    if word not in known:
-        raise source.error(key, f"{problem}; {nearest(str(word), known)}")
+def _demand(
+    source: YamlFile, key: Key, word: str, known_words: Collection[str], problem: str
+) -> None:
+    if word not in known_words:
+        raise source.error(key, f"{problem}; {nearest(str(word), known_words)}")
 
 
 UNKNOWN = (
     "one that is newer needs a row in packer/hardware.yml, with its source: "
     "its facts are not guessed"
 )
-"""What to do about a family that may well exist."""
+"""Advice about a family that has no row but may exist."""
 
 
 def refusal(name: str) -> str:
-    """Why no image serves a family; "" of others."""
+    """Return why no image can run on a family, or ""."""
     # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
     return (
         f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with "
@@ -297,24 +304,27 @@ def refusal(name: str) -> str:
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:
-    """The `sm` numbers of the families, once each, ascending."""
-    known = load(root)
-    return sorted({sm for name in names if (sm := known[name].sm)}, key=int)
+    """Return the `sm` numbers of the families' GPUs, each once, ascending."""
+    families = load(root)
+    return sorted({sm for name in names if (sm := families[name].sm)}, key=int)
 
 
 def without_gsp(root: Path, names: list[str]) -> list[str]:
-    """The families for which EC2 advises proprietary modules without the GSP firmware."""
-    known = load(root)
-    return [name for name in names if known[name].gsp_off]
+    """Return the families for which EC2 advises proprietary modules without the GSP firmware."""
+    families = load(root)
+    return [name for name in names if families[name].gsp_off]
 
 
-def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
-    """The families whose GPU only the open kernel modules run, and those whose GPU they do not."""
-    required = [name for name in names if known[name].open_modules is OpenModules.REQUIRED]
-    return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
+def by_modules(families: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
+    """Return the families whose GPUs need the open kernel modules, and those whose GPUs need the
+    proprietary ones."""
+    required = [name for name in names if families[name].open_modules is OpenModules.REQUIRED]
+    return required, [
+        name for name in names if families[name].open_modules is OpenModules.UNSUPPORTED
+    ]
 
 
 def baseline(root: Path, names: list[str], gcc: GccVersion) -> instruction_sets.Baseline:
-    """What the CPUs of all the families can run, as `gcc` would be asked for it."""
-    known = load(root)
-    return instruction_sets.baseline([known[name].cpu.name for name in names], gcc)
+    """Return the baseline of the CPUs of all the families for `gcc`."""
+    families = load(root)
+    return instruction_sets.baseline([families[name].cpu.name for name in names], gcc)

@@ -1,4 +1,5 @@
-"""Releases by codename, as everything that asks for them wants them: a new one is one row."""
+"""Releases of distributions by codename. A new release is one row, from which all other modules
+take its facts."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from goldenami.model.supported.architectures import GccVersion
 
 
 class Distribution(StrEnum):
-    """Distributions that goldenami knows how to resolve and boot."""
+    """Distributions that goldenami can resolve and boot."""
 
     DEBIAN = "debian"
     UBUNTU = "ubuntu"
@@ -19,12 +20,12 @@ class Distribution(StrEnum):
 
 @dataclass(frozen=True)
 class Platform:
-    """A release: its distribution as Ansible names it (`Debian`), its number by os-release(5)
-    ("24.04"), the version of its own GCC.
+    """A release: its distribution as Ansible names it (`Debian`), its version by os-release(5)
+    ("24.04"), and the version of its own GCC.
 
-    Its security team mends it until `regular`; the longest support that costs nothing ends on
-    `last`. `images`: images are made of it; else it is a machine's that bakes them, and of images
-    that were published before.
+    Its security team fixes it until `regular`; the longest free support ends on `last`. `images` is
+    false if no images are made of it any more: it is the release of machines that bake, or of
+    images that were published before.
     """
 
     distribution: str
@@ -60,7 +61,8 @@ RELEASES: Mapping[str, Platform] = {
 RELEASES_SOURCE = (
     "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"
 )
-"""Of the dates. GCC is what the release's package `gcc` depends on (read 2026-11)."""
+"""Source of the dates. The version of GCC is the one on which the release's package `gcc` depends
+(read 2026-11)."""
 
 PLATFORMS = {codename: release for codename, release in RELEASES.items() if release.images}
-"""What an image may start from."""
+"""Releases of which images are made."""

@@ -1,4 +1,4 @@
-"""A mirror whose Release file is older than the lock's goes backwards."""
+"""Detects mirrors whose Release files are older than those of the lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from goldenami.model.builds.lockfile import Lock, Suite
 
 @dataclass(frozen=True)
 class Regression:
-    """A suite whose Release file is older than the one that the lock was made from; ISO 8601."""
+    """A suite whose Release file is older than the one from which the lock was made. `now` and
+    `locked` are their dates by ISO 8601."""
 
     image: str
     suite: str
@@ -28,28 +29,29 @@ class Regression:
 
 
 def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
-    """Those of `suites` that are older than the lock's."""
-    found = []
+    """Return the suites that are older than those of the lock."""
+    older = []
     for name in sorted(
         {suite.suite for suite in suites} & {suite.suite for suite in lock.base.suites}
     ):
         now, locked = _newest(suites, name), _newest(lock.base.suites, name)
         if _seconds(now) < _seconds(locked):
-            found.append(Regression(lock.image, name, iso(now), iso(locked)))
-    return found
+            older.append(Regression(lock.image, name, iso(now), iso(locked)))
+    return older
 
 
 def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
-    """Unreachable where a suite goes backwards: nothing is locked from less than before."""
-    for found in regressions(lock, suites):
+    """Raise Unreachable if a suite is older than that of the lock."""
+    # A lock from an older index would take updates back.
+    for regression in regressions(lock, suites):
         raise Unreachable(
-            f"suite {found.suite} {found.error}",
+            f"suite {regression.suite} {regression.error}",
             hint="a stale mirror: use another, or wait; the lock stays",
         )
 
 
 def iso(date: str) -> str:
-    """A date of RFC 5322 as ISO 8601 in UTC."""
+    """Return a date of RFC 5322 as ISO 8601 in UTC."""
     return parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

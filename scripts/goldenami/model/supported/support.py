@@ -1,4 +1,4 @@
-"""Until when the parts of an image get fixes: dated tables with their sources."""
+"""Ends of support of an image's parts: dated tables with their sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CUDA_SOURCE = (
 
 
 class SupportState(StrEnum):
-    """How things stand on a day. A part whose end nobody has looked up is `unknown`, never
+    """State of support on a day. A part whose end is in no table is `unknown`, never
     `supported`."""
 
     SUPPORTED = "supported"
@@ -44,8 +44,8 @@ class SupportState(StrEnum):
 
 @dataclass(frozen=True)
 class PartSupport:
-    """One part of an image. `ends` is the last day of its `branch`, None where it is not known;
-    `over`: it has ended, whatever the day.
+    """Support of one part of an image. `ends` is the last day of its `branch`, or None if unknown.
+    `over` is true if support has ended on an unknown day.
 
     `note` says who gives the support, `source` where the date was read.
     """
@@ -81,7 +81,8 @@ class PartSupport:
 
 
 def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
-    """Distribution, kernel, driver and CUDA of a lock as plain JSON."""
+    """Return the support of distribution, kernel, driver and CUDA of a lock, given as plain
+    JSON."""
     return [
         _distribution(lock["base"]),
         _kernel(lock),
@@ -91,31 +92,31 @@ def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
 
 
 def _distribution(base: Mapping[str, Any]) -> PartSupport:
-    found, name = RELEASES.get(base["release"]), f"{base['distribution']} {base['release']}"
-    if found is None:
+    platform, name = RELEASES.get(base["release"]), f"{base['distribution']} {base['release']}"
+    if platform is None:
         return PartSupport("Distribution", name, None, RELEASES_SOURCE, name)
-    longer = f"by the security team until {found.regular}, then as long-term support"
+    note = f"by the security team until {platform.regular}, then as long-term support"
     return PartSupport(
         "Distribution",
         name,
-        found.last,
+        platform.last,
         RELEASES_SOURCE,
         name,
-        longer if found.last > found.regular else "",
+        note if platform.last > platform.regular else "",
     )
 
 
 def _kernel(lock: Mapping[str, Any]) -> PartSupport:
-    """Debian follows a longterm series of kernel.org; Ubuntu keeps a series of its own as long as
-    its release."""
+    # Debian follows a longterm series of kernel.org. Ubuntu keeps a series of its own as long as
+    # its release.
     release, base = str(lock["kernel"]["release"]), lock["base"]
     series = ".".join(release.split(".")[:2])
     if base["distribution"] == Distribution.UBUNTU:
-        found = RELEASES.get(base["release"])
+        platform = RELEASES.get(base["release"])
         return PartSupport(
             "Kernel",
             release,
-            found.last if found else None,
+            platform.last if platform else None,
             RELEASES_SOURCE,
             series,
             "as long as the release",
@@ -158,8 +159,8 @@ def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
         if branch
         else "the driver branch that it came with is not known"
     )
-    found = _branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)
-    return [replace(found, branch=release)]
+    support = _branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)
+    return [replace(support, branch=release)]
 
 
 def _branch(part: str, version: str, branch: str, source: str, note: str) -> PartSupport:

@@ -1,4 +1,4 @@
-"""Archives that an image has beside the distribution's own."""
+"""Collects the archives that an image uses beside the distribution's own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from goldenami.packages.mirrors import VendorArchive
 
 
 def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
-    """Those of every role that states some, `__<role>_archives` in its vars/, and `extra_repos` of
-    the definition. A role's is an expression over its variables, empty where it takes the
-    distribution's packages."""
+    """Return the archives of a definition: those of its roles, `__<role>_archives` in their vars/,
+    and `extra_repos`. A role's list is an expression over its variables, and empty if the role
+    takes the distribution's packages. Raises BadInput if two archives have the same name."""
     return _of(
         root,
         definition.base.release,
@@ -30,7 +30,7 @@ def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
 
 
 def of_lock(root: Path, lock: Lock) -> tuple[VendorArchive, ...]:
-    """Those of a lock, by the variables that it was made with."""
+    """Return the archives of a lock, by the variables with which it was made."""
     return _of(
         root,
         lock.base.release,
@@ -47,30 +47,31 @@ def _of(
     release: str,
     roles: Iterable[str],
     variables: Callable[[str], Mapping[str, Any]],
-    stated: Iterable[VendorArchive],
+    extra_repos: Iterable[VendorArchive],
 ) -> tuple[VendorArchive, ...]:
-    found = dict[str, VendorArchive]()
+    archives = dict[str, VendorArchive]()
     for role in roles:
-        found |= _stated(root, release, role, variables(role))
-    # The same repository, beside any driver or none.
+        archives |= _stated(root, release, role, variables(role))
+    # CUDA from NVIDIA comes from the repository of NVIDIA's driver, whatever driver the image has,
+    # or none.
     if variables("cuda").get("cuda_source") == "nvidia":
-        given = {**variables("nvidia_driver"), "nvidia_driver_source": "nvidia"}
-        found |= _stated(root, release, "nvidia_driver", given)
-    for repo in stated:
-        if repo.name in found:
+        settings = {**variables("nvidia_driver"), "nvidia_driver_source": "nvidia"}
+        archives |= _stated(root, release, "nvidia_driver", settings)
+    for repo in extra_repos:
+        if repo.name in archives:
             raise BadInput(
                 f"the archive `{repo.name}` of extra_repos has the name of a role's",
                 hint="give it another name",
             )
-        found[repo.name] = repo
-    return tuple(_located(root, repo) for repo in found.values())
+        archives[repo.name] = repo
+    return tuple(_located(root, repo) for repo in archives.values())
 
 
 def _stated(
-    root: Path, release: str, role: str, given: Mapping[str, Any]
+    root: Path, release: str, role: str, overrides: Mapping[str, Any]
 ) -> dict[str, VendorArchive]:
     name = f"__{role}_archives"
-    facts = role_packages.facts(root, role, PLATFORMS[release], given, only=name)
+    facts = role_packages.facts(root, role, PLATFORMS[release], overrides, only=name)
     try:
         repos = [VendorArchive.model_validate(entry) for entry in facts.get(name, [])]
     except ValidationError as error:
