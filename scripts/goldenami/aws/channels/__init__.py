@@ -1,2 +1,2 @@
-"""What others launch by, in one region: pointers, the ledger that they follow, the lease on
-them."""
+"""What launches of an image use in one region: pointers, the ledger that they follow, and the lease
+that guards both."""

@@ -214,7 +214,7 @@ def apply(
         ledger = ledger.moved(channel, entry)
     named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
     ledger = ledger.withdraw(*({*plan.withdraw} - named))
-    lease.record(ledger.spread(image.section.regions))
+    lease.record(ledger.with_regions(image.section.regions))
     return image.in_region(move.region).follow_ledger(
         lease, moving=move.channels, reuse_version=reuse_version
     )

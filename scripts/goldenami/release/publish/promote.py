@@ -14,7 +14,7 @@ from goldenami.aws.channels.channels import (
     RegionPointers,
 )
 from goldenami.aws.channels.lease import hold_leases
-from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, untold
+from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, partly_withdrawn
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions
@@ -39,7 +39,7 @@ def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
 def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
     """What would move. BadInput where the regions have no candidate in common; NotVerified for one
     too young, untested or unsigned."""
-    image, section, name = image.hasty, image.section, image.name
+    image, section, name = image.with_short_timeouts, image.section, image.name
     check_regions(section.regions)
     ledgers = image.read_ledgers(section.regions).require_all()
     entries = candidates(ledgers)
@@ -80,7 +80,7 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         build_id=build,
         account=number,
         template=pointers.template_name(name),
-        withdraw=tuple(untold(ledgers, ledgers)),
+        withdraw=tuple(partly_withdrawn(ledgers, ledgers)),
         dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
         regions=tuple(move(region, state) for region, state in states.items()),
     )
@@ -152,10 +152,12 @@ def execute(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
     """Move `latest` in every region or in none, under one set of leases, then the groups."""
     moves = {move.region: move for move in plan.regions}
     with hold_leases(image.account, plan.image, list(moves)) as leases, progress.step("latest"):
-        hasty = image.hasty.account
+        account = image.with_short_timeouts.account
         for_each_region(
             moves,
-            lambda region: channel_moves.check_unmoved(hasty, plan, moves[region], leases[region]),
+            lambda region: channel_moves.check_unmoved(
+                account, plan, moves[region], leases[region]
+            ),
         ).require_all(hint=f"`golden promote {plan.image}`")
         channel_moves.move_all(
             image, plan, leases, progress, f"`golden promote {plan.image}` continues"

@@ -11,7 +11,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations, channels, pointers
 from goldenami.aws.channels.channels import ImageInAccount, RegionBuild
 from goldenami.aws.channels.evidence import GpuFinding
-from goldenami.aws.channels.ledger import Channel, GpuProof, untold
+from goldenami.aws.channels.ledger import Channel, GpuProof, partly_withdrawn
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.aws.instances import instance_types
 from goldenami.aws.regions import for_each_region
@@ -34,7 +34,7 @@ def prepare(
     image: ImageInAccount, build: VerifiedBuild, criteria: Criteria, progress: Progress
 ) -> PublishPlan:
     """What is to be done in each region, or the error that refuses it."""
-    image = image.hasty
+    image = image.with_short_timeouts
     with progress.step("look at the regions"):
         plan = _of_account(image, build, criteria)
         plan = upload_plan.with_encryption(image.account, plan)
@@ -73,7 +73,7 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         regions=(),
         differing=channels.differing(ledgers) if stays else "",
         dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
-        withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id),
+        withdraw=tuple(name for name in partly_withdrawn(ledgers, ledgers) if name != build_id),
     )
     plan = _with_regions(image, build, plan, states)
     return plan if plan.is_done else _checked(image, plan, states)
@@ -239,7 +239,7 @@ def _stands(state: RegionBuild, channel: Channel, build_id: str, ami: str | None
 def _astray(
     state: RegionBuild, plan: PublishPlan, moves: dict[Channel, str | None]
 ) -> Iterator[str]:
-    for channel, text in channels.astray(
+    for channel, text in channels.misplaced_pointers(
         plan.image, state.ledger, state.pointers, state.template.ami if state.template else None
     ):
         if channel not in moves:

@@ -16,7 +16,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
 from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion, RegionPointers
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, partly_withdrawn, withdrawn_in
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
@@ -48,7 +48,7 @@ class _Answers:
     def to_withdraw(self, target: str, baked: datetime) -> set[str]:
         """The builds that no publish may bring back: those that a region does not know to be
         withdrawn, and those of `latest` that are newer than the target."""
-        found = {*untold(self.ledgers, self.there)} - {target}
+        found = {*partly_withdrawn(self.ledgers, self.there)} - {target}
         for there in self.there.values():
             latest = there.ledger.latest
             if latest and latest.baked > baked:
@@ -74,7 +74,7 @@ def prepare(
     BadInput where no region can launch that build: one that cannot, or does not answer, is only
     noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
-    image = image.hasty
+    image = image.with_short_timeouts
     names = regions or image.section.regions
     check_regions(names)
     answers = _ask(image, names)

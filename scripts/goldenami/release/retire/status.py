@@ -277,7 +277,9 @@ def _ami(
 def _in_region(look: RegionLook, image: str) -> Iterator[str]:
     """What is wrong within one region."""
     ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
-    for _, text in channels.astray(image, ledger, amis, default.image_ref if default else None):
+    for _, text in channels.misplaced_pointers(
+        image, ledger, amis, default.image_ref if default else None
+    ):
         yield text
     for channel, ami in amis.items():
         if ami not in look.amis:
