@@ -70,8 +70,8 @@ def wait_for(
         try:
             result = ask()
         except Exception as error:
-            named = isinstance(error, ClientError) and code(error).endswith(codes)
-            if not (named or (passes and passes(error))):
+            has_code = isinstance(error, ClientError) and code(error).endswith(codes)
+            if not (has_code or (passes and passes(error))):
                 raise
             refusals.append(error)
             result = None

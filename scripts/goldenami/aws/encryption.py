@@ -91,11 +91,12 @@ def find_key(kms: Client, name: str) -> Key:
     )
 
 
-def _usable(account: Account, region: str, name: str, what: str) -> Key:
-    """Return the key that encrypts `what`. Raises BadInput if it cannot be used."""
+def _usable(account: Account, region: str, name: str, subject: str) -> Key:
+    """Return the key that encrypts `subject`, as errors call it. Raises BadInput if the key cannot
+    be used."""
     key = find_key(account.kms(region), name)
     if key.problem:
-        raise BadInput(f"{key.problem}, by which {what} is encrypted", hint=key.remedy)
+        raise BadInput(f"{key.problem}, by which {subject} is encrypted", hint=key.remedy)
     return key
 
 

@@ -144,12 +144,12 @@ class Prepared(Generic[T]):
             **{region: errors[0] for region, errors in refused.items() if errors},
         }
         if first:
-            more = {
+            further = {
                 f"{region}+{number}": error.message
                 for region, errors in refused.items()
                 for number, error in enumerate(errors[1:], 1)
             }
-            raise combined_error(first, what, hint, more)
+            raise combined_error(first, what, hint, further)
 
 
 _AGAIN = re.compile(r"[;,]? (then )?run again(: it continues)?$")

@@ -253,13 +253,13 @@ class Account:
     def expect(self, number: str | None, region: str) -> str:
         """Return the account's number. Raises HostNotReady if `number`, which the definition pins,
         is another."""
-        own = self.number(region)
-        if number and own != number:
+        own_number = self.number(region)
+        if number and own_number != number:
             raise HostNotReady(
-                f"these credentials are of account {own}, and the definition wants {number}",
+                f"these credentials are of account {own_number}, and the definition wants {number}",
                 hint="choose the profile (AWS_PROFILE), or correct `publish: account:`",
             )
-        return own
+        return own_number
 
 
 def home_region() -> str:
@@ -267,18 +267,20 @@ def home_region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def _add_tags(own: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any) -> None:
-    """Add the company's tags, `own`, to what a call creates. The call's own tags win."""
+def _add_tags(
+    company_tags: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any
+) -> None:
+    """Add the company's tags to what a call creates. The call's own tags win."""
 
     def tagged(tag_list: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-        return tags.to_list({**own, **tags.from_list(tag_list)})
+        return tags.to_list({**company_tags, **tags.from_list(tag_list)})
 
-    if own and "TagSpecifications" in params:
+    if company_tags and "TagSpecifications" in params:
         params["TagSpecifications"] = [
             {**specification, "Tags": tagged(specification["Tags"])}
             for specification in params["TagSpecifications"]
         ]
-    elif own and model.name == "StartSnapshot":
+    elif company_tags and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
 
 

@@ -87,10 +87,10 @@ def owner() -> str:
     return f"{user}@{socket.gethostname()}:{ProcessId.current()}"
 
 
-def has_ended(other: str) -> bool:
-    """Whether `other`, made by `owner`, is a process of this machine that has ended, or this
-    process itself: then it was an earlier command."""
-    process = ProcessId.parse(other)
+def has_ended(owner_text: str) -> bool:
+    """Whether `owner_text`, which `owner` returned, is a process of this machine that has ended, or
+    this process itself: then it was an earlier command."""
+    process = ProcessId.parse(owner_text)
     return process is not None and (process.has_ended or process == ProcessId.current())
 
 

@@ -289,10 +289,10 @@ class ImageInRegion:
         if preferences is None:
             return
         client = self.account.autoscaling(self.region)
-        begun = {group: begin(client, group, version, preferences) for group in groups}
-        for group, status in begun.items():
+        statuses = {group: begin(client, group, version, preferences) for group in groups}
+        for group, status in statuses.items():
             progress.say(f"{self.region}: refresh of {group}: {status}")
-        if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
+        if waiting := [group for group in statuses if statuses[group] == refresh.OTHER_REFRESH]:
             raise Busy(
                 f"another refresh of {', '.join(waiting)} is in progress in {self.region}",
                 hint="wait until it has ended",
@@ -341,6 +341,7 @@ class ImageInAccount:
         instance_refresh = self.section.instance_refresh
         if instance_refresh is None:
             return {region: [] for region in defaults}
+        # A group of the definition may be in some regions only.
         present = for_each_region(
             defaults,
             lambda region: refresh.groups(

@@ -64,11 +64,11 @@ def write(ssm: Client, record: GpuTestRecord) -> None:
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
     """Parse the record in a parameter's value. Raises BadInput if it is no record of that build."""
-    what = f"the parameter {parameter(image, build_id)}"
+    parameter_text = f"the parameter {parameter(image, build_id)}"
     remedy = f"remove it, then run `golden gpu-test {image}`"
-    record = records.read_shared(text, GpuTestRecord, what, remedy)
+    record = records.read_shared(text, GpuTestRecord, parameter_text, remedy)
     if (record.image, record.build_id) != (image, build_id):
-        raise BadInput(f"{what} is of {record.image} {record.build_id}", hint=remedy)
+        raise BadInput(f"{parameter_text} is of {record.image} {record.build_id}", hint=remedy)
     return record
 
 

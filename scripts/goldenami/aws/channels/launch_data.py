@@ -105,8 +105,8 @@ def _metadata(template: LaunchTemplate) -> Data:
     options = template.metadata_options
     # Two hops let a container on the instance reach the metadata service ("Configure the instance
     # metadata options").
-    shown = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
-    return {"HttpPutResponseHopLimit": options.hop_limit, **shown}
+    instance_tags = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
+    return {"HttpPutResponseHopLimit": options.hop_limit, **instance_tags}
 
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:

@@ -148,8 +148,8 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
     numbers = {name: attributes.get(name, "0") for name in ("fence", "expires")}
     for name, text in numbers.items():
         if not str(text).isdecimal():
-            what, hint = _place(dynamodb, image, name)
-            raise BadInput(f"{what} cannot be read: it is no number", hint=hint)
+            attribute, hint = _place(dynamodb, image, name)
+            raise BadInput(f"{attribute} cannot be read: it is no number", hint=hint)
     return LeaseState(
         ledger=read_attribute(dynamodb, image, "ledger", attributes.get("ledger", "{}"), Ledger),
         fence=int(numbers["fence"]),
@@ -200,14 +200,14 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         ":seen": {"N": str(state.fence)},
     }
     unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
-    taken = _update(
+    was_written = _update(
         dynamodb,
         image,
         "SET holder = :holder, expires = :expires, fence = :fence",
         unchanged,
         values,
     )
-    if not taken:
+    if not was_written:
         winner = read_lease(dynamodb, image).holder
         if winner != lease.holder:  # if it is ours, only the answer to the write was lost
             raise Busy(

@@ -88,6 +88,8 @@ class Ledger(SharedRecord):
         """Return the ledger in which `channel` names `entry`, with the former `latest` in the
         history. If `channel` names the same build and AMI already, its entry stays as it is."""
         before = self.of(channel)
+        # A repeated publish keeps the time since which the channel names the build: the soak counts
+        # from it.
         if before and (before.build_id, before.ami) == (entry.build_id, entry.ami):
             return self
         history = self.history

@@ -232,12 +232,12 @@ def _state_after(ec2: Client, instance: str, *before: str) -> str:
     """Wait until the instance's state is none of `before`, and return the state seen last."""
     seen = ""
 
-    def left() -> bool | None:
+    def has_left() -> bool | None:
         nonlocal seen
         seen = describe(ec2, instance)["State"]["Name"]
         return seen not in before or None
 
-    wait_for(left, limit_s=LIMIT_S, pauses=POLL_S, what=f"{instance} is {before[0]}")
+    wait_for(has_left, limit_s=LIMIT_S, pauses=POLL_S, what=f"{instance} is {before[0]}")
     return seen
 
 
@@ -252,7 +252,7 @@ def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
 
 
 @contextlib.contextmanager
-def _refusals(does: str, where: str) -> Iterator[None]:
+def _refusals(does: str, place: str) -> Iterator[None]:
     """Raise NotLaunched for an error of EC2 in the block after which something else may be
     tried."""
     try:
@@ -260,7 +260,7 @@ def _refusals(does: str, where: str) -> Iterator[None]:
     except ClientError as error:
         refusal = refusals.find(error.operation_name, code(error))
         if refusal and refusal.instead is not Instead.THE_SAME:
-            raise NotLaunched(f"EC2 {does} in {where}: {code(error)}", refusal) from error
+            raise NotLaunched(f"EC2 {does} in {place}: {code(error)}", refusal) from error
         raise
 
 

@@ -332,11 +332,11 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
 
 def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Launcher:
     overrides = [override for config in configs for override in config.get("Overrides", [])]
-    named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
+    specifications = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
         kind=kind,
         name=name,
-        templates=tuple(_use(use) for use in named if use),
+        templates=tuple(_use(use) for use in specifications if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
         snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)),
     )
@@ -428,13 +428,13 @@ def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
 def parameters(
     ssm: Client,
     also: Iterable[str] = (),
-    known: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The values of every SSM parameter of plain text, and of those in `also`, which may pin a
-    version (`/a/b:3`) or be an ARN. `known` parameters, if given, replace the list of all."""
+    version (`/a/b:3`) or be an ARN. `values`, if given, replace the reading of all parameters."""
     by_name = (
-        dict(known)
-        if known is not None
+        dict(values)
+        if values is not None
         else read_parameters(
             ssm,
             [

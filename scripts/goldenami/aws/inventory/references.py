@@ -94,7 +94,7 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     """Uses by the ledger, and by any parameter that mentions an AMI."""
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
-    own = {
+    records = {
         (build_name(ami.image, ami.build_id), ami.id)
         for ami in topology.amis
         if ami.image and ami.build_id
@@ -105,7 +105,7 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
             # Records do not count: every published AMI has one, and the record of a GPU test does
             # not use what was tested.
             if (
-                (name, ami_id) not in own
+                (name, ami_id) not in records
                 and not (is_record(name) and value not in present)
                 and not is_evidence(name)
             ):

@@ -139,12 +139,12 @@ def usd_by(
         ],
     ):
         product: dict[str, Any] = json.loads(text)
-        own = product["product"]["attributes"]
+        product_attributes = product["product"]["attributes"]
         day = max(day, product["publicationDate"][:10])
         # A price of 0 is that of another offer.
         usd = next(filter(None, _on_demand(product)), None)
-        if usd and own.get("usagetype", "").endswith(usage.usage):
-            prices[own.get(key, "")] = usd
+        if usd and product_attributes.get("usagetype", "").endswith(usage.usage):
+            prices[product_attributes.get(key, "")] = usd
     return prices, day
 
 

@@ -105,10 +105,10 @@ def mean_by_time(
     """The mean price between `start` and `end`, if each price holds until the next one's time."""
     rows = sorted(history)
     times = [min(max(at, start), end) for at, _ in rows] + [end]
-    held = [(after - at).total_seconds() for at, after in pairwise(times)]
-    if not sum(held):
+    spans = [(after - at).total_seconds() for at, after in pairwise(times)]
+    if not sum(spans):
         return rows[-1][1]
-    return sum(seconds * usd for seconds, (_, usd) in zip(held, rows, strict=True)) / sum(held)
+    return sum(seconds * usd for seconds, (_, usd) in zip(spans, rows, strict=True)) / sum(spans)
 
 
 def hourly_by_type(

@@ -131,9 +131,9 @@ class Upload:
         if earlier is None:
             return self._start(1)
         if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
-            begun = earlier.snapshot_id or "what was begun before"
+            former = earlier.snapshot_id or "what was begun before"
             self.say(
-                f"{begun} is of another disk or parent: a new one is begun, and `golden "
+                f"{former} is of another disk or parent: a new one is begun, and `golden "
                 "sweep` "
                 "removes that one when its time is over"
             )

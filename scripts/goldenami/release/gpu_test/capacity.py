@@ -60,7 +60,7 @@ Priced = Mapping[str, Mapping[str, float]]
 
 
 def offers(
-    known: Mapping[str, Family],
+    family_table: Mapping[str, Family],
     families: Iterable[str],
     regions: Mapping[str, RegionTypes],
     priced: Priced,
@@ -71,7 +71,7 @@ def offers(
     Spot comes before on demand, by its price in each zone. On demand, and where Spot prices are
     unknown or equal, a cheaper type comes first, then the definition's first region.
     """
-    declared = {family: sm for family in families if (sm := known[family].sm)}
+    declared = {family: sm for family in families if (sm := family_table[family].sm)}
     offers_by_sm: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
         names = _cheapest(
@@ -82,7 +82,7 @@ def offers(
                 sm,
                 region,
                 zone,
-                gpu_type(known, types.described[name]),
+                gpu_type(family_table, types.described[name]),
                 market,
                 priced.get(name, {}).get(region),
                 types.usd_spot.get((name, zone)) if market else None,
@@ -90,7 +90,7 @@ def offers(
             for market in (True, False)
             for name in names
             # Not sizes that packer/hardware.yml lacks: the record of a test there would not count.
-            if known[name.partition(".")[0]].gpus_of(name.partition(".")[2])
+            if family_table[name.partition(".")[0]].gpus_of(name.partition(".")[2])
             for region, types in regions.items()
             if name in types.described
             for zone in types.zones.get(name, ())

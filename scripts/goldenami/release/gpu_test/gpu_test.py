@@ -345,13 +345,13 @@ def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
     with contextlib.suppress(GoldenError):  # the connection may end before the answer
         ssh.run(config, "sudo", "systemctl", "poweroff", timeout_s=30)
 
-    def gone() -> bool | None:
+    def has_ended() -> bool | None:
         return (
             instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated")
             or None
         )
 
-    if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
+    if not wait_for(has_ended, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
         raise NotVerified(
             f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
             hint="look at its console: which unit does not stop?",

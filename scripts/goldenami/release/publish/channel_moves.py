@@ -42,9 +42,9 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     """The plan in lines for a person."""
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
     if plan.is_repeated:
-        where = ", ".join(move.region for move in plan.regions)
+        regions = ", ".join(move.region for move in plan.regions)
         lines.append(
-            f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are "
+            f"  {plan.image} is already at {plan.build_id} in {regions}: its pointers are "
             "written again and "
             "read back"
         )
@@ -222,8 +222,8 @@ def apply(
     for channel in move.channels:
         ledger = ledger.moved(channel, entry)
     # A build that a channel names after the move must not be withdrawn by it.
-    named = {entry.build_id for entry in (ledger.candidate, ledger.latest) if entry}
-    ledger = ledger.withdraw(*({*plan.withdraw} - named))
+    named_builds = {entry.build_id for entry in (ledger.candidate, ledger.latest) if entry}
+    ledger = ledger.withdraw(*({*plan.withdraw} - named_builds))
     lease.record(ledger.with_regions(image.section.regions))
     return image.in_region(move.region).follow_ledger(
         lease, moving=move.channels, reuse_version=reuse_version

@@ -112,13 +112,13 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
     """Read the candidate's state in a region. Raises BadInput if EC2 does not show its AMI as
     available within SHOWN_S."""
 
-    def shown() -> RegionBuild | None:
+    def available_state() -> RegionBuild | None:
         state = image.read_build(entry.build_id)
         ami = state.image
         is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
         return state if is_there else None
 
-    state = wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
+    state = wait_for(available_state, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
         raise BadInput(
             f"the candidate's AMI {entry.ami} is gone or not available in {image.region}",

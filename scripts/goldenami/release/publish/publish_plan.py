@@ -252,13 +252,13 @@ def _misplaced(
     ):
         if channel not in moves:
             yield text
-    named = {
+    named_builds = {
         entry.build_id
         for channel in Channel
         if channel not in moves and (entry := state.ledger.of(channel))
     }
     for name in plan.withdraw:
-        if name not in {*state.ledger.withdrawn, *named}:
+        if name not in {*state.ledger.withdrawn, *named_builds}:
             yield f"the ledger, in which it is missing that {name} was withdrawn elsewhere"
 
 

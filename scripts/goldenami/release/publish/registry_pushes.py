@@ -152,8 +152,8 @@ def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry
         }
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
-            own = path if name.partition("/")[0] in of_ecr else None
-            registries[name] = Registry(name, account, own)
+            logins = path if name.partition("/")[0] in of_ecr else None
+            registries[name] = Registry(name, account, logins)
         yield registries
 
 

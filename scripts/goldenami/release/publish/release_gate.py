@@ -113,7 +113,7 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
             f"{len(wrong)} of {len(verify.checks)} checks failed, "
             f"{wrong[0] if wrong else 'none ran'} first"
         )
-    kind, baked, verified, shown = (
+    kind, baked, verified, digits = (
         ("AMI", bake.ami_id, verify.ami, None)
         if bake.ami
         else ("disk", bake.disk_sha256, verify.disk_sha256, 12)
@@ -122,8 +122,8 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
         return (
             f"its verify record does not say that it is of this {kind}"
             if verified is None
-            else f"its verify record is of another {kind} ({verified[:shown]}, not "
-            f"{str(baked)[:shown]})"
+            else f"its verify record is of another {kind} ({verified[:digits]}, not "
+            f"{str(baked)[:digits]})"
         )
     if unproven := [
         claim for check, claim in EVIDENCE[bake.builder].items() if check not in correct

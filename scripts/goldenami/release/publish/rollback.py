@@ -246,16 +246,16 @@ def execute(image: ImageInAccount, prepared: Prepared[MovePlan], progress: Progr
     """Take every region back. Regions that failed, now or in the plan, are raised as one error
     after the others are done."""
     plan, account = prepared.plan, image.account
-    moves, begun = {move.region: move for move in plan.regions}, dict[str, int]()
+    moves, fences = {move.region: move for move in plan.regions}, dict[str, int]()
 
     def back(region: str) -> None:
         # Each region has its own lease, so that none waits for another.
         with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
             # If nobody held the lease since our last try, the ledger may differ from the plan by
             # our own writes only, and is not checked again.
-            if begun.get(region) != leases[region].fence - 1:
+            if fences.get(region) != leases[region].fence - 1:
                 channel_moves.check_unmoved(account, plan, moves[region], leases[region])
-            begun[region] = leases[region].fence
+            fences[region] = leases[region].fence
             version = channel_moves.apply(
                 image, plan, moves[region], leases[region], reuse_version=True
             )

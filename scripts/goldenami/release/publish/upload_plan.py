@@ -107,7 +107,10 @@ def _source(
 
 
 def _upload(
-    image: ImageInRegion, build: VerifiedBuild, blocks: BlockMap, wanted: SnapshotEncryption
+    image: ImageInRegion,
+    build: VerifiedBuild,
+    blocks: BlockMap,
+    planned_encryption: SnapshotEncryption,
 ) -> Upload:
     """The upload to a region: the difference to a build whose snapshot is in the region under the
     same key and whose list of blocks is on this machine; or else the whole disk."""
@@ -127,7 +130,9 @@ def _upload(
         if baked.sha256 != ami.tags.get(tags.DISK_SHA256) or listed is None:
             unfit = f"{ami.snapshot} is of another bake of build {build_id} than this machine has"
             continue
-        unfit = wanted.unfit(ami.snapshot, encryption.snapshot_key(image.ec2, ami.snapshot))
+        unfit = planned_encryption.unfit(
+            ami.snapshot, encryption.snapshot_key(image.ec2, ami.snapshot)
+        )
         if not unfit:
             count = ebs.count_to_send(blocks, ebs.Parent(ami.snapshot, listed))
             return Upload(blocks=count, parent=build_id, parent_snapshot=ami.snapshot)

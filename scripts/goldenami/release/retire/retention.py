@@ -370,10 +370,10 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]
 # --- records --------------------------------------------------------------------------------------
 
 
-def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
+def _dead_records(region: _Region, going: set[str], planned: Sequence[Action]) -> Iterator[Action]:
     """Yield the deletion of records, and of versions of our template, whose AMI is gone when the
     `planned` actions are done."""
-    present = {ami.id for ami in region.topology.amis} - gone
+    present = {ami.id for ami in region.topology.amis} - going
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
     staying = {
         snapshot.build_id
@@ -383,7 +383,7 @@ def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) ->
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
-        if ami_id not in gone:
+        if ami_id not in going:
             for version in region.idle_naming.get(ami_id, ()):
                 yield Action(
                     step=RetireStep.DELETE_VERSION,

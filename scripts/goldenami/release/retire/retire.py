@@ -157,15 +157,15 @@ def _still_due(
         "candidate": ledger.candidate,
         "latest": ledger.latest,
     }
-    named = {entry.build_id: name for name, entry in entries.items() if entry}
+    channel_of = {entry.build_id: name for name, entry in entries.items() if entry}
     due = [
         action
         for action in planned.actions
-        if action.step is RetireStep.RECALL or action.build_id not in named
+        if action.step is RetireStep.RECALL or action.build_id not in channel_of
     ]
     return due, [
         f"keep {action.target} ({action.build_id}): "
-        f"it is {named[action.build_id]} since the plan was made"
+        f"it is {channel_of[action.build_id]} since the plan was made"
         for action in planned.actions
         if action not in due
     ]
@@ -179,7 +179,7 @@ def _retire(
     progress: Progress,
 ) -> None:
     """Do the actions of one region in order. If one fails, the others of its build are not done."""
-    stopped, done = set[str](), list[Action]()
+    stopped, finished = set[str](), list[Action]()
     ec2, ssm = account.ec2(region), account.ssm(region)
     present = removal.FreshImages(ec2, [action.target for action in due if action.step in _CHANGES])
 
@@ -200,7 +200,7 @@ def _retire(
                 refused.append(failed[action.target])
                 stopped.add(action.build_id)
             else:
-                done.append(action)
+                finished.append(action)
                 progress.say(f"{region}: {action.step.value} {action.target}")
 
     # Versions of templates go first and records last, many by one call. That is also their order
@@ -212,7 +212,7 @@ def _retire(
             lambda targets: removal.delete_versions(ec2, targets),
         )
         for action in due:
-            count(len(done), len(due), "actions")
+            count(len(finished), len(due), "actions")
             if action.step not in _AT_ONCE:
                 try_all([action], partial(_do_step, ec2, action.step, present))
         try_all(

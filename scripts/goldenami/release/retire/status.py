@@ -180,17 +180,17 @@ def _region_status(look: RegionLook) -> _RegionStatus:
     running = defaultdict[str, list[AccountInstance]](list)
     for instance in look.instances:
         running[instance.image_id].append(instance)
-    shown = {
+    ami_statuses = {
         ami.id: _ami(ami, look.snapshots, running[ami.id])
         for ami in look.amis.values()
         if ami.image in look.images
     }
-    named = {ami_id for amis in look.pointers.values() for ami_id in amis.values()}
+    pointed_amis = {ami_id for amis in look.pointers.values() for ami_id in amis.values()}
     tests = look.parameters(
         [
             evidence.parameter(ami.image, ami.build_id)
             for ami in look.amis.values()
-            if ami.image in look.images and ami.id in named
+            if ami.image in look.images and ami.id in pointed_amis
         ]
     )
     overdue = [
@@ -199,7 +199,7 @@ def _region_status(look: RegionLook) -> _RegionStatus:
         if instance.expires and instance.expires < clock.now()
     ]
     images = [
-        _image(image, look, shown, tests).model_copy(
+        _image(image, look, ami_statuses, tests).model_copy(
             update={
                 "published_to": look.ledgers[image].regions,
                 "overdue": sorted(instance.id for instance in overdue if instance.image == image),
@@ -208,19 +208,19 @@ def _region_status(look: RegionLook) -> _RegionStatus:
         for image in look.images
     ]
     problems = [
-        Problem(image=image, region=look.region, what=what)
+        Problem(image=image, region=look.region, what=problem)
         for image in look.images
-        for what in _in_region(look, image)
+        for problem in _in_region(look, image)
     ]
     return _RegionStatus(images, look.ledgers, problems)
 
 
 def _image(
-    image: str, look: RegionLook, shown: Mapping[str, AmiStatus], tests: Mapping[str, str]
+    image: str, look: RegionLook, ami_statuses: Mapping[str, AmiStatus], tests: Mapping[str, str]
 ) -> ImageStatus:
-    """The status of an image. `shown` are the statuses of AMIs by id, `tests` the records of GPU
-    tests by their parameter."""
-    default, named = look.defaults[image], look.pointers[image]
+    """The status of an image. `ami_statuses` are by the AMI's id, `tests` the records of GPU tests
+    by the name of their parameter."""
+    default, pointed_amis = look.defaults[image], look.pointers[image]
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
@@ -238,8 +238,8 @@ def _image(
     newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
         image=image,
-        latest=pointer(named.get(Channel.LATEST)),
-        candidate=pointer(named.get(Channel.CANDIDATE)),
+        latest=pointer(pointed_amis.get(Channel.LATEST)),
+        candidate=pointer(pointed_amis.get(Channel.CANDIDATE)),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
         template_groups={
@@ -247,7 +247,7 @@ def _image(
             for group in look.groups
             for version in group.versions(image, default)
         },
-        amis=[shown[ami.id] for ami in newest_first if ami.image == image],
+        amis=[ami_statuses[ami.id] for ami in newest_first if ami.image == image],
     )
 
 
@@ -303,8 +303,8 @@ def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Prob
     """Yield the problems of an image in which regions contradict each other."""
     withdrawn = withdrawn_in(ledgers)
     for region, ledger in ledgers.items():
-        for what in _of_withdrawn(ledger, withdrawn):
-            yield Problem(image=image, region=region, what=what)
+        for problem in _of_withdrawn(ledger, withdrawn):
+            yield Problem(image=image, region=region, what=problem)
     if difference := channels.differing(
         {region: ledger for region, ledger in ledgers.items() if ledger.latest}
     ):
@@ -314,12 +314,12 @@ def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Prob
 def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterator[str]:
     """Yield the problems of a region's ledger with builds that were withdrawn in any region."""
     for build_id, regions in withdrawn.items():
-        where = f"in {', '.join(regions)}"
+        regions_text = f"in {', '.join(regions)}"
         for channel in Channel:
             if (entry := ledger.of(channel)) and entry.build_id == build_id:
-                yield f"`{channel}` names {build_id}, which was withdrawn {where}"
+                yield f"`{channel}` names {build_id}, which was withdrawn {regions_text}"
         if build_id not in ledger.withdrawn:
-            yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
+            yield f"the ledger does not say that {build_id} was withdrawn, as it was {regions_text}"
 
 
 def behind(account: Account, definition: Definition, record: StatusRecord) -> Iterator[Problem]:

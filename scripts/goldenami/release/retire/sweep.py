@@ -112,11 +112,11 @@ def show(plan: SweepPlan) -> Iterator[str]:
     """The plan in lines for a person."""
     for name, items in plan.regions.items():
         for item in items:
-            what = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
+            described = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
             yield f"  {name:<15} " + (
-                f"keep {what}: {item.kept}"
+                f"keep {described}: {item.kept}"
                 if item.kept
-                else f"remove {what}: expired {item.expires}"
+                else f"remove {described}: expired {item.expires}"
             )
         if not items:
             yield f"  {name:<15} nothing is left behind"
