@@ -125,6 +125,7 @@ def of_snapshot(account: Account, region: str, snapshot: str) -> SnapshotEncrypt
 
 def check_shareable(region: str, accounts: tuple[str, ...], encryption: SnapshotEncryption) -> None:
     """Raise BadInput if the accounts that an AMI is to be shared with could not decrypt it."""
+    # Nobody can change the policy of AWS's own key, so no other account ever gets access to it.
     if accounts and encryption.by_aws:
         raise BadInput(
             f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} cannot use",

@@ -242,6 +242,7 @@ def wait_available(ec2: Client, ami: str) -> Image:
     region, began = ec2.meta.region_name, time.monotonic()
     wait = partial(wait_for, settled_image, pauses=POLLS_S)
     image = wait(limit_s=WAIT_S, what=f"{ami} in {region} is pending")
+    # A copy of another region's AMI takes much longer.
     if image is None and seen and seen[0].raw.get("SourceImageId"):
         image = wait(limit_s=COPY_WAIT_S, what=f"{ami} in {region} is being copied")
     if image is None:

@@ -73,6 +73,7 @@ def to_webhook(url: str, headline: str, body: str) -> None:
     text = f"*{headline}*\n{body}".translate(_PLAIN)
     if len(text) > TEXT_LIMIT:
         text = text[:TEXT_LIMIT] + "\n(shortened)"
+    # Errors say `name` instead of the URL, which is a secret.
     http_documents.post(url, {"text": text}, name=f"the webhook of {WEBHOOK}")
 
 
@@ -97,4 +98,5 @@ def shortened(message: str, limit: int = MESSAGE_LIMIT) -> str:
     data = message.encode()
     if len(data) <= limit:
         return message
+    # The cut may be within a character: `ignore` drops what is left of it.
     return data[: limit - len(note)].decode(errors="ignore") + note

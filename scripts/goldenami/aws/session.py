@@ -414,8 +414,10 @@ def _region_of(error: Exception) -> str:
 
 
 def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
+    # These codes mean wrong credentials, unless the clock is off.
     if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
+    # Its code is that of missing rights, so the text is asked before KINDS.
     if error_kinds.NO_EXPLORER_SAID in text.lower():
         return error_kinds.NO_EXPLORER
     for kind in error_kinds.KINDS:

@@ -361,6 +361,7 @@ class ImageInAccount:
                 for group in present[region]
                 if default is None or not refresh.refresh_status(client, group, default)
             ]
+            # Before anything moves: a refresh that cannot be rolled back must not begin.
             for group in due:
                 refresh.check_reversible(client, present[region][group])
             return due

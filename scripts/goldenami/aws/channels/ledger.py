@@ -94,6 +94,7 @@ class Ledger(SharedRecord):
             return self
         history = self.history
         if channel is Channel.LATEST:
+            # A build that becomes `latest` again leaves the history.
             earlier = [old for old in (*history, before) if old and old.build_id != entry.build_id]
             history = tuple(earlier[-HISTORY:])
         return self.model_copy(update={channel.value: entry, "history": history})

@@ -76,6 +76,7 @@ def find(ec2: Client) -> list[Leftover]:
         ),
         LeftoverKind.VOLUME: listed("describe_volumes", "Volumes", 500),
         LeftoverKind.SNAPSHOT: listed("describe_snapshots", "Snapshots", 1000, OwnerIds=["self"]),
+        # EC2 lists key pairs without pages.
         LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
         LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
     }

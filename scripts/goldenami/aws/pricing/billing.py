@@ -144,7 +144,7 @@ def _billed(
 
 def _paged(account: Account, call: str, key: str, request: dict[str, Any]) -> Iterator[Any]:
     """Yield the items below `key` from every page of a call to Cost Explorer."""
-    # By hand, as botocore has no paginators for Cost Explorer.
+    # By hand, as botocore has no paginator for GetCostAndUsage.
     ask, token = getattr(account.client("ce", HOME), call), dict[str, str]()
     while True:
         answer = ask(**request, **token)
@@ -182,6 +182,7 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
 
 def savings_plans(account: Account) -> Iterator[Commitment]:
     """Yield the account's active savings plans."""
+    # By hand, as botocore has no paginators for Savings Plans.
     plans, token = account.client("savingsplans", HOME), ""
     while True:
         answer = plans.describe_savings_plans(
@@ -206,6 +207,7 @@ def utilization(account: Account, since: date, until: date) -> dict[str, float]:
     `Commitment.kind`. Kinds that the account does not have are left out."""
     explorer, percentages = account.client("ce", HOME), dict[str, float]()
     period = _period(since, until)
+    # An account without reservations, or without savings plans, has no data of them.
     with tolerate(_NO_DATA):
         total = explorer.get_reservation_utilization(TimePeriod=period)["Total"]
         percentages["reservation"] = float(total["UtilizationPercentage"])

@@ -218,6 +218,7 @@ def apply(
     definition says now, and a default that a person set stays.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
+    # A build that channels name again, on purpose, is not withdrawn any more.
     ledger = lease.ledger.readmit(plan.build_id)
     for channel in move.channels:
         ledger = ledger.moved(channel, entry)

@@ -157,6 +157,7 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
     """Why the record does not satisfy the rule, or ""."""
     age = clock.now() - datetime.fromisoformat(record.checked_at)
     looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
+    # The first that holds is the error: the record has to be of this build before it says anything.
     problems = {
         f"its record of vulnerabilities is of build {record.build_id}": record.build_id != build_id,
         f"{sum(row.stops for row in record.findings)} vulnerabilities stop it": record.outcome

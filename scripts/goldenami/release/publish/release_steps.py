@@ -82,6 +82,8 @@ class Release:
                 ReleaseStep.WAIT,
                 f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
             )
+        # Looking vulnerabilities up takes the build's files, so it is baked again if they are not
+        # on this machine.
         return NextStep(
             ReleaseStep.BAKE if self.is_judged and not self.is_baked else ReleaseStep.PROMOTE,
             f"the candidate {build_id} may become `latest`",
