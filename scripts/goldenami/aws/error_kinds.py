@@ -56,7 +56,7 @@ CLOCK = ErrorKind(
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
     "set the clock (`timedatectl set-ntp true`), then run again",
 )
-NO_EXPLORER_SAID = "not enabled for cost explorer"
+NO_EXPLORER_TEXT = "not enabled for cost explorer"
 """Part of the error message that Cost Explorer sends under the code AccessDenied if the account has
 not enabled it."""
 NO_EXPLORER = ErrorKind(

@@ -271,7 +271,8 @@ def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
 
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
-    """Set the AMI's tags, deprecation date, protection and launch permissions where they differ."""
+    """Set those of the AMI's tags, deprecation date, protection and launch permissions that
+    differ."""
     # Earlier versions of goldenami set fewer tags.
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))

@@ -13,7 +13,7 @@ snapshots and AMIs take seconds)."""
 
 
 class Instead(IntEnum):
-    """What to change before the next launch. The number says how many items of (region, market,
+    """The change to make before the next launch. The number says how many items of (region, market,
     type, zone) the refusal is about; THE_SAME means the same call again."""
 
     THE_SAME = 0

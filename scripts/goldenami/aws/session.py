@@ -418,7 +418,7 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
     # Its code is that of missing rights, so the text is asked before KINDS.
-    if error_kinds.NO_EXPLORER_SAID in text.lower():
+    if error_kinds.NO_EXPLORER_TEXT in text.lower():
         return error_kinds.NO_EXPLORER
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:

@@ -1,2 +1,2 @@
-"""What launches of an image use in one region: pointers, the ledger that they follow, and the lease
-that guards both."""
+"""The pointers that launches of an image use in one region, the ledger that they follow, and the
+lease that guards both."""

@@ -1,4 +1,4 @@
-"""What still refers to the AMIs and snapshots of a region, computed from a topology without a call.
+"""The references to the AMIs and snapshots of a region, computed from a topology without a call.
 
 A version of the pipeline's own launch template is no reference unless it is the default, is the
 latest, or a launcher selects it: there is one for each build ever published, and retirement deletes

@@ -90,8 +90,8 @@ class GpuJudge:
         return GpuFinding(GpuProof.UNTESTED, first)
 
     def _requirements(self, build: Evidence) -> Asked | None:
-        """What a test has to prove, by the tags of build and AMIs, or None if they differ. Nothing
-        if they have no such tag and the definition declares no GPU."""
+        """The requirements for a test, from the tags of build and AMIs, or None if they differ.
+        They are empty if there are no such tags and the definition declares no GPU."""
         texts = {own_tags.get(tags.GPU_TEST, "") for own_tags in build.all_tags.values()}
         if texts == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())

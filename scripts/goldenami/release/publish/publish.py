@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
-    """Whether nothing is to do, and the build's folder has the record of its publish."""
+    """Whether nothing is left to do, and the build's folder has the record of its publish."""
     return plan.is_done and build.folder.publish.exists()
 
 

@@ -246,7 +246,7 @@ def _names_build(state: RegionBuild, channel: Channel, build_id: str, ami: str |
 def _misplaced(
     state: RegionBuild, plan: PublishPlan, moves: dict[Channel, str | None]
 ) -> Iterator[str]:
-    """What is wrong with pointers that this publish does not move, and with the ledger."""
+    """Yield what is wrong with pointers that this publish does not move, and with the ledger."""
     for channel, text in channels.misplaced_pointers(
         plan.image, state.ledger, state.pointers, state.template.ami if state.template else None
     ):

@@ -110,7 +110,7 @@ class PublishPlan(Record):
 
 
 class Published(Record):
-    """What was published in one region."""
+    """The AMI that was published in one region, its snapshot, and the pointers that name it."""
 
     ami: str
     snapshot: str

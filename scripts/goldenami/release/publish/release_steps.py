@@ -13,7 +13,7 @@ from goldenami.release.publish import channel_moves
 
 
 class ReleaseStep(StrEnum):
-    """The steps to `latest`, by their commands; and to wait, or nothing more to do."""
+    """The steps of a release, by their commands, besides WAIT and DONE."""
 
     BAKE = "bake"
     PUBLISH = "publish"
