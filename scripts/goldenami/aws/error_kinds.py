@@ -57,8 +57,8 @@ CLOCK = ErrorKind(
     "set the clock (`timedatectl set-ntp true`), then run again",
 )
 NO_EXPLORER_TEXT = "not enabled for cost explorer"
-"""Part of the error message that Cost Explorer sends under the code AccessDenied if the account has
-not enabled it."""
+"""Part of Cost Explorer's error message if the account has not enabled it. The error's code is that
+of missing permissions."""
 NO_EXPLORER = ErrorKind(
     [],
     HostNotReady,
