@@ -13,7 +13,7 @@ import pytest
 from goldenami.aws import refusals
 from goldenami.aws.channels import lease, pointers
 from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
-from goldenami.aws.session import HASTY_ATTEMPTS
+from goldenami.aws.session import SHORT_ATTEMPTS
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.release.publish import publish as publish_stage
@@ -290,9 +290,9 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
 
 
 def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, faults: Faults) -> None:
-    """More refusals in a row than the hasty client outlasts: the next publisher need not wait for
+    """More refusals in a row than short timeouts outlast: the next publisher need not wait for
     the lease's end."""
     with lease.hold_leases(unbound.account(), IMAGE, [REGIONS[0]]):
-        faults.add("dynamodb:UpdateItem", "throttled", times=HASTY_ATTEMPTS + 1)
-    assert faults.met() == HASTY_ATTEMPTS + 1
+        faults.add("dynamodb:UpdateItem", "throttled", times=SHORT_ATTEMPTS + 1)
+    assert faults.met() == SHORT_ATTEMPTS + 1
     assert lease.read_lease(dynamodb(), IMAGE).holder is None, "not let go"

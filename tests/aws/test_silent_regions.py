@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws import regions, session
-from goldenami.aws.session import HASTY_ATTEMPTS
+from goldenami.aws.session import SHORT_ATTEMPTS
 from support.aws import unbound
 from support.aws.emulator import Emulator, Faults
 from support.aws.seeded_account import SeededAccount
@@ -93,10 +93,10 @@ def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
 def test_a_region_that_throttles_answers(
     checkout: Checkout, published: list[str], faults: Faults
 ) -> None:
-    faults.add("ec2:*", "throttled", regions=[WEST], times=HASTY_ATTEMPTS + 2)
+    faults.add("ec2:*", "throttled", regions=[WEST], times=SHORT_ATTEMPTS + 2)
     ran = checkout.golden("promote", IMAGE, "--now", "--dry-run")
     assert ran.code == 0, ran.text
-    assert faults.met() == HASTY_ATTEMPTS + 2
+    assert faults.met() == SHORT_ATTEMPTS + 2
 
 
 # --- a server of a few lines ---

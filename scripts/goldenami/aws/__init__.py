@@ -1,1 +1,1 @@
-"""The account: everything that talks to AWS. Clients are passed in; `session` makes them."""
+"""Everything that talks to AWS. Clients are passed in; `session` makes them."""

@@ -1,4 +1,4 @@
-"""How AWS is called: answers in pages, questions in batches, errors that do not matter."""
+"""Helpers for calls to AWS: pages, batches, tolerated errors, and waiting."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from goldenami.core.wait import wait_until
 T = TypeVar("T")
 
 NOT_YET = (".NotFound",)
-"""The end of EC2's code for what it does not know, which may have been made a moment ago."""
+"""Suffix of EC2's error codes for an unknown id, which may have been created a moment ago."""
 SETTLE_POLLS_S = (0.5, 1, 2, 4, 8)
 FILTER_VALUES = 200
-"""Values that one filter of EC2 takes (EC2 API reference, "Filtering using the API")."""
+"""Most values that one filter of EC2 takes (EC2 API reference, "Filtering using the API")."""
 
 
 def pages(
     client: Client, call: str, key: str, size: int | None = None, **arguments: Any
 ) -> Iterator[Any]:
-    """The things below `key` in every page of a call; `size` of them in a page."""
+    """Yield the items under `key` from every page of a call, with `size` items a page if given."""
     config = {"PaginationConfig": {"PageSize": size}} if size else {}
     for page in client.get_paginator(call).paginate(**config, **arguments):
         yield from page[key]
 
 
 def batches(names: Sequence[str], size: int = FILTER_VALUES) -> Iterator[list[str]]:
-    """`names` in lists of at most `size`."""
+    """Split `names` into lists of at most `size`."""
     for start in range(0, len(names), size):
         yield list(names[start : start + size])
 
 
 @contextmanager
 def tolerate(*codes: str) -> Iterator[None]:
-    """An error whose code ends in one of `codes` ends the block and nothing more."""
+    """Suppress a ClientError whose code ends in one of `codes`. It ends the block."""
     try:
         yield
     except ClientError as error:
@@ -55,30 +55,31 @@ def wait_for(
     passes: Callable[[Exception], bool] | None = None,
     what: str = "",
 ) -> T:
-    """The first answer of AWS that is not None; None where there is none in `limit_s` seconds.
+    """Call `ask` until it returns something other than None; return None after `limit_s` seconds.
 
-    A refusal whose code ends in one of `codes`, or of which `passes` says that it will pass, is no
-    answer yet; the last one is raised at the limit. By default it waits for what EC2 may not show
-    yet (SETTLE_S). `ask` has to bear being made again. `what` a person is told of a long wait;
-    without it, the refusal.
+    An error whose code ends in one of `codes`, or for which `passes` returns True, counts as no
+    answer yet. If the last try ended in such an error, it is raised at the limit. `limit_s` is
+    SETTLE_S by default, in which EC2 shows a change. `ask` must be safe to repeat. In a long wait
+    the user is shown `what`, or the error if `what` is "".
     """
     refusals, wait = list[Exception](), LongWait()
 
     def answer() -> T | None:
+        # Only the last try counts: an earlier refusal has passed if this try is answered by None.
         refusals.clear()
         try:
-            found = ask()
+            result = ask()
         except Exception as error:
-            named = isinstance(error, ClientError) and code(error).endswith(codes)
-            if not (named or (passes and passes(error))):
+            has_code = isinstance(error, ClientError) and code(error).endswith(codes)
+            if not (has_code or (passes and passes(error))):
                 raise
             refusals.append(error)
-            found = None
-        if found is None and (told := what or (str(*refusals) if codes else "")):
-            wait.tell(told)
-        return found
+            result = None
+        if result is None and (notice := what or (str(*refusals) if codes else "")):
+            wait.tell(notice)
+        return result
 
-    found = wait_until(answer, SETTLE_S if limit_s is None else limit_s, pauses)
+    result = wait_until(answer, SETTLE_S if limit_s is None else limit_s, pauses)
     if refusals:
         raise refusals[0]
-    return cast(T, found)
+    return cast(T, result)

@@ -1,5 +1,6 @@
-"""What a new snapshot of a region is encrypted by: the key that the definition names, or the
-account's default; and whether a key can be used.
+"""The KMS key that encrypts new snapshots in a region, and whether a key can be used.
+
+The key is the one that the definition names, or else the account's default.
 
 Sources: EBS user guide, "Encryption outcomes for EBS direct APIs" and "Enable encryption by
 default"; KMS developer guide, "Key states of AWS KMS keys".
@@ -16,18 +17,21 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 
 AWS_ALIAS = "alias/aws/ebs"
-"""The key that AWS keeps for EBS in each account. Its policy cannot be changed, so nobody else can
-use it."""
+"""The key that AWS manages for EBS in each account. Its policy cannot be changed, so no other
+account can use it."""
 USABLE = ("Enabled", "Updating")
-"""States of a key in which it encrypts and decrypts."""
+"""Key states in which a key encrypts and decrypts."""
 _WAYS_BACK = {"Disabled": ("enable-key",), "PendingDeletion": ("cancel-key-deletion", "enable-key")}
-"""Calls that make a key of a state usable."""
+"""KMS commands that make a key usable again, by the key's state."""
 
 
 class SnapshotEncryption(Record):
-    """`key` is an ARN; none: new snapshots are not encrypted. `named`: the definition names it,
-    else it is the account's default. `by_aws`: AWS manages it, and no other account can use what it
-    encrypts."""
+    """Encryption of new snapshots in a region.
+
+    `key` is an ARN, or None if new snapshots are not encrypted. `named` is True if the definition
+    names the key, False if it is the account's default. `by_aws` is True for a key that AWS
+    manages: no other account can use what it encrypts.
+    """
 
     key: str | None = None
     named: bool = False
@@ -35,14 +39,13 @@ class SnapshotEncryption(Record):
 
     @property
     def asked(self) -> str | None:
-        """The key that a request has to name; none where the account's default decides."""
+        """The key that a request has to name, or None if the account's default decides."""
         return self.key if self.named else None
 
     def unfit(self, snapshot: str, key: str | None) -> str:
-        """Why a snapshot under `key` cannot be the parent of a new one; nothing where it can.
-
-        A child has its parent's key; with encryption by default an unencrypted parent is refused.
-        """
+        """Why a snapshot encrypted by `key` cannot be the parent of a new one, or "" if it can."""
+        # A child has its parent's key, and EBS refuses an unencrypted parent if the account
+        # encrypts by default.
         if key == self.key:
             return ""
         if self.key is None:
@@ -54,8 +57,8 @@ class SnapshotEncryption(Record):
 
 @dataclass(frozen=True)
 class Key:
-    """A key of KMS. `problem` says why no disk can be read or written by it, "" where one can;
-    `remedy` what to do."""
+    """A KMS key. `problem` is why it cannot encrypt or decrypt, or "" if it can; `remedy` is what
+    to do about it."""
 
     arn: str = ""
     by_aws: bool = False
@@ -67,38 +70,39 @@ class Key:
 
 
 def find_key(kms: Client, name: str) -> Key:
-    """A key by its id, ARN or alias. The question makes one of AWS's own where there is none."""
+    """Look a key up by its id, ARN or alias. Asking for an alias of AWS's own creates its key."""
     region = kms.meta.region_name
     try:
-        found = kms.describe_key(KeyId=name)["KeyMetadata"]
+        metadata = kms.describe_key(KeyId=name)["KeyMetadata"]
     except aws.ClientError as error:
         if code(error) != "NotFoundException":
             raise
         return Key(problem=f"no KMS key {name} in {region}")
-    arn, state = found["Arn"], found["KeyState"]
+    arn, state = metadata["Arn"], metadata["KeyState"]
     calls = [
         f"`aws kms {call} --region {region} --key-id {arn}`" for call in _WAYS_BACK.get(state, ())
     ]
     problem = "" if state in USABLE else f"the KMS key {name} is {state}"
     return Key(
         arn,
-        found["KeyManager"] == "AWS",
+        metadata["KeyManager"] == "AWS",
         problem,
         ", then ".join(calls) or "wait for it, or look at it in the console",
     )
 
 
-def _usable(account: Account, region: str, name: str, what: str) -> Key:
-    """The key that encrypts `what`; BadInput for one that nothing can be done with."""
+def _usable(account: Account, region: str, name: str, subject: str) -> Key:
+    """Return the key that encrypts `subject`, as errors call it. Raises BadInput if the key cannot
+    be used."""
     key = find_key(account.kms(region), name)
     if key.problem:
-        raise BadInput(f"{key.problem}, by which {what} is encrypted", hint=key.remedy)
+        raise BadInput(f"{key.problem}, by which {subject} is encrypted", hint=key.remedy)
     return key
 
 
 def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncryption:
-    """The encryption of a new snapshot of the region, where the definition names `alias` or none.
-    BadInput where its key cannot be used."""
+    """Return the encryption of new snapshots in the region. `alias` is the key that the definition
+    names, or None. Raises BadInput if the key cannot be used."""
     ec2 = account.ec2(region)
     with translated(region):
         if alias is None and not ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]:
@@ -109,8 +113,8 @@ def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncry
 
 
 def of_snapshot(account: Account, region: str, snapshot: str) -> SnapshotEncryption:
-    """The encryption of a snapshot; BadInput where its key cannot be used: no launch, copy or child
-    would get its blocks."""
+    """Return the encryption of a snapshot. Raises BadInput if its key cannot be used, since no
+    launch, copy or child could then read its blocks."""
     with translated(region):
         name = snapshot_key(account.ec2(region), snapshot)
         if name is None:
@@ -120,7 +124,8 @@ def of_snapshot(account: Account, region: str, snapshot: str) -> SnapshotEncrypt
 
 
 def check_shareable(region: str, accounts: tuple[str, ...], encryption: SnapshotEncryption) -> None:
-    """BadInput where the accounts that an AMI shall be shared with could not use it."""
+    """Raise BadInput if the accounts that an AMI is to be shared with could not decrypt it."""
+    # Nobody can change the policy of AWS's own key, so no other account ever gets access to it.
     if accounts and encryption.by_aws:
         raise BadInput(
             f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} cannot use",
@@ -131,6 +136,6 @@ def check_shareable(region: str, accounts: tuple[str, ...], encryption: Snapshot
 
 
 def snapshot_key(ec2: Client, snapshot: str) -> str | None:
-    """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
+    """The ARN of the key that encrypts a snapshot, or None if it is not encrypted."""
     described = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
     return str(described["KmsKeyId"]) if described.get("Encrypted") else None

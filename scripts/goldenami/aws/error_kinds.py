@@ -1,4 +1,4 @@
-"""AWS's errors by their codes, and botocore's by their types: what each means, and what to do."""
+"""Tables of AWS's error codes and botocore's exceptions: what each means, and what to do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CONTINUES = "run again: it continues"
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are
-    the error's own."""
+    """The meaning of some of AWS's error codes. `{action}`, `{where}`, `{code}` and `{text}` in
+    message and hint are replaced by the error's own."""
 
     codes: Collection[str]
     kind: type[GoldenError]
@@ -29,14 +29,15 @@ class ErrorKind:
 
 
 class UnknownCredentials(HostNotReady):
-    """AWS does not know the credentials; of one region alone it means that the account has not
-    enabled it."""
+    """AWS does not know the credentials. If a single region says so, the account has not enabled
+    that region."""
 
 
 SKEW = timedelta(minutes=5)
-"""What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
+"""Largest clock difference that AWS accepts in a signature (IAM user guide, "Elements of an AWS API
+request signature")."""
 TIMED = ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"]
-"""What a service may answer to a signature of another time."""
+"""Error codes that may also be caused by a wrong clock."""
 THROTTLED = [
     "RequestLimitExceeded",
     "Throttling",
@@ -55,8 +56,9 @@ CLOCK = ErrorKind(
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
     "set the clock (`timedatectl set-ntp true`), then run again",
 )
-NO_EXPLORER_SAID = "not enabled for cost explorer"
-"""Within the text of a refusal, whose code is that of rights."""
+NO_EXPLORER_TEXT = "not enabled for cost explorer"
+"""Part of Cost Explorer's error message if the account has not enabled it. The error's code is that
+of missing permissions."""
 NO_EXPLORER = ErrorKind(
     [],
     HostNotReady,
@@ -67,7 +69,7 @@ KINDS = (
     CLOCK,
     ErrorKind(
         ["RequestExpired"],
-        HostNotReady,  # EC2's word for both
+        HostNotReady,  # EC2's code for both causes
         "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
         "get new ones, for instance `aws sso login`, or set the clock (`timedatectl "
         f"set-ntp true`); then {_CONTINUES}",
@@ -152,8 +154,9 @@ QUOTAS: tuple[tuple[str, str], ...] = (
         "EBS's quota of unfinished snapshots: `golden sweep` removes ours",
     ),
 )
-"""What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas;
-EC2 API reference, "Error codes"). Defaults are named; Service Quotas shows the account's own."""
+"""What to do about a reached quota, by the suffix of its error code (EC2 and Systems Manager
+endpoints and quotas; EC2 API reference, "Error codes"). The numbers are AWS's defaults; Service
+Quotas shows the account's own."""
 LIMIT = ErrorKind(
     (),
     StageFailed,
@@ -167,12 +170,12 @@ NOT_NOW = ErrorKind(
     "AWS refuses {action}{where} for now: {code}: {text}",
     f"{{row_hint}}; then {_CONTINUES}",
 )
-"""A row of `refusals`."""
+"""An error that has a row in `refusals.TABLE`; `{row_hint}` is that row's hint."""
 MISTAKE = re.compile(
     "Invalid|Missing|Malformed|Unknown|Validation|Unsupported|Mismatch|NotFound|"
     "NotPermitted|Exists|Duplicate|TooLong|TooMany|NoSuch|Irreversible"
 )
-"""What is in codes that are about what was asked for (EC2 API reference, "Error codes")."""
+"""Parts of error codes that blame the request itself (EC2 API reference, "Error codes")."""
 REFUSED = ErrorKind(
     (),
     StageFailed,
@@ -225,4 +228,5 @@ LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ..
     ),
     ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
 )
-"""What botocore raises before or instead of an answer, most particular first."""
+"""Exceptions that botocore raises before or instead of an answer: types, our error, message and
+hint. The first row that matches counts, so the most specific types come first."""

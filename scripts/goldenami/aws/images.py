@@ -1,4 +1,5 @@
-"""An AMI from a snapshot: registered once, set up, waited for, and held to what was asked for."""
+"""AMIs: registering one from a snapshot, configuring it, waiting for it, and comparing it with its
+specification."""
 
 from __future__ import annotations
 
@@ -24,22 +25,22 @@ from goldenami.model.builds.build_records import BakeRecord, Utc
 from goldenami.model.supported.architectures import ARCHITECTURES
 
 ROOT_DEVICE = "/dev/xvda"
-"""A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for
+"""Only a name: on Nitro the disk appears as an NVMe device whatever it is called ("Device names for
 volumes")."""
 WAIT_S = 900.0
-"""An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is
-an outage."""
+"""Seconds to wait for an AMI. One made from a finished snapshot is available within a minute; 15
+minutes mean an outage."""
 COPY_WAIT_S = 6 * 3600.0
-"""A copy into another region takes from minutes to hours, by its size and by what else is copied
-("Copy an Amazon EC2 AMI")."""
+"""Seconds to wait for a copy from another region. It takes minutes to hours, depending on its size
+and on the other copies ("Copy an Amazon EC2 AMI")."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
-"""Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
+"""Seconds between polls; the last pause repeats, since EC2 throttles DescribeImages."""
 
 
 class ImageSpec(Record):
-    """What an AMI has to be, in every region alike. Sizes are GiB.
+    """The properties that a build's AMI has in every region. Sizes are in GiB.
 
-    `imds_support` cannot be undone once it is v2.0: only a build that booted without IMDSv1 may
+    `imds_support` cannot be undone once it is v2.0, so only a build that booted without IMDSv1 may
     have it.
     """
 
@@ -55,15 +56,15 @@ class ImageSpec(Record):
 
     @classmethod
     def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
-        """The AMI of a build. RegisterImage takes 255 characters of description."""
+        """Return the specification of a build's AMI."""
         size = 0
         if bake.ami:
             size = bake.ami.volume_gib
         elif bake.disk:
-            size = -(-bake.disk.bytes_apparent // GIB)
+            size = -(-bake.disk.bytes_apparent // GIB)  # rounded up
         return cls(
             name=f"{bake.image}-{bake.build_id}",
-            description=description[:255],
+            description=description[:255],  # all that RegisterImage takes
             architecture=ARCHITECTURES[architecture].ec2,
             volume_size_gib=size,
             tags={
@@ -74,7 +75,7 @@ class ImageSpec(Record):
 
 
 class AmiSettings(Record):
-    """What is set on an AMI after it exists."""
+    """Settings that are applied to an AMI after it exists."""
 
     share_with: tuple[str, ...] = ()
     deprecate_at: Utc
@@ -83,7 +84,7 @@ class AmiSettings(Record):
 
 @dataclass(frozen=True)
 class Image:
-    """An AMI as DescribeImages tells it."""
+    """An AMI as DescribeImages returns it, in `raw`."""
 
     raw: dict[str, Any]
 
@@ -101,7 +102,7 @@ class Image:
 
     @property
     def root(self) -> dict[str, Any]:
-        """The EBS part of its root device; empty where it has none."""
+        """The EBS settings of the root device, or {} if it has none."""
         return next(
             (
                 device.get("Ebs", {})
@@ -117,13 +118,14 @@ class Image:
 
 
 def find(ec2: Client, name: str) -> Image | None:
-    """The account's own AMI of that name, which is unique in a region."""
+    """The account's own AMI of that name, or None. Names are unique in a region."""
     return next(iter(_own(ec2, "name", [name])), None)
 
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
-    """The account's own AMIs of those ids that exist (a filter, not ImageIds, takes gone ids)."""
+    """Those of the account's own AMIs with these ids that exist, by id."""
     ids = sorted(set(amis))
+    # A filter, because the parameter ImageIds raises an error for ids that are gone.
     return {image.ami: image for image in (_own(ec2, "image-id", ids) if ids else ())}
 
 
@@ -134,32 +136,32 @@ def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
         IncludeDeprecated=True,
         IncludeDisabled=True,
     )
-    # EC2 lists one that was deregistered for a while.
+    # EC2 goes on listing a deregistered AMI for a while.
     return [Image(raw) for raw in answer["Images"] if raw["State"] != AmiState.DEREGISTERED]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
-    """An AMI of another account that this one may launch; None where there is no such one."""
+    """An AMI of another account that this one may launch, or None."""
     answer = ec2.describe_images(
         Filters=[{"Name": "image-id", "Values": [ami]}], IncludeDeprecated=True
     )
-    found = next(iter(answer["Images"]), None)
-    return Image(found) if found and not get(ec2, [ami]) else None
+    description = next(iter(answer["Images"]), None)
+    return Image(description) if description and not get(ec2, [ami]) else None
 
 
 def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
-    """BadInput where an AMI has the build's name and is not the build."""
+    """Raise BadInput if an AMI has the build's name but is not the build, or is disabled."""
     build = image.tags.get(tags.BUILD_ID)
     if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(
         tags.DISK_SHA256
     ):
-        what = (
+        mismatch = (
             "is of another disk of the same build"
             if build == spec.tags[tags.BUILD_ID]
             else "was not made by this pipeline"
         )
         raise BadInput(
-            f"{image.ami} is named {spec.name} and {what}",
+            f"{image.ami} is named {spec.name} and {mismatch}",
             hint=f"{removal_command(region, image.ami)} removes it, if nobody needs "
             "it; then run again",
         )
@@ -172,7 +174,7 @@ def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
-    """Register the AMI; returns its id. One that an earlier call has made is taken as it is."""
+    """Register the AMI and return its id, or that of the same AMI if it is registered already."""
     ebs = {
         "SnapshotId": snapshot,
         "VolumeType": spec.volume_type,
@@ -193,6 +195,7 @@ def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
             TagSpecifications=tags.specifications(spec.tags, "image"),
         )
     except aws.ClientError as error:
+        # An earlier call may have registered it, and its answer was lost.
         image = find(ec2, spec.name) if code(error) == "InvalidAMIName.Duplicate" else None
         if image is None:
             raise
@@ -208,9 +211,10 @@ def remove(ec2: Client, image: Image) -> None:
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
-    """Have EC2 copy an AMI of another region; returns the copy's id. `key` (an ARN) encrypts it."""
+    """Start a copy of another region's AMI, encrypted by `key` (an ARN), and return its id."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
-    token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
+    # botocore repeats a call whose answer was lost; the token keeps that from making a second copy.
+    token = secrets.token_hex(16)
     answer = ec2.copy_image(
         Name=spec.name,
         Description=spec.description,
@@ -224,8 +228,11 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
 
 
 def wait_available(ec2: Client, ami: str) -> Image:
-    """The AMI when it can be launched, or StageFailed with AWS's reason or after WAIT_S, a copy
-    after COPY_WAIT_S."""
+    """Wait until the AMI can be launched, and return it.
+
+    Raises StageFailed if it is still pending after WAIT_S (a copy: and COPY_WAIT_S more), or with
+    AWS's reason if it failed.
+    """
     seen: list[Image] = []
 
     def settled_image() -> Image | None:
@@ -235,6 +242,7 @@ def wait_available(ec2: Client, ami: str) -> Image:
     region, began = ec2.meta.region_name, time.monotonic()
     wait = partial(wait_for, settled_image, pauses=POLLS_S)
     image = wait(limit_s=WAIT_S, what=f"{ami} in {region} is pending")
+    # A copy of another region's AMI takes much longer.
     if image is None and seen and seen[0].raw.get("SourceImageId"):
         image = wait(limit_s=COPY_WAIT_S, what=f"{ami} in {region} is being copied")
     if image is None:
@@ -252,21 +260,23 @@ def wait_available(ec2: Client, ami: str) -> Image:
 
 
 def removal_command(region: str, ami: str) -> str:
-    """What a person types to remove an AMI; its snapshot stays, for the next one."""
+    """The command that removes an AMI. Its snapshot stays, so that the next AMI can use it."""
     return f"`aws ec2 deregister-image --region {region} --image-id {ami}`"
 
 
 def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
-    """The accounts and organizations that may launch the AMI; `all` where it is public."""
+    """The accounts and organizations that may launch the AMI; ["all"] if it is public."""
     answer = ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
     return [next(iter(row.values())) for row in answer.get("LaunchPermissions", [])]
 
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
-    """Set what differs, tags included: an earlier version gave fewer. A deprecation date that
-    stands is left: a second publish must not prolong it."""
+    """Set those of the AMI's tags, deprecation date, protection and launch permissions that
+    differ."""
+    # Earlier versions of goldenami set fewer tags.
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
+    # A date that is set already stays: a second publish must not prolong it.
     if not image.raw.get("DeprecationTime"):
         ec2.enable_image_deprecation(
             ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at)
@@ -303,7 +313,7 @@ def _protected(image: Image) -> bool:
 def differences(
     image: Image, spec: ImageSpec, settings: AmiSettings, shared_with: Iterable[str]
 ) -> list[str]:
-    """How an AMI differs from what was asked for, one line a fact."""
+    """List how an AMI differs from its specification and settings, one line a property."""
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
     facts = [
@@ -326,11 +336,12 @@ def differences(
         ("launch permissions", sorted(settings.share_with), sorted(set(shared_with))),
         *((f"tag {name}", value, image.tags.get(name)) for name, value in spec.tags.items()),
     ]
-    return _odd(facts)
+    return _differing(facts)
 
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
-    """How the AMI's snapshot differs. `key` is an ARN; None: whatever it is."""
+    """List how the AMI's snapshot differs from its specification. `key` is the ARN of the expected
+    key, or None to accept any."""
     answer = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
@@ -344,10 +355,10 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     ]
     if key:
         facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
-    return _odd(facts)
+    return _differing(facts)
 
 
-def _odd(facts: Iterable[tuple[str, object, object]]) -> list[str]:
+def _differing(facts: Iterable[tuple[str, object, object]]) -> list[str]:
     return [
         f"{name}: {actual!r}, not {expected!r}"
         for name, expected, actual in facts
@@ -356,7 +367,7 @@ def _odd(facts: Iterable[tuple[str, object, object]]) -> list[str]:
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
-    """Take off the tags by which AMI and snapshot may be swept."""
+    """Remove the tags by which `golden sweep` may delete the AMI and its snapshot."""
     ec2.delete_tags(
         Resources=[image.ami, image.snapshot], Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]
     )

@@ -1,4 +1,4 @@
-"""Signing by a key that KMS keeps, as securesystemslib asks for it.
+"""A securesystemslib signer whose key is kept by KMS.
 
 Source: https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html.
 """
@@ -18,11 +18,10 @@ USAGE, ALGORITHM = "SIGN_VERIFY", "ECDSA_SHA_256"
 
 
 class KmsSigner(Signer):
-    """A key of KMS, by its ARN or that of an alias: it is sent a digest, not what is signed.
+    """Signs by a KMS key, given by its ARN or an alias's ARN. KMS gets only a payload's digest."""
 
-    securesystemslib's own AWSSigner makes a client of the environment's region, not of the key's,
-    and logs an error beside raising it.
-    """
+    # Not securesystemslib's own AWSSigner: that makes a client of the environment's region instead
+    # of the key's, and logs an error that it also raises.
 
     def __init__(self, kms: Client, arn: str, public: SSlibKey) -> None:
         self._kms, self._arn, self._public = kms, arn, public
@@ -41,17 +40,17 @@ class KmsSigner(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, *_: Any) -> KmsSigner:
-        """Signer demands it; `of_environment` is the way to a key."""
+        """Not supported. Signer demands the method; use `of_environment` to get a key."""
         raise NotImplementedError
 
 
 def public_der(kms: Client, arn: str) -> bytes:
-    """The public key, DER of SubjectPublicKeyInfo; BadInput where there is no such key, or it does
-    not sign."""
+    """Return the public key as a DER SubjectPublicKeyInfo. Raises BadInput if there is no such key
+    or it cannot sign."""
     region = kms.meta.region_name
     with translated(region):
         try:
-            found = kms.get_public_key(KeyId=arn)
+            answer = kms.get_public_key(KeyId=arn)
         except aws.ClientError as error:
             if code(error) not in ("NotFoundException", "UnsupportedOperationException"):
                 raise
@@ -59,9 +58,9 @@ def public_der(kms: Client, arn: str) -> bytes:
                 f"KMS has no key {arn} that signs in {region}",
                 hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256",
             ) from None
-    if found.get("KeyUsage") != USAGE or ALGORITHM not in found.get("SigningAlgorithms", ()):
+    if answer.get("KeyUsage") != USAGE or ALGORITHM not in answer.get("SigningAlgorithms", ()):
         raise BadInput(
             f"{arn} does not sign by {ALGORITHM}",
             hint="its usage has to be SIGN_VERIFY, its spec ECC_NIST_P256",
         )
-    return bytes(found["PublicKey"])
+    return bytes(answer["PublicKey"])

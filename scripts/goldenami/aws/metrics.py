@@ -1,5 +1,5 @@
-"""The metrics that machines send, by the names of CloudWatch's own agent: dashboards for one fit
-the other.
+"""CloudWatch metrics that machines send. They have the names of CloudWatch's own agent, so that its
+dashboards fit.
 
 Source: "Metrics collected by the CloudWatch agent" and "Collect NVIDIA GPU metrics" in the
 CloudWatch user guide.
@@ -21,11 +21,11 @@ DISK_PERCENT = "disk_used_percent"
 GPU_MEMORY_TOTAL_MIB = "nvidia_smi_memory_total"
 CPU_PERCENT = "cpu_usage_active"
 IDLE, HELD = "golden_idle", "golden_idle_held"
-"""Of the role `golden_idle` alone: 1 while a machine is idle by every line, or held by a user, else
-0, once a minute."""
+"""Metrics of the role `golden_idle`, sent once a minute: 1 while the machine is idle by every
+threshold, or while a user holds it; else 0."""
 FREE, UNUSED = "golden_free", "golden_unused"
-"""Likewise, by the group alone: 1 while nobody uses a machine, also one that has just started; and
-the same as IDLE."""
+"""The same with the group as the only dimension: 1 while nobody uses the machine, even if it has
+just started; and the value of IDLE."""
 
 GROUP = "AutoScalingGroupName"
 INSTANCE = "InstanceId"
@@ -34,15 +34,15 @@ AMI = "ImageId"
 
 HOUR_S = 3600
 SAMPLE_S = 10
-"""Seconds for which each sample of the metric stands: PERIOD_S of the role golden_idle's agent."""
+"""Seconds that one sample of the metric stands for: PERIOD_S in the golden_idle role's agent."""
 _QUERIES = 100
-"""Metrics of one request: a month of hours of each is within the 100,800 values of an answer
-(GetMetricData)."""
+"""Metrics in one request: a month of hourly values of each stays below the 100,800 values that an
+answer may hold (GetMetricData)."""
 
 
 @dataclass(frozen=True)
 class IdleMachine:
-    """One machine's hours, by its metric's dimensions."""
+    """One machine by the dimensions of its metric, and its hours in that state."""
 
     instance: str
     type: str
@@ -56,13 +56,13 @@ def idle_machines(
     until: datetime,
     name: str = IDLE,
 ) -> Iterator[IdleMachine]:
-    """Every machine that sent the agent's metric `name` within the last two weeks, with the hours
-    for which it was so."""
-    for known, hours in hourly(cloudwatch, name, "Sum", since, until):
+    """Yield each machine that sent the metric `name` within the last two weeks, with the hours for
+    which the metric was 1."""
+    for dimensions, hours in hourly(cloudwatch, name, "Sum", since, until):
         yield IdleMachine(
-            known.get(INSTANCE, ""),
-            known.get(TYPE, ""),
-            known.get(AMI, ""),
+            dimensions.get(INSTANCE, ""),
+            dimensions.get(TYPE, ""),
+            dimensions.get(AMI, ""),
             sum(hours) * SAMPLE_S / HOUR_S,
         )
 
@@ -74,20 +74,20 @@ def hourly(
     since: datetime,
     until: datetime,
 ) -> Iterator[tuple[dict[str, str], list[float]]]:
-    """The dimensions of each metric of that name, and its values by the hour. ListMetrics forgets
-    what was not sent for two weeks."""
+    """Yield the dimensions of each metric of that name, and its hourly values."""
+    # ListMetrics leaves out metrics that were not sent for two weeks.
     listed = {
-        tuple(sorted((each["Name"], each["Value"]) for each in row["Dimensions"]))
+        tuple(sorted((pair["Name"], pair["Value"]) for pair in row["Dimensions"]))
         for row in pages(
             cloudwatch, "list_metrics", "Metrics", Namespace=NAMESPACE, MetricName=name
         )
     }
     by_id = {f"m{number}": dict(dimensions) for number, dimensions in enumerate(sorted(listed))}
     for ids in batches(list(by_id), _QUERIES):
-        values: dict[str, list[float]] = {each: [] for each in ids}
+        values: dict[str, list[float]] = {query_id: [] for query_id in ids}
         queries = [
             {
-                "Id": each,
+                "Id": query_id,
                 "MetricStat": {
                     "Period": HOUR_S,
                     "Stat": statistic,
@@ -95,12 +95,12 @@ def hourly(
                         "Namespace": NAMESPACE,
                         "MetricName": name,
                         "Dimensions": [
-                            {"Name": key, "Value": value} for key, value in by_id[each].items()
+                            {"Name": key, "Value": value} for key, value in by_id[query_id].items()
                         ],
                     },
                 },
             }
-            for each in ids
+            for query_id in ids
         ]
         for row in pages(
             cloudwatch,
@@ -111,4 +111,4 @@ def hourly(
             EndTime=until,
         ):
             values[row["Id"]] += row["Values"]
-        yield from ((by_id[each], values[each]) for each in ids)
+        yield from ((by_id[query_id], values[query_id]) for query_id in ids)

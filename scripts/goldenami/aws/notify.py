@@ -1,4 +1,4 @@
-"""Telling people: an SNS topic, and a Slack-compatible webhook, which takes JSON with a `text`."""
+"""Notices to people: by an SNS topic, and by a Slack-compatible webhook (JSON with a `text`)."""
 
 from __future__ import annotations
 
@@ -12,49 +12,51 @@ from goldenami.core.errors import BadInput, GoldenError
 from goldenami.packages import http_documents
 
 WEBHOOK = "GOLDEN_WEBHOOK"
-"""Environment variable with the webhook's address, which is a secret."""
+"""Environment variable with the webhook's URL, which is a secret."""
 TOPIC = "GOLDEN_SNS_TOPIC"
-"""Environment variable with the ARN of an SNS topic; the region is part of it."""
+"""Environment variable with the ARN of an SNS topic, which contains the region."""
 TEXT_LIMIT = 39_000
-"""Characters of a text: Slack cuts at 40,000 (its documentation of chat.postMessage and
+"""Most characters of a text: Slack cuts at 40,000 (its documentation of chat.postMessage and
 webhooks)."""
 SUBJECT_LIMIT = 99
-"""Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than
+"""Most characters of a subject, which is ASCII on one line (SNS API reference, Publish: fewer than
 100)."""
 _PLAIN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-"""What Slack would take for a mention or a link ("Formatting text for messages")."""
+"""Escapes for the characters that begin a mention or a link in Slack ("Formatting text for
+messages")."""
 MESSAGE_LIMIT = 256 * 1024
-"""Bytes of a message (SNS API reference, Publish)."""
+"""Most bytes of a message (SNS API reference, Publish)."""
 
 
 def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
-    """Tell the topic and the webhook that the environment names; returns why one was not told."""
-    untold = list[GoldenError]()
+    """Send a notice to the topic and the webhook that the environment names. Return the errors of
+    those that did not get it."""
+    errors = list[GoldenError]()
     for send in channels(account).values():
         try:
             send(headline, summary)
         except GoldenError as error:
-            untold.append(error)
-    return untold
+            errors.append(error)
+    return errors
 
 
 def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
-    """What sends a headline and a text to each place that the environment names, by variable."""
+    """Functions that send a headline and a text, by the variable that names their recipient."""
     check()
-    known: dict[str, Callable[..., None]] = {
+    senders: dict[str, Callable[..., None]] = {
         TOPIC: partial(_to_topic, account),
         WEBHOOK: to_webhook,
     }
     return {
         variable: partial(send, target)
-        for variable, send in known.items()
+        for variable, send in senders.items()
         if (target := os.environ.get(variable))
     }
 
 
 def check() -> None:
-    """BadInput for an address in the environment that nothing can be sent to: known before there
-    is news."""
+    """Raise BadInput for a topic or webhook in the environment that cannot be an address. Call it
+    early, so that a mistake shows before there is news to send."""
     topic, webhook = os.environ.get(TOPIC), urlsplit(os.environ.get(WEBHOOK, ""))
     if topic and not region(topic):
         raise BadInput(f"{TOPIC} is no ARN of an SNS topic", hint="arn:aws:sns:REGION:ACCOUNT:NAME")
@@ -67,21 +69,22 @@ def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:
 
 
 def to_webhook(url: str, headline: str, body: str) -> None:
-    """Post both as one message; Unreachable without the address in its text."""
+    """Post headline and body as one message. The URL, a secret, is not in the error's text."""
     text = f"*{headline}*\n{body}".translate(_PLAIN)
     if len(text) > TEXT_LIMIT:
         text = text[:TEXT_LIMIT] + "\n(shortened)"
+    # Errors say `name` instead of the URL, which is a secret.
     http_documents.post(url, {"text": text}, name=f"the webhook of {WEBHOOK}")
 
 
 def region(topic: str) -> str:
-    """The region of a topic's ARN, arn:aws:sns:REGION:ACCOUNT:NAME, or nothing."""
+    """The region in a topic's ARN, arn:aws:sns:REGION:ACCOUNT:NAME, or "" if it is no such ARN."""
     parts = topic.split(":")
     return parts[3] if len(parts) == 6 and parts[2] == "sns" else ""
 
 
 def publish(sns: Client, topic: str, subject: str, message: str) -> str:
-    """Send `message` to the topic; returns the message's id. Too long a message ends in a note."""
+    """Send `message` to the topic and return its id. A message that is too long is cut."""
     line = " ".join(subject.encode("ascii", "replace").decode().split())[:SUBJECT_LIMIT]
     with translated():
         return str(
@@ -90,9 +93,10 @@ def publish(sns: Client, topic: str, subject: str, message: str) -> str:
 
 
 def shortened(message: str, limit: int = MESSAGE_LIMIT) -> str:
-    """`message` in at most `limit` bytes of UTF-8, never within a character."""
+    """Cut `message` to at most `limit` bytes of UTF-8, at a character's boundary, with a note."""
     note = "\n\n(shortened)"
     data = message.encode()
     if len(data) <= limit:
         return message
+    # The cut may be within a character: `ignore` drops what is left of it.
     return data[: limit - len(note)].decode(errors="ignore") + note

@@ -1,4 +1,4 @@
-"""AWS's refusals that are nobody's mistake: what may do instead, and for how long that is tried."""
+"""AWS errors that are nobody's mistake: how long to retry the call, and what to try instead."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 SETTLE_S = 120.0
-"""Seconds for which EC2 may not show what was changed ("Eventual consistency in the Amazon EC2
+"""Seconds within which EC2 shows a change ("Eventual consistency in the Amazon EC2
 API": "wait time starts with a couple of seconds and increases gradually up to about five minutes";
 snapshots and AMIs take seconds)."""
 
 
 class Instead(IntEnum):
-    """What may be granted after a refusal. The number says how much of (region, market, type, zone)
-    the refusal is about."""
+    """The change to make before the next launch. The number says how many items of (region, market,
+    type, zone) the refusal is about; THE_SAME means the same call again."""
 
     THE_SAME = 0
     REGION = 1
@@ -25,10 +25,10 @@ class Instead(IntEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Codes and calls (patterns), and AWS's page on them.
+    """One kind of refusal: patterns of error codes and of calls, and AWS's page about them.
 
-    `limit_s`: seconds for which the same call is made again. `may_pass`: a later launch may be
-    granted. `hint`: what a person may do.
+    `limit_s` is how many seconds the same call is repeated. `may_pass` is True if a later launch
+    may be granted. `hint` is what a person may do.
     """
 
     codes: str
@@ -87,7 +87,7 @@ TABLE = (
         f"{_DOCS}ebs/latest/userguide/ebs-copy-snapshot.html",
         3600.0,
     ),
-    # Our policies ask for tags, which IAM may not see yet on what was just made.
+    # Our policies have conditions on tags, which IAM may not see yet on what was just created.
     Refusal(
         "UnauthorizedOperation|AccessDenied(Exception)?",
         f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
@@ -145,7 +145,7 @@ TABLE = (
 
 
 def find(call: str, code: str) -> Refusal | None:
-    """The row of a call such as `RunInstances` and the code of its refusal."""
+    """The row for a call such as `RunInstances` and its error code, or None."""
     return next(
         (row for row in TABLE if re.fullmatch(row.codes, code) and re.fullmatch(row.calls, call)),
         None,

@@ -1,4 +1,4 @@
-"""The same work in many regions at once."""
+"""The same work in many regions in parallel, and one error for all that failed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from goldenami.core.worker_pool import WorkerPool
 T = TypeVar("T")
 
 FORWARD_S, BACK_S = 60.0, 300.0
-"""For how long a move is tried where AWS throttles it or does not answer, and then its way back."""
+"""Seconds for which a move, and then its undoing, is retried if AWS throttles or does not answer.
+"""
 AGAIN_S = (0.5, 2, 8.0)
-"""Pauses between two tries: the first, its growth, the longest."""
+"""Pauses between two tries in seconds: the first, the growth factor, the longest."""
 
 
 @dataclass(frozen=True)
 class RegionResults(Generic[T]):
-    """The result or the error of each region, never both."""
+    """Each region's result, in `done`, or its error, in `failed`; never both."""
 
     done: dict[str, T]
     failed: dict[str, GoldenError]
@@ -36,8 +37,8 @@ class RegionResults(Generic[T]):
     def require_all(
         self, what: str = "nothing is changed", hint: str = "then run again"
     ) -> dict[str, T]:
-        """The results, or one error that names the regions that failed, why, and those that are
-        done."""
+        """Return all results. If a region failed, raise one error that names the failed regions,
+        their causes, and the regions that are done."""
         if not self.failed:
             return self.done
         raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
@@ -49,13 +50,13 @@ def for_each_region(
     *,
     again_s: float = 0.0,
 ) -> RegionResults[T]:
-    """Call `work` with every region, in parallel. An error in one does not stop the others; a
-    defect is raised.
+    """Call `work` with every region in parallel. An error in one region does not stop the others;
+    an exception that is no error of AWS's or ours is a defect and is raised.
 
-    For `again_s` seconds `work` is begun again where AWS throttles or is silent: it then has to
-    bear that it was done before, or half of it.
-    What only looks asks by `Account.with_short_timeouts`, which gives up a region that hangs. An
-    interrupt does not wait: what is under way then ends with the process.
+    `work` is repeated for `again_s` seconds if AWS throttles or does not answer, so it must be safe
+    to repeat after it was done in full or in part. Code that only reads should use
+    `Account.with_short_timeouts`, which gives up a region that hangs. An interrupt does not wait
+    for calls in progress; they end with the process.
     """
     names = list(regions)
     done: dict[str, T] = {}
@@ -63,7 +64,7 @@ def for_each_region(
 
     def keep_outcome(region: str) -> None:
         try:
-            # A tuple is an answer, whatever is in it.
+            # In a tuple, because `wait_for` takes None for no answer yet.
             (done[region],) = wait_for(
                 lambda: (work(region),),
                 limit_s=again_s,
@@ -74,8 +75,9 @@ def for_each_region(
             errors[region] = error
 
     WorkerPool(len(names)).run(names, keep_outcome)
-    # translate raises what is none of AWS's errors or ours
+    # translate raises an exception that is no error of AWS's or ours
     failed = {region: translate(errors[region], region) for region in names if region in errors}
+    # A region that the account has not enabled answers as if it did not know the credentials.
     for region, error in failed.items():
         if done and isinstance(error, UnknownCredentials):
             failed[region] = HostNotReady(
@@ -87,8 +89,8 @@ def for_each_region(
 
 
 def in_parallel(questions: Mapping[str, Callable[[], T]]) -> RegionResults[T]:
-    """Ask all questions in parallel: of regions, and of the account as a whole. Answers and errors
-    are by the names of the questions."""
+    """Call all `questions`, of regions or of the whole account, in parallel. Results and errors are
+    keyed by the questions' names."""
     return for_each_region(questions, lambda name: questions[name]())
 
 
@@ -98,17 +100,17 @@ def all_or_none(
     back: Callable[[str], None],
     hint: str,
 ) -> dict[str, T]:
-    """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has
-    moved, and raise.
+    """Call `forward` in every region. If it fails in one, call `back` in all, so that none has
+    moved, and raise an error.
 
-    Both are begun again for a while where AWS throttles: pointers that have moved half-way are
-    worth the patience. `back` has to bear a region in which `forward` did nothing or half of its
-    work. Where it fails too, the error says so.
+    `back` must cope with a region in which `forward` did nothing or half of its work. If `back`
+    fails too, the error says so.
     """
     names = list(regions)
     moved = for_each_region(names, forward, again_s=FORWARD_S)
     if not moved.failed:
         return moved.done
+    # Longer than forward: pointers that have moved in some regions only are worth the patience.
     undone = for_each_region(names, back, again_s=BACK_S)
     state = {
         **dict.fromkeys(names, "is as it was"),
@@ -129,28 +131,25 @@ def all_or_none(
 
 @dataclass(frozen=True)
 class Prepared(Generic[T]):
-    """A plan for the regions that answered, and the errors of those that did not."""
+    """A plan for the regions that answered, and the errors of the others."""
 
     plan: T
     unreachable: dict[str, GoldenError]
 
     def check(self, refused: Mapping[str, list[GoldenError]], what: str, hint: str) -> None:
-        """Raise one error for regions that could not be read and actions that were refused.
-
-        A region that could not be read is not the same as an empty one: it must not end as a
-        success.
-        """
+        """Raise one error if regions could not be read or actions were refused."""
+        # A region that could not be read is not an empty one, and must not end as a success.
         first = {
             **self.unreachable,
             **{region: errors[0] for region, errors in refused.items() if errors},
         }
         if first:
-            more = {
+            further = {
                 f"{region}+{number}": error.message
                 for region, errors in refused.items()
                 for number, error in enumerate(errors[1:], 1)
             }
-            raise combined_error(first, what, hint, more)
+            raise combined_error(first, what, hint, further)
 
 
 _AGAIN = re.compile(r"[;,]? (then )?run again(: it continues)?$")
@@ -159,11 +158,11 @@ _AGAIN = re.compile(r"[;,]? (then )?run again(: it continues)?$")
 def combined_error(
     failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]
 ) -> GoldenError:
-    """One error for many: the exit code that all share (else 5), a line for each region, the first
-    one's remedy."""
+    """Combine the errors of several regions into one: the exit code that all share (else 5), a line
+    for each region, and the first two remedies."""
     kinds = {error.exit_code: type(error) for error in failed.values()}
     kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed
-    # The message itself says what a lone region says, with its name.
+    # The error of a single region is the message itself, which may name the region already.
     lines = [
         f"{region:<15} {error.message}"
         for region, error in failed.items()
@@ -171,7 +170,7 @@ def combined_error(
     ]
     lines += [f"{region:<15} {text}" for region, text in state.items() if region not in failed]
     details = [error.tail for error in failed.values() if error.tail]
-    # `hint` says once, for all, that the command goes on.
+    # `hint` says once for all of them that the command is to be run again.
     remedies = list(
         dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values() if error.hint)
     )

@@ -1,4 +1,4 @@
-"""Objects by SHA-256 in an S3 bucket: the remote store that several machines share."""
+"""The remote store that several machines share: objects in an S3 bucket, named by their SHA-256."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from goldenami.core.errors import BadInput
 CHUNK = 1 << 16
 """Bytes read at once."""
 _MISSING = frozenset({"NoSuchKey", "404"})
-"""GetObject names it, HeadObject, which has no body, only has the status (S3 API reference)."""
+"""Error codes for a missing object: GetObject's, and the bare status of HeadObject, whose answer
+has no body (S3 API reference)."""
 _LOCATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<prefix>.*?))?/*")
 
 
 class S3Store:
-    """A folder of a bucket. S3 checks what is sent, and the store what comes back.
+    """A folder of a bucket. S3 verifies uploads by SHA-256, and the local store downloads.
 
-    An object is sent in one request, so it has at most 5 GiB (PutObject's limit), and one SHA-256
-    of its whole.
+    An object is sent in one request, so it has at most 5 GiB (PutObject's limit) and one SHA-256
+    over all of it.
     """
 
     def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
@@ -32,12 +33,13 @@ class S3Store:
 
     @classmethod
     def at(cls, s3: Client, location: str) -> S3Store:
-        """The folder `s3://bucket/prefix`; BadInput where it is not of this form."""
+        """Return the store at `s3://bucket/prefix`. Raises BadInput for any other form."""
         return cls(s3, *cls.location(location, "GOLDEN_STORE_S3"))
 
     @staticmethod
     def location(text: str, variable: str) -> tuple[str, str]:
-        """Bucket and prefix of `s3://bucket/prefix`, which `variable` of the environment has."""
+        """Split `s3://bucket/prefix`, the value of the environment's `variable`, into bucket and
+        prefix. Raises BadInput for any other form."""
         match = _LOCATION.fullmatch(text)
         if match is None:
             raise BadInput(
@@ -46,7 +48,7 @@ class S3Store:
         return match["bucket"], match["prefix"] or ""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
-        """The bytes of an object from byte `start` on, or None where it is not there."""
+        """Return an object's bytes from byte `start` on, or None if it does not exist."""
         byte_range = {"Range": f"bytes={start}-"} if start else {}
         with translated():
             try:
@@ -65,7 +67,7 @@ class S3Store:
             yield from body.iter_chunks(CHUNK)
 
     def put(self, sha256: str, source: Path) -> bool:
-        """Have the object whole; whether it had to be sent."""
+        """Upload the object unless the bucket has it whole. Return whether it was sent."""
         digest = base64.b64encode(bytes.fromhex(sha256)).decode()
         with translated():
             if self._digest(sha256) == digest:

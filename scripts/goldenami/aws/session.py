@@ -1,6 +1,6 @@
-"""One AWS account: clients by service and region, and AWS's errors as goldenami's own.
+"""One AWS account: its clients by service and region, and AWS's errors translated into ours.
 
-Credentials, profile and endpoint come from the environment as with every AWS tool (AWS_PROFILE,
+Credentials, profile and endpoint come from the environment, as with every AWS tool (AWS_PROFILE,
 AWS_ENDPOINT_URL).
 """
 
@@ -35,72 +35,77 @@ Client = Any
 type to name."""
 
 MAX_ATTEMPTS = 10
-"""Tries of one call. Standard retries back off with jitter to 20 s; with the default of 3 the third
-throttle in a row is final (measured), with 10 a call fails once in 10^5 where 30 % are
-throttled."""
+"""Tries of one call. botocore's standard retries back off with jitter up to 20 s. With its default
+of 3 tries the third throttle in a row is final (measured); with 10, if 30 % of calls are throttled,
+one in 10^5 fails."""
 RETRIED_BY_CALLERS = frozenset({"ebs"})
-"""Services whose callers have a patience of their own, for 300 s. Retries of the client below it
-would drain the quota that its threads share (500, of which each takes 5), and sleep for up to 20 s
+"""Services whose callers retry by themselves, for 300 s and more. Retries by the client below them
+would drain the retry quota that its threads share (500 tokens, 5 a retry), and sleep for up to 20 s
 after EBS is back."""
 CONNECT_S, READ_S = 10, 60
-"""Seconds without a connection or a byte after which a try has failed; RegisterImage answers within
-seconds."""
-HASTY_ATTEMPTS = 4
-"""Tries of a call that a region fails, or whose connection it refuses or breaks: at most seven
-seconds of pauses."""
+"""Seconds without a connection, or without a byte, after which a try has failed. RegisterImage
+answers within seconds."""
+SHORT_ATTEMPTS = 4
+"""Tries with short timeouts if the region fails the call, or refuses or breaks the connection: at
+most seven seconds of pauses."""
 SILENCE_S = 7.0
-"""Seconds without a connection or a byte after which a region that is only looked at hangs: AWS
-answers within a second, from the other side of the world too. The kernel counts them, from when the
-request is on its way: an answer that a busy machine has not come to read yet is there."""
+"""The short timeout: seconds without a connection, or without a byte, after which a region hangs.
+AWS answers within a second even from the other side of the world. The kernel counts the seconds
+from when the request is on its way, so an answer that a busy machine has not read yet is in time.
+"""
 PRESSURE, STARVED_PERCENT = Path("/proc/pressure/cpu"), 90.0
+"""The kernel's file of pressure stalls, and the percentage of time that processes wait for a CPU
+above which this machine counts as starved."""
 PRICE_LIST_REGION = "us-east-1"
 _REGION = "golden_region"
-"""What an error's region is noted under: botocore's errors do not say it."""
+"""Key under which an error carries its region, which botocore's errors do not name."""
 _WAIT = "golden_wait"
-"""Under which a request's context has how long it was refused."""
+"""Key in a request's context for the LongWait since the request's first refusal."""
 FIRST_AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
-"""Pauses in seconds before what passes is asked again: the first, and the longest."""
+"""Pauses in seconds before a refused call is repeated: the first, and the longest."""
 POOL = 64
-"""Connections kept open to one service: the upload's number in flight must find one each."""
+"""Connections kept open to one service: one for each block that an upload has in flight."""
 
 
 @dataclass(frozen=True)
 class Account:
     """The account that the environment's credentials belong to.
 
-    A client is made once for each service and region; threads may share it. `is_hasty`: it gives
-    up where a region is silent, refuses or fails. `allowed` are the regions that it has clients
-    for: `Checkout.account` knows them. `tags` are what the company demands on all that it makes.
+    A client is made once for each service and region; threads may share it. `allowed` are the
+    regions that it makes clients for (`Checkout.account` knows them). `tags` are those that the
+    company demands on everything that is created. With `has_short_timeouts` its clients soon give
+    up a region that does not answer, refuses connections or fails.
     """
 
     allowed: AllowedRegions
     tags: Mapping[str, str] = field(default_factory=dict)
     profile: str | None = None
-    is_hasty: bool = False
+    has_short_timeouts: bool = False
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _hasty: list[Account] = field(default_factory=list, repr=False, compare=False)
+    _quick: list[Account] = field(default_factory=list, repr=False, compare=False)
     _sessions: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def tester(self) -> Account:
-        """As what tests on a GPU act: publishers may not write the records of these."""
+        """The account with the profile for GPU tests. Publishers' own credentials may not write the
+        records of these tests."""
         return Account(self.allowed, self.tags, os.environ.get("GOLDEN_TEST_PROFILE") or None)
 
     def client(self, service: str, region: str) -> Client:
-        """The client of `service` in `region`; nothing is sent yet.
+        """Return the client of `service` in `region`; nothing is sent yet.
 
-        BadInput for a region that is not allowed: all that reaches AWS passes here.
+        Raises BadInput for a region that is not allowed. Every call to AWS passes here.
         """
         if service not in WORLDWIDE:
             self.allowed.require(region)
-        with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
+        with self._lock:  # boto3's sessions, unlike its clients, are not thread-safe
             if (service, region) not in self._clients:
-                client = self._made(service, region)
-                self._listen(client, region)
+                client = self._make_client(service, region)
+                self._register_handlers(client, region)
                 self._clients[service, region] = client
             return self._clients[service, region]
 
-    def _made(self, service: str, region: str) -> Client:
+    def _make_client(self, service: str, region: str) -> Client:
         try:
             with translated():
                 return self._session.client(
@@ -111,9 +116,8 @@ class Account:
                 f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT"
             ) from None
 
-    def _listen(self, client: Client, region: str) -> None:
-        """Note of an error whose it is; where this is hasty, give up a region that does not
-        answer."""
+    def _register_handlers(self, client: Client, region: str) -> None:
+        """Hook our handlers into botocore: regions on errors, retries, and the company's tags."""
 
         def is_hopeless(
             attempts: int,
@@ -121,8 +125,10 @@ class Account:
             response: tuple[Any, dict[str, Any]] | None,
             **_: Any,
         ) -> bool | None:
-            """False, which is botocore's word for trying no more; None leaves it to botocore."""
+            """Whether to give the call up: False, by which botocore stops retrying, or None, which
+            leaves it to botocore. Raises Unreachable for a region that hangs."""
             if isinstance(caught_exception, (aws.ReadTimeoutError, aws.ConnectTimeoutError)):
+                # The timeout may be this machine's fault: then only the second one counts.
                 if attempts == 1 and _is_starved():
                     return None
                 raise Unreachable(
@@ -130,7 +136,7 @@ class Account:
                     hint="the region hangs: ask it again later",
                 )
             is_down = response is None or _is_failure(response[1])
-            return False if is_down and attempts >= HASTY_ATTEMPTS else None
+            return False if is_down and attempts >= SHORT_ATTEMPTS else None
 
         def refused(parsed: dict[str, Any], **_: Any) -> None:
             parsed.setdefault("ResponseMetadata", {})[_REGION] = region
@@ -140,30 +146,34 @@ class Account:
 
         client.meta.events.register("after-call", refused)
         client.meta.events.register("after-call-error", failed)
-        # before botocore's own, which is registered by the service's name, too
+        # Under the service's name and first, as botocore's own handler is registered so: the first
+        # handler that returns something decides.
         retry = f"needs-retry.{client.meta.service_model.service_id.hyphenize()}"
-        if self.is_hasty:
+        if self.has_short_timeouts:
             client.meta.events.register_first(retry, is_hopeless)
         client.meta.events.register_first(retry, partial(_ask_again, client))
         client.meta.events.register("before-parameter-build", partial(_add_tags, self.tags))
 
     def with_short_timeouts(self) -> Account:
-        """The same account for what only looks: who does not answer is known within ten seconds.
+        """The same account with short timeouts, for code that only reads: a region that does not
+        answer is given up within ten seconds.
 
-        A region that throttles does answer: it is asked as often as without haste.
+        A region that throttles does answer, and is asked as often as with long timeouts.
         """
-        if self.is_hasty:
+        if self.has_short_timeouts:
             return self
         with self._lock:
-            if not self._hasty:
-                self._hasty.append(replace(self, is_hasty=True, _clients={}))
-            return self._hasty[0]
+            if not self._quick:
+                self._quick.append(replace(self, has_short_timeouts=True, _clients={}))
+            return self._quick[0]
 
     def _config(self, service: str) -> Any:
         from botocore.config import Config  # noqa: PLC0415 - 0.1 s that most commands need not wait for
 
         tries = 1 if service in RETRIED_BY_CALLERS else MAX_ATTEMPTS
-        connect_s, read_s = (SILENCE_S, SILENCE_S) if self.is_hasty else (CONNECT_S, READ_S)
+        connect_s, read_s = (
+            (SILENCE_S, SILENCE_S) if self.has_short_timeouts else (CONNECT_S, READ_S)
+        )
         return Config(
             retries={"mode": "standard", "total_max_attempts": tries},
             connect_timeout=connect_s,
@@ -174,12 +184,13 @@ class Account:
 
     @property
     def _session(self) -> Any:
-        """One for all clients, also those of little patience: it reads EC2's model, a second of
-        work, once and not for each region (17 sessions took 5.9 s of processor and 363 MB). Called
-        under the lock, which they share.
+        """The session of all clients, those with short timeouts included. Call it under the lock,
+        which they share.
         """
         import boto3  # noqa: PLC0415 - 0.2 s that `golden lock` need not wait for
 
+        # One session reads EC2's model, a second of work, once and not for each region: 17 sessions
+        # took 5.9 s of CPU time and 363 MB.
         if not self._sessions:
             self._sessions.append(boto3.Session(profile_name=self.profile))
         return self._sessions[0]
@@ -203,14 +214,16 @@ class Account:
         return self.client("s3", region)
 
     def bucket(self, name: str) -> Client:
-        """S3's client for a bucket. S3 sends a client of another region to the bucket's own, so any
-        region is a place to begin; where not all are allowed, the bucket's own has to be."""
+        """The S3 client for a bucket. Raises BadInput if the bucket's region is not allowed."""
         near = self.s3(self.home)
+        # S3 redirects a client of another region to the bucket's own, so any region will do as long
+        # as all are allowed.
         if not self.allowed.rules:
             return near
         try:
             headers = near.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPHeaders"]
-        except aws.ClientError as error:  # who may not look is told the region, too (HeadBucket)
+        except aws.ClientError as error:
+            # HeadBucket names the region even to those who may not read the bucket.
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             if "x-amz-bucket-region" not in headers:
                 raise
@@ -223,47 +236,51 @@ class Account:
         return self.client("sts", region)
 
     def pricing(self) -> Client:
-        """The price list, which is served from few regions only."""
+        """The price list's client. Few regions serve the price list."""
         return self.client("pricing", PRICE_LIST_REGION)
 
     @property
     def home(self) -> str:
-        """The environment's region where that is allowed, else the first one that is: for
-        questions about the account as a whole."""
+        """The region for questions about the account as a whole: the environment's if that is
+        allowed, else the first that is."""
         return self.allowed.first([home_region(), *known_regions()]) or home_region()
 
     def number(self, region: str) -> str:
-        """The account's 12-digit number; the cheapest proof that credentials are good."""
+        """The account's 12-digit number. It is the cheapest call that proves the credentials."""
         with translated(region):
             return str(self.sts(region).get_caller_identity()["Account"])
 
     def expect(self, number: str | None, region: str) -> str:
-        """The account's number; HostNotReady where the definition pins another one."""
-        own = self.number(region)
-        if number and own != number:
+        """Return the account's number. Raises HostNotReady if `number`, which the definition pins,
+        is another."""
+        own_number = self.number(region)
+        if number and own_number != number:
             raise HostNotReady(
-                f"these credentials are of account {own}, and the definition wants {number}",
+                f"these credentials are of account {own_number}, and the definition wants {number}",
                 hint="choose the profile (AWS_PROFILE), or correct `publish: account:`",
             )
-        return own
+        return own_number
 
 
 def home_region() -> str:
-    """The region that the environment names, as every AWS tool takes it."""
+    """The environment's region, found as every AWS tool does, or else us-east-1."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def _add_tags(own: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any) -> None:
-    """Put a company's tags on what a call makes; those that the call names itself come first."""
+def _add_tags(
+    company_tags: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any
+) -> None:
+    """Add the company's tags to what a call creates. The call's own tags win."""
 
-    def tagged(given: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-        return tags.to_list({**own, **tags.from_list(given)})
+    def tagged(tag_list: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+        return tags.to_list({**company_tags, **tags.from_list(tag_list)})
 
-    if own and "TagSpecifications" in params:
+    if company_tags and "TagSpecifications" in params:
         params["TagSpecifications"] = [
-            {**each, "Tags": tagged(each["Tags"])} for each in params["TagSpecifications"]
+            {**specification, "Tags": tagged(specification["Tags"])}
+            for specification in params["TagSpecifications"]
         ]
-    elif own and model.name == "StartSnapshot":
+    elif company_tags and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
 
 
@@ -274,17 +291,22 @@ def _ask_again(
     request_dict: dict[str, Any],
     **_: Any,
 ) -> int | None:
-    """0 where the same call may be granted now, after a pause; False where another one may (EC2
-    lacks capacity with the status of a failure); None leaves it to botocore."""
+    """Decide by `refusals` whether botocore repeats a call.
+
+    Return 0 to repeat it at once, which is after a pause here; False to give it up, since only
+    another call may be granted; None to leave it to botocore.
+    """
+    # False matters, as EC2 reports a lack of capacity with the status of a failure, and botocore
+    # would repeat that.
     code = response[1].get("Error", {}).get("Code", "") if response else ""
     refusal = refusals.find(operation.name, code) if code else None
     if refusal is None or not refusal.limit_s:
         return False if refusal else None
-    said = f"AWS refuses {operation.name} in {client.meta.region_name}: {code}"
+    notice = f"AWS refuses {operation.name} in {client.meta.region_name}: {code}"
     if _WAIT not in request_dict["context"]:
-        tell("wait", f"{said}. It is asked again for up to {refusal.limit_s:.0f} s")
+        tell("wait", f"{notice}. It is asked again for up to {refusal.limit_s:.0f} s")
     wait = request_dict["context"].setdefault(_WAIT, LongWait())
-    wait.tell(said)
+    wait.tell(notice)
     waited = time.monotonic() - wait.began
     if waited >= refusal.limit_s:
         return None
@@ -293,22 +315,22 @@ def _ask_again(
 
 
 def _is_starved() -> bool:
-    """Whether this machine's processes wait for a processor nearly all the time, which may be all
-    that an answer is late for: then silence counts when it was met twice."""
+    """Whether processes on this machine wait for a CPU nearly all the time, which alone may make an
+    answer late."""
     try:
         text = PRESSURE.read_text(encoding="utf-8")
-    except OSError:  # a kernel without it
+    except OSError:  # a kernel without pressure stall information
         return False
     return float(text.partition("avg10=")[2].partition(" ")[0] or 0) > STARVED_PERCENT
 
 
 def check_regions(regions: Iterable[str]) -> None:
-    """BadInput for a region that does not exist, with the nearest that does."""
-    known = known_regions()
+    """Raise BadInput for a region that does not exist, naming the nearest that does."""
+    existing = known_regions()
     for region in regions:
-        if region not in known:
+        if region not in existing:
             raise BadInput(
-                f"unknown region `{region}`; {nearest(region, known)}",
+                f"unknown region `{region}`; {nearest(region, existing)}",
                 hint="correct `--region`, AWS_REGION or the definition's `publish: "
                 "regions:`; a region "
                 "newer than the pinned botocore needs a newer one in requirements/",
@@ -317,21 +339,22 @@ def check_regions(regions: Iterable[str]) -> None:
 
 @cache
 def known_regions() -> list[str]:
-    """Every region of EC2 in every partition: botocore's list, without its 0.2 s of code."""
+    """Every region of EC2 in every partition, by botocore's list."""
+    # Its data file is read directly, because importing botocore's code takes 0.2 s.
     text = files("botocore").joinpath("data/endpoints.json").read_text(encoding="utf-8")
-    found = list[str]()
+    regions = list[str]()
     for partition in json.loads(text)["partitions"]:
-        found += [
+        regions += [
             name
             for name in partition["services"]["ec2"]["endpoints"]
             if name in partition["regions"]
         ]
-    return found
+    return regions
 
 
 @contextmanager
 def translated(region: str = "") -> Iterator[None]:
-    """Within it, what botocore raises becomes the matching GoldenError."""
+    """Turn botocore's exceptions into the matching GoldenError within the context."""
     try:
         yield
     except (aws.ClientError, aws.BotoCoreError) as error:
@@ -339,21 +362,22 @@ def translated(region: str = "") -> Iterator[None]:
 
 
 def code(error: aws.ClientError) -> str:
-    """AWS's name of the error: `InvalidAMIID.NotFound`."""
+    """AWS's code of the error, such as `InvalidAMIID.NotFound`, or "" if it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def translate(error: Exception, region: str = "") -> GoldenError:
-    """AWS's or botocore's error as ours, naming the action, the region and what to do.
+    """Translate AWS's or botocore's error into ours, which names the action, the region and what to
+    do.
 
-    A GoldenError stays itself; anything else is a defect and is raised as it is.
+    A GoldenError is returned as it is. Any other exception is a defect and is raised.
     """
     if isinstance(error, GoldenError):
         return error
     region = _region_of(error) or region
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
-        # EC2 appends what only `aws sts decode-authorization-message` reads.
+        # EC2 appends an encoded text that only `aws sts decode-authorization-message` can read.
         text = (
             str(error.response.get("Error", {}).get("Message", ""))
             .partition(" Encoded authorization failure")[0]
@@ -381,18 +405,20 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
 
 def _region_of(error: Exception) -> str:
-    noted = (
+    attributes = (
         error.response.get("ResponseMetadata", {})
         if isinstance(error, aws.ClientError)
         else vars(error)
     )
-    return str(noted.get(_REGION, ""))
+    return str(attributes.get(_REGION, ""))
 
 
 def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
+    # These codes mean wrong credentials, unless the clock is off.
     if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
-    if error_kinds.NO_EXPLORER_SAID in text.lower():
+    # Its code is that of missing rights, so the text is asked before KINDS.
+    if error_kinds.NO_EXPLORER_TEXT in text.lower():
         return error_kinds.NO_EXPLORER
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
@@ -411,7 +437,7 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
 
 
 def _is_failure(parsed: Mapping[str, Any]) -> bool:
-    """Whether an answer says that AWS failed; a throttle may come as 503, and is none."""
+    """Whether AWS failed, by the status of its answer. A throttle is no failure, even as 503."""
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     return bool(status >= 500) and parsed.get("Error", {}).get("Code") not in error_kinds.THROTTLED
 
@@ -422,7 +448,7 @@ def _is_skewed(error: aws.ClientError) -> bool:
 
 
 def _action(error: aws.ClientError, text: str) -> str:
-    """The IAM action as the answer names it (it may be another than the call's), else the
-    call's."""
-    named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
-    return named[1] if named else str(error.operation_name)
+    """The IAM action that the error's text names, which may differ from the call's, or else the
+    call's name."""
+    action = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
+    return action[1] if action else str(error.operation_name)

@@ -1,4 +1,4 @@
-"""The site in an S3 bucket."""
+"""Upload and download of the report site's files in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from goldenami.aws.session import Client, translated
 
 
 class SiteBucket:
-    """A folder of a bucket that has the site's files under their paths."""
+    """A folder of a bucket that holds the site's files under their relative paths."""
 
     def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
         self._s3, self._bucket, self._prefix = s3, bucket, f"{prefix}/" if prefix else ""
 
     @classmethod
     def at(cls, s3: Client, location: str) -> SiteBucket:
-        """The folder `s3://bucket/prefix`; BadInput where it is not of this form."""
+        """Return the folder `s3://bucket/prefix`. Raises BadInput for any other form."""
         bucket, prefix = S3Store.location(location, "GOLDEN_SITE_S3")
         return cls(s3, bucket, prefix)
 
     def pull(self, site: Path, name: str) -> int:
-        """Have every `<image>/<build id>/<name>` of the bucket that `site` lacks; returns how many
-        came."""
+        """Download every `<image>/<build id>/<name>` that `site` lacks. Return how many `site`
+        lacked."""
         missing = [
             path
             for path in self._digests()
@@ -34,7 +34,7 @@ class SiteBucket:
         for path in missing:
             target = site / path
             if not target.resolve().is_relative_to(site.resolve()):
-                continue  # a key is any text, `..` too
+                continue  # an S3 key is any text, `..` included
             with translated():
                 content = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + path)[
                     "Body"
@@ -44,18 +44,19 @@ class SiteBucket:
         return len(missing)
 
     def push(self, site: Path) -> int:
-        """Send every file that the bucket has not, or with other bytes; the page itself last.
-        Returns how many were sent. Nothing is removed."""
-        known = self._digests()
+        """Upload every file that the bucket lacks or has with other bytes, and return how many were
+        sent. Nothing is removed."""
+        digests = self._digests()
+        # The page itself goes last: what it links to is there by then.
         files = sorted(
             (path for path in site.rglob("*") if path.is_file()),
             key=lambda path: path.parent == site,
         )
-        return sum(self._send(path, path.relative_to(site).as_posix(), known) for path in files)
+        return sum(self._send(path, path.relative_to(site).as_posix(), digests) for path in files)
 
-    def _send(self, path: Path, name: str, known: dict[str, str]) -> bool:
+    def _send(self, path: Path, name: str, digests: dict[str, str]) -> bool:
         content = path.read_bytes()
-        if known.get(name) == hashlib.md5(content, usedforsecurity=False).hexdigest():
+        if digests.get(name) == hashlib.md5(content, usedforsecurity=False).hexdigest():
             return False
         kind = mimetypes.guess_type(name)[0] or "text/plain"
         with translated():
@@ -69,8 +70,9 @@ class SiteBucket:
         return True
 
     def _digests(self) -> dict[str, str]:
-        """The objects by their path in the site. An ETag is the content's MD5 unless a key of KMS
-        encrypts it; then the object is sent again."""
+        """The ETag of each object, by its path in the site."""
+        # An ETag is the content's MD5 unless a KMS key encrypts the object, which is then sent
+        # again each time.
         with translated():
             return dict(self._objects())
 

@@ -1,5 +1,5 @@
-"""A CloudFormation stack in one region, of a template of ours: looked at, changed by a change set,
-deleted."""
+"""One CloudFormation stack in one region, made from a template of ours: finding it, changing it by
+a change set, deleting it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from goldenami.core.wait import growing
 from goldenami.core.yaml_lines import nearest
 
 LIMIT_S = 3600.0
-"""Seconds; a role takes about 15, an instance profile 120. CloudFormation itself gives up on a
-resource earlier."""
+"""Seconds to wait for a change. A role takes about 15, an instance profile 120; CloudFormation
+itself gives up a resource earlier."""
 FIRST_POLL_S, MOST_POLL_S, SILENCE_S = 0.2, 5.0, 30.0
+"""Seconds between the first polls, at most between later ones, and without an event after which the
+user is told that the change goes on."""
 
 Say = Callable[[str], None]
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _GOES_AWAY = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
 _HALF_BACK = "UPDATE_ROLLBACK_FAILED"
-"""States that no change set can be made in (CloudFormation user guide, "Stack status codes")."""
+"""With _GOES_AWAY, the states in which no change set can be created (CloudFormation user guide,
+"Stack status codes")."""
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 _RIGHTS = ("AccessDenied", "not authorized", "UnauthorizedOperation")
 _NAMES = ("already exists", "AlreadyExists", "already in use")
@@ -38,7 +41,7 @@ _CANCELLED = "cancelled"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads a template; CloudFormation's functions become nothing."""
+    """A YAML loader for templates that reads CloudFormation's functions (`!Ref`) as None."""
 
 
 _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
@@ -46,8 +49,8 @@ _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
 
 @dataclass(frozen=True)
 class StackIdentity:
-    """A stack's name. By `description` one of this name is known as ours; `file` is what messages
-    call its template."""
+    """A stack's name, its template's `file` as messages call it, and the `description` by which an
+    existing stack of this name is recognised as ours."""
 
     name: str
     file: str
@@ -56,8 +59,8 @@ class StackIdentity:
 
 @dataclass(frozen=True)
 class StackTemplate(StackIdentity):
-    """A template with its stack's name; `removed_by` is the command that takes the stack away,
-    between backticks."""
+    """A template for the stack of that name. `removed_by` is the command that deletes the stack, in
+    backticks."""
 
     body: str
     removed_by: str
@@ -67,9 +70,9 @@ class StackTemplate(StackIdentity):
         declared: dict[str, Any] = yaml.load(self.body, _Loader)["Parameters"]  # noqa: S506 - a SafeLoader
         return declared
 
-    def check(self, given: Mapping[str, str]) -> None:
-        """BadInput for a parameter that the template has not, or does not allow the value of."""
-        for name, value in given.items():
+    def check(self, values: Mapping[str, str]) -> None:
+        """Raise BadInput for a parameter that the template lacks, or a value that it forbids."""
+        for name, value in values.items():
             if name not in self.parameters:
                 raise BadInput(
                     f"{self.file} has no parameter `{name}`: {nearest(name, self.parameters)}",
@@ -86,14 +89,14 @@ class StackTemplate(StackIdentity):
                 )
 
     def of_partition(self, partition: str) -> str:
-        """The text for a partition: names of resources, which begin with `arn:aws:`, are of that
-        one."""
+        """The template for a partition: ARNs that begin with `arn:aws:` get that partition."""
         return self.body.replace("arn:aws:", f"arn:{partition}:")
 
 
 @dataclass(frozen=True)
 class DeployedStack:
-    """A stack as it is. `outputs` are values by what they are described as."""
+    """A stack that exists. `outputs` are values by their descriptions, or by their keys if they
+    have none."""
 
     id: str
     name: str
@@ -104,14 +107,14 @@ class DeployedStack:
 
     @property
     def is_new(self) -> bool:
-        """Whether there is nothing of it yet but a change set that was never executed."""
+        """Whether the stack is still empty: it has only change sets that were never executed."""
         return self.status == "REVIEW_IN_PROGRESS"
 
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that waits to be executed; one without changes has no id. `is_first`: it makes
-    the stack `name`. `changes` are lines for a person."""
+    """A change set that waits to be executed. `id` is "" if CloudFormation found no changes.
+    `is_first` is True if it creates the stack `name`. `changes` are lines for the user."""
 
     id: str
     stack_id: str
@@ -126,29 +129,29 @@ class ChangeSet:
 
 
 def find(cloudformation: Client, stack: str) -> DeployedStack | None:
-    """The stack of that name or id, or None."""
+    """Return the stack of that name or id, or None."""
     try:
-        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        description = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except aws.ClientError as error:
         if "does not exist" in str(error):
             return None
         raise
     return DeployedStack(
-        found["StackId"],
-        found["StackName"],
-        found["StackStatus"],
-        found.get("Description", ""),
-        {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
+        description["StackId"],
+        description["StackName"],
+        description["StackStatus"],
+        description.get("Description", ""),
+        {row["ParameterKey"]: row["ParameterValue"] for row in description.get("Parameters", [])},
         {
             row.get("Description", row["OutputKey"]): row["OutputValue"]
-            for row in found.get("Outputs", [])
+            for row in description.get("Outputs", [])
         },
     )
 
 
 def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:
-    """The stack, if there is one; BadInput for one of our name that was made from another
-    template."""
+    """Return the stack, or None. Raises BadInput for a stack of this name that was made from
+    another template."""
     stack = find(cloudformation, wanted.name)
     if stack and not stack.is_new and stack.description != wanted.description:
         raise BadInput(
@@ -162,8 +165,8 @@ def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> Dep
 def find_usable(
     cloudformation: Client, template: StackTemplate, region: str
 ) -> DeployedStack | None:
-    """As `find_ours`. Busy while somebody changes the stack, StageFailed for a state that nothing
-    can be changed in."""
+    """As `find_ours`, for a stack that can be changed. Raises Busy while somebody changes it, and
+    StageFailed in a state in which it cannot be changed."""
     stack = find_ours(cloudformation, template, region)
     if stack is None:
         return None
@@ -172,16 +175,16 @@ def find_usable(
             f"the stack {stack.name} in {region} is being changed: {stack.status}",
             hint="wait until that has ended, then run again",
         )
-    what = f"the stack {stack.name} in {region} is in the state {stack.status}"
+    message = f"the stack {stack.name} in {region} is in the state {stack.status}"
     if stack.status == _HALF_BACK:
         raise StageFailed(
-            what,
+            message,
             hint="`aws cloudformation continue-update-rollback --stack-name "
             f"{stack.name}`, then run again",
         )
     if stack.status in _GOES_AWAY:
         raise StageFailed(
-            what,
+            message,
             hint=f"{template.removed_by} takes it away and keeps what holds data; then run again",
         )
     return stack
@@ -193,15 +196,16 @@ def propose(
     stack: DeployedStack | None,
     parameters: Mapping[str, str],
 ) -> ChangeSet:
-    """A change set to the template; what exists already by a fixed name is imported.
+    """Create a change set that brings the stack to the template. Resources that exist already under
+    a fixed name are imported.
 
-    It has to be executed or discarded. StageFailed where it cannot be carried out.
+    The caller has to execute or discard it. Raises StageFailed if it could not be executed.
     """
     is_first = stack is None or stack.is_new
     kind = {"ChangeSetType": "UPDATE"}
     if is_first:
         kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"}
-    made = cloudformation.create_change_set(
+    created = cloudformation.create_change_set(
         StackName=template.name,
         ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
         Capabilities=["CAPABILITY_NAMED_IAM"],
@@ -215,20 +219,21 @@ def propose(
     )
 
     def ended() -> dict[str, Any] | None:
-        found: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=made["Id"])
-        return None if found["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else found
+        now: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=created["Id"])
+        return None if now["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else now
 
-    proposed = ChangeSet(made["Id"], made["StackId"], template.name, is_first, ())
-    found = wait_for(
+    proposed = ChangeSet(created["Id"], created["StackId"], template.name, is_first, ())
+    description = wait_for(
         ended,
         limit_s=LIMIT_S,
         pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
-        what=f"CloudFormation plans {made['Id']}",
+        what=f"CloudFormation plans {created['Id']}",
     )
-    if found and found["Status"] == "CREATE_COMPLETE":
-        return replace(proposed, changes=tuple(_changes(cloudformation, made["Id"])))
-    reason = (found or {}).get("StatusReason", "it is not made after an hour")
+    if description and description["Status"] == "CREATE_COMPLETE":
+        return replace(proposed, changes=tuple(_changes(cloudformation, created["Id"])))
+    reason = (description or {}).get("StatusReason", "it is not made after an hour")
     discard(cloudformation, proposed)
+    # A change set without changes fails, and only the reason's text tells it from other failures.
     if any(text in reason for text in _NOTHING):
         return replace(proposed, id="")
     raise _failure(template.name, reason)
@@ -245,13 +250,11 @@ def _changes(cloudformation: Client, change_set: str) -> Iterator[str]:
 
 
 def discard(cloudformation: Client, change_set: ChangeSet) -> None:
-    """Delete a change set, and the empty stack that came with a first one.
-
-    Two first change sets share their stack: it stays where another was executed meanwhile, or still
-    waits.
-    """
+    """Delete a change set, and the empty stack that was created with a first one."""
     if change_set.id:
         cloudformation.delete_change_set(ChangeSetName=change_set.id)
+    # Two first change sets share their stack: it stays if the other one was executed meanwhile, or
+    # still waits.
     stack = find(cloudformation, change_set.stack_id) if change_set.is_first else None
     if (
         stack
@@ -264,9 +267,9 @@ def discard(cloudformation: Client, change_set: ChangeSet) -> None:
 
 
 def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> DeployedStack:
-    """Carry a change set out and wait for it, an event a line; the stack as it is then.
+    """Execute a change set, reporting each event by `say`, and return the stack as it is then.
 
-    One without changes, as where a parameter changed that no resource uses, is discarded.
+    A change set without changes is discarded: a parameter may have changed that no resource uses.
     """
     if not change_set.changes:
         discard(cloudformation, change_set)
@@ -279,14 +282,14 @@ def execute(cloudformation: Client, change_set: ChangeSet, say: Say) -> Deployed
 
 
 def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
-    """Delete a stack and wait for it, an event a line. What its template retains stays.
+    """Delete a stack, reporting each event by `say`. Resources that its template retains stay.
 
-    Busy where it is not as `stack` says any more.
+    Raises Busy if its status differs from that of `stack` by now.
     """
-    now = find(cloudformation, stack.id)
-    if now and now.status != stack.status:
+    current = find(cloudformation, stack.id)
+    if current and current.status != stack.status:
         raise Busy(
-            f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else "
+            f"the stack {stack.name} was {stack.status} and is {current.status}: somebody else "
             "changes it",
             hint="wait until that has ended, then run again",
         )
@@ -296,14 +299,14 @@ def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
 
 
 def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
-    found = list(pages(cloudformation, "describe_stack_events", "StackEvents", StackName=stack_id))
-    return {event["EventId"]: event for event in reversed(found)}
+    events = list(pages(cloudformation, "describe_stack_events", "StackEvents", StackName=stack_id))
+    return {event["EventId"]: event for event in reversed(events)}
 
 
 @dataclass(frozen=True)
 class _StackChange:
-    """A change of a stack from the moment before it is asked for: `seen` are the events until
-    then."""
+    """A change of a stack in progress. It is begun before the change is asked for; `seen` are the
+    ids of events until then and of those reported since."""
 
     cloudformation: Client
     stack_id: str
@@ -315,26 +318,28 @@ class _StackChange:
         return cls(cloudformation, stack_id, name, set(_events(cloudformation, stack_id)))
 
     def wait(self, good: frozenset[str], say: Say) -> DeployedStack:
-        """Wait for the end, an event a line; an error where the stack's state is not `good`
-        then."""
-        began = said = time.monotonic()
+        """Wait for the change to end, reporting each event by `say`. Raises an error if the stack's
+        status is none of `good` then."""
+        began = last_said = time.monotonic()
         failed = list[str]()
 
         def ended() -> DeployedStack | None:
-            nonlocal said
+            nonlocal last_said
             stack = find(self.cloudformation, self.stack_id)
-            # Ids are known after the end of a stack, but not of one that was only a change set.
+            # CloudFormation still knows a deleted stack by its id, unless it was never more than a
+            # change set.
             if stack is None:
                 return DeployedStack(self.stack_id, self.name, "DELETE_COMPLETE", "", {}, {})
             for event in self._new_events():
-                said = time.monotonic()
+                last_said = time.monotonic()
                 reason = event.get("ResourceStatusReason", "")
                 say(f"{event['ResourceStatus']:<20} {event['LogicalResourceId']}")
+                # Cancelled resources are not the cause: another one failed before them.
                 if event["ResourceStatus"].endswith("_FAILED") and _CANCELLED not in reason:
                     failed.append(f"{event['LogicalResourceId']}: {reason}")
-            if time.monotonic() - said > SILENCE_S:
-                said = time.monotonic()
-                say(f"{stack.status}, for {said - began:.0f} s")
+            if time.monotonic() - last_said > SILENCE_S:
+                last_said = time.monotonic()
+                say(f"{stack.status}, for {last_said - began:.0f} s")
             return None if stack.status.endswith("_IN_PROGRESS") else stack
 
         stack = wait_for(
@@ -360,7 +365,7 @@ class _StackChange:
 
 
 def _failure(stack: str, reason: str) -> GoldenError:
-    """The error that CloudFormation's words stand for."""
+    """The error for a failure, by the text of CloudFormation's reason."""
     message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
     if any(text in reason for text in _RIGHTS):
         return HostNotReady(

@@ -1,4 +1,4 @@
-"""The tags on everything that goldenami creates in an account, by which it knows its own again.
+"""The tags on everything that goldenami creates in an account, by which it finds it again.
 
 Names and values are within EC2's limits (128 and 256 characters; "Tag your Amazon EC2 resources").
 """
@@ -22,40 +22,39 @@ GIT_COMMIT = "goldenami:git-commit"
 DISK_SHA256 = "goldenami:disk-sha256"
 MANIFEST_SHA256 = "goldenami:manifest-sha256"
 GPU_TEST = "goldenami:gpu-test"
-"""On an AMI for GPUs: what a test on GPUs has to show of it, by its lock."""
+"""On an AMI for GPUs: the requirements that a GPU test has to prove, from its lock."""
 PROVENANCE_SHA256 = "goldenami:provenance-sha256"
-"""On an AMI and its snapshot: the envelope that is signed of them."""
+"""On an AMI and its snapshot: the SHA-256 of the signed provenance envelope."""
 SIGNED_BY = "goldenami:signed-by"
-"""Beside it: the id of the key that signed. It proves nothing: who has the public key asks
+"""On the same: the id of the key that signed it. It proves nothing; whoever has the public key runs
 `verify-provenance`."""
 CLUSTER = "goldenami:cluster"
-"""On the machines of a cluster: the image. They do not carry IMAGE, since policies let pipelines
-end what does."""
+"""On the machines of a cluster: the image. They do not carry IMAGE, because policies let pipelines
+terminate machines that do."""
 OWNER = "goldenami:owner"
 PERSON = "Owner"
-"""On what a person launches: whose it is, as many companies have it."""
+"""On what a person launches: whose it is, by a tag that many companies use."""
 EXPIRES = "goldenami:expires"
 RETIRING = "goldenami:retiring-since"
 DISABLED = "goldenami:disabled-since"
 DEPRECATED_BEFORE = "goldenami:deprecated-before"
-"""On an AMI that retirement works on: when it was announced and disabled, and its deprecation date
-before that."""
+"""On an AMI that is being retired: when this was announced, when it was disabled, and its
+deprecation date before that."""
 BASE_AMI = "goldenami:base-ami"
-"""On an AMI that was baked on EC2: the publisher's AMI that it began from. packer/golden.pkr.hcl
-writes it."""
+"""On an AMI that was baked on EC2: the publisher's AMI that the bake started from.
+packer/golden.pkr.hcl sets it."""
 PARENT = "goldenami:parent-snapshot"
 STORED_BYTES = "goldenami:stored-bytes"
-"""On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it
-stores itself."""
+"""On a snapshot: the snapshot whose unchanged blocks it shares, and the bytes of its own blocks."""
 
 DRIFT_OF = "goldenami:drift-of"
-"""On the snapshot that a drift check makes: the instance that it is of."""
+"""On the snapshot that a drift check makes: the instance whose volume it holds."""
 
 Tags = dict[str, str]
 
 
 def of_build(image: str, lock_sha256: str, build_id: str, git_commit: str) -> Tags:
-    """What an AMI, its snapshot and what launches it carry: which build they are."""
+    """The tags that name a build: on its AMI, its snapshot, and what launches it."""
     return {
         IMAGE: image,
         BUILD_ID: build_id,
@@ -65,8 +64,8 @@ def of_build(image: str, lock_sha256: str, build_id: str, git_commit: str) -> Ta
 
 
 def of_bytes(disk_sha256: str | None, manifest_sha256: str | None) -> Tags:
-    """Which bytes a build has: its disk, where it was baked as one, and the manifest of its
-    files."""
+    """The tags that identify a build's bytes: the digest of its disk, if it was baked as one, and
+    that of its files' manifest."""
     return {
         **({DISK_SHA256: disk_sha256} if disk_sha256 else {}),
         **({MANIFEST_SHA256: manifest_sha256} if manifest_sha256 else {}),
@@ -74,12 +73,12 @@ def of_bytes(disk_sha256: str | None, manifest_sha256: str | None) -> Tags:
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:
-    """The bytes that are a snapshot's own, and the snapshot that has the others."""
+    """The tags of a snapshot's blocks: the bytes that it stores itself, and its parent if any."""
     return {STORED_BYTES: str(stored), **({PARENT: parent} if parent else {})}
 
 
 def owner() -> str:
-    """This process, as a person finds it again: `user@host:pid-...`. A user without a name is the
+    """This process as a person can find it: `user@host:pid-...`. A user without a name is given by
     number."""
     try:
         user = getpass.getuser()
@@ -88,29 +87,29 @@ def owner() -> str:
     return f"{user}@{socket.gethostname()}:{ProcessId.current()}"
 
 
-def has_ended(other: str) -> bool:
-    """Whether that `owner` was a process of this machine that has ended, or an earlier command of
-    this one."""
-    process = ProcessId.parse(other)
+def has_ended(owner_text: str) -> bool:
+    """Whether `owner_text`, which `owner` returned, is a process of this machine that has ended, or
+    this process itself: then it was an earlier command."""
+    process = ProcessId.parse(owner_text)
     return process is not None and (process.has_ended or process == ProcessId.current())
 
 
 def temporary(lifetime: timedelta) -> Tags:
-    """What a thing carries that must not outlive its run: who made it, and when it may be swept
-    (UTC)."""
+    """The tags of a resource that must not outlive its run: the process that created it, and when
+    it may be deleted (UTC)."""
     return {OWNER: owner(), EXPIRES: clock.stamp(clock.now() + lifetime)}
 
 
 def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """`tags` as every EC2 call takes them, sorted by name."""
+    """`tags` in the form that EC2's calls take, sorted by name."""
     return [{"Key": name, "Value": value} for name, value in sorted(tags.items())]
 
 
 def from_list(listed: Iterable[Mapping[str, str]] | None) -> Tags:
-    """The tags of a description; EC2 leaves the list out where there are none."""
+    """The tags in a description by EC2, which leaves the list out if there are none."""
     return {tag["Key"]: tag["Value"] for tag in listed or []}
 
 
 def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[str, Any]]:
-    """TagSpecifications: `tags` on each of the resource types that a call creates."""
+    """TagSpecifications that put `tags` on each of the resource types that a call creates."""
     return [{"ResourceType": kind, "Tags": to_list(tags)} for kind in resource_types]

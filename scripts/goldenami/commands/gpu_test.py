@@ -206,7 +206,7 @@ def _offers(
     families = [name for name in image.definition.hardware if known[name].sm]
 
     def types(name: str) -> RegionTypes:
-        client = image.hasty.account.ec2(name)
+        client = image.with_short_timeouts.account.ec2(name)
         rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):

@@ -68,7 +68,7 @@ def _in_account(checkout: Checkout, image: str) -> ImageInAccount:
 
 
 def _judge(checkout: Checkout, image: ImageInAccount) -> GpuJudge:
-    return GpuJudge(checkout.root, image.hasty.account, image.definition)
+    return GpuJudge(checkout.root, image.with_short_timeouts.account, image.definition)
 
 
 @dataclass(frozen=True, kw_only=True)

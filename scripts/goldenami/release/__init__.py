@@ -1,1 +1,1 @@
-"""How an image gets to those who launch it, and how it leaves."""
+"""The stages that release an image to those who launch it, test it on GPUs, and retire it."""

@@ -1,2 +1,2 @@
-"""What others launch by, in one region: pointers, the ledger that they follow, the lease on
-them."""
+"""The pointers that launches of an image use in one region, the ledger that they follow, and the
+lease that guards both."""

@@ -1,9 +1,5 @@
-"""What is signed of a build, in the account: two envelopes beside the build's parameter, their
-digest on its AMI.
-
-An envelope of one AMI has 2 to 3 KiB; more than a standard parameter's 4 KiB would cost $0.05 a
-month.
-"""
+"""A build's signed attestations in the account: two SSM parameters beside the build's own, and a
+digest in the AMI's tags."""
 
 from __future__ import annotations
 
@@ -21,9 +17,8 @@ from goldenami.core import records
 
 @dataclass(frozen=True)
 class Attestations:
-    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was
-    verified. `key_id` is that of the key that signed them, where they were made here. `digest` is
-    what AMI and snapshot carry."""
+    """The signed envelopes as text: where the build comes from (SLSA's provenance), and that it was
+    verified. `key_id` is the id of the signing key, or "" if they were read from the account."""
 
     provenance: str
     verification: str
@@ -31,21 +26,22 @@ class Attestations:
 
     @property
     def digest(self) -> str:
+        """The SHA-256 of the provenance, which AMI and snapshot carry as a tag."""
         return records.sha256_text(self.provenance)
 
 
 EnvelopeNames = tuple[str, str]
-"""The parameters of a build's provenance and of its verification."""
+"""The names of the parameters with a build's provenance and verification."""
 
 
 def parameters(image: str, build_id: str) -> EnvelopeNames:
-    """The names of the parameters of both envelopes."""
+    """The names of the parameters for both envelopes."""
     name = build_name(image, build_id)
     return f"{name}{PROVENANCE}", f"{name}{VERIFICATION}"
 
 
 def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations | None:
-    """Both envelopes, of parameters by name; None where one is not there."""
+    """Pick both envelopes from parameters' values by name, or None if one is missing."""
     provenance, verification = (values.get(name) for name in parameters(image, build_id))
     return Attestations(provenance, verification) if provenance and verification else None
 
@@ -53,13 +49,16 @@ def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations 
 def write(
     ssm: Client, ec2: Client, names: EnvelopeNames, ami: Image, attestations: Attestations
 ) -> None:
-    """Keep both in the region, then tag AMI and snapshot: a tag never names what is not there."""
+    """Store both envelopes in the region and tag AMI and snapshot."""
+    # The tags come last, so that they never name an envelope that is not there.
     texts = (attestations.provenance, attestations.verification)
     for name, text in zip(names, texts, strict=True):
         ssm.put_parameter(
             Name=name,
             Value=text,
             Type="String",
+            # An envelope of one AMI has 2 to 3 KiB. Above a standard parameter's 4 KiB it becomes
+            # an advanced one, for $0.05 a month.
             Tier="Intelligent-Tiering",
             Overwrite=True,
             Description="golden publish: signed, a DSSE envelope",
@@ -84,5 +83,5 @@ def _partition(region: str) -> str:
 
 
 def arn(region: str, kind: str, name: str) -> str:
-    """The ARN of an image or a snapshot; neither has an account's number."""
+    """The ARN of an image or a snapshot. Neither contains an account's number."""
     return f"arn:{_partition(region)}:ec2:{region}::{kind}/{name}"

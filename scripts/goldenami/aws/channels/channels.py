@@ -1,7 +1,7 @@
-"""An image in an account and in one region of it: reading and moving its channels.
+"""An image's channels in an account and in one of its regions: reading and moving them.
 
-The ledger is written first, under the lease's fencing number; the SSM parameter and the template
-follow it. So a run that was killed between them is seen, and the next one brings the pointers to
+The ledger is written first, under the lease's fencing number; then the SSM parameters and the
+launch template. So it shows if a run was killed in between, and the next run moves the pointers to
 what the ledger says.
 """
 
@@ -29,10 +29,12 @@ from goldenami.model.operation.publish_section import InstanceRefresh, Publish
 
 @dataclass(frozen=True)
 class RegionBuild:
-    """What a region has of one build. `recorded` is the AMI that the build's parameter names,
-    `attested` what is signed beside it, `gpu_test` the record of its test on GPUs, as text,
-    `pointers` the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last
-    did not let go."""
+    """The state of one build in one region.
+
+    `recorded` is the AMI that the build's parameter names, `attested` its signed envelopes,
+    `gpu_test` the record of its GPU test as text, `pointers` the AMIs that the channels' parameters
+    name. `is_abandoned` is True if the last holder of the lease has not released it.
+    """
 
     region: str
     image: Image | None
@@ -47,14 +49,14 @@ class RegionBuild:
     is_abandoned: bool
 
 
-def astray(
+def misplaced_pointers(
     image: str,
     ledger: Ledger,
     amis: Mapping[Channel, str],
     template: str | None,
 ) -> Iterator[tuple[Channel, str]]:
-    """Pointers that name something else than the ledger: the channel that is meant, and what is
-    wrong. `template` is the AMI that the launch template's default version launches."""
+    """Yield each pointer that differs from the ledger: its channel, and what is wrong with it.
+    `template` is the AMI that the launch template's default version launches."""
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
@@ -78,7 +80,7 @@ def astray(
 
 
 def publish_section(definition: Definition) -> Publish:
-    """The section `publish`, or BadInput where the definition has none."""
+    """Return the definition's section `publish`. Raises BadInput if it has none."""
     if definition.publish is None:
         raise BadInput(
             f"{definition.image} is not to be published: its definition has no section `publish`",
@@ -92,27 +94,28 @@ DROPPED = (
     "ages: add it to "
     "`publish: regions:` again, or to `left_regions:` if that is meant"
 )
-"""What is said of a region that the ledgers know and the definition does not."""
+"""The warning about a region that the ledgers know and the definition does not."""
 
 
 def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Regions that a ledger knows, and that the definition neither names nor leaves on purpose."""
+    """The regions that a ledger knows, but that the definition names neither in `regions` nor in
+    `left_regions`."""
     section = publish_section(definition)
     return tuple(sorted(set().union(*published_to) - {*section.regions, *section.left_regions}))
 
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
-    """What `latest` is in each region where the ledgers do not agree; else empty."""
+    """A line with each region's `latest` if the regions differ, else ""."""
     builds = {
         region: ledger.latest.build_id if ledger.latest else "none"
         for region, ledger in ledgers.items()
     }
-    told = ", ".join(f"{region} {build}" for region, build in builds.items())
-    return f"the regions' `latest` differ: {told}" if len(set(builds.values())) > 1 else ""
+    listed = ", ".join(f"{region} {build}" for region, build in builds.items())
+    return f"the regions' `latest` differ: {listed}" if len(set(builds.values())) > 1 else ""
 
 
 def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
-    """A ledger entry of this moment, by this process."""
+    """A ledger entry made now by this process, under the lease."""
     return LedgerEntry(
         build_id=build_id,
         ami=ami,
@@ -126,9 +129,12 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """What a region was before a move: its ledger, and what pointers named of which the ledger
-    knows nothing; None is a channel or a template that did not exist. Without `moves_template` the
-    template is left as it is."""
+    """The state of a region before a move.
+
+    `amis` are what the channels' parameters named, for channels that are not in the ledger; None
+    is a channel or a template that did not exist. Without `moves_template` the template is left as
+    it is.
+    """
 
     ledger: Ledger
     amis: Mapping[Channel, str | None]
@@ -138,8 +144,8 @@ class RestorePoint:
 
 @dataclass(frozen=True)
 class RegionPointers:
-    """What leads to an image in a region: its ledger, the AMIs that the channels' parameters name,
-    and the default version of the launch template."""
+    """An image's pointers in a region: its ledger, the AMIs that the channels' parameters name, and
+    the default version of the launch template."""
 
     region: str
     ledger: Ledger
@@ -149,7 +155,7 @@ class RegionPointers:
 
 @dataclass(frozen=True)
 class ImageInRegion:
-    """An image in one region of the account that its definition publishes it to."""
+    """An image in one region of the account that its definition publishes to."""
 
     account: Account
     definition: Definition
@@ -168,7 +174,8 @@ class ImageInRegion:
         return self.account.ssm(self.region)
 
     def read_build(self, build_id: str) -> RegionBuild:
-        """What the region has of a build: five calls, one more for names of security groups."""
+        """Read a build's state in the region, by five calls, and one more if security groups are
+        given by name."""
         ami = images.find(self.ec2, f"{self.name}-{build_id}")
         build_name = pointers.build_name(self.name, build_id)
         names = pointers.channel_names(self.name)
@@ -191,7 +198,7 @@ class ImageInRegion:
         )
 
     def read_pointers(self, ledger: Ledger) -> RegionPointers:
-        """What leads to the image beside the `ledger`, which is known."""
+        """Read the image's pointers in the region. The caller has read the `ledger` already."""
         return RegionPointers(
             region=self.region,
             ledger=ledger,
@@ -202,24 +209,25 @@ class ImageInRegion:
     def follow_ledger(
         self, lease: Lease, *, moving: Iterable[Channel], reuse_version: bool = False
     ) -> Version | None:
-        """Let every pointer name what the lease's ledger says; returns the version of its template.
+        """Make every pointer name what the lease's ledger says, and return the template's version.
 
-        An earlier run may have left any pointer behind, and reads lag: each is written and read
-        back, the template last. `moving` are the channels that have to follow; another one follows,
-        unless its AMI is not available any more. `reuse_version`: as for the template's move, which
-        is so where `latest` does not move.
+        `moving` are the channels that must follow the ledger; the others follow only if their AMI
+        is available. `reuse_version` is as in `pointers.move_template`, and is implied if `latest`
+        does not move. Returns None if the ledger has no `latest`.
         """
         moving = set(moving)
-        standing = self._standing(lease.ledger, moving)
-        for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
-            entry = standing[channel]
+        entries = self._entries_to_follow(lease.ledger, moving)
+        # All are written and read back, the template last: an earlier run may have left any of them
+        # behind, and a read that finds them right may be out of date.
+        for channel in sorted(entries, key=lambda channel: channel is Channel.CANDIDATE):
+            entry = entries[channel]
             pointers.move_channel(
                 self.ssm,
                 pointers.channel_name(self.name, channel),
                 entry.ami,
                 f"build {entry.build_id}, fence {lease.fence}",
             )
-        latest = standing.get(Channel.LATEST)
+        latest = entries.get(Channel.LATEST)
         if latest is None:
             return None
         groups = launch_data.read_groups(self.ec2, self.definition)
@@ -231,24 +239,23 @@ class ImageInRegion:
             reuse_version=reuse_version or Channel.LATEST not in moving,
         )
 
-    def _standing(self, ledger: Ledger, moving: set[Channel]) -> dict[Channel, LedgerEntry]:
-        """What the ledger says of the channels that have to follow it, and of those that can."""
+    def _entries_to_follow(
+        self, ledger: Ledger, moving: set[Channel]
+    ) -> dict[Channel, LedgerEntry]:
+        """The ledger's entries of the channels in `moving`, and of others whose AMI is
+        available."""
         entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
-        there = images.get(self.ec2, [entry.ami for entry in entries.values()])
+        amis = images.get(self.ec2, [entry.ami for entry in entries.values()])
         return {
             channel: entry
             for channel, entry in entries.items()
             if channel in moving
-            or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)
+            or ((ami := amis.get(entry.ami)) and ami.state == AmiState.AVAILABLE)
         }
 
     def restore(self, lease: Lease, restore_point: RestorePoint) -> None:
-        """Bring the region back to what it was.
-
-        The ledger is last: as long as it names the new build, the pointers that differ from it show
-        a run that did not end.
-        """
-        lease.renew()  # or another has the lease by now
+        """Bring the region back to the restore point."""
+        lease.renew()  # raises Busy if another process has taken the lease
         before = restore_point.ledger
         if restore_point.moves_template:
             pointers.restore_template(
@@ -265,6 +272,8 @@ class ImageInRegion:
                 entry.ami if entry else ami,
                 f"taken back, fence {lease.fence}",
             )
+        # The ledger is last: as long as it names the new build, the pointers that differ from it
+        # show that a run did not end.
         lease.record(before)
 
     def refresh_groups(
@@ -274,16 +283,16 @@ class ImageInRegion:
         progress: Progress,
         begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
     ) -> None:
-        """`begin` the refresh of each of the region's groups, and say what came of it. Busy where
-        another refresh keeps a group from this one."""
+        """Start the refresh of each of the region's groups by `begin`, and report its status.
+        Raises Busy if another refresh of a group is in progress."""
         preferences = publish_section(self.definition).instance_refresh
         if preferences is None:
             return
         client = self.account.autoscaling(self.region)
-        begun = {group: begin(client, group, version, preferences) for group in groups}
-        for group, status in begun.items():
+        statuses = {group: begin(client, group, version, preferences) for group in groups}
+        for group, status in statuses.items():
             progress.say(f"{self.region}: refresh of {group}: {status}")
-        if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
+        if waiting := [group for group in statuses if statuses[group] == refresh.OTHER_REFRESH]:
             raise Busy(
                 f"another refresh of {', '.join(waiting)} is in progress in {self.region}",
                 hint="wait until it has ended",
@@ -292,7 +301,7 @@ class ImageInRegion:
 
 @dataclass(frozen=True)
 class ImageInAccount:
-    """An image in the account that its definition publishes it to, in all regions."""
+    """An image in the account that its definition publishes to, in all regions."""
 
     account: Account
     definition: Definition
@@ -306,32 +315,33 @@ class ImageInAccount:
         return publish_section(self.definition)
 
     @property
-    def hasty(self) -> ImageInAccount:
-        """The same for what only looks: who does not answer is known soon."""
+    def with_short_timeouts(self) -> ImageInAccount:
+        """The same with short timeouts, for code that only reads."""
         return ImageInAccount(self.account.with_short_timeouts(), self.definition)
 
     def in_region(self, region: str) -> ImageInRegion:
         return ImageInRegion(self.account, self.definition, region)
 
     def read_ledgers(self, regions: Iterable[str]) -> RegionResults[Ledger]:
-        """The ledger of each region; empty ones where the image was never published."""
-        hasty = self.account.with_short_timeouts()
+        """Read the ledger of each region, an empty one if the image was never published there."""
+        account = self.account.with_short_timeouts()
         return for_each_region(
-            regions, lambda region: read_lease(hasty.dynamodb(region), self.name).ledger
+            regions, lambda region: read_lease(account.dynamodb(region), self.name).ledger
         )
 
     def read_build(self, regions: Iterable[str], build_id: str) -> RegionResults[RegionBuild]:
         return for_each_region(regions, lambda region: self.in_region(region).read_build(build_id))
 
     def groups_to_refresh(self, defaults: Mapping[str, Version | None]) -> dict[str, list[str]]:
-        """The groups of each region that have not been asked to take the template's default yet.
+        """The groups in each region whose newest refresh was not for the template's default.
 
-        `defaults` are the regions' default versions, None where a new one is to be made. BadInput
-        for a group of the definition that no region has, or whose refresh could not be rolled back.
+        `defaults` are the regions' default versions, None for one that is yet to be created. Raises
+        BadInput for a group that no region has, or whose refresh could not be rolled back.
         """
         instance_refresh = self.section.instance_refresh
         if instance_refresh is None:
             return {region: [] for region in defaults}
+        # A group of the definition may be in some regions only.
         present = for_each_region(
             defaults,
             lambda region: refresh.groups(
@@ -351,6 +361,7 @@ class ImageInAccount:
                 for group in present[region]
                 if default is None or not refresh.refresh_status(client, group, default)
             ]
+            # Before anything moves: a refresh that cannot be rolled back must not begin.
             for group in due:
                 refresh.check_reversible(client, present[region][group])
             return due
@@ -361,7 +372,7 @@ class ImageInAccount:
 def current_default(
     state: RegionBuild, build_id: str, ami: str, definition: Definition
 ) -> Version | None:
-    """The template's default where it is what `move_template` would make of the build; else
+    """The template's default version if `pointers.move_template` would keep it for the build, else
     None."""
     default = state.template
     is_current = (

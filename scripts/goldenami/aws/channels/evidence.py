@@ -1,4 +1,4 @@
-"""The record of a test on a GPU, kept beside the build's parameter.
+"""The record of a GPU test, in an SSM parameter beside the build's own.
 
 `publish`, `promote` and `rollback` ask a `GpuJudge` before `latest` names a build.
 """
@@ -21,8 +21,8 @@ from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `latest` is to name: a build with its tags, its AMIs and the records of tests on GPUs,
-    as text, both by region."""
+    """A build that `latest` is to name: its tags, its AMIs by region, and the records of its GPU
+    tests as text, by region."""
 
     image: str
     build_id: str
@@ -36,7 +36,8 @@ class Evidence:
 
 
 class GpuFinding(NamedTuple):
-    """What is known of a build on a GPU, and why a record of a test does not count."""
+    """Whether a build is proven on a GPU. `problem` is why its test's record does not count, or
+    ""."""
 
     proof: GpuProof
     problem: str = ""
@@ -48,12 +49,13 @@ def parameter(image: str, build_id: str) -> str:
 
 
 def write(ssm: Client, record: GpuTestRecord) -> None:
-    """Keep the record in a region. It has 2 to 5 KiB; more than a standard parameter's 4 KiB costs
-    $0.05 a month."""
+    """Store the record in a region."""
     ssm.put_parameter(
         Name=parameter(record.image, record.build_id),
         Value=record.model_dump_json(),
         Type="String",
+        # A record has 2 to 5 KiB. Above a standard parameter's 4 KiB it becomes an advanced one,
+        # for $0.05 a month.
         Tier="Intelligent-Tiering",
         Overwrite=True,
         Description="golden gpu-test: which GPUs this build was tested on",
@@ -61,17 +63,18 @@ def write(ssm: Client, record: GpuTestRecord) -> None:
 
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
-    """The record in a parameter's value; BadInput where it is no such record of that build."""
-    what = f"the parameter {parameter(image, build_id)}"
+    """Parse the record in a parameter's value. Raises BadInput if it is no record of that build."""
+    parameter_text = f"the parameter {parameter(image, build_id)}"
     remedy = f"remove it, then run `golden gpu-test {image}`"
-    record = records.read_shared(text, GpuTestRecord, what, remedy)
+    record = records.read_shared(text, GpuTestRecord, parameter_text, remedy)
     if (record.image, record.build_id) != (image, build_id):
-        raise BadInput(f"{what} is of {record.image} {record.build_id}", hint=remedy)
+        raise BadInput(f"{parameter_text} is of {record.image} {record.build_id}", hint=remedy)
     return record
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:
-    """On which GPUs a build was tested, by a parameter's value; nothing where there is none."""
+    """The GPUs that a build was tested on, by its parameter's value; "" if there is no value, or
+    why it cannot be read."""
     try:
         return str(parsed(text, image, build_id)) if text else ""
     except BadInput as error:

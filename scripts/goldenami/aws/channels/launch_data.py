@@ -1,4 +1,4 @@
-"""What a version of an image's launch template says."""
+"""The data of a version of an image's launch template, and the security groups in it."""
 
 from __future__ import annotations
 
@@ -25,40 +25,38 @@ _VOLUME_KEYS = {
 
 
 def _template(definition: Definition) -> LaunchTemplate:
-    assert definition.publish is not None  # whoever asks has seen to that
+    assert definition.publish is not None  # callers have checked it
     return definition.publish.launch_template
 
 
 def read_groups(ec2: Client, definition: Definition) -> tuple[str, ...]:
-    """The ids of the template's security groups in the region. BadInput for a name that is not of
-    one group: a template says no VPC."""
+    """The ids of the template's security groups in the region. Raises BadInput for a name that is
+    not that of exactly one group."""
     groups = _template(definition).security_groups
     names = [group for group in groups if not group.startswith("sg-")]
     if not names:
         return tuple(groups)
-    found: dict[str, list[str]] = {name: [] for name in names}
+    # A template names no VPC that would tell groups of the same name apart.
+    ids_by_name: dict[str, list[str]] = {name: [] for name in names}
     answer = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": names}])
     for row in answer["SecurityGroups"]:
-        # EC2 takes * and ? for wildcards.
-        found.setdefault(row["GroupName"], []).append(row["GroupId"])
+        # setdefault, as EC2 takes * and ? in a name for wildcards and may return other names.
+        ids_by_name.setdefault(row["GroupName"], []).append(row["GroupId"])
     for name in names:
-        if len(ids := found[name]) != 1:
+        if len(ids := ids_by_name[name]) != 1:
             raise BadInput(
                 f"{len(ids) or 'no'} security groups are named {name} in {ec2.meta.region_name}",
                 hint="correct `publish: launch_template: security_groups:`, or make "
                 "the name unique",
             )
-    return tuple(found[group][0] if group in found else group for group in groups)
+    return tuple(ids_by_name[group][0] if group in ids_by_name else group for group in groups)
 
 
 def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
-    """What a version that launches `ami` has to say: the literal AMI, IMDSv2 only, the volume, and
-    what the definition states. `groups` are ids of security groups.
-
-    It has no InstanceRequirements, with which RunInstances refuses a template
-    (RequestLaunchTemplateData): a group brings its own. Two hops let a container on the instance
-    reach the metadata service ("Configure the instance metadata options").
-    """
+    """The template data that launches `ami`: the literal AMI, IMDSv2 only, the volume, and what the
+    definition states. `groups` are ids of security groups."""
+    # No InstanceRequirements: RunInstances refuses a template that has them
+    # (RequestLaunchTemplateData), and an Auto Scaling group brings its own.
     template = _template(definition)
     ebs = {
         name: getattr(template, field)
@@ -83,30 +81,32 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
 
 
 def _tags(definition: Definition) -> Data:
-    """What the company demands on each machine, whoever launches it."""
+    """The tags that the company demands on each machine, whoever launches it."""
     demanded = definition.publish.tags if definition.publish else {}
     kinds = ("instance", "volume") if demanded else ()
     return {"TagSpecifications": tags.specifications(demanded, *kinds)} if kinds else {}
 
 
 def _monitoring(definition: Definition) -> Data:
-    """Nothing where the definition says nothing, so that older versions still fit."""
+    """The monitoring in the template, or {} if the definition says nothing about it."""
+    # Left out then, so that versions made before this setting existed still fit.
     if definition.cluster is None and _template(definition).monitoring is None:
         return {}
     return {"Monitoring": {"Enabled": monitoring(definition) is Monitoring.DETAILED}}
 
 
 def monitoring(definition: Definition) -> Monitoring:
-    """What the definition says, or else what its having a cluster does: groups take it from
-    here."""
+    """The definition's monitoring; by default detailed if it has a cluster, else basic."""
     default = Monitoring.DETAILED if definition.cluster else Monitoring.BASIC
     return _template(definition).monitoring or default
 
 
 def _metadata(template: LaunchTemplate) -> Data:
     options = template.metadata_options
-    shown = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
-    return {"HttpPutResponseHopLimit": options.hop_limit, **shown}
+    # Two hops let a container on the instance reach the metadata service ("Configure the instance
+    # metadata options").
+    instance_tags = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
+    return {"HttpPutResponseHopLimit": options.hop_limit, **instance_tags}
 
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:

@@ -1,11 +1,12 @@
-"""Who may move an image's pointers in a region: a lease in DynamoDB, and the ledger beside it.
+"""The lease in DynamoDB without which nobody moves an image's pointers in a region, and the ledger
+in the same item.
 
-SSM has no compare-and-swap, so two publishers could take turns in overwriting `latest`. The lease
-is an item that only conditional writes change; each taking raises its fencing number, and the
-ledger is written under the condition that the number is still ours. A region's lease is in that
-region: one that is down stops only itself.
+SSM has no compare-and-swap, so two publishers could overwrite `latest` in turns. The lease is an
+item that only conditional writes change. Each taking of it raises its fencing number, and the
+ledger is written on the condition that the number is still ours. A region's lease is in that
+region, so a region that is down stops only itself.
 
-Times of the lease are AWS's, from the Date header of its answers, because the clocks of two
+The lease's times are AWS's, from the Date header of its answers, because the clocks of two
 publishers may differ.
 """
 
@@ -32,21 +33,23 @@ from goldenami.core.process import ProcessId
 from goldenami.core.records import R
 
 TABLE, BUILD = "golden-ami", "/"
-"""An image has an item, and while it is uploaded each `image/build`."""
+"""The table has an item for each image, and one `image/build` for a build while it is uploaded."""
 LIFE_S, RENEW_S = 60.0, 10.0
-"""A holder that died on another machine, or in another pid namespace of this one, blocks others for
-a minute; one that lives may miss five renewals. Pointers move within seconds: nothing that takes
-longer happens under their lease."""
+"""Seconds until a lease expires, and between its renewals. A holder that died on another machine,
+or in another pid namespace of this one, blocks others for a minute; a living one may miss five
+renewals. Pointers move within seconds, and nothing that takes longer happens under their lease."""
 WAIT_POLL_S = 1.0
 TABLE_LIMIT_S, POLL_S = 120.0, 0.5
-"""A table is active within seconds."""
+"""Seconds to wait for a new table, which is active within seconds, and between polls."""
 
 
 @dataclass(frozen=True)
 class LeaseState:
-    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `holder`
-    is a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what its holders note
-    beside the ledger."""
+    """The item as it was read. If nobody holds the lease, `holder` is None and `expires` 0.
+
+    `holder` is a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what holders
+    store beside the ledger. `fence` is -1 if there is no table.
+    """
 
     ledger: Ledger
     fence: int
@@ -57,8 +60,8 @@ class LeaseState:
 
 
 class Lease:
-    """A held lease. `fence` is greater than that of every lease on this image in this region
-    before."""
+    """A lease that this process holds. Its `fence` is greater than that of every earlier lease on
+    the image in the region."""
 
     def __init__(self, dynamodb: Client, image: str, holder: str, state: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
@@ -66,14 +69,14 @@ class Lease:
         self._offset = state.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
-        """Replace the ledger, or Busy where another has taken the lease meanwhile. An unchanged one
-        is not sent."""
+        """Replace the ledger, unless it is unchanged. Raises Busy if another process has taken the
+        lease."""
         if ledger != self.ledger:
             self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
             self.ledger = ledger
 
     def note(self, text: str) -> None:
-        """Replace the notes, or Busy as in `record`."""
+        """Replace the notes. Raises Busy as `record` does."""
         self._write("SET notes = :notes", {":notes": {"S": text}})
         self.notes = text
 
@@ -81,17 +84,15 @@ class Lease:
         self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}})
 
     def expires(self) -> int:
-        """When a lease taken or renewed now ends, in AWS's seconds since the epoch."""
+        """When a lease that is taken or renewed now expires, in AWS's seconds since the epoch."""
         return int(time.monotonic() + self._offset + LIFE_S)
 
     def release(self) -> None:
-        """Let go; the number stays, for the next to exceed.
-
-        A build's item goes: it has no ledger to guard, and its holder's nonce is enough to know it
-        by.
-        """
+        """Release the lease. The fencing number stays, for the next lease to exceed."""
+        # A build's item is deleted: it has no ledger to guard, and the holder's nonce alone tells
+        # whether the lease is ours.
         if BUILD in self.image:
-            with tolerate("ConditionalCheckFailedException"):  # another took it over
+            with tolerate("ConditionalCheckFailedException"):  # another process took it over
                 self._dynamodb.delete_item(
                     TableName=TABLE,
                     Key={"image": {"S": self.image}},
@@ -114,6 +115,7 @@ class Lease:
 def _update(
     dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]
 ) -> bool:
+    """Update the image's item. Return False if the condition does not hold."""
     try:
         dynamodb.update_item(
             TableName=TABLE,
@@ -130,7 +132,7 @@ def _update(
 
 
 def read_lease(dynamodb: Client, image: str) -> LeaseState:
-    """The item of `image`; an empty one where there is none yet, or no table."""
+    """Read the item of `image`; an empty state if there is no item yet, or no table."""
     try:
         answer = dynamodb.get_item(
             TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True
@@ -146,8 +148,8 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
     numbers = {name: attributes.get(name, "0") for name in ("fence", "expires")}
     for name, text in numbers.items():
         if not str(text).isdecimal():
-            what, hint = _place(dynamodb, image, name)
-            raise BadInput(f"{what} cannot be read: it is no number", hint=hint)
+            attribute, hint = _place(dynamodb, image, name)
+            raise BadInput(f"{attribute} cannot be read: it is no number", hint=hint)
     return LeaseState(
         ledger=read_attribute(dynamodb, image, "ledger", attributes.get("ledger", "{}"), Ledger),
         fence=int(numbers["fence"]),
@@ -159,7 +161,8 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
 
 
 def _place(dynamodb: Client, image: str, attribute: str) -> tuple[str, str]:
-    """The name of an attribute of an item in an error, and the command that removes it."""
+    """An error's name for an attribute of an item, and the hint with the command that removes
+    it."""
     region, key = dynamodb.meta.region_name, f'{{"image": {{"S": "{image}"}}}}'
     return (
         f"the {attribute} of {image} in {region} (table {TABLE})",
@@ -170,13 +173,13 @@ def _place(dynamodb: Client, image: str, attribute: str) -> tuple[str, str]:
 
 
 def read_attribute(dynamodb: Client, image: str, attribute: str, text: str, kind: type[R]) -> R:
-    """An attribute of an item as a record; BadInput for a damaged one."""
+    """Parse an attribute of an item as a record. Raises BadInput if it is damaged."""
     return records.read_shared(text, kind, *_place(dynamodb, image, attribute))
 
 
 def take_lease(dynamodb: Client, image: str) -> Lease:
-    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died on this
-    machine, is taken over."""
+    """Take the lease. Raises Busy, naming the holder, if another process holds it, unless it has
+    expired or the holder died on this machine."""
     state = read_lease(dynamodb, image)
     if state.fence < 0:
         _make_table(dynamodb)
@@ -197,16 +200,16 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         ":seen": {"N": str(state.fence)},
     }
     unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
-    taken = _update(
+    was_written = _update(
         dynamodb,
         image,
         "SET holder = :holder, expires = :expires, fence = :fence",
         unchanged,
         values,
     )
-    if not taken:
+    if not was_written:
         winner = read_lease(dynamodb, image).holder
-        if winner != lease.holder:  # it is ours where only the answer to the write was lost
+        if winner != lease.holder:  # if it is ours, only the answer to the write was lost
             raise Busy(
                 f"{_owner(winner) if winner else 'another process'} took the lease on "
                 f"{image} a moment ago",
@@ -220,7 +223,7 @@ def _owner(holder: str) -> str:
 
 
 def _make_table(dynamodb: Client) -> None:
-    """The table of leases, once in a region; two that make it at once are welcome."""
+    """Create the region's table of leases and wait for it. Another run may create it meanwhile."""
     try:
         dynamodb.create_table(
             TableName=TABLE,
@@ -250,19 +253,15 @@ def hold_leases(
     *,
     wait_s: float = 0.0,
 ) -> Iterator[dict[str, Lease]]:
-    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one
-    gets them all.
-
-    Another's lease is waited for `wait_s` seconds. Each lease has a thread of its own: a region
-    that is down costs only its own.
-    """
+    """Hold the leases of all regions within the context, and renew them. A lease that another run
+    holds is waited for up to `wait_s` seconds."""
     leases: dict[str, Lease] = {}
-    stop, hasty = threading.Event(), account.with_short_timeouts()
+    stop, quick_account = threading.Event(), account.with_short_timeouts()
     keepers: list[threading.Thread] = []
 
     def take(region: str) -> Lease:
         return wait_for(
-            lambda: take_lease(hasty.dynamodb(region), image),
+            lambda: take_lease(quick_account.dynamodb(region), image),
             limit_s=wait_s,
             pauses=WAIT_POLL_S,
             passes=lambda error: isinstance(error, Busy),
@@ -270,9 +269,11 @@ def hold_leases(
         )
 
     try:
+        # Every run takes them in the same order, so that one of two runs gets them all.
         for region in sorted(regions):
             with translated(region):
                 leases[region] = take(region)
+            # A thread for each lease: a region that is down loses only its own.
             keepers.append(
                 threading.Thread(target=_renew_until, args=(leases[region], stop), daemon=True)
             )
@@ -287,7 +288,7 @@ def hold_leases(
 def _renew_until(lease: Lease, stop: threading.Event) -> None:
     ignored = contextlib.suppress(aws.ClientError, aws.BotoCoreError, GoldenError)
     while not stop.wait(RENEW_S):
-        with ignored:  # a lease that is lost stops the next write of the ledger
+        with ignored:  # if the lease is lost, the next write of the ledger fails
             lease.renew()
-    with ignored:  # what is not released now ends by itself
+    with ignored:  # a lease that is not released expires by itself
         lease.release()

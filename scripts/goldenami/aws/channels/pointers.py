@@ -1,4 +1,4 @@
-"""What others launch by: SSM parameters and launch templates."""
+"""The pointers that launches of an image use: SSM parameters and launch templates."""
 
 from __future__ import annotations
 
@@ -19,21 +19,19 @@ from goldenami.core.errors import BadInput, StageFailed
 
 PREFIX = "/golden-ami"
 EVIDENCE = "/gpu-test"
-"""Behind a build's parameter: the one with the record of its test on a GPU."""
+"""Suffix of a build's parameter for the one with the record of its GPU test."""
 PROVENANCE, VERIFICATION = "/provenance", "/verification"
-"""Likewise: what is signed of it."""
+"""Suffixes of a build's parameter for those with its signed envelopes."""
 LATE_S, POLL_S = 60.0, 0.25
-"""SSM answers a parameter of type aws:ec2:image before it has looked at the AMI, and may then not
-take it ("Creating Amazon Machine Image parameters"): so the value is read back, for at most a
-minute."""
+"""Seconds to wait until a pointer reads back as written, and between polls."""
 
 PARAMETERS = 10
-"""Names that one GetParameters or DeleteParameters takes."""
+"""Most names that one GetParameters or DeleteParameters takes."""
 Data = dict[str, Any]
 
 
 def build_name(image: str, build_id: str) -> str:
-    """The parameter that says which AMI is a build."""
+    """The parameter that names a build's AMI."""
     return f"{PREFIX}/{image}/{build_id}"
 
 
@@ -53,7 +51,7 @@ def template_name(image: str) -> str:
 
 
 def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
-    """The values of those parameters that exist, by name."""
+    """Read the values of those parameters that exist, by name."""
     return {
         row["Name"]: row["Value"]
         for batch in batches(list(names), PARAMETERS)
@@ -62,19 +60,20 @@ def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
-    """The AMI that each channel's parameter names; a channel without one is left out."""
+    """The AMI that each channel's parameter names. Channels without a parameter are left out."""
     names = channel_names(image)
     values = read(ssm, names.values())
     return {channel: values[name] for channel, name in names.items() if name in values}
 
 
 def record_build(ssm: Client, name: str, ami: str) -> None:
-    """Note which AMI is a build; a later reader trusts it together with the AMI's tags."""
+    """Record a build's AMI. It and the AMI's tags together prove that the AMI is ours."""
     ssm.put_parameter(Name=name, Value=ami, Type="String", Overwrite=True)
 
 
 def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
-    """Point a channel at an AMI and wait until it does; returns the parameter's version."""
+    """Point a channel at an AMI, wait until it reads back so, and return the parameter's
+    version."""
     version = int(
         ssm.put_parameter(
             Name=name,
@@ -95,6 +94,8 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
         )
         return int(parameter["Version"]) if parameter and is_taken else None
 
+    # SSM answers a write of type aws:ec2:image before it has checked the AMI, and may reject it
+    # afterwards ("Creating Amazon Machine Image parameters").
     moved = wait_for(taken, limit_s=LATE_S, pauses=POLL_S)
     if moved is None:
         raise StageFailed(
@@ -107,12 +108,10 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
 
 
 def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -> None:
-    """Let a channel name what it named before; with no `ami` there was none, and it is deleted.
-
-    What cannot be written may be as it was: a region that refuses has refused the move, too.
-    """
+    """Point a channel at the AMI that it named before, or delete it if there was none."""
     if ami is not None:
-        with _unless(lambda: (_get(ssm, name) or {}).get("Value") == ami):
+        # A region that refuses this write may have refused the move, too: then nothing is to do.
+        with _unless_right(lambda: (_get(ssm, name) or {}).get("Value") == ami):
             move_channel(ssm, name, ami, description)
         return
     with tolerate("ParameterNotFound"):
@@ -124,8 +123,8 @@ def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -
 
 
 @contextmanager
-def _unless(is_right: Callable[[], bool]) -> Iterator[None]:
-    """A refusal by AWS ends the block and nothing more where all is right."""
+def _unless_right(is_right: Callable[[], bool]) -> Iterator[None]:
+    """Suppress AWS's error in the block if `is_right` returns True then."""
     try:
         yield
     except aws.ClientError:
@@ -134,9 +133,10 @@ def _unless(is_right: Callable[[], bool]) -> Iterator[None]:
 
 
 def _get(ssm: Client, name: str) -> dict[str, Any] | None:
-    """By the call that plans make: who may not read in a region moves nothing anywhere."""
-    found = ssm.get_parameters(Names=[name])["Parameters"]
-    return dict(found[0]) if found else None
+    """The parameter as SSM describes it, or None."""
+    # The same call as plans make, so that credentials that lack it fail before anything moves.
+    rows = ssm.get_parameters(Names=[name])["Parameters"]
+    return dict(rows[0]) if rows else None
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ class Version:
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether a person made it: nobody's version inherits the description of its source."""
+        """Whether a person made the version. One that a person derives from ours does not inherit
+        our description."""
         return not is_of_build(self.description)
 
     @classmethod
@@ -171,7 +172,7 @@ _NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 
 
 def default_version(ec2: Client, template: str) -> Version | None:
-    """The default version of a launch template; None where there is no such template."""
+    """The default version of a launch template, or None if there is no such template."""
     with tolerate(_NO_TEMPLATE):
         answer = ec2.describe_launch_template_versions(
             LaunchTemplateName=template, Versions=["$Default"]
@@ -181,7 +182,7 @@ def default_version(ec2: Client, template: str) -> Version | None:
 
 
 def versions(ec2: Client, template: str) -> Iterator[Version]:
-    """All versions of a template that exists."""
+    """All versions of a launch template. It has to exist."""
     return map(
         Version.of,
         pages(
@@ -195,7 +196,7 @@ def versions(ec2: Client, template: str) -> Iterator[Version]:
 
 
 def check_default(default: Version | None, template: str, region: str) -> None:
-    """BadInput for a default version that a person set: no move replaces it."""
+    """Raise BadInput for a default version that a person set, since no move replaces it."""
     if default and default.is_by_hand:
         raise BadInput(
             f"somebody set version {default.number} as the default of {template} in "
@@ -207,7 +208,7 @@ def check_default(default: Version | None, template: str, region: str) -> None:
 
 
 def fits(actual: Any, expected: Any) -> bool:
-    """Whether `actual` says all that `expected` says; EC2 adds facts of its own."""
+    """Whether `actual` contains all that `expected` says. EC2 adds fields of its own."""
     if isinstance(expected, dict):
         return isinstance(actual, dict) and all(
             fits(actual.get(key), value) for key, value in expected.items()
@@ -222,7 +223,7 @@ def fits(actual: Any, expected: Any) -> bool:
 
 
 def description(build_id: str) -> str:
-    """How a version says which build it launches."""
+    """The description of a template's version that launches a build."""
     return f"build {build_id}"
 
 
@@ -234,12 +235,12 @@ def is_of_build(text: str) -> bool:
 def move_template(
     ec2: Client, image: str, build_id: str, data: Data, *, reuse_version: bool = False
 ) -> Version:
-    """Make a version with `data` the default of the image's template, one that exists if there is
-    one; returns it.
+    """Make a version with `data` the default of the image's template, and return it. An existing
+    version is used if it fits.
 
-    The default is set and read back even where it seems to be right: one read may be out of date.
-    `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
-    whatever else it says, and a default that a person set stays, which is an error otherwise.
+    With `reuse_version` the build's newest version that launches the AMI of `data` is used,
+    whatever else it says, and a default that a person set stays. Without it such a default raises
+    BadInput.
     """
     template = template_name(image)
     default = default_version(ec2, template)
@@ -263,13 +264,14 @@ def move_template(
         )
     )
     if version is None:
-        made = ec2.create_launch_template_version(
+        created = ec2.create_launch_template_version(
             LaunchTemplateName=template,
             ClientToken=_token(template, title, data),
             VersionDescription=title,
             LaunchTemplateData=data,
         )["LaunchTemplateVersion"]
-        version = Version.of(made | {"LaunchTemplateData": data})
+        version = Version.of(created | {"LaunchTemplateData": data})
+    # Even if it is the default already, as the read of it may have been out of date.
     if not default.is_by_hand:
         _make_default(ec2, template, version.number)
     return version
@@ -294,12 +296,8 @@ def _default_is(ec2: Client, template: str, number: int | None) -> bool:
 def restore_template(
     ec2: Client, template: str, number: int | None, ami: str | None = None
 ) -> None:
-    """Make the version that was the default so again; with neither number nor AMI there was no
-    template: it goes.
-
-    `ami` is what the default launched by the ledger, which is never out of date; `number` may have
-    been, but not where it is a version that a person made.
-    """
+    """Make the former default version the default again. Without number and AMI there was no
+    template, and it is deleted."""
     if number is None and ami is None:
         with tolerate(_NO_TEMPLATE):
             ec2.delete_launch_template(LaunchTemplateName=template)
@@ -310,6 +308,8 @@ def restore_template(
                 f"{template} is still there {LATE_S:.0f} s after it was deleted", hint="run again"
             )
         return
+    # The ledger, which `ami` is from, is never out of date. The read of `number` may have been, but
+    # not if a person made that version.
     fitting = [
         version.number
         for version in versions(ec2, template)
@@ -317,19 +317,17 @@ def restore_template(
     ]
     wanted = number if number in fitting else max(fitting, default=number)
     if wanted is not None:
-        with _unless(lambda: _default_is(ec2, template, wanted)):
+        with _unless_right(lambda: _default_is(ec2, template, wanted)):
             _make_default(ec2, template, wanted)
 
 
 def _create(ec2: Client, image: str, build_id: str, data: Data) -> Version:
-    """The image's template with its first version, which is its default.
-
-    A ClientToken of our own, made of what is asked for, would find a template that was deleted
-    since.
-    """
+    """Create the image's template. Its first version is its default."""
     template, title = template_name(image), description(build_id)
     try:
-        made = ec2.create_launch_template(
+        # Without a ClientToken: one made of the request would find a template that was deleted
+        # since.
+        created = ec2.create_launch_template(
             LaunchTemplateName=template,
             VersionDescription=title,
             LaunchTemplateData=data,
@@ -344,9 +342,9 @@ def _create(ec2: Client, image: str, build_id: str, data: Data) -> Version:
             ) from None
         return move_template(ec2, image, build_id, data)
     wait_for(lambda: default_version(ec2, template), limit_s=LATE_S, pauses=POLL_S)
-    return Version(made["LaunchTemplateId"], 1, title, data)
+    return Version(created["LaunchTemplateId"], 1, title, data)
 
 
 def _token(*parts: object) -> str:
-    """A ClientToken (at most 128 characters) that a repetition of the same request shares."""
+    """A ClientToken (at most 128 characters) that is the same for a repeated request."""
     return records.sha256_text(records.canonical(parts))[:64]

@@ -1,5 +1,5 @@
-"""Auto Scaling groups that take the template's new default by an instance refresh, which rolls
-itself back."""
+"""Instance refreshes, by which Auto Scaling groups take the template's new default. A refresh that
+fails rolls itself back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from goldenami.model.operation.publish_section import InstanceRefresh
 
 OTHER_REFRESH = "another refresh is in progress"
 UNDER_WAY = ("Pending", "InProgress", "Baking")
-"""States of a refresh that goes on to its version (Auto Scaling API reference, "InstanceRefresh").
-"""
+"""Statuses of a refresh in progress (Auto Scaling API reference, "InstanceRefresh")."""
 
 
 def groups(autoscaling: Client, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Those of the groups that the region has, by name, as Auto Scaling describes them."""
+    """Describe those of the groups that the region has, by name."""
     present = pages(
         autoscaling,
         "describe_auto_scaling_groups",
@@ -32,10 +31,10 @@ def groups(autoscaling: Client, names: Iterable[str]) -> dict[str, Mapping[str, 
 
 
 def check_reversible(autoscaling: Client, group: Mapping[str, Any]) -> None:
-    """BadInput for a group whose refresh could not roll itself back: one that names `$Latest` or
+    """Raise BadInput for a group whose refresh could not roll itself back, as it names `$Latest` or
     `$Default` ("Undo changes with a rollback")."""
     name, region = group["AutoScalingGroupName"], autoscaling.meta.region_name
-    for spec in _named(group):
+    for spec in _template_specs(group):
         if not (version := spec.get("Version", "$Default")).isdecimal():
             raise BadInput(
                 f"the Auto Scaling group {name} in {region} names version {version} of "
@@ -49,15 +48,16 @@ def check_reversible(autoscaling: Client, group: Mapping[str, Any]) -> None:
 
 
 def refresh_status(autoscaling: Client, group: str, version: Version) -> str:
-    """The status of the group's newest refresh if that was for this version, else nothing.
+    """The status of the group's newest refresh if that was for this version, else "".
 
-    One that failed or rolled back is not begun again by itself: a person has to look first.
+    A refresh that failed or rolled back counts, too: it is not started again by itself, because a
+    person has to look first.
     """
     refreshes = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)[
         "InstanceRefreshes"
     ]
     for newest in refreshes:
-        if _spec(version) in map(_by_id, _named(newest.get("DesiredConfiguration", {}))):
+        if _spec(version) in map(_by_id, _template_specs(newest.get("DesiredConfiguration", {}))):
             return str(newest["Status"])
     return ""
 
@@ -67,31 +67,32 @@ def _spec(version: Version) -> dict[str, str]:
 
 
 def _by_id(spec: Mapping[str, str]) -> dict[str, str]:
-    """A template as a request names it: AWS answers with id and name, and takes only one."""
+    """A template as a request names it. AWS's answers have id and name, its requests only one."""
     return {key: value for key, value in spec.items() if key != "LaunchTemplateName"}
 
 
-def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
+def _template_specs(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every launch template that a group or a desired configuration names."""
     mixed = configuration.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
-    named = [
+    specs = [
         configuration.get("LaunchTemplate"),
         mixed.get("LaunchTemplateSpecification"),
         *(override.get("LaunchTemplateSpecification") for override in mixed.get("Overrides", [])),
     ]
-    return [spec for spec in named if spec]
+    return [spec for spec in specs if spec]
 
 
 def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
-    """The configuration of a group with the new version, and nothing else of it changed.
-
-    A launch template alone would replace a mixed instances policy (StartInstanceRefresh,
-    `DesiredConfiguration`). In a policy the version goes where our template is named; where it is
-    nowhere, it becomes the policy's template.
-    """
+    """The group's configuration with the new version, otherwise unchanged. In a mixed instances
+    policy the version goes where our template is named, or else becomes the policy's template."""
+    # The whole policy is sent, because a launch template alone would replace it
+    # (StartInstanceRefresh, `DesiredConfiguration`).
     policy = group.get("MixedInstancesPolicy")
     if not policy:
         return {"LaunchTemplate": _spec(version)}
-    is_named = any(spec.get("LaunchTemplateId") == version.template for spec in _named(group))
+    is_named = any(
+        spec.get("LaunchTemplateId") == version.template for spec in _template_specs(group)
+    )
 
     def renewed(spec: dict[str, str], *, always: bool) -> dict[str, str]:
         return (
@@ -126,11 +127,7 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
 
 
 def start(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
-    """Begin the refresh; returns its status as a word, or that of the one which runs already.
-
-    The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI
-    by SSM parameter, Auto Scaling refuses to roll back ("Undo changes with a rollback").
-    """
+    """Start the refresh, and return its status, or that of the refresh in progress."""
     described = groups(autoscaling, [group]).get(group)
     if described is None:
         return "the group is gone"
@@ -140,6 +137,8 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
             AutoScalingGroupName=group,
             Strategy="Rolling",
             Preferences=_preferences(preferences),
+            # A numbered version with a literal AMI: with `$Latest`, or an AMI by SSM parameter,
+            # Auto Scaling would refuse to roll back ("Undo changes with a rollback").
             DesiredConfiguration=_desired(described, version),
         )
     except aws.ClientError as error:
@@ -167,7 +166,7 @@ def _preferences(preferences: InstanceRefresh) -> dict[str, Any]:
 
 
 def go_back(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
-    """Bring a group back to an older version: roll a running refresh back, else begin one."""
+    """Bring a group back to an older version: start a refresh, or roll back the one in progress."""
     status = start(autoscaling, group, version, preferences)
     if status != OTHER_REFRESH:
         return status

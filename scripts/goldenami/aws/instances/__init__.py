@@ -1,1 +1,1 @@
-"""Instances: launched for a while, described, asked by Run Command."""
+"""EC2 instances and instance types: launching, describing and terminating them."""

@@ -1,4 +1,4 @@
-"""Which instance types a region has, and what EC2 says of them."""
+"""The instance types that a region offers, and their descriptions by EC2."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from goldenami.aws.session import Client
 
 
 def describe(ec2: Client, families: Iterable[str]) -> list[dict[str, Any]]:
-    """DescribeInstanceTypes for all sizes of the families that the client's region offers."""
+    """Describe all sizes of these families that the client's region offers."""
     return [
         described
         for patterns in batches(_patterns(families))
         for described in pages(
-            ec2, "describe_instance_types", "InstanceTypes", Filters=[_named(patterns)]
+            ec2, "describe_instance_types", "InstanceTypes", Filters=[_type_filter(patterns)]
         )
     ]
 
 
 def offered(ec2: Client, families: Iterable[str]) -> set[str]:
-    """The instance types of those families that the client's region offers: {"g5.xlarge", ...}."""
+    """The instance types of these families that the client's region offers: {"g5.xlarge", ...}."""
     return {
         row["InstanceType"]
         for row in pages(
@@ -29,25 +29,25 @@ def offered(ec2: Client, families: Iterable[str]) -> set[str]:
             "describe_instance_type_offerings",
             "InstanceTypeOfferings",
             LocationType="region",
-            Filters=[_named(_patterns(families))],
+            Filters=[_type_filter(_patterns(families))],
         )
     }
 
 
 def zones(ec2: Client, families: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each instance type of those families with each zone of the region that offers it."""
+    """Yield each instance type of these families with each zone of the region that offers it."""
     for row in pages(
         ec2,
         "describe_instance_type_offerings",
         "InstanceTypeOfferings",
         LocationType="availability-zone",
-        Filters=[_named(_patterns(families))],
+        Filters=[_type_filter(_patterns(families))],
     ):
         yield row["InstanceType"], row["Location"]
 
 
 def missing_families(ec2: Client, families: Iterable[str]) -> list[str]:
-    """Those of the families of which the region has no type at all."""
+    """Those of the families of which the region offers no type at all."""
     names = list(families)
     present = {name.partition(".")[0] for name in offered(ec2, names)}
     return [family for family in names if family not in present]
@@ -57,5 +57,5 @@ def _patterns(families: Iterable[str]) -> list[str]:
     return [f"{family}.*" for family in families]
 
 
-def _named(patterns: list[str]) -> dict[str, Any]:
+def _type_filter(patterns: list[str]) -> dict[str, Any]:
     return {"Name": "instance-type", "Values": patterns}

@@ -1,7 +1,8 @@
-"""One instance for a while: launched from an AMI with a key and a security group of its own, and
-gone afterwards.
+"""A temporary instance: launched from an AMI with a key and a security group of its own, and
+removed afterwards.
 
-All of it carries an owner and a date of expiry: what a kill leaves is `golden sweep`'s to find.
+Everything created here is tagged with an owner and a date of expiry, so that `golden sweep` finds
+what a killed run leaves.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ _SPOT = {
     "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
 }
 LIMIT_S, POLL_S = 600.0, 3.0
-"""An instance runs within a minute, and terminates within two or three."""
+"""Seconds to wait for an instance, which runs within a minute and terminates within two or three;
+and between polls."""
 
 
 _ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
 
 
 class NotLaunched(StageFailed):
-    """EC2 launches nothing of the kind here and now; `refusal` says what may do instead."""
+    """EC2 refused to launch an instance type. `refusal` says what to try instead."""
 
     def __init__(self, message: str, refusal: Refusal) -> None:
         super().__init__(message, hint=refusal.hint)
@@ -46,20 +48,20 @@ class NotLaunched(StageFailed):
 
 
 class StillRuns(StageFailed):
-    """An instance that could not be terminated: it costs money."""
+    """An instance could not be terminated, and still costs money."""
 
 
 class SpotInterrupted(StageFailed):
-    """EC2 took a Spot instance back: no word about the image."""
+    """EC2 took a Spot instance back, which says nothing about the image."""
 
 
 INTERRUPTED = "Server.SpotInstanceTermination"
-"""EC2's reason for ending an instance by itself ("Troubleshoot terminated instances")."""
+"""EC2's reason code for a Spot instance that it took back ("Troubleshoot terminated instances")."""
 
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet of the definition, and the network that it is part of."""
+    """A subnet that the definition names, and its VPC."""
 
     id: str
     vpc: str
@@ -67,9 +69,13 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size;
-    `tags` are on all; `zone`: an availability zone, or any; `subnet`: none is the default
-    network's; `user_data`: what cloud-init gets. `told`: what it is and costs."""
+    """A request for an instance.
+
+    `name` is also that of its key and security group, `volume_gib` the size of its root volume.
+    `tags` are put on everything that is created. `zone` is an availability zone, or "" for any;
+    `subnet` None means the default VPC's; `user_data` is for cloud-init. `told` describes the
+    instance and its price in messages.
+    """
 
     name: str
     image: Image
@@ -86,17 +92,15 @@ class Launch:
 
 @dataclass(frozen=True)
 class LaunchedInstance:
-    """A running instance, and the address that it is reached at."""
+    """A running instance, and the address at which it can be reached."""
 
     id: str
     address: str
 
 
 def ssh_from() -> str:
-    """The IPv4 network that SSH may come from: GOLDEN_SSH_FROM, or any.
-
-    Nothing here can tell by which address EC2 sees this machine.
-    """
+    """The IPv4 network from which SSH is allowed: GOLDEN_SSH_FROM, or any."""
+    # Any by default, because nothing here can tell the address by which EC2 sees this machine.
     text = os.environ.get(SSH_FROM) or "0.0.0.0/0"
     try:
         return str(ipaddress.IPv4Network(text))
@@ -107,8 +111,8 @@ def ssh_from() -> str:
 
 
 def subnets(ec2: Client, names: Sequence[str]) -> dict[str, Subnet]:
-    """By zone, that with the most free addresses of the subnets with these ids or tags `Name`;
-    BadInput where the region has none of them."""
+    """By zone, the subnet with the most free addresses among those with these ids or tags `Name`.
+    Raises BadInput if the region has none of them."""
     rows = [
         row
         for fact in ("subnet-id", "tag:Name")
@@ -122,7 +126,8 @@ def subnets(ec2: Client, names: Sequence[str]) -> dict[str, Subnet]:
             f"{ec2.meta.region_name} has no subnet {' or '.join(names)}",
             hint="correct `publish: subnets:`: ids, or values of the tag Name",
         )
-    rows.sort(key=lambda row: int(row["AvailableIpAddressCount"]))  # of a zone the last one counts
+    # Ascending, because in the dict the last subnet of a zone wins.
+    rows.sort(key=lambda row: int(row["AvailableIpAddressCount"]))
     return {row["AvailabilityZone"]: Subnet(row["SubnetId"], row["VpcId"]) for row in rows}
 
 
@@ -134,13 +139,12 @@ def access(
     own_tags: Tags,
     vpc: str = "",
 ) -> Iterator[str]:
-    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts; it
-    yields the group's id. `vpc`: the group's network, or the default one.
-
-    No other run has that name: what is there is of a call whose answer was lost.
+    """Create a key pair and a security group that allows SSH, both called `name`, and remove them
+    after the context. Yields the group's id. `vpc` is the group's VPC, or "" for the default one.
     """
     network = ssh_from()
     with contextlib.ExitStack() as stack:
+        # No other run has this name: duplicates are from calls of ours whose answers were lost.
         stack.callback(_remove, ec2.delete_key_pair, KeyName=name)
         with tolerate(".Duplicate"):
             ec2.import_key_pair(
@@ -172,21 +176,22 @@ def access(
         yield group
 
 
-def _make_group(ec2: Client, **asked: Any) -> str:
+def _make_group(ec2: Client, **arguments: Any) -> str:
+    """Create a security group, and return its id or that of the group that exists by this name."""
     with tolerate(".Duplicate"), _refusals("makes no security group", ec2.meta.region_name):
-        return str(ec2.create_security_group(**asked)["GroupId"])
-    # A call by GroupNames knows the default network only.
-    named = [{"Name": "group-name", "Values": [asked["GroupName"]]}]
-    found = wait_for(lambda: ec2.describe_security_groups(Filters=named)["SecurityGroups"] or None)
-    return str((found or [{}])[0].get("GroupId"))
+        return str(ec2.create_security_group(**arguments)["GroupId"])
+    # A filter, because the parameter GroupNames finds groups of the default VPC only.
+    filters = [{"Name": "group-name", "Values": [arguments["GroupName"]]}]
+    groups = wait_for(
+        lambda: ec2.describe_security_groups(Filters=filters)["SecurityGroups"] or None
+    )
+    return str((groups or [{}])[0].get("GroupId"))
 
 
 @contextlib.contextmanager
 def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
-    """Launch, yield the instance once EC2 calls it running, and remove all of it whatever happens.
-
-    Its metadata service takes session tokens only.
-    """
+    """Launch an instance, yield it when EC2 calls it running, and remove everything afterwards,
+    whatever happens."""
     vpc = launch.subnet.vpc if launch.subnet else ""
     with access(ec2, launch.name, launch.public_key, launch.tags, vpc) as group:
         instance = _launch(ec2, launch, group)
@@ -198,6 +203,7 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 
 
 def _end(ec2: Client, launch: Launch, instance: str) -> None:
+    """Terminate the instance. Raises StillRuns, with the error before it, if that fails."""
     before = sys.exc_info()[1]
     try:
         terminate(ec2, instance)
@@ -223,40 +229,44 @@ def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
 
 
 def _state_after(ec2: Client, instance: str, *before: str) -> str:
+    """Wait until the instance's state is none of `before`, and return the state seen last."""
     seen = ""
 
-    def left() -> bool | None:
+    def has_left() -> bool | None:
         nonlocal seen
         seen = describe(ec2, instance)["State"]["Name"]
         return seen not in before or None
 
-    wait_for(left, limit_s=LIMIT_S, pauses=POLL_S, what=f"{instance} is {before[0]}")
+    wait_for(has_left, limit_s=LIMIT_S, pauses=POLL_S, what=f"{instance} is {before[0]}")
     return seen
 
 
 def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
+    """Raise SpotInterrupted or NotLaunched if EC2 itself ended an instance that it had launched."""
     why = ended_by(ec2, instance)
-    said = f"EC2 launched {launch.instance_type} and ended it at once: {why}"
+    message = f"EC2 launched {launch.instance_type} and ended it at once: {why}"
     if why == INTERRUPTED:
-        raise SpotInterrupted(said, hint="another zone, region or type may do") from None
+        raise SpotInterrupted(message, hint="another zone, region or type may do") from None
     if refusal := refusals.find("RunInstances", why.removeprefix("Server.")):
-        raise NotLaunched(said, refusal) from None
+        raise NotLaunched(message, refusal) from None
 
 
 @contextlib.contextmanager
-def _refusals(does: str, where: str) -> Iterator[None]:
+def _refusals(does: str, place: str) -> Iterator[None]:
+    """Raise NotLaunched for an error of EC2 in the block after which something else may be
+    tried."""
     try:
         yield
     except ClientError as error:
         refusal = refusals.find(error.operation_name, code(error))
         if refusal and refusal.instead is not Instead.THE_SAME:
-            raise NotLaunched(f"EC2 {does} in {where}: {code(error)}", refusal) from error
+            raise NotLaunched(f"EC2 {does} in {place}: {code(error)}", refusal) from error
         raise
 
 
 def _launch(ec2: Client, launch: Launch, group: str) -> str:
     device = str(launch.image.raw["RootDeviceName"])
-    wishes: dict[str, Any] = {
+    options: dict[str, Any] = {
         **({"InstanceMarketOptions": _SPOT} if launch.spot else {}),
         **(
             {"SubnetId": launch.subnet.id}
@@ -275,8 +285,9 @@ def _launch(ec2: Client, launch: Launch, group: str) -> str:
             MaxCount=1,
             KeyName=launch.name,
             SecurityGroupIds=[group],
-            ClientToken=launch.name,
+            ClientToken=launch.name,  # a repeated call launches no second instance
             InstanceInitiatedShutdownBehavior="terminate",
+            # The metadata service answers requests with session tokens only (IMDSv2).
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             BlockDeviceMappings=[
                 {
@@ -285,24 +296,24 @@ def _launch(ec2: Client, launch: Launch, group: str) -> str:
                 }
             ],
             TagSpecifications=tags.specifications(launch.tags, "instance", "volume"),
-            **wishes,
+            **options,
         )
     return str(answer["Instances"][0]["InstanceId"])
 
 
 def describe(ec2: Client, instance: str) -> dict[str, Any]:
-    """What EC2 says of an instance, which may have been launched a moment ago."""
+    """Describe an instance. EC2 may not know it yet if it was launched a moment ago."""
     answer = wait_for(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
     return dict(answer["Reservations"][0]["Instances"][0])
 
 
 def ended_by(ec2: Client, instance: str) -> str:
-    """EC2's code for why an instance ended, or nothing."""
+    """EC2's code for why an instance ended, or ""."""
     return str(describe(ec2, instance).get("StateReason", {}).get("Code", ""))
 
 
 def _address(ec2: Client, launch: Launch, instance: str) -> str:
-    """The public address, or the private one where its network gives no other."""
+    """The public address, or the private one if the subnet gives no public one."""
     described = describe(ec2, instance)
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
@@ -312,8 +323,8 @@ def _address(ec2: Client, launch: Launch, instance: str) -> str:
 
 
 def terminate(ec2: Client, instance: str) -> None:
-    """Terminate an instance, if there is one of that id, and wait until it is gone."""
-    # One that was launched a moment ago may be unknown, and must not be left.
+    """Terminate an instance, if there is one of that id, and wait until it is terminated."""
+    # An instance that was launched a moment ago may be unknown for a while, and must not be left.
     with tolerate(*NOT_YET):
         wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         state = _state_after(ec2, instance, *_ALIVE)
@@ -325,8 +336,8 @@ def terminate(ec2: Client, instance: str) -> None:
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something that may be gone, or in use for a while. What an instance that still runs
-    needs is left to `golden sweep`."""
+    """Remove a key pair or security group, which may be gone already."""
+    # An instance that still runs needs it: `golden sweep` removes both later.
     if isinstance(sys.exc_info()[1], StillRuns):
         return
     with tolerate(".NotFound"):

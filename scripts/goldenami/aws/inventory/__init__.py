@@ -1,1 +1,1 @@
-"""One region of an account as data: who refers to what, and the steps by which things go."""
+"""One region of an account as data: what refers to what, and the steps that remove things."""

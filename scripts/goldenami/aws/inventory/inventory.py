@@ -1,7 +1,7 @@
-"""Reading one region of an account into a `Topology`.
+"""Reads one region of an account into a `Topology`.
 
-Every list is read to its end, in the largest pages that AWS allows. A call that fails fails the
-whole reading: a region that was read in part would look as if less were in use.
+Every list is read to its end, in the largest pages that AWS allows. If one call fails, the whole
+reading fails: in a region that was read in part, less would seem to be in use.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from goldenami.core.worker_pool import WorkerPool
 Data = dict[str, Any]
 _NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound")
 AT_ONCE = 8
-"""Calls for one attribute of one thing under way: EC2 takes 100 at once, then 20 a second (EC2 API
+"""Calls for one resource's attribute in flight: EC2 takes 100 at once, then 20 a second (EC2 API
 reference, "Request throttling", non-mutating actions)."""
 ROLLBACK = "the build to roll back to"
-"""The pointer that is none in SSM: what the ledger would take `latest` back to."""
+"""The name of a pointer that is only in the ledger: the build that a rollback would take `latest`
+back to."""
 TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
 NOT_TERMINATED = [
     {
@@ -51,18 +52,17 @@ NOT_TERMINATED = [
 FLEET_ENDED = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
 SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating"})
 SPOT_REQUEST_ENDED = frozenset({"cancelled", "closed", "failed"})
-"""States in which nothing is launched any more ("EC2 Fleet request states", "Spot Fleet request
-states", "State changes for a Spot request"); a state that is not here counts as use. A `disabled`
-Spot request only waits for its stopped instance to be started.
-"""
+"""With the two before it, the states in which nothing is launched any more ("EC2 Fleet request
+states", "Spot Fleet request states", "State changes for a Spot request"). Any other state counts as
+use, also a `disabled` Spot request, which waits for its stopped instance to be started."""
 
 
 def read(account: Account, region: str, image: str, *, tags_suffice: bool = False) -> Topology:
-    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read.
-    `with_shares` reads who it is shared with: that costs a call for each image and snapshot.
+    """Read everything in `region` that can refer to an AMI, and the ledger of `image`.
 
-    With `tags_suffice` a build's record is taken to name the AMI whose tags say so, and no
-    parameter is read but those that something launches by: ten cost a call.
+    Launch permissions are left out: `with_shares` adds them, by a call for each image and snapshot.
+    With `tags_suffice` a build's record is assumed to name the AMI whose tags say so. Then only the
+    parameters that something launches by are read, which saves a call for every ten others.
     """
     ec2, autoscaling = account.ec2(region), account.autoscaling(region)
     with translated(region):
@@ -94,8 +94,12 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
             templates=all_templates,
             launchers=all_launchers,
             instances=tuple(instances(ec2)),
-            configurations={name: each["ImageId"] for name, each in configurations.items()},
-            configured={name: _volumes_of(each) for name, each in configurations.items()},
+            configurations={
+                name: configuration["ImageId"] for name, configuration in configurations.items()
+            },
+            configured={
+                name: _volumes_of(configuration) for name, configuration in configurations.items()
+            },
             volumes=volumes(ec2, ours),
             pointers=pointers(ledger),
         )
@@ -108,33 +112,32 @@ def with_shares(
     snapshot_ids: Iterable[str],
     count: Counter = lambda *_: None,
 ) -> Topology:
-    """The topology with the launch permissions of these images, and who may make volumes from these
-    snapshots.
-
-    No call tells it of many, so some are asked at once, images and snapshots in turn: EC2 counts
-    the calls of each kind apart ("Request throttling"). `count` is told how far that is.
-    """
+    """Return the topology with the launch permissions of these images and the create-volume
+    permissions of these snapshots. `count` gets the progress."""
+    # No call returns these for many resources, so several calls run at once.
     asks: dict[str, Callable[[str], tuple[str, ...]]] = {
         name: lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for name in ami_ids
     }
     asks |= {
         name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id) for name in snapshot_ids
     }
-    found, in_turn = (
+    # Images and snapshots are mixed, because EC2 throttles the calls of each kind separately
+    # ("Request throttling").
+    shares, mixed_ids = (
         dict[str, tuple[str, ...]](),
         sorted(asks, key=lambda name: name.partition("-")[2]),
     )
 
     def ask(name: str) -> None:
-        found[name] = asks[name](name)
-        count(len(found), len(asks), "shares")
+        shares[name] = asks[name](name)
+        count(len(shares), len(asks), "shares")
 
-    WorkerPool(AT_ONCE).run(in_turn, ask)
+    WorkerPool(AT_ONCE).run(mixed_ids, ask)
     return replace(
         topology,
-        shared_snapshots={name: found[name] for name in found if name.startswith("snap-")},
+        shared_snapshots={name: shares[name] for name in shares if name.startswith("snap-")},
         amis=tuple(
-            replace(ami, shared_with=found[ami.id]) if ami.id in found else ami
+            replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami
             for ami in topology.amis
         ),
     )
@@ -146,19 +149,22 @@ def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
             SnapshotId=snapshot_id, Attribute="createVolumePermission"
         )
         return tuple(
-            sorted(next(iter(each.values())) for each in answer.get("CreateVolumePermissions", []))
+            sorted(
+                next(iter(permission.values()))
+                for permission in answer.get("CreateVolumePermissions", [])
+            )
         )
     return ()
 
 
 def pointers(ledger: Ledger) -> dict[str, str]:
-    """What a ledger names: channels, and the build that a rollback would go back to."""
+    """The AMIs that a ledger names: those of its channels, and the one to roll back to."""
     entries = {"latest": ledger.latest, "candidate": ledger.candidate, ROLLBACK: ledger.previous()}
     return {name: entry.ami for name, entry in entries.items() if entry}
 
 
 def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
-    """The account's own images; `tagged`: those that carry this pipeline's tag."""
+    """Yield the account's own images, with `tagged` only those that carry this pipeline's tag."""
     only: Data = {"Filters": TAGGED} if tagged else {}
     for image in pages(
         ec2,
@@ -194,8 +200,8 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
 
 
 def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
-    """The account's snapshots that carry this pipeline's tag: there may be many thousands of
-    backups."""
+    """Yield the account's snapshots that carry this pipeline's tag."""
+    # Filtered, because an account may have many thousands of backups.
     for snapshot in pages(
         ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=TAGGED
     ):
@@ -217,7 +223,7 @@ def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
 
 
 def public_snapshots(ec2: Client) -> set[str]:
-    """Those of the account's snapshots, with this pipeline's tag, that everybody may read."""
+    """The ids of the account's snapshots with this pipeline's tag that everybody may read."""
     return {
         snapshot["SnapshotId"]
         for snapshot in pages(
@@ -233,7 +239,7 @@ def public_snapshots(ec2: Client) -> set[str]:
 
 
 def templates(ec2: Client) -> Iterator[TemplateVersion]:
-    """Every version of every launch template."""
+    """Yield every version of every launch template."""
     for template in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
         own_tags = tags.from_list(template.get("Tags"))
         for version in pages(
@@ -249,7 +255,7 @@ def templates(ec2: Client) -> Iterator[TemplateVersion]:
 
 
 def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
-    """The default version of every launch template, without asking for each template."""
+    """Yield the default version of every launch template, without a call for each template."""
     for version in pages(
         ec2,
         "describe_launch_template_versions",
@@ -261,7 +267,8 @@ def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
 
 
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
-    """One version as EC2 describes it; `latest` is its template's newest, `image` its tag."""
+    """Convert EC2's description of a version. `latest` is the number of its template's newest
+    version, `image` the template's tag."""
     data = described["LaunchTemplateData"]
     return TemplateVersion(
         template_id=described["LaunchTemplateId"],
@@ -284,7 +291,7 @@ def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def groups(autoscaling: Client) -> Iterator[Launcher]:
-    """Auto Scaling groups with every template that they may launch from."""
+    """Yield the Auto Scaling groups with every template that they may launch from."""
     for group in pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
         mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
         yield _launcher(
@@ -296,11 +303,10 @@ def groups(autoscaling: Client) -> Iterator[Launcher]:
 
 
 def fleets(ec2: Client) -> Iterator[Launcher]:
-    """EC2 Fleets, Spot fleet requests and Spot instance requests that may launch again.
-
-    A fleet of type `instant` is not listed, and has launched all that it ever will: its instances
-    count.
-    """
+    """Yield the EC2 Fleets, Spot fleet requests and Spot instance requests that may launch
+    again."""
+    # EC2 does not list fleets of type `instant`. They launch nothing more, so only their instances
+    # count.
     for fleet in pages(ec2, "describe_fleets", "Fleets", 1000):
         if fleet["FleetState"] not in FLEET_ENDED:
             yield _launcher(
@@ -326,11 +332,11 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
 
 def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Launcher:
     overrides = [override for config in configs for override in config.get("Overrides", [])]
-    named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
+    specifications = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
         kind=kind,
         name=name,
-        templates=tuple(_use(use) for use in named if use),
+        templates=tuple(_use(use) for use in specifications if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
         snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)),
     )
@@ -344,7 +350,7 @@ def _use(specification: Mapping[str, str]) -> TemplateUse:
 
 
 def instances(ec2: Client) -> Iterator[AccountInstance]:
-    """Instances that are not terminated."""
+    """Yield the instances that are not terminated."""
     for reservation in pages(
         ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED
     ):
@@ -356,7 +362,7 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
                 state=instance["State"]["Name"],
                 group=own_tags.get("aws:autoscaling:groupName", ""),
                 volume=root.get("VolumeId", ""),
-                # Unlike LaunchTime, a stop and a start leave it as it is.
+                # Unlike LaunchTime, it does not change when an instance is stopped and started.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
                 expires=optional(own_tags.get(tags.EXPIRES, "")),
                 image=own_tags.get(tags.IMAGE, ""),
@@ -367,12 +373,13 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
 
 
 def _owner(instance: Mapping[str, Any], own_tags: Mapping[str, str]) -> str:
-    named = {
+    """Who launched an instance: by its tag, else its group, else its key pair; or ""."""
+    candidates = {
         "": own_tags.get(tags.PERSON),
         "group ": own_tags.get("aws:autoscaling:groupName"),
         "key ": instance.get("KeyName"),
     }
-    return next((word + name for word, name in named.items() if name), "")
+    return next((word + name for word, name in candidates.items() if name), "")
 
 
 def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -387,7 +394,7 @@ def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> dict[str, str]:
-    """The snapshot of each volume that was made from one of these."""
+    """The snapshot of each volume that was made from one of these snapshots."""
     return {
         volume["VolumeId"]: volume["SnapshotId"]
         for snapshot_ids in batches(sorted(made_from))
@@ -402,8 +409,8 @@ def volumes(ec2: Client, made_from: Iterable[str]) -> dict[str, str]:
 
 
 def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
-    """The size of all volumes of each of these instances."""
-    found: dict[str, int] = {}
+    """The total size of the volumes of each of these instances, in GiB."""
+    sizes: dict[str, int] = {}
     for names in batches(instance_ids):
         for volume in pages(
             ec2,
@@ -414,29 +421,26 @@ def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
         ):
             for attachment in volume["Attachments"]:
                 name = attachment["InstanceId"]
-                found[name] = found.get(name, 0) + volume["Size"]
-    return found
+                sizes[name] = sizes.get(name, 0) + volume["Size"]
+    return sizes
 
 
 def parameters(
     ssm: Client,
     also: Iterable[str] = (),
-    known: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or
-    be an ARN.
-
-    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where
-    some are `known`, they stand for all.
-    """
+    """The values of every SSM parameter of plain text, and of those in `also`, which may pin a
+    version (`/a/b:3`) or be an ARN. `values`, if given, replace the reading of all parameters."""
     by_name = (
-        dict(known)
-        if known is not None
+        dict(values)
+        if values is not None
         else read_parameters(
             ssm,
             [
                 parameter["Name"]
                 for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
+                # EC2 cannot resolve a SecureString, and reading one would need its key.
                 if parameter["Type"] != "SecureString"
             ],
         )
@@ -448,7 +452,7 @@ def parameters(
 
 
 def optional(text: str | None) -> datetime | None:
-    """A time, or None where there is none or a person wrote something else into the tag."""
+    """Parse a time with its zone, or return None: a person may write anything into a tag."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

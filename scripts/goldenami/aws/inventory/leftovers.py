@@ -1,9 +1,9 @@
-"""What killed runs leave in a region: found by the tags `goldenami:owner` and `goldenami:expires`,
-removed in order.
+"""Resources that killed runs leave in a region: finding them by the tags `goldenami:owner` and
+`goldenami:expires`, and removing them in order.
 
-A name proves nothing: what Packer calls `packer_*` is ours only where it carries the tags (its
-`run_tags` put them on the instance and its volumes; key pair and security group are made and tagged
-by `golden bake`).
+A name proves nothing: what Packer calls `packer_*` is ours only if it carries the tags. Packer's
+`run_tags` put them on the instance and its volumes; `golden bake` creates and tags the key pair and
+the security group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from goldenami.core import clock
 
 
 class LeftoverKind(StrEnum):
-    """What may be left, in the order in which it can be removed."""
+    """Kinds of leftovers, in the order in which they can be removed."""
 
     INSTANCE = "instance"
     IMAGE = "image"
@@ -36,7 +36,7 @@ class LeftoverKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing with a date of expiry. `expires` is None where the tag is not a time in UTC."""
+    """A resource with a date of expiry. `expires` is None if the tag is no time in UTC."""
 
     kind: LeftoverKind
     id: str
@@ -60,7 +60,7 @@ _IDS: Mapping[LeftoverKind, str] = {
 
 
 def find(ec2: Client) -> list[Leftover]:
-    """Everything that carries a date of expiry, in the order in which it can be removed."""
+    """Find everything that carries a date of expiry, in the order in which it can be removed."""
     tagged = {"Name": "tag-key", "Values": [tags.EXPIRES]}
 
     def listed(call: str, key: str, size: int, *filters: Any, **arguments: Any) -> Iterator[Any]:
@@ -69,20 +69,21 @@ def find(ec2: Client) -> list[Leftover]:
     reservations = listed("describe_instances", "Reservations", 1000, *NOT_TERMINATED)
     described = {
         LeftoverKind.INSTANCE: [
-            each for reservation in reservations for each in reservation["Instances"]
+            instance for reservation in reservations for instance in reservation["Instances"]
         ],
         LeftoverKind.IMAGE: listed(
             "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True
         ),
         LeftoverKind.VOLUME: listed("describe_volumes", "Volumes", 500),
         LeftoverKind.SNAPSHOT: listed("describe_snapshots", "Snapshots", 1000, OwnerIds=["self"]),
+        # EC2 lists key pairs without pages.
         LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
         LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
     }
     return [
-        _leftover(kind, each[_IDS[kind]], tags.from_list(each["Tags"]))
-        for kind, things in described.items()
-        for each in things
+        _leftover(kind, resource[_IDS[kind]], tags.from_list(resource["Tags"]))
+        for kind, resources in described.items()
+        for resource in resources
     ]
 
 
@@ -97,7 +98,7 @@ def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Lef
 
 
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
-    """Remove one thing by its id. An instance is waited for: others may need it."""
+    """Remove one resource by its id, if it exists."""
     removers: Mapping[LeftoverKind, Callable[..., object]] = {
         LeftoverKind.IMAGE: ec2.deregister_image,
         LeftoverKind.VOLUME: ec2.delete_volume,
@@ -107,13 +108,14 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     }
     with tolerate(".NotFound", ".Unavailable"):
         if kind is LeftoverKind.INSTANCE:
+            # Waits for the end, since its security group and volumes cannot go before.
             instances.terminate(ec2, name)
         else:
             removers[kind](**{_IDS[kind]: name})
 
 
 def used_snapshots(ec2: Client, going: Container[str]) -> set[str]:
-    """Snapshots that an AMI of the account is made of, but for the AMIs that are `going`."""
+    """The snapshots that the account's AMIs are made of, except those AMIs that are `going`."""
     return {
         snapshot for ami in inventory.amis(ec2) if ami.id not in going for snapshot in ami.snapshots
     }

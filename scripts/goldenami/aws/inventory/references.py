@@ -1,7 +1,7 @@
-"""Who still refers to an AMI of a region. Pure: over a topology, without a call.
+"""The references to the AMIs and snapshots of a region, computed from a topology without a call.
 
-A version of the pipeline's own launch template that is not the default, not the latest and that no
-launcher selects is no reference: there is one for each build ever published, and retirement deletes
+A version of the pipeline's own launch template is no reference unless it is the default, is the
+latest, or a launcher selects it: there is one for each build ever published, and retirement deletes
 it together with its AMI.
 """
 
@@ -24,11 +24,11 @@ from goldenami.aws.inventory.topology import (
 )
 
 RESOLVE = "resolve:ssm:"
-"""How a launch template names an SSM parameter in the place of an AMI."""
+"""Prefix by which a launch template names an SSM parameter instead of an AMI."""
 
 
 class ReferenceKind(StrEnum):
-    """What refers to an AMI, beside launchers."""
+    """Kinds of references to an AMI, besides launchers."""
 
     POINTER = "ledger:"
     PARAMETER = "SSM parameter"
@@ -43,7 +43,7 @@ class ReferenceKind(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Reference:
-    """One use of an AMI or a snapshot: `holder` is the thing that uses it."""
+    """One use of an AMI or a snapshot. `holder` is what uses it."""
 
     kind: ReferenceKind | LauncherKind
     holder: str
@@ -53,23 +53,23 @@ class Reference:
 
 
 References = Mapping[str, tuple[Reference, ...]]
-"""What uses each AMI, by its id; an AMI that nothing uses is not in it."""
+"""The uses of each AMI or snapshot, by its id. One that nothing uses is not in it."""
 
 
 def parameter_of(image_ref: str) -> str:
-    """The SSM parameter that an image reference resolves by (`resolve:ssm:/a/b:3` -> `/a/b:3`), or
-    nothing."""
+    """The SSM parameter in an image reference (`resolve:ssm:/a/b:3` -> `/a/b:3`), or "" if it names
+    none."""
     return image_ref.removeprefix(RESOLVE) if image_ref.startswith(RESOLVE) else ""
 
 
 def resolve(image_ref: str, parameters: Mapping[str, str]) -> str:
-    """The AMI that an image reference stands for; empty where its parameter does not exist."""
+    """The AMI that an image reference stands for, or "" if its parameter does not exist."""
     name = parameter_of(image_ref)
     return parameters.get(name, "") if name else image_ref
 
 
 def idle(topology: Topology) -> tuple[TemplateVersion, ...]:
-    """Versions of the pipeline's own templates that nothing selects."""
+    """The versions of the pipeline's own templates that nothing selects."""
     uses = [use for launcher in topology.launchers for use in launcher.templates]
     return tuple(
         version
@@ -91,11 +91,10 @@ def of_amis(topology: Topology) -> References:
 
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    """The ledger, and any mention in any parameter but records: every published AMI has its own,
-    and a test on a GPU is no use of what it tested."""
+    """Uses by the ledger, and by any parameter that mentions an AMI."""
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
-    own = {
+    records = {
         (build_name(ami.image, ami.build_id), ami.id)
         for ami in topology.amis
         if ami.image and ami.build_id
@@ -103,8 +102,10 @@ def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
+            # Records do not count: every published AMI has one, and the record of a GPU test does
+            # not use what was tested.
             if (
-                (name, ami_id) not in own
+                (name, ami_id) not in records
                 and not (is_record(name) and value not in present)
                 and not is_evidence(name)
             ):
@@ -155,13 +156,8 @@ def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 
 def of_snapshots(topology: Topology) -> References:
-    """What needs each snapshot: AMIs, volumes made from it, whatever launches with one more volume
-    of it, accounts that may make one, and uploads of changed blocks that rest on it.
-
-    A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an
-    Amazon EBS snapshot": only data that no other snapshot needs is removed). An unfinished one
-    does.
-    """
+    """The uses of each snapshot: AMIs, volumes made from it, templates and launchers that make a
+    further volume from it, accounts that may do so, and unfinished uploads whose parent it is."""
     uses: dict[str, set[Reference]] = defaultdict(set)
     for ami in topology.amis:
         for snapshot_id in ami.snapshots:
@@ -173,6 +169,8 @@ def of_snapshots(topology: Topology) -> References:
             uses[snapshot_id].add(reference)
     for snapshot_id, accounts in topology.shared_snapshots.items():
         uses[snapshot_id] |= {Reference(ReferenceKind.SHARE, account) for account in accounts}
+    # A finished snapshot does not need its parent any more: deleting the parent removes only data
+    # that no other snapshot needs ("Delete an Amazon EBS snapshot").
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
             uses[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))

@@ -1,6 +1,5 @@
-"""One look at a region: who runs which build, and what the pointers, templates and groups name.
-
-`status` and `drift` each tell their part of it. A list is read when somebody first needs it.
+"""A region as `status` and `drift` see it: which instances run which build, and what the pointers,
+templates and groups name. A list is read when it is first needed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RegionLook:
-    """What a region has of `images`."""
+    """The state of `images` in a region."""
 
     account: Account
     region: str
@@ -44,12 +43,15 @@ class RegionLook:
 
     @cached_property
     def snapshots(self) -> dict[str, AccountSnapshot]:
-        return {each.id: each for each in inventory.snapshots(self.account.ec2(self.region))}
+        return {
+            snapshot.id: snapshot for snapshot in inventory.snapshots(self.account.ec2(self.region))
+        }
 
     @cached_property
     def faults(self) -> list[tuple[AccountAmi, str]]:
-        """AMIs that everybody may read or nobody can launch: what is wrong, and what mends it."""
-        return [(ami, what) for ami in self.amis.values() for what in self._faults(ami)]
+        """AMIs that everybody may read or nobody can launch, each with what is wrong and how to
+        mend it."""
+        return [(ami, fault) for ami in self.amis.values() for fault in self._faults(ami)]
 
     @cached_property
     def _public_snapshots(self) -> set[str]:
@@ -57,14 +59,15 @@ class RegionLook:
 
     @cached_property
     def _key_problems(self) -> dict[str, str]:
-        names = {each.key for each in self.snapshots.values() if each.key}
+        """Why a KMS key cannot be used, or "" if it can, by the key of each snapshot."""
+        names = {snapshot.key for snapshot in self.snapshots.values() if snapshot.key}
         return {name: self._key_problem(name) for name in names}
 
     def _key_problem(self, name: str) -> str:
         try:
             key = encryption.find_key(self.account.kms(self.region), name)
         except aws.ClientError as error:
-            if code(error) != "AccessDeniedException":  # the answer for another account's key
+            if code(error) != "AccessDeniedException":  # KMS's answer for another account's key
                 raise
             return f"nobody here may look at its KMS key {name} (kms:DescribeKey)"
         return f"{key.problem}: {key.remedy}" if key.problem else ""
@@ -92,6 +95,7 @@ class RegionLook:
 
     @cached_property
     def made_from(self) -> dict[str, str]:
+        """The snapshot of each volume that was made from one of our AMIs."""
         snapshots = {snapshot for ami in self.amis.values() for snapshot in ami.snapshots}
         return inventory.volumes(self.account.ec2(self.region), snapshots)
 
@@ -101,7 +105,7 @@ class RegionLook:
 
     @cached_property
     def defaults(self) -> dict[str, TemplateVersion | None]:
-        """The default version of each image's launch template; None where there is none."""
+        """The default version of each image's launch template, or None if it has no template."""
         by_name = {
             version.template: version
             for version in inventory.default_versions(self.account.ec2(self.region))
@@ -128,10 +132,10 @@ def looks(
     images: Mapping[str, Sequence[str]],
     tell: Callable[[RegionLook], T],
 ) -> dict[str, Callable[[], T]]:
-    """For each region what looks at its `images` and tells of it."""
+    """For each region a function that looks at its `images` and returns what `tell` makes of it."""
 
-    def told(region: str) -> T:
+    def look(region: str) -> T:
         with translated(region):
             return tell(RegionLook(account, region, images[region]))
 
-    return {region: partial(told, region) for region in images}
+    return {region: partial(look, region) for region in images}

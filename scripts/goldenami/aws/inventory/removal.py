@@ -1,8 +1,8 @@
-"""The steps by which an image leaves an account, one function each.
+"""The steps that remove an image from an account, one function each.
 
-Each may be done again after a kill in its middle, and takes what is gone already as done. Each
-looks at the thing once more before it acts, because a person may have changed it since the plan;
-for images that is one call for many.
+A step can be repeated after a kill in its middle, and treats what is gone already as done. Images
+are read once more before a step acts on them, many by one call, because a person may have changed
+them since the plan was made.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from goldenami.core import clock
 from goldenami.core.errors import StageFailed
 
 Image = dict[str, Any]
-"""An image as DescribeImages has it."""
+"""An image as DescribeImages returns it."""
 NEVER = "never"
 AHEAD = timedelta(minutes=2)
-"""EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
+"""How far in the future a deprecation date is set: EnableImageDeprecation refuses a moment that has
+passed, and rounds to the minute."""
 _GONE = (
     "InvalidAMIID.NotFound",
     "InvalidAMIID.Unavailable",
@@ -35,29 +36,31 @@ _GONE = (
     "InvalidLaunchTemplateName.NotFoundException",
 )
 VERSIONS = 200
-"""Versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
+"""Most versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
 _VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
 
 
 FRESH_S = 5.0
-"""Seconds for which an answer about many images is believed: a step takes a fraction of one."""
+"""Seconds for which an answer about many images counts as fresh. A step takes a fraction of a
+second."""
 
 
 class FreshImages:
-    """Images of a list as they are now: FILTER_VALUES are asked for at once, and again when that is
-    FRESH_S ago. One that does not exist is None."""
+    """The current state of the images in a list. FILTER_VALUES of them are read by one call, and
+    again when the answer is older than FRESH_S."""
 
     def __init__(self, ec2: Client, names: Sequence[str]) -> None:
         self._ec2, self._names = ec2, list(names)
         self._seen, self._at = dict[str, Image | None](), 0.0
 
     def get(self, ami_id: str) -> Image | None:
+        """The image as it is now, or None if it does not exist."""
         if ami_id not in self._seen or time.monotonic() - self._at > FRESH_S:
             start = self._names.index(ami_id)
-            asked = self._names[start : start + FILTER_VALUES]
+            batch = self._names[start : start + FILTER_VALUES]
             self._at = time.monotonic()
-            found = _described(self._ec2, asked)
-            self._seen = {name: found.get(name) for name in asked}
+            existing = _described(self._ec2, batch)
+            self._seen = {name: existing.get(name) for name in batch}
         return self._seen[ami_id]
 
 
@@ -66,10 +69,11 @@ def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
 
 
 def deprecate(ec2: Client, image: Image, now: datetime) -> None:
-    """Announce that the image will go: it is deprecated now, and a tag keeps its date so far."""
+    """Announce that the image will go: deprecate it now, and keep its former date in a tag."""
     ami_id, before = str(image["ImageId"]), str(image.get("DeprecationTime", NEVER))
     own_tags = tags.from_list(image.get("Tags"))
-    # The tags first: of two runs the second would take the first one's date for the publisher's.
+    # The tags come first. Otherwise, after a kill in between, the next run would take this run's
+    # date for the publisher's.
     ec2.create_tags(
         Resources=[ami_id],
         Tags=tags.to_list(
@@ -84,7 +88,7 @@ def deprecate(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def recall(ec2: Client, image: Image, now: datetime) -> None:
-    """Take the announcement back: the deprecation date that the image had before, and no tags."""
+    """Take the announcement back: restore the former deprecation date, and remove our tags."""
     ami_id, own_tags = image["ImageId"], tags.from_list(image.get("Tags"))
     before = own_tags.get(tags.DEPRECATED_BEFORE, "")
     if before == NEVER:
@@ -96,14 +100,15 @@ def recall(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def disable(ec2: Client, image: Image, now: datetime) -> None:
-    """Disable the image: nobody may launch it, and it is shared with nobody."""
+    """Disable the image. Nobody can launch it then, and EC2 ends all its shares."""
     if image["State"] != "disabled":
         note_disabled(ec2, image, now)
         ec2.disable_image(ImageId=image["ImageId"])
 
 
 def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
-    """Begin the wait of an image that somebody else disabled."""
+    """Tag the image with the moment at which it was disabled, from which the wait for the next step
+    counts."""
     with tolerate(*_GONE):
         ec2.create_tags(
             Resources=[image["ImageId"]], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)})
@@ -111,7 +116,7 @@ def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def deregister(ec2: Client, image: Image, now: datetime) -> None:
-    """Deregister a disabled image."""
+    """Deregister a disabled image. Raises StageFailed if it is not disabled any more."""
     ami_id = image["ImageId"]
     if image["State"] != "disabled":
         raise StageFailed(
@@ -123,14 +128,15 @@ def deregister(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
-    """Delete a snapshot. EC2 refuses one of an image, and for a while one of a former image."""
+    """Delete a snapshot. EC2 refuses that for an image's snapshot, and for a while after the image
+    was deregistered."""
     with tolerate(*_GONE):
         ec2.delete_snapshot(SnapshotId=snapshot_id)
 
 
 def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete versions of launch templates (`lt-...:7`); why some were not. EC2 refuses the
-    default."""
+    """Delete versions of launch templates (`lt-...:7`). Return the errors of those that were not
+    deleted; EC2 refuses the default version."""
     failed: dict[str, StageFailed] = {}
     for template_id in dict.fromkeys(target.partition(":")[0] for target in targets):
         numbers = [
@@ -158,29 +164,29 @@ def _refused(template_id: str, answer: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete the records of builds, with what is beside each first.
-
-    Why some stay: their AMIs exist after all, since a list may lag behind.
-    """
+    """Delete the records of builds and the parameters beside them. Return the errors of records
+    that stay, because their AMIs exist."""
     kept: dict[str, StageFailed] = {}
     for batch in batches(names, PARAMETERS):
-        held = pointers.read(ssm, batch)
-        there = _described(ec2, [value for value in held.values() if AMI_ID.fullmatch(value)])
+        amis = pointers.read(ssm, batch)
+        # Read again, as the list that the plan was made from may have been out of date.
+        existing = _described(ec2, [ami for ami in amis.values() if AMI_ID.fullmatch(ami)])
         kept |= {
             name: StageFailed(
-                f"{value} exists after all, so its record {name} stays", hint="run again"
+                f"{ami} exists after all, so its record {name} stays", hint="run again"
             )
-            for name, value in held.items()
-            if value in there
+            for name, ami in amis.items()
+            if ami in existing
         }
-        going = [name for name in held if name not in kept]
+        going = [name for name in amis if name not in kept]
         beside = [
             f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE, VERIFICATION)
         ]
+        # The record itself goes last: it is what the next run would find the others by.
         for part in batches([*beside, *going], PARAMETERS):
             ssm.delete_parameters(Names=part)
     return kept
 
 
 ImageStep = Callable[[Client, Image, datetime], None]
-"""A step on an image: its client, how it is now, and the moment."""
+"""A step on an image: EC2's client, the image as it is now, and the current time."""

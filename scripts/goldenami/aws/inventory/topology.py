@@ -1,7 +1,7 @@
-"""One region of an account as data: what retirement decides over. No call is made here.
+"""One region of an account as data, from which retirement decides. No call is made here.
 
 Identifiers are EC2's own (`ami-...`, `snap-...`, `lt-...`); times are in UTC. `image` and
-`build_id` are the values of goldenami's tags, empty where a thing does not carry them.
+`build_id` are the values of goldenami's tags, or "" if a resource does not carry them.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class SnapshotState(StrEnum):
 
 @dataclass(frozen=True)
 class AccountAmi:
-    """An image of this account. `announced` and `disabled` are when retirement said so, by its
-    tags. Everybody may launch a `public` one.
+    """An image of this account. `announced` and `disabled` are the times of these steps of its
+    retirement, from its tags. Everybody may launch it if it is `public`.
 
-    `signed` says that something is signed of it, `signed_by` the id of the key, by its tags:
-    neither is a proof.
+    `signed` is True if its tags name a signed provenance, and `signed_by` is the key's id by its
+    tags. Neither is a proof.
     """
 
     id: str
@@ -72,11 +72,11 @@ class AccountAmi:
 
 @dataclass(frozen=True)
 class AccountSnapshot:
-    """A snapshot of this account. `parent` is what an upload of changed blocks rests on, empty for
-    a full one.
+    """A snapshot of this account. `parent` is the snapshot to which an upload added only the
+    changed blocks, or "" if all blocks were sent.
 
-    `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds
-    it. `key` is the ARN of the key that encrypts it, "" where none does.
+    `stored_bytes` are those of its own blocks, or None if no tag says so; then the size of the
+    volume is their upper bound. `key` is the ARN of the key that encrypts it, or "".
     """
 
     id: str
@@ -94,10 +94,9 @@ class AccountSnapshot:
 
 @dataclass(frozen=True)
 class TemplateVersion:
-    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or
-    nothing.
+    """One version of a launch template. `image_ref` is an AMI, `resolve:ssm:...`, or "".
 
-    `image` is the template's tag. `snapshots` are those that it makes further volumes from (block
+    `image` is the template's tag. `snapshots` are those from which it makes further volumes (block
     device mappings).
     """
 
@@ -117,13 +116,14 @@ class TemplateVersion:
 
 @dataclass(frozen=True)
 class TemplateUse:
-    """A launch template by id or name; `version` is a number, `$Latest` or `$Default`."""
+    """A launcher's choice of a template, by id or name. `version` is a number, `$Latest`,
+    `$Default`, or "" for the default."""
 
     template: str
     version: str
 
     def selects(self, candidate: TemplateVersion) -> bool:
-        """Whether `candidate` is the version meant."""
+        """Whether this use means the version `candidate`."""
         if self.template not in (candidate.template_id, candidate.template):
             return False
         return {
@@ -134,7 +134,7 @@ class TemplateUse:
 
 
 class LauncherKind(StrEnum):
-    """What launches instances by itself, later and again."""
+    """Kinds of resources that launch instances by themselves, later and repeatedly."""
 
     GROUP = "Auto Scaling group"
     FLEET = "EC2 Fleet"
@@ -144,9 +144,11 @@ class LauncherKind(StrEnum):
 
 @dataclass(frozen=True)
 class Launcher:
-    """The templates that it launches from (overrides included), or images as templates name them.
-    `name` is its name or id, `snapshots` are those that it makes further volumes from. A launch
-    configuration is a use by itself, whoever launches by it.
+    """Something that launches instances, by the templates that it uses (overrides included), or by
+    images, named as in templates.
+
+    `name` is its name or id, `snapshots` are those from which it makes further volumes. A group's
+    launch configuration is not here: that counts as a use by itself, whoever launches by it.
     """
 
     kind: LauncherKind
@@ -156,17 +158,20 @@ class Launcher:
     snapshots: tuple[str, ...] = ()
 
     def versions(self, image: str, default: TemplateVersion | None) -> Iterator[str]:
-        """The versions that it names of an image's template, whose default is `default`."""
+        """The versions of an image's template that it names. `default` is the template's default
+        version, or None."""
         names = {default.template, default.template_id} if default else {template_name(image)}
         return (use.version or "$Default" for use in self.templates if use.template in names)
 
 
 @dataclass(frozen=True)
 class AccountInstance:
-    """An instance that is not terminated. `template` and `template_version` are the launch
-    template's id and number by which it was launched, by EC2's own tags; `since` is when its root
-    volume, `volume`, was attached. `expires` is when one of ours should have ended, `image` what it
-    is of. `owner` is who launched it, as far as a tag, its group or its key pair says so.
+    """An instance that is not terminated.
+
+    `template` and `template_version` are the id and number of the launch template that launched it,
+    by EC2's own tags. `since` is when its root volume, `volume`, was attached. `expires` and
+    `image` are set on an instance of ours: when it should have ended, and its image. `owner` is who
+    launched it, as far as a tag, its group or its key pair says so.
     """
 
     id: str
@@ -184,13 +189,14 @@ class AccountInstance:
 
 @dataclass(frozen=True)
 class Topology:
-    """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a
-    template pins one.
+    """Everything in one region that can refer to an AMI.
 
-    `configurations` are launch configurations: name to image; `configured` the snapshots that they
-    make further volumes from. `volumes` are by id the snapshot that each was made from. `pointers`
-    are the ledger's, `published_to` its regions. `shared_snapshots` are the accounts that may make
-    volumes from a snapshot, of those that were asked for.
+    `parameters` are the values of SSM parameters by name, or by `name:version` if a template pins
+    one. `configurations` are the images of launch configurations by name, `configured` the
+    snapshots from which they make further volumes. `volumes` are the snapshot of each volume, by
+    its id. `pointers` are the AMIs that the ledger names, `published_to` its regions.
+    `shared_snapshots` are the accounts that may make volumes from a snapshot, for those snapshots
+    that `inventory.with_shares` asked for.
     """
 
     region: str
@@ -228,7 +234,7 @@ def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
 
 
 def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:
-    """Whether this pipeline made `ami`: by its tags, and by the record of that build."""
+    """Whether this pipeline made `ami`: its tags name a build, and that build's record names it."""
     return (
         bool(ami.image and ami.build_id)
         and parameters.get(build_name(ami.image, ami.build_id)) == ami.id

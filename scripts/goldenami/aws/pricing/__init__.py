@@ -1,1 +1,1 @@
-"""What AWS asks for, and what was paid."""
+"""Prices from AWS's price list, and what was billed."""

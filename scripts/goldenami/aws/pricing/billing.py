@@ -1,7 +1,7 @@
-"""What AWS says was spent, is committed, planned and advised.
+"""Spending, commitments, budgets and purchase advice, as AWS reports them.
 
-Cost Explorer and budgets answer in us-east-1. A request to Cost Explorer costs a cent
-(https://aws.amazon.com/aws-cost-management/aws-cost-explorer/pricing/), so nothing is asked twice.
+Cost Explorer and Budgets are served from us-east-1. A request to Cost Explorer costs a cent
+(https://aws.amazon.com/aws-cost-management/aws-cost-explorer/pricing/), so none is made twice.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from goldenami.model.builds.build_records import Utc
 HOME = "us-east-1"
 DOLLARS = "USD"
 _METRIC = "AmortizedCost"
-"""Fees of reservations and savings plans are of the days that they are for, not of the day that
-they are billed on (Cost Explorer's user guide, "Understanding your costs")."""
+"""The metric that spreads the fees of reservations and savings plans over the days that they are
+for, instead of the day of the bill (Cost Explorer's user guide, "Understanding your costs")."""
 _NO_DATA = "DataUnavailableException"
-"""Cost Explorer's word for an account that it has nothing of."""
+"""Cost Explorer's error code for an account of which it has no data."""
 _TERMS = {
     "TermInYears": "ONE_YEAR",
     "PaymentOption": "NO_UPFRONT",
@@ -32,8 +32,8 @@ _TERMS = {
 
 
 class Commitment(Record):
-    """A reservation or savings plan that is active; `what` says for what, `region` is empty for all
-    of them."""
+    """An active reservation or savings plan. `what` describes it; `region` is "" if it covers all
+    regions."""
 
     kind: str
     id: str
@@ -44,7 +44,7 @@ class Commitment(Record):
 
 
 class CostAnomaly(Record):
-    """Unusual costs that AWS found: US dollars more than expected since a day."""
+    """Unusual costs that AWS found: US dollars above the expected since the day `begins`."""
 
     id: str
     begins: str
@@ -53,8 +53,8 @@ class CostAnomaly(Record):
 
 
 class PurchaseAdvice(Record):
-    """What AWS would buy for a year without upfront payment, and the US dollars that it saves a
-    month."""
+    """A purchase that AWS advises, for a year without upfront payment, and the US dollars that it
+    would save a month."""
 
     kind: str
     what: str
@@ -62,8 +62,8 @@ class PurchaseAdvice(Record):
 
 
 class BudgetState(Record):
-    """A budget of a cluster this month, in its own currency (`unit`). `forecast` is None until AWS
-    has one."""
+    """A cluster's budget this month, in its own currency (`unit`). `forecast` is None until AWS has
+    one."""
 
     name: str
     limit: float
@@ -73,11 +73,9 @@ class BudgetState(Record):
 
 
 def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[str, str], float]:
-    """US dollars of what carries the tag, by its value and the usage type, up to before `until`.
-
-    BadInput where the account is billed in another currency.
-    """
-    found: dict[tuple[str, str], float] = {}
+    """US dollars spent on resources with the tag, by its value and the usage type, from `since` to
+    the day before `until`. Raises BadInput if the account is billed in another currency."""
+    costs: dict[tuple[str, str], float] = {}
     for _, (value, usage), usd in _billed(
         account,
         since,
@@ -88,32 +86,33 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
         Filter={"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}},
     ):
         key = value.partition("$")[2], usage
-        found[key] = found.get(key, 0.0) + usd
-    return found
+        costs[key] = costs.get(key, 0.0) + usd
+    return costs
 
 
 def daily(account: Account, since: date, until: date) -> dict[date, dict[str, float]]:
-    """US dollars of each day by service; a day without a bill is in it, too."""
+    """US dollars by day and service. Days without costs are in it, too."""
     days = (until - since).days
-    found: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
+    costs: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
     for day, (service,), usd in _billed(
         account, since, until, "DAILY", {"Type": "DIMENSION", "Key": "SERVICE"}
     ):
-        found[day][service] = found[day].get(service, 0.0) + usd
-    return found
+        costs[day][service] = costs[day].get(service, 0.0) + usd
+    return costs
 
 
 def monthly(
     account: Account, group: Mapping[str, str], since: date, until: date
 ) -> dict[str, dict[date, float]]:
-    """US dollars of each month, by its first day, by a tag's value or a dimension's; "" is what has
-    none."""
-    found: dict[str, dict[date, float]] = {}
+    """US dollars by the value of a tag or dimension ("" for costs without one), and by the first
+    day of the month."""
+    costs: dict[str, dict[date, float]] = {}
     for month, (value,), usd in _billed(account, since, until, "MONTHLY", group):
+        # Cost Explorer gives a tag's value as `key$value`.
         name = value.partition("$")[2] if group["Type"] == "TAG" else value
-        row = found.setdefault(name, {})
+        row = costs.setdefault(name, {})
         row[month] = row.get(month, 0.0) + usd
-    return found
+    return costs
 
 
 def _billed(
@@ -124,7 +123,7 @@ def _billed(
     *groups: Mapping[str, str],
     **more: Any,
 ) -> Iterator[tuple[date, list[str], float]]:
-    """First day, keys and US dollars of each group that Cost Explorer makes."""
+    """Yield the first day, the keys and the US dollars of each group of Cost Explorer."""
     request: dict[str, Any] = {
         "TimePeriod": _period(since, until),
         "Granularity": granularity,
@@ -144,7 +143,8 @@ def _billed(
 
 
 def _paged(account: Account, call: str, key: str, request: dict[str, Any]) -> Iterator[Any]:
-    """The things below `key` in every page; botocore knows no pages of Cost Explorer."""
+    """Yield the items below `key` from every page of a call to Cost Explorer."""
+    # By hand, as botocore has no paginator for GetCostAndUsage.
     ask, token = getattr(account.client("ce", HOME), call), dict[str, str]()
     while True:
         answer = ask(**request, **token)
@@ -167,7 +167,7 @@ def _require_dollars(unit: str) -> None:
 
 
 def reservations(ec2: Client) -> Iterator[Commitment]:
-    """The active reservations of instances in the client's region."""
+    """Yield the active reservations of instances in the client's region."""
     answer = ec2.describe_reserved_instances(Filters=[{"Name": "state", "Values": ["active"]}])
     for row in answer["ReservedInstances"]:
         yield Commitment(
@@ -181,7 +181,8 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
 
 
 def savings_plans(account: Account) -> Iterator[Commitment]:
-    """The active savings plans of the account."""
+    """Yield the account's active savings plans."""
+    # By hand, as botocore has no paginators for Savings Plans.
     plans, token = account.client("savingsplans", HOME), ""
     while True:
         answer = plans.describe_savings_plans(
@@ -202,28 +203,28 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
 
 
 def utilization(account: Account, since: date, until: date) -> dict[str, float]:
-    """Percent of reservations and of savings plans that were used in that time, by
-    `Commitment.kind`; nothing for what the account has not.
-    """
-    explorer, found = account.client("ce", HOME), dict[str, float]()
+    """The percentage of reservations and of savings plans that was used in that time, by
+    `Commitment.kind`. Kinds that the account does not have are left out."""
+    explorer, percentages = account.client("ce", HOME), dict[str, float]()
     period = _period(since, until)
+    # An account without reservations, or without savings plans, has no data of them.
     with tolerate(_NO_DATA):
         total = explorer.get_reservation_utilization(TimePeriod=period)["Total"]
-        found["reservation"] = float(total["UtilizationPercentage"])
+        percentages["reservation"] = float(total["UtilizationPercentage"])
     with tolerate(_NO_DATA):
         total = explorer.get_savings_plans_utilization(TimePeriod=period)["Total"]
-        found["savings plan"] = float(total["Utilization"]["UtilizationPercentage"])
-    return found
+        percentages["savings plan"] = float(total["Utilization"]["UtilizationPercentage"])
+    return percentages
 
 
 def coverage(account: Account, since: date, until: date) -> dict[str, float]:
-    """Percent of the hours of instances that reservations covered, and of the dollars that savings
-    plans did, as `utilization` has them."""
-    explorer, found = account.client("ce", HOME), dict[str, float]()
+    """The percentage of instance hours that reservations covered, and of dollars that savings plans
+    covered, keyed as in `utilization`."""
+    explorer, percentages = account.client("ce", HOME), dict[str, float]()
     period = _period(since, until)
     with tolerate(_NO_DATA):
         total = explorer.get_reservation_coverage(TimePeriod=period)["Total"]
-        found["reservation"] = float(total["CoverageHours"]["CoverageHoursPercentage"])
+        percentages["reservation"] = float(total["CoverageHours"]["CoverageHoursPercentage"])
     with tolerate(_NO_DATA):
         answer = explorer.get_savings_plans_coverage(TimePeriod=period)
         rows = [row["Coverage"] for row in answer["SavingsPlansCoverages"]]
@@ -231,12 +232,12 @@ def coverage(account: Account, since: date, until: date) -> dict[str, float]:
             sum(float(row[name]) for row in rows)
             for name in ("SpendCoveredBySavingsPlans", "TotalCost")
         )
-        found["savings plan"] = 100 * covered / (total or 1)
-    return found
+        percentages["savings plan"] = 100 * covered / (total or 1)
+    return percentages
 
 
 def anomalies(account: Account, since: date, until: date) -> Iterator[CostAnomaly]:
-    """What AWS's own monitors found unusual; nothing where the account has no monitor."""
+    """Yield the anomalies that AWS's own monitors found; none if the account has no monitor."""
     request = {"DateInterval": {"StartDate": since.isoformat(), "EndDate": until.isoformat()}}
     with tolerate(_NO_DATA):
         for row in _paged(account, "get_anomalies", "Anomalies", request):
@@ -257,8 +258,8 @@ def anomalies(account: Account, since: date, until: date) -> Iterator[CostAnomal
 
 
 def advice(account: Account) -> Iterator[PurchaseAdvice]:
-    """What AWS would buy by the last 60 days: convertible reservations, and a savings plan for any
-    machine."""
+    """Yield AWS's purchase advice by the last 60 days: convertible reservations, and a savings plan
+    for any machine."""
     explorer = account.client("ce", HOME)
     with tolerate(_NO_DATA):
         answer = explorer.get_reservation_purchase_recommendation(
@@ -267,7 +268,9 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
             **_TERMS,
         )
         for row in (
-            row for each in answer["Recommendations"] for row in each["RecommendationDetails"]
+            row
+            for recommendation in answer["Recommendations"]
+            for row in recommendation["RecommendationDetails"]
         ):
             _require_dollars(row["CurrencyCode"])
             machine: Mapping[str, str] = row["InstanceDetails"]["EC2InstanceDetails"]
@@ -293,7 +296,7 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
 
 
 def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
-    """The account's budgets whose name begins so."""
+    """Yield the account's budgets whose name begins with `prefix`."""
     client = account.client("budgets", HOME)
     for row in pages(client, "describe_budgets", "Budgets", AccountId=account.number(account.home)):
         if row["BudgetName"].startswith(prefix) and "BudgetLimit" in row:

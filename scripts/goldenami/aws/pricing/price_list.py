@@ -1,5 +1,5 @@
-"""AWS's price list, with the day it was published. No price is worth failing for: what is not
-listed is unknown."""
+"""AWS's price list, with the day of its publication. A price that cannot be read is unknown instead
+of an error, because no price is worth failing for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MACHINES: Mapping[str, str] = {
     "capacitystatus": "Used",
     "licenseModel": "No License required",
 }
-"""Attributes of an hour of Linux on shared hardware."""
+"""The price list's attributes of an hour of Linux on shared hardware."""
 EC2 = "AmazonEC2"
 SOURCE = "AWS's price list (pricing:GetProducts)"
 
 
 @dataclass(frozen=True)
 class RegionPrices:
-    """US dollars in one region, on demand, without taxes and discounts.
+    """On-demand prices in one region, in US dollars without taxes and discounts.
 
-    `published` is the price list's day. What is not listed is in no mapping, and
-    `snapshot_gib_month` is None; `unknown` is why nothing could be asked for.
+    `published` is the day of the price list. Machines that are not listed are in no mapping;
+    `snapshot_gib_month` is None if it is not listed. `unknown` is why no prices are known, or "".
     """
 
     region: str
@@ -38,13 +38,13 @@ class RegionPrices:
     unknown: str = ""
 
     def of_family(self, family: str) -> dict[str, float]:
-        """Dollars for an hour of each type of the family, the cheapest first."""
-        found = (
+        """US dollars an hour of each type of the family, the cheapest first."""
+        members = (
             (usd, name)
             for name, usd in self.machine_hour.items()
             if name.partition(".")[0] == family
         )
-        return {name: usd for usd, name in sorted(found)}
+        return {name: usd for usd, name in sorted(members)}
 
     @property
     def source(self) -> str:
@@ -53,8 +53,8 @@ class RegionPrices:
 
 @dataclass(frozen=True, eq=False)
 class ListedUsage:
-    """A product of the price list: its service and attributes, and the end of its usage type,
-    before which a region's abbreviation may stand."""
+    """A product of the price list: its service, its attributes, and the suffix of its usage type,
+    which may have a region's abbreviation before it."""
 
     service: str
     attributes: Mapping[str, str]
@@ -68,8 +68,8 @@ GP3_GIB_MONTH = ListedUsage(EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3"
 
 @dataclass(frozen=True)
 class ListedPrices:
-    """US dollars of a product's unit by region, on demand. `published` and `unknown` as of
-    `RegionPrices`."""
+    """On-demand prices of a product's unit in US dollars, by region. `published` and `unknown` are
+    as in `RegionPrices`."""
 
     usd: Mapping[str, float] = field(default_factory=dict)
     published: str = ""
@@ -85,21 +85,21 @@ def _source(published: str, unknown: str) -> str:
 
 
 def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    """The price of a product in each of the regions that it is listed for. A list that hangs makes
-    them unknown."""
+    """The price of a product in those of the regions for which it is listed. If the price list does
+    not answer, all are unknown."""
     try:
         return _by_region(account.with_short_timeouts().pricing(), usage, regions)
-    except Exception as error:  # translate raises what is none of AWS's errors or ours
+    except Exception as error:  # translate raises an exception that is no error of AWS's or ours
         return ListedPrices(unknown=translate(error, PRICE_LIST_REGION).message)
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
     place = {"regionCode": next(iter(regions))} if len(regions) == 1 else {}
     listed, day = usd_by(pricing, "regionCode", {**usage.attributes, **place}, usage)
-    found = {region: listed[region] for region in regions if region in listed}
-    if not found:
+    prices = {region: listed[region] for region in regions if region in listed}
+    if not prices:
         return ListedPrices(unknown=f"the price list has no {usage.usage} in {', '.join(regions)}")
-    return ListedPrices(found, day)
+    return ListedPrices(prices, day)
 
 
 def ask(account: Account, region: str) -> RegionPrices:
@@ -110,7 +110,7 @@ def ask(account: Account, region: str) -> RegionPrices:
             "instanceType",
             {**MACHINES, "regionCode": region},
         )
-    except Exception as error:  # as above
+    except Exception as error:  # as in of_usage
         return RegionPrices(region, unknown=translate(error, PRICE_LIST_REGION).message)
     if not machines:
         return RegionPrices(region, unknown=f"the price list has no machine in {region}")
@@ -125,9 +125,9 @@ def usd_by(
     attributes: Mapping[str, str],
     usage: ListedUsage = ANY_OF_EC2,
 ) -> tuple[dict[str, float], str]:
-    """US dollars of a unit, on demand, by the attribute `key` of the products that have these
-    `attributes`, and the day of the list."""
-    found, day = dict[str, float](), ""
+    """On-demand prices of a unit in US dollars, by the attribute `key` of the products with these
+    `attributes`, and the day of the price list."""
+    prices, day = dict[str, float](), ""
     for text in pages(
         pricing,
         "get_products",
@@ -139,21 +139,22 @@ def usd_by(
         ],
     ):
         product: dict[str, Any] = json.loads(text)
-        own = product["product"]["attributes"]
+        product_attributes = product["product"]["attributes"]
         day = max(day, product["publicationDate"][:10])
-        # Rows of other offers are priced 0.
+        # A price of 0 is that of another offer.
         usd = next(filter(None, _on_demand(product)), None)
-        if usd and own.get("usagetype", "").endswith(usage.usage):
-            found[own.get(key, "")] = usd
-    return found, day
+        if usd and product_attributes.get("usagetype", "").endswith(usage.usage):
+            prices[product_attributes.get(key, "")] = usd
+    return prices, day
 
 
 def _on_demand(product: Mapping[str, Any]) -> Iterator[float]:
-    """US dollars of a product's unit, of the first units first; nothing where it is sold in other
-    money, as in China's regions."""
+    """Yield the prices of a product's unit in US dollars, that of the first units first; none if it
+    is sold in another currency, as in China's regions."""
     for term in product["terms"].get("OnDemand", {}).values():
         for dimension in sorted(
-            term["priceDimensions"].values(), key=lambda each: float(each.get("beginRange", 0))
+            term["priceDimensions"].values(),
+            key=lambda dimension: float(dimension.get("beginRange", 0)),
         ):
             if "USD" in dimension["pricePerUnit"]:
                 yield float(dimension["pricePerUnit"]["USD"])

@@ -1,5 +1,5 @@
-"""What things cost, by AWS's price list: snapshots, data between regions, instances on demand and
-as Spot."""
+"""The costs of snapshots and of instances, on demand and as Spot, by AWS's price list and Spot's
+price history."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from goldenami.core.units import GIB
 
 
 def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, bool]:
-    """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.
-
-    A snapshot of changed blocks is billed for these alone as long as its parent is there; when that
-    is deleted, EBS keeps the blocks that it still needs, and they are this one's ("How Amazon EBS
-    snapshots work").
-    """
+    """The bytes that a snapshot is billed for, and True if that is exact, False if it is an upper
+    bound. `present` are the ids of the snapshots that exist."""
+    # A snapshot of changed blocks is billed for these alone as long as its parent exists. When the
+    # parent is deleted, the blocks that are still needed become this one's ("How Amazon EBS
+    # snapshots work").
     if snapshot.stored_bytes is not None and (not snapshot.parent or snapshot.parent in present):
         return snapshot.stored_bytes, True
     return (
@@ -31,12 +30,13 @@ def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, boo
 
 
 def monthly(count: int, usd_gib_month: float | None) -> float | None:
-    """US dollars a month for so many bytes of snapshots, or None where the price is not known."""
+    """US dollars a month for `count` bytes of snapshots, or None if the price is not known."""
     return None if usd_gib_month is None else count / GIB * usd_gib_month
 
 
 def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
-    """US dollars for an hour of Linux as a Spot instance now, by type and zone."""
+    """The current price of an hour of Linux as a Spot instance in US dollars, by type and zone; {}
+    if it cannot be read."""
     try:
         return {
             (row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"])
@@ -49,14 +49,14 @@ def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], flo
                 StartTime=clock.now(),
             )
         }
-    except Exception as error:  # no price is worth failing for, as below
+    except Exception as error:  # translate raises an exception that is no error of AWS's or ours
         translate(error)
         return {}
 
 
 class SpotPrices(Record):
-    """A type's Spot price in its cheapest zone of a region, in US dollars an hour of Linux: its
-    mean by time and its highest over `days`, and what it is now."""
+    """A type's Spot price in the cheapest zone of a region, in US dollars an hour of Linux: its
+    mean over time and its maximum in the last `days`, and the current price."""
 
     zone: str
     usd_mean: float
@@ -66,10 +66,10 @@ class SpotPrices(Record):
 
 
 def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, SpotPrices]:
-    """The Spot prices of the last `days` of each type, in the zone of the region with the lowest
-    mean.
+    """Each type's Spot prices of the last `days`, in the zone of the region with the lowest mean.
 
-    EC2 keeps 90 days, and begins with the price that held at the start (DescribeSpotPriceHistory).
+    EC2 keeps 90 days. Its answer begins with the price that held at the start
+    (DescribeSpotPriceHistory).
     """
     end = clock.now()
     start = end - timedelta(days=days)
@@ -85,37 +85,37 @@ def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, Spot
         rows.setdefault((row["InstanceType"], row["AvailabilityZone"]), []).append(
             (row["Timestamp"], float(row["SpotPrice"]))
         )
-    found: dict[str, SpotPrices] = {}
+    cheapest: dict[str, SpotPrices] = {}
     for (name, zone), history in sorted(rows.items()):
-        one = SpotPrices(
+        in_zone = SpotPrices(
             zone=zone,
             usd_mean=mean_by_time(history, start, end),
             days=days,
             usd_most=max(usd for _, usd in history),
             usd_now=max(history)[1],
         )
-        if name not in found or one.usd_mean < found[name].usd_mean:
-            found[name] = one
-    return found
+        if name not in cheapest or in_zone.usd_mean < cheapest[name].usd_mean:
+            cheapest[name] = in_zone
+    return cheapest
 
 
 def mean_by_time(
     history: Sequence[tuple[datetime, float]], start: datetime, end: datetime
 ) -> float:
-    """The mean of prices that each hold to the next one's time, between `start` and `end`."""
+    """The mean price between `start` and `end`, if each price holds until the next one's time."""
     rows = sorted(history)
     times = [min(max(at, start), end) for at, _ in rows] + [end]
-    held = [(after - at).total_seconds() for at, after in pairwise(times)]
-    if not sum(held):
+    spans = [(after - at).total_seconds() for at, after in pairwise(times)]
+    if not sum(spans):
         return rows[-1][1]
-    return sum(seconds * usd for seconds, (_, usd) in zip(held, rows, strict=True)) / sum(held)
+    return sum(seconds * usd for seconds, (_, usd) in zip(spans, rows, strict=True)) / sum(spans)
 
 
 def hourly_by_type(
     account: Account, types: Iterable[str]
 ) -> tuple[dict[str, dict[str, float]], str]:
-    """US dollars for an hour of Linux on demand, by type and region, or why prices cannot be known.
-    No price is worth failing for."""
+    """On-demand prices of an hour of Linux in US dollars, by type and region, and why they are not
+    known, or ""."""
     try:
         return {
             name: price_list.usd_by(
@@ -123,5 +123,5 @@ def hourly_by_type(
             )[0]
             for name in types
         }, ""
-    except Exception as error:  # translate raises what is none of AWS's errors or ours
+    except Exception as error:  # translate raises an exception that is no error of AWS's or ours
         return {}, translate(error).message

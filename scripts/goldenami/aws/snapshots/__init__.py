@@ -1,1 +1,1 @@
-"""A disk's blocks, and the EBS direct APIs by which they become a snapshot."""
+"""Snapshots: written from a disk's blocks and read by the EBS direct APIs, or made of a volume."""

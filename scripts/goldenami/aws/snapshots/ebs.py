@@ -1,8 +1,8 @@
-"""A disk becomes an EBS snapshot by the EBS direct APIs: no builder instance, only the blocks that
-are needed.
+"""Uploads a disk as an EBS snapshot by the EBS direct APIs: without an instance, and only the
+blocks that are needed.
 
-A killed upload continues where it was (see
-`journal`); a second call after a finished one sends nothing and returns the same snapshot.
+A killed upload continues where it was (see `journal`). A second call after a finished one sends
+nothing and returns the same snapshot.
 
 Sources: EBS direct APIs, https://docs.aws.amazon.com/ebs/latest/userguide/writesnapshots.html and
 https://docs.aws.amazon.com/ebs/latest/APIReference/API_PutSnapshotBlock.html.
@@ -35,48 +35,48 @@ from goldenami.model.builds.sparse_disk import BLOCK, read_block
 Client = Any
 
 IN_FLIGHT = 64
-"""Blocks under way at once, at most, over all regions of a publish (`Budget`). Where EBS takes 100
-ms for one they are 640 a second, 335 MB/s. Twice as many would be more than a snapshot may be sent
-(1,000 a second; EBS quotas, PutSnapshotBlock)."""
+"""Most blocks in flight, over all regions of a publish (`Budget`). If EBS takes 100 ms for a block,
+that makes 640 a second, 335 MB/s. Twice as many would exceed a snapshot's quota of 1,000 a second
+(EBS quotas, PutSnapshotBlock)."""
 FEWEST_IN_FLIGHT = 8
 PENDING_MIN = 1440
-"""Minutes that EBS keeps a snapshot to which nobody writes (StartSnapshot: Timeout, default 60): a
-run that was killed may be continued until the next day."""
+"""Minutes that EBS keeps a snapshot to which nobody writes (StartSnapshot: Timeout, default 60). So
+a run that was killed can be continued until the next day."""
 SEAL_S = 3600
 """Seconds that a snapshot may take from CompleteSnapshot to `completed`."""
 RESEAL_S = 60
-"""The same, where CompleteSnapshot was refused: an earlier call, whose answer was lost, may have
-done it."""
+"""The same if CompleteSnapshot was refused: an earlier call, whose answer was lost, may have
+succeeded."""
 POLLS_S = (0.25, 1.5, 15.0)
-"""Pauses in seconds between looks at a sealed snapshot: the first, its growth, the longest."""
+"""Pauses in seconds between polls of a sealed snapshot: the first, the growth factor, the
+longest."""
 MOST_ATTEMPTS = 100
-"""Snapshots begun for one disk in one region; each that was deleted, expired or begun by a lost run
-costs one."""
+"""Most snapshots begun for one disk in one region. Each one that was deleted, expired or begun by a
+run whose journal is lost takes one."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A snapshot of the same region that holds an older disk, and that disk's blocks."""
+    """A snapshot in the same region with an older disk, and the list of that disk's blocks."""
 
     snapshot_id: str
     blocks: BlockMap
 
 
 def count_to_send(blocks: BlockMap, parent: Parent | None = None) -> int:
-    """How many blocks an upload would send, zeros that replace a parent's data among them."""
+    """Count the blocks that an upload would send, including zeros that replace a parent's data."""
     return sum(1 for _ in differing(blocks, parent.blocks if parent else None))
 
 
 @dataclass
 class Upload:
-    """What is to be a completed snapshot: a `disk`, whose bake listed its `blocks`, in the region
-    of the clients.
+    """The upload of a `disk`, whose bake listed its `blocks`, to the region of the clients.
 
-    `journal` is a folder of this build and region; what an earlier run confirmed is not sent again.
-    `tags` replace those of a snapshot that an earlier run began. `kms_key` (an ARN) encrypts it;
-    a child is encrypted as its parent is. `budget` is shared with other uploads. `on_bytes` is told
-    of bytes that are there, those of an earlier run included, in any thread; `say` gets what a
-    person has to know.
+    `journal` is a folder for this build and region: blocks that an earlier run confirmed are not
+    sent again. `tags` replace those of a snapshot that an earlier run began. `kms_key` (an ARN)
+    encrypts the snapshot, unless it has a parent: then the parent's key does. `budget` is shared
+    with other uploads. `on_bytes` is called in any thread with bytes that EBS has, those of an
+    earlier run included; `say` is called with messages for the user.
     """
 
     ebs: Client
@@ -97,11 +97,11 @@ class Upload:
         self.content, self._journal = self.blocks.content(), Journal(self.journal)
 
     def run(self) -> str:
-        """The id of the completed snapshot.
+        """Upload the disk, and return the id of the completed snapshot.
 
-        Raises Unreachable when EBS stops confirming blocks, NotVerified when the disk is not as it
-        was listed, StageFailed when EBS gives the snapshot up; in every case, and on an interrupt
-        or a kill, a second call continues.
+        Raises Unreachable if EBS stops confirming blocks, NotVerified if the disk differs from its
+        list, StageFailed if EBS gives the snapshot up. In every case, and after an interrupt or a
+        kill, a second call continues.
         """
         with session.translated(self.region):
             state = self._finished()
@@ -117,28 +117,29 @@ class Upload:
     # --- the snapshot -----------------------------------------------------------------------------
 
     def _finished(self) -> UploadState | None:
+        """The state of an earlier run that completed this disk's snapshot, or None."""
         earlier = self._journal.load()
         if earlier is None or not (self._is_of_this_disk(earlier) and earlier.sealed):
             return None
         return earlier if self._status(earlier.snapshot_id) == "completed" else None
 
     def _begin(self) -> UploadState:
-        """The snapshot to write to: that of the run before, if it is of this disk and there, or a
-        new one."""
+        """The snapshot to write to: the last run's, if it is pending and of this disk, or a new
+        one."""
         self.parent = self._usable(self.parent)
         earlier = self._journal.load()
         if earlier is None:
             return self._start(1)
         if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
-            begun = earlier.snapshot_id or "what was begun before"
+            former = earlier.snapshot_id or "what was begun before"
             self.say(
-                f"{begun} is of another disk or parent: a new one is begun, and `golden "
+                f"{former} is of another disk or parent: a new one is begun, and `golden "
                 "sweep` "
                 "removes that one when its time is over"
             )
             return self._start(1)
         if not earlier.snapshot_id:
-            # Killed around StartSnapshot: the same words give the same snapshot.
+            # The last run was killed around StartSnapshot; its request gives the same snapshot.
             return self._started(earlier)
         status = self._status(earlier.snapshot_id)
         if status == "pending":
@@ -158,6 +159,7 @@ class Upload:
         return (state.region, state.content) == (self.region, self.content)
 
     def _usable(self, parent: Parent | None) -> Parent | None:
+        """The parent, or None if it is not completed or its volume is larger than the disk's."""
         if parent is None:
             return None
         status = self._status(parent.snapshot_id)
@@ -172,7 +174,7 @@ class Upload:
         return None
 
     def _status(self, snapshot_id: str) -> str:
-        """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
+        """The snapshot's state by EC2 (`pending`, `completed`, `error`), or `gone`."""
         with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
             answer = Patience(f"described {snapshot_id}").ask(
                 lambda: self.ec2.describe_snapshots(SnapshotIds=[snapshot_id])
@@ -185,14 +187,18 @@ class Upload:
         return self.parent.snapshot_id if self.parent else ""
 
     def _start(self, attempt: int) -> UploadState:
-        """A new snapshot. What is asked for is kept before it is asked."""
+        """Begin a new snapshot. The journal has the request before it is sent."""
+        # The same disk, region, parent and attempt always have the same token, so that a repeated
+        # request gives the same snapshot.
         token = hashlib.sha256(
             f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()
         ).hexdigest()
-        own = of_blocks(BLOCK * count_to_send(self.blocks, self.parent), self._parent_id() or None)
+        block_tags = of_blocks(
+            BLOCK * count_to_send(self.blocks, self.parent), self._parent_id() or None
+        )
         request = SnapshotRequest(
             volume_gib=self.blocks.gib,
-            tags={**self.tags, **own},
+            tags={**self.tags, **block_tags},
             description=self.description,
             timeout_min=PENDING_MIN,
             client_token=token,
@@ -212,12 +218,9 @@ class Upload:
         )
 
     def _started(self, state: UploadState) -> UploadState:
-        """Ask for the snapshot, in the words of `state`.
+        """Send the request of `state`, and return the state with the snapshot's id.
 
-        A token whose snapshot was asked for in other words (by a run whose journal is lost: its
-        tags differ), or is not pending any more, is used up: the next attempt's token is another. A
-        parent that EBS refuses (encryption by default may have been switched on since the plan) is
-        done without.
+        If the request's token is used up or EBS refuses the parent, another snapshot is begun.
         """
         try:
             reply = Patience("begun a snapshot").ask(
@@ -228,6 +231,8 @@ class Upload:
                     state.model_copy(update={"snapshot_id": reply["SnapshotId"]})
                 )
         except ClientError as error:
+            # The account may have switched encryption by default on since the plan was made, and
+            # EBS then refuses an unencrypted parent: the upload does without it.
             if session.code(error) == "ValidationException" and self.parent is not None:
                 why = f"EBS refuses it ({error})"
                 self.say(
@@ -237,12 +242,14 @@ class Upload:
                 return self._start(1)
             if session.code(error) != "ConflictException" or state.attempt >= MOST_ATTEMPTS:
                 raise
+        # The token's snapshot is not pending any more, or was requested with other tags by a run
+        # whose journal is lost (ConflictException): the next attempt has another token.
         return self._start(state.attempt + 1)
 
     # --- its blocks -------------------------------------------------------------------------------
 
     def _send(self, state: UploadState) -> None:
-        # Those in flight are what a kill may cause to be sent again: no more than 1 % of the disk.
+        # A kill may cause the blocks in flight to be sent again: no more than 1 % of the disk.
         in_flight = min(IN_FLIGHT, max(FEWEST_IN_FLIGHT, self.blocks.count() // 100))
         sender = Sender(self.ebs, state.snapshot_id)
         with (
@@ -260,7 +267,7 @@ class Upload:
             WorkerPool(in_flight, self.budget).run(self._blocks_to_write(), work)
 
     def _seal(self, state: UploadState) -> None:
-        """Complete the snapshot and wait until EC2 shows it so."""
+        """Complete the snapshot, and wait until EC2 shows it as completed."""
         self._journal.save(state.model_copy(update={"sealed": True}))
         count, digest = 0, hashlib.sha256()
         for _index, sha256 in self._blocks_to_write():
@@ -278,7 +285,8 @@ class Upload:
                 )
             )
         except ClientError as error:
-            limit_s, refused = RESEAL_S, error  # a call whose answer was lost may have sealed it
+            # An earlier call, whose answer was lost, may have completed it.
+            limit_s, refused = RESEAL_S, error
         self._wait(state.snapshot_id, limit_s, refused)
 
     def _wait(self, snapshot_id: str, limit_s: float, refused: ClientError | None) -> None:
@@ -301,7 +309,8 @@ class Upload:
 
 
 def _start_arguments(request: SnapshotRequest) -> dict[str, Any]:
-    """Empty parameters are left out, since `Encrypted` and a parent exclude each other."""
+    """The arguments of StartSnapshot."""
+    # Empty ones are left out, since `Encrypted` and a parent exclude each other.
     optional = {
         "ParentSnapshotId": request.parent,
         "Encrypted": bool(request.kms_key),

@@ -1,14 +1,14 @@
-"""What an upload has done so far, on disk, so that a killed one continues.
+"""The progress of an upload on disk, so that a killed upload can continue.
 
-A folder with two files. `upload.json` says what was asked for and which snapshot came of it; it is
+It is a folder with two files. `upload.json` has the request and the snapshot that came of it. It is
 written before and after StartSnapshot, by an fsynced rename, because losing it would orphan a
 snapshot. `<snapshot>.sent` has a slot for each block, as a BlockMap; a slot is written when EBS has
 confirmed the block.
 
-Slots need no fsync: a killed process loses none of them, since the kernel has them; a machine that
-loses its power loses some, and those blocks are sent again. A slot lies within one sector, so that
-it is there or not; and one that is damaged nevertheless is not the block's SHA-256, and the block
-is sent again. No state of the file can lose a block.
+Slots need no fsync. If the process is killed, the kernel still has them; if the machine loses its
+power, some are lost and those blocks are sent again. A slot lies within one sector, so it is
+written whole or not at all. Even a damaged slot only differs from the block's SHA-256, and the
+block is sent again. No state of the file can lose a block.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATE_FILE = "upload.json"
 
 
 class SnapshotRequest(records.Record):
-    """What StartSnapshot is asked, word for word: the same token with other words is refused
+    """The request to StartSnapshot, kept exactly: EBS refuses the same token with other arguments
     (ConflictException)."""
 
     volume_gib: int
@@ -41,8 +41,8 @@ class SnapshotRequest(records.Record):
 
 
 class UploadState(records.Record):
-    """One upload. `content` names the disk's bytes; `attempt` counts the snapshots that were begun
-    for them."""
+    """The state of an upload. `content` identifies the disk's bytes; `attempt` counts the snapshots
+    that were begun for them."""
 
     schema_version: Literal[1] = 1
     region: str
@@ -52,23 +52,23 @@ class UploadState(records.Record):
     started_at: Utc
     snapshot_id: str = ""
     sealed: bool = False
-    """CompleteSnapshot is about to be called, or was."""
+    """True from just before CompleteSnapshot is called."""
 
 
 class Journal:
-    """The journal in `folder`, which is one region's and one build's."""
+    """The journal in `folder`, which is for one region and one build."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(self) -> UploadState | None:
-        """The state that the last run left, if it can be used."""
+        """The state that the last run left, or None if there is none or it cannot be read."""
         path = self.folder / STATE_FILE
         try:
             return records.read(path, UploadState) if path.exists() else None
         except BadInput:
-            # Of another version, or damaged: the snapshot that it named is swept when its tag
-            # expires.
+            # Another schema version, or damaged. `golden sweep` removes its snapshot when that has
+            # expired.
             return None
 
     def save(self, state: UploadState) -> UploadState:
@@ -76,17 +76,18 @@ class Journal:
         return state
 
     def sent(self, snapshot_id: str, gib: int) -> ConfirmedBlocks:
-        """The blocks that EBS has confirmed for the snapshot; those of others are forgotten."""
+        """The blocks that EBS has confirmed for the snapshot. Files of other snapshots are
+        removed."""
         path = self.folder / f"{snapshot_id}.sent"
-        for other in self.folder.glob("*.sent"):
-            if other != path:
-                other.unlink()
+        for sent_file in self.folder.glob("*.sent"):
+            if sent_file != path:
+                sent_file.unlink()
         return ConfirmedBlocks(path, gib)
 
 
 class ConfirmedBlocks:
-    """Confirmed blocks of one snapshot. A context manager; `confirm` may be called by many
-    threads."""
+    """The confirmed blocks of one snapshot, as a context manager. Many threads may call
+    `confirm`."""
 
     def __init__(self, path: Path, gib: int) -> None:
         self.map = BlockMap(path, gib)
@@ -108,11 +109,12 @@ class ConfirmedBlocks:
             os.close(self._fd)
 
     def confirm(self, index: int, sha256: bytes) -> None:
-        """EBS has the block. A thread that outlived an interrupt writes nowhere: the number may be
-        another file's."""
+        """Note that EBS has the block."""
         with self._lock:
+            # A thread may outlive an interrupt, and the descriptor may be another file's by then.
             if not self._closed:
                 os.pwrite(self._fd, sha256, index * SLOT)
 
     def has(self, index: int, sha256: bytes) -> bool:
+        """Whether EBS has confirmed the block with this SHA-256."""
         return os.pread(self._fd, SLOT, index * SLOT) == sha256

@@ -1,4 +1,4 @@
-"""One block to EBS, as often as it takes while the upload as a whole gets on."""
+"""Sends blocks to EBS. A call is repeated as long as the upload as a whole makes progress."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from goldenami.model.builds.sparse_disk import BLOCK
 T = TypeVar("T")
 
 PATIENCE_S = 420.0
-"""Seconds in which EBS must answer at least one call; then an upload ends, to be continued. An
-outage of 300 s is outlived: one try may hang for another 60 s, and the next finds the network again
-within as many."""
+"""Seconds without a successful call after which an upload ends, to be continued later. It survives
+an outage of 300 s: one try may hang for another 60 s, and the next may take as long to find the
+network again."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-"""Pauses before a block is tried again: a random part of a bound that doubles ("full jitter", AWS
-architecture blog, "Exponential backoff and jitter"). Where EBS takes 50, 100 or 200 blocks a second
-of 64 in flight, an upload reaches 91 to 94 % of that; with pauses to 20 s it was 49 to 56 %
-(measured: blocks slept while EBS was free again)."""
+"""Bounds in seconds of the pause before a block is tried again: a random part of a bound that
+doubles ("full jitter", AWS architecture blog, "Exponential backoff and jitter"). If EBS takes 50,
+100 or 200 blocks a second of 64 in flight, an upload reaches 91 to 94 % of that. With pauses up to
+20 s it was 49 to 56 %, as blocks slept while EBS was free again (measured)."""
 SETTLE_S = 120.0
-"""Seconds in which a new snapshot may be unknown to some of EBS's servers: its team's advice is to
-wait and try again (awslabs/coldsnap issue 43)."""
+"""Seconds within which some of EBS's servers may not know a new snapshot. The EBS team's advice is
+to wait and try again (awslabs/coldsnap issue 43)."""
 _PASSING = frozenset(
     {
         "RequestThrottledException",
@@ -46,29 +46,29 @@ _PASSING = frozenset(
         "ConcurrentLimitExceededException",
     }
 )
-"""Refusals that pass: of the first two EBS itself asks to try again (EBS direct APIs,
-PutSnapshotBlock)."""
+"""Error codes after which a call is repeated. For the first two EBS itself asks for that (EBS
+direct APIs, PutSnapshotBlock)."""
 _LOST = (ConnectionError, HTTPClientError, ResponseParserError, IncompleteReadError)
-"""What botocore raises where the network failed: no connection, no answer, or half of one."""
+"""Exceptions of botocore if the network failed: no connection, no answer, or half of one."""
 
 
 class Patience:
-    """How long failures of single calls are borne: as long as any call of the whole still
-    succeeds."""
+    """Repeats failing calls as long as any of the calls that share it succeeds within PATIENCE_S.
+    `what` says in its error what those calls do, such as "described snap-1"."""
 
     def __init__(self, what: str) -> None:
         self._what, self._succeeded = what, time.monotonic()
 
     def bears(self, why: Exception) -> bool:
-        """Whether the call may be tried again after this error: the network failed, or AWS is
-        busy."""
+        """Whether a call may be repeated after this error: the network failed, or AWS is busy.
+        Raises Unreachable as `check` does."""
         if not (isinstance(why, _LOST) or (isinstance(why, ClientError) and _passes(why))):
             return False
         self.check(why)
         return True
 
     def check(self, why: Exception) -> None:
-        """Raises Unreachable after PATIENCE_S without a success."""
+        """Raise Unreachable if no call has succeeded for PATIENCE_S."""
         if time.monotonic() - self._succeeded > PATIENCE_S:
             raise Unreachable(
                 f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {why}",
@@ -76,15 +76,15 @@ class Patience:
             )
 
     def ask(self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None) -> T:
-        """What `call` returns, tried again while its errors pass; it has to bear being made
-        twice."""
+        """Return what `call` returns, repeating it after errors for which `passes` (by default
+        `bears`) is True. It must be safe to repeat."""
         answer = wait_for(call, limit_s=math.inf, pauses=_pauses(), passes=passes or self.bears)
         self._succeeded = time.monotonic()
         return answer
 
 
 class Sender:
-    """Sends blocks of one snapshot by the client `ebs`; many threads use one."""
+    """Sends blocks of one snapshot by the client `ebs`. Many threads share a sender."""
 
     def __init__(self, ebs: Any, snapshot_id: str) -> None:
         self._ebs, self._id = ebs, snapshot_id
@@ -94,10 +94,10 @@ class Sender:
         )
 
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
-        """Have EBS confirm the block.
+        """Send the block until EBS confirms it.
 
-        Raises Unreachable when EBS confirms no block for PATIENCE_S, StageFailed when the snapshot
-        is gone, NotVerified when the block is not the one that was hashed.
+        Raises Unreachable if EBS confirms no block for PATIENCE_S, StageFailed if the snapshot is
+        gone, NotVerified if the block's hash is not `sha256`.
         """
         checksum = base64.b64encode(sha256).decode()
         self._patience.ask(
@@ -114,11 +114,13 @@ class Sender:
 
     def _passes(self, error: Exception, index: int, sha256: bytes, block: bytes) -> bool:
         if isinstance(error, ClientError) and not _passes(error):
+            # A new snapshot may be unknown to some servers for a while.
             if session.code(error) == "ResourceNotFoundException":
                 if time.monotonic() - self._began > SETTLE_S:
                     raise _gone(self._id) from error
                 self._patience.check(error)
                 return True
+            # EBS refuses a block whose checksum is wrong: then the disk has changed since its bake.
             if hashlib.sha256(block).digest() != sha256:
                 raise NotVerified(
                     f"block {index} of the disk is not the one that its bake listed",

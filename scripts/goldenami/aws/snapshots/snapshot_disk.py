@@ -1,4 +1,4 @@
-"""The disk that a completed snapshot holds: which blocks there are, which differ from another
+"""Reads the disk in a completed snapshot: the list of its blocks, those that differ from another
 snapshot's, and their bytes.
 
 Source: EBS direct APIs, https://docs.aws.amazon.com/ebs/latest/userguide/readsnapshots.html.
@@ -24,16 +24,16 @@ from goldenami.model.builds.disk_blocks import SLOT, BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK, ZEROS
 
 IN_FLIGHT = 64
-"""Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
+"""Blocks in flight. A snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
 _UNRELATED = "UNRELATED_SNAPSHOTS"
 _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
 
 
 class SnapshotDisk:
-    """A disk of the blocks that `list` found in a snapshot; all others are zeros.
+    """A disk made of the blocks that `list` found in a snapshot. All others are zeros.
 
-    With a `folder`, what was read once is kept there in a file without a name. `blocks_read` is how
-    many were. Raises Unreachable when EBS gives no block for PATIENCE_S.
+    With a `folder`, blocks that were read are kept there in a file without a name. Reading raises
+    Unreachable if EBS gives no block for PATIENCE_S.
     """
 
     def __init__(self, ebs: Client, snapshot_id: str, folder: Path | None = None) -> None:
@@ -44,9 +44,9 @@ class SnapshotDisk:
         self.size = 0
 
     def list(self, older: str = "") -> list[int] | None:
-        """List the blocks that differ from the snapshot `older`; returns their indexes.
+        """List the blocks that differ from the snapshot `older`, and return their indexes.
 
-        None where EBS knows no lineage of the two, or without `older`: then all blocks are listed.
+        Without `older`, or if EBS knows no lineage of the two, list all blocks and return None.
         """
         with translated(self._region):
             changed = self._changed_since(older) if older else None
@@ -58,19 +58,15 @@ class SnapshotDisk:
         return None if changed is None else sorted(changed)
 
     def _listed(self) -> dict[int, str]:
-        """The token of each block by index. What is not listed is zeros."""
+        """The token of each block by its index. Blocks that are not listed are zeros."""
         return {
             block["BlockIndex"]: block["BlockToken"]
             for block in self._pages("Blocks", self._ebs.list_snapshot_blocks, SnapshotId=self._id)
         }
 
     def _changed_since(self, older: str) -> dict[int, str | None] | None:
-        """The token of each block that differs, None for one that is not there any more; None
-        instead of all, where EBS knows no lineage.
-
-        The documentation of lineage contradicts itself, so that answer has to be expected of any
-        two snapshots.
-        """
+        """The token of each block that differs, by its index; None for a block that is not there
+        any more. Returns None if EBS knows no lineage of the two snapshots."""
         try:
             return {
                 block["BlockIndex"]: block.get("SecondBlockToken")
@@ -82,15 +78,18 @@ class SnapshotDisk:
                 )
             }
         except ClientError as error:
+            # EBS's documentation of lineage contradicts itself, so any two snapshots may be called
+            # unrelated.
             if error.response.get("Reason") != _UNRELATED:
                 raise
             return None
 
-    def _pages(self, key: str, call: Callable[..., Any], **asked: str) -> Iterator[Any]:
+    def _pages(self, key: str, call: Callable[..., Any], **arguments: str) -> Iterator[Any]:
+        """Yield the items below `key` from every page of a call, and note the volume's size."""
         page: dict[str, Any] = {}
         while True:
             reply = Patience(f"listed the blocks of {self._id}").ask(
-                functools.partial(call, **asked, **page)
+                functools.partial(call, **arguments, **page)
             )
             self.size = reply["VolumeSize"] * GIB
             yield from reply[key]
@@ -107,7 +106,7 @@ class SnapshotDisk:
         return len(self._tokens) * BLOCK
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`, which is within `size`."""
+        """Return exactly `length` bytes at `offset`, which have to be within `size`."""
         parts, at = list[bytes](), offset
         while at < offset + length:
             start = at % BLOCK
@@ -117,12 +116,12 @@ class SnapshotDisk:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Remove the blocks that were kept."""
         if self._kept:
             self._kept.close()
 
     def fetch(self) -> None:
-        """Read all blocks that are listed, many at once."""
+        """Read all listed blocks, many in parallel."""
 
         def keep(index: int) -> None:
             self._block(index)
@@ -130,16 +129,13 @@ class SnapshotDisk:
         WorkerPool(IN_FLIGHT).run(sorted(self._tokens), keep)
 
     def hashed(self, target: Path, on_bytes: Callable[[int], None] = lambda _: None) -> BlockMap:
-        """Read all blocks and write the list of the volume's blocks, as `disk_blocks.scan` of a
-        disk; `on_bytes` is told of bytes as they arrive, by any thread.
-
-        Every block is hashed here: EBS's own checksum would only say that EBS is at one with
-        itself.
-        """
+        """Read all blocks and write the list of their hashes to `target`, as `disk_blocks.scan`
+        does for a disk. `on_bytes` is called with the bytes that arrive, by any thread."""
         blocks = BlockMap.create(target, self.size // GIB)
         with target.open("r+b") as sink:
 
             def note(index: int) -> None:
+                # Hashed here, as EBS's own checksum would only say that EBS agrees with itself.
                 if (data := self._block(index)) != ZEROS:
                     os.pwrite(sink.fileno(), hashlib.sha256(data).digest(), index * SLOT)
                 on_bytes(BLOCK)
@@ -148,6 +144,8 @@ class SnapshotDisk:
         return blocks
 
     def _block(self, index: int) -> bytes:
+        """One block's bytes: zeros if it is not listed, from the folder if it was kept, or from
+        EBS."""
         if index not in self._tokens:
             return ZEROS
         if self._kept and index in self._has:
@@ -171,6 +169,7 @@ class SnapshotDisk:
         except ClientError as error:
             if error.response.get("Reason") != _BAD_TOKEN:
                 raise
+        # Tokens expire, so the listed blocks get new ones.
         self._tokens.update(
             (at, token) for at, token in self._listed().items() if at in self._tokens
         )

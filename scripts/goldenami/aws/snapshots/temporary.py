@@ -1,8 +1,7 @@
-"""A snapshot of an instance's volume for a while: made, waited for, and removed whatever happens.
+"""A temporary snapshot of an instance's volume: made, waited for, and removed whatever happens.
 
-Its tags say of which instance it is, which process made it and when it may be swept. They come with
-the call that makes it: a kill at any moment leaves nothing that the next run, or `golden sweep`,
-does not find.
+Its tags name the instance, the process that made it and when it may be swept. They are set by the
+call that makes it, so the next run or `golden sweep` finds what a kill at any moment leaves.
 """
 
 from __future__ import annotations
@@ -22,59 +21,62 @@ from goldenami.core.process import ProcessId
 from goldenami.core.wait import growing
 
 PENDING_S = 2 * 3600.0
-"""Seconds that a snapshot may be pending: the first one of a volume has all its blocks to copy."""
+"""Seconds that a snapshot may be pending. A volume's first snapshot has to copy all its blocks."""
 LIFETIME = timedelta(seconds=PENDING_S) + timedelta(hours=2)
-"""How long the snapshot may be needed: then it may be swept."""
+"""How long the snapshot may be needed. Afterwards it may be swept."""
 POLLS_S = (1.0, 1.5, 15.0)
-"""The first pause between two looks, its growth, and the longest: DescribeSnapshots is a call that
-EC2 throttles."""
+"""Pauses in seconds between polls: the first, the growth factor, the longest. EC2 throttles
+DescribeSnapshots."""
 UNKNOWN_S = 15.0
-"""Seconds for which a snapshot that was made may be unknown to some of EC2 ("Eventual consistency
-in the Amazon EC2 API"); what is tagged as ours is not waited for longer: `golden sweep` would find
-it."""
+"""Seconds for which parts of EC2 may not know a new snapshot ("Eventual consistency in the Amazon
+EC2 API"). Its removal is not tried for longer, as `golden sweep` would find it."""
 
 
 @contextlib.contextmanager
 def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]:
-    """A completed snapshot of a volume of `instance` for as long as the context lasts.
+    """Yield the id of a completed snapshot of a volume of `instance`, and remove it afterwards.
 
-    Raises Unreachable where it stays pending, StageFailed where EBS gives it up.
+    Raises Unreachable if it stays pending, StageFailed if EBS gives it up.
     """
     remove_dead(ec2, instance)
-    own = {tags.DRIFT_OF: instance, **tags.temporary(LIFETIME)}
-    made = ""
+    snapshot_tags = {tags.DRIFT_OF: instance, **tags.temporary(LIFETIME)}
+    snapshot_id = ""
     try:
-        made = ec2.create_snapshot(
+        snapshot_id = ec2.create_snapshot(
             VolumeId=volume,
             Description=f"golden drift of {instance}",
-            TagSpecifications=tags.specifications(own, "snapshot"),
+            TagSpecifications=tags.specifications(snapshot_tags, "snapshot"),
         )["SnapshotId"]
         try:
-            _complete(ec2, made)
-            yield made
+            _complete(ec2, snapshot_id)
+            yield snapshot_id
         finally:
-            _remove(ec2, made)
+            _remove(ec2, snapshot_id)
     finally:
-        # A call whose answer was lost is made again by the client, and CreateSnapshot knows no
-        # token: there may be two.
-        for snapshot in _of(ec2, instance):
+        # botocore repeats a call whose answer was lost, and CreateSnapshot takes no token, so there
+        # may be a second snapshot.
+        for snapshot in _owned_snapshots(ec2, instance):
             if (
-                tags.from_list(snapshot["Tags"])[tags.OWNER] == own[tags.OWNER]
-                and snapshot["SnapshotId"] != made
+                tags.from_list(snapshot["Tags"])[tags.OWNER] == snapshot_tags[tags.OWNER]
+                and snapshot["SnapshotId"] != snapshot_id
             ):
                 _remove(ec2, snapshot["SnapshotId"])
 
 
 def remove_dead(ec2: Client, instance: str) -> None:
-    """Remove what earlier runs on this instance left that ended here, or have expired."""
-    for snapshot in _of(ec2, instance):
-        own = tags.from_list(snapshot["Tags"])
-        maker, expires = ProcessId.parse(own[tags.OWNER]), optional(own.get(tags.EXPIRES))
+    """Remove snapshots of this instance whose run on this machine has ended, or that have
+    expired."""
+    for snapshot in _owned_snapshots(ec2, instance):
+        snapshot_tags = tags.from_list(snapshot["Tags"])
+        maker, expires = (
+            ProcessId.parse(snapshot_tags[tags.OWNER]),
+            optional(snapshot_tags.get(tags.EXPIRES)),
+        )
         if (maker and maker.has_ended) or (expires is not None and expires < clock.now()):
             _remove(ec2, snapshot["SnapshotId"])
 
 
-def _of(ec2: Client, instance: str) -> list[Any]:
+def _owned_snapshots(ec2: Client, instance: str) -> list[Any]:
     return list(
         pages(
             ec2,
@@ -91,6 +93,7 @@ def _of(ec2: Client, instance: str) -> list[Any]:
 
 
 def _complete(ec2: Client, snapshot_id: str) -> None:
+    """Wait until the snapshot is completed."""
     seen: dict[str, Any] = {}
 
     def finished() -> bool | None:
@@ -117,6 +120,6 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
 
 
 def _remove(ec2: Client, snapshot_id: str) -> None:
-    """Remove a snapshot, which may be unknown for a while, or gone."""
+    """Remove a snapshot, which EC2 may not know for a while, or which may be gone."""
     with tolerate(*NOT_YET):
         wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), *NOT_YET, limit_s=UNKNOWN_S)

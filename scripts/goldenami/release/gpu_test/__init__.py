@@ -1,1 +1,1 @@
-"""The `gpu-test` stage: the candidate on real GPUs, launched, checked, attested, terminated."""
+"""The `gpu-test` stage: launches the candidate on real GPUs, runs its checks, and records them."""

@@ -1,5 +1,5 @@
-"""On what a candidate can be tested: declared types by architecture and price, and what to try when
-one is taken."""
+"""The instances on which a candidate can be tested: declared types by architecture and price, in
+the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from goldenami.core.errors import BadInput
 from goldenami.model.supported.hardware import Family, GpuType, gpu_type
 
 MOST_TYPES = 4
-"""Types that are tried for an architecture, cheapest first: the next ones have more GPUs and cost a
-multiple."""
+"""Most types that are tried for an architecture, the cheapest first. Further ones have more GPUs
+and cost a multiple."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's, `usd_spot`
-    the zone's now; None: not known."""
+    """An instance to request from EC2. `usd_hour` is the on-demand price, which Spot's never
+    exceeds, `usd_spot` the current Spot price in the zone; None if not known."""
 
     sm: str
     region: str
@@ -35,7 +35,8 @@ class Offer:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """What it is about, from what is widest to what is narrowest."""
+        """Region, market, type and zone: the scopes of a refusal, from the widest to the
+        narrowest."""
         return self.region, self.market, self.kind.type, self.zone
 
     def __str__(self) -> str:
@@ -46,8 +47,8 @@ class Offer:
 
 @dataclass(frozen=True)
 class RegionTypes:
-    """What a region has: rows of DescribeInstanceTypes and zones by type, dollars an hour of Spot
-    by type and zone."""
+    """A region's instance types: rows of DescribeInstanceTypes by type, zones by type, and Spot
+    prices in dollars an hour by type and zone."""
 
     described: Mapping[str, Mapping[str, Any]]
     zones: Mapping[str, Sequence[str]]
@@ -55,63 +56,63 @@ class RegionTypes:
 
 
 Priced = Mapping[str, Mapping[str, float]]
-"""Dollars an hour on demand, by type and region."""
+"""On-demand prices in dollars an hour, by type and region."""
 
 
 def offers(
-    known: Mapping[str, Family],
+    family_table: Mapping[str, Family],
     families: Iterable[str],
     regions: Mapping[str, RegionTypes],
     priced: Priced,
 ) -> dict[str, list[Offer]]:
-    """For each declared architecture what to ask for, in this order; BadInput for one that no
-    region has.
+    """The offers for each declared architecture, in the order in which to try them. Raises BadInput
+    for an architecture that no region has.
 
-    Spot goes before on demand, by its price in each zone; where that is not known or the same, and
-    on demand, a cheaper type goes before a dearer one, the definition's first region before the
-    others.
+    Spot comes before on demand, by its price in each zone. On demand, and where Spot prices are
+    unknown or equal, a cheaper type comes first, then the definition's first region.
     """
-    declared = {family: sm for family in families if (sm := known[family].sm)}
-    found: dict[str, list[Offer]] = {}
+    declared = {family: sm for family in families if (sm := family_table[family].sm)}
+    offers_by_sm: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
         names = _cheapest(
-            [family for family, its in declared.items() if its == sm], regions, priced
+            [family for family, family_sm in declared.items() if family_sm == sm], regions, priced
         )
-        found[sm] = [
+        offers_by_sm[sm] = [
             Offer(
                 sm,
                 region,
                 zone,
-                gpu_type(known, types.described[name]),
+                gpu_type(family_table, types.described[name]),
                 market,
                 priced.get(name, {}).get(region),
                 types.usd_spot.get((name, zone)) if market else None,
             )
             for market in (True, False)
             for name in names
-            # The record of a size that packer/hardware.yml lacks would not count.
-            if known[name.partition(".")[0]].gpus_of(name.partition(".")[2])
+            # Not sizes that packer/hardware.yml lacks: the record of a test there would not count.
+            if family_table[name.partition(".")[0]].gpus_of(name.partition(".")[2])
             for region, types in regions.items()
             if name in types.described
             for zone in types.zones.get(name, ())
         ]
-        found[sm].sort(
+        # The sort is stable, so the order above decides between offers of the same price.
+        offers_by_sm[sm].sort(
             key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0)
         )
-        if not found[sm]:
-            lacking = ", ".join(family for family, its in declared.items() if its == sm)
+        if not offers_by_sm[sm]:
+            lacking = ", ".join(family for family, family_sm in declared.items() if family_sm == sm)
             raise BadInput(
                 f"no region of the definition offers a GPU of architecture {sm} ({lacking})",
                 hint="`golden regions --family NAME` shows which do; add one to "
                 "`publish: regions:`",
             )
-    return found
+    return offers_by_sm
 
 
 def _cheapest(
     families: Sequence[str], regions: Mapping[str, RegionTypes], priced: Priced
 ) -> list[str]:
-    """Types of the families, the cheapest first; one without a known price counts by its size."""
+    """The families' types, the cheapest first. Types without a known price come last, by size."""
     rows = {
         name: row
         for types in regions.values()
@@ -132,41 +133,38 @@ def _cheapest(
     )[:MOST_TYPES]
 
 
-def cheapest_usd(found: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
-    """The least that the whole test can be billed for, if each architecture takes all its hours;
-    None: unknown."""
+def cheapest_usd(offers_by_sm: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
+    """The least that the test can be billed for if each architecture takes all its hours, or None
+    if that is not known."""
     least = units.total(
-        min((offer.usd_hour for offer in each if offer.usd_hour is not None), default=None)
-        for each in found.values()
+        min((offer.usd_hour for offer in choices if offer.usd_hour is not None), default=None)
+        for choices in offers_by_sm.values()
     )
     return None if least is None else least * hours
 
 
 def affordable(
-    found: Mapping[str, list[Offer]],
+    offers_by_sm: Mapping[str, list[Offer]],
     hours: float,
     most_usd: float | None,
 ) -> dict[str, list[Offer]]:
-    """The offers that the limit of money leaves to each architecture; BadInput where it leaves one
-    none.
-
-    With a limit, what has no known price is left out.
-    """
+    """The offers for each architecture that cost no more than its share of `most_usd`. Raises
+    BadInput if none is left for one. With a limit, offers without a known price are left out."""
     if most_usd is None:
-        return dict(found)
-    share = most_usd / len(found)
+        return dict(offers_by_sm)
+    share = most_usd / len(offers_by_sm)
     kept = {
         sm: [
             offer
-            for offer in each
+            for offer in choices
             if offer.usd_hour is not None and offer.usd_hour * hours <= share
         ]
-        for sm, each in found.items()
+        for sm, choices in offers_by_sm.items()
     }
-    if poor := [sm for sm, each in kept.items() if not each]:
-        least = cheapest_usd(found, hours)
+    if unaffordable := [sm for sm, choices in kept.items() if not choices]:
+        least = cheapest_usd(offers_by_sm, hours)
         raise BadInput(
-            f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {poor[0]}"
+            f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {unaffordable[0]}"
             + (
                 "; its prices are not known"
                 if least is None

@@ -1,8 +1,8 @@
-"""Whether the record of a test on GPUs proves what `latest` is to name: of these bytes, of this
-time, and signed.
+"""Judges whether the record of a GPU test proves the build that `latest` is to name: that it is of
+these bytes, recent, and signed.
 
-It counts for the AMIs alone that carry the digests which it names. What it has to show, the AMIs
-say, whose tags `publish` writes; `gpu-test` writes the record.
+`gpu-test` writes the record. It counts only for AMIs that carry the digests in it. What a test has
+to prove is in the AMIs' tags, which `publish` writes.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ if TYPE_CHECKING:  # it imports boto3
 
 PREDICATE = "urn:goldenami:gpu-test:v2"
 SKEW = timedelta(minutes=5)
-"""By how much this machine's clock and AWS's may differ."""
+"""How much this machine's clock and AWS's may differ."""
 
 
 def signed(record: GpuTestRecord, key: Signer | None) -> GpuTestRecord:
-    """The record with its signature, where there is a key."""
+    """The record, signed if there is a key."""
     if key is None:
         return record
     return record.model_copy(update={"signature": dsse.sealed(_statement(record), key)})
 
 
 def _statement(record: GpuTestRecord) -> dict[str, Any]:
+    """The in-toto statement that is signed for a record: that the test passed."""
     digest = records.sha256_text(record.model_copy(update={"signature": ""}).model_dump_json())
     subject = {
         "name": evidence.parameter(record.image, record.build_id),
@@ -53,7 +54,7 @@ def _statement(record: GpuTestRecord) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class GpuJudge:
-    """Says what is known on a GPU of what `latest` is to name."""
+    """Decides whether a build that `latest` is to name is proven on a GPU."""
 
     root: Path
     account: Account
@@ -63,20 +64,23 @@ class GpuJudge:
     def key(self) -> Signer | None:
         return signers.of_environment(self.root, self.account)
 
-    def __call__(self, given: Evidence) -> GpuFinding:
-        """`TESTED` where one region's record proves it; else what is wrong with the first."""
-        asked = self._asked(given)
-        if asked is not None and not asked.architectures:
+    def __call__(self, build: Evidence) -> GpuFinding:
+        """Return TESTED if one region's record proves the build; else UNTESTED, with what is wrong
+        with the first record. NONE if the image has no GPU."""
+        requirements = self._requirements(build)
+        if requirements is not None and not requirements.architectures:
             return GpuFinding(GpuProof.NONE)
-        if asked is None:
+        if requirements is None:
             return GpuFinding(
                 GpuProof.UNTESTED,
                 "what a test has to show is not known: its AMIs do not say it alike",
             )
         first, nonces = "", set[str]()
-        for text in dict.fromkeys(given.records.values()):
-            record = evidence.parsed(text, given.image, given.build_id)
-            problem = next(filter(None, self._problems(record, given, asked)), "")
+        for text in dict.fromkeys(build.records.values()):
+            record = evidence.parsed(text, build.image, build.build_id)
+            problem = next(filter(None, self._problems(record, build, requirements)), "")
+            # Each test has its own nonce: two different records with one were not both written by
+            # that test.
             if record.nonce in nonces:
                 problem = "another region has another record of the same test"
             nonces.add(record.nonce)
@@ -85,66 +89,76 @@ class GpuJudge:
             first = first or f"its record does not count: {problem}"
         return GpuFinding(GpuProof.UNTESTED, first)
 
-    def _asked(self, given: Evidence) -> Asked | None:
-        said = {own.get(tags.GPU_TEST, "") for own in given.all_tags.values()}
-        if said == {""} and not hardware.architectures(self.root, self.definition.hardware):
+    def _requirements(self, build: Evidence) -> Asked | None:
+        """The requirements for a test, from the tags of build and AMIs, or None if they differ.
+        They are empty if there are no such tags and the definition declares no GPU."""
+        texts = {own_tags.get(tags.GPU_TEST, "") for own_tags in build.all_tags.values()}
+        if texts == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())
-        return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
+        return Asked.parsed(texts.pop()) if len(texts) == 1 and "" not in texts else None
 
-    def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:
-        """Why a record is no proof, the cheapest to find first; empty texts are none."""
-        needed = required(self.root, asked.roles)
-        yield from record.problems(asked.architectures, needed, hardware.load(self.root))
+    def _problems(
+        self, record: GpuTestRecord, build: Evidence, requirements: Asked
+    ) -> Iterator[str]:
+        """Yield why a record is no proof, or "" for each check that passes."""
+        # The checks that cost the least come first, as callers stop at the first problem.
+        needed = required(self.root, requirements.roles)
+        yield from record.problems(requirements.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"
-        yield self._unsigned(record, given)
-        for what, own in given.all_tags.items():
-            if unlike := _unlike(record, own):
-                yield f"{unlike}, {what} is not"
-        made = list[str]()
+        yield self._unsigned(record, build)
+        for holder, own_tags in build.all_tags.items():
+            if unlike := _unlike(record, own_tags):
+                yield f"{unlike}, {holder} is not"
+        created = list[str]()
         for machine in record.machines:
-            ami = self._tested(machine, given)
+            ami = self._tested(machine, build)
             if ami is None or _unlike(record, ami.tags):
                 yield f"{machine.ami} in {machine.region}, where it ran, is no AMI of these bytes"
                 return
-            made.append(str(ami.raw["CreationDate"]))
-        since = max(map(datetime.fromisoformat, made))
+            created.append(str(ami.raw["CreationDate"]))
+        since = max(map(datetime.fromisoformat, created))
         if not since - SKEW <= datetime.fromisoformat(record.at) <= clock.now() + SKEW:
             yield f"it is of {record.at}, not of the time between {clock.stamp(since)} and now"
 
-    def _tested(self, machine: TestedGpu, given: Evidence) -> Image | None:
-        there = given.amis.get(machine.region)
-        if there and there.ami == machine.ami:
-            return there
-        if machine.region not in {*given.amis, *self.definition.regions}:
+    def _tested(self, machine: TestedGpu, build: Evidence) -> Image | None:
+        """The AMI that a machine of the test ran, or None if it does not exist any more."""
+        ami = build.amis.get(machine.region)
+        if ami and ami.ami == machine.ami:
+            return ami
+        # The record may name any region: only those of the build and the definition are asked.
+        if machine.region not in {*build.amis, *self.definition.regions}:
             return None
         return images.get(self.account.ec2(machine.region), [machine.ami]).get(machine.ami)
 
-    def _unsigned(self, record: GpuTestRecord, given: Evidence) -> str:
+    def _unsigned(self, record: GpuTestRecord, build: Evidence) -> str:
+        """Why the record's signature is not good, or ""."""
         if self.key is None:
-            is_signed = any(tags.PROVENANCE_SHA256 in own for own in given.all_tags.values())
+            is_signed = any(
+                tags.PROVENANCE_SHA256 in own_tags for own_tags in build.all_tags.values()
+            )
             if is_signed or self.definition.security.signed:
                 return f"the build is signed, and {signers.KEY} names no key to hold it to"
             return ""
         if not record.signature:
             return "it is not signed"
         try:
-            found = dsse.opened(record.signature, self.key.public_key, "it", PREDICATE)
+            statement = dsse.opened(record.signature, self.key.public_key, "it", PREDICATE)
         except GoldenError as error:
             return error.message
-        return "" if found == _statement(record) else "it was changed after it was signed"
+        return "" if statement == _statement(record) else "it was changed after it was signed"
 
 
-def _unlike(record: GpuTestRecord, own: tags.Tags) -> str:
-    """Of which other lock or bytes the record is than what has these tags. What was baked on EC2
-    has no disk here: its manifest says what it is."""
-    said = {
+def _unlike(record: GpuTestRecord, own_tags: tags.Tags) -> str:
+    """Which lock or bytes the record is of, if they differ from those in the tags, or ""."""
+    digests = {
         tags.LOCK_SHA256: record.lock_sha256,
         tags.DISK_SHA256: record.disk_sha256,
         tags.MANIFEST_SHA256: record.manifest_sha256,
     }
+    # A build that was baked on EC2 has no disk, and is identified by its manifest.
     if not (record.disk_sha256 or record.manifest_sha256):
         return "it names neither a disk nor a manifest"
-    for name, digest in said.items():
-        if digest != own.get(name):
+    for name, digest in digests.items():
+        if digest != own_tags.get(name):
             return f"it is of {name.partition(':')[2]} {str(digest)[:12]}"
     return ""

@@ -1,5 +1,5 @@
-"""The candidate on GPUs: an instance for each declared architecture, its checks, the record, and
-nothing left."""
+"""Tests the candidate on GPUs: launches an instance for each declared architecture, runs the checks
+there, makes the record, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.release.gpu_test.capacity import Offer
 
 GRACE = timedelta(minutes=30)
-"""What an instance gets beyond the limit of hours before `golden sweep` may take it: its own timer
-comes first."""
+"""How long after the limit of hours `golden sweep` may remove an instance, so that the instance's
+own timer comes first."""
 ROUND_S = 60.0
-"""Between two rounds of asking while EC2 has no capacity."""
+"""Seconds between two rounds of offers while EC2 has no capacity."""
 _OURS = (
     LeftoverKind.INSTANCE,
     LeftoverKind.VOLUME,
@@ -58,14 +58,16 @@ _OURS = (
     LeftoverKind.SECURITY_GROUP,
 )
 Refused = dict[tuple[str, ...], NotLaunched]
-"""What was refused, by the beginning of the offers' paths that it is about."""
+"""Refusals, by the beginning of the paths of the offers to which each applies."""
 POWER_OFF_S = 180.0
-"""Within which an instance that is told to power off is gone for EC2; others do it in seconds."""
+"""Seconds within which EC2 has to show that an instance is powering off, after it was told to.
+Usually it takes a few."""
 
 
 @dataclass(frozen=True)
 class GpuTest:
-    """One test of a candidate: its AMIs by region, and what one instance may run at most."""
+    """One test of a candidate: its AMIs by region, the hours that one instance may run at most, and
+    the seconds to wait for capacity."""
 
     root: Path
     account: Account
@@ -78,15 +80,16 @@ class GpuTest:
     hours: float
     wait_s: float
     subnets: Mapping[str, Mapping[str, Subnet]] = field(default_factory=dict)
-    """Those that the definition names, by region and zone."""
+    """The subnets that the definition names, by region and zone."""
 
     @cached_property
     def nonce(self) -> str:
-        """No earlier JUnit file can hold it."""
+        """The test's nonce, which no earlier JUnit file can contain."""
         return nonce_of(self.build_id)
 
     @property
     def roles(self) -> list[str]:
+        """The image's roles that have tests for a GPU."""
         return [
             role
             for role in image_tests.tested(self.root, self.lock.roles)
@@ -98,45 +101,46 @@ class GpuTest:
 
 
 def clear(test: GpuTest) -> list[str]:
-    """Remove what a killed test of this image left: on this machine any, on another what has
-    expired, as `sweep` does. Of other images the instances that have expired go, since they cost
-    money.
+    """Remove what killed tests of this image left: everything of a run on this machine that has
+    ended, and whatever has expired. Expired instances of other images are removed, too.
 
-    Returns how much was removed, and each thing that another run, also of another checkout here,
-    may still use.
+    Return lines for the user: how much was removed, and each thing that a run may still use, which
+    may also be of another checkout on this machine.
     """
     removed, kept = 0, list[str]()
     for region in test.candidates:
         ec2 = test.account.ec2(region)
-        for left in leftovers.find(ec2):
-            # It costs money, whatever it is of.
-            is_overdue = left.kind is LeftoverKind.INSTANCE and left.is_expired
-            if left.kind not in _OURS or (left.image != test.lock.image and not is_overdue):
+        for leftover in leftovers.find(ec2):
+            # It costs money, whatever image it is of.
+            is_overdue = leftover.kind is LeftoverKind.INSTANCE and leftover.is_expired
+            if leftover.kind not in _OURS or (leftover.image != test.lock.image and not is_overdue):
                 continue
-            if tags.has_ended(left.owner) or left.is_expired:
-                leftovers.remove(ec2, left.kind, left.id)
+            if tags.has_ended(leftover.owner) or leftover.is_expired:
+                leftovers.remove(ec2, leftover.kind, leftover.id)
                 removed += 1
             else:
                 until = (
-                    f"until {left.expires:%Y-%m-%d %H:%M} UTC"
-                    if left.expires
+                    f"until {leftover.expires:%Y-%m-%d %H:%M} UTC"
+                    if leftover.expires
                     else "with an expiry that is no time"
                 )
                 kept.append(
-                    f"{region}: {left.kind} {left.id} of "
-                    f"{left.owner or 'an unknown owner'} stays: it is in "
+                    f"{region}: {leftover.kind} {leftover.id} of "
+                    f"{leftover.owner or 'an unknown owner'} stays: it is in "
                     f"use, or was left by a kill, {until}"
                 )
     return [f"{removed} things removed that an earlier run left"] * bool(removed) + kept
 
 
-def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress) -> GpuTestRecord:
-    """Test the candidate on one instance of each architecture; NotVerified where a check fails,
-    with its words."""
+def run(
+    test: GpuTest, offers_by_sm: Mapping[str, Sequence[Offer]], progress: Progress
+) -> GpuTestRecord:
+    """Test the candidate on one instance of each architecture, and return the record. Raises
+    NotVerified, with the check's output, if a check fails."""
     machines = []
-    for sm, offered in found.items():
+    for sm, offers in offers_by_sm.items():
         with progress.step(f"architecture {sm}"):
-            machines.append(_one(test, offered, progress))
+            machines.append(_test_architecture(test, offers, progress))
     tested = next(iter(test.candidates.values())).tags
     return GpuTestRecord(
         image=test.lock.image,
@@ -152,49 +156,54 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
     )
 
 
-def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
+def _test_architecture(test: GpuTest, offers: Sequence[Offer], progress: Progress) -> TestedGpu:
+    """Test the candidate on the first of the offers that EC2 grants, in rounds for `wait_s`."""
     refused: Refused = {}
 
     def one_round() -> TestedGpu | None:
+        # Refusals that may pass are tried again in each round.
         for path in [path for path, error in refused.items() if error.refusal.may_pass]:
             del refused[path]
-        for offer in offered:
+        for offer in offers:
             if _refusing(offer, refused):
                 continue
             try:
-                return _on(test, offer, progress)
+                return _test_offer(test, offer, progress)
             except NotLaunched as error:
                 progress.say(f"{error.message} ({offer.market})")
+                # A refusal of a whole region or market, say, spares us its other offers.
                 refused[offer.path[: error.refusal.instead]] = error
             except SpotInterrupted:
                 progress.say(
                     f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
                     "trying another"
                 )
-        if _are_final(offered, refused):
-            raise _nothing(offered, refused)
+        if _are_final(offers, refused):
+            raise _not_granted(offers, refused)
         progress.say("no capacity in this round")
         return None
 
     tested = wait_for(one_round, limit_s=test.wait_s, pauses=ROUND_S)
     if tested is None:
-        raise _nothing(offered, refused)
+        raise _not_granted(offers, refused)
     return tested
 
 
 def _refusing(offer: Offer, refused: Refused) -> NotLaunched | None:
+    """The refusal that applies to an offer, or None."""
     paths = (offer.path[:depth] for depth in range(1, len(offer.path) + 1))
     return next((refused[path] for path in paths if path in refused), None)
 
 
-def _are_final(offered: Sequence[Offer], refused: Refused) -> bool:
-    errors = [_refusing(offer, refused) for offer in offered]
+def _are_final(offers: Sequence[Offer], refused: Refused) -> bool:
+    errors = [_refusing(offer, refused) for offer in offers]
     return all(error and not error.refusal.may_pass for error in errors)
 
 
-def _nothing(offered: Sequence[Offer], refused: Refused) -> GoldenError:
-    """What is said where no offer was granted: what others than a zone refuse, and the remedies."""
-    sm = offered[0].sm
+def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:
+    """The error if no offer was granted: the refusals, except those of single zones, and what to
+    do."""
+    sm = offers[0].sm
     wide = {
         path: error for path, error in refused.items() if error.refusal.instead is not Instead.ZONE
     }
@@ -205,20 +214,21 @@ def _nothing(offered: Sequence[Offer], refused: Refused) -> GoldenError:
         }
     )
     hints = dict.fromkeys(error.refusal.hint for error in wide.values())
-    said = f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
-    if _are_final(offered, refused):
-        said = f"the account allows no GPU of architecture {sm}"
+    message = f"EC2 has no GPU of architecture {sm} for us: {len(offers)} offers tried"
+    if _are_final(offers, refused):
+        message = f"the account allows no GPU of architecture {sm}"
     else:
         hints["wait longer by --wait-minutes, or publish to a region with capacity"] = None
     if QUOTA in hints:
-        asked = sorted({_quota(offer) for offer in offered if _refusing(offer, wide)})
-        hints = {f"raise {' and '.join(asked)} (Service Quotas)": None, **hints}
+        quotas = sorted({_quota(offer) for offer in offers if _refusing(offer, wide)})
+        hints = {f"raise {' and '.join(quotas)} (Service Quotas)": None, **hints}
         del hints[QUOTA]
-    return StageFailed("; ".join([said, *causes]), hint=f"{'; '.join(hints)}; then run again")
+    return StageFailed("; ".join([message, *causes]), hint=f"{'; '.join(hints)}; then run again")
 
 
 def _quota(offer: Offer) -> str:
-    """What Service Quotas calls the limit of an offer; Spot's of P instances are several."""
+    """Service Quotas' name for the limit of an offer. Spot requests for P instances have
+    several."""
     if offer.kind.type.startswith("p"):
         return (
             "the quota of Spot requests for P instances"
@@ -232,9 +242,8 @@ def _quota(offer: Offer) -> str:
     )
 
 
-def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
-    """Launch an offer, run the checks there, have it power off. Nothing is left, whatever
-    happens."""
+def _test_offer(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
+    """Launch an offer, run the checks on it and power it off. It is removed, whatever happens."""
     work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
     key, ec2 = ssh.new_key(work / "launch_key", "golden"), test.account.ec2(offer.region)
     image = test.candidates[offer.region]
@@ -272,7 +281,7 @@ def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Laun
         zone=offer.zone,
         subnet=test.subnets.get(offer.region, {}).get(offer.zone),
         told=str(offer),
-        # The instance ends itself, should nobody be there any more who does.
+        # The instance ends itself, in case nobody is left who does.
         user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
         tags={
             **{key: value for key, value in image.tags.items() if key.startswith("goldenami:")},
@@ -283,7 +292,7 @@ def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Laun
 
 @contextlib.contextmanager
 def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
-    """Tell an instance that EC2 took back from one that fails."""
+    """Raise SpotInterrupted for an error in the block if EC2 has taken the instance back."""
     try:
         yield
     except GoldenError:
@@ -302,6 +311,8 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
 
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
+    """The record of a tested machine, from the JUnit file at `path`. Raises NotVerified if it is no
+    proof."""
     junit, needed = JunitFile(path), required(test.root, test.roles)
     if problem := next(junit.problems(test.build_id, needed, test.session(offer)), ""):
         raise NotVerified(
@@ -329,18 +340,18 @@ def _failures(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
-    """NotVerified where the machine does not end when it is told to: a group could not replace
-    it."""
+    """Power the machine off. Raises NotVerified if it does not end."""
+    # It is a test, too: an Auto Scaling group could not replace a machine that does not end.
     with contextlib.suppress(GoldenError):  # the connection may end before the answer
         ssh.run(config, "sudo", "systemctl", "poweroff", timeout_s=30)
 
-    def gone() -> bool | None:
+    def has_ended() -> bool | None:
         return (
             instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated")
             or None
         )
 
-    if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
+    if not wait_for(has_ended, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
         raise NotVerified(
             f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
             hint="look at its console: which unit does not stop?",

@@ -1,1 +1,2 @@
-"""From a verified image to what others launch by, and back: `publish`, `promote`, `rollback`."""
+"""The stages `publish`, `promote` and `rollback`: from a verified build to the AMIs and pointers
+that others launch by, and back."""

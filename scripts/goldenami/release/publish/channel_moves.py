@@ -1,4 +1,4 @@
-"""Moves of channels to a build of the account: what `publish`, `promote` and `rollback` share."""
+"""Moves of channels to a build in the account: what `publish`, `promote` and `rollback` share."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 @dataclass(frozen=True)
 class Criteria:
-    """What a build is judged by that is to be `latest`: what is known of it on a GPU, and what a
-    person allows."""
+    """The criteria for a build that is to be `latest`: the judge of its GPU test, and what a person
+    allows: an untested GPU, and a move `now`, without waiting for the soak to end."""
 
     judge: GpuJudge
     accept_untested_gpu: bool = False
@@ -39,12 +39,12 @@ class Criteria:
 
 
 def show(verb: str, plan: MovePlan) -> list[str]:
-    """The plan for a person."""
+    """The plan in lines for a person."""
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
     if plan.is_repeated:
-        where = ", ".join(move.region for move in plan.regions)
+        regions = ", ".join(move.region for move in plan.regions)
         lines.append(
-            f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are "
+            f"  {plan.image} is already at {plan.build_id} in {regions}: its pointers are "
             "written again and "
             "read back"
         )
@@ -75,46 +75,52 @@ def show(verb: str, plan: MovePlan) -> list[str]:
 
 
 def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Evidence:
-    """What the regions have of a build, for the test on GPUs that has to be of it."""
-    known = list(states)
-    amis = {state.region: state.image for state in known if state.image}
-    own = next((ami.tags for ami in amis.values()), {})
+    """Collect the regions' AMIs and GPU test records of a build, for a `GpuJudge`."""
+    region_states = list(states)
+    amis = {state.region: state.image for state in region_states if state.image}
+    own_tags = next((ami.tags for ami in amis.values()), {})
     return Evidence(
-        image, build, own, amis, {state.region: state.gpu_test for state in known if state.gpu_test}
+        image,
+        build,
+        own_tags,
+        amis,
+        {state.region: state.gpu_test for state in region_states if state.gpu_test},
     )
 
 
 def on_gpus(
     image: ImageInAccount, build: str, regions: Iterable[str], judge: GpuJudge
 ) -> GpuFinding:
-    """What is known on a GPU of what the regions have of a build."""
+    """Judge the GPU tests of a build by what the regions have of it."""
     states = image.read_build(regions, build).require_all()
     return judge(evidence_of(image.name, build, states.values()))
 
 
 def gpu(
-    image: str, build: str, published: Iterable[GpuProof], found: GpuFinding, *, accept: bool
+    image: str, build: str, published: Iterable[GpuProof], finding: GpuFinding, *, accept: bool
 ) -> GpuProof:
-    """What is known of a build on a GPU; NotVerified where no GPU has seen it, unless a person
-    accepts or, by all ledgers (`published`), accepted that."""
-    if found.proof is not GpuProof.UNTESTED:
-        return found.proof
+    """Return the build's GPU proof. Raises NotVerified for a build that is not tested on a GPU,
+    unless a person accepts that now, or accepted it in every ledger (`published`)."""
+    if finding.proof is not GpuProof.UNTESTED:
+        return finding.proof
     if accept or set(published) == {GpuProof.ACCEPTED}:
         return GpuProof.ACCEPTED
     raise NotVerified(
-        f"build {build} is not tested on a GPU" + (f": {found.problem}" if found.problem else ""),
+        f"build {build} is not tested on a GPU"
+        + (f": {finding.problem}" if finding.problem else ""),
         hint=f"`golden gpu-test {image}` tests the candidate; "
         "--accept-untested-gpu goes on without, and that is recorded",
     )
 
 
 def soaked_at(since: Iterable[str], hours: int) -> datetime:
-    """When a candidate has stood long enough: `since` is when it became one, by region."""
+    """When a candidate's soak ends. `since` are the times at which it became the candidate in each
+    region."""
     return max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
 
 
 def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
-    """NotVerified for a candidate that has not stood long enough."""
+    """Raise NotVerified for a candidate whose soak has not ended."""
     ready = soaked_at(since, hours)
     if clock.now() < ready:
         raise NotVerified(
@@ -125,7 +131,7 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
 
 @dataclass(frozen=True)
 class Successor:
-    """A build that channels of an image are to name next; `called` is what a person calls it."""
+    """The build that an image's channels are to name next. `called` is its name in messages."""
 
     image: str
     build_id: str
@@ -134,12 +140,12 @@ class Successor:
     called: str = ""
 
     def check_forward(self, region: str, ledger: Ledger) -> None:
-        """BadInput where a channel would go back, or a withdrawn build come back, by accident."""
-        back = f"`golden rollback {self.image} --to {self.build_id}`"
+        """Raise BadInput if a channel would move to an older build, or to a withdrawn one."""
+        command = f"`golden rollback {self.image} --to {self.build_id}`"
         if self.build_id in ledger.withdrawn:
             raise BadInput(
                 f"{self.called or 'build '}{self.build_id} was rolled back in {region}",
-                hint=f"bake and publish a new build; if this one is good after all: {back}",
+                hint=f"bake and publish a new build; if this one is good after all: {command}",
             )
         baked = datetime.fromisoformat(self.baked_at)
         for channel in self.channels:
@@ -149,29 +155,32 @@ class Successor:
                     f"{channel} in {region} names build {entry.build_id}, which is newer "
                     f"than {self.called}{self.build_id} (baked {entry.baked_at} and "
                     f"{self.baked_at})",
-                    hint=f"to go back on purpose: {back}",
+                    hint=f"to go back on purpose: {command}",
                 )
 
 
-def region_move(there: RegionPointers, ami: str, baked_at: str, gpu: GpuProof) -> RegionMove:
-    """The move of a region to an AMI, from what leads to the image `there`."""
-    before, template = there.ledger.latest, there.template
+def region_move(current: RegionPointers, ami: str, baked_at: str, gpu: GpuProof) -> RegionMove:
+    """The move of a region's pointers to an AMI, from those that it has now."""
+    before, template = current.ledger.latest, current.template
     return RegionMove(
-        region=there.region,
+        region=current.region,
         ami=ami,
         baked_at=baked_at,
         gpu=gpu,
-        ledger=there.ledger.digest,
+        ledger=current.ledger.digest,
         before_build=before.build_id if before else None,
-        before=dict(there.amis),
+        before=dict(current.amis),
         template_before=template.number if template else None,
         template_stays=template is not None and template.is_by_hand,
     )
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
-    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or
-    has lost the AMI; BadInput where its disk's key cannot be used, and every launch would fail."""
+    """Check under a region's lease that the plan still fits.
+
+    Raises Busy if the ledger has changed since the plan was made, or the AMI is gone; BadInput if
+    the AMI's key cannot be used, since every launch would fail.
+    """
     check_ledger(plan.image, move.region, move.ledger, lease.ledger)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
     if image is None or image.state != AmiState.AVAILABLE:
@@ -181,8 +190,8 @@ def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lea
 
 
 def check_ledger(image: str, region: str, planned: str, ledger: Ledger) -> None:
-    """Busy where a region's ledger has not the digest `planned`. Parameters do not tell: reads of
-    them may lag."""
+    """Raise Busy if a region's ledger does not have the digest `planned`."""
+    # Parameters would not do: reads of them may be out of date.
     if ledger.digest != planned:
         raise _changed(f"the ledger of {image}", region)
 
@@ -202,19 +211,21 @@ def apply(
     *,
     reuse_version: bool = False,
 ) -> Version | None:
-    """Move one region's pointers under its lease: the ledger in one write, the parameters, the
-    template's default last. Returns that version.
+    """Move one region's pointers under its lease: first the ledger in one write, then the
+    parameters, last the template's default. Return the template's version.
 
-    `reuse_version`: a version of the template that launched this AMI before is taken, whatever the
+    With `reuse_version` a version of the template that launches this AMI is used, whatever the
     definition says now, and a default that a person set stays.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
+    # A build that channels name again, on purpose, is not withdrawn any more.
     ledger = lease.ledger.readmit(plan.build_id)
     for channel in move.channels:
         ledger = ledger.moved(channel, entry)
-    named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
-    ledger = ledger.withdraw(*({*plan.withdraw} - named))
-    lease.record(ledger.spread(image.section.regions))
+    # A build that a channel names after the move must not be withdrawn by it.
+    named_builds = {entry.build_id for entry in (ledger.candidate, ledger.latest) if entry}
+    ledger = ledger.withdraw(*({*plan.withdraw} - named_builds))
+    lease.record(ledger.with_regions(image.section.regions))
     return image.in_region(move.region).follow_ledger(
         lease, moving=move.channels, reuse_version=reuse_version
     )
@@ -227,8 +238,8 @@ def move_all(
     progress: Progress,
     continues: str,
 ) -> dict[str, Version | None]:
-    """Move the channels in every region or in none, then ask the groups to follow; returns the
-    template's default version of each region."""
+    """Move the channels in every region or in none, then start the groups' refreshes. Return the
+    template's version in each region."""
     moves = {move.region: move for move in plan.regions}
     points = {
         region: RestorePoint(

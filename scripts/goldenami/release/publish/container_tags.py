@@ -1,7 +1,8 @@
-"""The container's tags: pushed by `publish` under the build's id, `latest` moved with the AMI's.
+"""The tags of an image's container: `publish` pushes it under the build's id, and `latest` moves
+together with the AMIs'.
 
-A container of `latest` never asks for a newer driver than an AMI of `latest` has: it moves after
-the AMIs where they go forward, and before them where they go back.
+The container of `latest` must never need a newer driver than an AMI of `latest` has. So it moves
+after the AMIs when they go forward, and before them when they go back.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _ID = re.compile(rf"[0-9a-f]{{{lockfile.ID_LENGTH}}}")
 
 @dataclass(frozen=True)
 class RegistryTags:
-    """What a registry has of a build, and what `latest` names; `latest_build` is "" where that is
-    no build of ours."""
+    """The digests of a build's container and of `latest` in a registry, or None. `latest_build` is
+    the build that `latest` is, or "" if it is none of ours."""
 
     pushed: str | None
     latest: str | None
@@ -43,16 +44,16 @@ class RegistryTags:
 
 def _tags(registry: Registry, build_id: str) -> RegistryTags:
     latest = registry.find(LATEST)
-    said = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
+    lock = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
     return RegistryTags(
-        pushed=registry.find(build_id), latest=latest, latest_build=said[: lockfile.ID_LENGTH]
+        pushed=registry.find(build_id), latest=latest, latest_build=lock[: lockfile.ID_LENGTH]
     )
 
 
 @dataclass(frozen=True)
 class ContainerTags:
-    """The tags of a build's image in its registries, which were in these `states` before anything
-    is done; of one without registries there is nothing to do."""
+    """The tags of a build's container in its registries, with their `states` before anything is
+    done. Without registries there is nothing to do."""
 
     registries: Mapping[str, Registry]
     states: Mapping[str, RegistryTags]
@@ -68,48 +69,53 @@ class ContainerTags:
                 yield f"  {name}: latest {before} -> {self.build_id}"
 
     def push(self, build: BuildFolder) -> None:
-        """Send the image to every registry, one after the other: they share the line."""
+        """Push the image to every registry."""
+        # One after the other, since they share this machine's line.
         for name, registry in self.registries.items():
             with self.progress.step("push", name):
                 registry.push(OciLayout(build.layout, self.build_id))
-            found = registry.find(self.build_id)
-            if found not in (None, self.digest):
+            tagged = registry.find(self.build_id)
+            if tagged not in (None, self.digest):
                 raise Busy(
-                    f"{name}:{self.build_id} was moved to {found} after the plan was made",
+                    f"{name}:{self.build_id} was moved to {tagged} after the plan was made",
                     hint="who pushes there? Run again: the plan is made anew",
                 )
-            if found is None:
+            if tagged is None:
                 registry.tag(self.digest, self.build_id)
 
     def move(self, builds: Iterable[str]) -> None:
-        """Have `latest` name the build's image in every registry or in none. `builds` are those
-        that an AMI of `latest` is of, before or after.
+        """Move `latest` to the build's image in every registry or in none. `builds` are those of
+        the AMIs that `latest` names before or after.
 
-        Busy where somebody else has moved the tag since the plan was made; NotVerified for an image
-        that asks for a newer driver than one of these AMIs has.
+        Raises Busy if somebody else has moved the tag since the plan was made, NotVerified if the
+        image needs a newer driver than one of these AMIs has.
         """
         if not self.registries:
             return
-        known = {*builds, self.build_id}
+        ami_builds = {*builds, self.build_id}
         with self.progress.step("container's latest"):
             all_or_none(
-                self.registries, lambda name: self._forward(name, known), self._back, "run again"
+                self.registries,
+                lambda name: self._forward(name, ami_builds),
+                self._back,
+                "run again",
             )
 
     def _forward(self, name: str, builds: set[str]) -> None:
         registry, digest = self.registries[name], self.digest
         if least := registry.annotations(digest).get(LEAST_DRIVER_LABEL):
             _check_driver(registry, least, builds)
-        found = registry.find(LATEST)
-        if found not in (self.states[name].latest, digest):
+        current = registry.find(LATEST)
+        if current not in (self.states[name].latest, digest):
             raise Busy(
-                f"{name}:{LATEST} was moved to {found} after the plan was made",
+                f"{name}:{LATEST} was moved to {current} after the plan was made",
                 hint="run again: the plan is made anew",
             )
-        if found != digest:
+        if current != digest:
             registry.tag(digest, LATEST)
 
     def _back(self, name: str) -> None:
+        # Not if the tag is another image by now: then somebody else has moved it.
         registry, before = self.registries[name], self.states[name].latest
         if before and registry.find(LATEST) == self.digest:
             registry.tag(before, LATEST)
@@ -135,23 +141,25 @@ def planned(
     *,
     build: BuildFolder | None = None,
 ) -> Iterator[ContainerTags]:
-    """What is to be done with the container of a build; `build` where it is pushed from here."""
+    """Yield the tags of a build's container as they are, after checks that they may move. `build`
+    is given if the container is to be pushed from this machine."""
     names = image.section.registries
-    digest = _made(build, image.name) if names and build else ""
-    with registry_pushes.opened(image.account, names) as found:
+    digest = _local_digest(build, image.name) if names and build else ""
+    with registry_pushes.opened(image.account, names) as registries:
         states = dict[str, RegistryTags]()
         if names:
             with progress.step("look at the registries"):
                 states = for_each_region(
-                    found, lambda name: _tags(found[name], build_id)
+                    registries, lambda name: _tags(registries[name], build_id)
                 ).require_all("no tag has moved")
-            digest = digest or _pushed(states, build_id)
+            digest = digest or _pushed_digest(states, build_id)
         _check_ours(states, build_id, digest)
-        yield ContainerTags(found, states, build_id, digest, progress)
+        yield ContainerTags(registries, states, build_id, digest, progress)
 
 
-def _made(build: BuildFolder, image: str) -> str:
-    """The digest of the build's container image; BadInput where there is none."""
+def _local_digest(build: BuildFolder, image: str) -> str:
+    """The digest of the build's container image on this machine. Raises BadInput if there is
+    none."""
     if not build.container.exists() or not build.layout.exists():
         raise BadInput(
             f"{build.path} has no container image, which `publish: registries:` wants",
@@ -160,8 +168,9 @@ def _made(build: BuildFolder, image: str) -> str:
     return f"sha256:{records.read(build.container, ContainerRecord).digest}"
 
 
-def _pushed(states: Mapping[str, RegistryTags], build_id: str) -> str:
-    """The digest of what all registries have of a build, or BadInput."""
+def _pushed_digest(states: Mapping[str, RegistryTags], build_id: str) -> str:
+    """The digest of the build's image in all registries. Raises BadInput if one lacks it or they
+    differ."""
     digests = {state.pushed for state in states.values()}
     if len(digests) != 1 or None in digests:
         raise BadInput(
@@ -173,8 +182,8 @@ def _pushed(states: Mapping[str, RegistryTags], build_id: str) -> str:
 
 
 def _check_ours(states: Mapping[str, RegistryTags], build_id: str, digest: str) -> None:
-    """BadInput where a registry has another image under the build's id, or a `latest` that no build
-    of ours is."""
+    """Raise BadInput if a registry has another image under the build's id, or a `latest` that is no
+    build of ours."""
     for name, state in states.items():
         if state.pushed not in (None, digest):
             raise BadInput(
@@ -192,31 +201,37 @@ def standing(
     account: Account,
     definitions: Iterable[Definition],
 ) -> RegionResults[tuple[str, RegistryTags]]:
-    """What `latest` names in each registry of these images: the image's name, and the tags."""
-    of_image = {
-        name: one.image for one in definitions if one.publish for name in one.publish.registries
+    """The state of `latest` in each registry of these images: the image's name, and the tags."""
+    image_of = {
+        name: definition.image
+        for definition in definitions
+        if definition.publish
+        for name in definition.publish.registries
     }
-    with registry_pushes.opened(account, list(of_image)) as found:
-        return for_each_region(found, lambda name: (of_image[name], _tags(found[name], LATEST)))
+    with registry_pushes.opened(account, list(image_of)) as registries:
+        return for_each_region(
+            registries, lambda name: (image_of[name], _tags(registries[name], LATEST))
+        )
 
 
-def show_standing(found: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str]:
-    """A line for each registry."""
-    for name, (image, tags) in found.items():
-        what = tags.latest_build or ("no build of ours" if tags.latest else "nothing")
-        yield f"container of {image}: {name} latest {what} {(tags.latest or '')[:19]}".rstrip()
+def show_standing(tags_by_registry: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str]:
+    """A line for each registry, from the results of `standing`."""
+    for name, (image, tags) in tags_by_registry.items():
+        build = tags.latest_build or ("no build of ours" if tags.latest else "nothing")
+        yield f"container of {image}: {name} latest {build} {(tags.latest or '')[:19]}".rstrip()
 
 
-def gone(found: Mapping[str, Registry], kept: set[str]) -> dict[str, dict[str, str]]:
-    """Images of builds that are not among `kept`, by registry and tag, as digests; none that
-    `latest` names, and none of somebody else's."""
-    return {name: _gone(registry, kept) for name, registry in found.items()}
+def gone(registries: Mapping[str, Registry], kept: set[str]) -> dict[str, dict[str, str]]:
+    """The digests of images of builds that are not in `kept`, by registry and tag. Those that
+    `latest` names, and those of other people, are left out."""
+    return {name: _gone(registry, kept) for name, registry in registries.items()}
 
 
 def _gone(registry: Registry, kept: set[str]) -> dict[str, str]:
     ids = [tag for tag in registry.tags() if _ID.fullmatch(tag) and tag not in kept]
     latest = registry.find(LATEST)
     digests = {tag: digest for tag in ids if (digest := registry.find(tag)) not in (None, latest)}
+    # The label with the lock proves that the image is a build of ours.
     return {
         tag: str(digest)
         for tag, digest in digests.items()

@@ -1,4 +1,4 @@
-"""The `promote` stage: `latest` takes the build that stood as candidate."""
+"""The `promote` stage: `latest` moves to the candidate's build."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from goldenami.aws.channels.channels import (
     RegionPointers,
 )
 from goldenami.aws.channels.lease import hold_leases
-from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, untold
+from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, partly_withdrawn
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions
@@ -26,9 +26,9 @@ from goldenami.release.publish.channel_moves import Criteria, Successor
 from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
-"""Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in
-the Amazon EC2 API": a couple of seconds at first); a promotion of one that is gone takes as many.
-And the pause between two looks."""
+"""Seconds for which EC2 may not show an AMI that was just made ("Eventual consistency in the Amazon
+EC2 API": a couple of seconds at first), and between polls. Refusing a candidate whose AMI is gone
+takes as long."""
 
 
 def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
@@ -37,9 +37,9 @@ def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
 
 
 def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
-    """What would move. BadInput where the regions have no candidate in common; NotVerified for one
-    too young, untested or unsigned."""
-    image, section, name = image.hasty, image.section, image.name
+    """Plan the promotion. Raises BadInput if the regions have no candidate in common, NotVerified
+    if it is too young, untested or unsigned."""
+    image, section, name = image.with_short_timeouts, image.section, image.name
     check_regions(section.regions)
     ledgers = image.read_ledgers(section.regions).require_all()
     entries = candidates(ledgers)
@@ -70,8 +70,8 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
 
     def move(region: str, state: RegionBuild) -> RegionMove:
         entry = entries[region]
-        there = RegionPointers(region, ledgers[region], state.pointers, state.template)
-        moved = channel_moves.region_move(there, entry.ami, entry.baked_at, gpu)
+        current = RegionPointers(region, ledgers[region], state.pointers, state.template)
+        moved = channel_moves.region_move(current, entry.ami, entry.baked_at, gpu)
         return moved.model_copy(update={"refresh": tuple(due[region])})
 
     number = image.account.expect(section.account, next(iter(entries)))
@@ -80,18 +80,18 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         build_id=build,
         account=number,
         template=pointers.template_name(name),
-        withdraw=tuple(untold(ledgers, ledgers)),
+        withdraw=tuple(partly_withdrawn(ledgers, ledgers)),
         dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
         regions=tuple(move(region, state) for region, state in states.items()),
     )
 
 
 def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEntry]) -> str:
-    """The candidate of every region, or BadInput where one has none, they differ, or it must not
-    become `latest`."""
-    if bare := sorted(ledgers.keys() - entries.keys()):
+    """The build that is the candidate in every region. Raises BadInput if a region has none, if
+    they differ, or if it must not become `latest`."""
+    if without := sorted(ledgers.keys() - entries.keys()):
         raise BadInput(
-            f"{image} has no candidate in {', '.join(bare)}",
+            f"{image} has no candidate in {', '.join(without)}",
             hint=f"`golden publish {image}` makes one",
         )
     builds = {region: entry.build_id for region, entry in entries.items()}
@@ -109,16 +109,16 @@ def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEnt
 
 
 def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
-    """What a region has of its candidate; BadInput where EC2 does not show the AMI as available for
-    SHOWN_S."""
+    """Read the candidate's state in a region. Raises BadInput if EC2 does not show its AMI as
+    available within SHOWN_S."""
 
-    def shown() -> RegionBuild | None:
+    def available_state() -> RegionBuild | None:
         state = image.read_build(entry.build_id)
         ami = state.image
         is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
         return state if is_there else None
 
-    state = wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
+    state = wait_for(available_state, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
         raise BadInput(
             f"the candidate's AMI {entry.ami} is gone or not available in {image.region}",
@@ -128,10 +128,9 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
 
 
 def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> None:
-    """NotVerified where the definition wants builds signed, and this one is not.
-
-    Who signed it nobody can tell here, without the public key: `verify-provenance` does.
-    """
+    """Raise NotVerified if the definition demands signed builds and this one is not signed."""
+    # Only that it is signed: whose signature it is can be told by the public key alone, which
+    # `verify-provenance` has.
     unsigned = [
         region
         for region, state in states.items()
@@ -149,13 +148,15 @@ def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> 
 
 
 def execute(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
-    """Move `latest` in every region or in none, under one set of leases, then the groups."""
+    """Move `latest` in every region or in none, under leases of all, then refresh the groups."""
     moves = {move.region: move for move in plan.regions}
     with hold_leases(image.account, plan.image, list(moves)) as leases, progress.step("latest"):
-        hasty = image.hasty.account
+        account = image.with_short_timeouts.account
         for_each_region(
             moves,
-            lambda region: channel_moves.check_unmoved(hasty, plan, moves[region], leases[region]),
+            lambda region: channel_moves.check_unmoved(
+                account, plan, moves[region], leases[region]
+            ),
         ).require_all(hint=f"`golden promote {plan.image}`")
         channel_moves.move_all(
             image, plan, leases, progress, f"`golden promote {plan.image}` continues"

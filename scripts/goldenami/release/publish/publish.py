@@ -1,10 +1,10 @@
-"""The `publish` stage: a verified disk becomes an AMI in every region, and then, last, what others
-launch by.
+"""The `publish` stage: a verified disk becomes an AMI in every region, and then the pointers move
+to it.
 
-Two phases, each in all regions before the next begins: AMIs (available, read back, signed), then
-the build's record and the pointers; where these fail in a region, they are taken back in all. Every
-step looks first and does what is missing, so a run that failed or was killed is continued by the
-same command.
+There are two phases, and each ends in all regions before the next begins: first the AMIs
+(available, read back, signed), then the build's record and the pointers. If pointers fail to move
+in one region, they are taken back in all. Every step looks first and does only what is missing, so
+the same command continues a run that failed or was killed.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ from goldenami.release.publish.publish_records import (
 from goldenami.release.publish.release_gate import VerifiedBuild
 
 SNAPSHOT_LIFE = timedelta(days=2)
-"""An unfinished upload may be continued the next day; after that `golden sweep` removes its
-snapshot."""
+"""How long the snapshot of an unfinished upload is kept: the upload may be continued the next day.
+Afterwards `golden sweep` removes the snapshot."""
 READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
+"""Seconds within which an AMI has to read back as specified, and between polls."""
 
 T = TypeVar("T")
 
 
 def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
-    """Whether the account has it all, and the build's record says so."""
+    """Whether nothing is left to do, and the build's folder has the record of its publish."""
     return plan.is_done and build.folder.publish.exists()
 
 
@@ -62,13 +63,8 @@ def execute(
     *,
     wait_s: float = 0.0,
 ) -> PublishRecord:
-    """Do what the plan says and write publish.json. Pointers move when every region has its AMI,
-    and not before.
-
-    AMIs are made under a lease on the build: two runs that make the same one would hinder each
-    other. The image's own lease is held only while pointers move, so that a rollback need not wait
-    for an upload. `wait_s` is how long another's leases are waited for, in seconds.
-    """
+    """Execute the plan, write publish.json and return its record. No pointer moves before every
+    region has its AMI. `wait_s` is how many seconds to wait for leases that another run holds."""
     account, signs = image.account, build.signs
     steps = _RegionSteps(account, build, plan, progress)
     regions = list(steps.plans)
@@ -77,6 +73,7 @@ def execute(
         channel_moves.check_ledger(
             plan.image, planned.region, planned.ledger, ledgers[planned.region]
         )
+    # A lease on the build, as two runs that make the same AMIs would hinder each other.
     with hold_leases(account, f"{plan.image}{BUILD}{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.make_images()
@@ -85,6 +82,7 @@ def execute(
         ):
             with progress.step("provenance"):
                 steps.phase(lambda region: steps.sign(region, amis[region], signs), unsigned)
+        # The image's own lease is held only now, so that a rollback need not wait for an upload.
         with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
             steps.phase(lambda region: steps.record(region, leases[region], amis[region]))
             with progress.step(plan.channels[-1]):
@@ -133,15 +131,17 @@ def _moves(plan: PublishPlan, amis: Mapping[str, Image]) -> MovePlan:
 
 
 def _published(plan: PublishPlan, image: Image, version: Version | None) -> Published:
-    named = Published(ami=image.ami, snapshot=image.snapshot, channels=plan.channels)
+    published = Published(ami=image.ami, snapshot=image.snapshot, channels=plan.channels)
     if version is None or plan.held_back:
-        return named
-    return named.model_copy(
+        return published
+    return published.model_copy(
         update={"template": version.template, "template_version": version.number}
     )
 
 
 class _RegionSteps:
+    """The steps of a publish in single regions, and what they share."""
+
     def __init__(
         self,
         account: Account,
@@ -156,12 +156,13 @@ class _RegionSteps:
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
 
     def phase(self, step: Callable[[str], T], regions: Iterable[str] | None = None) -> dict[str, T]:
+        """Run a step in `regions`, by default in all. Raises one error if it fails in any."""
         names = self.plans if regions is None else regions
         return for_each_region(names, step).require_all("no pointer has moved", self.continues)
 
     def make_images(self) -> dict[str, Image]:
-        """The AMI of every region: first those that are copied from none of this publish, then the
-        copies of these."""
+        """Make the AMI of every region: first those that need no other AMI of this publish, then
+        the copies of these."""
         waiting = [
             region
             for region, planned in self.plans.items()
@@ -182,8 +183,8 @@ class _RegionSteps:
         )
 
     def record(self, region: str, lease: Lease, image: Image) -> None:
-        """Let the build's own parameter name its AMI; stop where the region's ledger is not what
-        the plan was made of, or the AMI went meanwhile."""
+        """Record the build's AMI in its own parameter. Raises an error if the region's ledger has
+        changed since the plan was made, or the AMI is gone."""
         planned = self.plans[region]
         channel_moves.check_ledger(self.plan.image, region, planned.ledger, lease.ledger)
         images.wait_available(self.account.ec2(region), image.ami)
@@ -195,7 +196,7 @@ class _RegionSteps:
             )
 
     def image(self, region: str) -> Image:
-        """The region's AMI: made if it is not there, set up, waited for, read back."""
+        """Make the region's AMI if it does not exist, configure it, and read it back."""
         ec2, planned = self.account.ec2(region), self.plans[region]
         if planned.ami:
             existing = images.get(ec2, [planned.ami]).get(planned.ami)
@@ -216,7 +217,7 @@ class _RegionSteps:
         return image
 
     def _new_ami(self, planned: RegionPublishPlan) -> str:
-        # Without a key of its own the snapshot gets what is the account's default.
+        # None lets the account's default decide.
         key = planned.encryption.asked if planned.encryption else None
         ec2 = self.account.ec2(planned.region)
         if source := planned.copy_of:
@@ -248,11 +249,9 @@ class _RegionSteps:
             ).run()
 
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
-        """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
-
-        EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for
-        READ_BACK_S.
-        """
+        """Raise StageFailed, naming each property of the AMI or its snapshot that differs from the
+        specification."""
+        # Repeated for READ_BACK_S, as EC2's answers may lag behind ("Eventual consistency").
         wrong: list[str] = []
 
         def right() -> bool | None:
@@ -277,7 +276,8 @@ class _RegionSteps:
         ) + images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned))
 
     def _key(self, planned: RegionPublishPlan) -> str | None:
-        """The ARN of the key that the AMI's snapshot has to be encrypted by; None: any, or none."""
+        """The ARN of the key that has to encrypt the AMI's snapshot, or None if that is not
+        checked."""
         if planned.encryption:
             return planned.encryption.key
         if self.plan.kms_key is None:

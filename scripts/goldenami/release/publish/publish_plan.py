@@ -1,5 +1,5 @@
-"""The plan of a publish: what each region has, what it lacks, and what must not happen. Nothing is
-changed here."""
+"""Plans a publish: what each region has, what it lacks, and what is refused. Nothing is changed
+here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations, channels, pointers
 from goldenami.aws.channels.channels import ImageInAccount, RegionBuild
 from goldenami.aws.channels.evidence import GpuFinding
-from goldenami.aws.channels.ledger import Channel, GpuProof, untold
+from goldenami.aws.channels.ledger import Channel, GpuProof, partly_withdrawn
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.aws.instances import instance_types
 from goldenami.aws.regions import for_each_region
@@ -33,8 +33,8 @@ from goldenami.release.publish.release_gate import VerifiedBuild
 def prepare(
     image: ImageInAccount, build: VerifiedBuild, criteria: Criteria, progress: Progress
 ) -> PublishPlan:
-    """What is to be done in each region, or the error that refuses it."""
-    image = image.hasty
+    """Plan the publish, or raise the error that refuses it."""
+    image = image.with_short_timeouts
     with progress.step("look at the regions"):
         plan = _of_account(image, build, criteria)
         plan = upload_plan.with_encryption(image.account, plan)
@@ -42,23 +42,24 @@ def prepare(
 
 
 def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria) -> PublishPlan:
-    """One call for the account and five for a region, more only where something is to be done. What
-    is `latest` in one region was released: a region that was added gets it, too, without a second
-    soak or test.
-    """
+    """The plan without transfers: by one call for the account and five for each region, and more
+    only if something is to do."""
     section, build_id = image.section, build.bake.build_id
     check_regions(section.regions)
-    looked = image.read_build(section.regions, build_id)
-    if not any(isinstance(error, Unreachable) for error in looked.failed.values()):
-        # Its error says best what is wrong.
+    results = image.read_build(section.regions, build_id)
+    # Asked before failures are raised, since the error about a wrong account says best what is
+    # wrong; not if a region does not answer.
+    if not any(isinstance(error, Unreachable) for error in results.failed.values()):
         number = image.account.expect(section.account, section.regions[0])
-    states = looked.require_all()
+    states = results.require_all()
+    # A build that is `latest` in one region was released: a region that was added gets it, too,
+    # without a second soak or test.
     released = _released(states.values(), build)
     accepted = GpuProof.ACCEPTED if criteria.accept_untested_gpu else GpuProof.UNTESTED
     spec = _spec(build)
-    found = _on_gpus(build, states.values(), spec, criteria.judge)
-    gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
-    stays = "" if released else _held_back(image.name, section, gpu, found.problem)
+    finding = _on_gpus(build, states.values(), spec, criteria.judge)
+    gpu = finding.proof if finding.proof is not GpuProof.UNTESTED else released or accepted
+    held_back = "" if released else _held_back(image.name, section, gpu, finding.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
         image=image.name,
@@ -69,11 +70,11 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         baked_at=build.bake.started_at,
         settings=_settings(section),
         gpu=gpu,
-        held_back=stays,
+        held_back=held_back,
         regions=(),
-        differing=channels.differing(ledgers) if stays else "",
+        differing=channels.differing(ledgers) if held_back else "",
         dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
-        withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id),
+        withdraw=tuple(name for name in partly_withdrawn(ledgers, ledgers) if name != build_id),
     )
     plan = _with_regions(image, build, plan, states)
     return plan if plan.is_done else _checked(image, plan, states)
@@ -85,7 +86,7 @@ def _with_regions(
     plan: PublishPlan,
     states: dict[str, RegionBuild],
 ) -> PublishPlan:
-    """The plan with what each region lacks."""
+    """Add what each region lacks to the plan."""
     signs = build.signs
     signed = for_each_region(
         states, lambda region: signs is None or _is_signed(image.account, states[region], signs)
@@ -105,13 +106,18 @@ def _with_regions(
 
 
 def _is_signed(account: Account, state: RegionBuild, signs: Attestor) -> bool:
-    """Whether AMI and snapshot say what is signed, by this key; one more call where it seems so."""
-    image, found = state.image, state.attested
-    if image is None or found is None or image.tags.get(tags.PROVENANCE_SHA256) != found.digest:
+    """Whether the build is signed by this key in the region, and AMI and snapshot carry the
+    digest."""
+    image, attested = state.image, state.attested
+    if (
+        image is None
+        or attested is None
+        or image.tags.get(tags.PROVENANCE_SHA256) != attested.digest
+    ):
         return False
     on_snapshot = attestations.snapshot_tags(account.ec2(state.region), image)
-    return on_snapshot.get(tags.PROVENANCE_SHA256) == found.digest and signs.is_right(
-        state.region, image, found
+    return on_snapshot.get(tags.PROVENANCE_SHA256) == attested.digest and signs.is_right(
+        state.region, image, attested
     )
 
 
@@ -125,7 +131,8 @@ def _settings(section: Publish) -> AmiSettings:
 
 
 def _spec(build: VerifiedBuild) -> ImageSpec:
-    """What the build's AMIs have to be; of one for GPUs a tag says what a test has to show."""
+    """The specification of the build's AMIs. On AMIs for GPUs a tag has the requirements that a GPU
+    test has to prove."""
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
     if not build.asked.architectures:
         return spec
@@ -137,16 +144,15 @@ def _on_gpus(
 ) -> GpuFinding:
     if not build.asked.architectures:
         return GpuFinding(GpuProof.NONE)
-    there = channel_moves.evidence_of(build.bake.image, build.bake.build_id, states)
-    return judge(replace(there, tags=spec.tags))
+    evidence = channel_moves.evidence_of(build.bake.image, build.bake.build_id, states)
+    # By the specification's tags, since no region may have an AMI yet.
+    return judge(replace(evidence, tags=spec.tags))
 
 
 def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof | None:
-    """What the ledger says of this build on a GPU where its AMI is `latest` in a region; None where
-    it is in none.
-
-    Where that AMI is gone, nobody knows of which bytes it was.
-    """
+    """The build's GPU proof in the ledger of a region in which its AMI is `latest`, or None if it
+    is `latest` in none."""
+    # Only if that AMI still exists: otherwise nobody knows which bytes it had.
     named = ((state.ledger.latest, state.image) for state in states if not state.is_abandoned)
     return next(
         (
@@ -159,7 +165,7 @@ def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof |
 
 
 def _held_back(image: str, section: Publish, gpu: GpuProof, problem: str) -> str:
-    """Why `latest` stays. `problem`: why a GPU test does not count."""
+    """Why `latest` stays, or "" if it moves. `problem` is why a GPU test does not count."""
     if gpu is GpuProof.UNTESTED:
         return (
             f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test "
@@ -176,14 +182,15 @@ def _held_back(image: str, section: Publish, gpu: GpuProof, problem: str) -> str
 def _region(
     state: RegionBuild, plan: PublishPlan, definition: Definition, baked: Ami | None
 ) -> RegionPublishPlan:
-    """What one region lacks. `baked` is the AMI of a build that has no disk here."""
+    """Plan what one region lacks. `baked` is the AMI that a bake on EC2 made, or None if the build
+    has a disk on this machine."""
     _check_home(state, plan, baked)
     image, default = state.image, state.template
     ami = image.ami if image else None
     moves = {
         channel: state.pointers.get(channel)
         for channel in plan.channels
-        if not _stands(state, channel, plan.build_id, ami)
+        if not _names_build(state, channel, plan.build_id, ami)
     }
     current = channels.current_default(state, plan.build_id, ami, definition) if ami else None
     moves_template = not plan.held_back and current is None
@@ -203,13 +210,13 @@ def _region(
         moves_template=moves_template,
         template=default.number if default else None,
         template_ami=default.ami if default else None,
-        astray=tuple(_astray(state, plan, moves)),
+        astray=tuple(_misplaced(state, plan, moves)),
         ledger=state.ledger.digest,
     )
 
 
 def _check_home(state: RegionBuild, plan: PublishPlan, baked: Ami | None) -> None:
-    """BadInput where the region's AMI is none of ours, or not the one that a bake made there."""
+    """Raise BadInput if the region's AMI is not ours, or is not the one that a bake made there."""
     image, home = state.image, baked if baked and baked.region == state.region else None
     if image is None:
         if home:
@@ -227,38 +234,39 @@ def _check_home(state: RegionBuild, plan: PublishPlan, baked: Ami | None) -> Non
         )
 
 
-def _stands(state: RegionBuild, channel: Channel, build_id: str, ami: str | None) -> bool:
-    """Whether ledger and parameter name the build's AMI; of a run that was killed nothing is
-    believed."""
+def _names_build(state: RegionBuild, channel: Channel, build_id: str, ami: str | None) -> bool:
+    """Whether the channel names the build's AMI, by ledger and parameter."""
     entry = state.ledger.of(channel)
+    # A run that was killed may have left its writes unfinished: then the channel is moved again.
     if state.is_abandoned or entry is None or state.pointers.get(channel) != ami:
         return False
     return (entry.build_id, entry.ami) == (build_id, ami)
 
 
-def _astray(
+def _misplaced(
     state: RegionBuild, plan: PublishPlan, moves: dict[Channel, str | None]
 ) -> Iterator[str]:
-    for channel, text in channels.astray(
+    """Yield what is wrong with pointers that this publish does not move, and with the ledger."""
+    for channel, text in channels.misplaced_pointers(
         plan.image, state.ledger, state.pointers, state.template.ami if state.template else None
     ):
         if channel not in moves:
             yield text
-    stays = {
+    named_builds = {
         entry.build_id
         for channel in Channel
         if channel not in moves and (entry := state.ledger.of(channel))
     }
     for name in plan.withdraw:
-        if name not in {*state.ledger.withdrawn, *stays}:
+        if name not in {*state.ledger.withdrawn, *named_builds}:
             yield f"the ledger, in which it is missing that {name} was withdrawn elsewhere"
 
 
 def _checked(
     image: ImageInAccount, plan: PublishPlan, states: dict[str, RegionBuild]
 ) -> PublishPlan:
-    """The plan with the hardware that regions lack; BadInput where the move would bring back what a
-    rollback took away."""
+    """Add the instance families that regions lack to the plan. Raises BadInput if a channel would
+    move to an older or withdrawn build."""
     successor = Successor(plan.image, plan.build_id, plan.baked_at, plan.channels)
     for planned in plan.regions:
         if planned.moves or planned.moves_template:
@@ -278,7 +286,7 @@ def _checked(
 
 
 def show(plan: PublishPlan) -> list[str]:
-    """The plan for a person: a line for each step of each region."""
+    """The plan in lines for a person, with one for each step in each region."""
     lines = [f"publish {plan.image} {plan.build_id} in account {plan.account}: {plan.gpu.value}"]
     for region in plan.regions:
         lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or [

@@ -1,7 +1,5 @@
-"""What publishing, a promotion and a rollback plan, and the record of what came of a publish.
-
-Times are UTC.
-"""
+"""The plans of a publish, a promotion and a rollback, and the record of a publish. Times are
+UTC."""
 
 from __future__ import annotations
 
@@ -18,10 +16,9 @@ from goldenami.model.builds.sparse_disk import BLOCK
 
 
 class Upload(Record):
-    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others.
-
-    `whole` says why the region's older build is no parent.
-    """
+    """An upload: the number of `blocks` of 512 KiB to send. `parent` is the build whose snapshot
+    has the other blocks, or None if all are sent; `whole` is why the region's older build is no
+    parent."""
 
     blocks: int
     parent: BuildId | None = None
@@ -34,19 +31,19 @@ class Upload(Record):
 
 
 class Copy(Record):
-    """An AMI of another region that is copied; `ami` is empty where this publish makes it first."""
+    """The AMI of another region that is copied. `ami` is "" if this publish makes it first."""
 
     region: str
     ami: str = ""
 
 
 class RegionPublishPlan(Record):
-    """What is to be done in one region. `ami` exists already; `settings` are what has to be
-    corrected on it.
+    """The plan for one region. `ami` is the AMI that exists already, or None; `settings` are the
+    differences that have to be corrected on it.
 
-    `encryption` is that of the snapshot which is to be made, `moves` are the channels that move,
-    with the AMI that each named before. `template` is the number of the launch template's default
-    version, None where there is no template.
+    `encryption` is that of the snapshot to be made. `moves` are the channels that move, with the
+    AMI that each named before. `template` is the number of the launch template's default version,
+    or None if there is no template. `astray` are pointers that differ from the ledger.
     """
 
     region: str
@@ -80,12 +77,12 @@ class RegionPublishPlan(Record):
 
 
 class PublishPlan(Record):
-    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it
-    moves. `differing` is what it is then, where that is not the same everywhere: a region was
-    added, or dropped for a while.
+    """The plan of a publish. `held_back` is why `latest` stays where it is, or "" if it moves.
+    `differing` says what `latest` is in each region if it stays and the regions differ, as after a
+    region was added or dropped for a while.
 
-    `dropped` are regions that the definition has no longer. `withdraw` are other builds that a
-    region withdrew while another did not answer.
+    `dropped` are regions that are not in the definition any more. `withdraw` are other builds that
+    a region withdrew while another did not answer.
     """
 
     image: str
@@ -113,7 +110,7 @@ class PublishPlan(Record):
 
 
 class Published(Record):
-    """What is in one region."""
+    """The AMI that was published in one region, its snapshot, and the pointers that name it."""
 
     ami: str
     snapshot: str
@@ -123,7 +120,7 @@ class Published(Record):
 
 
 class PublishRecord(Record):
-    """Where a build is published."""
+    """The record of a publish: where a build was published."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -139,13 +136,12 @@ class PublishRecord(Record):
 
 
 class RegionMove(Record):
-    """The `channels` of one region that move to the AMI of a build that exists there, and the AMIs
-    that they named `before`.
+    """The move of one region's `channels` to an existing AMI. `before` are the AMIs that they named
+    before.
 
-    `ledger` is the digest of the region's ledger as the plan saw it. A rollback takes the withdrawn
-    build out of the candidate, too. `template_stays`, in a rollback, where a person set the
-    default. `refresh` are groups that are asked to follow; a rollback asks all that the definition
-    names.
+    `ledger` is the digest of the region's ledger when the plan was made. `template_stays` is True
+    in a rollback if a person set the template's default. `refresh` are the groups to refresh; a
+    rollback refreshes all that the definition names instead.
     """
 
     region: str
@@ -162,12 +158,12 @@ class RegionMove(Record):
 
 
 class MovePlan(Record):
-    """Pointers that move, as data. `withdraw` are builds that no channel may take again
+    """The plan of a promotion or rollback. `withdraw` are builds that no channel may name again
     unasked.
 
-    `further` is the build before the target of a rollback; `dropped` are regions that the
-    definition has no longer. `template` is the launch template. `unreachable` are regions that did
-    not say what they withdrew, or what they have, and why.
+    `template` is the launch template's name. `further` is the build before the target of a
+    rollback. `dropped` are regions that are not in the definition any more. `unreachable` are
+    regions that could not be read or that lack the build, and why.
     """
 
     image: str
@@ -182,6 +178,6 @@ class MovePlan(Record):
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the ledgers name the build already: pointers are written and read back all the
+        """Whether all ledgers name the build already. Pointers are written and read back all the
         same."""
         return all(move.before_build == self.build_id for move in self.regions)

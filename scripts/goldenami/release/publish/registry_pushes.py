@@ -1,7 +1,6 @@
-"""The registries of an image's containers: what a tag names there, and how it comes to name
-another.
+"""The registries of an image's containers: reading, pushing and tagging by oras.
 
-oras speaks with them. It takes Docker's logins; ECR's is asked for and goes with the run.
+oras uses Docker's logins. For ECR a login is requested, and kept only while the command runs.
 """
 
 from __future__ import annotations
@@ -21,23 +20,24 @@ from goldenami.local.oci_layout import OciLayout
 from goldenami.model.operation.residency import registry_region
 
 SILENCE_S = 60
-"""Seconds that any call but a push may take; oras has no limit of its own."""
+"""Seconds that any call but a push may take. oras has no time limit of its own."""
 _ABSENT = re.compile(r"not found|name unknown|manifest unknown|blob unknown", re.I)
 _REFUSED = re.compile(r"\b40[13]\b|unauthorized|denied|forbidden|basic credential", re.I)
 _DIFFERENT = re.compile(r"mismatch|digest did not match|invalid digest", re.I)
 _FAILING = re.compile(r"\b(429|50[0234])\b|too ?many ?requests|reset by peer|unexpected EOF", re.I)
 _SILENT = re.compile(r"connection refused|no such host|timeout|timed out|unreachable|EOF", re.I)
-"""What oras says, which is Go's and the distribution specification's ("Error Codes")."""
+"""With the four before it, patterns of oras's error texts, which are Go's and those of the
+distribution specification ("Error Codes")."""
 
 
 class Absent(BadInput):
-    """The registry answers, and has no such tag, manifest or repository."""
+    """The registry has no such tag, manifest or repository."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """One repository of a registry, such as `registry.example/team/image`; `logins` is None for
-    Docker's own."""
+    """One repository of a registry, such as `registry.example/team/image`. `logins` is a file like
+    Docker's configuration, or None for Docker's own."""
 
     name: str
     account: Account
@@ -48,7 +48,7 @@ class Registry:
         return self.name.partition("/")[0]
 
     def find(self, tag: str) -> str | None:
-        """The digest that a tag names, `sha256:...`; None where there is no such tag."""
+        """The digest that a tag names, `sha256:...`, or None if there is no such tag."""
         try:
             return self._oras("resolve", f"{self.name}:{tag}").strip()
         except Absent:
@@ -59,10 +59,11 @@ class Registry:
         return dict(manifest.get("annotations") or {})
 
     def push(self, layout: OciLayout) -> None:
-        """Send an image with what refers to it, by digest: no tag names it yet. Blobs that are
-        there stay; one that the registry has lost is sent again."""
+        """Push an image and what refers to it, by digest and without a tag. Blobs that the registry
+        has are not sent again."""
         for digest, size in layout.blobs():
-            # Here and not by `cp`, which takes an image for whole whose manifest is there.
+            # Not by `cp` alone: if a manifest is there, `cp` takes its image for complete, even if
+            # the registry has lost a blob.
             self._oras(
                 "blob",
                 "push",
@@ -109,14 +110,15 @@ class Registry:
         argv = [*limit, shell.require("oras", "oras"), *words]
         argv += [option, str(self.logins)] if self.logins else []
         try:
-            return shell.output(argv)  # oras asks a registry that fails six times
+            return shell.output(argv)  # oras itself tries six times if a registry fails
         except shell.CommandFailed as error:
-            raise self._meaning(error) from None
+            raise self._translated(error) from None
 
-    def _meaning(self, error: shell.CommandFailed) -> GoldenError:
+    def _translated(self, error: shell.CommandFailed) -> GoldenError:
+        """The error for a failure of oras, by the text of its output."""
         lines = [line for line in error.output.splitlines() if line.startswith("Error")]
         text = (lines or [error.message])[0].removeprefix("Error: ")
-        for words, kind, what, hint in (
+        for pattern, kind, problem, hint in (
             (
                 _DIFFERENT,
                 StageFailed,
@@ -133,30 +135,31 @@ class Registry:
             (_ABSENT, Absent, "there is no such image", "publish it"),
             (_SILENT, Unreachable, "it does not answer", "run again when it does"),
         ):
-            if words.search(error.output) or (words is _SILENT and error.status == 124):
-                return kind(f"{self.name}: {what}: {text}", hint=hint)
+            # 124 is the exit status of `timeout`.
+            if pattern.search(error.output) or (pattern is _SILENT and error.status == 124):
+                return kind(f"{self.name}: {problem}: {text}", hint=hint)
         return StageFailed(f"{self.name}: {text}", tail=error.tail, hint="run again")
 
 
 @contextmanager
 def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
-    """The registries by name. A file of this user's has ECR's logins, and goes with the block."""
+    """Yield the registries by name. Logins for ECR are in a temporary file for the context."""
     with TemporaryDirectory(prefix="golden-logins-") as folder:
-        path, found = Path(folder) / "config.json", dict[str, Registry]()
+        path, registries = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}
         of_ecr = {
             host: {"auth": _login(account, host)} for host in sorted(hosts) if registry_region(host)
         }
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
-            own = path if name.partition("/")[0] in of_ecr else None
-            found[name] = Registry(name, account, own)
-        yield found
+            logins = path if name.partition("/")[0] in of_ecr else None
+            registries[name] = Registry(name, account, logins)
+        yield registries
 
 
 def _login(account: Account, host: str) -> str:
-    """What ECR takes for twelve hours: `user:password` in base64, as Docker's configuration has
-    it."""
+    """A login for ECR that is valid for twelve hours: `user:password` in base64, as in Docker's
+    configuration."""
     region = registry_region(host)
     with translated(region):
         answer = account.client("ecr", region).get_authorization_token()

@@ -1,5 +1,5 @@
-"""Which builds may be published: those whose verify record passes and is of this very build and
-disk."""
+"""The gate before a publish: only a build whose verify record passes, and is of this very build and
+disk, may be published."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ EVIDENCE = {
     BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
     BuilderKind.EC2: IMDSV2,
 }
-"""Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an
-AMI."""
+"""Checks without which nothing is published, with what they prove. The first is needed because
+ImdsSupport v2.0 cannot be taken back from an AMI."""
 FIRMWARES = {BuilderKind.LOCAL: {"bios", "uefi"}, BuilderKind.EC2: {"uefi"}}
-"""What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it.
-One that was baked on EC2 has the publisher's own loader for BIOS, which the instance that verify
-launches does not use."""
+"""Firmwares under which a build has to have booted. An AMI that prefers UEFI starts under BIOS on
+instance types without UEFI. One that was baked on EC2 has the publisher's own loader for BIOS,
+which the instance that `verify` launches does not use."""
 
 
 @dataclass(frozen=True)
 class VerifiedBuild:
-    """A build with a passing record. `asked` is what a test on GPUs has to show of it. `signs`
-    signs where it comes from; None: it is published unsigned."""
+    """A build with a passing verify record. `asked` are the requirements that a GPU test has to
+    prove. `signs` signs the build's provenance, or is None if it is published unsigned."""
 
     folder: BuildFolder
     bake: BakeRecord
@@ -58,7 +58,7 @@ class VerifiedBuild:
 
 
 def newest(root: Path, image: str) -> str:
-    """The id of the build that was baked last, or BadInput where there is none."""
+    """The id of the build that was baked last. Raises BadInput if there is none."""
     started = {
         build.build_id: build.read_bake().started_at for build in ImageFolder.of(root, image).builds
     }
@@ -68,7 +68,8 @@ def newest(root: Path, image: str) -> str:
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
-    """The build (the newest if none is named) with its proof, or NotVerified."""
+    """Load a build, by default the newest, with its verify record. Raises NotVerified if it has no
+    passing one."""
     name = build_id or newest(root, image)
     folder = ImageFolder.of(root, image).build(name)
     if not folder.is_baked:
@@ -102,6 +103,7 @@ def _again(image: str, name: str) -> str:
 
 
 def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
+    """Why the verify record does not prove the build, or ""."""
     correct = {check.id for check in verify.checks if check.outcome is Outcome.CORRECT}
     wrong = [check.id for check in verify.checks if check.outcome is not Outcome.CORRECT]
     if (bake.build_id, verify.build_id, verify.image) != (name, name, bake.image):
@@ -111,7 +113,7 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
             f"{len(wrong)} of {len(verify.checks)} checks failed, "
             f"{wrong[0] if wrong else 'none ran'} first"
         )
-    kind, baked, verified, shown = (
+    kind, baked, verified, digits = (
         ("AMI", bake.ami_id, verify.ami, None)
         if bake.ami
         else ("disk", bake.disk_sha256, verify.disk_sha256, 12)
@@ -120,19 +122,21 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
         return (
             f"its verify record does not say that it is of this {kind}"
             if verified is None
-            else f"its verify record is of another {kind} ({verified[:shown]}, not "
-            f"{str(baked)[:shown]})"
+            else f"its verify record is of another {kind} ({verified[:digits]}, not "
+            f"{str(baked)[:digits]})"
         )
-    if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
-        return f"its verify record does not prove {lacking[0]}"
-    if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
-        return f"it was not booted under {lacking[0]}"
+    if unproven := [
+        claim for check, claim in EVIDENCE[bake.builder].items() if check not in correct
+    ]:
+        return f"its verify record does not prove {unproven[0]}"
+    if missing := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
+        return f"it was not booted under {missing[0]}"
     return ""
 
 
 def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for a recent record of `cve` that passes, and there is
-    none."""
+    """Raise NotVerified if the definition demands a recent, passing record of `cve` and the build
+    has none."""
     rule, path = definition.security.cve, build.path / CVE_FILE
     if rule is None:
         return
@@ -150,11 +154,13 @@ def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
 
 
 def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
+    """Why the record does not satisfy the rule, or ""."""
     age = clock.now() - datetime.fromisoformat(record.checked_at)
     looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
+    # The first that holds is the error: the record has to be of this build before it says anything.
     problems = {
         f"its record of vulnerabilities is of build {record.build_id}": record.build_id != build_id,
-        f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome
+        f"{sum(row.stops for row in record.findings)} vulnerabilities stop it": record.outcome
         is Outcome.INCORRECT,
         "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
         (
@@ -164,16 +170,17 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
         f"{looked_up}, more than {rule.max_age_hours} hours ago": age
         > timedelta(hours=rule.max_age_hours),
     }
-    return next((said for said, holds in problems.items() if holds), "")
+    return next((problem for problem, holds in problems.items() if holds), "")
 
 
 def check_hardening(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for more of the guide's rules than the build keeps."""
+    """Raise NotVerified if the definition demands more of the hardening guide's rules than the
+    build keeps."""
     gate, path = definition.security.hardening, build.path / HARDENING_FILE
     if gate is None:
         return
     if (
-        problem := _soft(records.read(path, HardeningRecord), build.build_id, gate)
+        problem := _not_hardened(records.read(path, HardeningRecord), build.build_id, gate)
         if path.exists()
         else "it has no record of its hardening"
     ):
@@ -184,7 +191,8 @@ def check_hardening(definition: Definition, build: BuildFolder) -> None:
         )
 
 
-def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
+def _not_hardened(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
+    """Why the record does not pass the gate, or ""."""
     if record.build_id != build_id:
         return f"its record of hardening is of build {record.build_id}"
     kept = record.count(gate.level, RuleOutcome.PASS)
@@ -195,11 +203,10 @@ def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
 
 
 def listed_blocks(build: VerifiedBuild) -> BlockMap:
-    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the list
-    is another.
-
-    The disk is not read: each block goes up under its SHA-256 in the list, and EBS takes no other.
-    """
+    """Return the bake's list of the verified disk's blocks. Raises NotVerified if the list is not
+    of that disk."""
+    # The disk is not read here: each block is sent with its SHA-256 from the list, and EBS refuses
+    # a block that does not have it.
     baked = build.bake.disk
     if baked is None or not build.disk.exists():
         raise BadInput(

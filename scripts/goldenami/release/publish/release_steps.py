@@ -1,5 +1,5 @@
-"""How far a lock's build has come on its way to `latest`, and which step is next: for pipelines
-without a person."""
+"""The next step of a lock's build on its way to `latest`, for pipelines that run without a
+person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from goldenami.release.publish import channel_moves
 
 
 class ReleaseStep(StrEnum):
-    """What brings a build on, by its command."""
+    """The steps of a release, by their commands, besides WAIT and DONE."""
 
     BAKE = "bake"
     PUBLISH = "publish"
@@ -25,7 +25,7 @@ class ReleaseStep(StrEnum):
 
 @dataclass(frozen=True)
 class NextStep:
-    """The next step, with the reason for a person."""
+    """The next step, and the reason for it in words."""
 
     step: ReleaseStep
     why: str
@@ -35,9 +35,9 @@ class NextStep:
 class Release:
     """A lock's build on its way to `latest`, with the ledgers of all its regions.
 
-    `is_baked`: a verified build is here. `is_tested`: it needs no test on a GPU, or has passed it.
-    `is_judged`: its vulnerabilities have to be looked up, which takes the build. `waiting` are
-    groups that were not asked to take what is `latest`.
+    `is_baked` is True if a verified build is on this machine, `is_tested` if it needs no GPU test
+    or has passed it, `is_judged` if its vulnerabilities have to be looked up, which needs the
+    build. `waiting` are groups that were not refreshed to `latest` yet.
     """
 
     build_id: str
@@ -49,7 +49,7 @@ class Release:
     waiting: Sequence[str] = ()
 
     def next_step(self) -> NextStep:
-        """What is to be done next."""
+        """Return the next step."""
         build_id, ledgers, waiting = self.build_id, self.ledgers, self.waiting
         if rolled_back := [
             region for region, ledger in ledgers.items() if build_id in ledger.withdrawn
@@ -65,23 +65,25 @@ class Release:
             if waiting:
                 why += f", and {', '.join(waiting)} not asked to take it"
             return NextStep(forward if waiting else ReleaseStep.DONE, why)
-        standing = [
+        candidates = [
             ledger.candidate
             for ledger in ledgers.values()
             if ledger.candidate and ledger.candidate.build_id == build_id
         ]
-        if len(standing) < len(ledgers):
+        if len(candidates) < len(ledgers):
             return NextStep(forward, f"build {build_id} is not the candidate in every region")
         if not self.is_tested:
             return NextStep(
                 ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU"
             )
-        ready = channel_moves.soaked_at([entry.since for entry in standing], self.soak_hours)
+        ready = channel_moves.soaked_at([entry.since for entry in candidates], self.soak_hours)
         if clock.now() < ready:
             return NextStep(
                 ReleaseStep.WAIT,
                 f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
             )
+        # Looking vulnerabilities up takes the build's files, so it is baked again if they are not
+        # on this machine.
         return NextStep(
             ReleaseStep.BAKE if self.is_judged and not self.is_baked else ReleaseStep.PROMOTE,
             f"the candidate {build_id} may become `latest`",

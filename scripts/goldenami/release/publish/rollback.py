@@ -1,9 +1,9 @@
-"""The `rollback` stage: `latest` and the launch template's default go back, in all regions at once.
+"""The `rollback` stage: `latest` and the launch template's default go back in all regions at once.
 
-It needs no disk and no record of this machine: the account knows which build was before. No region
-keeps the others: one that does not answer, or has lost the build, is taken back later by the same
-command, perhaps with `--region`. A template's default that a person set stays. Repeated, it brings
-all pointers to where the first rollback went, and no further: only `--to` goes a second step.
+It needs no disk and no record on this machine: the account knows which build was before. A region
+that does not answer, or has lost the build, does not hold up the others; the same command, perhaps
+with `--region`, takes it back later. A template's default that a person set stays. A repeated
+rollback brings all pointers to where the first went; only `--to` goes a second step back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
 from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion, RegionPointers
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
+from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, partly_withdrawn, withdrawn_in
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
@@ -31,36 +31,37 @@ from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 @dataclass(frozen=True)
 class _Answers:
-    """What the regions said: the ledgers of all, what leads to the image in those that are to go
-    back, and the errors of those that did not answer.
+    """The regions' answers: the ledgers of all, the pointers of those that are to go back, and the
+    errors of those that did not answer.
 
-    A ledger in `there` has what any region withdrew.
+    The ledgers in `pointers` also have the builds that any other region withdrew.
     """
 
     ledgers: dict[str, Ledger]
-    there: dict[str, RegionPointers]
+    pointers: dict[str, RegionPointers]
     failed: dict[str, GoldenError]
 
     def as_planned_by(self, region: str) -> RegionPointers:
-        """With the ledger that the region has: by its digest a plan knows it again."""
-        return replace(self.there[region], ledger=self.ledgers[region])
+        """A region's pointers with the ledger exactly as it was read, since the plan keeps that
+        ledger's digest."""
+        return replace(self.pointers[region], ledger=self.ledgers[region])
 
     def to_withdraw(self, target: str, baked: datetime) -> set[str]:
-        """The builds that no publish may bring back: those that a region does not know to be
-        withdrawn, and those of `latest` that are newer than the target."""
-        found = {*untold(self.ledgers, self.there)} - {target}
-        for there in self.there.values():
-            latest = there.ledger.latest
+        """The builds that no publish may bring back: those that only some regions have withdrawn,
+        and those that `latest` names and that are newer than the target."""
+        builds = {*partly_withdrawn(self.ledgers, self.pointers)} - {target}
+        for region_pointers in self.pointers.values():
+            latest = region_pointers.ledger.latest
             if latest and latest.baked > baked:
-                found.add(latest.build_id)
-        return found
+                builds.add(latest.build_id)
+        return builds
 
     @property
     def further(self) -> str | None:
-        """The build before the present one, where it is the same in all regions."""
+        """The build before the present one, or None if it is not the same in all regions."""
         before = {
-            entry.build_id if (entry := there.ledger.previous()) else None
-            for there in self.there.values()
+            entry.build_id if (entry := region_pointers.ledger.previous()) else None
+            for region_pointers in self.pointers.values()
         }
         return before.pop() if len(before) == 1 else None
 
@@ -68,21 +69,22 @@ class _Answers:
 def prepare(
     image: ImageInAccount, criteria: Criteria, *, to: str | None, regions: list[str]
 ) -> Prepared[MovePlan]:
-    """What would go back: to the build `to`, else to the one before the present one. No `regions`:
-    all of them.
+    """Plan the rollback to the build `to`, by default to the one before the present one. An empty
+    list of `regions` means all of them.
 
-    BadInput where no region can launch that build: one that cannot, or does not answer, is only
-    noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
+    Raises BadInput if no region can launch that build; if only some cannot, or do not answer, that
+    is noted in the result. Raises NotVerified for a build that `latest` never named and that
+    `promote` would refuse.
     """
-    image = image.hasty
+    image = image.with_short_timeouts
     names = regions or image.section.regions
     check_regions(names)
     answers = _ask(image, names)
-    target = to or _target(image.name, answers.there)
+    target = to or _target(image.name, answers.pointers)
     launchable = for_each_region(
-        answers.there, lambda region: _launchable(image.in_region(region), target)
+        answers.pointers, lambda region: _launchable(image.in_region(region), target)
     )
-    amis = launchable.done or launchable.require_all()  # which raises where none can
+    amis = launchable.done or launchable.require_all()  # raises if no region can launch it
     gpu = _gpu_proof(image, target, amis, answers, criteria)
     moves = [_move(answers.as_planned_by(region), target, ami, gpu) for region, ami in amis.items()]
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
@@ -90,7 +92,7 @@ def prepare(
     failed = {**answers.failed, **launchable.failed}
 
     def with_candidate(move: RegionMove) -> RegionMove:
-        ledger = answers.there[move.region].ledger
+        ledger = answers.pointers[move.region].ledger
         if not _takes_candidate(ledger, withdraw, target, baked):
             return move
         return move.model_copy(update={"channels": tuple(Channel)})
@@ -99,7 +101,7 @@ def prepare(
         image=image.name,
         build_id=target,
         template=pointers.template_name(image.name),
-        account=image.account.expect(image.section.account, next(iter(answers.there))),
+        account=image.account.expect(image.section.account, next(iter(answers.pointers))),
         further=answers.further,
         withdraw=tuple(sorted(withdraw)),
         dropped=channels.dropped(
@@ -112,26 +114,29 @@ def prepare(
 
 
 def _ask(image: ImageInAccount, names: Collection[str]) -> _Answers:
-    """Regions that are not in `names` are asked for their ledger, too: one of `names` may have been
-    out when another withdrew a build, and would go back to a bad one."""
+    """Read the ledgers of all regions, and the pointers of those in `names`. Raises an error if
+    none of `names` answers."""
+    # The other regions' ledgers are needed, because a region of `names` may have been down when
+    # another withdrew a build, and would go back to a bad build.
     everywhere = dict.fromkeys([*names, *image.section.regions])
     ledgers = image.read_ledgers(everywhere)
-    known = ledgers.done
-    withdrawn = withdrawn_in(known)
+    answered = ledgers.done
+    withdrawn = withdrawn_in(answered)
     results = for_each_region(
-        [name for name in names if name in known],
-        lambda region: image.in_region(region).read_pointers(known[region].withdraw(*withdrawn)),
+        [name for name in names if name in answered],
+        lambda region: image.in_region(region).read_pointers(answered[region].withdraw(*withdrawn)),
     )
     failed = {**ledgers.failed, **results.failed}
     if not results.done:
-        here = {name: failed[name] for name in names}
-        raise combined_error(here, "nothing is changed", "then run again", {})
-    return _Answers(known, results.done, failed)
+        errors = {name: failed[name] for name in names}
+        raise combined_error(errors, "nothing is changed", "then run again", {})
+    return _Answers(answered, results.done, failed)
 
 
 def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: datetime) -> bool:
-    """Whether the candidate is a withdrawn build, by this rollback or by one before that ended too
-    early; or one older than the target, which nothing would promote."""
+    """Whether the candidate has to move, too: because this rollback withdraws it, because an
+    earlier one that did not end did so, or because it is older than the target and could not be
+    promoted."""
     candidate = ledger.candidate
     if candidate is None or candidate.build_id == target:
         return False
@@ -139,23 +144,21 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: dat
 
 
 def _target(image: str, states: dict[str, RegionPointers]) -> str:
-    """The build to go back to, the same in all regions.
-
-    Where regions went back already, it is the build that they went to: a rollback that is repeated
-    finishes the first. Where a publish was stopped half-way, it is the older build that some have;
-    else it is the one before.
-    """
+    """The build to go back to, the same in all regions. Raises BadInput if there is no such
+    build."""
     latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
-    standing = {
+    good = {
         region: entry
         for region, state in states.items()
         if (entry := state.ledger.latest) and entry.build_id not in state.ledger.withdrawn
     }
-    back = {entry.build_id for region, entry in standing.items() if states[region].ledger.went_back}
-    if len(back) == 1:
-        return back.pop()
-    if standing and len(latest) > 1:
-        return min(standing.values(), key=lambda entry: entry.baked).build_id
+    # If regions went back already, this finishes the first rollback: it goes where they went.
+    went_to = {entry.build_id for region, entry in good.items() if states[region].ledger.went_back}
+    if len(went_to) == 1:
+        return went_to.pop()
+    # If a publish was stopped half-way, it goes to the older build that some regions still have.
+    if good and len(latest) > 1:
+        return min(good.values(), key=lambda entry: entry.baked).build_id
     before = {
         region: entry.build_id
         for region, state in states.items()
@@ -163,15 +166,15 @@ def _target(image: str, states: dict[str, RegionPointers]) -> str:
     }
     if len(set(before.values())) == 1 and before.keys() == states.keys():
         return next(iter(before.values()))
-    told = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
+    listed = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
     raise BadInput(
-        f"no build before the present one of {image} is common to all regions ({told})",
+        f"no build before the present one of {image} is common to all regions ({listed})",
         hint=f"`golden rollback {image} --to ID` names it; `golden status {image}` lists builds",
     )
 
 
 def _launchable(image: ImageInRegion, target: str) -> Image:
-    """The region's AMI of the build; BadInput where it cannot be launched."""
+    """The region's AMI of the build. Raises BadInput if it cannot be launched."""
     ami = images.find(image.ec2, f"{image.name}-{target}")
     if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target:
         return ami
@@ -191,10 +194,9 @@ def _gpu_proof(
     answers: _Answers,
     criteria: Criteria,
 ) -> GpuProof:
-    """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a
-    promotion asks for.
-    """
-    ledgers = [there.ledger for there in answers.there.values()]
+    """The build's GPU proof. A build with AMIs that `latest` never named has to pass the checks of
+    a promotion."""
+    ledgers = [region_pointers.ledger for region_pointers in answers.pointers.values()]
     former = {
         entry.ami: entry.gpu
         for ledger in ledgers
@@ -203,16 +205,17 @@ def _gpu_proof(
     }
     disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis.values() if ami.ami in former} - {None}
     others = [ami for ami in amis.values() if ami.ami not in former]
+    # The ledger's proof also holds for other AMIs of the same disk.
     if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
         return next(iter(former.values()))
     candidates = [ledger.candidate for ledger in ledgers if ledger.candidate]
     entries = [entry for entry in candidates if entry.build_id == target]
-    found = channel_moves.on_gpus(image, target, amis, criteria.judge)
+    finding = channel_moves.on_gpus(image, target, amis, criteria.judge)
     gpu = channel_moves.gpu(
         image.name,
         target,
         [entry.gpu for entry in entries],
-        found,
+        finding,
         accept=criteria.accept_untested_gpu,
     )
     if not criteria.now:
@@ -221,7 +224,7 @@ def _gpu_proof(
 
 
 def _check_soaked(target: str, since: Collection[str], hours: int) -> None:
-    """NotVerified for a build that did not stand as candidate for so long, as far as is known."""
+    """Raise NotVerified for a build that was not the candidate for `hours`, as far as is known."""
     if not hours:
         return
     if not since:
@@ -233,26 +236,26 @@ def _check_soaked(target: str, since: Collection[str], hours: int) -> None:
     channel_moves.check_soaked(target, since, hours)
 
 
-def _move(there: RegionPointers, target: str, image: Image, gpu: GpuProof) -> RegionMove:
-    entry = there.ledger.entry_of(target)
+def _move(current: RegionPointers, target: str, image: Image, gpu: GpuProof) -> RegionMove:
+    entry = current.ledger.entry_of(target)
     baked_at = entry.baked_at if entry else image.raw["CreationDate"]
-    return channel_moves.region_move(there, image.ami, baked_at, gpu)
+    return channel_moves.region_move(current, image.ami, baked_at, gpu)
 
 
 def execute(image: ImageInAccount, prepared: Prepared[MovePlan], progress: Progress) -> None:
-    """Take every region back under its own lease, so that none waits for another.
-
-    Regions that failed, now or before, are raised as one error after the others are done.
-    """
+    """Take every region back. Regions that failed, now or in the plan, are raised as one error
+    after the others are done."""
     plan, account = prepared.plan, image.account
-    moves, begun = {move.region: move for move in plan.regions}, dict[str, int]()
+    moves, fences = {move.region: move for move in plan.regions}, dict[str, int]()
 
     def back(region: str) -> None:
+        # Each region has its own lease, so that none waits for another.
         with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
-            # Nobody came between two tries of ours.
-            if begun.get(region) != leases[region].fence - 1:
+            # If nobody held the lease since our last try, the ledger may differ from the plan by
+            # our own writes only, and is not checked again.
+            if fences.get(region) != leases[region].fence - 1:
                 channel_moves.check_unmoved(account, plan, moves[region], leases[region])
-            begun[region] = leases[region].fence
+            fences[region] = leases[region].fence
             version = channel_moves.apply(
                 image, plan, moves[region], leases[region], reuse_version=True
             )
@@ -279,7 +282,7 @@ def execute(image: ImageInAccount, prepared: Prepared[MovePlan], progress: Progr
 
 
 def _check_template(account: Account, region: str, plan: MovePlan, version: Version) -> None:
-    """StageFailed where a person set the template's default, which no rollback replaces."""
+    """Raise StageFailed if a person set the template's default, which no rollback replaces."""
     default = pointers.default_version(account.ec2(region), plan.template)
     if default and default.is_by_hand:
         raise StageFailed(

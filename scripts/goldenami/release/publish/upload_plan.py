@@ -1,5 +1,5 @@
-"""How a build's disk gets into the regions that lack it: what each is sent, and what it has
-already."""
+"""Plans how a build's disk gets into the regions that lack it: by which key it is encrypted, and
+whether it is uploaded in whole, in part, or copied from another region."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ from goldenami.release.publish.release_gate import VerifiedBuild
 
 
 def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
-    """The plan with what the snapshots that are to be made are encrypted by; BadInput where the key
-    of one cannot be used, or not by the accounts that its AMI is to be shared with."""
-    plans, partners = {each.region: each for each in plan.regions}, plan.settings.share_with
+    """Add the encryption of the snapshots that are to be made to the plan. Raises BadInput if a key
+    cannot be used, or not by the accounts that the AMI is to be shared with."""
+    plans, partners = (
+        {planned.region: planned for planned in plan.regions},
+        plan.settings.share_with,
+    )
 
-    def look(region: str) -> SnapshotEncryption | None:
+    def encryption_in(region: str) -> SnapshotEncryption | None:
         planned = plans[region]
         if planned.ami is None:
-            found = encryption.of_region(account, region, plan.kms_key)
-            encryption.check_shareable(region, partners, found)
-            return found
+            new = encryption.of_region(account, region, plan.kms_key)
+            encryption.check_shareable(region, partners, new)
+            return new
+        # The key of an existing snapshot is only checked, if pointers move to it or it is shared.
         is_for_others = planned.settings and partners
         if planned.snapshot and (planned.moves or planned.moves_template or is_for_others):
-            found = encryption.of_snapshot(account, region, planned.snapshot)
-            encryption.check_shareable(region, partners, found)
+            existing = encryption.of_snapshot(account, region, planned.snapshot)
+            encryption.check_shareable(region, partners, existing)
         return None
 
-    found = for_each_region(plans, look).require_all()
+    by_region = for_each_region(plans, encryption_in).require_all()
     return plan.model_copy(
         update={
             "regions": tuple(
-                planned.model_copy(update={"encryption": found[region]})
+                planned.model_copy(update={"encryption": by_region[region]})
                 for region, planned in plans.items()
             )
         }
@@ -52,12 +56,8 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
 def with_transfers(
     image: ImageInAccount, plan: PublishPlan, build: VerifiedBuild, progress: Progress
 ) -> PublishPlan:
-    """The plan with what is sent to each region that lacks the AMI, or of which region it gets a
-    copy.
-
-    Where an older build is in a region, it is sent the difference: a copy would take the whole
-    disk.
-    """
+    """Add to the plan what is sent to each region that lacks the AMI, or from which region it gets
+    a copy."""
     lacking = {
         planned.region: planned.encryption
         for planned in plan.regions
@@ -77,8 +77,10 @@ def with_transfers(
         region = planned.region
         if (upload := uploads.get(region)) is None:
             return planned
-        # EC2 encrypts the copy of what is encrypted: where nothing is, it would choose a key.
+        # EC2 encrypts the copy of an encrypted snapshot, and would choose a key itself in a region
+        # where new snapshots are not encrypted.
         is_served = region != source.region and (key is None or lacking[region].key is not None)
+        # With a parent only the difference is sent, and a copy would take the whole disk.
         if copies and is_served and not upload.parent:
             return planned.model_copy(update={"copy_of": source})
         return planned.model_copy(update={"upload": upload})
@@ -89,8 +91,8 @@ def with_transfers(
 def _source(
     account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]
 ) -> tuple[Copy, str | None]:
-    """What others get copies of, and the key of its snapshot: an AMI that is there, else that of
-    the region with the least to send."""
+    """The AMI that other regions get copies of, and its snapshot's key: an AMI that exists, or else
+    that of the region with the least to send."""
     for region in plan.regions:
         if region.ami and region.snapshot:
             return (
@@ -105,28 +107,32 @@ def _source(
 
 
 def _upload(
-    image: ImageInRegion, build: VerifiedBuild, blocks: BlockMap, wanted: SnapshotEncryption
+    image: ImageInRegion,
+    build: VerifiedBuild,
+    blocks: BlockMap,
+    planned_encryption: SnapshotEncryption,
 ) -> Upload:
-    """The difference to a build whose snapshot is in the region under the same key, and whose list
-    of blocks is here; else the whole disk.
-
-    One that was baked on EC2 has no block in its place, and may have a larger volume. A lock may
-    have been baked twice, with different bytes where `bake.json` has a note: the list counts if the
-    AMI was made of this very disk.
-    """
+    """The upload to a region: the difference to a build whose snapshot is in the region under the
+    same key and whose list of blocks is on this machine; or else the whole disk."""
     unfit = ""
     amis = pointers.read_channels(image.ssm, image.name)
     for ami in images.get(image.ec2, amis.values()).values():
         build_id = ami.tags.get(tags.BUILD_ID, "")
         folder = build.folder.image.build(build_id)
         baked = folder.read_bake().disk if folder.is_baked else None
+        # A build without a disk was baked on EC2: its blocks are in other places, and its volume
+        # may be larger.
         if ami.tags.get(tags.IMAGE) != image.name or baked is None:
             continue
         listed = disk_blocks.as_baked(folder.blocks, baked)
+        # A lock may have been baked twice, with different bytes (`bake.json` has a note then), so
+        # the list counts only if the AMI was made of this very disk.
         if baked.sha256 != ami.tags.get(tags.DISK_SHA256) or listed is None:
             unfit = f"{ami.snapshot} is of another bake of build {build_id} than this machine has"
             continue
-        unfit = wanted.unfit(ami.snapshot, encryption.snapshot_key(image.ec2, ami.snapshot))
+        unfit = planned_encryption.unfit(
+            ami.snapshot, encryption.snapshot_key(image.ec2, ami.snapshot)
+        )
         if not unfit:
             count = ebs.count_to_send(blocks, ebs.Parent(ami.snapshot, listed))
             return Upload(blocks=count, parent=build_id, parent_snapshot=ami.snapshot)

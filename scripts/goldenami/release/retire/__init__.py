@@ -1,1 +1,2 @@
-"""How images leave: what nobody uses is found, asked for, and taken a step further."""
+"""The stages `retire` and `sweep`, and the command `status`: what an account has, what nobody uses
+any more, and its removal in steps."""

@@ -1,16 +1,15 @@
-"""Which images of an account go, when, and why the others stay. Pure: a topology and a moment in, a
-plan out.
+"""Decides which images of an account go and when, and why the others stay: a plan from a topology
+and a moment, without a call.
 
 An image goes when it is beyond the newest `keep_last` of its name, older than `max_age_days`, and
-nothing refers to it. It goes in steps, one a run, with waits between, so that whoever still needs
-it is warned before it is lost:
+nothing refers to it. It goes in steps, one a run, with waits in between, so that whoever still
+needs it is warned before it is lost:
 
-    available -> deprecated -> disabled -> deregistered, its snapshots deleted, its record removed
-    last
+available -> deprecated -> disabled -> deregistered, its snapshots deleted, its record removed last
 
-All but the last step can be taken back. The state is the account's own: deprecation, the disabled
-state, and tags. An image is the pipeline's only if its tags say so *and* the SSM record of its
-build names it; others are not touched.
+All but the last step can be taken back. The state is kept in the account itself: deprecation, the
+disabled state, and tags. An image is the pipeline's only if its tags say so *and* the SSM record of
+its build names it; other images are not touched.
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation.publish_section import Publish
 
 UPLOAD_GRACE = timedelta(days=2)
-"""How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than
-any publish."""
+"""How long a finished snapshot without a date of expiry may wait for its AMI: longer than any
+publish takes."""
 ROUNDING = timedelta(minutes=10)
-"""A deprecation lies a little ahead of its announcement: EC2 takes only a moment that is yet to
-come."""
+"""How much later than its announcement a deprecation may be: EC2 takes only a time in the future,
+and rounds it."""
 
 Days = Annotated[int, Field(ge=0, le=3650)]
 
 
 class RetentionPolicy(Record):
-    """For how long images are kept. The waits are between two steps of one image."""
+    """How long images are kept. The two waits are the days between two steps of one image."""
 
     keep_last: Annotated[int, Field(ge=1)] = 3
     max_age_days: Days = 180
@@ -64,10 +63,11 @@ class RetentionPolicy(Record):
 
     @classmethod
     def of(cls, publish: Publish, **instead: int | bool | None) -> RetentionPolicy:
-        """The definition's policy with what the command line says `instead`."""
-        said = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
+        """The definition's policy, with the command line's values `instead` unless they are
+        None."""
+        settings = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
         return cls.model_validate(
-            said | {name: value for name, value in instead.items() if value is not None}
+            settings | {name: value for name, value in instead.items() if value is not None}
         )
 
     @property
@@ -76,7 +76,7 @@ class RetentionPolicy(Record):
 
 
 class RetireStep(StrEnum):
-    """What a plan may do to an image, in this order."""
+    """The steps that a plan may take, in this order."""
 
     RECALL = "recall"
     DEPRECATE = "deprecate"
@@ -89,9 +89,10 @@ class RetireStep(StrEnum):
 
 
 class Action(Record):
-    """One call or two on one thing. `target` is its id or name; a template version's is `lt-...:7`.
+    """A step on one resource. `target` is its id or name; a template version's is `lt-...:7`.
 
-    Actions of one `build_id` are done in order, and one that fails ends those of its build.
+    Actions of one `build_id` are done in order, and if one fails, the others of its build are not
+    done.
     """
 
     step: Annotated[RetireStep, Field(strict=False)]
@@ -101,7 +102,7 @@ class Action(Record):
 
 
 class Survivor(Record):
-    """An image or snapshot that stays, and each reason for it."""
+    """An image or snapshot that stays, and all reasons for it."""
 
     target: str
     build_id: str
@@ -110,8 +111,8 @@ class Survivor(Record):
 
 
 class RegionRetirePlan(Record):
-    """What happens in one region. `problems` are what a person has to look at, `published_to` the
-    image's regions that its ledger knows."""
+    """The plan for one region. `problems` are for a person to look at; `published_to` are the
+    image's regions by its ledger."""
 
     region: str
     published_to: tuple[str, ...] = ()
@@ -121,9 +122,8 @@ class RegionRetirePlan(Record):
 
 
 class RetirePlan(Record):
-    """What `retire` is about to do with one image. `unreachable`: regions that could not be read,
-    with the cause; `dropped`: regions that the definition has no longer.
-    """
+    """The plan of `retire` for one image. `unreachable` are regions that could not be read, with
+    the cause; `dropped` are regions that are not in the definition any more."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -136,6 +136,9 @@ class RetirePlan(Record):
 
 @dataclass(frozen=True)
 class _Region:
+    """A region's topology, and what is derived from it for one image: the `uses` of AMIs, the
+    `newest` AMIs to keep, the `records` of builds, and the `idle` versions of templates."""
+
     topology: Topology
     image: str
     policy: RetentionPolicy
@@ -168,7 +171,7 @@ class _Region:
 
     @cached_property
     def idle_of(self) -> Mapping[str, Sequence[TemplateVersion]]:
-        """Versions of our templates that nothing selects, by the AMI that they stand for."""
+        """The versions of our templates that nothing selects, by the AMI that they launch."""
         return _grouped(
             (references.resolve(version.image_ref, self.topology.parameters), version)
             for version in self.idle
@@ -176,22 +179,23 @@ class _Region:
 
     @cached_property
     def idle_naming(self) -> Mapping[str, Sequence[TemplateVersion]]:
+        """The same versions, by what they literally name."""
         return _grouped((version.image_ref, version) for version in self.idle)
 
 
 def _grouped(
     pairs: Iterable[tuple[str, TemplateVersion]],
 ) -> Mapping[str, Sequence[TemplateVersion]]:
-    found = defaultdict[str, list[TemplateVersion]](list)
+    groups = defaultdict[str, list[TemplateVersion]](list)
     for ami_id, version in pairs:
-        found[ami_id].append(version)
-    return found
+        groups[ami_id].append(version)
+    return groups
 
 
 def plan(
     topology: Topology, image: str, policy: RetentionPolicy, now: datetime
 ) -> RegionRetirePlan:
-    """What is due at `now` for `image` in the region, and why everything else of it stays."""
+    """Plan what is due at `now` for `image` in the region, and why everything else of it stays."""
     region = _Region.of(topology, image, policy, now)
     actions: list[Action] = []
     survivors: list[Survivor] = []
@@ -218,8 +222,9 @@ def plan(
 
 
 def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
-    """The step that is due for an image of the pipeline's name, and why; no step: why it stays."""
+    """The step that is due for an AMI of the image, and why; or None, and why it stays."""
     if reasons := list(_reasons_to_stay(region, ami)):
+        # An image that is announced and has to stay after all gets its former date back.
         recall = (
             ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
         )
@@ -248,7 +253,7 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
 
 
 def _is_announced(ami: AccountAmi) -> bool:
-    """Whether the tag is there, and a deprecation that has come."""
+    """Whether the AMI has the tag of its announcement, and a deprecation date of that time."""
     return (
         ami.announced is not None
         and ami.deprecated is not None
@@ -261,9 +266,10 @@ def _is_ours(region: _Region, ami: AccountAmi) -> bool:
 
 
 def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
+    """Yield every reason for which an AMI stays."""
     if not _is_ours(region, ami):
-        named = region.records.get(ami.build_id)
-        yield f"not proven ours: its record {f'names {named}' if named else 'does not exist'}"
+        recorded = region.records.get(ami.build_id)
+        yield f"not proven ours: its record {f'names {recorded}' if recorded else 'does not exist'}"
     if ami.state not in (AmiState.AVAILABLE, AmiState.DISABLED):
         yield f"its state is {ami.state.value}"
     if ami.protected:
@@ -278,8 +284,9 @@ def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
 
 
 def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
-    """What other accounts do with an image cannot be seen: it stays, unless the user says that they
-    are done."""
+    """Yield the accounts that an AMI is shared with as a reason to stay, unless the user releases
+    shared ones and nobody has launched it for `idle_days`."""
+    # What other accounts do with an image cannot be seen.
     if ami.state is not AmiState.AVAILABLE or not ami.shared_with:
         return
     if not region.policy.release_shared or "all" in ami.shared_with:
@@ -310,6 +317,7 @@ def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> It
 def _sort_snapshots(
     region: _Region, going: set[str], actions: list[Action], survivors: list[Survivor]
 ) -> None:
+    """Add the image's snapshots to `actions` or `survivors`. `going` are the AMIs that go."""
     uses = references.of_snapshots(region.topology)
     for snapshot in region.topology.snapshots:
         if snapshot.image != region.image:
@@ -320,7 +328,7 @@ def _sort_snapshots(
             if not (use.kind is ReferenceKind.AMI and use.holder in going)
         ]
         if any(use.kind is ReferenceKind.AMI for use in holders):
-            continue  # an image that stays says for itself why
+            continue  # the image that stays is listed with its reasons
         reasons = [f"used by {use}" for use in holders] or list(
             _reasons_to_keep(region, snapshot, going)
         )
@@ -344,11 +352,10 @@ def _sort_snapshots(
 
 
 def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
-    """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is
-    over."""
+    """Yield the reasons for which a snapshot stays that nothing uses."""
     recorded = region.records.get(snapshot.build_id)
     if recorded in going:
-        return
+        return  # it goes with its AMI
     if snapshot.state is SnapshotState.PENDING and snapshot.expires is None:
         yield "unfinished, and no tag says until when"
     elif snapshot.expires is not None:
@@ -363,10 +370,10 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]
 # --- records --------------------------------------------------------------------------------------
 
 
-def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
-    """Records, and versions of our template, whose AMI is gone once `planned` is done; a record
-    goes last."""
-    present = {ami.id for ami in region.topology.amis} - gone
+def _dead_records(region: _Region, going: set[str], planned: Sequence[Action]) -> Iterator[Action]:
+    """Yield the deletion of records, and of versions of our template, whose AMI is gone when the
+    `planned` actions are done."""
+    present = {ami.id for ami in region.topology.amis} - going
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
     staying = {
         snapshot.build_id
@@ -376,7 +383,7 @@ def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) ->
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
-        if ami_id not in gone:
+        if ami_id not in going:
             for version in region.idle_naming.get(ami_id, ()):
                 yield Action(
                     step=RetireStep.DELETE_VERSION,
@@ -385,7 +392,7 @@ def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) ->
                     why=f"{ami_id} is gone",
                 )
         if build_id in staying:
-            continue  # the record proves whose they are
+            continue  # the record goes last: it proves that the snapshots are ours
         yield Action(
             step=RetireStep.DELETE_RECORD,
             target=build_name(region.image, build_id),
@@ -395,6 +402,7 @@ def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) ->
 
 
 def _problems(region: _Region) -> list[str]:
+    """AMIs that do not exist any more although something uses them."""
     present = {ami.id for ami in region.topology.amis}
     return [
         f"{ami_id} of build {build_id} does not exist any more and is used by "

@@ -1,8 +1,7 @@
-"""The `retire` stage: what nobody uses any more leaves the account, a step a run.
+"""The `retire` stage: removes what nobody uses any more from the account, one step a run.
 
-What goes and what stays is decided by `retention`, over a reading of each region. A run that was
-killed is continued by the same command: it reads the account again, which holds all there is to
-know.
+`retention` decides what goes and what stays, after each region was read. The same command continues
+a run that was killed: it reads the account again, which holds the whole state.
 """
 
 from __future__ import annotations
@@ -50,12 +49,13 @@ def prepare(
     policy: RetentionPolicy,
     progress: Progress,
 ) -> Prepared[RetirePlan]:
-    """Read every region and decide. Of a region that cannot be read nothing is touched."""
+    """Read every region and plan. In a region that cannot be read nothing is changed."""
     now, account = clock.now(), account.with_short_timeouts()
 
     def decide(region: str) -> RegionRetirePlan:
         topology = _read(account, region, image, policy)
         plan = retention.plan(topology, image, policy, now)
+        # Shares cost a call for each image, so they are read only for what would go without them.
         shared = _with_shares(account.ec2(region), topology, plan, progress)
         return plan if shared is None else retention.plan(shared, image, policy, now)
 
@@ -74,9 +74,9 @@ def prepare(
 
 
 def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prepared[RetirePlan]:
-    """The plan with the regions that the ledgers know and the definition does not."""
-    known = (planned.published_to for planned in prepared.plan.regions)
-    dropped = channels.dropped(definition, known)
+    """Add the regions to the plan that the ledgers know and the definition does not."""
+    published_to = (planned.published_to for planned in prepared.plan.regions)
+    dropped = channels.dropped(definition, published_to)
     return replace(prepared, plan=prepared.plan.model_copy(update={"dropped": dropped}))
 
 
@@ -84,7 +84,7 @@ def _read(account: Account, region: str, image: str, policy: RetentionPolicy) ->
     topology = inventory.read(account, region, image)
     if policy.keep_last > 1:
         return topology
-    # Who keeps one build has given up rolling back.
+    # With a single build kept there is none to roll back to.
     pointers = {name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK}
     return replace(topology, pointers=pointers)
 
@@ -92,8 +92,8 @@ def _read(account: Account, region: str, image: str, policy: RetentionPolicy) ->
 def _with_shares(
     ec2: Client, topology: Topology, plan: RegionRetirePlan, progress: Progress
 ) -> Topology | None:
-    """The topology with the accounts that share what the plan would take from them; None where that
-    is nothing."""
+    """The topology with the accounts that use images or snapshots which the plan would take from
+    them, or None if the plan takes nothing from others."""
     due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
     backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
     backing |= {
@@ -108,40 +108,38 @@ def _with_shares(
 
 
 def execute(account: Account, prepared: Prepared[RetirePlan], progress: Progress) -> None:
-    """Do what the plan says, all regions at once; then raise if anything was refused.
-
-    The leases of the image are held, so that no publish, promotion or rollback moves a pointer
-    meanwhile; what one moved before, after the plan was made, is left alone.
-    """
+    """Execute the plan in all regions in parallel, then raise an error if anything was refused."""
     plan = prepared.plan
     plans = {planned.region: planned for planned in plan.regions if planned.actions}
     refused: dict[str, list[GoldenError]] = {region: [] for region in plans}
 
     def work(region: str) -> None:
+        # Pointers may have moved between plan and lease: what they name now is left alone.
         due, kept = _still_due(plans[region], leases[region].ledger, plan.policy)
         for line in kept:
             progress.say(f"{region}: {line}")
         _retire(account, region, due, refused[region], progress)
 
+    # Under the leases no publish, promotion or rollback moves a pointer meanwhile.
     with hold_leases(account, plan.image, list(plans)) as leases:
         for_each_region(plans, work)
     check(prepared, refused)
 
 
 def staying(plan: RetirePlan) -> set[str]:
-    """The builds that have an AMI in any region when the plan is done."""
-    found = set[str]()
+    """The builds that still have an AMI in any region after the plan."""
+    builds = set[str]()
     for region in plan.regions:
         going = {
             action.build_id for action in region.actions if action.step is RetireStep.DEREGISTER
         }
-        found |= {action.build_id for action in region.actions} - going
-        found |= {survivor.build_id for survivor in region.survivors}
-    return found
+        builds |= {action.build_id for action in region.actions} - going
+        builds |= {survivor.build_id for survivor in region.survivors}
+    return builds
 
 
 def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError]]) -> None:
-    """Raise where a region could not be read or an action was refused."""
+    """Raise an error if a region could not be read or an action was refused."""
     prepared.check(
         refused, "not everything was retired", f"`golden retire {prepared.plan.image}` continues"
     )
@@ -152,22 +150,22 @@ def _still_due(
     ledger: Ledger,
     policy: RetentionPolicy,
 ) -> tuple[list[Action], list[str]]:
-    """The actions but those on what the ledger names by now, and a line for each of these. A recall
-    stays."""
+    """Split the actions into those that are still due, and a line for each on a build that the
+    ledger names by now. A recall is always due."""
     entries = {
         inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
         "candidate": ledger.candidate,
         "latest": ledger.latest,
     }
-    named = {entry.build_id: name for name, entry in entries.items() if entry}
+    channel_of = {entry.build_id: name for name, entry in entries.items() if entry}
     due = [
         action
         for action in planned.actions
-        if action.step is RetireStep.RECALL or action.build_id not in named
+        if action.step is RetireStep.RECALL or action.build_id not in channel_of
     ]
     return due, [
         f"keep {action.target} ({action.build_id}): "
-        f"it is {named[action.build_id]} since the plan was made"
+        f"it is {channel_of[action.build_id]} since the plan was made"
         for action in planned.actions
         if action not in due
     ]
@@ -180,31 +178,33 @@ def _retire(
     refused: list[GoldenError],
     progress: Progress,
 ) -> None:
-    """The actions of one region in order; one that fails ends those of its build, and no others.
-
-    Versions of templates go first and records last, many in a call: of a build, too, they are the
-    first and the last.
-    """
-    stopped, done = set[str](), list[Action]()
+    """Do the actions of one region in order. If one fails, the others of its build are not done."""
+    stopped, finished = set[str](), list[Action]()
     ec2, ssm = account.ec2(region), account.ssm(region)
     present = removal.FreshImages(ec2, [action.target for action in due if action.step in _CHANGES])
 
     def try_all(
         actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]
     ) -> None:
-        wanted = [action for action in actions if action.build_id not in stopped]
+        remaining = [action for action in actions if action.build_id not in stopped]
         try:
-            failed = do([action.target for action in wanted]) if wanted else {}
-        except Exception as error:  # translate raises what is none of AWS's errors or ours
-            failed = dict.fromkeys((action.target for action in wanted), translate(error, region))
-        for action in wanted:
+            failed = do([action.target for action in remaining]) if remaining else {}
+        except (
+            Exception
+        ) as error:  # translate raises an exception that is no error of AWS's or ours
+            failed = dict.fromkeys(
+                (action.target for action in remaining), translate(error, region)
+            )
+        for action in remaining:
             if action.target in failed:
                 refused.append(failed[action.target])
                 stopped.add(action.build_id)
             else:
-                done.append(action)
+                finished.append(action)
                 progress.say(f"{region}: {action.step.value} {action.target}")
 
+    # Versions of templates go first and records last, many by one call. That is also their order
+    # within each build.
     of_step = {step: [action for action in due if action.step is step] for step in _AT_ONCE}
     with progress.step(region, f"{len(due)} actions") as count:
         try_all(
@@ -212,28 +212,28 @@ def _retire(
             lambda targets: removal.delete_versions(ec2, targets),
         )
         for action in due:
-            count(len(done), len(due), "actions")
+            count(len(finished), len(due), "actions")
             if action.step not in _AT_ONCE:
-                try_all([action], partial(_do, ec2, action.step, present))
+                try_all([action], partial(_do_step, ec2, action.step, present))
         try_all(
             of_step[RetireStep.DELETE_RECORD],
             lambda targets: removal.delete_records(ec2, ssm, targets),
         )
 
 
-def _do(
+def _do_step(
     ec2: Client, step: RetireStep, present: FreshImages, targets: list[str]
 ) -> dict[str, GoldenError]:
     for target in targets:
         if step is RetireStep.DELETE_SNAPSHOT:
             removal.delete_snapshot(ec2, target)
-        elif (image := present.get(target)) is not None:  # what is gone already is done
+        elif (image := present.get(target)) is not None:  # an image that is gone needs no step
             _CHANGES[step](ec2, image, clock.now())
     return {}
 
 
 def show(plan: RetirePlan) -> Iterator[str]:
-    """The plan for a person: what happens, what stays and why, what needs a look."""
+    """The plan in lines for a person: what happens, what stays and why, and problems."""
     policy = plan.policy
     yield (
         f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than "

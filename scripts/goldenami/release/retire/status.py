@@ -1,8 +1,8 @@
-"""The `status` command's work: what each region has of each image, who runs it, and what it costs a
-month.
+"""The work of the `status` command: what each region has of each image, which instances run it, and
+what it costs a month.
 
-Nine calls a region for hundreds of AMIs, and one for each image and key; two more for each further
-page of a thousand. The price list is asked once for all.
+It takes nine calls a region for hundreds of AMIs, one more for each image and each key, and two for
+each further page of a thousand. The price list is read once for all regions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PRICES = "prices"
 
 
 class Problem(Record):
-    """One thing that is not as it has to be; `region` is empty where it is about all."""
+    """Something that is not as it should be. `region` is "" if it is about all regions."""
 
     image: str
     region: str
@@ -44,11 +44,10 @@ class Problem(Record):
 
 
 class AmiStatus(Record):
-    """One AMI. `groups` are Auto Scaling groups with the number of their instances; `bytes` are
-    billed a month.
+    """One AMI. `groups` are Auto Scaling groups with the number of their instances that run it.
 
-    `bytes_exact` is false where the bytes are an upper bound; `usd_month` is None where the price
-    is not known.
+    `bytes` are those of its snapshots that are billed; `bytes_exact` is False if they are an upper
+    bound. `usd_month` is None if the price is not known.
     """
 
     build_id: str
@@ -64,10 +63,10 @@ class AmiStatus(Record):
 
 
 class Pointer(Record):
-    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist
-    (`exists`). `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
+    """The AMI that a channel or template names. `build_id` is "" if the AMI is not ours or does not
+    exist (`exists`). `signature` is `signed`, with the key's id if a tag has it, or `unsigned`.
 
-    `gpu` says on which GPUs the build was tested; empty where none was.
+    `gpu` says on which GPUs the build was tested, or "" if on none.
     """
 
     ami: str
@@ -78,10 +77,11 @@ class Pointer(Record):
 
 
 class ImageStatus(Record):
-    """One image in one region. `published_to` are all regions that its ledger knows. `template` is
-    the default version of its launch template, `template_groups` are the Auto Scaling groups that
-    launch from it, with the version that they name. `overdue` are instances of a test or a bake
-    that should have ended.
+    """One image in one region. `published_to` are all regions that its ledger knows.
+
+    `template` is what the default version of its launch template launches; `template_groups` are
+    the Auto Scaling groups that launch from the template, with the version that each names.
+    `overdue` are instances of a test or a bake that should have ended.
     """
 
     image: str
@@ -96,16 +96,18 @@ class ImageStatus(Record):
 
     @property
     def builds(self) -> list[Pointer]:
-        """What the channels name, as far as it is a build of ours."""
-        return [each for each in (self.latest, self.candidate) if each and each.build_id]
+        """Those of the channels' pointers that name a build of ours."""
+        return [
+            pointer for pointer in (self.latest, self.candidate) if pointer and pointer.build_id
+        ]
 
 
 class StatusRecord(Record):
-    """All images in all regions. A region that could not be read is in `unreachable` with the
-    cause, and only there.
+    """All images in all regions. A region that could not be read is only in `unreachable`, with the
+    cause.
 
     `prices` says where prices are from and of which day, or why they are unknown. `containers` are
-    the builds that `latest` of each registry names: "" where it is none of ours.
+    the builds that `latest` names in each registry, or "" if it is none of ours.
     """
 
     schema_version: Literal[2] = 2
@@ -118,7 +120,9 @@ class StatusRecord(Record):
 
 
 @dataclass(frozen=True)
-class _Told:
+class _RegionStatus:
+    """The images, ledgers and problems of one region."""
+
     images: list[ImageStatus]
     ledgers: Mapping[str, Ledger]
     problems: list[Problem]
@@ -128,21 +132,22 @@ def look(
     account: Account,
     images: Mapping[str, list[str]],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there."""
-    hasty = account.with_short_timeouts()
-    asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, _told)}
+    """Read the status of every region. `images` are those to look for, by region. Return the errors
+    of regions that could not be read, too."""
+    account = account.with_short_timeouts()
+    asks: dict[str, Callable[[], Any]] = {**looks(account, images, _region_status)}
     if images:
-        asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
+        asks[_PRICES] = partial(price_list.of_usage, account, price_list.SNAPSHOT_GIB_MONTH, images)
     results = in_parallel(asks)
     listed = results.done.pop(_PRICES, None)
-    told: Mapping[str, _Told] = results.done
-    problems = [problem for region in told.values() for problem in region.problems]
-    for image in sorted({image for region in told.values() for image in region.ledgers}):
+    statuses: Mapping[str, _RegionStatus] = results.done
+    problems = [problem for region in statuses.values() for problem in region.problems]
+    for image in sorted({image for region in statuses.values() for image in region.ledgers}):
         problems += _between_regions(
             image,
             {
                 name: region.ledgers[image]
-                for name, region in told.items()
+                for name, region in statuses.items()
                 if image in region.ledgers
             },
         )
@@ -155,7 +160,7 @@ def look(
             name: [
                 _priced(image, listed.usd.get(name) if listed else None) for image in region.images
             ]
-            for name, region in told.items()
+            for name, region in statuses.items()
         },
     ), results.failed
 
@@ -171,65 +176,70 @@ def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
     )
 
 
-def _told(look: RegionLook) -> _Told:
+def _region_status(look: RegionLook) -> _RegionStatus:
     running = defaultdict[str, list[AccountInstance]](list)
     for instance in look.instances:
         running[instance.image_id].append(instance)
-    shown = {
+    ami_statuses = {
         ami.id: _ami(ami, look.snapshots, running[ami.id])
         for ami in look.amis.values()
         if ami.image in look.images
     }
-    named = {ami_id for there in look.pointers.values() for ami_id in there.values()}
+    pointed_amis = {ami_id for amis in look.pointers.values() for ami_id in amis.values()}
     tests = look.parameters(
         [
             evidence.parameter(ami.image, ami.build_id)
             for ami in look.amis.values()
-            if ami.image in look.images and ami.id in named
+            if ami.image in look.images and ami.id in pointed_amis
         ]
     )
-    overdue = [each for each in look.instances if each.expires and each.expires < clock.now()]
+    overdue = [
+        instance
+        for instance in look.instances
+        if instance.expires and instance.expires < clock.now()
+    ]
     images = [
-        _image(image, look, shown, tests).model_copy(
+        _image(image, look, ami_statuses, tests).model_copy(
             update={
                 "published_to": look.ledgers[image].regions,
-                "overdue": sorted(each.id for each in overdue if each.image == image),
+                "overdue": sorted(instance.id for instance in overdue if instance.image == image),
             }
         )
         for image in look.images
     ]
     problems = [
-        Problem(image=image, region=look.region, what=what)
+        Problem(image=image, region=look.region, what=problem)
         for image in look.images
-        for what in _in_region(look, image)
+        for problem in _in_region(look, image)
     ]
-    return _Told(images, look.ledgers, problems)
+    return _RegionStatus(images, look.ledgers, problems)
 
 
 def _image(
-    image: str, look: RegionLook, shown: Mapping[str, AmiStatus], tests: Mapping[str, str]
+    image: str, look: RegionLook, ami_statuses: Mapping[str, AmiStatus], tests: Mapping[str, str]
 ) -> ImageStatus:
-    """`tests` are the records of tests on GPUs."""
-    default, named = look.defaults[image], look.pointers[image]
+    """The status of an image. `ami_statuses` are by the AMI's id, `tests` the records of GPU tests
+    by the name of their parameter."""
+    default, pointed_amis = look.defaults[image], look.pointers[image]
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
             return None
-        known = look.amis.get(ami)
-        build_id = known.build_id if known else ""
+        existing = look.amis.get(ami)
+        build_id = existing.build_id if existing else ""
         return Pointer(
             ami=ami,
-            exists=known is not None,
+            exists=existing is not None,
             build_id=build_id,
-            signature=_signature(known) if known and build_id else "",
+            signature=_signature(existing) if existing and build_id else "",
             gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image, build_id),
         )
 
     newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
         image=image,
-        latest=pointer(named.get(Channel.LATEST)),
-        candidate=pointer(named.get(Channel.CANDIDATE)),
+        latest=pointer(pointed_amis.get(Channel.LATEST)),
+        candidate=pointer(pointed_amis.get(Channel.CANDIDATE)),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
         template_groups={
@@ -237,7 +247,7 @@ def _image(
             for group in look.groups
             for version in group.versions(image, default)
         },
-        amis=[shown[ami.id] for ami in newest_first if ami.image == image],
+        amis=[ami_statuses[ami.id] for ami in newest_first if ami.image == image],
     )
 
 
@@ -271,13 +281,15 @@ def _ami(
     )
 
 
-# --- what is not as the ledgers say ---------------------------------------------------------------
+# --- problems -------------------------------------------------------------------------------------
 
 
 def _in_region(look: RegionLook, image: str) -> Iterator[str]:
-    """What is wrong within one region."""
+    """Yield the problems of an image within one region."""
     ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
-    for _, text in channels.astray(image, ledger, amis, default.image_ref if default else None):
+    for _, text in channels.misplaced_pointers(
+        image, ledger, amis, default.image_ref if default else None
+    ):
         yield text
     for channel, ami in amis.items():
         if ami not in look.amis:
@@ -288,38 +300,39 @@ def _in_region(look: RegionLook, image: str) -> Iterator[str]:
 
 
 def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Problem]:
-    """Where the regions contradict each other."""
+    """Yield the problems of an image in which regions contradict each other."""
     withdrawn = withdrawn_in(ledgers)
     for region, ledger in ledgers.items():
-        for what in _of_withdrawn(ledger, withdrawn):
-            yield Problem(image=image, region=region, what=what)
-    if told := channels.differing(
+        for problem in _of_withdrawn(ledger, withdrawn):
+            yield Problem(image=image, region=region, what=problem)
+    if difference := channels.differing(
         {region: ledger for region, ledger in ledgers.items() if ledger.latest}
     ):
-        yield Problem(image=image, region="", what=told)
+        yield Problem(image=image, region="", what=difference)
 
 
 def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterator[str]:
+    """Yield the problems of a region's ledger with builds that were withdrawn in any region."""
     for build_id, regions in withdrawn.items():
-        where = f"in {', '.join(regions)}"
+        regions_text = f"in {', '.join(regions)}"
         for channel in Channel:
             if (entry := ledger.of(channel)) and entry.build_id == build_id:
-                yield f"`{channel}` names {build_id}, which was withdrawn {where}"
+                yield f"`{channel}` names {build_id}, which was withdrawn {regions_text}"
         if build_id not in ledger.withdrawn:
-            yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
+            yield f"the ledger does not say that {build_id} was withdrawn, as it was {regions_text}"
 
 
 def behind(account: Account, definition: Definition, record: StatusRecord) -> Iterator[Problem]:
-    """Groups which the definition has refreshed, that launch another version than the default while
-    no refresh takes them to it."""
+    """Yield the groups that the definition wants refreshed, but that launch another version than
+    the default while no refresh takes them to it."""
     section = definition.publish and definition.publish.instance_refresh
-    there = [
+    statuses = [
         (region, image)
         for region, images in record.regions.items()
         for image in images
         if section and image.image == definition.image
     ]
-    for region, image in there:
+    for region, image in statuses:
         for group, version in image.template_groups.items():
             if (section and group not in section.groups) or version == str(image.template_version):
                 continue
@@ -327,16 +340,16 @@ def behind(account: Account, definition: Definition, record: StatusRecord) -> It
                 default = pointers.default_version(
                     account.ec2(region), pointers.template_name(image.image)
                 )
-                said = default and refresh.refresh_status(
+                refresh_status = default and refresh.refresh_status(
                     account.autoscaling(region), group, default
                 )
-            if said not in refresh.UNDER_WAY:
+            if refresh_status not in refresh.UNDER_WAY:
                 yield Problem(
                     image=image.image,
                     region=region,
                     what=(
                         f"the group {group} launches version {version}, and the default is "
-                        f"{image.template_version}; its refresh is {said or 'not begun'}"
+                        f"{image.template_version}; its refresh is {refresh_status or 'not begun'}"
                     ),
                 )
 
@@ -347,10 +360,8 @@ _COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "runni
 
 
 def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
-    """One table with a row for each image and region; with `details` the AMIs of each, too.
-
-    `with_gpus`: the images whose builds a GPU has to run.
-    """
+    """The status in lines for a person: a table with a row for each image and region, and with
+    `details` their AMIs. `with_gpus` are the images whose builds have to be tested on a GPU."""
     rows = sorted(
         ((image, region) for region, images in record.regions.items() for image in images),
         key=lambda row: (row[0].image, row[1]),
@@ -383,18 +394,21 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
 
 
 def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
-    found: dict[str, dict[str, list[str]]] = {}
+    """A line for each build's signature, with its regions if they differ."""
+    regions_by_build: dict[str, dict[str, list[str]]] = {}
     for image, region in rows:
         for pointer in dict.fromkeys(image.builds):
-            said = found.setdefault(f"{image.image} {pointer.build_id}", {})
-            said.setdefault(pointer.signature, []).append(region)
-    for build, said in sorted(found.items()):
-        for signature, where in sorted(said.items()):
-            yield f"{build}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1 else "")
+            by_signature = regions_by_build.setdefault(f"{image.image} {pointer.build_id}", {})
+            by_signature.setdefault(pointer.signature, []).append(region)
+    for build, by_signature in sorted(regions_by_build.items()):
+        for signature, regions in sorted(by_signature.items()):
+            yield f"{build}: {signature}" + (
+                f" in {', '.join(regions)}" if len(by_signature) > 1 else ""
+            )
 
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:
-    """Image and build id of each build that a channel names somewhere."""
+    """The image and build id of each build that a channel names in any region."""
     return sorted(
         {
             (image.image, pointer.build_id)

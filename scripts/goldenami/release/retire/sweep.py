@@ -1,4 +1,4 @@
-"""The `sweep` command's work: what killed runs left in an account, and may go because its date of
+"""The work of the `sweep` command: removes what killed runs left in an account, once its date of
 expiry has passed."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from goldenami.model.builds.build_records import Utc
 
 
 class Item(Record):
-    """One leftover. `kept` is why it stays, empty where it goes."""
+    """One leftover. `kept` is why it stays, or "" if it is removed."""
 
     kind: str
     id: str
@@ -28,7 +28,7 @@ class Item(Record):
 
 
 class SweepPlan(Record):
-    """What is removed and what is not, by region, in order."""
+    """The leftovers of each region, in the order in which they are removed."""
 
     schema_version: Literal[1] = 1
     planned_at: Utc
@@ -37,9 +37,9 @@ class SweepPlan(Record):
 
 
 def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
-    """Find the leftovers of every region."""
-    hasty = account.with_short_timeouts()
-    results = for_each_region(regions, lambda region: _items(hasty, region))
+    """Find the leftovers of every region, and plan which are removed."""
+    account = account.with_short_timeouts()
+    results = for_each_region(regions, lambda region: _items(account, region))
     return Prepared(
         SweepPlan(planned_at=clock.stamp(), unreachable=results.causes, regions=results.done),
         results.failed,
@@ -48,9 +48,10 @@ def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
 
 def _items(account: Account, region: str) -> list[Item]:
     ec2 = account.ec2(region)
-    found = leftovers.find(ec2)
-    going = {leftover.id for leftover in found if not _why_kept(leftover, set())}
-    has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in found)
+    all_leftovers = leftovers.find(ec2)
+    going = {leftover.id for leftover in all_leftovers if not _why_kept(leftover, set())}
+    has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in all_leftovers)
+    # Listing the account's AMIs costs calls, so it is done only if a snapshot was left.
     used = leftovers.used_snapshots(ec2, going) if has_snapshots else set()
     return [
         Item(
@@ -61,7 +62,7 @@ def _items(account: Account, region: str) -> list[Item]:
             kept=_why_kept(leftover, used),
             expires=clock.stamp(leftover.expires) if leftover.expires else "",
         )
-        for leftover in found
+        for leftover in all_leftovers
     ]
 
 
@@ -74,8 +75,8 @@ def _why_kept(leftover: Leftover, used: set[str]) -> str:
 
 
 def execute(account: Account, prepared: Prepared[SweepPlan]) -> dict[str, int]:
-    """Remove what has expired; returns how many things in each region. One that is refused does not
-    stop the others."""
+    """Remove what has expired, and return the number of things removed in each region. One that is
+    refused does not stop the others."""
     refused: dict[str, list[GoldenError]] = {}
     items = prepared.plan.regions
     removed = for_each_region(
@@ -95,25 +96,27 @@ def _remove(
         try:
             leftovers.remove(account.ec2(region), LeftoverKind(item.kind), item.id)
             count += 1
-        except Exception as error:  # translate raises what is none of AWS's errors or ours
+        except (
+            Exception
+        ) as error:  # translate raises an exception that is no error of AWS's or ours
             refused.setdefault(region, []).append(translate(error, region))
     return count
 
 
 def check(prepared: Prepared[SweepPlan], refused: dict[str, list[GoldenError]]) -> None:
-    """Raise where a region could not be read or a thing could not be removed."""
+    """Raise an error if a region could not be read or a thing could not be removed."""
     prepared.check(refused, "not everything was swept", "`golden sweep` continues")
 
 
 def show(plan: SweepPlan) -> Iterator[str]:
-    """The plan for a person."""
+    """The plan in lines for a person."""
     for name, items in plan.regions.items():
         for item in items:
-            what = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
+            described = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
             yield f"  {name:<15} " + (
-                f"keep {what}: {item.kept}"
+                f"keep {described}: {item.kept}"
                 if item.kept
-                else f"remove {what}: expired {item.expires}"
+                else f"remove {described}: expired {item.expires}"
             )
         if not items:
             yield f"  {name:<15} nothing is left behind"
