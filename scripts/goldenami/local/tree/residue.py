@@ -2,14 +2,12 @@
 nobody thought of.
 
 1. Homes hold what skel has, and nothing else.
-
 2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by
-a role, or declared.
-
+   a role, or declared.
 3. What was written here holds no key, token or password that `secret_patterns` knows. This covers
-texts, the printable parts of other files, names, targets of links, and extended attributes. Not
-searched are files that are as their package has them, except those of /etc; programs and byte code;
-packages' files that are no text; and files of more than READ_BYTES.
+   texts, the printable parts of other files, names, targets of links, and extended attributes. Not
+   searched are files that are as their package has them, except those of /etc; programs and byte
+   code; packages' files that are no text; and files of more than READ_BYTES.
 """
 
 from __future__ import annotations
