@@ -1,4 +1,4 @@
-"""An inode of ext4, as it stands on the disk."""
+"""An inode of ext4, as it is on the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from goldenami.local.reader.crc32c import crc32c
 @dataclass(frozen=True)
 class Inode:
     """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed`
-    whether its block may be other than baked."""
+    whether its block may differ from the bake."""
 
     number: int
     raw: bytes
@@ -19,7 +19,7 @@ class Inode:
 
     @property
     def seed(self) -> int:
-        """What checksums of its blocks begin with."""
+        """Seed of the checksums of its blocks."""
         return crc32c(crc32c(self.of, self.number.to_bytes(4, "little")), self.raw[0x64:0x68])
 
     def _u16(self, at: int) -> int:
@@ -55,12 +55,12 @@ class Inode:
 
     @property
     def sectors(self) -> int:
-        """512-byte sectors (blocks, of a huge file) that it holds."""
+        """512-byte sectors (blocks, for a huge file) that it holds."""
         return self._u32(0x1C) | self._u16(0x74) << 32
 
     @property
     def attribute_block(self) -> int:
-        """0 without one."""
+        """Block of its attributes, or 0."""
         return self._u32(0x68) | self._u16(0x76) << 32
 
     @property
