@@ -12,15 +12,15 @@ from email import message_from_bytes
 
 @dataclass(frozen=True)
 class LaunchedWith:
-    """`user_data` is empty without, `key` the public key, `hostname` EC2's private name; None:
-    unknown."""
+    """What a launch gave. `user_data` is empty without any, `key` is the public key, `hostname`
+    EC2's private name; each is None if unknown."""
 
     user_data: bytes | None = None
     key: str | None = None
     hostname: str | None = None
 
     def has_in_user_data(self, word: str) -> bool:
-        """Whether user data says `word`: as it is, compressed, or in a part of MIME."""
+        """Return whether user data has `word`: as it is, compressed, or in a part of MIME."""
         return any(word.encode() in part for part in self._parts())
 
     def _parts(self) -> Iterator[bytes]:
