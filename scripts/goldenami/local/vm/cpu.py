@@ -1,9 +1,9 @@
 """The emulated CPU: exactly a baseline's features, so that a program that needs more dies of
 SIGILL.
 
-QEMU's TCG refuses what its `max` model does not list; a feature that is switched off is refused as
-well as hidden. It has no AVX-512 and no AMX: of a baseline with those it offers a part, and says
-which is missing.
+QEMU's TCG refuses what its `max` model does not list; a feature that is switched off is both
+refused and hidden. It has no AVX-512 and no AMX: of a baseline with those it offers a part, and
+names what is missing.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _LINUX = {
     "avx512vnni": "avx512_vnni",
 }
 """GCC's names of features that /proc/cpuinfo calls otherwise (Linux,
-arch/x86/include/asm/cpufeatures.h); of the rest it has QEMU's, with an underscore for any other
-sign."""
+arch/x86/include/asm/cpufeatures.h). It calls the rest as QEMU does, with an underscore for any
+other sign."""
 OTHERS = ("3dnow", "3dnowext", "xop", "fma4", "tbm")
 """QEMU's properties of instructions that no CPU of EC2 has."""
 _PROBE_LIMIT_S = 30.0
@@ -48,7 +48,7 @@ _PROBE_LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Emulated:
-    """`argument` for -cpu; `missing` are features of the baseline that the emulator does not
+    """`argument` is for -cpu; `missing` are features of the baseline that the emulator does not
     have."""
 
     argument: str
@@ -56,32 +56,34 @@ class Emulated:
 
 
 def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
-    """The CPU that has of all `known` features (GCC's names) just `features`, as far as the
+    """Return the CPU that has of all `known` features (GCC's names) just `features`, as far as the
     emulator can."""
-    needed, has = set(features), probe()
+    needed, offered = set(features), probe()
     off = sorted(
-        prop for name in known if name not in needed and (prop := PROPERTIES.get(name, name)) in has
+        prop
+        for name in known
+        if name not in needed and (prop := PROPERTIES.get(name, name)) in offered
     )
-    off += sorted(prop for prop in OTHERS if prop in has)
+    off += sorted(prop for prop in OTHERS if prop in offered)
     return Emulated(
         argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
-        missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in has)),
+        missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in offered)),
     )
 
 
 def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
-    """Those of `known` features that the flags of /proc/cpuinfo name."""
-    has = set(flags)
-    return {name for name in known if linux_flag(name) in has}
+    """Return those of `known` features that the flags of /proc/cpuinfo name."""
+    flag_set = set(flags)
+    return {name for name in known if linux_flag(name) in flag_set}
 
 
 def linux_flag(name: str) -> str:
-    """What /proc/cpuinfo calls a feature of GCC's."""
+    """Return /proc/cpuinfo's name of a feature by GCC's."""
     return _LINUX.get(name, re.sub("[.-]", "_", PROPERTIES.get(name, name)))
 
 
 def probe() -> frozenset[str]:
-    """Properties that are on in TCG's `max` model of this QEMU."""
+    """Return the properties that are on in TCG's `max` model of this QEMU."""
     words = [
         {"execute": "qmp_capabilities"},
         {
