@@ -1,4 +1,4 @@
-"""How far a program in the namespaces is, by the files that it leaves.
+"""Progress of a program in the namespaces, measured by the files that it leaves.
 
 Each function is called with a step's name, and returns None if it has nothing to count.
 """
@@ -71,7 +71,7 @@ def of_checks(work: Path, name: str) -> Counted | None:
     if name != "checks":
         return None
     counts = [path.read_text(encoding="utf-8").split() for path in work.glob(f"*{SUFFIX}")]
-    done, total = (
+    ended, total = (
         sum(int(figures[place]) for figures in counts if len(figures) == 2) for place in (0, 1)
     )
-    return (done, total, name) if total else None
+    return (ended, total, name) if total else None

@@ -17,7 +17,7 @@ SHIFT_DAYS = 400
 _CLONE_NEWUTS = 0x04000000
 """Flag of unshare(2), from linux/sched.h."""
 _LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
-"""Where Debian and Ubuntu keep the library (package faketime)."""
+"""Path of the library on Debian and Ubuntu (package faketime)."""
 
 
 @contextlib.contextmanager

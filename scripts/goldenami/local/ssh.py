@@ -42,7 +42,7 @@ PENALTY_S, LET_IN_S = 6.0, 60.0
 seconds after which the penalty is forgotten (sshd_config(5), PerSourcePenalties: from 15 on it
 refuses the client)."""
 _PENALISED = "Not allowed at this time"
-"""What sshd sends a penalised client instead of its banner."""
+"""Text that sshd sends a penalised client instead of its banner."""
 
 
 def boot_limit_s() -> float:

@@ -109,15 +109,15 @@ class KnownCode:
 def scan(tree: Path, request: CoverageRequest) -> CoverageRecord:
     """Read all code of `tree` that `request` names, and return the record. A folder that does not
     exist holds none, and a file that is known already is not read again."""
-    known, classifier = KnownCode(request), Classifier()
+    known_code, classifier = KnownCode(request), Classifier()
     files, findings = list[CodeFile](), list[Finding]()
     allowed = {allowance.reason: 0 for allowance in request.allow}
     for path in _programs(tree, request.folders):
         name, sha256 = str(path.relative_to(tree)), records.sha256_file(path)
-        facts = known.get(sha256)
+        facts = known_code.get(sha256)
         if facts is None:
             facts = _read(path, request, classifier)
-            known.keep(sha256, facts)
+            known_code.keep(sha256, facts)
         for unnamed in facts.findings:
             finding = unnamed.model_copy(update={"file": name})
             fitting = (allowance.reason for allowance in request.allow if fits(allowance, finding))
@@ -171,9 +171,9 @@ def demand(record: CoverageRecord) -> None:
         )
 
 
-def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
+def demand_device_code(folder: Path, sm: Sequence[str], build: str) -> None:
     """Raise StageFailed if all programs below `folder` together have no code for one of `sm`;
-    `whose` names the build."""
+    `build` is its name."""
     images = list[fatbin.DeviceImage]()
     for path in _programs(folder, ["."] if sm else []):
         # `scan` of the tree reports files that cannot be read.
@@ -181,7 +181,7 @@ def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
             images += [image for module in fatbin.modules(elf) for image in module]
     if lacking := fatbin.missing(images, sm):
         raise StageFailed(
-            f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
+            f"{build}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
             hint="the recipe's CUDA flags do not reach the build: does it read "
             "these variables still?",
         )

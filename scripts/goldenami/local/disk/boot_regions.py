@@ -1,5 +1,5 @@
-"""What boots a disk and is in no file system that Linux mounts: first sector, partition table,
-GRUB's core, the ESP.
+"""The parts of a disk that boot it and are in no file system that Linux mounts: first sector,
+partition table, GRUB's core, the ESP.
 
 The bake's manifest has their content, and `drift` compares. Growing the root on a larger volume
 changes the table's last partition and the size in the protective entry; mounting the ESP changes
@@ -27,8 +27,8 @@ _PROTECTIVE = slice(447, 450), slice(451, 462)
 """Parts of the first sector that depend on the disk's end, in the entry that protects the table
 (UEFI 2.10, table 5.4)."""
 _DIRTY_AT = ((54, b"FAT16", 0x25), (82, b"FAT32", 0x41))
-"""For a FAT partition: where its type is, and the byte whose lowest bit Linux sets while it is
-mounted (fs/fat/inode.c)."""
+"""Places in a FAT partition: its type, and the byte whose lowest bit Linux sets while it is mounted
+(fs/fat/inode.c)."""
 _CHUNK = 1 << 20
 ROOT, PERSIST = "root", "persist"
 """Partitions with a file system of their own. An immutable image has `persist` for what instances

@@ -1,4 +1,5 @@
-"""Where two disks of one layout differ, and how a file of one differs from the other's."""
+"""Differences between two disks of one layout: where they are, and how a file of one differs from
+the other's."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ NOT_REPRODUCIBLE = (
 
 @dataclass(frozen=True)
 class DiskLayout:
-    """What a disk is made from beside the tree. `size_bytes` is the virtual size, in whole MiB."""
+    """Parameters of a disk beside its tree. `size_bytes` is the virtual size, in whole MiB."""
 
     image: str
     size_bytes: int
@@ -109,8 +109,7 @@ class DiskLayout:
 
     @property
     def menu_at(self) -> tuple[str, str]:
-        """Where GRUB finds its menu: in the root, or in the ESP if the menu holds the root's
-        hash."""
+        """Place of GRUB's menu: in the root, or in the ESP if the menu holds the root's hash."""
         if self.immutable:
             return f"{self.esp_id[:4]}-{self.esp_id[4:]}", "/grub"
         return self.uuid("root"), "/boot/grub"
@@ -126,8 +125,8 @@ class DiskLayout:
 
 @dataclass(frozen=True)
 class DiskFacts:
-    """What was written. `data_bytes` is what the sparse file occupies; `note` says why the disk is
-    not reproducible."""
+    """Facts of a written disk. `data_bytes` is what the sparse file occupies; `note` says why the
+    disk is not reproducible."""
 
     disk: Path
     manifest: Path

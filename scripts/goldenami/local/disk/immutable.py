@@ -48,7 +48,7 @@ def folders(tree: Path) -> list[tuple[str, str]]:
 
 
 def persist(tree: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """Return what the persistent file system begins with.
+    """Return the entries that the persistent file system begins with.
 
     `upper/FOLDER` takes what is written above FOLDER, `work/FOLDER` is the overlay's own,
     `plain/FOLDER` is FOLDER.

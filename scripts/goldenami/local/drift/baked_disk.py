@@ -23,7 +23,7 @@ from goldenami.model.builds.sparse_disk import BLOCK, ZEROS, read_block
 
 _QCOW2 = b"QFI\xfb"
 _PARTITIONS = SECTOR, b"EFI PART"
-"""Where a raw disk has its partition table, and how that begins. A first sector may begin like an
+"""Place and beginning of the partition table of a raw disk. A first sector may begin like an
 overlay, but no firmware reads it as one."""
 _OTHER_FILE = 4
 """Feature of an overlay whose blocks are in another file."""

@@ -48,8 +48,8 @@ class LookedAt:
 
 
 @dataclass
-class _Found:
-    """What was found of paths, by the three lists: exact, made at launch, data."""
+class _Findings:
+    """Findings about paths, by the three lists: exact, made at launch, data."""
 
     may: MayDiffer
     launch: LaunchedWith
@@ -112,21 +112,21 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
     """
     baked = manifest.read(build)
     may = MayDiffer(baked.paths)
-    found = _Found(may, looked_at.launch, allowed, drift=list(_boot(baked.boot, looked_at)))
+    findings = _Findings(may, looked_at.launch, allowed, drift=list(_boot(baked.boot, looked_at)))
     is_immutable = boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"])
     # What an instance of an immutable image writes is in a partition of its own.
-    seen = _observe(looked_at, baked, may, data=[] if is_immutable else may.areas())
-    found.drift += _settings(baked, boot_regions.ROOT, seen.settings)
-    states: Mapping[str, PathState] = {state.path: state for state in seen.states}
-    untouched, count = seen.as_baked, len(states) + len(seen.as_baked)
+    observed = _observe(looked_at, baked, may, data=[] if is_immutable else may.areas())
+    findings.drift += _settings(baked, boot_regions.ROOT, observed.settings)
+    states: Mapping[str, PathState] = {state.path: state for state in observed.states}
+    untouched, count = observed.as_baked, len(states) + len(observed.as_baked)
     if is_immutable:
-        found.drift += _immutable(baked, states, untouched)
-        seen = _written(looked_at, baked, may)
-        found.drift += _settings(baked, boot_regions.PERSIST, seen.settings)
-        states = overlays.merged(baked.paths, seen.states)
+        findings.drift += _immutable(baked, states, untouched)
+        observed = _written(looked_at, baked, may)
+        findings.drift += _settings(baked, boot_regions.PERSIST, observed.settings)
+        states = overlays.merged(baked.paths, observed.states)
         untouched, count = set(), len(states)
     for path in sorted((baked.paths.keys() | states.keys()) - untouched):
-        found.add(path, baked.paths.get(path), states.get(path))
+        findings.add(path, baked.paths.get(path), states.get(path))
     record = build.read_bake()
     return DiskRecord(
         image=record.image,
@@ -134,15 +134,17 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
         manifest_sha256=baked.sha256,
         disk=looked_at.label,
         looked_at=clock.stamp(),
-        verdict=DiskVerdict.DRIFTED if found.drift else DiskVerdict.AS_BAKED,
+        verdict=DiskVerdict.DRIFTED if findings.drift else DiskVerdict.AS_BAKED,
         paths=count,
-        drift=found.drift,
-        passed=found.passed,
-        made=found.made,
-        starts=found.starts,
+        drift=findings.drift,
+        passed=findings.passed,
+        made=findings.made,
+        starts=findings.starts,
         data=[
-            DataArea(area=name, paths=area.paths, bytes=area.bytes, named=found.named.get(name, []))
-            for name, area in seen.areas.items()
+            DataArea(
+                area=name, paths=area.paths, bytes=area.bytes, named=findings.named.get(name, [])
+            )
+            for name, area in observed.areas.items()
         ],
         unseen=list(looked_at.unseen),
     )
@@ -193,13 +195,13 @@ def _observe(
 
 def _immutable(
     baked: manifest.Manifest,
-    found: Mapping[str, PathState],
+    states: Mapping[str, PathState],
     untouched: set[str],
 ) -> Iterator[DiskDifference]:
     """Yield what differs in the root of an immutable image."""
-    for path in sorted((baked.paths.keys() | found.keys()) - untouched - {_BY_MKE2FS}):
+    for path in sorted((baked.paths.keys() | states.keys()) - untouched - {_BY_MKE2FS}):
         before = baked.paths.get(path)
-        if lines := comparison.differences(before, found.get(path)):
+        if lines := comparison.differences(before, states.get(path)):
             yield _difference(path, before, lines, "the root of an immutable image may not change")
 
 
@@ -269,11 +271,11 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
             )
 
 
-def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
+def _settings(baked: manifest.Manifest, name: str, current: str) -> Iterator[DiskDifference]:
     before = baked.boot["settings"][name]
     # A manifest of an older build has only the beginning: the rest cannot be compared.
-    if before not in (found, found.rpartition("; journal inode ")[0]):
-        yield _place(f"file system of {name}", [f"{before}, now {found}"])
+    if before not in (current, current.rpartition("; journal inode ")[0]):
+        yield _place(f"file system of {name}", [f"{before}, now {current}"])
 
 
 def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
@@ -284,7 +286,7 @@ def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
     )
 
 
-def _place(name: str, what: list[str]) -> DiskDifference:
+def _place(name: str, lines: list[str]) -> DiskDifference:
     return DiskDifference(
-        path=name, package="", what=what, rule="what boots the disk may not change"
+        path=name, package="", what=lines, rule="what boots the disk may not change"
     )

@@ -18,7 +18,7 @@ SHOWN, NAMED = 50, 5
 
 
 class DiskVerdict(StrEnum):
-    """What a disk is. One that could not be read has no record."""
+    """The verdict on a disk. One that could not be read has no record."""
 
     AS_BAKED = "as baked"
     DRIFTED = "drifted"
@@ -44,8 +44,8 @@ class MadeAtLaunch(Record):
 
 
 class DataArea(Record):
-    """What people and services wrote: counted, not compared. `named` has what gives rights: set-id
-    files, devices, capabilities."""
+    """Files that people and services wrote: they are counted, not compared. `named` has those that
+    give rights: set-id files, devices, capabilities."""
 
     area: str
     paths: Annotated[int, Field(ge=0)]
@@ -54,9 +54,8 @@ class DataArea(Record):
 
 
 class DiskRecord(Record):
-    """What was found on one disk. `passed` are differences that the image's definition allows,
-    `starts` what starts by itself from data, `unseen` what was not looked at.
-    """
+    """Findings about one disk. `passed` are differences that the image's definition allows,
+    `starts` what starts by itself from data, `unseen` what was not read."""
 
     schema_version: Literal[2] = 2
     image: str
@@ -109,7 +108,7 @@ def show(record: DiskRecord) -> Iterator[str]:
 def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
     """Yield a line for each file that machines of one build have alike, and that most `siblings`
     have otherwise."""
-    others = [
+    same_build = [
         sibling
         for sibling in siblings
         if sibling.build_id == record.build_id
@@ -118,7 +117,7 @@ def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
     ]
     for row in record.made:
         digests = Counter(
-            made.sha256 for sibling in others for made in sibling.made if made.path == row.path
+            made.sha256 for sibling in same_build for made in sibling.made if made.path == row.path
         )
         if row.alike and digests and digests[row.sha256] * 2 < digests.total():
             yield (

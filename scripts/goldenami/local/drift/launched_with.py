@@ -1,4 +1,4 @@
-"""What EC2 gave an instance at its launch, as far as it is known."""
+"""Data that EC2 gave an instance at its launch, as far as they are known."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from email import message_from_bytes
 
 @dataclass(frozen=True)
 class LaunchedWith:
-    """What a launch gave. `user_data` is empty without any, `key` is the public key, `hostname`
-    EC2's private name; each is None if unknown."""
+    """Data of a launch. `user_data` is empty without any, `key` is the public key, `hostname` EC2's
+    private name; each is None if unknown."""
 
     user_data: bytes | None = None
     key: str | None = None

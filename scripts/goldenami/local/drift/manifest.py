@@ -52,11 +52,11 @@ class Manifest:
 def demand_published(build: BuildFolder, sha256: str) -> None:
     """Raise Unreachable if the build here does not have the manifest that its AMI's tag names;
     older AMIs have no tag."""
-    here = build.read_bake().manifest_sha256 or "none"
-    if sha256 and sha256 != here:
+    local_sha256 = build.read_bake().manifest_sha256 or "none"
+    if sha256 and sha256 != local_sha256:
         raise Unreachable(
             f"{build.manifest} is not the manifest that was published (SHA-256 "
-            f"{here[:12]}, the AMI's "
+            f"{local_sha256[:12]}, the AMI's "
             f"tag has {sha256[:12]})",
             hint="bring the build's folder from where it was published; if somebody "
             "changed the tag, "

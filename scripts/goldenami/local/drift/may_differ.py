@@ -1,5 +1,5 @@
-"""What may differ between a disk and its bake: what a launch made and what is data, by
-may_differ.yml, and what a definition allows besides."""
+"""Rules for differences between a disk and its bake: may_differ.yml has what a launch makes and
+what is data, a definition what it allows besides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ allows these."""
 
 
 class Owner(StrEnum):
-    """Who owns a path."""
+    """The owner of a path."""
 
     ROOT = "root"
     PERSON = "person"
@@ -38,7 +38,7 @@ class Owner(StrEnum):
 
 
 class Source(StrEnum):
-    """What of a launch tells a file's content."""
+    """The part of a launch that a file's content has to match."""
 
     KEY = "key"
     HOSTNAME = "hostname"
@@ -84,7 +84,7 @@ class Area(_Row):
 
 
 class Start(_Row):
-    """What in an area starts by itself."""
+    """A file in an area that starts something by itself."""
 
     what: str
     text: str = ""
@@ -132,8 +132,8 @@ class MayDiffer:
     def areas(self, above: str = "") -> list[tuple[str, str]]:
         """Return each area with a regular expression for its paths below `above`, for the
         reader."""
-        made = "|".join(row.expression for row in self._made)
-        return [(row.area, f"{above}(?!(?:{made})$){row.expression}") for row in self._areas]
+        made_paths = "|".join(row.expression for row in self._made)
+        return [(row.area, f"{above}(?!(?:{made_paths})$){row.expression}") for row in self._areas]
 
     @property
     def kept(self) -> str:

@@ -1,4 +1,4 @@
-"""What an instance of an immutable image sees: what it has written, above the root that was baked.
+"""The root as an instance of an immutable image sees it: what it has written, above what was baked.
 
 The rules are the kernel's (Documentation/filesystems/overlayfs.rst); `local/disk/immutable`
 describes the layout of `persist`.

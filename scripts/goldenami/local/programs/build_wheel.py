@@ -61,8 +61,8 @@ def scratch_tree(plan: WheelPlan) -> Iterator[Path]:
         yield tree
 
 
-def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
-    shell.output(["mount", how, source, str(target)])
+def _mount(stack: contextlib.ExitStack, option: str, source: str, target: Path) -> None:
+    shell.output(["mount", option, source, str(target)])
     stack.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
 
 

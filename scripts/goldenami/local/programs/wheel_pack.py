@@ -17,8 +17,8 @@ from pathlib import Path
 
 OLDEST = (1980, 1, 1, 0, 0, 0)
 _SCRATCH = re.compile(r"^prefix=(/tmp/\S+)$", re.MULTILINE)
-"""What pkg-config is told if a build installs into a temporary folder, which has another random
-name each time."""
+"""pkg-config's prefix if a build installs into a temporary folder, which has another random name
+each time."""
 
 
 def unpack(wheel: Path, folder: Path) -> None:

@@ -1,5 +1,5 @@
-"""Where the bytes of a disk come from: a file, an overlay, or the changed blocks of a snapshot over
-its parent."""
+"""Sources of a disk's bytes: a file, an overlay, or the changed blocks of a snapshot over its
+parent."""
 
 from __future__ import annotations
 

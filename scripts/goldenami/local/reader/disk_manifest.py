@@ -21,8 +21,7 @@ _LISTS = (
     r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD"
 )
 _ANY_EXT = slice(1080, 1082), b"\x53\xef"
-"""Where a file system of Linux' ext family has its signature, and the signature (ext4, "Super
-Block")."""
+"""Place and value of the signature of Linux' ext file systems (ext4, "Super Block")."""
 
 
 def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
@@ -58,10 +57,10 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     return owners.sizes(scratch, path)
 
 
-def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
+def _refuse_second(disk: Region, partitions: list[dict[str, Any]]) -> None:
     """Raise Unreadable if another partition has a file system of Linux."""
     # What is mounted from there changes at each mount, and its files would be in no manifest.
-    for entry in others:
+    for entry in partitions:
         start = disk.read(entry["offset"], 4096) if entry["size"] >= 4096 else b""
         if start[_ANY_EXT[0]] == _ANY_EXT[1]:
             raise Unreadable(f"partition {entry['name']} is a second file system beside the root")

@@ -196,16 +196,16 @@ class Ext4:
             yield first, min(end, -(-self._changed[index][1] // BLOCK)) - first
             index += 1
 
-    def check_block(self, number: int, count: int, what: str) -> None:
+    def check_block(self, number: int, count: int, subject: str) -> None:
         """Raise Unreadable if the blocks are not on the disk."""
         if not 0 < number <= number + count <= self.block_count:
-            raise Unreadable(f"{what} names block {number} (+{count}) of {self.block_count}")
+            raise Unreadable(f"{subject} names block {number} (+{count}) of {self.block_count}")
 
     # --- inodes
 
-    def inode(self, number: int, what: str, *, checked: bool = True) -> Inode:
-        """Return an inode; `what` names in an error what has it."""
-        place, begin = divmod(self._inode_at(number, what), BLOCK)
+    def inode(self, number: int, subject: str, *, checked: bool = True) -> Inode:
+        """Return an inode; `subject` names in an error what has it."""
+        place, begin = divmod(self._inode_at(number, subject), BLOCK)
         inode = Inode(
             number,
             self.block_at(place)[begin : begin + self.inode_size],
@@ -213,22 +213,22 @@ class Ext4:
             checked and self.is_changed(place),
         )
         if inode.changed:
-            self._check_inode(inode, what)
+            self._check_inode(inode, subject)
         return inode
 
     def place_of(self, number: int) -> int:
         return self._inode_at(number, f"inode {number}")
 
-    def _inode_at(self, number: int, what: str) -> int:
+    def _inode_at(self, number: int, subject: str) -> int:
         """Return the place of an inode in bytes."""
         if not 0 < number <= self.inodes:
-            raise Unreadable(f"{what} names inode {number} of {self.inodes}")
+            raise Unreadable(f"{subject} names inode {number} of {self.inodes}")
         group, index = divmod(number - 1, self.inodes_per_group)
         if group not in self._tables:
             self._tables[group] = self._inode_table(group)
         table, used = self._tables[group]
         if index >= used:
-            raise Unreadable(f"{what} names inode {number}, which Linux overwrites with zeros")
+            raise Unreadable(f"{subject} names inode {number}, which Linux overwrites with zeros")
         return table * BLOCK + index * self.inode_size
 
     def _inode_table(self, group: int) -> tuple[int, int]:
@@ -256,7 +256,7 @@ class Ext4:
         unused = int.from_bytes(wide[0x1C:0x1E] + wide[0x32:0x34], "little")
         return first, self.inodes_per_group - unused
 
-    def _check_inode(self, inode: Inode, what: str) -> None:
+    def _check_inode(self, inode: Inode, subject: str) -> None:
         raw, wide = inode.raw, inode.extra_size >= 4
         blank = bytearray(raw)
         blank[0x7C:0x7E] = b"\0\0"
@@ -266,33 +266,33 @@ class Ext4:
             stated |= int.from_bytes(raw[0x82:0x84], "little") << 16
         computed = crc32c(inode.seed, blank)
         if (computed if wide else computed & 0xFFFF) != stated:
-            raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
+            raise Unreadable(f"{subject}: inode {inode.number} does not match its checksum")
         if inode.extra_size > self.inode_size - 128 or inode.extra_size % 4:
             raise Unreadable(
-                f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra fields"
+                f"{subject}: inode {inode.number} has {inode.extra_size} bytes of extra fields"
             )
 
     # --- content
 
-    def runs(self, inode: Inode, what: str) -> list[Run]:
+    def runs(self, inode: Inode, subject: str) -> list[Run]:
         """Return where a content is: in order, without overlaps, each within the disk."""
-        return [run for run in self.layout(inode, what) if run[2]]
+        return [run for run in self.layout(inode, subject) if run[2]]
 
-    def layout(self, inode: Inode, what: str) -> list[Run]:
+    def layout(self, inode: Inode, subject: str) -> list[Run]:
         """Return the same with the blocks that lead there, which have no blocks of content."""
         if not inode.flags & FLAG_EXTENTS:
             if inode.size == 0 and not any(inode.blocks):
                 return []
-            raise Unreadable(f"{what}: its content is not in extents, as that of every image is")
+            raise Unreadable(f"{subject}: its content is not in extents, as that of every image is")
         runs, end = list[Run](), 0
-        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, what):
+        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, subject):
             if run[0] < end or len(runs) >= limits.EXTENTS:
-                raise Unreadable(f"{what}: its extents overlap, or there are too many")
+                raise Unreadable(f"{subject}: its extents overlap, or there are too many")
             end = run[0] + run[2]
             runs.append(run)
         return runs
 
-    def _extents(self, inode: Inode, node: bytes, most: int, what: str) -> Iterator[Run]:
+    def _extents(self, inode: Inode, node: bytes, most: int, subject: str) -> Iterator[Run]:
         """Yield the extents below a node of the tree, whose depth is at most `most`, and the blocks
         of the nodes."""
         magic, entries, room, depth = struct.unpack_from("<4H", node)
@@ -303,22 +303,22 @@ class Ext4:
             or depth > most
             or (not entries and (depth or len(node) == BLOCK))
         ):
-            raise Unreadable(f"{what}: the tree of its extents is damaged")
+            raise Unreadable(f"{subject}: the tree of its extents is damaged")
         for index in range(entries):
-            logical, *others = struct.unpack_from(
+            logical, *numbers = struct.unpack_from(
                 "<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index
             )
             if depth == 0:
-                length, high, low = others
+                length, high, low = numbers
                 written = length <= _UNWRITTEN
                 length -= 0 if written else _UNWRITTEN
                 if not length:
-                    raise Unreadable(f"{what}: one of its extents is empty")
-                self.check_block(low | high << 32, length, what)
+                    raise Unreadable(f"{subject}: one of its extents is empty")
+                self.check_block(low | high << 32, length, subject)
                 yield logical, (low | high << 32) if written else 0, length
                 continue
-            child = others[0] | others[1] << 32
-            self.check_block(child, 1, what)
+            child = numbers[0] | numbers[1] << 32
+            self.check_block(child, 1, subject)
             block = self.block_at(child)
             (below,) = struct.unpack_from("<H", block, 6)
             tail = 12 + 12 * int.from_bytes(block[4:6], "little")
@@ -331,12 +331,12 @@ class Ext4:
                     != int.from_bytes(block[tail : tail + 4], "little")
                 )
             ):
-                raise Unreadable(f"{what}: a block of its extents does not match its checksum")
+                raise Unreadable(f"{subject}: a block of its extents does not match its checksum")
             # Each node has to be where the kernel looks for what is below it.
             if logical != int.from_bytes(block[12:16], "little"):
-                raise Unreadable(f"{what}: the tree of its extents is damaged")
+                raise Unreadable(f"{subject}: the tree of its extents is damaged")
             yield logical, child, 0
-            yield from self._extents(inode, block, depth - 1, what)
+            yield from self._extents(inode, block, depth - 1, subject)
 
     def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
         """Yield the content in pieces of at most `chunk` blocks; holes are zeros."""
@@ -355,16 +355,16 @@ class Ext4:
                     left -= size
             at = logical + length
 
-    def link(self, inode: Inode, what: str) -> bytes:
+    def link(self, inode: Inode, subject: str) -> bytes:
         """Return the target of a symbolic link."""
         held = inode.sectors - (8 if inode.attribute_block else 0)
         if inode.size == 0 or inode.size > limits.PATH_BYTES or inode.flags & FLAG_HUGE_FILE:
-            raise Unreadable(f"{what}: a link of {inode.size} bytes")
+            raise Unreadable(f"{subject}: a link of {inode.size} bytes")
         if held == 0:  # as ext4_inode_is_fast_symlink; else the kernel reads blocks
             if inode.size >= len(inode.blocks):
-                raise Unreadable(f"{what}: a link of {inode.size} bytes in its inode")
+                raise Unreadable(f"{subject}: a link of {inode.size} bytes in its inode")
             return inode.blocks[: inode.size]
-        return b"".join(self.content(inode, self.runs(inode, what)))
+        return b"".join(self.content(inode, self.runs(inode, subject)))
 
 
 _USED = (

@@ -21,7 +21,8 @@ _ESCAPED, _SAME_UUID, _LAST_TAG = 1, 2, 8
 _TAG_BYTES, _UUID_BYTES, _TAIL_BYTES = 16, 16, 4
 _MOST_BLOCKS = 1 << 18
 """Most blocks of a journal: 1 GiB, the largest that mke2fs makes."""
-_WHAT = "the journal"
+_SUBJECT = "the journal"
+"""Name of the journal in errors."""
 
 
 @dataclass
@@ -51,28 +52,28 @@ class _Journal:
     @classmethod
     def of(cls, system: Ext4) -> _Journal | None:
         """Return the journal, or None if it is empty."""
-        inode = system.inode(JOURNAL_INODE, _WHAT)
+        inode = system.inode(JOURNAL_INODE, _SUBJECT)
         blocks = [
             first + index if first else 0
-            for _, first, count in system.runs(inode, _WHAT)
+            for _, first, count in system.runs(inode, _SUBJECT)
             for index in range(count)
         ][:_MOST_BLOCKS]
         if not blocks or 0 in blocks:
-            raise Unreadable(f"{_WHAT} has holes or is empty")
+            raise Unreadable(f"{_SUBJECT} has holes or is empty")
         raw = system.block_at(blocks[0])[:1024]
         magic, kind, _, size, length, first, sequence, start = struct.unpack_from(">8I", raw)
         (features,) = struct.unpack_from(">I", raw, 40)
         if (magic, kind, size) != (_MAGIC, _SUPERBLOCK_2, BLOCK) or not 0 < first < length <= len(
             blocks
         ):
-            raise Unreadable(f"{_WHAT} has no sound superblock")
+            raise Unreadable(f"{_SUBJECT} has no sound superblock")
         if start == 0:
             return None
         if features & ~(_REVOKES | _64BIT) != _CSUM_V3:
-            raise Unreadable(f"{_WHAT} has features that no running image's has ({features:#x})")
+            raise Unreadable(f"{_SUBJECT} has features that no running image's has ({features:#x})")
         blank, stated = raw[:0xFC] + bytes(4) + raw[0x100:], int.from_bytes(raw[0xFC:0x100], "big")
         if crc32c(START, blank) != stated:
-            raise Unreadable(f"{_WHAT}'s superblock does not match its checksum")
+            raise Unreadable(f"{_SUBJECT}'s superblock does not match its checksum")
         return cls(
             system,
             blocks,
@@ -118,10 +119,10 @@ def replay(system: Ext4) -> int:
             seed = crc32c(journal.seed, transaction.sequence.to_bytes(4, "big"))
             if crc32c(seed, raw) != checksum:
                 raise Unreadable(
-                    f"{_WHAT} does not match its checksum (transaction {transaction.sequence})"
+                    f"{_SUBJECT} does not match its checksum (transaction {transaction.sequence})"
                 )
             if number:
-                system.check_block(number, 1, _WHAT)
+                system.check_block(number, 1, _SUBJECT)
             # A block that begins like one of the journal's own was written with zeros in place of
             # the mark.
             blocks[number] = _MAGIC.to_bytes(4, "big") + raw[4:] if flags & _ESCAPED else raw
@@ -133,7 +134,7 @@ def _whole(journal: _Journal) -> Iterator[_Transaction]:
     """Yield the transactions that were finished."""
     place, transaction = journal.start, _Transaction(journal.sequence)
     if not journal.first <= place < journal.last:
-        raise Unreadable(f"{_WHAT} begins at its block {place} of {journal.last}")
+        raise Unreadable(f"{_SUBJECT} begins at its block {place} of {journal.last}")
     for _ in range(journal.last):
         block = journal.block(place)
         magic, kind, sequence = struct.unpack_from(">3I", block)
@@ -154,7 +155,7 @@ def _whole(journal: _Journal) -> Iterator[_Transaction]:
                 transaction.damaged
                 or crc32c(journal.seed, block[:16] + bytes(4) + block[20:]) != stated
             ):
-                raise Unreadable(f"{_WHAT}: transaction {sequence} does not match its checksum")
+                raise Unreadable(f"{_SUBJECT}: transaction {sequence} does not match its checksum")
             yield transaction
             transaction = _Transaction((sequence + 1) & 0xFFFFFFFF)
         else:

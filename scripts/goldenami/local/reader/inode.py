@@ -50,7 +50,7 @@ class Inode:
 
     @property
     def flags(self) -> int:
-        """What `lsattr` shows, and how content is laid out."""
+        """Flags that `lsattr` shows, and that say how content is laid out."""
         return self._u32(0x20)
 
     @property

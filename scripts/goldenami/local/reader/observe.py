@@ -35,7 +35,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """What to observe.
+    """A request to observe a file system.
 
     `baked` are the manifest's paths, `sizes` the bytes of their files, or -1 for other types. The
     content of paths that the regular expression `kept` matches is handed over. `data` are names of

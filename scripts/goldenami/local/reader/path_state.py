@@ -1,4 +1,4 @@
-"""What is known of one path: as the bake's manifest states it, or as it was found on a disk."""
+"""The state of one path: as the bake's manifest states it, or as it was found on a disk."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Find what a written disk holds beside the files of its tree: nothing may be there, and no secret
-in what boots it.
+"""Search a written disk beside the files of its tree: nothing may be there, and no secret in what
+boots it.
 
 The tree was searched for secrets before mke2fs, mtools and GRUB wrote the disk. So free space,
 journal and gaps have to be zeros, and the places that boot the disk are searched like text.
@@ -28,7 +28,7 @@ _UNINITIALISED = 2
 """Flag of a block group without a bitmap: none of its blocks is in use except copies of the
 superblock's (EXT4_BG_BLOCK_UNINIT)."""
 _RESERVED_AT = 0x400 + 0xCE
-"""Where block 0 has the number of blocks that are reserved for growing the table of groups."""
+"""Offset in block 0 of the number of blocks that are reserved for growing the table of groups."""
 
 
 def find(disk: Path) -> list[str]:

@@ -181,21 +181,23 @@ class Walk:
             if _is_too_long(path):
                 raise Unreadable(f"{shown}: too long paths")
             child = self._system.inode(entry.inode, path)
-            was = self._was(child, baked.get(name), path)
+            baked_inode = self._baked_inode(child, baked.get(name), path)
             is_folder, odd = stat.S_ISDIR(child.mode), _oddity(entry, child)
             if odd:
-                row = self._row(path, child, was)
+                row = self._row(path, child, baked_inode)
                 yield row | {"attributes": row.get("attributes", {}) | odd}
-            elif was is not child or path not in self._sizes or self._is_written(child, path):
-                yield self._row(path, child, was)
+            elif (
+                baked_inode is not child or path not in self._sizes or self._is_written(child, path)
+            ):
+                yield self._row(path, child, baked_inode)
             else:
                 if not is_folder:
                     self._first.setdefault(child.number, path)
                 yield path
             if is_folder:
-                yield from self._below(path, child, was, depth + 1)
+                yield from self._below(path, child, baked_inode, depth + 1)
 
-    def _was(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
+    def _baked_inode(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
         """Return the inode that the path had when it was baked, or `child` itself if it is the
         same."""
         if self._baked is None or entry is None:
@@ -244,7 +246,7 @@ class Walk:
         )
 
     def _row(
-        self, path: str, inode: Inode, was: Inode | None = None, *, is_data: bool = False
+        self, path: str, inode: Inode, baked_inode: Inode | None = None, *, is_data: bool = False
     ) -> Row:
         """Return the row of one path."""
         kind = KINDS.get(stat.S_IFMT(inode.mode))
@@ -271,9 +273,9 @@ class Walk:
             row["target"] = os.fsdecode(self._system.link(inode, path))
         if kind in ("character", "block"):
             row["device"] = list(device(inode))
-        return row | self._content(path, inode, was) if kind == "file" else row
+        return row | self._content(path, inode, baked_inode) if kind == "file" else row
 
-    def _content(self, path: str, inode: Inode, was: Inode | None) -> Row:
+    def _content(self, path: str, inode: Inode, baked_inode: Inode | None) -> Row:
         """Return the part of a file's row that is about its content."""
         row: Row = {"size": inode.size}
         hashed, kept = self._sizes.get(path) == inode.size, self._kept.fullmatch(path)
@@ -289,10 +291,10 @@ class Walk:
         if (
             hashed
             and self._baked
-            and was
-            and stat.S_ISREG(was.mode)
+            and baked_inode
+            and stat.S_ISREG(baked_inode.mode)
             and not self._holds_new(runs)
-            and runs == self._baked.runs(was, path)
+            and runs == self._baked.runs(baked_inode, path)
         ):
             return row | {"sha256": AS_BAKED}
         if hashed:

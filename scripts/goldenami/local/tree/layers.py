@@ -117,12 +117,12 @@ class Stack:
         self.trees.append(layer / "root")
         self._hold(key, SHARED)
 
-    def _hold(self, key: str, how: int) -> bool:
-        """Hold the layer's lock in the mode `how` and no other. With AT_ONCE return False if
-        another process is in the way."""
+    def _hold(self, key: str, mode: int) -> bool:
+        """Hold the layer's lock in this mode and no other. With AT_ONCE return False if another
+        process is in the way."""
         self._release(key)  # two handles of one process would wait for each other
         try:
-            self._held[key] = locks.hold(self.folder / f"{key}.lock", how)
+            self._held[key] = locks.hold(self.folder / f"{key}.lock", mode)
         except BlockingIOError:
             return False
         return True

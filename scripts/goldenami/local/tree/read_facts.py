@@ -1,5 +1,5 @@
-"""What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each
-needs of the rest. Only the tree has it all: a lock has no copyright file."""
+"""Facts that the packages and wheels of a sealed tree state about themselves: licence, supplier,
+and what each needs of the rest. Only the tree has all of them: a lock has no copyright file."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _wheels(tree: Path) -> Iterator[tuple[str, PartFacts]]:
 
 
 def _required(wheel: Message) -> Iterator[Requirement]:
-    """Yield what a wheel requires."""
+    """Yield the requirements of a wheel."""
     for text in wheel.get_all("Requires-Dist", []):
         # Older tools wrote forms that pip refuses today.
         with contextlib.suppress(InvalidRequirement):

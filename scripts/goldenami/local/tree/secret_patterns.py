@@ -1,5 +1,5 @@
-"""What keys, tokens and passwords look like in text: by the prefixes of their issuers, by their
-form, by the program that takes them, and by a name that says secret.
+"""Forms of keys, tokens and passwords in text: by the prefixes of their issuers, by their form, by
+the program that takes them, and by a name that says secret.
 
 Each row has a name and an example, in which `…40` stands for 40 random characters. A row is tried
 only if one of its words is in the text in lower case.
@@ -35,7 +35,7 @@ ISSUED = {
     "Vault token": "hvs. hvb. hvr.",
     "package index token": "pypi-AgE npm_",
 }
-"""How a token begins, by issuer. At least 20 random letters, digits, dots or dashes follow."""
+"""Beginnings of tokens, by issuer. At least 20 random letters, digits, dots or dashes follow."""
 
 
 class Row(NamedTuple):
@@ -289,7 +289,7 @@ _NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|
 _VERB = re.compile(rb"(?i:pass|pwd?)\b")
 _OPTION, _IN_PATH = re.compile(rb"(?:^|\s)--?[\w-]*$"), re.compile(rb"/[\w.-]*$")
 _DEPTH = 3
-"""How many times a text may be encoded."""
+"""Levels of encoding in which a text is searched."""
 ARGUMENT = "a password as an argument"
 _VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
 
@@ -331,7 +331,7 @@ _PATTERNS = [
     )
     for row in _ROWS
 ]
-"""Of each row its name, its words in lower case, and its compiled expression."""
+"""Name, words in lower case, and compiled expression of each row."""
 
 
 def in_file(data: bytes) -> str:

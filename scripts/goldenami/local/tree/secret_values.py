@@ -1,4 +1,5 @@
-"""Whether a value is random, or was chosen as a password, and is no word, number, path or code."""
+"""Tests of a value: whether it is random, or was chosen as a password, and is no word, number, path
+or code."""
 
 from __future__ import annotations
 

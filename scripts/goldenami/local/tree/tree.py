@@ -196,8 +196,8 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 @dataclass(frozen=True)
 class FilesOnDisk:
-    """What is known of files since they were written to the disk, by path: SHA-256, and the bytes
-    that they take there."""
+    """Digests (SHA-256) of files and the bytes that they take, by path, as known since they were
+    written to the disk."""
 
     digests: Mapping[str, str] = field(default_factory=dict)
     stored: Mapping[str, int] = field(default_factory=dict)

@@ -55,13 +55,13 @@ class Emulated:
     missing: tuple[str, ...]
 
 
-def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
-    """Return the CPU that has of all `known` features (GCC's names) just `features`, as far as the
+def emulated(features: Iterable[str], all_features: Iterable[str]) -> Emulated:
+    """Return the CPU that has just `features` of `all_features` (GCC's names), as far as the
     emulator can."""
     needed, offered = set(features), probe()
     off = sorted(
         prop
-        for name in known
+        for name in all_features
         if name not in needed and (prop := PROPERTIES.get(name, name)) in offered
     )
     off += sorted(prop for prop in OTHERS if prop in offered)
@@ -71,10 +71,10 @@ def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
     )
 
 
-def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
-    """Return those of `known` features that the flags of /proc/cpuinfo name."""
+def shown(flags: Iterable[str], all_features: Iterable[str]) -> set[str]:
+    """Return those of `all_features` that the flags of /proc/cpuinfo name."""
     flag_set = set(flags)
-    return {name for name in known if linux_flag(name) in flag_set}
+    return {name for name in all_features if linux_flag(name) in flag_set}
 
 
 def linux_flag(name: str) -> str:

@@ -172,7 +172,7 @@ class Tokens:
 
 
 class Service(ThreadingHTTPServer):
-    """The server and what its requests share."""
+    """The server and the state that its requests share."""
 
     daemon_threads = True
 

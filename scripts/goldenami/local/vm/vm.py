@@ -42,7 +42,7 @@ DEAD_ENDS = re.compile(
     r"grub rescue>|error: no such device.*|\(initramfs\) |You are in emergency mode|"
     r"golden: .*: the boot stops here"
 )
-"""What a console shows if no waiting will help."""
+"""Console lines after which no waiting will help."""
 WRONG_CLOCK = re.compile(r"tsc: (PIT calibration deviates from .*|HPET/PMTIMER calibration failed)")
 """Linux measures the TSC against the PIT, and on a busy host gets it wrong (seen: 43 MHz of 2,445).
 With `tsc=reliable` the machine's clock then runs too fast by that factor, and each limit of a unit
@@ -58,8 +58,8 @@ IMDS_LIMIT_S = 60.0
 USUAL_BOOT_S = 60.0
 """A boot takes 25-60 s under emulation on two idle cores. Limits grow with a longer one."""
 LONGEST_BOOT = 6
-"""How many times its limit a boot may take while its console goes on: one that never ends repeats
-itself."""
+"""Factor by which a boot may exceed its limit while its console goes on: one that never ends
+repeats itself."""
 POWER_OFF_LIMIT_S = 90.0
 """A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
 s."""
@@ -69,7 +69,7 @@ _POWER_BUTTON = b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown
 
 
 class Firmware(StrEnum):
-    """How the machine starts."""
+    """Firmware that the machine starts with."""
 
     BIOS = "bios"
     UEFI = "uefi"
