@@ -77,6 +77,7 @@ class OciLayout:
             ("--manifest.annotation", labels),
         ]
         for option, values in pairs:
+            # Sorted, so that equal images have equal bytes.
             for name, value in sorted(values.items()):
                 words += [option, f"{name}={value}"]
         for word in entrypoint:

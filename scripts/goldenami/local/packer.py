@@ -111,8 +111,11 @@ class PackerBuild:
             "PACKER_CACHE_DIR": str(self.work / "packer-cache"),
             "PACKER_PLUGIN_PATH": os.environ.get("PACKER_PLUGIN_PATH") or str(plugins),
             "ANSIBLE_LOCAL_TEMP": str(self.work / "ansible"),
+            # RUN's path is short enough for ssh's socket.
             "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{self.step}",
+            # A person's own ssh_config must not change the connection.
             "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+            # In memory, so that no layer holds Ansible's files.
             "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
             "GOLDEN_TIMINGS": str(self.work / f"roles-{self.step}.json"),
             "ANSIBLE_NOCOLOR": "1",
@@ -265,7 +268,11 @@ def _reached_for(text: str, message: str) -> str:
     if not _UNREACHABLE.search(text):
         return ""
     url, host = _URL.search(text), _HOST.search(text)
-    address = url[0] if url else host["host"] if host else ""
+    address = ""
+    if url:
+        address = url[0]
+    elif host:
+        address = host["host"]
     is_shown = not address or address in message
     return f" ({'' if is_shown else f'{address}: '}a bake has no network, only the lock's packages)"
 

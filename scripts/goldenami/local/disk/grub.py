@@ -140,6 +140,7 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
     else:
         _replace(target, menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
+    # Mounts of roles stay; root and ESP are written anew.
     mounts = [
         line
         for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
@@ -181,6 +182,7 @@ def core_image(
     the menu at `menu_at`: a file system's UUID, and the folder in it."""
     file_system, folder = menu_at
     early = target.with_suffix(".cfg")
+    # The number of the disk depends on the firmware: GRUB searches the file system by its UUID.
     early.write_text(
         f"search.fs_uuid {file_system} root\nset prefix=($root){folder}\n"
         "configfile $prefix/grub.cfg\n",

@@ -73,8 +73,8 @@ def _shown(current: PathState) -> str:
 
 
 def dangers(current: PathState) -> list[str]:
-    """Return what no file of somebody's own needs: set-id bits, device numbers and capabilities,
-    which give rights that its folder does not."""
+    """Return a line for each right that a path gives and its folder does not: set-id bits, a
+    device, capabilities."""
     lines = []
     if current.kind in ("file", "hardlink") and current.mode & 0o6000:
         lines.append(f"set-id file: mode {current.mode:04o}, owner {current.uid}:{current.gid}")

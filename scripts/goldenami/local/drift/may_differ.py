@@ -120,6 +120,7 @@ class MayDiffer:
 
     def area(self, path: str) -> str:
         """Return the area of data that a path is in, or ""."""
+        # What a launch makes is compared, also within an area.
         if self.made(path):
             return ""
         return next((row.area for row in self._areas if row.pattern.fullmatch(path)), "")

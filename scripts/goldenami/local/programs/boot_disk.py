@@ -52,6 +52,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     events.emit("say", text=f"accelerator: {accelerator.value}")
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
+        # Also for a boot that fails: its console says why.
         stack.callback(_keep, work)
         tree = stack.enter_context(_tree_of(plan.disk, work / "root"))
         without_boot = stack.enter_context(

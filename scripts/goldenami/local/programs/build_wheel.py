@@ -207,6 +207,7 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
         for value in values
     ]
     log = plan.log
+    # The log may have an earlier attempt, whose output does not count.
     log_start = log.stat().st_size if log.exists() else 0
     try:
         run_in(

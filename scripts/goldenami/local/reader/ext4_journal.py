@@ -67,6 +67,7 @@ class _Journal:
             blocks
         ):
             raise Unreadable(f"{_SUBJECT} has no sound superblock")
+        # s_start is 0 if there is nothing to replay.
         if start == 0:
             return None
         if features & ~(_REVOKES | _64BIT) != _CSUM_V3:
@@ -113,6 +114,7 @@ def replay(system: Ext4) -> int:
     blocks = dict[int, bytes]()
     for transaction in whole:
         for number, place, flags, checksum in transaction.tags:
+            # The block was freed later, and may hold content by now.
             if revoked.get(number, -1) >= transaction.sequence:
                 continue
             raw = journal.block(place)
@@ -121,6 +123,7 @@ def replay(system: Ext4) -> int:
                 raise Unreadable(
                     f"{_SUBJECT} does not match its checksum (transaction {transaction.sequence})"
                 )
+            # check_block refuses block 0, which has the superblock.
             if number:
                 system.check_block(number, 1, _SUBJECT)
             # A block that begins like one of the journal's own was written with zeros in place of

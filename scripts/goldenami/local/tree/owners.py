@@ -54,6 +54,7 @@ def wheel_lists(tree: Path) -> list[Path]:
 
 
 def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
+    # Sorted, because the first package that names a path has it.
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         yield listing.stem.partition(":")[0], [real(path) for path in lines]

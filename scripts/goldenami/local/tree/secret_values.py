@@ -85,8 +85,12 @@ def _wordiness(value: bytes) -> float:
         pair = value[at : at + 2]
         if pair.isalpha() and not (pair[:1].islower() and pair[1:].isupper()):
             score += 1 if pair.lower() in _PAIRS else -1.5
+        elif pair.isdigit():
+            continue
+        elif pair.isalpha():
+            score -= 1
         elif pair.isalnum():
-            score -= 0 if pair.isdigit() else 1 if pair.isalpha() else 1.5
+            score -= 1.5
         elif _ODD.search(pair):
             score -= 1
     return score

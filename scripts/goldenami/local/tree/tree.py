@@ -153,6 +153,7 @@ def stream_tar(
         if entry.kind == "file" and not entry.apart:
             digests[entry.path] = _content(tree, entry, sink)
             sink.write(b"\0" * (-entry.size % tarfile.BLOCKSIZE))
+    # Two empty blocks end a tar.
     sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))
     return digests
 
