@@ -39,7 +39,7 @@ def fail(error: GoldenError) -> int:
 
 
 def read(line: str) -> dict[str, Any] | None:
-    """Return the event of a line of output, or None if it is none."""
+    """Return the event in a line of output, or None if there is none."""
     return json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else None
 
 

@@ -35,10 +35,10 @@ makes."""
 
 @dataclass(frozen=True)
 class Run:
-    """Tests of tests/image in progress. They write their checks to the file `found`."""
+    """Tests of tests/image in progress. They write their checks to `checks_file`."""
 
     process: subprocess.Popen[bytes]
-    found: Path
+    checks_file: Path
     log: Path
 
     def checks(self, limit_s: float | None = None) -> list[Check]:
@@ -63,7 +63,7 @@ class Run:
             )
         return [
             Check.model_validate(check)
-            for check in json.loads(self.found.read_text(encoding="utf-8"))
+            for check in json.loads(self.checks_file.read_text(encoding="utf-8"))
         ]
 
 

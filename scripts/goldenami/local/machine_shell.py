@@ -55,25 +55,25 @@ class _Stream:
 
     def __init__(self, mark: str) -> None:
         self._begin, self._end = f"{mark}b\n".encode(), re.compile(rf"{mark}e(\d+)\n".encode())
-        self.came = bytearray()
+        self.received = bytearray()
         self.end: re.Match[bytes] | None = None
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk that was read."""
-        before = max(0, len(self.came) - _MARK_BYTES)
-        self.came += chunk
+        before = max(0, len(self.received) - _MARK_BYTES)
+        self.received += chunk
         # A mark may come in two parts: search from a little before the chunk.
-        self.end = self._end.search(self.came, before)
+        self.end = self._end.search(self.received, before)
 
     @property
     def begun(self) -> bool:
-        return self._begin in self.came
+        return self._begin in self.received
 
     def done(self) -> tuple[int, bytes]:
         """Return the exit status and the output between the marks."""
         assert self.end is not None
-        start = self.came.index(self._begin) + len(self._begin)
-        return int(self.end[1]), bytes(self.came[start : self.end.start()])
+        start = self.received.index(self._begin) + len(self._begin)
+        return int(self.end[1]), bytes(self.received[start : self.end.start()])
 
 
 class MachineShell:
@@ -139,7 +139,7 @@ class MachineShell:
             message = f"`{_short(command)}` gave no answer in {limit_s:.0f} s"
             raise TimeoutError(message) from None
         except (EOFError, BrokenPipeError):
-            ended = _Ended(out.begun, bytes(err.came) + self._last_words())
+            ended = _Ended(out.begun, bytes(err.received) + self._last_words())
             self.close()
             raise ended from None
         return Done(*out.done(), err.done()[1])

@@ -9,18 +9,20 @@ from goldenami.local.reader.crc32c import crc32c
 
 @dataclass(frozen=True)
 class Inode:
-    """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed`
-    whether its block may differ from the bake."""
+    """One inode; `raw` is all of it, `filesystem_seed` the seed of its file system's checksums,
+    `changed` whether its block may differ from the bake."""
 
     number: int
     raw: bytes
-    of: int
+    filesystem_seed: int
     changed: bool
 
     @property
     def seed(self) -> int:
         """Seed of the checksums of its blocks."""
-        return crc32c(crc32c(self.of, self.number.to_bytes(4, "little")), self.raw[0x64:0x68])
+        return crc32c(
+            crc32c(self.filesystem_seed, self.number.to_bytes(4, "little")), self.raw[0x64:0x68]
+        )
 
     def _u16(self, at: int) -> int:
         return int.from_bytes(self.raw[at : at + 2], "little")
