@@ -87,7 +87,7 @@ also shell.py's line for a command that ended so."""
 _NO_SPACE = re.compile(
     r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*"
 )
-"""strerror(3), and Python's form of it."""
+"""Messages for a full disk: strerror(3)'s, and Python's form of it."""
 LEAST_FREE_BYTES = 16 << 20
 """Below this the disk was full: then the log had no room for the compiler's own message either."""
 

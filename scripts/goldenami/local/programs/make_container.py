@@ -29,7 +29,7 @@ PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
 
 
 def make(plan: ContainerPlan) -> ContainerResult:
-    """Make the image."""
+    """Make the image of a plan, and return its digest, layers and parts."""
     return bake_tree.on_layers(plan, lambda stack: _make(plan, stack))
 
 

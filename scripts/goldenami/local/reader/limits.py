@@ -6,15 +6,15 @@ from __future__ import annotations
 from goldenami.core.errors import Unreachable
 
 ENTRIES = 1_000_000
-"""Paths that are listed; an image with CUDA and PyTorch has about 60,000."""
+"""Most paths that are listed; an image with CUDA and PyTorch has about 60,000."""
 COUNTED = 100_000_000
-"""Paths that are counted as data; ImageNet has 1.3 million."""
+"""Most paths that are counted as data; ImageNet has 1.3 million."""
 DEPTH = 100
-"""Listed folders within one another."""
+"""Most listed folders within one another."""
 PATH_BYTES = 4096
-"""Bytes of a path (PATH_MAX, limits.h): a longer one cannot be opened."""
+"""Most bytes of a path (PATH_MAX, limits.h): a longer one cannot be opened."""
 EXTENTS = 4_000_000
-"""Extents of one file."""
+"""Most extents of one file."""
 MEMORY_BYTES = 2 << 30
 """Address space of the reader's process."""
 CPU_S = 120

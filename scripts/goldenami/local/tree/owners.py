@@ -1,5 +1,5 @@
-"""Which package each path of a tree belongs to, by the file lists of Debian's packages and of
-wheels, and how many bytes each takes."""
+"""The package that each path of a tree belongs to, by the file lists of Debian's packages and of
+wheels, and the bytes that each package takes."""
 
 from __future__ import annotations
 

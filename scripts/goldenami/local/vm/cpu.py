@@ -43,7 +43,7 @@ other sign."""
 OTHERS = ("3dnow", "3dnowext", "xop", "fma4", "tbm")
 """QEMU's properties of instructions that no CPU of EC2 has."""
 _PROBE_LIMIT_S = 30.0
-"""QEMU answers in 0.2 s; a host that is short of CPUs may need longer."""
+"""Seconds for QEMU's answer. It takes 0.2 s; a host that is short of CPUs may need longer."""
 
 
 @dataclass(frozen=True)

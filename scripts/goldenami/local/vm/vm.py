@@ -48,21 +48,21 @@ WRONG_CLOCK = re.compile(r"tsc: (PIT calibration deviates from .*|HPET/PMTIMER c
 With `tsc=reliable` the machine's clock then runs too fast by that factor, and each limit of a unit
 is over at once."""
 CLOCK_TRIES = 20
-"""Each takes some seconds: the kernel measures first of all."""
+"""Most boots. Each failed one takes some seconds, since the kernel measures first of all."""
 MEMORY_MIB, CPUS = 2048, 2
 """SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more than 2560 MiB."""
 KVM_LIMIT_S = 20.0
-"""A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for
-ever."""
+"""Seconds to a kernel's first words. It takes 2-4 under KVM; a host that cannot run one stays
+silent for ever."""
 IMDS_LIMIT_S = 60.0
 USUAL_BOOT_S = 60.0
-"""A boot takes 25-60 s under emulation on two idle cores. Limits grow with a longer one."""
+"""Seconds of a usual boot: 25-60 under emulation on two idle cores. Limits grow with a longer
+one."""
 LONGEST_BOOT = 6
 """Factor by which a boot may exceed its limit while its console goes on: one that never ends
 repeats itself."""
 POWER_OFF_LIMIT_S = 90.0
-"""A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
-s."""
+"""Seconds for a clean power-off (5-15 under emulation; systemd gives one stuck unit 90)."""
 POLL_S = 0.25
 _POWER_BUTTON = b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown"}\n'
 """QEMU's machine protocol. Nobody reads its answers, because the guest ends or does not."""
