@@ -1,7 +1,8 @@
 """A build container: systemd as PID 1 on an overlay, reachable by SSH and by nothing else.
 
-Runs in the namespaces of `sandbox`. The container's network namespace is joined to ours by a veth
-pair without a route or a gateway, so an address outside fails with ENETUNREACH at once.
+It runs in the namespaces of `sandbox`. A veth pair without a route or a gateway joins the
+container's network namespace to ours, so a connection to an outside address fails with ENETUNREACH
+at once.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from goldenami.local import ssh
 
 ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"
-"""A /30 that exists only in the build's own network namespace: any private prefix does."""
+"""Addresses of a /30 that exists only in the build's own network namespace: any private prefix
+would do."""
 LINK = "inner0"
-"""The container's end of the link: systemd-networkd has a configuration of its own for one named
-host0."""
+"""The container's end of the link. It is not called host0, for which systemd-networkd brings a
+configuration of its own."""
 BOOT_LIMIT_S = 60.0
-"""Seconds until sshd answers (seen: 1-6 s); past this the container's console is shown."""
+"""Seconds until sshd must answer (seen: 1-6 s); after that the container's console is shown."""
 COMMAND_LIMIT_S = 3600.0
-"""Seconds for a command in the container: as long as ansible.cfg gives a task."""
+"""Seconds that a command in the container may take: as many as ansible.cfg gives a task."""
 REPO_MOUNT = "/run/golden/repo"
 UNITS = "/run/systemd/system"
 RUNS = (
@@ -39,15 +41,15 @@ RUNS = (
     "user@.service",
     "user-runtime-dir@.service",
 )
-"""What runs in a bake: the way in, and what a login or a module of Ansible asks of systemd; the
-second is every unit whose name begins so (systemd.unit(5))."""
+"""Units that run in a bake: sshd, and what a login or an Ansible module needs of systemd.
+`systemd-.service` stands for every unit whose name begins with `systemd-` (systemd.unit(5))."""
 BOOTS = ("systemd.unit=sysinit.target", "systemd.wants=ssh.service", "systemd.wants=dbus.socket")
-"""What a bake's container boots to: no timer, socket or path of the image's."""
+"""Arguments of init in a bake's container: no timer, socket or path of the image's own starts."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A running container, which answers at ADDRESS."""
+    """A running container that answers at ADDRESS."""
 
     name: str
     tree: Path
@@ -56,6 +58,8 @@ class Container:
     console: Path
 
     def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
+        """Run a command as root and return its output. Raises StageFailed after `timeout_s`
+        seconds."""
         argv = [
             "ssh",
             "-F",
@@ -86,12 +90,12 @@ class Container:
 
 
 def check_host() -> None:
-    """Refuse a host on which containers come up broken: systemd-nspawn copies the mode of
-    /dev/null, and one that users cannot write makes every container degraded."""
+    """Refuse a host on which containers come up broken."""
     if os.geteuid() != 0:
         raise HostNotReady(
             "root is needed for namespaces and containers", hint="run as root, or with sudo"
         )
+    # systemd-nspawn copies this mode: if users cannot write /dev/null, every container is degraded.
     mode = stat.S_IMODE(Path("/dev/null").stat().st_mode)
     if mode != 0o666:
         raise HostNotReady(
@@ -102,11 +106,8 @@ def check_host() -> None:
 
 @contextlib.contextmanager
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
-    """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged tree.
-
-    `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times): what a bake keeps
-    is checked by its digest.
-    """
+    """Mount `lowers` (top first) below a fresh upper folder in `scratch`, and yield the merged
+    tree."""
     upper, work, merged = scratch / "upper", scratch / "work", scratch / "merged"
     for folder in (upper, work, merged):
         folder.mkdir(parents=True)
@@ -119,10 +120,12 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
             "overlay",
             "-o",
             f"lowerdir={lower},upperdir={upper},workdir={work},"
+            # volatile: dpkg syncs some thousand times. Nothing here need survive a crash: what a
+            # bake keeps is checked by its digest.
             "redirect_dir=on,index=on,metacopy=off,volatile",
             str(merged),
-            # The newer system calls take 255 bytes of lowerdir, this one 4 KiB.
         ],
+        # mount(2) takes 4 KiB of lowerdir, the newer system calls only 255 bytes.
         env={"LIBMOUNT_FORCE_MOUNT2": "always"},
     )
     try:
@@ -133,7 +136,7 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
 
 def forget_overlay(scratch: Path) -> None:
     """Remove what an unmounted overlay leaves in `scratch`."""
-    # Fails where it is still mounted: a tree removed through it would be lost.
+    # Fails if it is still mounted: a removal through the mount would destroy the tree.
     (scratch / "merged").rmdir()
     for name in ("upper", "work"):
         shutil.rmtree(scratch / name, ignore_errors=True)
@@ -152,33 +155,36 @@ def _network(netns: str) -> None:
 
 
 def _identity(tree: Path, scratch: Path) -> Path:
-    """Give root a key to log in with, and the tree a hostname before its first boot: postfix and
-    the snakeoil certificate copy it. Returns the private key."""
+    """Give root a key for the login, and the tree a hostname before its first boot. Return the
+    private key."""
     key = scratch / "ssh_key"
-    key.unlink(missing_ok=True)  # ssh-keygen would ask
+    key.unlink(missing_ok=True)  # ssh-keygen asks before it replaces one
     ssh.new_key(key, "golden-bake")
     folder = tree / "root" / ".ssh"
     folder.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(key.with_suffix(".pub"), folder / "authorized_keys")
     (folder / "authorized_keys").chmod(0o600)
+    # postfix and the snakeoil certificate copy the hostname.
     (tree / "etc/hostname").write_text("golden\n", encoding="utf-8")
     (tree / "etc/machine-id").write_text("", encoding="utf-8")
     return key
 
 
 def use_repository(tree: Path, view: str = ".") -> None:
-    """Make a view of the mounted repository the only package source; `seal` removes it."""
+    """Make `view` of the mounted repository the only package source; `seal` removes it."""
     (tree / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8"
     )
 
 
 def _no_initramfs(tree: Path, scratch: Path) -> list[str]:
-    """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the
-    seal is the one kept. Mounted over the setting, so that nothing of it is in a layer."""
+    """Return nspawn's option that keeps packages from creating an initramfs, or [] without
+    initramfs-tools."""
     target = "etc/initramfs-tools/update-initramfs.conf"
     if not (tree / target).exists():
         return []
+    # An initramfs takes 5 s each time, and only that of the seal is kept. The file is mounted over
+    # the tree's, so that no layer holds it.
     setting = scratch / "update-initramfs.conf"
     setting.write_text("update_initramfs=no\n", encoding="utf-8")
     os.utime(setting, (0, 0))
@@ -203,8 +209,8 @@ def _wait_for_ssh(container: Container) -> None:
 
 @dataclass(frozen=True)
 class BootableContainer:
-    """A container of `tree` before it runs. `scratch` gets the key to log in with, `repo` is the
-    folder that is mounted as its package source, and `console` gets what it says."""
+    """A container of `tree` before it runs. `scratch` gets the key for the login, `repo` is mounted
+    as its package source, and `console` is the log of its output."""
 
     name: str
     tree: Path
@@ -213,14 +219,14 @@ class BootableContainer:
     console: Path
 
     def at_rest(self) -> list[str]:
-        """For `running`: a container that starts no service of the image, so that none can write
-        into a layer. To start one succeeds and does nothing, as in a chroot."""
+        """Return options for `running` that start no service of the image, so that none writes into
+        a layer. Starting a service succeeds and does nothing, as in a chroot."""
         units = self.scratch / "units"
-        shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
+        shutil.rmtree(units, ignore_errors=True)  # an earlier boot wrote its own there
         for name in ("service", *RUNS):
             folder = units / f"{name}.d"
             folder.mkdir(parents=True, exist_ok=True)
-            # A file of the same name nearer to the unit stands for the one of all services.
+            # golden.conf of one unit takes the place of golden.conf of all services.
             waits = f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
             text = "" if name in RUNS else waits
             (folder / "golden.conf").write_text(text, encoding="utf-8")
@@ -228,12 +234,8 @@ class BootableContainer:
 
     @contextlib.contextmanager
     def running(self, extra: Sequence[str] = ()) -> Iterator[Container]:
-        """Boot it and yield the container once sshd answers. `extra` are nspawn's options, then
-        those of its init.
-
-        On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a
-        tree that was sealed.
-        """
+        """Boot it, and yield the container once sshd answers. `extra` are nspawn's options,
+        followed by those of its init."""
         check_host()
         key = _identity(self.tree, self.scratch)
         _network(self.name)
@@ -255,7 +257,7 @@ class BootableContainer:
                 "--console=pipe",
                 *_no_initramfs(self.tree, self.scratch),
                 *extra,
-                # To the container's init: a tree that has cloud-init is not to be an instance.
+                # For the container's init: cloud-init must not take the container for an instance.
                 "cloud-init=disabled",
             ],
             log=self.console,
@@ -265,13 +267,14 @@ class BootableContainer:
             _wait_for_ssh(container)
             yield container
         finally:
+            # A shutdown would write (random seed, journal, wtmp) into a tree that was sealed.
             _kill(process)
             shell.output(["ip", "link", "delete", "golden0"], check=False)
             shell.output(["ip", "netns", "delete", self.name], check=False)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """PID 1 of the container first: its children die with its pid namespace."""
+    """Kill PID 1 of the container first: its children die with its pid namespace."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     with contextlib.suppress(OSError):
         for pid in children.read_text(encoding="utf-8").split():

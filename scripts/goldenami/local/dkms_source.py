@@ -1,5 +1,5 @@
-"""The source of kernel modules as DKMS wants it: in a package, as distributions and vendors ship
-it, or in a tarball."""
+"""Sources of kernel modules as DKMS needs them, from a package of a distribution or vendor, or from
+a tarball."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from goldenami.core.errors import BadInput
 _CONF = "dkms.conf"
 _DEB = b"!<arch>\n"
 _NAME, _VERSION = re.compile(r"[\w.+-]+"), re.compile(r"\d[A-Za-z0-9.+~-]*")
-"""A name is a folder's, a version also that of a Debian package."""
+"""Forms of a name, which a folder has too, and of a version, which a Debian package has too."""
 
 
 def unpack(source: Path, tree: Path) -> tuple[str, str]:
-    """Put `source` below /usr/src of `tree`; returns name and version by its dkms.conf.
+    """Put `source` below /usr/src of `tree`, and return the name and version in its dkms.conf.
 
-    BadInput, without the name of the file, where it is no such source.
+    Raises BadInput, without the name of the file, if it is no such source.
     """
     sources = tree / "usr/src"
     with source.open("rb") as file:
@@ -40,14 +40,15 @@ def unpack(source: Path, tree: Path) -> tuple[str, str]:
 
 
 def _conf(folder: Path, below: str) -> Path:
-    found = sorted(folder.glob(f"{below}/{_CONF}"), key=lambda path: (len(path.parts), path))
-    if not found:
+    """Return the dkms.conf nearest to `folder`."""
+    files = sorted(folder.glob(f"{below}/{_CONF}"), key=lambda path: (len(path.parts), path))
+    if not files:
         raise BadInput(
             f"has no {_CONF}",
             hint="only DKMS sources are compiled: write a dkms.conf "
             "into it, or take the vendor's DKMS package",
         )
-    return found[0]
+    return files[0]
 
 
 def _read(conf: Path) -> tuple[str, str]:

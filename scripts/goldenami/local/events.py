@@ -1,4 +1,4 @@
-"""How a process in the namespaces tells its parent what it does: one JSON line an event."""
+"""Events by which a process in the namespaces tells its parent what it does: one JSON line each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def fail(error: GoldenError) -> int:
-    """Report an expected failure; returns the exit status."""
+    """Report an expected failure, and return the exit status."""
     emit(
         "error", message=error.message, hint=error.hint, tail=error.tail, code=int(error.exit_code)
     )
@@ -39,11 +39,12 @@ def fail(error: GoldenError) -> int:
 
 
 def read(line: str) -> dict[str, Any] | None:
-    """The event of a line of output, or None."""
+    """Return the event in a line of output, or None if there is none."""
     return json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else None
 
 
 def failure(event: dict[str, Any], log: Path) -> GoldenError:
-    """What `fail` reported, with its exit code, to be raised by the process that reads it."""
+    """Return the error that `fail` reported, with its exit code, for the reading process to
+    raise."""
     kind = next((kind for kind in KINDS if kind.exit_code == event["code"]), StageFailed)
     return kind(event["message"], hint=event["hint"], tail=event["tail"], log=log)

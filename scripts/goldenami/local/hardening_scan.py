@@ -1,8 +1,9 @@
-"""OpenSCAP over the root tree of a sealed disk, with what the booted kernel said of its parameters.
+"""Scan the root tree of a sealed disk with OpenSCAP, with the parameters of the kernel that booted
+it.
 
 The guide is ANSSI's BP-028 as the SCAP Security Guide has it for Debian 12: Debian 13 has no rules
-of its own yet. Offline, OpenSCAP reads the tree's /proc/sys, where nothing is; so what the machine
-had there is put there.
+of its own yet. Offline, OpenSCAP reads the tree's /proc/sys, which is empty; so the machine's
+values are put there.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from goldenami.model.builds.hardening_records import (
 )
 
 CONTENT = Path("/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml")
-"""Of Debian's package ssg-debian."""
+"""A file of Debian's package ssg-debian."""
 READ_PARAMETERS = (
     "cd /proc/sys && grep -rs '' dev fs kernel net/core net/ipv4 net/ipv6/conf/all"
     " net/ipv6/conf/default vm; true"
 )
-"""As root: lines `path:value`; a parameter of several lines has several."""
+"""Command, run as root, that prints lines `path:value`; a parameter of several lines has
+several."""
 _XCCDF = "{http://checklists.nist.gov/xccdf/1.2}"
 _PROFILE, _RULE = (
     "xccdf_org.ssgproject.content_profile_anssi_bp28_",
@@ -41,14 +43,14 @@ _OUTCOMES = {
     "unknown": RuleOutcome.UNREACHABLE,
     "notchecked": RuleOutcome.UNREACHABLE,
 }
-"""XCCDF 1.2, 6.6.4.2; a rule that does not apply to the image is left out."""
+"""Outcomes by XCCDF's names (1.2, 6.6.4.2); a rule that does not apply to the image is left out."""
 _RULES_BROKEN = 2
-"""oscap's status where a rule fails (oscap(8))."""
+"""oscap's status if a rule fails (oscap(8))."""
 
 
 def scan(tree: Path, parameters: str, work: Path) -> HardeningScan:
-    """What the guide's rules say of the mounted root `tree`; `parameters` answer
-    READ_PARAMETERS."""
+    """Return what the guide's rules say of the root mounted at `tree`; `parameters` is the output
+    of READ_PARAMETERS."""
     if shutil.which("oscap") is None or not CONTENT.exists():
         return HardeningScan(
             problem="no oscap with rules for Debian 12 here; Debian 13 has them: `make setup`"
@@ -78,14 +80,15 @@ def scan(tree: Path, parameters: str, work: Path) -> HardeningScan:
 
 
 def read(results: Path) -> HardeningScan:
-    """The rules in oscap's file of results, by their ids."""
+    """Return the rules in oscap's file of results, sorted by their ids."""
     root = ET.parse(results).getroot()  # noqa: S314 - oscap wrote it, from the distribution's file
     levels = dict[str, HardeningLevel]()
+    # A level has the rules of those before it, too: a rule's level is the lowest that selects it.
     for level in reversed(HardeningLevel):
         profile = next(
-            one
-            for one in root.iter(f"{_XCCDF}Profile")
-            if one.get("id") == f"{_PROFILE}{level.value}"
+            candidate
+            for candidate in root.iter(f"{_XCCDF}Profile")
+            if candidate.get("id") == f"{_PROFILE}{level.value}"
         )
         levels |= {
             select.get("idref", ""): level
@@ -116,7 +119,7 @@ def read(results: Path) -> HardeningScan:
 
 @contextlib.contextmanager
 def _as_booted(tree: Path, parameters: str) -> Iterator[None]:
-    """Let `tree` say of kernel and release what the rules ask for."""
+    """Let `tree` show the booted kernel's parameters, and the release that the rules are for."""
     release = tree / "etc/debian_version"
     before = release.read_text(encoding="utf-8")
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(tree / "proc")])
@@ -124,6 +127,7 @@ def _as_booted(tree: Path, parameters: str) -> Iterator[None]:
         for line in parameters.splitlines():
             name, _, value = line.partition(":")
             path = tree / "proc/sys" / name
+            # The parameters come from the machine that is checked: none may lead out of the tree.
             if ".." not in path.parts:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
-"""This machine: which versions of its programs make an image, which no lock fixes, and how busy it
-is."""
+"""This machine: the versions of its programs that make an image, which no lock fixes, and how busy
+it is."""
 
 from __future__ import annotations
 
@@ -27,37 +27,40 @@ PACKAGES = (
     "mtools",
     "systemd-container",
 )
-"""What bootstraps the tree, runs the container and writes the disk (rootfs.py, container.py,
+"""Packages that bootstrap the tree, run the container and write the disk (rootfs.py, container.py,
 disk.py, grub.py)."""
 
 
 def versions() -> dict[str, str]:
-    """The version of each of these packages that is installed."""
-    shown = shell.output(
+    """Return the version of each of PACKAGES that is installed."""
+    output = shell.output(
         ["dpkg-query", "-W", "-f", "${db:Status-Status}\\t${Package}\\t${Version}\\n", *PACKAGES],
         check=False,
     )
-    lines = (line.split("\t") for line in shown.splitlines())
+    lines = (line.split("\t") for line in output.splitlines())
     return {name: version for status, name, version in lines if status == "installed"}
 
 
 def distribution() -> str:
-    """By its own identifiers (os-release(5)): `debian-13`, `ubuntu-24.04`."""
+    """Return the distribution by its own identifiers (os-release(5)): `debian-13`,
+    `ubuntu-24.04`."""
     facts = platform.freedesktop_os_release()
     return f"{facts['ID']}-{facts['VERSION_ID']}" if "VERSION_ID" in facts else facts["ID"]
 
 
 def free_memory() -> int:
-    """Bytes of memory that programs could get: MemAvailable of proc(5)."""
-    found = re.search(
+    """Return the bytes of memory that programs could get: MemAvailable of proc(5), or 0 without
+    it."""
+    available = re.search(
         r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE
     )
-    return int(found[1]) << 10 if found else 0
+    return int(available[1]) << 10 if available else 0
 
 
 def business(folder: Path) -> str:
-    """How busy it is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB of disk free`.
-    The disk is that of `folder`, the load that of the last minute (getloadavg(3))."""
+    """Return how busy the machine is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB
+    of disk free`. The disk is that of `folder`, the load that of the last minute
+    (getloadavg(3))."""
     return (
         f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors, "
         f"{size(free_memory())} of memory and {size(shutil.disk_usage(folder).free)} of disk free"

@@ -1,6 +1,6 @@
-"""How far a program in the namespaces is, by the files that it leaves.
+"""Progress of a program in the namespaces, measured by the files that it leaves.
 
-Each function is asked with a step's name, and answers None where it has nothing to count.
+Each function is called with a step's name, and returns None if it has nothing to count.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan
 
 _PACKAGES = "var/lib/dpkg/info/*.list"
-"""One for each package, written as it is unpacked (dpkg's own database)."""
+"""One file for each package, written as it is unpacked (dpkg's own database)."""
 _WHEELS = "opt/ml/*/lib/python3*/site-packages/*.dist-info"
-"""One for each wheel of an environment."""
+"""One folder for each wheel of an environment."""
 _SOURCES = "var/lib/dkms/*/*/build/**/*.c"
-"""Where DKMS compiles a copy of a driver's sources, each to an object beside it; all of them are in
-the driver."""
+"""Files of the copy of a driver's sources that DKMS compiles, each to an object beside it. All of
+them come with the driver."""
 SUFFIX = ".progress"
-"""Of a file in which pytest's plugin says `DONE TOTAL`, beside `checks.json`."""
+"""Suffix of a file beside `checks.json` in which pytest's plugin writes `DONE TOTAL`."""
 
 
 def expected(lock: Lock) -> dict[str, int]:
-    """How many packages each step of a bake will have unpacked."""
+    """Return how many packages each step of a bake will have unpacked."""
     steps = {ROLES_JOINED_BY.join(step.roles): len(step.packages) for step in lock.steps}
     return {"base": len(lock.base_packages), **steps}
 
 
 def of_bake(plan: BakePlan, steps: Mapping[str, int], name: str) -> Counted | None:
-    """Packages that the step `name` has unpacked, of those that `steps` says, or wheels."""
+    """Return the packages that the step `name` has unpacked, of those that `steps` expects, or its
+    wheels."""
     keys = {"base": plan.base_key, **{step.name: step.key for step in plan.steps}}
     if name not in keys:
         return None
@@ -47,10 +48,13 @@ def of_bake(plan: BakePlan, steps: Mapping[str, int], name: str) -> Counted | No
 
 
 def of_compilation(work: Path, _name: str = "") -> Counted | None:
-    """Files that were compiled in the work folder of a compilation, whose tree is an overlay:
-    DKMS's of how many."""
+    """Return how many files were compiled in a compilation's work folder, whose tree is an overlay;
+    for DKMS also of how many."""
     sources = [
-        path for path in (work / "layer/upper").glob(_SOURCES) if not path.name.endswith(".mod.c")
+        # The kernel's build generates the .mod.c files: they are not in the driver.
+        path
+        for path in (work / "layer/upper").glob(_SOURCES)
+        if not path.name.endswith(".mod.c")
     ]
     if sources:
         return (
@@ -63,9 +67,11 @@ def of_compilation(work: Path, _name: str = "") -> Counted | None:
 
 
 def of_checks(work: Path, name: str) -> Counted | None:
-    """Checks that have ended, of all that were collected."""
+    """Return how many checks have ended, of all that were collected."""
     if name != "checks":
         return None
     counts = [path.read_text(encoding="utf-8").split() for path in work.glob(f"*{SUFFIX}")]
-    done, total = (sum(int(each[place]) for each in counts if len(each) == 2) for place in (0, 1))
-    return (done, total, name) if total else None
+    ended, total = (
+        sum(int(figures[place]) for figures in counts if len(figures) == 2) for place in (0, 1)
+    )
+    return (ended, total, name) if total else None

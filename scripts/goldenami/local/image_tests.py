@@ -1,4 +1,4 @@
-"""tests/image run on a booted machine over SSH (the sealed disk in QEMU, or an instance), or on a
+"""Run tests/image on a booted machine over SSH (the sealed disk in QEMU, or an instance), or in a
 disk's root tree."""
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _TMP = "/tmp"  # noqa: S108 - where each side makes its own names
-"""The tests' TMPDIR: what runs in a disk's tree sees it too, and there is no folder of this run
-there."""
+"""TMPDIR of the tests. It has to exist in a disk's tree too, where a folder of this run does
+not."""
 _ALL_RAN = (0, 1, 5)
-"""pytest's status when all tests passed, some failed, and there was none to run
+"""pytest's status if all tests passed, if some failed, and if there was none to run
 (pytest.ExitCode)."""
 _REASON = re.compile(r"^(?:E|INTERNALERROR>) +(\w+(?:Error|Exception|Interrupt)\b.*)", re.MULTILINE)
 """The line of pytest's output that says why it broke off."""
 _NEEDS_NO_BOOT = "no_boot"
-"""The mark of a test that looks at files and runs programs: at nothing that only a boot makes."""
+"""Marker of a test that looks at files and runs programs, and needs nothing that only a boot
+makes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Tests of tests/image while they run; `found` is the file of the checks that they write."""
+    """Tests of tests/image in progress. They write their checks to `checks_file`."""
 
     process: subprocess.Popen[bytes]
-    found: Path
+    checks_file: Path
     log: Path
 
     def checks(self, limit_s: float | None = None) -> list[Check]:
-        """The checks, once all tests have run; StageFailed where they run for `limit_s` seconds,
-        HostNotReady where pytest broke off, which is no fault of the image."""
+        """Return the checks once all tests have run. Raises StageFailed if they take longer than
+        `limit_s` seconds, HostNotReady if pytest broke off, which is no fault of the image."""
         try:
             status = self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -52,24 +53,24 @@ class Run:
                 hint="the last test of the log hangs",
             ) from None
         if status not in _ALL_RAN:
-            said = self.log.read_text(encoding="utf-8", errors="replace")
-            reasons = _REASON.findall(said) or [f"pytest ended with status {status}"]
+            output = self.log.read_text(encoding="utf-8", errors="replace")
+            reasons = _REASON.findall(output) or [f"pytest ended with status {status}"]
             raise HostNotReady(
                 f"this machine could not run the image's checks: {reasons[-1]}",
-                tail=shell.last_lines(said),
+                tail=shell.last_lines(output),
                 log=self.log,
                 hint="`make setup` installs what they need; then verify again",
             )
         return [
             Check.model_validate(check)
-            for check in json.loads(self.found.read_text(encoding="utf-8"))
+            for check in json.loads(self.checks_file.read_text(encoding="utf-8"))
         ]
 
 
 @dataclass(frozen=True)
 class ImageTests:
-    """The tests of `roles` in the checkout `root`. `variables` is the build's vars.json; what they
-    write lies in the folder `work`."""
+    """The tests of `roles` in the checkout `root`. `variables` is the build's vars.json; the tests'
+    files go into the folder `work`."""
 
     root: Path
     roles: Sequence[str]
@@ -83,7 +84,7 @@ class ImageTests:
         return tested(self.root, self.roles)
 
     def run(self, ssh_config: Path) -> list[Check]:
-        """Run all of them on the machine that `ssh_config` leads to."""
+        """Run all tests on the machine that `ssh_config` leads to, and return their checks."""
         with self.running(over_ssh(ssh_config)) as tests:
             return complete(tests.checks(), self.asked)
 
@@ -91,13 +92,13 @@ class ImageTests:
     def running(
         self, argv: Sequence[str], *, name: str = "", gpu_session: Path | None = None
     ) -> Iterator[Run]:
-        """Start them; at the end of the block they are gone.
+        """Start the tests, and stop them at the end of the block.
 
-        `argv` is pytest's for where they look and which of them run there; `name` tells the files
-        of one run in `work` from another's. `gpu_session` is a GpuSession's file.
+        `argv` are pytest's arguments for where to look and which tests to run; `name` sets the
+        files of one run in `work` apart from another's. `gpu_session` is a GpuSession's file.
         """
-        found, asked = self.work / f"checks{name}.json", self.asked
-        folder = program_files.checks(self.root, asked, self.work)
+        checks_file, roles = self.work / f"checks{name}.json", self.asked
+        folder = program_files.checks(self.root, roles, self.work)
         words = [
             sys.executable,
             "-m",
@@ -114,13 +115,13 @@ class ImageTests:
             "goldenami.image.verify.pytest_plugin",
             "--continue-on-collection-errors",
             *argv,
-            f"--checks={found}",
+            f"--checks={checks_file}",
             "--booted",
             *([f"--gpu-session={gpu_session}"] if gpu_session else []),
             f"--junitxml={self.work / f'junit{name}.xml'}",
-            *(str(folder / role) for role in asked),
+            *(str(folder / role) for role in roles),
         ]
-        # A person's own could leave tests out.
+        # A person's own options could leave tests out.
         env = {
             **shell.python_env(),
             "PYTEST_ADDOPTS": "",
@@ -130,25 +131,25 @@ class ImageTests:
         }
         process = shell.Command(words, env=env, cwd=self.root).start(log=self.log)
         try:
-            yield Run(process, found, self.log)
+            yield Run(process, checks_file, self.log)
         finally:
             shell.stop(process)
 
 
 def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
-    """pytest's arguments for the machine that `ssh_config` leads to: for all tests, or those that
-    need a boot."""
+    """Return pytest's arguments for the machine that `ssh_config` leads to: for all tests, or only
+    for those that need a boot."""
     marked = [] if everything else ["-m", f"not {_NEEDS_NO_BOOT}"]
     return [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", *marked]
 
 
 def without_boot(tree: Path) -> list[str]:
-    """pytest's arguments for the tests that need no boot, in a disk's root tree."""
+    """Return pytest's arguments for the tests that need no boot, in a disk's root tree."""
     return [f"--hosts={tree}", "--connection=chroot", "-m", _NEEDS_NO_BOOT]
 
 
 def tested(root: Path, roles: Sequence[str]) -> list[str]:
-    """The roles that have tests."""
+    """Return those of `roles` that have tests."""
     return [
         role
         for role in roles
@@ -157,7 +158,7 @@ def tested(root: Path, roles: Sequence[str]) -> list[str]:
 
 
 def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
-    """Each of `checks` once; a role of which there is none is `unreachable`."""
+    """Return each of `checks` once, and an `unreachable` one for each role without any."""
     seen = {check.role for check in checks}
     return [
         *{check.id: check for check in checks}.values(),
@@ -166,15 +167,16 @@ def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
 
 
 def as_root(command: str) -> str:
-    """A shell's command with root's rights, for the default user of an image."""
+    """Return a shell command that runs `command` as root for the default user of an image."""
     return f"sudo sh -c {shlex.quote(command)}"
 
 
 def code(
     record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True
 ) -> list[Check]:
-    """Whether the machine has what the coverage check read; `ask` runs a command there as root.
-    Where the gate read no tree, only wheels (not `complete`), any other library is wrong."""
+    """Check that the machine has the files that the coverage check read; `ask` runs a command there
+    as root. If the gate read only wheels and no tree (not `complete`), any other library is
+    wrong."""
     if complete and not record.files:
         return []
     folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
@@ -182,15 +184,16 @@ def code(
         f'for folder in {folders}; do [ ! -d "$folder" ] || '
         'find "$folder" -xdev -type f -exec sha256sum {} + || exit 1; done'
     )
-    now = {line[66:]: line[:64] for line in sums.splitlines()}
+    # sha256sum prints 64 digits, two characters and the path.
+    current = {line[66:]: line[:64] for line in sums.splitlines()}
     read = {file.sha256 for file in record.files}
-    wrong = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
+    wrong = [file.path for file in record.files if current.get(f"/{file.path}") != file.sha256]
     beside = (
         []
         if complete
-        else [name for name in now if _LIBRARY.search(name) and now[name] not in read]
+        else [name for name in current if _LIBRARY.search(name) and current[name] not in read]
     )
-    said = [
+    problems = [
         *([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
         *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else []),
     ]
@@ -198,8 +201,8 @@ def code(
         Check.of_boot(
             "code",
             "The frameworks' code is what the coverage check read",
-            not said,
-            "; ".join(said),
+            not problems,
+            "; ".join(problems),
         )
     ]
 

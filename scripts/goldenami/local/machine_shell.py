@@ -1,8 +1,8 @@
-"""One shell that stays open on a machine: a command over SSH costs a new session, under emulation a
-second, here a fork.
+"""A shell that stays open on a machine. A command in it costs a fork; over SSH it would cost a new
+session, which takes a second under emulation.
 
 Before and after each command the shell prints a mark on both output streams, so output may hold any
-bytes. What a command left running in the background prints after its end belongs to no command.
+bytes. What a process in the background prints after its command has ended belongs to no command.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from goldenami.core import shell
 LIMIT_S = 1800.0
 """Seconds that a command may take: under emulation some take minutes."""
 OPENED = "setsid --wait sh"
-"""What the way in runs. A session of its own, so that a command that hangs is ended with all that
-it started."""
+"""Command that opens the shell. It has a session of its own, so that a command that hangs is ended
+with all that it started."""
 OPEN_LIMIT_S = 120.0
 """Seconds to the shell's first answer: a busy emulated machine takes ten."""
 _CHUNK, _SHOWN, _MARK_BYTES = 1 << 16, 80, 80
@@ -43,38 +43,42 @@ class Done(NamedTuple):
 
 
 class _Ended(Exception):
-    """The shell ended; what came over the error stream."""
+    """The shell ended. The message is what came over the error stream."""
 
-    def __init__(self, begun: bool, said: bytes) -> None:
-        super().__init__(said.decode(errors="replace").strip())
+    def __init__(self, begun: bool, errors: bytes) -> None:
+        super().__init__(errors.decode(errors="replace").strip())
         self.begun = begun
 
 
 class _Stream:
+    """One output stream of a command, between its marks."""
+
     def __init__(self, mark: str) -> None:
         self._begin, self._end = f"{mark}b\n".encode(), re.compile(rf"{mark}e(\d+)\n".encode())
-        self.came = bytearray()
+        self.received = bytearray()
         self.end: re.Match[bytes] | None = None
 
     def add(self, chunk: bytes) -> None:
-        """Take what was read; a mark may come in two parts."""
-        before = max(0, len(self.came) - _MARK_BYTES)
-        self.came += chunk
-        self.end = self._end.search(self.came, before)
+        """Add a chunk that was read."""
+        before = max(0, len(self.received) - _MARK_BYTES)
+        self.received += chunk
+        # A mark may come in two parts: search from a little before the chunk.
+        self.end = self._end.search(self.received, before)
 
     @property
     def begun(self) -> bool:
-        return self._begin in self.came
+        return self._begin in self.received
 
     def done(self) -> tuple[int, bytes]:
+        """Return the exit status and the output between the marks."""
         assert self.end is not None
-        start = self.came.index(self._begin) + len(self._begin)
-        return int(self.end[1]), bytes(self.came[start : self.end.start()])
+        start = self.received.index(self._begin) + len(self._begin)
+        return int(self.end[1]), bytes(self.received[start : self.end.start()])
 
 
 class MachineShell:
     """A shell behind `argv`, which runs OPENED on the machine; `name` is the machine's in messages.
-    It is opened by the first command, and by the first one after it was lost."""
+    The first command opens it, and so does the first one after it was lost."""
 
     def __init__(self, argv: Sequence[str], name: str, limit_s: float = LIMIT_S) -> None:
         self._argv, self._name, self._limit_s = list(argv), name, limit_s
@@ -82,14 +86,14 @@ class MachineShell:
         self._session = b""
 
     def run(self, command: bytes) -> Done:
-        """Run a command line with /dev/null for standard input. One that takes longer than the
-        limit is ended, with a TimeoutError. ShellLost where no status came back."""
+        """Run a command line with /dev/null for standard input. Raises TimeoutError if it takes
+        longer than the limit, and ends it; ShellLost if no status came back."""
         was_open = self._process is not None
         try:
             return self._try(command)
         except _Ended as ended:
             if was_open and not ended.begun:
-                # The way broke before the command began, such as by a restart of sshd: once more.
+                # The way broke before the command began, such as by a restart of sshd: try again.
                 return self.run(command)
             raise ShellLost(
                 f"the shell on {self._name} ended before `{_short(command)}` did: "
@@ -115,13 +119,15 @@ class MachineShell:
             raise
 
     def _end(self, session: bytes) -> None:
-        """End what hangs, from a new shell: the kernel ends nothing when a connection goes."""
+        """End a command that hangs, with all that it started."""
+        # From a new shell, since the kernel ends nothing when a connection goes.
         self.close()
         with contextlib.suppress(_Ended, TimeoutError):
             self._try(b"kill -KILL -" + session)
 
     def _ask(self, command: bytes, limit_s: float) -> Done:
         mark = secrets.token_hex(16)
+        # The command runs in a subshell, so it can neither end this shell nor change its state.
         line = (
             f"{{ echo {mark}b; echo {mark}b >&2; (eval {shlex.quote(os.fsdecode(command))}) "
             f"</dev/null; set -- $?; echo {mark}e$1; echo {mark}e$1 >&2; set --; }}\n"
@@ -130,10 +136,10 @@ class MachineShell:
         try:
             self._exchange(os.fsencode(line), out, err, time.monotonic() + limit_s)
         except TimeoutError:
-            said = f"`{_short(command)}` gave no answer in {limit_s:.0f} s"
-            raise TimeoutError(said) from None
+            message = f"`{_short(command)}` gave no answer in {limit_s:.0f} s"
+            raise TimeoutError(message) from None
         except (EOFError, BrokenPipeError):
-            ended = _Ended(out.begun, bytes(err.came) + self._last_words())
+            ended = _Ended(out.begun, bytes(err.received) + self._last_words())
             self.close()
             raise ended from None
         return Done(*out.done(), err.done()[1])
@@ -158,8 +164,9 @@ class MachineShell:
                     key.data.add(chunk)
 
     def _last_words(self) -> bytes:
-        """What else came over the error stream; a child of the shell may hold its other end."""
+        """Return what else came over the error stream."""
         assert self._process is not None and self._process.stderr
+        # A child of the shell may hold the other end, so the stream may never end: do not wait.
         os.set_blocking(self._process.stderr.fileno(), False)
         return self._process.stderr.read(_CHUNK) or b""
 

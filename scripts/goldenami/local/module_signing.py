@@ -1,9 +1,9 @@
-"""Signing kernel modules with a user's key, so that Secure Boot takes them; the same key gives the
+"""Sign kernel modules with a user's key, so that Secure Boot accepts them; the same key gives the
 same bytes.
 
-The key is read while the lock compiles, and what an image holds is the signature. RSA PKCS#1 v1.5
-without attributes has neither a time nor a random number in it, as the kernel's own
-scripts/sign-file makes it; a key of another kind is refused.
+The key is read while the lock compiles, and an image holds only the signature. RSA PKCS#1 v1.5
+without attributes has neither a time nor a random number in it; the kernel's own scripts/sign-file
+makes it so. A key of another kind is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from goldenami.model.builds.lockfile import Signature
 KEY = "GOLDEN_MODULE_KEY"
 """Environment variable: a PEM file with the private key, not encrypted, and its certificate.
 
-The kernel's build has both in one file, too (certs/signing_key.pem).
+The kernel's build keeps both in one file, too (certs/signing_key.pem).
 """
 PKCS7 = 2
 """PKEY_ID_PKCS7 of the kernel's include/linux/module_signature.h."""
@@ -54,7 +54,8 @@ class Signer:
         )
 
     def sign(self, module: bytes) -> bytes:
-        """`module` with its signature appended, as the kernel's module_sig_check reads it."""
+        """Return `module` with its signature appended, as the kernel's module_sig_check reads
+        it."""
         options = [
             pkcs7.PKCS7Options.Binary,
             pkcs7.PKCS7Options.DetachedSignature,
@@ -71,8 +72,8 @@ class Signer:
 
 
 def configured() -> Signer | None:
-    """The key that the environment names; BadInput where it cannot sign, or is inside a
-    checkout."""
+    """Return the key that the environment names, or None if it names none. Raises BadInput if the
+    key cannot sign, or is inside a checkout."""
     name = os.environ.get(KEY)
     if not name:
         return None
@@ -83,7 +84,7 @@ def configured() -> Signer | None:
 
 
 def load(path: Path) -> Signer:
-    """Read key and certificate; BadInput where one of them is not usable."""
+    """Read a key and its certificate. Raises BadInput if one of them is not usable."""
     try:
         content = path.read_bytes()
         key = serialization.load_pem_private_key(content, None)

@@ -1,4 +1,5 @@
-"""A container image in a folder, by OCI's image layout: umoci writes it, oras what refers to it.
+"""A container image in a folder, in OCI's image layout: umoci writes it, oras adds files that refer
+to it.
 
 Neither takes a time from the clock here, and umoci's gzip gives the same bytes on any machine.
 """
@@ -13,13 +14,14 @@ from typing import Any
 from goldenami.core import shell
 
 CREATED = "org.opencontainers.image.created"
-"""The annotation that oras would set by the clock."""
+"""Annotation that oras would otherwise set by the clock."""
 WORK = "/scratch"
-"""Where programs start: the machine's local disks, where it has some. Anybody may write there."""
+"""Folder in which programs start, on the machine's local disks if it has any. Everybody may write
+there."""
 
 
 class OciLayout:
-    """The image `tag` of the layout in `folder`."""
+    """The image `tag` in the layout in `folder`."""
 
     def __init__(self, folder: Path, tag: str) -> None:
         self.folder, self.tag = folder, tag
@@ -29,7 +31,8 @@ class OciLayout:
         self._umoci("new", "--image", self._name)
 
     def add(self, tar: Path, name: str, created: str) -> tuple[str, int]:
-        """Put the files of an uncompressed tar on top; returns the blob's SHA-256 and bytes."""
+        """Add the files of an uncompressed tar as the top layer. Return the blob's SHA-256 and
+        bytes."""
         self._umoci(
             "raw",
             "add-layer",
@@ -53,7 +56,7 @@ class OciLayout:
         labels: Mapping[str, str],
         created: str,
     ) -> None:
-        """Say how the image is run and what it is. `architecture` is Debian's name, which OCI
+        """Set how the image is run and what it is. `architecture` is Debian's name, which OCI
         shares for amd64 and arm64."""
         words = [
             "--created",
@@ -73,13 +76,14 @@ class OciLayout:
             ("--config.label", labels),
             ("--manifest.annotation", labels),
         ]
-        for option, given in pairs:
-            for name, value in sorted(given.items()):
+        for option, values in pairs:
+            # Sorted, so that equal images have equal bytes.
+            for name, value in sorted(values.items()):
                 words += [option, f"{name}={value}"]
         for word in entrypoint:
             words += ["--config.entrypoint", word]
         self._umoci("config", "--image", self._name, *words)
-        self._umoci("gc", "--layout", str(self.folder))  # what each call above has replaced
+        self._umoci("gc", "--layout", str(self.folder))  # blobs that the calls above replaced
 
     def attach(self, path: Path, kind: str, created: str) -> None:
         """Add a file that refers to the image; `kind` is its media type."""
@@ -102,15 +106,15 @@ class OciLayout:
     @property
     def digest(self) -> str:
         index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        (found,) = [
+        (image_digest,) = [
             row["digest"]
             for row in index["manifests"]
             if row.get("annotations", {}).get("org.opencontainers.image.ref.name") == self.tag
         ]
-        return str(found).removeprefix("sha256:")
+        return str(image_digest).removeprefix("sha256:")
 
     def blobs(self) -> list[tuple[str, int]]:
-        """`sha256:...` and bytes of the configuration and of the layers."""
+        """Return the digest (`sha256:...`) and bytes of the configuration and of each layer."""
         manifest = self._blob(self.digest)
         return [(row["digest"], row["size"]) for row in [manifest["config"], *manifest["layers"]]]
 

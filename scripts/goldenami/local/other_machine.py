@@ -13,26 +13,26 @@ from goldenami.core.errors import HostNotReady
 
 HOSTNAME = "elsewhere"
 SHIFT_DAYS = 400
-"""Day, month, year and day of the week are others."""
+"""Days by which the clock is shifted, so that day, month, year and day of the week all change."""
 _CLONE_NEWUTS = 0x04000000
-"""linux/sched.h"""
+"""Flag of unshare(2), from linux/sched.h."""
 _LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
-"""Where Debian and Ubuntu have it (package faketime)."""
+"""Path of the library on Debian and Ubuntu (package faketime)."""
 
 
 @contextlib.contextmanager
 def another_machine() -> Iterator[str]:
-    """What this thread starts meanwhile sees another hostname and, with libfaketime, another day;
-    yields that in words. Programs of a container keep this machine's clock."""
+    """Give what this thread starts another hostname and, with libfaketime, another day; yield a
+    description. Programs in a container keep this machine's clock."""
     with _hostname(), _clock() as clock:
         yield f"as on the machine `{HOSTNAME}`, {clock}"
 
 
 @contextlib.contextmanager
 def _hostname() -> Iterator[None]:
-    """A UTS namespace of the thread's own, which its children are born into."""
+    """Move this thread into a UTS namespace of its own, which its children are born into."""
     libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+    own_namespace = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if libc.unshare(_CLONE_NEWUTS) != 0:
             raise HostNotReady(
@@ -42,14 +42,14 @@ def _hostname() -> Iterator[None]:
         try:
             yield
         finally:
-            libc.setns(before, _CLONE_NEWUTS)
+            libc.setns(own_namespace, _CLONE_NEWUTS)
     finally:
-        os.close(before)
+        os.close(own_namespace)
 
 
 @contextlib.contextmanager
 def _clock() -> Iterator[str]:
-    """Pauses and the times of files stay true: they are no wall clock."""
+    """Shift the wall clock of what is started meanwhile, and yield a description."""
     library = next(Path("/").glob(_LIBRARIES), None)
     if library is None:
         yield "with this machine's clock (faketime is not installed)"
@@ -57,6 +57,7 @@ def _clock() -> Iterator[str]:
     shifted = {
         "LD_PRELOAD": str(library),
         "FAKETIME": f"+{SHIFT_DAYS}d",
+        # Pauses and the times of files stay true: they are no wall clock.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
         "FAKETIME_DISABLE_SHM": "1",

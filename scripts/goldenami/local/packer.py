@@ -1,5 +1,5 @@
-"""`packer build` of one source, with its state and Ansible's in a work folder, and what a failure
-of it says."""
+"""Run `packer build` for one source, with its state and Ansible's in a work folder, and explain its
+failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from goldenami.local.sandbox import namespaces
 from goldenami.model import program_files
 
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
-"""Packer asks its vendor for news else, and says on standard output that it is out of date."""
+"""Otherwise Packer asks its vendor for a newer version, and prints on standard output that it is
+out of date."""
 _FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
 _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
 _UNREACHABLE = re.compile(
@@ -26,37 +27,37 @@ _UNREACHABLE = re.compile(
     r"Name or service not known|[Cc]ould(?: not|n't) resolve|unable to resolve host|"
     r"[Ff]ailed to connect to (?!localhost\b|127\.)"
 )
-"""What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no
+"""Messages of connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget if there is no
 network."""
 _URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
 _HOST = re.compile(
     r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? "
     r"\W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)"
 )
-"""What they name where no URL is told."""
+"""The host that these messages name, for a message without a URL."""
 _DIED = re.compile(r"worker was found in a dead state")
-"""What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task
-has failed."""
+"""Ansible's message if the process that ran a task is gone (ansible/plugins/strategy): no task has
+failed."""
 _BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
-"""What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first
+"""The callback plugin's line as a task starts. Ansible prints `TASK [...]` only with its first
 result."""
 _SINCE_1_7 = re.compile(
     r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n", re.MULTILINE | re.DOTALL
 )
-"""Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its
+"""Blocks of packer/ that Packer 1.6 rejects. `packer fmt` indents a block's end like its
 beginning."""
 _START = re.compile(r"golden-start (?P<place>\S+) (?P<unit>\S+) (?P<task>.+)$")
 _ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
 class AnsibleDied(StageFailed):
-    """A process of Ansible itself ended before its task did: by a signal, or for want of memory."""
+    """A process of Ansible itself ended before its task did: by a signal, or for lack of memory."""
 
 
 @dataclass(frozen=True)
 class PackerBuild:
     """A `packer build` for the checkout `root`, which keeps its state in the folder `work`. `step`
-    names its files there, since one bake may run Packer several times."""
+    names its files there, because one bake may run Packer several times."""
 
     root: Path
     work: Path
@@ -71,10 +72,10 @@ class PackerBuild:
         env: Mapping[str, str],
         on_line: Callable[[str], None],
     ) -> None:
-        """Build `source`; a failure names the role's task and its message.
+        """Build `source`.
 
-        Raises AnsibleDied where no task failed, and the same roles may well pass on a tree that
-        they have not touched.
+        Raises StageFailed with the failed task of a role and its message, or AnsibleDied if no task
+        failed: then the same roles may pass on a tree that they have not touched.
         """
         forget_settings()
         env, tail = {**self._environment(), **env}, list[str]()
@@ -97,23 +98,24 @@ class PackerBuild:
         return [*argv, str(templates(self.root, self.work))]
 
     def _environment(self) -> dict[str, str]:
-        """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer
-        init` put them.
-
-        Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated
-        or not.
-        """
-        given, own = os.environ.get("PATH"), str(Path(sys.executable).parent)
+        """Return variables that keep the state of Packer and Ansible in `work`. Plugins are where
+        `make setup` had `packer init` put them."""
+        # Packer finds `ansible-playbook` on PATH: it has to be that of this interpreter's
+        # environment, activated or not.
+        inherited, programs = os.environ.get("PATH"), str(Path(sys.executable).parent)
         plugins = Path.home() / ".config/packer/plugins"
         return {
             **_QUIET,
-            "PATH": os.pathsep.join(filter(None, [own, given])),
+            "PATH": os.pathsep.join(filter(None, [programs, inherited])),
             "PACKER_CONFIG_DIR": str(self.work),
             "PACKER_CACHE_DIR": str(self.work / "packer-cache"),
             "PACKER_PLUGIN_PATH": os.environ.get("PACKER_PLUGIN_PATH") or str(plugins),
             "ANSIBLE_LOCAL_TEMP": str(self.work / "ansible"),
+            # RUN's path is short enough for ssh's socket.
             "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{self.step}",
+            # A person's own ssh_config must not change the connection.
             "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+            # In memory, so that no layer holds Ansible's files.
             "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
             "GOLDEN_TIMINGS": str(self.work / f"roles-{self.step}.json"),
             "ANSIBLE_NOCOLOR": "1",
@@ -124,6 +126,7 @@ class PackerBuild:
         }
 
     def _failure(self, tail: list[str]) -> StageFailed:
+        """Return the error for a failed run whose lines of output are `tail`."""
         if any(map(_DIED.search, tail)):
             begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)
             return AnsibleDied(
@@ -141,11 +144,11 @@ class PackerBuild:
 
 
 def templates(root: Path, work: Path) -> Path:
-    """The folder to build from: packer/ for the repository `root`, for Packer 1.6 a copy in `work`
-    of what that knows.
+    """Return the folder to build from: packer/ of the repository `root`, or for Packer 1.6 a copy
+    in `work` without the blocks that it rejects.
 
-    Without `metadata_options` the AMI or the account says what the builder's instance gets of
-    IMDSv2.
+    Without `metadata_options` the AMI or the account decides which IMDSv2 options the builder's
+    instance gets.
     """
     source = program_files.home(root) / "packer"
     if tuple(map(int, version().split(".")[:2])) >= (1, 7):
@@ -163,14 +166,15 @@ def templates(root: Path, work: Path) -> Path:
 
 
 def role_of(line: str) -> str | None:
-    """The role that a line of the output announces; the playbook's own tasks are of none."""
+    """Return the role that a line of output announces, or None. The playbook's own tasks belong to
+    no role."""
     match = _ROLE_LINE.match(line)
     return match["role"] if match else None
 
 
 @dataclass(frozen=True)
 class Start:
-    """A task that started a service: `place` is its file with the line."""
+    """A task that started a service. `place` is the task's file and line."""
 
     place: str
     unit: str
@@ -178,17 +182,17 @@ class Start:
 
 
 def start_of(line: str) -> Start | None:
-    """The start of a service that a line of the output announces."""
+    """Return the start of a service that a line of output announces, or None."""
     match = _START.search(line)
     return Start(**match.groupdict()) if match else None
 
 
 ROLE_SECONDS = "roles-*.json"
-"""What the callback plugin writes of a step into its work folder."""
+"""Files in the work folder to which the callback plugin writes the seconds of a step's roles."""
 
 
 def role_seconds(work: Path) -> dict[str, float]:
-    """Seconds of each role that ran, by the callback plugin's files."""
+    """Return the seconds of each role that ran, from the callback plugin's files."""
     seconds: dict[str, float] = {}
     for path in work.glob(ROLE_SECONDS):
         seconds |= json.loads(path.read_text(encoding="utf-8"))
@@ -196,18 +200,19 @@ def role_seconds(work: Path) -> dict[str, float]:
 
 
 def version() -> str:
-    """Packer's version; its vendor is not asked whether there is a newer one."""
-    said = shell.output(["packer", "version"], env=_QUIET)
-    match = re.search(r"^Packer v([\d.]+)", said, re.M)
+    """Return Packer's version, without asking its vendor for a newer one."""
+    output = shell.output(["packer", "version"], env=_QUIET)
+    match = re.search(r"^Packer v([\d.]+)", output, re.M)
     if match is None:
         raise HostNotReady(
-            f"`packer version` does not name one: {said.strip()[:80]!r}", hint="run `make setup`"
+            f"`packer version` does not name one: {output.strip()[:80]!r}", hint="run `make setup`"
         )
     return match[1]
 
 
 def forget_settings() -> None:
-    """What a person tells Ansible, Molecule and Packer of his own is not for a bake."""
+    """Remove a person's own settings for Ansible, Molecule and Packer: a bake must not depend on
+    them."""
     for name in [
         name
         for name in os.environ
@@ -217,8 +222,8 @@ def forget_settings() -> None:
 
 
 def _strategy() -> dict[str, str]:
-    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: one interpreter in the container for all
-    tasks."""
+    """Return variables for Mitogen's strategy, which uses one interpreter in the container for all
+    tasks. {} if GOLDEN_MITOGEN=0 or Mitogen is not installed."""
     spec = importlib.util.find_spec("ansible_mitogen")
     if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or spec is None or spec.origin is None:
         return {}
@@ -229,14 +234,16 @@ def _strategy() -> dict[str, str]:
 
 
 def _cause(lines: list[str]) -> str:
+    """Return one line that says what failed, from Packer's lines of output."""
     task = ""
     for number, line in enumerate(lines):
         if match := _TASK.match(line):
             task = match["task"]
         if _FATAL.search(line):
+            # Ansible's result may span many lines, each behind Packer's name for its source.
             text = " ".join(part.partition(": ")[2] for part in lines[number : number + 40])
-            said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
-            message = json.loads(f'"{said[1]}"') if said else line.strip()
+            message_match = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
+            message = json.loads(f'"{message_match[1]}"') if message_match else line.strip()
             why = _reached_for(text, message) or _waits_for(lines[:number], task)
             return f"task [{task}] failed: {message}{why}"
     errors = [line for line in lines if "rror" in line]
@@ -244,6 +251,7 @@ def _cause(lines: list[str]) -> str:
 
 
 def _waits_for(lines: list[str], task: str) -> str:
+    """Return a hint if the role of the failed `task` wanted to start a service, else ""."""
     starts = [
         start
         for start in map(start_of, lines)
@@ -255,14 +263,18 @@ def _waits_for(lines: list[str], task: str) -> str:
 
 
 def _reached_for(text: str, message: str) -> str:
-    """For a task that wanted the network: the address, unless its message has it. `text` is the
-    task's whole result."""
+    """Return a hint if the task wanted the network, with the address unless `message` has it; else
+    "". `text` is the task's whole result."""
     if not _UNREACHABLE.search(text):
         return ""
     url, host = _URL.search(text), _HOST.search(text)
-    address = url[0] if url else host["host"] if host else ""
-    known = not address or address in message
-    return f" ({'' if known else f'{address}: '}a bake has no network, only the lock's packages)"
+    address = ""
+    if url:
+        address = url[0]
+    elif host:
+        address = host["host"]
+    is_shown = not address or address in message
+    return f" ({'' if is_shown else f'{address}: '}a bake has no network, only the lock's packages)"
 
 
 if __name__ == "__main__":  # packer/README.md: the folder that this machine's Packer can validate

@@ -1,5 +1,5 @@
-"""testinfra's connection backends `ssh`, `chroot`, `docker`, `podman` and `local`, each with one
-shell that stays open.
+"""Replacements for testinfra's connection backends `ssh`, `chroot`, `docker`, `podman` and `local`,
+each with one shell that stays open.
 
 `install` puts them in the place of testinfra's own, so its Ansible backend, which Molecule uses,
 takes them too.
@@ -12,20 +12,22 @@ import functools
 import shlex
 from typing import Any
 
-from testinfra import backend as known
+from testinfra import backend as backends
 from testinfra.backend import base, chroot, docker, local, podman, ssh
 from testinfra.host import Host
 
 from goldenami.local.machine_shell import OPENED, MachineShell
 
 _WHO_LOGGED_IN = ""
+"""Key of the shell for the user who logged in; the other shells are kept by their user's name."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Root's, as Debian's login sets it (login.defs(5), ENV_SUPATH)."""
+"""Root's PATH as Debian's login sets it (login.defs(5), ENV_SUPATH)."""
 _opened: list[MachineShell] = []
 
 
 class _AsUser(str):
-    """A command for another user as testinfra writes it; that user's shell runs `inner`."""
+    """A command line that testinfra wrapped to run as another user; that user's shell runs `inner`.
+    It is a str because testinfra passes it on as one."""
 
     __slots__ = ("inner", "user")
 
@@ -34,19 +36,19 @@ class _AsUser(str):
 
 
 class Result(base.CommandResult):
-    """What a command said, in the words that a failed check shows."""
+    """The result of a command; its repr is what a failed check shows."""
 
     def __repr__(self) -> str:
-        said = (self.stderr or self.stdout).strip()
-        return f"`{self.command.decode(errors='replace')}`: {said or 'it said nothing'}"
+        output = (self.stderr or self.stdout).strip()
+        return f"`{self.command.decode(errors='replace')}`: {output or 'it said nothing'}"
 
 
 class ShellBackend(base.BaseBackend):
-    """A backend that keeps a shell for who logged in, and one for each user of `sudo`."""
+    """A backend that keeps a shell for the user who logged in, and one for each user of `sudo`."""
 
     def way(self, opening: str) -> str:
-        """The local command line that runs `opening` on the machine, and passes its standard input
-        on."""
+        """Return the local command line that runs `opening` on the machine and passes its standard
+        input on."""
         raise NotImplementedError
 
     @functools.cached_property
@@ -68,12 +70,12 @@ class ShellBackend(base.BaseBackend):
             argv = ["sh", "-c", f"exec {self.way(enter)}"]
             self._shells[user] = MachineShell(argv, self.get_pytest_id())
             _opened.append(self._shells[user])
-        done = self._shells[user].run(self.encode(inner))
-        return Result(self, done.status, self.encode(inner), done.out, done.err)
+        result = self._shells[user].run(self.encode(inner))
+        return Result(self, result.status, self.encode(inner), result.out, result.err)
 
 
 class SshBackend(ShellBackend, ssh.SshBackend):
-    """Over SSH."""
+    """Commands over SSH."""
 
     def way(self, opening: str) -> str:
         words, arguments = self._build_ssh_command(opening)
@@ -81,11 +83,11 @@ class SshBackend(ShellBackend, ssh.SshBackend):
 
 
 class ChrootBackend(ShellBackend, chroot.ChrootBackend):
-    """In a root tree."""
+    """Commands in a root tree."""
 
     def way(self, opening: str) -> str:
-        # A login's environment, not this process's: a PYTHONPATH that leads where only root may
-        # look ends what a user runs in the tree.
+        # A login's environment, not this process's: a user's Python in the tree fails if
+        # PYTHONPATH leads where only root may look.
         return shlex.join(
             [
                 "env",
@@ -115,35 +117,35 @@ class _Container(ShellBackend):
 
 
 class DockerBackend(_Container, docker.DockerBackend):
-    """In a container of Docker."""
+    """Commands in a Docker container."""
 
 
 class PodmanBackend(_Container, podman.PodmanBackend):
-    """In a container of Podman."""
+    """Commands in a Podman container."""
 
 
 class LocalBackend(ShellBackend, local.LocalBackend):
-    """On this machine."""
+    """Commands on this machine."""
 
     def way(self, opening: str) -> str:
         return shlex.join(["/bin/sh", "-c", opening])
 
 
 def install() -> None:
-    """Let testinfra use these for its connections of the same names."""
+    """Let testinfra use these backends for its connections of the same names."""
     for backend in (SshBackend, ChrootBackend, DockerBackend, PodmanBackend, LocalBackend):
-        known.BACKENDS[backend.NAME] = f"{__name__}.{backend.__name__}"
+        backends.BACKENDS[backend.NAME] = f"{__name__}.{backend.__name__}"
 
 
 def close() -> None:
-    """End all shells; who asks again opens new ones."""
+    """End all shells; a later command opens a new one."""
     for shell in _opened:
         shell.close()
 
 
 @functools.cache
 def as_root(host: Host) -> Host:
-    """The same machine asked as root: by sudo, where somebody else logged in."""
+    """Return the same machine with root's rights: by sudo if another user logged in."""
     if host.check_output("id -u") == "0":
         return host
     backend = copy.copy(host.backend)

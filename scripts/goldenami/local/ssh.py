@@ -1,5 +1,5 @@
-"""SSH to a machine that lives for minutes: its key is new, and one connection is shared, since each
-costs 0.5-1 s."""
+"""SSH to a machine that lives for minutes: its key is new, and its commands share one connection,
+because each new one costs 0.5-1 s."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ HOST = "golden"
 
 LIMIT = "GOLDEN_BOOT_LIMIT_S"
 _SHOWN = 60
-"""Characters of a command in a message, which is to stay one line."""
+"""Characters of a command that a message shows, so that it stays one line."""
 _NO_STATUS = 255
-"""ssh's own: the command ended without a status of its own, or there was no connection (ssh(1),
-EXIT STATUS)."""
+"""ssh's own status: the command ended without one, or there was no connection (ssh(1), EXIT
+STATUS)."""
 
 
 class SessionLost(StageFailed):
-    """The machine gave no exit status of a command: its session or the connection ended."""
+    """The machine returned no exit status: the command's session or the connection ended."""
 
-    def __init__(self, command: str, said: str, log: Path | None) -> None:
+    def __init__(self, command: str, output: str, log: Path | None) -> None:
         shown = command if len(command) <= _SHOWN else f"{command[:_SHOWN]}..."
         super().__init__(
-            f"the SSH session ended before `{shown}` did", log=log, tail=shell.last_lines(said)
+            f"the SSH session ended before `{shown}` did", log=log, tail=shell.last_lines(output)
         )
 
 
 PENALTY_S, LET_IN_S = 6.0, 60.0
-"""Seconds that sshd holds a login that it refused, and the probe before it, against who asked; and
-within which what it held is forgotten (sshd_config(5), PerSourcePenalties: it lets nobody in from
-15 on)."""
+"""Seconds of penalty that sshd gives a client for a refused login and the probe before it, and
+seconds after which the penalty is forgotten (sshd_config(5), PerSourcePenalties: from 15 on it
+refuses the client)."""
 _PENALISED = "Not allowed at this time"
-"""What such an sshd says in place of its name."""
+"""Text that sshd sends a penalised client instead of its banner."""
 
 
 def boot_limit_s() -> float:
-    """GOLDEN_BOOT_LIMIT_S, or 600 seconds (a boot takes 25-60 under emulation on two idle
+    """Return GOLDEN_BOOT_LIMIT_S, or 600 seconds (a boot takes 25-60 under emulation on two idle
     cores)."""
     text = os.environ.get(LIMIT) or "600"
     try:
@@ -59,13 +59,13 @@ def boot_limit_s() -> float:
 
 
 def new_key(path: Path, comment: str) -> Path:
-    """A new private key at `path`, its public one beside it."""
+    """Create a private key at `path`, with its public key beside it, and return `path`."""
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
     return path
 
 
 def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) -> Path:
-    """Write `folder`/ssh_config; returns it."""
+    """Write `folder`/ssh_config and return its path."""
     control = folder.resolve() / "ssh"
     shared = [f'ControlPath "{control}"', "ControlMaster auto", "ControlPersist 600"]
     path = folder / "ssh_config"
@@ -83,10 +83,10 @@ def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) ->
                 "UserKnownHostsFile /dev/null",
                 "LogLevel ERROR",
                 "ConnectTimeout 30",
-                # A machine that died ends what waits for it.
+                # So that commands end if their machine died.
                 "ServerAliveInterval 30",
                 "ServerAliveCountMax 10",
-                # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
+                # ssh first binds a name 17 characters longer, and a socket's path has at most 108.
                 *(shared if len(str(control)) < 90 else []),
                 "",
             ]
@@ -102,14 +102,16 @@ def hang_up(config: Path) -> None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether sshd speaks: what passes connections on accepts them before there is a machine."""
+    """Return whether sshd answers."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as link:
+        # A forwarder accepts connections before there is a machine: only sshd's banner counts.
         return link.recv(4) == b"SSH-"
     return False
 
 
 def login(config: Path, deadline: float) -> str | None:
-    """Log in once, until `deadline` (monotonic seconds); None for success, else what ssh said."""
+    """Log in once, until `deadline` (monotonic seconds). Return None for success, else ssh's
+    message."""
     limit = min(30.0, max(1.0, deadline - time.monotonic()))
     try:
         shell.Command(["ssh", "-F", str(config), HOST, "true"]).output(timeout_s=limit)
@@ -121,19 +123,21 @@ def login(config: Path, deadline: float) -> str | None:
 
 
 def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None = None) -> str:
-    """Run `command` as the default user; CommandFailed where it fails, SessionLost where no exit
-    status came back. What ssh did is in `ssh.log` beside `config`."""
-    said, shown = config.with_name("ssh.log"), " ".join(command)
+    """Run `command` as the default user and return its output. Raises CommandFailed if it fails,
+    SessionLost if no exit status came back. ssh's own log is `ssh.log` beside `config`."""
+    ssh_log, shown = config.with_name("ssh.log"), " ".join(command)
     try:
         return shell.Command(
-            ["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command]
+            ["ssh", "-F", str(config), "-E", str(ssh_log), "-o", "LogLevel=DEBUG1", HOST, *command]
         ).output(timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise StageFailed(f"`{shown}` took longer than {timeout_s:.0f} s", log=log) from None
     except shell.CommandFailed as failure:
         if failure.status != _NO_STATUS:
             raise
-        raise SessionLost(shown, said.read_text(encoding="utf-8", errors="replace"), log) from None
+        raise SessionLost(
+            shown, ssh_log.read_text(encoding="utf-8", errors="replace"), log
+        ) from None
 
 
 def look(
@@ -144,8 +148,8 @@ def look(
     log: Path,
     timeout_s: float = 120.0,
 ) -> str:
-    """`run` what changes nothing: where its session is lost, `log` gets why, and it is asked once
-    more."""
+    """`run` a command that changes nothing. If its session is lost, write why to `log`, and run it
+    once more."""
     try:
         return run(config, command, timeout_s=timeout_s)
     except SessionLost as lost:
@@ -153,6 +157,7 @@ def look(
         with log.open("a", encoding="utf-8") as sink:
             sink.write(f"{lost.message}\n{lost.tail}\n")
         hang_up(config)
+        # sshd forgets a penalty with time: wait until it lets us in.
         if _PENALISED in lost.tail:
             wait_until(
                 lambda: login(config, time.monotonic() + LET_IN_S) is None or None, LET_IN_S, 1.0

@@ -18,14 +18,15 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.packages.store import Store
 
 _REGIONS = "ec2-regions"
-"""In an image's folder: a region of EC2 a line."""
+"""File in an image's folder: one EC2 region a line."""
 _REPLACED = "replaced"
-"""In a work folder: the build that the new one takes the place of."""
+"""Folder in a work folder: the build that the new one replaces."""
 
 
 @contextmanager
 def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold `image` for this process; Busy names the holder (or, with `wait`, the caller queues)."""
+    """Hold `image` for this process. Raises Busy with the holder if another one has it; with `wait`
+    the caller queues instead."""
     path = ImageFolder.of(root, image).path / ".lock"
     try:
         handle = locks.hold(path, EXCLUSIVE if wait else EXCLUSIVE | AT_ONCE)
@@ -51,8 +52,8 @@ def _holder(text: str) -> str:
 
 @contextmanager
 def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
-    """An empty work folder in `folder` that is gone afterwards; the next run removes a killed
-    one's."""
+    """Yield an empty work folder in `folder`, and remove it afterwards. The next run removes that
+    of a killed one."""
     sweep(folder)
     work = folder / f".work-{purpose}-{ProcessId.current()}"
     work.mkdir(parents=True)
@@ -63,13 +64,15 @@ def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
 
 
 def in_cache(store: Store) -> Path:
-    """Where compilations have their work folders: beside the store."""
+    """Return the folder for the work folders of compilations: it is beside the store."""
     return store.cache.work
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed bake left: its cgroups and its work folders (named by process)."""
+    """Remove what a killed bake left: its cgroups, and its work folders, which are named by
+    process."""
     namespaces.reap()
+    # First, because a work folder may hold a build that was being replaced.
     restore(folder)
     for left in folder.glob(".work-*"):
         if not in_use(left):
@@ -77,24 +80,25 @@ def sweep(folder: Path) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Put builds back that a kill found on their way out, where none has come in their place."""
+    """Put back builds that a kill caught while they were being replaced, unless the new one is
+    there."""
     for old in folder.glob(f".work-*/{_REPLACED}/*"):
         if not in_use(old.parents[1]) and not (folder / old.name).exists():
             old.rename(folder / old.name)
 
 
 def note_region(root: Path, image: str, region: str) -> None:
-    """Remember that a run makes things in an EC2 region, before it does: a killed one leaves no
+    """Record that a run makes things in an EC2 region, before it does: a killed one leaves no other
     record."""
     path = ImageFolder.of(root, image).path / _REGIONS
-    known = path.read_text(encoding="utf-8").split() if path.exists() else []
-    if region not in known:
+    regions = path.read_text(encoding="utf-8").split() if path.exists() else []
+    if region not in regions:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([*known, region, ""]), encoding="utf-8")
+        path.write_text("\n".join([*regions, region, ""]), encoding="utf-8")
 
 
 def noted_regions(root: Path) -> list[str]:
-    """Every region that a run here has used, by name."""
+    """Return every region that a run here has used, sorted by name."""
     return sorted(
         {
             region
@@ -105,17 +109,17 @@ def noted_regions(root: Path) -> list[str]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether it is the work folder of another live process: `golden shell` holds no image's
-    lock."""
+    """Return whether it is the work folder of another live process: `golden shell` has one without
+    the image's lock."""
     own = ProcessId.parse(folder.name) == ProcessId.current()
     return folder.name.startswith(".work-") and not own and not is_left(folder)
 
 
 def keep(out: Path, build: BuildFolder) -> None:
-    """Put the finished build in its place; an older build of the same id gives way only now.
+    """Put the finished build in its place; only now an older build of the same id gives way.
 
-    Where its disk was the same, all that later stages wrote about it stays. The container is of the
-    lock and stays in any case.
+    If its disk was the same, the files that later stages wrote about it stay. The container belongs
+    to the lock and stays in any case.
     """
     folder, latest = build.path, build.image.latest_link
     if not folder.exists():
@@ -137,7 +141,8 @@ def keep(out: Path, build: BuildFolder) -> None:
 
 
 def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
-    """False where a record cannot be read, and of AMIs."""
+    """Return whether both builds have the same disk; False if a record cannot be read, and for
+    AMIs."""
     try:
         digests = [build.read_bake().disk_sha256 for build in (first, second)]
     except BadInput:
@@ -146,7 +151,8 @@ def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
 
 
 def _copy_what_lacks(paths: Iterable[Path], target: Path) -> None:
-    """Copy those of `paths` that are not in `target`; a kill in between leaves them whole."""
+    """Copy those of `paths` that are not in `target`; a kill in between leaves the originals
+    whole."""
     for path in paths:
         if path.is_dir() and not (target / path.name).exists():
             # A link for each file: nobody writes into one that is there.

@@ -1,1 +1,1 @@
-"""Whether the machine code in a tree runs on every declared CPU and GPU."""
+"""The check that the machine code in a tree runs on every declared CPU and GPU."""

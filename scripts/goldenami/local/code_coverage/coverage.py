@@ -1,15 +1,15 @@
 """The coverage check: whether the code in a tree runs on every machine that an image is declared
 for. Nothing in the tree is run.
 
-* CPU: each instruction whose extension the baseline lacks is a finding. What `pip install` compiled
-  with -march=native on a newer machine is found so.
-* GPU: each fat binary (one a source file that nvcc compiled) must hold, for each of `sm`, SASS of
-  that architecture or a lower minor number of the same major, or PTX of it or a lower one. A file
-  without device code is no finding: that a wheel compiled with CUDA has any is asked once, when it
-  is made (`demand_device_code`).
+* CPU: each instruction whose extension the baseline lacks is a finding. This also finds what `pip
+  install` compiled with -march=native on a newer machine.
+* GPU: each fat binary (one for each source file that nvcc compiled) must hold, for each of `sm`,
+  SASS of that architecture or of a lower minor number of the same major, or PTX of it or of a lower
+  one. A file without device code is no finding: whether a wheel compiled with CUDA has any is
+  checked once, when it is made (`demand_device_code`).
 
 Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the
-reason; so are source files that are compiled for one GPU alone (symbols "device code *", extensions
+reason. So are source files that are compiled for one GPU alone (symbols "device code *", extensions
 "sm_*"). A file that as a whole lacks an architecture has the symbol "file".
 """
 
@@ -42,11 +42,11 @@ from goldenami.model.builds.plans import CoverageRequest
 WHOLE = "file"
 """Symbol of a finding about a file as a whole."""
 UNREADABLE = "unreadable"
-"""Extension of a finding about a file that could not be looked at."""
+"""Extension of a finding about a file that could not be read."""
 SHOWN = 8
-"""Findings in the error; the record has all."""
+"""Findings that the error names; the record has all."""
 _READERS = ("coverage", "elf", "fatbin", "instructions")
-"""The modules that decide what is read of a file."""
+"""Modules that decide what is read of a file."""
 _DECODER = "iced-x86"
 
 
@@ -54,7 +54,7 @@ class CodeFacts(Record):
     """A file's instructions and architectures, as a CodeFile has them, and what is beyond the
     baseline.
 
-    `findings` have no file's name; one of the extension `unreadable` is the last.
+    `findings` have no file's name; one with the extension `unreadable` is the last.
     """
 
     instructions: int
@@ -66,15 +66,19 @@ class CodeFacts(Record):
 
 @cache
 def _reader() -> str:
+    """Return the identity of the reading code: what was read by another version is read again."""
     texts = {name: records.sha256_file(Path(__file__).with_name(f"{name}.py")) for name in _READERS}
     return records.canonical({**texts, _DECODER: metadata.version(_DECODER)})
 
 
 @dataclass(frozen=True)
 class KnownCode:
-    """What was read of files, for the CPUs and GPUs of a request, in its folder (None: nothing is
-    kept) under a file's SHA-256: decoding PyTorch takes a minute, hashing it two seconds. Paths and
-    allowances are an image's own, and are applied each time."""
+    """Facts of files that were read for the CPUs and GPUs of a request, kept in its folder by the
+    file's SHA-256 (`known` of None: nothing is kept).
+
+    Decoding PyTorch takes a minute, hashing it two seconds. Paths and allowances belong to an
+    image, and are applied each time.
+    """
 
     request: CoverageRequest
 
@@ -103,20 +107,20 @@ class KnownCode:
 
 
 def scan(tree: Path, request: CoverageRequest) -> CoverageRecord:
-    """Look at all code of `tree` that `request` names; a folder that is not there holds
-    none, and a file that is known already is not read again."""
-    known, classifier = KnownCode(request), Classifier()
+    """Read all code of `tree` that `request` names, and return the record. A folder that does not
+    exist holds none, and a file that is known already is not read again."""
+    known_code, classifier = KnownCode(request), Classifier()
     files, findings = list[CodeFile](), list[Finding]()
     allowed = {allowance.reason: 0 for allowance in request.allow}
     for path in _programs(tree, request.folders):
         name, sha256 = str(path.relative_to(tree)), records.sha256_file(path)
-        facts = known.get(sha256)
+        facts = known_code.get(sha256)
         if facts is None:
             facts = _read(path, request, classifier)
-            known.keep(sha256, facts)
-        for found in facts.findings:
-            finding = found.model_copy(update={"file": name})
-            fitting = (each.reason for each in request.allow if fits(each, finding))
+            known_code.keep(sha256, facts)
+        for unnamed in facts.findings:
+            finding = unnamed.model_copy(update={"file": name})
+            fitting = (allowance.reason for allowance in request.allow if fits(allowance, finding))
             reason = next(fitting, None)
             if reason is None:
                 findings.append(finding)
@@ -144,8 +148,10 @@ def scan(tree: Path, request: CoverageRequest) -> CoverageRecord:
 
 
 def hold(tree: Path, request: CoverageRequest, out: Path, log: Path) -> None:
-    """Hold the code of `tree` to what a plan asks for; the record goes into `out`."""
+    """Check the code of `tree` against what a plan asks for, and write the record into `out`.
+    Raises StageFailed if it has findings."""
     record = scan(tree, request)
+    # Before the demand, so that a failed bake has its record, too.
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)
@@ -153,7 +159,7 @@ def hold(tree: Path, request: CoverageRequest, out: Path, log: Path) -> None:
 
 
 def demand(record: CoverageRecord) -> None:
-    """StageFailed where the record has findings."""
+    """Raise StageFailed if the record has findings."""
     if record.findings:
         raise StageFailed(
             f"{len(record.findings)} functions or files cannot run on every "
@@ -165,36 +171,37 @@ def demand(record: CoverageRecord) -> None:
         )
 
 
-def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
-    """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose`
-    names the build."""
+def demand_device_code(folder: Path, sm: Sequence[str], build: str) -> None:
+    """Raise StageFailed if all programs below `folder` together have no code for one of `sm`;
+    `build` is its name."""
     images = list[fatbin.DeviceImage]()
     for path in _programs(folder, ["."] if sm else []):
-        # `scan` says of the tree what could not be looked at.
+        # `scan` of the tree reports files that cannot be read.
         with suppress(NotElf), Elf(path) as elf:
             images += [image for module in fatbin.modules(elf) for image in module]
     if lacking := fatbin.missing(images, sm):
         raise StageFailed(
-            f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
+            f"{build}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
             hint="the recipe's CUDA flags do not reach the build: does it read "
             "these variables still?",
         )
 
 
 def describe(finding: Finding) -> str:
-    """`opt/ml/x.so: dot: 12 instructions need avx512f (0x1139: vmovups zmm0,[rdi])`."""
+    """Return a finding as text: `opt/ml/x.so: dot: 12 instructions need avx512f (0x1139: vmovups
+    zmm0,[rdi])`."""
     if finding.extension == UNREADABLE or finding.extension.startswith("sm_"):
         return f"{finding.file}: {finding.symbol}: {finding.extension}: {finding.example}"
-    what = "instructions need" if finding.count > 1 else "instruction needs"
+    verb = "instructions need" if finding.count > 1 else "instruction needs"
     return (
         f"{finding.file}: {finding.symbol}: "
-        f"{finding.count} {what} {finding.extension} ({finding.example})"
+        f"{finding.count} {verb} {finding.extension} ({finding.example})"
     )
 
 
 def fits(allowance: Allowance, finding: Finding) -> bool:
-    """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has
-    to be named, and so has what could not be looked at."""
+    """Return whether the allowance is for this finding. `*` stands for every instruction set; what
+    a GPU lacks has to be named, and so has what could not be read."""
     named = finding.extension == UNREADABLE or finding.extension.startswith("sm_")
     patterns = [pattern for pattern in allowance.extensions if pattern != "*" or not named]
     return (
@@ -205,8 +212,7 @@ def fits(allowance: Allowance, finding: Finding) -> bool:
 
 
 def _programs(tree: Path, folders: Sequence[str]) -> Iterator[Path]:
-    """Each ELF file once, in the order of paths; a link leads to a file that is seen by itself or
-    lies outside."""
+    """Yield each ELF file once, in the order of paths."""
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         for place, names, files in os.walk(tree / folder):
@@ -214,6 +220,7 @@ def _programs(tree: Path, folders: Sequence[str]) -> Iterator[Path]:
             for path in (Path(place) / name for name in sorted(files)):
                 status = path.lstat()
                 if (
+                    # A link leads to a file that is seen by itself, or that lies outside.
                     path.is_symlink()
                     or not path.is_file()
                     or (status.st_dev, status.st_ino) in seen
@@ -226,6 +233,7 @@ def _programs(tree: Path, folders: Sequence[str]) -> Iterator[Path]:
 
 
 def _read(path: Path, request: CoverageRequest, classifier: Classifier) -> CodeFacts:
+    """Return the facts of one file."""
     findings = list[Finding]()
     try:
         with Elf(path) as elf:
@@ -251,6 +259,8 @@ def _cpu(
     features: Sequence[str],
     classifier: Classifier,
 ) -> tuple[int, dict[str, int]]:
+    """Add the findings about instructions, and return how many there are, in all and by
+    extension."""
     total, extensions = 0, dict[str, int]()
     for address, symbol, code in elf.code():
         count, uses = classifier.uses(code, address)
@@ -266,6 +276,7 @@ def _cpu(
 
 
 def _gpu(findings: list[Finding], elf: Elf, declared: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Add the findings about device code, and return the architectures of SASS and of PTX."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
     whole = fatbin.missing(images, declared) if images else []

@@ -1,8 +1,8 @@
-"""Just enough of ELF for the coverage check: 64-bit little-endian files, their sections, functions
-and code.
+"""Read as much of ELF as the coverage check needs: 64-bit little-endian files, their sections,
+functions and code.
 
-Stripped files have an unwind table (.eh_frame_hdr), too. Read in place by offsets: a framework's
-library has half a million functions, for which a general reader takes minutes.
+Stripped files have an unwind table (.eh_frame_hdr), too. All is read in place by offsets: a
+framework's library has half a million functions, for which a general reader takes minutes.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ X86_64 = 62
 _EXECUTABLE, _PROGBITS, _NOBITS = 0x4, 1, 8
 _PT_LOAD, _PF_X = 1, 1
 _FUNCTION_TYPES = (2, 10)
-"""STT_FUNC and STT_GNU_IFUNC."""
+"""Types of symbols: STT_FUNC and STT_GNU_IFUNC."""
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError)
 _DATAREL_SDATA4 = 0x3B
-"""The encoding of .eh_frame_hdr's table that every linker writes (LSB, "DWARF exception header
+"""Encoding of .eh_frame_hdr's table that every linker writes (LSB, "DWARF exception header
 encoding")."""
 
 
 class NotElf(Exception):
-    """The file is no ELF file of this kind, or is cut off; never leaves `local/`."""
+    """The file is no ELF file of this kind, or is cut off. The error never leaves `local/`."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section: its address when loaded, its place in the file, in bytes."""
+    """A section: its address when loaded, and its place in the file, in bytes."""
 
     name: str
     kind: int
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass
 class Elf:
-    """An open file; use as a context manager."""
+    """An open ELF file; use it as a context manager."""
 
     path: Path
     data: mmap.mmap = field(init=False, repr=False)
@@ -90,13 +90,14 @@ class Elf:
             raise ValueError("a section ends behind the file's end")
         text = rows[names][4] if rows else 0
         self.sections = [Section(self._string(text + row[0]), *row[1:]) for row in rows]
+        # e_shnum is 0 if it cannot hold the number, which is elsewhere then (ELF specification).
         if table and not rows:
             raise ValueError("has more sections than its header counts")
         self._demand_sections()
 
     def _demand_sections(self) -> None:
-        """ValueError where code is loaded that no section names: it would run, and nobody would
-        have looked at it."""
+        """Raise ValueError if code is loaded that no section names: it would run, and nobody would
+        have checked it."""
         (table,) = struct.unpack_from("<Q", self.data, 32)
         size, count = struct.unpack_from("<2H", self.data, 54)
         for index in range(count):
@@ -125,7 +126,7 @@ class Elf:
         ]
 
     def functions(self) -> dict[int, str]:
-        """Address of each known function and its name; empty where only the unwind table knows
+        """Return the address of each known function and its name, "" if only the unwind table has
         it."""
         try:
             return self._functions()
@@ -145,21 +146,22 @@ class Elf:
         return functions
 
     def _unwound(self) -> Iterator[int]:
-        """Start of each function in .eh_frame_hdr's table of (start, description), both relative to
-        the header."""
+        """Yield the start of each function in .eh_frame_hdr's table of (start, description), both
+        relative to the header."""
         for section in self.named(".eh_frame_hdr"):
             version, frame, *encodings = struct.unpack_from("<4B", self.data, section.offset)
-            known = (version, encodings) == (1, [3, _DATAREL_SDATA4])
-            if not known or frame & 0xF not in (0x3, 0xB):
+            is_known = (version, encodings) == (1, [3, _DATAREL_SDATA4])
+            if not is_known or frame & 0xF not in (0x3, 0xB):
                 return
             (count,) = struct.unpack_from("<I", self.data, section.offset + 8)
             table = self.data[section.offset + 12 : section.offset + 12 + 8 * count]
             yield from (section.address + start for start, _ in struct.iter_unpack("<ii", table))
 
     def code(self) -> Iterator[tuple[int, str, bytes]]:
-        """Address, function's name (or `section+0xoffset`) and bytes of every stretch of code."""
-        known = self.functions()
-        starts = sorted(known)
+        """Yield address, function's name (or `section+0xoffset`) and bytes of every stretch of
+        code."""
+        names = self.functions()
+        starts = sorted(names)
         for section in self.sections:
             if not section.executable:
                 continue
@@ -167,5 +169,5 @@ class Elf:
             first, last = bisect_right(starts, section.address), bisect_right(starts, end - 1)
             cuts = [section.address, *starts[first:last], end]
             for start, stop in pairwise(cuts):
-                name = known.get(start) or f"{section.name}+{start - section.address:#x}"
+                name = names.get(start) or f"{section.name}+{start - section.address:#x}"
                 yield start, name, content[start - section.address : stop - section.address]

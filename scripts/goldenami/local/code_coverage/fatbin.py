@@ -2,9 +2,9 @@
 lists it.
 
 nvcc puts one "fat binary" for each source file into a section. Its header is magic, version,
-header's size, size; then comes an entry for each architecture: kind, header's size, payload's size,
-compute capability, flags. NVIDIA does not document it; the offsets were read off what nvcc 11.8 and
-13.0 write, and tests hold them to such files.
+header's size, size. An entry for each architecture follows: kind, header's size, payload's size,
+compute capability, flags. NVIDIA does not document the format; the offsets were read off what nvcc
+11.8 and 13.0 write, and tests check them on such files.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _EXACT, _FAMILY, _COMPRESSED = 1 << 20, 1 << 21, 1 << 13 | 1 << 15
 or zstd."""
 _ALIGNMENT = 8
 _HEADER, _ENTRY = 16, 64
-"""Bytes of a fat binary's header, and of an entry's at least."""
+"""Bytes of a fat binary's header, and the least of an entry."""
 
 
 @dataclass(frozen=True)
 class DeviceImage:
-    """Code for one architecture. `suffix` is "a" where no other GPU runs it, "f" for the same major
-    number's."""
+    """Code for one architecture. `suffix` is "a" if no other GPU runs it, "f" if only those of the
+    same major number do."""
 
     capability: int
     suffix: str
@@ -41,7 +41,8 @@ class DeviceImage:
         return f"{self.capability}{self.suffix}"
 
     def runs_on(self, capability: int) -> bool:
-        """CUDA's rule (CUDA C++ programming guide, "binary compatibility", "PTX compatibility")."""
+        """Apply CUDA's rule (CUDA C++ programming guide, "binary compatibility", "PTX
+        compatibility")."""
         same_major = capability // 10 == self.capability // 10
         if self.suffix == "a":
             return capability == self.capability
@@ -49,7 +50,8 @@ class DeviceImage:
 
 
 def modules(elf: Elf) -> Iterator[list[DeviceImage]]:
-    """The images of each fat binary that holds any code: the device linker leaves some empty."""
+    """Yield the images of each fat binary that holds any code: the device linker leaves some
+    empty."""
     for section in (section for name in SECTIONS for section in elf.named(name)):
         at, last = section.offset, section.offset + section.size
         while at + _HEADER <= last:
@@ -72,6 +74,7 @@ def _images(data: bytes) -> Iterator[DeviceImage]:
         payload = data[at + header : at + header + size]
         if kind in (_PTX, _SASS) and _holds_code(payload, kind, flags):
             yield DeviceImage(capability, _suffix(flags), ptx=kind == _PTX)
+        # At least a step, since a damaged entry may state no size.
         at += max(header + size, _ALIGNMENT)
 
 
@@ -82,11 +85,12 @@ def _suffix(flags: int) -> str:
 
 
 def _holds_code(payload: bytes, kind: int, flags: int) -> bool:
+    # The names of sections cannot be seen in it.
     if flags & _COMPRESSED:
         return True
     return (b".text." if kind == _SASS else b".entry") in payload
 
 
 def missing(images: Sequence[DeviceImage], sm: Sequence[str]) -> list[str]:
-    """Those of `sm` ("86") that none of the images runs on."""
+    """Return those of `sm` ("86") that none of the images runs on."""
     return [name for name in sm if not any(image.runs_on(int(name)) for image in images)]

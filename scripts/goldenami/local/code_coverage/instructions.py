@@ -1,4 +1,4 @@
-"""Which instruction-set extension each x86-64 instruction of a program needs, by names of GCC's
+"""Which instruction-set extension each x86-64 instruction of a program needs, by the names of GCC's
 options."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _EVERYWHERE = (
     "XSAVES CET_IBT CET_SS PREFETCHW CLDEMOTE PREFETCHITI"
 )
 EVERYWHERE = frozenset(_EVERYWHERE.split())
-"""CPUID features, by the decoder's names, of every x86-64 machine of EC2, and hints that others
-take for a no-operation (Intel SDM vol. 2: ENDBR64, RDSSP, PREFETCHW, CLDEMOTE)."""
+"""CPUID features, by the decoder's names, of every x86-64 machine of EC2, and hints that other
+machines execute as a no-operation (Intel SDM vol. 2: ENDBR64, RDSSP, PREFETCHW, CLDEMOTE)."""
 _RENAMED = {
     "SSE4_1": "sse4.1",
     "SSE4_2": "sse4.2",
@@ -30,8 +30,8 @@ _RENAMED = {
 }
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
 _BIT_SCANS = frozenset(value for name, value in vars(Code).items() if name.startswith("TZCNT_"))
-"""TZCNT is BSF with a prefix that a CPU without BMI ignores; compilers write it for any x86-64
-where both agree."""
+"""TZCNT is BSF with a prefix that a CPU without BMI ignores; compilers write it for any x86-64 if
+both give the same result."""
 
 
 @dataclass
@@ -43,13 +43,14 @@ class Use:
 
 
 class Classifier:
-    """Classifies code; keeps what it learnt of each opcode, so use one for many files."""
+    """A classifier of code. It keeps what it learnt of each opcode, so use one for many files."""
 
     def __init__(self) -> None:
         self._needs: dict[int, tuple[str, ...]] = {}
 
     def uses(self, code: bytes, address: int) -> tuple[int, dict[str, Use]]:
-        """Instructions in `code` and, for each extension beyond plain x86-64, those that need it.
+        """Return the number of instructions in `code` and, for each extension beyond plain x86-64,
+        those that need it.
 
         An instruction that needs several (AVX-512VL and F) counts for each. Bytes that are no
         instruction are skipped.
@@ -79,7 +80,7 @@ def _extensions(instruction: Instruction) -> Iterator[str]:
 
 
 def option(name: str) -> str:
-    """GCC's option, without -m, for the decoder's name of a CPUID feature."""
+    """Return GCC's option, without -m, for the decoder's name of a CPUID feature."""
     plain = name.lower()
     if plain.startswith("amx_"):
         plain = plain.replace("_", "-")

@@ -1,8 +1,9 @@
-"""What boots a disk and is in no file system that Linux mounts: first sector, partition table,
-GRUB's core, the ESP.
+"""The parts of a disk that boot it and are in no file system that Linux mounts: first sector,
+partition table, GRUB's core, the ESP.
 
-The bake's manifest has what they held, and `drift` compares. Growing the root on a larger volume
-changes the table's last partition and the protective entry's size; mounting the ESP one bit.
+The bake's manifest has their content, and `drift` compares. Growing the root on a larger volume
+changes the table's last partition and the size in the protective entry; mounting the ESP changes
+one bit.
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ from goldenami.core.errors import Unreachable
 from goldenami.local.disk.grub import SECTOR
 
 Read = Callable[[int, int], bytes]
-"""Bytes at an offset of the disk, of a length."""
+"""Function that returns the disk's bytes at an offset, of a length."""
 
 _ENTRIES, _ENTRY_BYTES = 128, 128
-"""Of the table, as sfdisk and growpart write it; what is larger is not read."""
+"""Size of the table as sfdisk and growpart write it; a larger one is not read."""
 _PROTECTIVE = slice(447, 450), slice(451, 462)
-"""Of the first sector: where the disk's end is, in the entry that protects the table (UEFI 2.10,
-table 5.4)."""
+"""Parts of the first sector that depend on the disk's end, in the entry that protects the table
+(UEFI 2.10, table 5.4)."""
 _DIRTY_AT = ((54, b"FAT16", 0x25), (82, b"FAT32", 0x41))
-"""Of a FAT partition: where its type stands, and the byte whose lowest bit Linux sets while it is
-mounted (fs/fat/inode.c)."""
+"""Places in a FAT partition: its type, and the byte whose lowest bit Linux sets while it is mounted
+(fs/fat/inode.c)."""
 _CHUNK = 1 << 20
 ROOT, PERSIST = "root", "persist"
-"""Partitions with a file system of its own: of an immutable image `persist` is what instances
+"""Partitions with a file system of their own. An immutable image has `persist` for what instances
 write."""
 _ROOT_TYPES = ("4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "0fc63daf-8483-4772-8e79-3d69d8477de4")
-"""What the publishers' images have as type of the root, which they do not name: Linux root
-(x86-64), Linux data."""
+"""Types of the root in the publishers' images, which give it no name: Linux root (x86-64), Linux
+data."""
 
 
 def partitions(read: Read) -> list[dict[str, Any]]:
-    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it
-    is damaged.
+    """Return the partitions in the order of the table, offsets and sizes in bytes.
 
-    One without a name of its own is named by its number.
+    One without a name of its own is named by its number. Raises Unreachable if the table is
+    damaged.
     """
     header = read(SECTOR, SECTOR)
     size, stated = struct.unpack_from("<II", header, 12)
@@ -61,25 +62,26 @@ def partitions(read: Read) -> list[dict[str, Any]]:
             "could not look: the disk's partition entries are damaged",
             hint="name a disk of an image; of a damaged one nothing is known",
         )
-    found = {
+    entries = {
         begin // width + 1: _partition(table[begin : begin + width])
         for begin in range(0, count * width, width)
         if any(table[begin : begin + 16])
     }
-    names = [entry["name"] for entry in found.values()]
+    names = [entry["name"] for entry in entries.values()]
     return [
         entry
         if entry["name"] and names.count(entry["name"]) == 1
         else {**entry, "name": str(number)}
-        for number, entry in found.items()
+        for number, entry in entries.items()
     ]
 
 
 def root(table: list[dict[str, Any]]) -> dict[str, Any]:
-    """The partition of that name, else the largest of a type that publishers give a root."""
+    """Return the partition of that name, else the largest of a type that publishers give a root.
+    Raises Unreachable if there is none."""
     for fits in ({"name": ROOT}, *({"type": kind} for kind in _ROOT_TYPES)):
-        if found := [entry for entry in table if fits.items() <= entry.items()]:
-            return max(found, key=lambda entry: int(entry["size"]))
+        if candidates := [entry for entry in table if fits.items() <= entry.items()]:
+            return max(candidates, key=lambda entry: int(entry["size"]))
     raise Unreachable(
         "could not look: the disk has no partition for a root",
         hint="name a disk of an image; of another one nothing is known",
@@ -99,10 +101,11 @@ def _partition(entry: bytes) -> dict[str, Any]:
 
 
 def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Offset and size in bytes of what boots a disk, by what it is called."""
+    """Return offset and size in bytes of each place that boots a disk, by its name."""
     first = min((entry["offset"] for entry in table), default=34 * SECTOR)
     return {
         "first sector": (0, SECTOR),
+        # GPT: 34 sectors from the first one to the end of the table.
         "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR),
     } | {
         f"partition {entry['name']}": (entry["offset"], entry["size"])
@@ -112,9 +115,9 @@ def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:
-    """SHA-256 of the chunks of one of the `places` that are not all zeros, without what a first
-    boot changes."""
-    found, zeros = hashlib.sha256(), bytes(_CHUNK)
+    """Return the SHA-256 of one of the `places`, over its chunks that are not all zeros, without
+    what a first boot changes."""
+    sha256, zeros = hashlib.sha256(), bytes(_CHUNK)
     for at in range(0, max(size, 0), _CHUNK):
         data = bytearray(read(offset + at, min(_CHUNK, size - at)))
         if at == 0 and name == "first sector":
@@ -125,12 +128,12 @@ def digest(read: Read, name: str, offset: int, size: int) -> str:
                 if data[place : place + len(kind)] == kind:
                     data[dirty] &= 0xFE
         if data != zeros[: len(data)]:
-            found.update(at.to_bytes(8, "little") + data)
-    return found.hexdigest()
+            sha256.update(at.to_bytes(8, "little") + data)
+    return sha256.hexdigest()
 
 
 def describe(read: Read) -> dict[str, Any]:
-    """All of it, as the manifest has it."""
+    """Return all of it, as the manifest has it."""
     table = partitions(read)
     return {
         "partitions": table,

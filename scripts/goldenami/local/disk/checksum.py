@@ -1,5 +1,5 @@
-"""The digests of a disk that is still being written: hashed right behind the writer, while its
-pages are in memory."""
+"""The digests of a disk that is still being written. It is hashed right behind the writer, while
+its pages are in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Abandoned(Exception):
 
 
 class Follower:
-    """Hashes as far as `advance` allows."""
+    """A hasher that goes as far as `advance` allows."""
 
     def __init__(self) -> None:
         self._final, self._changed = 0, threading.Condition()
@@ -39,7 +39,8 @@ class Follower:
             self._changed.notify_all()
 
     def wait(self, at: int) -> int:
-        """Wait until more than `at` bytes are final; returns how many."""
+        """Wait until more than `at` bytes are final, and return how many are. Raises Abandoned if
+        the writer failed."""
         with self._changed:
             self._changed.wait_for(lambda: self._final > at or self._abandoned)
             if self._abandoned:
@@ -47,8 +48,8 @@ class Follower:
             return self._final
 
     def result(self, size: int) -> str:
-        """Hex SHA-256 of all `size` bytes, every one of which is final now; then the blocks are
-        listed too."""
+        """Return the hex SHA-256 of all `size` bytes, every one of which is final now. The blocks
+        are listed then, too."""
         self.advance(size)
         self.blocks.result()
         return self.digest.result()
@@ -56,8 +57,8 @@ class Follower:
 
 @contextlib.contextmanager
 def following(disk: Path, blocks: Path) -> Iterator[Follower]:
-    """A follower of `disk`, which has its full size already; its threads end with the block, and
-    `blocks` is the list of the disk's blocks then."""
+    """Yield a follower of `disk`, which has its full size already. Its threads end with the block,
+    and `blocks` then holds the list of the disk's blocks."""
     follower = Follower()
     with ThreadPoolExecutor(2) as pool:
         follower.digest = pool.submit(records.sha256_sparse, disk, follower.wait)
@@ -65,4 +66,5 @@ def following(disk: Path, blocks: Path) -> Iterator[Follower]:
         try:
             yield follower
         finally:
+            # Else its threads would wait for ever for a writer that failed.
             follower.abandon()

@@ -1,4 +1,5 @@
-"""Where two disks of one layout differ, and what tells a file of one from the other's."""
+"""Differences between two disks of one layout: where they are, and how a file of one differs from
+the other's."""
 
 from __future__ import annotations
 
@@ -10,29 +11,31 @@ from goldenami.local.disk import disk
 from goldenami.local.disk.disk import MIB
 
 CONTENT_LIMIT_S = 60
-"""What diffoscope may take for one file; a kernel's image would keep it busy for long."""
+"""Seconds that diffoscope may take for one file: a kernel's image would keep it busy for long."""
 CONTENT_LINES = 10
-"""Lines of its answer for one file: enough to see what kind of difference it is."""
+"""Lines of its output for one file: enough to see what kind of difference it is."""
 
 _PLACES = (
     (disk.BIOS_BOOT[0], "the first sectors and the partition table"),
     (disk.ESP[0], "GRUB's core image"),
     (disk.ROOT_OFFSET, "the EFI system partition"),
 )
-"""Up to which byte of a disk what is."""
+"""The end of each part of a disk, in bytes, and its name."""
 
 
 def places(first: Path, second: Path) -> list[str]:
-    """One line for each part of the disk that differs: how many MiB do, and the first byte."""
+    """Return one line for each part of the disk that differs: how many MiB do, and the first
+    byte."""
     offsets: dict[str, list[int]] = {}
     size = first.stat().st_size
     with first.open("rb") as left, second.open("rb") as right:
         for offset in range(0, max(size, second.stat().st_size), MIB):
-            mine, its = left.read(MIB), right.read(MIB)
-            if mine != its:
-                pairs = enumerate(zip(mine, its, strict=False))
+            first_chunk, second_chunk = left.read(MIB), right.read(MIB)
+            if first_chunk != second_chunk:
+                pairs = enumerate(zip(first_chunk, second_chunk, strict=False))
                 within = next(
-                    (number for number, (a, b) in pairs if a != b), min(len(mine), len(its))
+                    (number for number, (a, b) in pairs if a != b),
+                    min(len(first_chunk), len(second_chunk)),
                 )
                 offsets.setdefault(_place(offset, size), []).append(offset + within)
     return [f"{place}: {len(at)} MiB, first at byte {at[0]}" for place, at in offsets.items()]
@@ -48,7 +51,8 @@ def _place(offset: int, size: int) -> str:
 
 
 def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
-    """The first lines of what diffoscope, where it is installed, says of a file of both roots."""
+    """Return the first lines of diffoscope's output for a file of both roots, or nothing if it is
+    not installed."""
     if shutil.which("diffoscope") is None:
         return []
     copies = []
@@ -63,7 +67,7 @@ def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
                 f"{image}?offset={disk.ROOT_OFFSET}",
             ]
         )
-    said = shell.output(
+    output = shell.output(
         ["diffoscope", f"--timeout={CONTENT_LIMIT_S}", *map(str, copies)], check=False
     )
-    return [f"    {line}" for line in said.splitlines()[:CONTENT_LINES]]
+    return [f"    {line}" for line in output.splitlines()[:CONTENT_LINES]]

@@ -1,7 +1,7 @@
-"""A root tree becomes a bootable disk image, without a loop device, a mount or a random byte.
+"""Turn a root tree into a bootable disk image, without a loop device, a mount or a random byte.
 
-GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so
-that it can grow. An immutable root has two more behind it (see `immutable`).
+The disk has a GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4
+root last, so that it can grow. An immutable root has two more behind it (see `immutable`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ ESP = (2 * MIB, 126 * MIB)
 128 MiB."""
 ROOT_OFFSET = ESP[0] + ESP[1]
 TAIL_BYTES = 1 * MIB
-"""Kept free behind the root for the second partition table (33 sectors), in whole MiB."""
+"""Bytes kept free behind the root for the second partition table (33 sectors), in whole MiB."""
 BLOCK = 4096
 SLACK = 1.05
-"""Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03
-for Debian)."""
+"""The root needs this many times its files' bytes: directories, inode tables, journal (measured:
+1.03 for Debian)."""
 MANIFEST = "manifest.json"
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
@@ -68,8 +68,8 @@ small = {
 floppy = {
 }
 """
-"""The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06
-and to the kernels and e2fsck of every supported image."""
+"""Settings of mke2fs, because the host's /etc/mke2fs.conf differs between distributions. GRUB 2.06
+and the kernels and e2fsck of every supported image know these features."""
 
 NOT_REPRODUCIBLE = (
     "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system "
@@ -79,7 +79,7 @@ NOT_REPRODUCIBLE = (
 
 @dataclass(frozen=True)
 class DiskLayout:
-    """What a disk is made from beside the tree. `size_bytes` is the virtual size, in whole MiB."""
+    """Parameters of a disk beside its tree. `size_bytes` is the virtual size, in whole MiB."""
 
     image: str
     size_bytes: int
@@ -101,21 +101,21 @@ class DiskLayout:
     def parts(self) -> dict[str, tuple[int, int]]:
         """Offset and size in bytes of each partition, by name, in their order."""
         room = self.size_bytes - ROOT_OFFSET - TAIL_BYTES
-        found, at = {"bios": BIOS_BOOT, "esp": ESP}, ROOT_OFFSET
+        places, at = {"bios": BIOS_BOOT, "esp": ESP}, ROOT_OFFSET
         for name, size in (immutable.sizes(room) if self.immutable else {"root": room}).items():
-            found[name] = (at, size)
+            places[name] = (at, size)
             at += size
-        return found
+        return places
 
     @property
     def menu_at(self) -> tuple[str, str]:
-        """Where GRUB finds its menu: in the root, unless the menu holds the root's hash."""
+        """Place of GRUB's menu: in the root, or in the ESP if the menu holds the root's hash."""
         if self.immutable:
             return f"{self.esp_id[:4]}-{self.esp_id[4:]}", "/grub"
         return self.uuid("root"), "/boot/grub"
 
     def uuid(self, part: str) -> str:
-        """A UUID that is the image's own and stays the same from build to build."""
+        """Return a UUID that belongs to the image and stays the same from build to build."""
         return str(uuid.uuid5(_NAMESPACE, f"{self.image}/{part}"))
 
     @property
@@ -125,8 +125,8 @@ class DiskLayout:
 
 @dataclass(frozen=True)
 class DiskFacts:
-    """What was written. `data_bytes` is what the sparse file occupies; `note` says why it is not
-    reproducible."""
+    """Facts of a written disk. `data_bytes` is what the sparse file occupies; `note` says why the
+    disk is not reproducible."""
 
     disk: Path
     manifest: Path
@@ -147,16 +147,17 @@ def write_disk(
     """Write `disk`, its `manifest.json` and its `disk.blocks` from the root `tree`; all appear
     whole or not at all.
 
-    `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest.
-    The tree gets /boot/grub/grub.cfg and /etc/fstab. Raises HostNotReady without a tool, BadInput
-    when the tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
+    `ranks` orders files on the disk: by path as in `tree.scan`, with the highest rank for what
+    changes most. The tree gets /boot/grub/grub.cfg and /etc/fstab. Raises HostNotReady without a
+    tool, BadInput if the tree does not fit `layout`, StageFailed for a tree that cannot be kept or
+    booted.
     """
     _check_tools()
     grub.write_boot_files(tree, layout.uuid("root"), layout.esp_id, immutable=layout.immutable)
     entries = trees.scan(tree)
     _check_fit(entries, layout)
     work = disk.with_name(f".{disk.name}.work")
-    shutil.rmtree(work, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed run
     manifest = disk.with_name(MANIFEST)
     try:
         work.mkdir(parents=True)
@@ -219,7 +220,7 @@ class _Writer:
 
     @property
     def env(self) -> dict[str, str]:
-        """No clock, time zone or configuration of the host reaches the tools."""
+        """Variables that keep the host's clock, time zone and configuration from the tools."""
         return {
             "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch),
             "TZ": "UTC",
@@ -228,7 +229,7 @@ class _Writer:
         }
 
     def write(self) -> tuple[str, str]:
-        """Returns why the disk is not reproducible, and its SHA-256."""
+        """Write the disk. Return why it is not reproducible, or "", and its SHA-256."""
         with self.disk.open("wb") as image:
             image.truncate(self.layout.size_bytes)
         (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
@@ -241,7 +242,8 @@ class _Writer:
             if not note:
                 ordered = slots.order(self.entries, self.ranks)
                 small = self._feed(slots.without_content(ordered), self._root)
-                # The ESP is not written to its end before an immutable root is.
+                # An immutable root's hash goes into the ESP, so nothing is final before the root
+                # is written.
                 final = follower.advance if not self.layout.immutable else lambda _: None
                 large = slots.fill(self.tree, ordered, self._root, env=self.env, final=final)
                 files = replace(large, digests={**small, **large.digests})
@@ -304,6 +306,7 @@ class _Writer:
         self._run(
             "mkfs.vfat",
             "dosfstools",
+            # Else mkfs.vfat writes the time of its creation.
             "--invariant",
             "--offset",
             str(ESP[0] // grub.SECTOR),
@@ -321,18 +324,18 @@ class _Writer:
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
     def _immutable(self) -> None:
-        """What lies behind an immutable root, and the menu."""
+        """Write what lies behind an immutable root, and the menu."""
         parts, uuid_of = self.layout.parts, self.layout.uuid
         persist = FileSystem(self.disk, *parts["persist"], "persist")
         self._feed(immutable.persist(self.tree, self.entries), persist)
-        found = verity.write(
+        root_hash = verity.write(
             self.disk,
             parts["root"],
             parts["tree"],
             salt=uuid.UUID(uuid_of("salt")).bytes,
             identity=uuid.UUID(uuid_of("tree")),
         )
-        root = immutable.words(found, {part: uuid_of(f"{part}-partition") for part in parts})
+        root = immutable.words(root_hash, {part: uuid_of(f"{part}-partition") for part in parts})
         menu, image = self.work / "grub.cfg", f"{self.disk}@@{ESP[0]}"
         menu.write_text(grub.menu(self.tree, uuid_of("root"), root), encoding="utf-8")
         self._run("mmd", "mtools", "-i", image, "::/grub")
@@ -344,8 +347,10 @@ class _Writer:
         )
 
     def _mke2fs(self, source: str, system: FileSystem, extended: str) -> list[str]:
-        # Nobody writes it.
-        without = ["-O", "^has_journal"] if self.layout.immutable and system.name == "root" else []
+        # Nobody writes an immutable root, so it needs no journal.
+        no_journal = (
+            ["-O", "^has_journal"] if self.layout.immutable and system.name == "root" else []
+        )
         return [
             shell.require("mke2fs", "e2fsprogs"),
             "-q",
@@ -358,7 +363,7 @@ class _Writer:
             "1",
             "-L",
             system.name,
-            *without,
+            *no_journal,
             "-U",
             self.layout.uuid(system.name),
             "-d",
@@ -371,31 +376,34 @@ class _Writer:
         ]
 
     def _reads_tar(self) -> bool:
+        """Return whether this host's mke2fs can read a tar."""
         probe = self.work / "probe"
         with probe.open("wb") as image:
             image.truncate(8 * MIB)
         try:
             self._feed(self.entries[:1], FileSystem(probe, 0, 8 * MIB))
         except shell.CommandFailed as failure:
+            # A full disk of the host says nothing about mke2fs.
             if os.strerror(errno.ENOSPC) in failure.output:
                 raise
             return False
         return True
 
     def _feed(self, entries: Sequence[trees.Entry], system: FileSystem) -> dict[str, str]:
+        """Make the file system from a tar of `entries`, and return the SHA-256 of each file."""
         argv = self._mke2fs("-", system, "assume_storage_prezeroed=1")
-        said = self.work / "mke2fs.log"
-        said.unlink(missing_ok=True)
+        mke2fs_log = self.work / "mke2fs.log"
+        mke2fs_log.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
-        # Mke2fs reads 4 KiB at a time: fewer wake-ups.
+        # mke2fs reads 4 KiB at a time: a larger pipe means fewer wake-ups.
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)
         try:
-            process = shell.Command(argv, env=self.env).start(log=said, stdin=read_end)
+            process = shell.Command(argv, env=self.env).start(log=mke2fs_log, stdin=read_end)
         finally:
             os.close(read_end)
         digests: dict[str, str] = {}
         try:
-            # A reader that has died is not the failure: its own words and status are, below.
+            # If mke2fs has died, the broken pipe is no news: its words and status, below, are.
             with (
                 contextlib.suppress(BrokenPipeError),
                 os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink,
@@ -407,7 +415,7 @@ class _Writer:
         except BaseException:
             shell.stop(process)
             raise
-        output = said.read_text(encoding="utf-8", errors="replace")
+        output = mke2fs_log.read_text(encoding="utf-8", errors="replace")
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(argv)}\n{output}")
         if status != 0:
@@ -420,7 +428,7 @@ class _Writer:
                 "mke2fs of this host cannot read a tar, as an immutable image wants it",
                 hint="bake on Debian 13 or newer",
             )
-        # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
+        # No assume_storage_prezeroed: an e2fsprogs too old for a tar may not know it either.
         extended = "lazy_itable_init=1,lazy_journal_init=1"
         argv = self._mke2fs(str(self.tree), self._root, extended)
         shell.stream(argv, log=self.log, env=self.env)

@@ -1,9 +1,9 @@
 """GRUB for a disk that nobody may mount: two core images, a patched first sector, one static menu.
 
-`grub-install` and `grub-bios-setup` want block devices; `grub-mkimage` wants none. What is left of
-their work are three numbers in two sectors (GRUB 2.12, include/grub/i386/pc/boot.h and
+`grub-install` and `grub-bios-setup` want block devices; `grub-mkimage` wants none. All that is left
+of their work are three numbers in two sectors (GRUB 2.12, include/grub/i386/pc/boot.h and
 grub-core/boot/i386/pc). Every module that booting needs is in the core image, so the tree needs no
-GRUB package at all.
+GRUB package.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
 
 PACKAGES = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}
-"""The host's packages that have GRUB's modules, by its platforms: both are on every disk."""
+"""The host's packages with GRUB's modules, by GRUB's platforms: both platforms are on every
+disk."""
 SECTOR = 512
 _KERNEL_SECTOR = 0x5C
 """GRUB_BOOT_MACHINE_KERNEL_SECTOR: where boot.img keeps the first sector of core.img (64 bits,
 little endian)."""
 _DRIVE_CHECK = 0x66
-"""GRUB_BOOT_MACHINE_DRIVE_CHECK: two no-ops here make boot.img trust 0x80 for firmware that passes
+"""GRUB_BOOT_MACHINE_DRIVE_CHECK: two no-ops here make boot.img trust 0x80, for firmware that passes
 nonsense."""
 _BLOCK_LIST = SECTOR - 12
-"""GRUB_BOOT_MACHINE_LIST: core.img's own first sector ends in (start, length, segment) of the rest
+"""GRUB_BOOT_MACHINE_LIST: the first sector of core.img ends in (start, length, segment) of the rest
 of it."""
 _TABLE = slice(0x1B8, SECTOR - 2)
-"""Disk signature and protective partition table: they stay as sfdisk wrote them."""
+"""Disk signature and protective partition table, which stay as sfdisk wrote them."""
 
 _MODULES = (
     "part_gpt",
@@ -49,19 +50,20 @@ _MODULES = (
     "cat",
 )
 ALWAYS = "ro no_timer_check"
-"""no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host
-its check of the timer ended in a panic ("IO-APIC + timer doesn't work")."""
+"""Words of every command line. A kernel sets no_timer_check itself under KVM, so on EC2; under
+emulation on a busy host its check of the timer ended in a panic ("IO-APIC + timer doesn't
+work")."""
 COMMAND_LINE = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 nvme_core.io_timeout=4294967295"
-"""Of a tree whose roles say nothing. EC2's serial console is ttyS0; the NVMe timeout is what AWS
-documents for EBS volumes ("I/O operation timeout"), the highest value that kernels since 4.15
+"""Words for a tree whose roles name none. EC2's serial console is ttyS0; the NVMe timeout is what
+AWS documents for EBS volumes ("I/O operation timeout"), the highest value that kernels since 4.15
 take."""
 EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 """A role's kernel command line, as a path in the tree; lines that start with `#` are comments."""
 
 
 def find_kernel(tree: Path) -> tuple[str, str]:
-    """Kernel and initrd as GRUB sees them: the distribution's own links, which survive a kernel
-    update in a running instance, else the only kernel there is."""
+    """Return the paths of kernel and initrd as GRUB sees them: the distribution's own links, which
+    survive a kernel update in a running instance, else the only kernel there is."""
     for folder in ("", "/boot"):
         kernel, initrd = f"{folder}/vmlinuz", f"{folder}/initrd.img"
         if _exists(tree, kernel) and _exists(tree, initrd):
@@ -79,7 +81,8 @@ def find_kernel(tree: Path) -> tuple[str, str]:
 
 
 def _exists(tree: Path, path: str) -> bool:
-    """Whether `path` leads to a file in `tree`, following one link as the tree itself would."""
+    """Return whether `path` leads to a file in `tree`, following one link as the tree itself
+    would."""
     real = tree / path.lstrip("/")
     if real.is_symlink():
         target = real.readlink()
@@ -88,8 +91,8 @@ def _exists(tree: Path, path: str) -> bool:
 
 
 def command_line(tree: Path, root: str) -> str:
-    """Words that name the root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else
-    `COMMAND_LINE`."""
+    """Return the words that name the root, `ALWAYS`, then a role's words in `EXTRA_COMMAND_LINE`,
+    else `COMMAND_LINE`."""
     extra = COMMAND_LINE
     source = tree / EXTRA_COMMAND_LINE
     if source.is_file():
@@ -104,8 +107,8 @@ def command_line(tree: Path, root: str) -> str:
 
 
 def menu(tree: Path, root_uuid: str, root: str = "") -> str:
-    """The static grub.cfg, for VGA and serial console alike. The kernel finds its root by the words
-    `root`; without, by `root_uuid`, where GRUB finds the kernel."""
+    """Return the static grub.cfg, for VGA and serial console alike. The kernel finds its root by
+    the words `root`, or without them by `root_uuid`, where GRUB finds the kernel."""
     kernel, initrd = find_kernel(tree)
     line = command_line(tree, root or f"root=UUID={root_uuid}")
     return "\n".join(
@@ -132,10 +135,12 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
     (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if immutable:
+        # Its menu holds the root's hash, so it cannot lie in the root.
         target.unlink(missing_ok=True)
     else:
         _replace(target, menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
+    # Mounts of roles stay; root and ESP are written anew.
     mounts = [
         line
         for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
@@ -163,7 +168,8 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a new file in `path`'s place: the old one may be a link that leads out of the tree."""
+    """Write a new file in the place of `path`."""
+    # The old one may be a link that leads out of the tree.
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
@@ -172,10 +178,11 @@ def _replace(path: Path, text: str) -> None:
 def core_image(
     kind: str, target: Path, *, modules: tuple[str, ...], menu_at: tuple[str, str]
 ) -> list[str]:
-    """The argv that writes the core image of platform `kind` to `target`. It continues with the
-    menu at `menu_at`: a file system's UUID, and the folder in it."""
+    """Return the argv that writes the core image of platform `kind` to `target`. It continues with
+    the menu at `menu_at`: a file system's UUID, and the folder in it."""
     file_system, folder = menu_at
     early = target.with_suffix(".cfg")
+    # The number of the disk depends on the firmware: GRUB searches the file system by its UUID.
     early.write_text(
         f"search.fs_uuid {file_system} root\nset prefix=($root){folder}\n"
         "configfile $prefix/grub.cfg\n",
@@ -199,7 +206,8 @@ def core_image(
 
 
 def modules_folder(kind: str) -> Path:
-    """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package."""
+    """Return the host's folder of GRUB's modules for platform `kind`. Raises HostNotReady with the
+    package's name."""
     folder = Path("/usr/lib/grub") / kind
     if not (folder / "moddep.lst").is_file():
         shell.require(f"grub modules for {kind}", PACKAGES[kind])
@@ -207,7 +215,8 @@ def modules_folder(kind: str) -> Path:
 
 
 def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
-    """boot.img that loads core.img from sector `core_lba`, with `existing`'s partition table."""
+    """Return boot.img that loads core.img from sector `core_lba`, with the partition table of
+    `existing`."""
     sector = bytearray(boot[:SECTOR])
     struct.pack_into("<Q", sector, _KERNEL_SECTOR, core_lba)
     sector[_DRIVE_CHECK : _DRIVE_CHECK + 2] = b"\x90\x90"
@@ -216,7 +225,8 @@ def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
 
 
 def located_core(core: bytes, core_lba: int, room: int) -> bytes:
-    """core.img that finds its rest at `core_lba` + 1; StageFailed above `room` bytes."""
+    """Return core.img that finds its rest at `core_lba` + 1. Raises StageFailed above `room`
+    bytes."""
     if len(core) > room:
         raise StageFailed(f"GRUB's core image has {len(core)} bytes, its partition {room}")
     image = bytearray(core)

@@ -1,17 +1,17 @@
-"""`python -m goldenami.local.disk.large_files IMAGE?offset=BYTES BLOCKS < FILES`: give large files
-slots of 512 KiB.
+"""Give large files slots of 512 KiB: `python -m goldenami.local.disk.large_files IMAGE?offset=BYTES
+BLOCKS < FILES`.
 
-EBS stores and transfers a volume in blocks of 512 KiB. Files that follow one another to the byte
-shift all that comes after the first one that changed its size. Here each file begins at a slot's
-border, in the order of FILES, and shares its slots with no other.
+EBS stores and transfers a volume in blocks of 512 KiB. If files follow one another to the byte, one
+that changes its size shifts all that come after it. Here each file begins at a slot's border, in
+the order of FILES, and shares its slots with no other.
 
-FILES is JSON: [[path, size in bytes, [[first block, blocks], ...]], ...], of files that are still
-empty: of each the runs of blocks that are not zeros. BLOCKS is the size of the file system.
-Printed, in the same order, are the extents that each file got: [[[logical, physical, length in
-blocks], ...], ...]. What is in these blocks is for the caller to write.
+FILES is JSON, for files that are still empty: [[path, size in bytes, [[first block, blocks], ...]],
+...], where the last list has the runs of blocks that are not zeros. BLOCKS is the size of the file
+system. The output, in the same order, is the extents of each file: [[[logical, physical, length in
+blocks], ...], ...]. The caller writes the content of these blocks.
 
-e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. A program of its
-own, because the library reads SOURCE_DATE_EPOCH from the environment.
+e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. It is a program of
+its own because the library reads SOURCE_DATE_EPOCH from the environment.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ BLOCK = 4096
 SLOT = SLOT_BYTES // BLOCK
 """Blocks of a slot."""
 RESERVED_SHARE = 3
-"""A third of the file system is left to small files, which fill it from its beginning; slots come
-behind it."""
+"""A third of the file system, from its beginning, is left to small files; slots come behind it."""
 
 _LIBRARY = "libext2fs.so.2"
 _READ_WRITE, _64_BITS = 0x1, 0x20000
 """EXT2_FLAG_RW and EXT2_FLAG_64BITS (e2fsprogs, ext2fs.h)."""
 _INSERT_AFTER = 0x1
-"""EXT2_EXTENT_INSERT_AFTER (ext2fs.h): behind the cursor, which then stands on what was
+"""EXT2_EXTENT_INSERT_AFTER (ext2fs.h): insert behind the cursor, which then stands on what was
 inserted."""
 EXTENT_BLOCKS = 32768
 """Blocks of an extent at most (ext3_extents.h, EXT_INIT_MAX_LEN)."""
@@ -88,7 +87,8 @@ class FileSystem:
         return int(function(*args))
 
     def _free_slot(self) -> int:
-        """The next slot that is wholly free; an extent tree may have grown into one."""
+        """Return the first block of the next slot that is wholly free. Raises BadInput if there is
+        none."""
         free = ctypes.c_uint64()
         while self._next <= self._last:
             if self._status(
@@ -101,9 +101,10 @@ class FileSystem:
                 ctypes.byref(free),
             ):
                 break
+            # The free blocks may begin within a slot: an extent tree may have grown into it.
             aligned = -(-free.value // SLOT) * SLOT
             if aligned < self._next:
-                break  # the search began anew at the first block
+                break  # the library has begun again at the first block
             self._next = aligned + (SLOT if aligned == free.value else 0)
             if aligned == free.value:
                 return aligned
@@ -112,6 +113,7 @@ class FileSystem:
         )
 
     def allocate(self, path: str, size: int, runs: Sequence[Run]) -> list[Extent]:
+        """Give the empty file `path` blocks for all of `runs`, and return its extents."""
         number = ctypes.c_uint32()
         self._call(
             "ext2fs_namei",
@@ -131,19 +133,20 @@ class FileSystem:
         return extents
 
     def _claim(self, runs: Sequence[Run]) -> list[Extent]:
-        """Mark blocks of slots as used for all of `runs`; what lies together is one extent."""
+        """Mark blocks of slots as used for all of `runs`, and return them; neighbours become one
+        extent."""
         extents, physical, room = list[Extent](), 0, 0
         for first, count in runs:
-            done = 0
-            while done < count:
+            claimed = 0
+            while claimed < count:
                 if not room:
                     physical, room = self._free_slot(), SLOT
-                length = min(room, count - done)
+                length = min(room, count - claimed)
                 self._lib.ext2fs_block_alloc_stats_range(
                     self._fs, ctypes.c_uint64(physical), length, 1
                 )
-                _append(extents, (first + done, physical, length))
-                done, physical, room = done + length, physical + length, room - length
+                _append(extents, (first + claimed, physical, length))
+                claimed, physical, room = claimed + length, physical + length, room - length
         return extents
 
     def _insert(self, number: ctypes.c_uint32, inode: Any, extents: Sequence[Extent]) -> None:
@@ -175,7 +178,7 @@ def _append(extents: list[Extent], new: Extent) -> None:
 
 
 def main() -> int:
-    """Read the files, place them, print their extents; a failure is one line on stderr and status
+    """Read the files, place them, print their extents. A failure is one line on stderr and status
     1."""
     try:
         system = FileSystem(sys.argv[1], int(sys.argv[2]))

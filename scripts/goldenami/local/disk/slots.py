@@ -1,5 +1,5 @@
-"""Large files put straight into the disk image, each in slots of its own (see `large_files`), small
-ones by mke2fs.
+"""Put large files straight into the disk image, each in slots of its own (see `large_files`), and
+small ones by mke2fs.
 
 Where a large file is zeros it has a hole, whatever the host's file system says, so that equal trees
 give equal disks. What changes most comes last, so that a driver release moves no file of the layers
@@ -24,8 +24,8 @@ from goldenami.local.disk.large_files import BLOCK, SLOT_BYTES, Extent, Run
 from goldenami.local.tree.tree import CHUNK_BYTES, Entry, FilesOnDisk
 
 HOLE = 4
-"""Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more
-pieces costs."""
+"""Least blocks of a hole: 16 KiB. A shorter one gains less than reading a file in more pieces
+costs."""
 _ZEROS = bytes(BLOCK)
 
 
@@ -44,13 +44,13 @@ class FileSystem:
 
 
 def is_large(entry: Entry) -> bool:
-    """Whether the file gets slots of its own."""
+    """Return whether the file gets slots of its own."""
     return entry.kind == "file" and entry.size >= SLOT_BYTES
 
 
 def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
-    """Folders, then everything else by rank and path, then hard links, whose targets precede
-    them."""
+    """Return the folders, then everything else by rank and path, then the hard links, whose targets
+    precede them."""
 
     def key(entry: Entry) -> tuple[int, int]:
         if entry.kind == "directory":
@@ -61,7 +61,7 @@ def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
 
 
 def without_content(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with large files empty: their names, owners and modes, for mke2fs."""
+    """Return the entries with large files empty: their names, owners and modes, for mke2fs."""
     return [
         dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry
         for entry in entries
@@ -76,8 +76,8 @@ def fill(
     env: Mapping[str, str],
     final: Callable[[int], None],
 ) -> FilesOnDisk:
-    """Write the large files of `entries` into slots of `system`. `final` is told up to which byte
-    the disk will not change any more."""
+    """Write the large files of `entries` into slots of `system`. `final` is called with the byte up
+    to which the disk will not change any more."""
     large = [entry for entry in entries if is_large(entry)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = list(pool.map(lambda entry: data_runs(tree / entry.path), large))
@@ -108,7 +108,7 @@ def fill(
 
 
 def data_runs(path: Path) -> list[Run]:
-    """The blocks of the file `path` that are no holes."""
+    """Return the blocks of the file `path` that are no holes."""
     runs, at = list[Run](), 0
     zeros, blocks = _zeros(path)
     for first, count in [*((first, count) for first, count in zeros if count >= HOLE), (blocks, 0)]:
@@ -119,21 +119,22 @@ def data_runs(path: Path) -> list[Run]:
 
 
 def _zeros(path: Path) -> tuple[list[Run], int]:
-    found, at = list[Run](), 0
+    """Return the runs of the file's blocks that are zeros, and the number of all its blocks."""
+    runs, at = list[Run](), 0
     with path.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
             for block in _zero_blocks(chunk):
-                first, count = found[-1] if found else (-1, 0)
+                first, count = runs[-1] if runs else (-1, 0)
                 if first + count == at + block:
-                    found[-1] = (first, count + 1)
+                    runs[-1] = (first, count + 1)
                 else:
-                    found.append((at + block, 1))
+                    runs.append((at + block, 1))
             at += -(-len(chunk) // BLOCK)
-    return found, at
+    return runs, at
 
 
 def _zero_blocks(chunk: bytes) -> Iterator[int]:
-    """Those of the chunk's blocks that are zeros; what the last one lacks counts as zeros."""
+    """Yield those of the chunk's blocks that are zeros; what the last one lacks counts as zeros."""
     whole = chunk if len(chunk) % BLOCK == 0 else chunk + bytes(-len(chunk) % BLOCK)
     at = whole.find(_ZEROS)  # nearly every chunk has none, which this tells at several GB/s
     for block in range(at // BLOCK, len(whole) // BLOCK) if at >= 0 else ():
@@ -142,7 +143,8 @@ def _zero_blocks(chunk: bytes) -> Iterator[int]:
 
 
 def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
-    """The lowest block still to be written when none, one, two ... of the files are."""
+    """Return the lowest block still to be written when none, one, two ... of the files are
+    written."""
     firsts = [blocks]
     for extents in reversed(placed):
         firsts.append(min([firsts[-1], *(physical for _, physical, _ in extents)]))
@@ -155,6 +157,7 @@ def _place(
     system: FileSystem,
     env: Mapping[str, str],
 ) -> list[list[Extent]]:
+    """Return the extents that `large_files` gives each of the files."""
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
     image = f"{system.disk}?offset={system.offset}"
     argv = shell.python_argv(large_files.__name__, image, str(system.blocks))
@@ -171,7 +174,7 @@ def _place(
 
 
 def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset: int) -> str:
-    """Write one file into its extents, between which it has to be zeros; returns its SHA-256."""
+    """Write one file into its extents, with zeros between them, and return its SHA-256."""
     digest = hashlib.sha256()
     with (tree / entry.path).open("rb", buffering=0) as source:
         for logical, physical, length in extents:
@@ -194,8 +197,8 @@ def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset
 
 
 def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
-    """The zeros up to the byte `until`; StageFailed where something else was written there
-    meanwhile."""
+    """Yield the zeros up to the byte `until`. Raises StageFailed if something else was written
+    there meanwhile."""
     while (left := until - source.tell()) > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
         if chunk.strip(b"\0"):
             raise StageFailed(
@@ -208,5 +211,5 @@ def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
 def _write(disk: int, chunk: bytes, at: int) -> None:
     left = memoryview(chunk)
     while left:  # pwrite may take less; a full disk is an error only when asked for the rest
-        done = os.pwrite(disk, left, at)
-        left, at = left[done:], at + done
+        written = os.pwrite(disk, left, at)
+        left, at = left[written:], at + written

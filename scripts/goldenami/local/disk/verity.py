@@ -1,7 +1,7 @@
-"""dm-verity's hash tree of a file system, written beside it into the disk image, as `veritysetup
-format` does but without the device mapper.
+"""Write dm-verity's hash tree of a file system beside it into the disk image, as `veritysetup
+format` does, but without the device mapper.
 
-Linux, Documentation/admin-guide/device-mapper/verity.rst, has the tree, cryptsetup's
+Linux, Documentation/admin-guide/device-mapper/verity.rst, describes the tree, cryptsetup's
 lib/verity/verity.c the block in front of it.
 """
 
@@ -16,35 +16,36 @@ from pathlib import Path
 from goldenami.core.errors import BadInput
 
 BLOCK = 4096
-"""Of data and of hashes, in bytes."""
+"""Bytes of a block of data and of hashes."""
 _DIGEST = hashlib.sha256().digest_size
 _PER_BLOCK = BLOCK // _DIGEST
 _SUPERBLOCK = struct.Struct("<8sII16s32sIIQH6x256s168x")
 """struct verity_sb: signature, version, type of hashes, UUID, algorithm, sizes of blocks, data
 blocks, salt."""
 _CHUNK = 8 << 20
-"""Read at once; whole blocks of the lowest level."""
+"""Bytes that are read at once: whole blocks of the lowest level."""
 _ZEROS = bytes(_CHUNK)
 
 
 def tree_bytes(data_bytes: int) -> int:
-    """Bytes of the tree of `data_bytes`, more than one block, with its superblock."""
+    """Return the bytes of the tree of `data_bytes`, more than one block, with its superblock."""
     return BLOCK * (1 + sum(_levels(data_bytes // BLOCK)))
 
 
 def _levels(blocks: int) -> list[int]:
-    """Blocks of each level, the lowest first."""
-    found = [blocks]
-    while len(found) == 1 or found[-1] > 1:
-        found.append(-(-found[-1] // _PER_BLOCK))
-    return found[1:]
+    """Return the blocks of each level, the lowest first."""
+    levels = [blocks]
+    while len(levels) == 1 or levels[-1] > 1:
+        levels.append(-(-levels[-1] // _PER_BLOCK))
+    return levels[1:]
 
 
 def write(
     disk: Path, data: tuple[int, int], tree: tuple[int, int], *, salt: bytes, identity: uuid.UUID
 ) -> str:
-    """Write the tree of `data` to `tree`, offsets and sizes in bytes of `disk`; returns the root
-    hash in hex digits. `salt` has up to 256 bytes. BadInput where the tree does not fit."""
+    """Write the tree of `data` to `tree`, both as offset and size in bytes of `disk`, and return
+    the root hash in hex digits. `salt` has up to 256 bytes. Raises BadInput if the tree does not
+    fit."""
     (offset, size), (at, room) = data, tree
     if tree_bytes(size) > room:
         raise BadInput(
@@ -67,7 +68,8 @@ def write(
 
 
 def _lowest(descriptor: int, offset: int, size: int, salt: bytes) -> bytes:
-    """The hashes of the data itself. Holes of the image are zeros, which are hashed once."""
+    """Return the hashes of the data itself."""
+    # Holes of the image are zeros: the hash of a block of zeros is computed once.
     zeros = _hashes(bytes(BLOCK), salt)
 
     def part(begin: int) -> bytes:
@@ -80,12 +82,12 @@ def _lowest(descriptor: int, offset: int, size: int, salt: bytes) -> bytes:
 
 def _hashes(data: bytes, salt: bytes) -> bytes:
     salted = hashlib.sha256(salt)
-    found = []
+    digests = []
     for begin in range(0, len(data), BLOCK):
         digest = salted.copy()
         digest.update(data[begin : begin + BLOCK])
-        found.append(digest.digest())
-    return b"".join(found)
+        digests.append(digest.digest())
+    return b"".join(digests)
 
 
 def _padded(level: bytes) -> bytes:

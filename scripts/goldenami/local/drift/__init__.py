@@ -1,1 +1,1 @@
-"""A disk compared with its bake."""
+"""Compare a disk with its bake."""

@@ -1,5 +1,5 @@
-"""A build's disk on this machine, held to what was published, and a disk that is a file: a raw copy
-of a volume, or the overlay that a machine of this pipeline writes to."""
+"""A build's disk on this machine, compared with what was published; and a disk in a file, which is
+a raw copy of a volume or the overlay that a machine of this pipeline writes to."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from goldenami.model.builds.sparse_disk import BLOCK, ZEROS, read_block
 
 _QCOW2 = b"QFI\xfb"
 _PARTITIONS = SECTOR, b"EFI PART"
-"""Where a raw disk has its partition table, and how that begins: a first sector can begin as an
-overlay does, and is read by no firmware as one."""
+"""Place and beginning of the partition table of a raw disk. A first sector may begin like an
+overlay, but no firmware reads it as one."""
 _OTHER_FILE = 4
-"""The feature of an overlay whose blocks are in another file."""
+"""Feature of an overlay whose blocks are in another file."""
 
 
 class BakedDisk:
-    """The disk of a build on this machine: it stands for all that did not change. Each block is
-    compared, when it is first read, with what was published."""
+    """The disk of a build on this machine, which stands for all that did not change. Each block is
+    compared with what was published when it is first read."""
 
     def __init__(self, disk: Path, blocks: BlockMap) -> None:
         self._path, self._seen = disk, set[int]()
-        self._disk, self._blocks = (os.open(each, os.O_RDONLY) for each in (disk, blocks.path))
+        self._disk, self._blocks = (os.open(path, os.O_RDONLY) for path in (disk, blocks.path))
         self._ends = [weakref.finalize(self, os.close, file) for file in (self._disk, self._blocks)]
         self.size = blocks.gib * GIB
 
     @classmethod
     def here(cls, build: BuildFolder) -> BakedDisk | None:
-        """The disk of `build`; None where it, or the bake's list of its blocks, is not here."""
+        """Return the disk of `build`, or None if it, or the bake's list of its blocks, is not
+        here."""
         baked = build.read_bake().disk
         blocks = disk_blocks.as_baked(build.blocks, baked) if baked else None
         return cls(build.disk, blocks) if blocks and build.disk.exists() else None
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`, which is within `size`; BadInput where a block is not
-        the published one.
-        """
+        """Return exactly `length` bytes at `offset`, which is within `size`. Raises BadInput if a
+        block is not the published one."""
         for index in range(offset // BLOCK, -(-(offset + length) // BLOCK)):
             if index not in self._seen:
                 self._check(index)
@@ -73,8 +73,9 @@ class BakedDisk:
 
 
 def _demand_over(path: Path, file: RawFile, head: bytes, build: BuildFolder) -> None:
-    """BadInput for an overlay over another disk than that of `build`: what differs there would be
-    taken for baked (docs/interop/qcow2.rst of QEMU)."""
+    """Raise BadInput for an overlay over another disk than that of `build` (docs/interop/qcow2.rst
+    of QEMU)."""
+    # What differs between the two disks would otherwise be taken for baked.
     offset, size, features = struct.unpack_from(">QI52xQ", head.ljust(2 * SECTOR, b"\0"), 8)
     name = file.read(offset, size) if offset + size <= file.size else b""
     below, is_same = path.parent / os.fsdecode(name), False
@@ -89,9 +90,10 @@ def _demand_over(path: Path, file: RawFile, head: bytes, build: BuildFolder) -> 
 
 
 def opened(path: Path, build: BuildFolder, launch: LaunchedWith) -> LookedAt:
-    """The disk in a file; of an overlay only what was written is read, over the disk of `build`.
+    """Return the disk in a file. Of an overlay only what was written is read, over the disk of
+    `build`.
 
-    Raises BadInput for a file that is neither, and where the disk below an overlay is not here.
+    Raises BadInput for a file that is neither, and if the disk below an overlay is not here.
     """
     disk = RawFile(path)
     head = disk.read(0, min(disk.size, 2 * SECTOR))
@@ -109,5 +111,7 @@ def opened(path: Path, build: BuildFolder, launch: LaunchedWith) -> LookedAt:
             hint="bake it again: the same lock gives the same disk",
         )
     _demand_over(path, disk, head, build)
-    found = overlay(path, base)
-    return LookedAt(label=str(path), disk=found, base=base, changed=found.changed, launch=launch)
+    overlaid = overlay(path, base)
+    return LookedAt(
+        label=str(path), disk=overlaid, base=base, changed=overlaid.changed, launch=launch
+    )

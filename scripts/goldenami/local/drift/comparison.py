@@ -1,4 +1,4 @@
-"""How a path differs from its bake, and from what a launch makes of it. Pure: no I/O."""
+"""Differences of a path from its bake, and from what a launch makes of it. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -21,102 +21,105 @@ _FLAGS = {
 _SPECIAL = ("character", "block")
 
 
-def differences(baked: PathState | None, found: PathState | None) -> list[str]:
-    """What is not as it was baked, each with both values."""
-    if found is baked:
+def differences(baked: PathState | None, current: PathState | None) -> list[str]:
+    """Return how a path differs from its bake, each line with both values."""
+    if current is baked:
         return []
-    if found is None:
+    if current is None:
         return ["removed"]
     if baked is None:
-        return [f"added: {_shown(found)}", *dangers(found)]
-    if baked.kind != found.kind:
-        return [f"type: {baked.kind}, now {_shown(found)}", *dangers(found)]
-    said = list(_metadata(baked, found))
-    if baked.target != found.target:
-        said.append(f"target: {baked.target}, now {found.target}")
-    if baked.device != found.device:
-        said.append(f"device: {baked.device}, now {found.device}")
-    if baked.size != found.size:
-        said.append(f"content: {baked.size} bytes, now {found.size}")
-    elif baked.sha256 != found.sha256:
-        said.append(
+        return [f"added: {_shown(current)}", *dangers(current)]
+    if baked.kind != current.kind:
+        return [f"type: {baked.kind}, now {_shown(current)}", *dangers(current)]
+    lines = list(_metadata(baked, current))
+    if baked.target != current.target:
+        lines.append(f"target: {baked.target}, now {current.target}")
+    if baked.device != current.device:
+        lines.append(f"device: {baked.device}, now {current.device}")
+    if baked.size != current.size:
+        lines.append(f"content: {baked.size} bytes, now {current.size}")
+    elif baked.sha256 != current.sha256:
+        lines.append(
             f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now "
-            f"{(found.sha256 or '')[:12]}"
+            f"{(current.sha256 or '')[:12]}"
         )
-    return said
+    return lines
 
 
-def _metadata(baked: PathState, found: PathState) -> Iterator[str]:
-    if baked.mode != found.mode:
-        yield f"mode: {baked.mode:04o}, now {found.mode:04o}"
-    if (baked.uid, baked.gid) != (found.uid, found.gid):
-        yield f"owner: {baked.uid}:{baked.gid}, now {found.uid}:{found.gid}"
-    for name in sorted(baked.attributes.keys() | found.attributes.keys()):
-        mine, its = baked.attributes.get(name), found.attributes.get(name)
-        if mine != its:
+def _metadata(baked: PathState, current: PathState) -> Iterator[str]:
+    if baked.mode != current.mode:
+        yield f"mode: {baked.mode:04o}, now {current.mode:04o}"
+    if (baked.uid, baked.gid) != (current.uid, current.gid):
+        yield f"owner: {baked.uid}:{baked.gid}, now {current.uid}:{current.gid}"
+    for name in sorted(baked.attributes.keys() | current.attributes.keys()):
+        before, now = baked.attributes.get(name), current.attributes.get(name)
+        if before != now:
             kind = {CAPABILITY: "capability"} | dict.fromkeys(ACLS, "ACL")
-            yield f"{kind.get(name, f'attribute {name}')}: {mine or 'none'}, now {its or 'none'}"
-    if baked.flags != found.flags:
-        yield f"inode flags: {_named(baked.flags)}, now {_named(found.flags)}"
+            yield f"{kind.get(name, f'attribute {name}')}: {before or 'none'}, now {now or 'none'}"
+    if baked.flags != current.flags:
+        yield f"inode flags: {_named(baked.flags)}, now {_named(current.flags)}"
 
 
 def _named(flags: int) -> str:
-    known = [name for bit, name in _FLAGS.items() if flags & bit]
+    names = [name for bit, name in _FLAGS.items() if flags & bit]
     rest = flags & ~sum(_FLAGS)
-    return ", ".join(known + ([f"{rest:#x}"] if rest else [])) or "none"
+    return ", ".join(names + ([f"{rest:#x}"] if rest else [])) or "none"
 
 
-def _shown(found: PathState) -> str:
-    size = f", {found.size} bytes" if found.kind == "file" else ""
-    target = f" to {found.target}" if found.target else ""
-    return f"{found.kind}{target} {found.mode:04o} {found.uid}:{found.gid}{size}"
+def _shown(current: PathState) -> str:
+    size = f", {current.size} bytes" if current.kind == "file" else ""
+    target = f" to {current.target}" if current.target else ""
+    return f"{current.kind}{target} {current.mode:04o} {current.uid}:{current.gid}{size}"
 
 
-def dangers(found: PathState) -> list[str]:
-    """What is never somebody's own file: it gives rights that its folder does not."""
-    said = []
-    if found.kind in ("file", "hardlink") and found.mode & 0o6000:
-        said.append(f"set-id file: mode {found.mode:04o}, owner {found.uid}:{found.gid}")
-    if found.kind in _SPECIAL:
-        said.append(f"device {found.device[0]}:{found.device[1]}")
-    if CAPABILITY in found.attributes:
-        said.append(f"capability: {found.attributes[CAPABILITY]}")
-    return said
+def dangers(current: PathState) -> list[str]:
+    """Return a line for each right that a path gives and its folder does not: set-id bits, a
+    device, capabilities."""
+    lines = []
+    if current.kind in ("file", "hardlink") and current.mode & 0o6000:
+        lines.append(f"set-id file: mode {current.mode:04o}, owner {current.uid}:{current.gid}")
+    if current.kind in _SPECIAL:
+        lines.append(f"device {current.device[0]}:{current.device[1]}")
+    if CAPABILITY in current.attributes:
+        lines.append(f"capability: {current.attributes[CAPABILITY]}")
+    return lines
 
 
-def of_folder(baked: PathState, found: PathState) -> list[str]:
-    """What of a baked folder of data is not as baked. ACLs are left out: systemd sets those of
-    logs at boot."""
-    return [line for line in _metadata(baked, found) if not line.startswith("ACL: ")]
+def of_folder(baked: PathState, current: PathState) -> list[str]:
+    """Return how a baked folder of data differs from its bake."""
+    # systemd sets the ACLs of the logs' folders at boot.
+    return [line for line in _metadata(baked, current) if not line.startswith("ACL: ")]
 
 
-def of_made(found: PathState, made: Made, launch: LaunchedWith) -> list[str]:
-    """What of a path is not as a launch makes it."""
+def of_made(current: PathState, made: Made, launch: LaunchedWith) -> list[str]:
+    """Return how a path differs from what a launch makes."""
     kind = "directory" if made.folder else "file"
-    if found.kind != kind or found.attributes or found.flags:
-        return [f"not a plain {kind}: {_shown(found)}", *dangers(found)]
-    said = []
-    if f"{found.mode:04o}" not in made.modes:
-        said.append(f"mode: {found.mode:04o}, may be {' or '.join(made.modes)}")
-    if not made.owner.has(found.uid, found.gid):
-        said.append(f"owner: {found.uid}:{found.gid}, may be {made.owner.value}")
-    if kind == "file" and found.text is None:
-        said.append(f"content: {found.size} bytes, more than a launch writes")
-    elif made.launch and not is_of_launch(found, made.launch, launch):
-        said.append(f"content: not the {made.launch.value} of the launch")
-    return said
+    if current.kind != kind or current.attributes or current.flags:
+        return [f"not a plain {kind}: {_shown(current)}", *dangers(current)]
+    lines = []
+    if f"{current.mode:04o}" not in made.modes:
+        lines.append(f"mode: {current.mode:04o}, may be {' or '.join(made.modes)}")
+    if not made.owner.has(current.uid, current.gid):
+        lines.append(f"owner: {current.uid}:{current.gid}, may be {made.owner.value}")
+    if kind == "file" and current.text is None:
+        lines.append(f"content: {current.size} bytes, more than a launch writes")
+    elif made.launch and not is_of_launch(current, made.launch, launch):
+        lines.append(f"content: not the {made.launch.value} of the launch")
+    return lines
 
 
-def is_of_launch(found: PathState, source: Source, launch: LaunchedWith) -> bool:
-    """Whether a file says what the launch said, or what its user data says; where the launch is
-    unknown, too."""
-    words = (found.text or "").split()
+def is_of_launch(current: PathState, source: Source, launch: LaunchedWith) -> bool:
+    """Return whether a file has only words of the launch or of its user data; True if the launch is
+    unknown."""
+    words = (current.text or "").split()
     if source is Source.KEY:
-        # Every key of SSH begins so: the length of its type's name.
+        # Every SSH key begins so, with the length of its type's name.
         words = [word for word in words if word.startswith("AAAA")]
-        known = None if launch.key is None else launch.key.split()
+        launch_words = None if launch.key is None else launch.key.split()
     else:
-        # cloud-init takes either, by its version and configuration.
+        # cloud-init takes either name, depending on its version and configuration.
         name = launch.hostname
-        known = None if name is None else [name, name.partition(".")[0]]
-    return known is None or all(word in known or launch.has_in_user_data(word) for word in words)
+        launch_words = None if name is None else [name, name.partition(".")[0]]
+    return launch_words is None or all(
+        word in launch_words or launch.has_in_user_data(word) for word in words
+    )

@@ -1,4 +1,4 @@
-"""A disk against its bake: every path, and what boots it."""
+"""Compare a disk with its bake: every path, and what boots the disk."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from goldenami.model.builds.build_folder import BuildFolder
 
 EXACT = "each path of the image is as baked, and nothing is added"
 _BY_MKE2FS = "/lost+found"
-"""In every file system, and in no manifest."""
+"""Folder that is in every file system, and in no manifest."""
 MEMORY, OTHER_DISKS = "memory", "other disks of the machine"
 
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A disk to look at. `label` is what people call it.
+    """A disk to compare. `label` is what people call it.
 
     `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk.
-    With both, only what is in `changed` is read, and of `base` only what lies between; without, all
-    of it. `launch` is what is known of it, `unseen` what its machine has besides.
+    With both, only what is in `changed` is read, and of `base` only what lies between; otherwise
+    all of the disk. `launch` is what is known of its launch, `unseen` what its machine has besides.
     """
 
     label: str
@@ -48,8 +48,8 @@ class LookedAt:
 
 
 @dataclass
-class _Found:
-    """What is said of paths, by the three lists: exact, made at launch, data."""
+class _Findings:
+    """Findings about paths, by the three lists: exact, made at launch, data."""
 
     may: MayDiffer
     launch: LaunchedWith
@@ -61,21 +61,21 @@ class _Found:
     starts: list[str] = field(default_factory=list)
 
     def add(self, path: str, before: PathState | None, now: PathState | None) -> None:
-        """Take a path; one that is as baked is none of the three."""
-        what = comparison.differences(before, now)
-        if not what:
+        """Add a path; one that is as baked goes into none of the three."""
+        lines = comparison.differences(before, now)
+        if not lines:
             return
         if area := self.may.area(path):
             self._data(area, before, now)
             return
         made, rule = self.may.made(path), EXACT
         if made and now:
-            what, rule = comparison.of_made(now, made, self.launch), made.why
+            lines, rule = comparison.of_made(now, made, self.launch), made.why
             self._list(now, made)
-        if what and (reason := self.allowed(path)):
-            self.passed.append(_difference(path, before, what, reason))
-        elif what:
-            self.drift.append(_difference(path, before, what, rule))
+        if lines and (reason := self.allowed(path)):
+            self.passed.append(_difference(path, before, lines, reason))
+        elif lines:
+            self.drift.append(_difference(path, before, lines, rule))
 
     def _list(self, now: PathState, made: Made) -> None:
         if now.sha256 and not made.launch:
@@ -92,10 +92,10 @@ class _Found:
         if (
             before
             and before.kind == now.kind == "directory"
-            and (what := comparison.of_folder(before, now))
+            and (lines := comparison.of_folder(before, now))
         ):
             self.drift.append(
-                _difference(now.path, before, what, "a baked folder keeps its owner and mode")
+                _difference(now.path, before, lines, "a baked folder keeps its owner and mode")
             )
         self.named.setdefault(area, []).extend(
             f"{shown}: {line}" for line in comparison.dangers(now)
@@ -105,28 +105,28 @@ class _Found:
 
 
 def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
-    """Compare a disk with what `build` baked.
+    """Compare a disk with what `build` baked, and return the record.
 
-    Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest
-    is missing, of another build or edited. A disk that was not read to its end has no record.
+    Raises Unreadable (exit 4) if the disk cannot be read as a whole, BadInput if the manifest is
+    missing, of another build, or edited. A disk that was not read to its end has no record.
     """
     baked = manifest.read(build)
     may = MayDiffer(baked.paths)
-    found = _Found(may, looked_at.launch, allowed, drift=list(_boot(baked.boot, looked_at)))
+    findings = _Findings(may, looked_at.launch, allowed, drift=list(_boot(baked.boot, looked_at)))
     is_immutable = boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"])
     # What an instance of an immutable image writes is in a partition of its own.
-    seen = _observe(looked_at, baked, may, data=[] if is_immutable else may.areas())
-    found.drift += _settings(baked, boot_regions.ROOT, seen.settings)
-    states: Mapping[str, PathState] = {state.path: state for state in seen.states}
-    untouched, count = seen.as_baked, len(states) + len(seen.as_baked)
+    observed = _observe(looked_at, baked, may, data=[] if is_immutable else may.areas())
+    findings.drift += _settings(baked, boot_regions.ROOT, observed.settings)
+    states: Mapping[str, PathState] = {state.path: state for state in observed.states}
+    untouched, count = observed.as_baked, len(states) + len(observed.as_baked)
     if is_immutable:
-        found.drift += _immutable(baked, states, untouched)
-        seen = _written(looked_at, baked, may)
-        found.drift += _settings(baked, boot_regions.PERSIST, seen.settings)
-        states = overlays.merged(baked.paths, seen.states)
+        findings.drift += _immutable(baked, states, untouched)
+        observed = _written(looked_at, baked, may)
+        findings.drift += _settings(baked, boot_regions.PERSIST, observed.settings)
+        states = overlays.merged(baked.paths, observed.states)
         untouched, count = set(), len(states)
     for path in sorted((baked.paths.keys() | states.keys()) - untouched):
-        found.add(path, baked.paths.get(path), states.get(path))
+        findings.add(path, baked.paths.get(path), states.get(path))
     record = build.read_bake()
     return DiskRecord(
         image=record.image,
@@ -134,29 +134,32 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
         manifest_sha256=baked.sha256,
         disk=looked_at.label,
         looked_at=clock.stamp(),
-        verdict=DiskVerdict.DRIFTED if found.drift else DiskVerdict.AS_BAKED,
+        verdict=DiskVerdict.DRIFTED if findings.drift else DiskVerdict.AS_BAKED,
         paths=count,
-        drift=found.drift,
-        passed=found.passed,
-        made=found.made,
-        starts=found.starts,
+        drift=findings.drift,
+        passed=findings.passed,
+        made=findings.made,
+        starts=findings.starts,
         data=[
-            DataArea(area=name, paths=area.paths, bytes=area.bytes, named=found.named.get(name, []))
-            for name, area in seen.areas.items()
+            DataArea(
+                area=name, paths=area.paths, bytes=area.bytes, named=findings.named.get(name, [])
+            )
+            for name, area in observed.areas.items()
         ],
         unseen=list(looked_at.unseen),
     )
 
 
 def _shown(path: str) -> str:
+    """Return a path's text; bytes that are no UTF-8 are shown as escapes."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
+def _difference(path: str, before: PathState | None, lines: list[str], rule: str) -> DiskDifference:
     return DiskDifference(
         path=_shown(path),
         package=before.package if before else "",
-        what=[_shown(line) for line in what],
+        what=[_shown(line) for line in lines],
         rule=rule,
     )
 
@@ -164,6 +167,7 @@ def _difference(path: str, before: PathState | None, what: list[str], rule: str)
 def _observe(
     looked_at: LookedAt, baked: manifest.Manifest, may: MayDiffer, data: list[tuple[str, str]]
 ) -> Observed:
+    """Observe the root of a disk."""
     root = _root(looked_at.disk)
     base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
     changed = [
@@ -171,8 +175,9 @@ def _observe(
         for start, stop in merged(looked_at.changed or [])
         if stop > root.offset
     ]
+    # Offsets of blocks are the same only if the root begins where it was baked.
     same_place = base is not None and base.offset == root.offset
-    found = observe(
+    observed = observe(
         Observation(
             root,
             baked.paths,
@@ -183,23 +188,25 @@ def _observe(
             data,
         )
     )
-    if not found.states and not found.as_baked:
+    if not observed.states and not observed.as_baked:
         raise Unreadable("the reader found nothing")
-    return found
+    return observed
 
 
 def _immutable(
     baked: manifest.Manifest,
-    found: Mapping[str, PathState],
+    states: Mapping[str, PathState],
     untouched: set[str],
 ) -> Iterator[DiskDifference]:
-    for path in sorted((baked.paths.keys() | found.keys()) - untouched - {_BY_MKE2FS}):
+    """Yield what differs in the root of an immutable image."""
+    for path in sorted((baked.paths.keys() | states.keys()) - untouched - {_BY_MKE2FS}):
         before = baked.paths.get(path)
-        if what := comparison.differences(before, found.get(path)):
-            yield _difference(path, before, what, "the root of an immutable image may not change")
+        if lines := comparison.differences(before, states.get(path)):
+            yield _difference(path, before, lines, "the root of an immutable image may not change")
 
 
 def _written(looked_at: LookedAt, baked: manifest.Manifest, may: MayDiffer) -> Observed:
+    """Observe what an instance of an immutable image wrote."""
     above = {overlays.upper(path): state for path, state in baked.paths.items()}
     sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
@@ -214,10 +221,11 @@ def _root(disk: BlockSource) -> Region:
 
 
 def _partition(disk: BlockSource, name: str) -> Region:
-    found = [entry for entry in _table(disk) if entry["name"] == name]
-    if len(found) != 1:
+    """Return the one partition of that name. Raises Unreadable if there are none or several."""
+    entries = [entry for entry in _table(disk) if entry["name"] == name]
+    if len(entries) != 1:
         raise Unreadable(f"the disk has no partition {name}, or more than one")
-    return _within(disk, found[0])
+    return _within(disk, entries[0])
 
 
 def _within(disk: BlockSource, entry: dict[str, Any]) -> Region:
@@ -231,7 +239,8 @@ def _table(disk: BlockSource) -> list[dict[str, Any]]:
 
 
 def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference]:
-    """Partitions and places that are not as baked. The partition that lies last may have grown."""
+    """Yield the partitions and places that are not as baked. The partition that lies last may have
+    grown."""
     table = _table(looked_at.disk)
     last = max(table, key=lambda entry: int(entry["offset"]), default=None)
     before = {entry["name"]: entry for entry in baked["partitions"]}
@@ -243,13 +252,13 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
         return
     for entry in table:
         grown = entry is last and entry["size"] > before[entry["name"]]["size"]
-        said = [
+        lines = [
             f"{key}: {value}, now {entry[key]}"
             for key, value in before[entry["name"]].items()
             if entry[key] != value and not (grown and key == "size")
         ]
-        if said:
-            yield _place(f"partition {entry['name']}", said)
+        if lines:
+            yield _place(f"partition {entry['name']}", lines)
             return
     whole = Region(looked_at.disk, 0, looked_at.disk.size)
     for name, (offset, size) in boot_regions.places(table).items():
@@ -262,11 +271,11 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
             )
 
 
-def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
+def _settings(baked: manifest.Manifest, name: str, current: str) -> Iterator[DiskDifference]:
     before = baked.boot["settings"][name]
-    # A manifest of an older build has no more than the beginning: of the rest, nothing is known.
-    if before not in (found, found.rpartition("; journal inode ")[0]):
-        yield _place(f"file system of {name}", [f"{before}, now {found}"])
+    # A manifest of an older build has only the beginning: the rest cannot be compared.
+    if before not in (current, current.rpartition("; journal inode ")[0]):
+        yield _place(f"file system of {name}", [f"{before}, now {current}"])
 
 
 def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
@@ -277,7 +286,7 @@ def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
     )
 
 
-def _place(name: str, what: list[str]) -> DiskDifference:
+def _place(name: str, lines: list[str]) -> DiskDifference:
     return DiskDifference(
-        path=name, package="", what=what, rule="what boots the disk may not change"
+        path=name, package="", what=lines, rule="what boots the disk may not change"
     )

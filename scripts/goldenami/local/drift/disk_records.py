@@ -14,20 +14,19 @@ from goldenami.core.records import Record
 from goldenami.model.builds.build_records import BuildId, Sha256, Utc
 
 SHOWN, NAMED = 50, 5
-"""Differences that are shown, and paths of an area that are named; all are in the record."""
+"""Differences that are shown, and paths of an area that are named; the record has all of them."""
 
 
 class DiskVerdict(StrEnum):
-    """What a disk is. One that could not be looked at has no record."""
+    """The verdict on a disk. One that could not be read has no record."""
 
     AS_BAKED = "as baked"
     DRIFTED = "drifted"
 
 
 class DiskDifference(Record):
-    """One path (or place that boots the disk) that is not as baked; `what` are its differences,
-    `rule` is what it breaks, or what lets it pass; `package` is that of the baked path, or
-    empty."""
+    """One path (or place that boots the disk) that is not as baked. `what` are its differences,
+    `rule` is what it breaks, or what lets it pass; `package` is that of the baked path, or ""."""
 
     path: str
     package: str
@@ -36,7 +35,7 @@ class DiskDifference(Record):
 
 
 class MadeAtLaunch(Record):
-    """One file that a launch made; `alike` where the machines of one build have the same."""
+    """One file that a launch made. `alike` says whether the machines of one build have the same."""
 
     path: str
     sha256: Sha256
@@ -45,8 +44,8 @@ class MadeAtLaunch(Record):
 
 
 class DataArea(Record):
-    """What people and services wrote: counted, not judged. `named` has what gives rights: set-id
-    files, devices, capabilities."""
+    """Files that people and services wrote: they are counted, not compared. `named` has those that
+    give rights: set-id files, devices, capabilities."""
 
     area: str
     paths: Annotated[int, Field(ge=0)]
@@ -55,9 +54,8 @@ class DataArea(Record):
 
 
 class DiskRecord(Record):
-    """What was found on one disk. `passed` are differences that the image's definition allows,
-    `starts` what starts by itself from data, `unseen` what was not looked at.
-    """
+    """Findings about one disk. `passed` are differences that the image's definition allows,
+    `starts` what starts by itself from data, `unseen` what was not read."""
 
     schema_version: Literal[2] = 2
     image: str
@@ -76,19 +74,19 @@ class DiskRecord(Record):
 
 
 def headline(record: DiskRecord) -> str:
-    """One line: what the disk is."""
-    of = f"{record.disk} against build {record.build_id} of {record.image}"
+    """Return one line that says what the disk is."""
+    subject = f"{record.disk} against build {record.build_id} of {record.image}"
     if record.verdict is DiskVerdict.DRIFTED:
-        return f"{of}: {len(record.drift)} of {record.paths} paths drifted"
+        return f"{subject}: {len(record.drift)} of {record.paths} paths drifted"
     data = sum(area.paths for area in record.data)
     return (
-        f"{of}: as baked ({record.paths} paths; {len(record.made)} made at launch, {data} of "
+        f"{subject}: as baked ({record.paths} paths; {len(record.made)} made at launch, {data} of "
         "data not judged)"
     )
 
 
 def show(record: DiskRecord) -> Iterator[str]:
-    """The record for a terminal."""
+    """Yield the record's lines for a terminal."""
     for row in record.drift[:SHOWN]:
         yield f"{row.path}{f' ({row.package})' if row.package else ''}"
         yield from (f"    {line}" for line in row.what)
@@ -108,9 +106,9 @@ def show(record: DiskRecord) -> Iterator[str]:
 
 
 def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
-    """A line for each file that machines of one build have alike, and that most `siblings` have
-    otherwise."""
-    others = [
+    """Yield a line for each file that machines of one build have alike, and that most `siblings`
+    have otherwise."""
+    same_build = [
         sibling
         for sibling in siblings
         if sibling.build_id == record.build_id
@@ -118,11 +116,11 @@ def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
         and sibling.disk != record.disk
     ]
     for row in record.made:
-        found = Counter(
-            made.sha256 for other in others for made in other.made if made.path == row.path
+        digests = Counter(
+            made.sha256 for sibling in same_build for made in sibling.made if made.path == row.path
         )
-        if row.alike and found and found[row.sha256] * 2 < found.total():
+        if row.alike and digests and digests[row.sha256] * 2 < digests.total():
             yield (
-                f"{row.path} is not that of its siblings: {found[row.sha256]} of "
-                f"{found.total()} have it so"
+                f"{row.path} is not that of its siblings: {digests[row.sha256]} of "
+                f"{digests.total()} have it so"
             )

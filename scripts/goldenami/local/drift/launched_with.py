@@ -1,4 +1,4 @@
-"""What EC2 gave an instance at its launch, as far as it is known."""
+"""Data that EC2 gave an instance at its launch, as far as they are known."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from email import message_from_bytes
 
 @dataclass(frozen=True)
 class LaunchedWith:
-    """`user_data` is empty without, `key` the public key, `hostname` EC2's private name; None:
-    unknown."""
+    """Data of a launch. `user_data` is empty without any, `key` is the public key, `hostname` EC2's
+    private name; each is None if unknown."""
 
     user_data: bytes | None = None
     key: str | None = None
     hostname: str | None = None
 
     def has_in_user_data(self, word: str) -> bool:
-        """Whether user data says `word`: as it is, compressed, or in a part of MIME."""
+        """Return whether user data has `word`: as it is, compressed, or in a part of MIME."""
         return any(word.encode() in part for part in self._parts())
 
     def _parts(self) -> Iterator[bytes]:

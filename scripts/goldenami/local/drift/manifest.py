@@ -1,4 +1,4 @@
-"""The bake's manifest, as what a disk is compared with."""
+"""The bake's manifest, with which a disk is compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from goldenami.model.builds.build_folder import BuildFolder
 
 
 class BakedPaths(Mapping[str, PathState]):
-    """The state of each path, in the manifest's order. It is made when it is asked for: most paths
-    never differ."""
+    """The state of each path, in the manifest's order. A state is made when it is first read, since
+    most paths never differ."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self._rows = {row["path"]: row for row in rows}
@@ -33,7 +33,7 @@ class BakedPaths(Mapping[str, PathState]):
         return len(self._rows)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file, and -1 of what is none."""
+        """Return the bytes of each file, and -1 for each path that is none."""
         return {
             path: row.get("size", 0) if row["type"] == "file" else -1
             for path, row in self._rows.items()
@@ -42,7 +42,7 @@ class BakedPaths(Mapping[str, PathState]):
 
 @dataclass(frozen=True)
 class Manifest:
-    """`boot` is what boots the disk (`boot_regions`)."""
+    """The manifest of a bake. `boot` is what boots the disk (`boot_regions`)."""
 
     sha256: str
     paths: BakedPaths
@@ -50,13 +50,13 @@ class Manifest:
 
 
 def demand_published(build: BuildFolder, sha256: str) -> None:
-    """Unreachable where the build here is not of the manifest that its AMI's tag names; older AMIs
-    have no tag."""
-    here = build.read_bake().manifest_sha256 or "none"
-    if sha256 and sha256 != here:
+    """Raise Unreachable if the build here does not have the manifest that its AMI's tag names;
+    older AMIs have no tag."""
+    local_sha256 = build.read_bake().manifest_sha256 or "none"
+    if sha256 and sha256 != local_sha256:
         raise Unreachable(
             f"{build.manifest} is not the manifest that was published (SHA-256 "
-            f"{here[:12]}, the AMI's "
+            f"{local_sha256[:12]}, the AMI's "
             f"tag has {sha256[:12]})",
             hint="bring the build's folder from where it was published; if somebody "
             "changed the tag, "
@@ -65,7 +65,8 @@ def demand_published(build: BuildFolder, sha256: str) -> None:
 
 
 def read(build: BuildFolder) -> Manifest:
-    """The manifest of a build; BadInput where there is none, or not the one that was baked."""
+    """Return the manifest of a build. Raises BadInput if there is none, or if it is not the one
+    that was baked."""
     record, path = build.read_bake(), build.manifest
     if record.manifest_sha256 is None:
         raise BadInput(

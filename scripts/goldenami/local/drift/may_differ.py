@@ -1,5 +1,5 @@
-"""What may differ between a disk and its bake: what a launch made and what is data, by
-may_differ.yml, and what a definition allows besides."""
+"""Rules for differences between a disk and its bake: may_differ.yml has what a launch makes and
+what is data, a definition what it allows besides."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from goldenami.core.records import Record
 from goldenami.model.definitions.definition import Definition
 
 Allowed = Callable[[str], str]
-"""Why a definition allows a path to differ; empty where it does not."""
+"""Function that returns why a definition allows a path to differ, or "" if it does not."""
 _NEVER = re.compile(r".*\.pyc|.*/\.ssh(/.*)?|.*/authorized_keys.*", re.DOTALL)
-"""Python runs a .pyc instead of its source, and sshd reads the rest: no definition allows these by
-a pattern."""
+"""Python runs a .pyc instead of its source, and sshd reads the rest: no pattern of a definition
+allows these."""
 
 
 class Owner(StrEnum):
-    """Whose a path is."""
+    """The owner of a path."""
 
     ROOT = "root"
     PERSON = "person"
 
     def has(self, uid: int, gid: int) -> bool:
-        """Debian gives people ids from 1000 (UID_MIN, login.defs)."""
+        """Return whether the owner has these ids: Debian gives people ids from 1000 (UID_MIN,
+        login.defs)."""
         return uid >= 1000 and gid >= 1000 if self is Owner.PERSON else uid == gid == 0
 
 
 class Source(StrEnum):
-    """What of a launch says a file's content."""
+    """The part of a launch that a file's content has to match."""
 
     KEY = "key"
     HOSTNAME = "hostname"
 
 
 class _Row(Record):
-    """A row of may_differ.yml, which says what its keys mean."""
+    """A row of may_differ.yml, which explains its keys."""
 
     paths: Annotated[list[str], Field(min_length=1)]
     but: list[str] = Field(default_factory=list)
@@ -61,6 +62,7 @@ class _Row(Record):
         return re.compile(self.expression, re.DOTALL)
 
     def is_of(self, image: Container[str]) -> bool:
+        """Return whether the row is for an image with these paths."""
         return not self.where or any(path in image for path in self.where)
 
 
@@ -82,7 +84,7 @@ class Area(_Row):
 
 
 class Start(_Row):
-    """What of an area starts by itself."""
+    """A file in an area that starts something by itself."""
 
     what: str
     text: str = ""
@@ -95,7 +97,7 @@ class _Rules(Record):
 
 
 def expression(pattern: str) -> str:
-    """A regular expression for a path pattern: `*` within a name, `**` any path below."""
+    """Return a regular expression for a path pattern: `*` within a name, `**` any path below."""
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
     return "".join(
         {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part))
@@ -104,7 +106,7 @@ def expression(pattern: str) -> str:
 
 
 class MayDiffer:
-    """The rows of may_differ.yml that are of an image with these paths."""
+    """The rows of may_differ.yml that are for an image with these paths."""
 
     def __init__(self, image: Container[str]) -> None:
         text = Path(__file__).with_suffix(".yml").read_text(encoding="utf-8")
@@ -117,30 +119,33 @@ class MayDiffer:
         return next((row for row in self._made if row.pattern.fullmatch(path)), None)
 
     def area(self, path: str) -> str:
-        """The area of data that a path is in; empty for one that is in none."""
+        """Return the area of data that a path is in, or ""."""
+        # What a launch makes is compared, also within an area.
         if self.made(path):
             return ""
         return next((row.area for row in self._areas if row.pattern.fullmatch(path)), "")
 
     def start(self, path: str, text: str) -> str:
-        """What a file of data with this text starts, or whom it lets in; empty for nothing."""
+        """Return what a file of data with this text starts, or whom it lets in; "" for nothing."""
         rows = (row for row in self._starts if row.pattern.fullmatch(path))
         return next((row.what for row in rows if re.search(row.text, text)), "")
 
     def areas(self, above: str = "") -> list[tuple[str, str]]:
-        """Each area with a regular expression for its paths below `above`, for the reader."""
-        made = "|".join(row.expression for row in self._made)
-        return [(row.area, f"{above}(?!(?:{made})$){row.expression}") for row in self._areas]
+        """Return each area with a regular expression for its paths below `above`, for the
+        reader."""
+        made_paths = "|".join(row.expression for row in self._made)
+        return [(row.area, f"{above}(?!(?:{made_paths})$){row.expression}") for row in self._areas]
 
     @property
     def kept(self) -> str:
-        """A regular expression for the files whose content is asked for."""
+        """Regular expression for the files whose content is needed."""
         files = [row for row in self._made if not row.folder]
         return "|".join(row.expression for row in (*files, *self._starts))
 
 
 def allowed_paths(definition: Definition, today: date) -> Allowed:
-    """By the definition; BadInput where a date in it is past: somebody has to look again."""
+    """Return what the definition allows. Raises BadInput if a date in it is past: somebody has to
+    check again."""
     for index, row in enumerate(definition.drift.allow, 1):
         if row.until < today:
             raise BadInput(

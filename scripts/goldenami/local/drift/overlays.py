@@ -1,7 +1,7 @@
-"""What an instance of an immutable image sees: what it has written, above the root that was baked.
+"""The root as an instance of an immutable image sees it: what it has written, above what was baked.
 
-The rules are the kernel's (Documentation/filesystems/overlayfs.rst); `local/disk/immutable` says
-how `persist` is laid out.
+The rules are the kernel's (Documentation/filesystems/overlayfs.rst); `local/disk/immutable`
+describes the layout of `persist`.
 """
 
 from __future__ import annotations
@@ -17,77 +17,81 @@ from goldenami.local.reader.path_state import PathState
 _OPAQUE, _REDIRECT, _OWN = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay."
 _UPPER, _PLAIN, _WORK = "/upper", "/plain", "/work"
 _SCAFFOLD = re.compile(r"/|/lost\+found|/upper|/plain|/work(/[^/]+(/(work|index)(/#[0-9a-f]+)?)?)?")
-"""Of `persist` itself: what the bake made, and what the kernel keeps in an overlay's own
+"""Paths of `persist` itself: what the bake made, and what the kernel keeps in an overlay's own
 folders."""
 
 
 def upper(path: str) -> str:
-    """Where on `persist` a path of the root is when it was written."""
+    """Return the place on `persist` of a path of the root that was written."""
     return _UPPER + path
 
 
 def plain(path: str) -> str:
-    """Where on `persist` a path is whose folder has no overlay."""
+    """Return the place on `persist` of a path whose folder has no overlay."""
     return _PLAIN + path
 
 
 def merged(root: Mapping[str, PathState], persist: Iterable[PathState]) -> dict[str, PathState]:
-    """Every path that the instance sees, in the order of paths. Unreadable for a folder that was
-    moved to nowhere."""
-    found, removals = dict(root), set[str]()
+    """Return every path that the instance sees, in the order of paths. Raises Unreadable for a
+    folder that was moved to nowhere."""
+    seen, removals = dict(root), set[str]()
     for state in persist:
-        # The kernel links one removal to many places: there, and in the overlay's own folder.
+        # The kernel links one removal to many places, also in the overlay's own folder.
         if (state.kind, state.device) == ("character", (0, 0)) or (
             state.kind == "hardlink" and state.target in removals
         ):
             removals.add(state.path)
         if state.path in removals and state.path.startswith((f"{_UPPER}/", f"{_WORK}/")):
-            _remove(found, state.path.removeprefix(_UPPER))
+            _remove(seen, state.path.removeprefix(_UPPER))
         elif state.path.startswith(f"{_UPPER}/"):
-            _write(found, root, state)
+            _write(seen, root, state)
         elif state.path.startswith(f"{_PLAIN}/"):
-            _put(found, state, _PLAIN, keep=True)
+            _put(seen, state, _PLAIN, keep=True)
         elif not _SCAFFOLD.fullmatch(state.path) or state.kind not in ("directory", "file"):
-            _put(found, dataclasses.replace(state, path=f"/persist{state.path}"), "", keep=False)
-    return {path: found[path] for path in sorted(found, key=lambda path: path.split("/"))}
+            _put(seen, dataclasses.replace(state, path=f"/persist{state.path}"), "", keep=False)
+    return {path: seen[path] for path in sorted(seen, key=lambda path: path.split("/"))}
 
 
-def _write(found: dict[str, PathState], root: Mapping[str, PathState], state: PathState) -> None:
-    """One path of an upper folder, which may hide or move what is below it."""
+def _write(seen: dict[str, PathState], root: Mapping[str, PathState], state: PathState) -> None:
+    """Add one path of an upper folder, which may hide or move what is below it."""
     path = state.path.removeprefix(_UPPER)
-    below = found.get(path)
+    below = seen.get(path)
     redirect = state.attributes.get(_REDIRECT)
     if _OPAQUE in state.attributes or redirect is not None or (below and below.kind != state.kind):
-        _remove(found, path)
+        _remove(seen, path)
     if redirect is not None:
         source = _source(path, bytes.fromhex(redirect).decode("utf-8", "surrogateescape"))
         if source not in root:
             raise Unreadable(f"{path} is said to have been {source}, which was not baked")
-        for old, was in root.items():
+        for old, baked in root.items():
             if old.startswith(f"{source}/"):
                 new = path + old.removeprefix(source)
-                found[new] = dataclasses.replace(was, path=new)
-    _put(found, state, _UPPER, keep=False)
+                seen[new] = dataclasses.replace(baked, path=new)
+    _put(seen, state, _UPPER, keep=False)
 
 
 def _source(path: str, redirect: str) -> str:
-    """Where a moved folder was baked: a name beside it, or a path from its overlay's own top."""
+    """Return where a moved folder was baked: at a name beside it, or at a path from its overlay's
+    own top."""
     if redirect.startswith("/"):
         return "/" + path.split("/")[1] + redirect
     return posixpath.join(posixpath.dirname(path), redirect)
 
 
-def _remove(found: dict[str, PathState], path: str) -> None:
-    for each in [each for each in found if each == path or each.startswith(f"{path}/")]:
-        del found[each]
+def _remove(seen: dict[str, PathState], path: str) -> None:
+    """Remove a path and all below it."""
+    for removed in [
+        removed for removed in seen if removed == path or removed.startswith(f"{path}/")
+    ]:
+        del seen[removed]
 
 
-def _put(found: dict[str, PathState], state: PathState, top: str, *, keep: bool) -> None:
-    """Add a path without what only overlays know of it; `keep` one that is there."""
+def _put(seen: dict[str, PathState], state: PathState, top: str, *, keep: bool) -> None:
+    """Add a path without what only overlays know of it; with `keep` one that is there stays."""
     path = state.path.removeprefix(top)
-    if keep and path in found:
+    if keep and path in seen:
         return
-    found[path] = dataclasses.replace(
+    seen[path] = dataclasses.replace(
         state,
         path=path,
         target=state.target.removeprefix(top) if state.kind == "hardlink" else state.target,

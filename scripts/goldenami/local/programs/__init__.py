@@ -1,1 +1,2 @@
-"""What runs in namespaces of its own, each `python -m goldenami.local.programs.NAME PLAN`."""
+"""Programs that run in namespaces of their own, each as `python -m goldenami.local.programs.NAME
+PLAN`."""

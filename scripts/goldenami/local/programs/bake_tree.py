@@ -1,5 +1,5 @@
-"""`python -m goldenami.local.programs.bake_tree PLAN`: the hermetic part of a bake, in namespaces
-of its own.
+"""The hermetic part of a bake, in namespaces of its own: `python -m
+goldenami.local.programs.bake_tree PLAN`.
 
 base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There
 is no route out.
@@ -34,27 +34,27 @@ R = TypeVar("R")
 
 
 def bake(plan: BakePlan) -> BakeResult:
-    """From the base tree to the disk."""
+    """Bake from the base tree to the disk."""
     return on_layers(plan, lambda stack: _bake(plan, stack))
 
 
 def on_layers(plan: BakePlan, make: Callable[[layers.Stack], R]) -> R:
-    """What `make` makes on a stack of layers: anew as often as one of them turns out to be damaged,
-    each time with one less to start from."""
+    """Return what `make` makes on a stack of layers. If a layer turns out to be damaged, make it
+    anew on the layers that are left."""
     while True:
         try:
             with layers.Stack(plan.layers, say=say) as stack:
-                made = make(stack)
+                result = make(stack)
                 break
         except layers.DamagedLayer as error:
             say(f"{error.message}: baking again without it")
     for name in layers.evict(plan.layers, plan.layers_limit_bytes):
         say(f"layer {name} removed: not used for longest")
-    return made
+    return result
 
 
 def say(text: str) -> None:
-    """Say something to whoever runs the bake."""
+    """Show a text to whoever runs the bake."""
     events.emit("say", text=text)
 
 
@@ -72,22 +72,23 @@ def build_layers(
     steps: Sequence[BakeStep],
     on_layer: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Stack the base tree and the layers of the first `steps`; what is there already is taken from
-    the cache. `on_layer` is told the tree of each layer as soon as it is there."""
+    """Stack the base tree and the layers of the first `steps`; those in the cache are taken from
+    there. `on_layer` gets the tree of each layer as soon as it is there."""
     with events.step("base"):
         rootfs.base(stack, plan)
-    done = next(
+    cached = next(
         (number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps)
     )
     if stack.reused:
         say(f"starts from layer {stack.reused[-1]}")
     for tree in stack.trees:
         on_layer(tree)
-    for step in steps[done:]:
+    for step in steps[cached:]:
         with stack.make(step.key, step.name) as folder:
             if folder is not None:
                 with _tree_after(plan, step, stack, folder):
                     pass
+                # `make` keeps what is in `root` as the layer.
                 (folder / "upper").rename(folder / "root")
                 container.forget_overlay(folder)
         on_layer(stack.trees[-1])
@@ -95,9 +96,9 @@ def build_layers(
 
 @contextlib.contextmanager
 def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
-    """The sealed tree: the last step is different in each lock, so no layer is kept of it."""
+    """Yield the sealed tree. The last step is different in each lock, so no layer is kept of it."""
     scratch = plan.work / "layer"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a first try on a damaged layer
+    shutil.rmtree(scratch, ignore_errors=True)  # left by a first try on a damaged layer
     scratch.mkdir()
     with _tree_after(plan, plan.steps[-1], stack, scratch) as tree:
         stack.trees.append(scratch / "upper")
@@ -108,8 +109,8 @@ def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
 def _tree_after(
     plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Path
 ) -> Iterator[Path]:
-    """The tree that `step` makes of the layers below it, on an overlay in `scratch`. Where a
-    process of Ansible died the step starts over, once, from the layers."""
+    """Yield the tree that `step` makes of the layers below it, on an overlay in `scratch`. If a
+    process of Ansible dies, the step starts over, once, from the layers."""
     with container.overlay(stack.lowers, scratch) as tree:
         try:
             _run_step(plan, step, tree)
@@ -127,11 +128,11 @@ def _tree_after(
 def _finish(plan: BakePlan, stack: layers.Stack, tree: Path, ahead: ReadAhead) -> BakeResult:
     work, log = plan.work, plan.log
     with events.step("seal check"):
-        given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+        variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
         sealed.check(
             tree,
             program_files.role(plan.root, "seal") / "files/seal.py",
-            role_files.of_image(plan.root, given),
+            role_files.of_image(plan.root, variables),
         )
         _compare_packages(plan, tree)
     with events.step("disk"):
@@ -143,7 +144,7 @@ def _finish(plan: BakePlan, stack: layers.Stack, tree: Path, ahead: ReadAhead) -
             log=log,
             ranks=layers.ranks(stack.trees),
         )
-    with events.step("coverage"):  # after the disk, beside which layers are still read ahead
+    with events.step("coverage"):  # after the disk: layers are still read ahead beside it
         ahead.wait()
         coverage.hold(tree, plan.coverage, work / "out", log)
     return BakeResult(
@@ -202,7 +203,7 @@ def _run_step(plan: BakePlan, step: BakeStep, tree: Path) -> None:
 def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
     starts = list[packer.Start]()
 
-    def heard(line: str) -> None:
+    def on_line(line: str) -> None:
         if role := packer.role_of(line):
             say(f"role {role}")
         if start := packer.start_of(line):
@@ -218,26 +219,26 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
             "ssh_key": machine.ssh_key,
         },
         env={"HOME": str(plan.work)},
-        on_line=heard,
+        on_line=on_line,
     )
     _hold_to_boot(machine.tree, starts)
 
 
 def _hold_to_boot(tree: Path, starts: Sequence[packer.Start]) -> None:
-    """StageFailed where a task starts a service that no boot of the image will."""
+    """Raise StageFailed if a task started a service that no boot of the image would start."""
     for start in starts:
-        said = shell.output(["systemctl", f"--root={tree}", "is-enabled", start.unit], check=False)
-        if said.strip() in ("disabled", "masked"):
+        state = shell.output(["systemctl", f"--root={tree}", "is-enabled", start.unit], check=False)
+        if state.strip() in ("disabled", "masked"):
             raise StageFailed(
-                f"{start.place}: task [{start.task}] starts {start.unit}, which is {said.strip()}: "
-                "a bake starts no service, and no boot would start this one",
+                f"{start.place}: task [{start.task}] starts {start.unit}, which is "
+                f"{state.strip()}: a bake starts no service, and no boot would start this one",
                 hint="write `enabled: true` for what has to run on instances; what has to happen "
                 "in the bake needs a command that ends",
             )
 
 
 def _compare_packages(plan: BakePlan, tree: Path) -> None:
-    """StageFailed where the packages of the sealed tree are not exactly the lock's."""
+    """Raise StageFailed if the packages of the sealed tree are not exactly the lock's."""
     text = shell.output(
         [
             "dpkg-query",
@@ -250,8 +251,10 @@ def _compare_packages(plan: BakePlan, tree: Path) -> None:
     installed = {
         name: version
         for status, name, version in (line.split("\t") for line in text.splitlines())
+        # Installed, also if held (dpkg-query(1), db:Status-Abbrev).
         if status.startswith(("ii", "hi"))
     }
+    # The second letter is the state: installed, not installed, or only configuration files left.
     broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
     alien = sorted(
         f"{name} {version}"

@@ -1,9 +1,9 @@
-"""`python -m goldenami.local.programs.boot_disk PLAN`: boot the sealed disk twice and look, in own
-namespaces.
+"""Boot the sealed disk twice and check it, in namespaces of its own: `python -m
+goldenami.local.programs.boot_disk PLAN`.
 
-Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run;
-one under UEFI, which shows that identity is made anew; and the tests that need no boot, in the
-disk's root tree, since emulation makes a compiler ten times slower.
+Three things happen at once, all from the same untouched disk: a boot under BIOS, on which
+tests/image run; one under UEFI, which shows that identity is made anew; and the tests that need no
+boot, in the disk's root tree, because emulation makes a compiler ten times slower.
 """
 
 from __future__ import annotations
@@ -36,22 +36,23 @@ from goldenami.model.definitions import role_files
 from goldenami.model.supported import instruction_sets
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
-"""Each boot is another instance, as two launches of one AMI are."""
+"""Instance ids: each boot is another instance, as two launches of one AMI are."""
 POLL_S = 0.2
 _BELOW = "disk"
-"""Folder of `scratch` where the partition itself is mounted, which nobody can write to."""
+"""Folder of `scratch` where the partition itself is mounted, read-only."""
 
 
 def verify(plan: VerifyPlan) -> VerifyResult:
-    """Boot twice, look, and say what was seen."""
+    """Boot the disk twice, check it, and return what was seen."""
     work = plan.work
     key = ssh.new_key(work / "launch_key", "golden-verify")
     with events.step("probe"):
-        works = vm.kvm_works(plan.disk, work / "probe")
-    accelerator = Accel.KVM if works else Accel.TCG
+        kvm_works = vm.kvm_works(plan.disk, work / "probe")
+    accelerator = Accel.KVM if kvm_works else Accel.TCG
     events.emit("say", text=f"accelerator: {accelerator.value}")
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
+        # Also for a boot that fails: its console says why.
         stack.callback(_keep, work)
         tree = stack.enter_context(_tree_of(plan.disk, work / "root"))
         without_boot = stack.enter_context(
@@ -91,8 +92,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
 
 @contextlib.contextmanager
 def _tree_of(image: Path, scratch: Path) -> Iterator[Path]:
-    """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without a
-    loop device, NotVerified for a disk that has no such root."""
+    """Mount the root of the disk `image` with a /proc and a /dev of its own, and yield it. Raises
+    HostNotReady without a loop device, NotVerified for a disk that has no such root."""
     below = scratch / _BELOW
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
@@ -103,6 +104,8 @@ def _tree_of(image: Path, scratch: Path) -> Iterator[Path]:
                     "-t",
                     "ext4",
                     "-o",
+                    # noload: not even the journal may be replayed (ext4(5)), so that the disk stays
+                    # as it is.
                     f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
                     str(image),
                     str(below),
@@ -131,18 +134,18 @@ def _unmount(target: Path) -> None:
 
 
 def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
-    """The CPU of both boots under emulation: what all declared families have. Under KVM there is
-    none: hiding a feature there does not stop its instructions."""
+    """Return the CPU of both boots under emulation, which has what all declared families have; None
+    under KVM, where hiding a feature does not stop its instructions."""
     if accelerator is Accel.KVM:
         return None
-    found = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
-    if found.missing:
+    emulated = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
+    if emulated.missing:
         events.emit(
             "say",
-            text=f"the emulator has no {', '.join(found.missing)}: the image runs on less "
+            text=f"the emulator has no {', '.join(emulated.missing)}: the image runs on less "
             "than declared",
         )
-    return found
+    return emulated
 
 
 def _config(
@@ -167,6 +170,7 @@ def _config(
 
 
 def _keep(work: Path) -> None:
+    """Move the logs of both boots into `work`, where the run keeps them."""
     for firmware in vm.Firmware:
         scratch = work / firmware.value
         if (scratch / "serial.log").exists():
@@ -177,38 +181,39 @@ def _keep(work: Path) -> None:
 
 
 def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
-    """What the written disk holds: in its root `tree`, and beside it. Asked while a machine
+    """Check what the written disk holds, in its root `tree` and beside it, while a machine
     boots."""
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
-    at = time.monotonic()
-    found = [
+    searched = time.monotonic()
+    checks = [
         Check.of_boot(
             "disk_is_its_tree",
             "Beside its files the disk is zeros, and no secret is in what boots it",
             not beside,
             "; ".join(beside[: sealed.SHOWN]),
-            round(at - began, 2),
+            round(searched - began, 2),
         )
     ]
-    given = json.loads(plan.variables.read_text(encoding="utf-8"))
-    left = sealed.findings(
+    variables = json.loads(plan.variables.read_text(encoding="utf-8"))
+    leftovers = sealed.findings(
         plan.work / "root" / _BELOW,
         program_files.role(plan.root, "seal") / "files/seal.py",
-        role_files.of_image(plan.root, given),
+        role_files.of_image(plan.root, variables),
     )
-    found.append(
+    checks.append(
         Check.of_boot(
             "disk_is_sealed",
             "No file of the written disk is secret, or one machine's own",
-            not left,
-            "; ".join(left[: sealed.SHOWN]),
-            round(time.monotonic() - at, 2),
+            not leftovers,
+            "; ".join(leftovers[: sealed.SHOWN]),
+            round(time.monotonic() - searched, 2),
         )
     )
-    return found + code(
+    return checks + code(
         plan,
         lambda command: shell.output(
+            # At the lowest priority, so that the boots beside it keep their time.
             ["nice", "-n", "19", "chroot", str(tree), "sh", "-c", command]
         ),
     )
@@ -224,11 +229,11 @@ def _run_tests(
     without_boot: image_tests.Run,
     second: second_boot.Second,
 ) -> list[Check]:
-    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends
-    all."""
-    whole = _image_tests(plan)
+    """Run the tests on the machine, and wait for those elsewhere; a failure of the second boot ends
+    all of them."""
+    suite = _image_tests(plan)
     argv = image_tests.over_ssh(machine.ssh_config, everything=False)
-    with whole.running(argv) as tests:
+    with suite.running(argv) as tests:
         runs = [tests, without_boot]
 
         def all_ended() -> bool | None:
@@ -237,24 +242,24 @@ def _run_tests(
             ) or None
 
         wait_until(all_ended, math.inf, POLL_S)
-        found = [check for run in runs for check in run.checks()]
-    return image_tests.complete(found, whole.asked)
+        checks = [check for run in runs for check in run.checks()]
+    return image_tests.complete(checks, suite.asked)
 
 
 def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningScan | None:
-    """What a public guide says of an image with the role; all tests in the disk's tree have
-    ended."""
+    """Return what a public guide says of an image with the role, or None without it. All tests in
+    the disk's tree have ended by then."""
     if "hardening" not in plan.roles:
         return None
     with events.step("hardening"):
-        said = machine.ssh(
+        parameters = machine.ssh(
             image_tests.as_root(hardening_scan.READ_PARAMETERS), timeout_s=plan.boot_limit_s
         )
-        return hardening_scan.scan(tree, said, plan.work)
+        return hardening_scan.scan(tree, parameters, plan.work)
 
 
 def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
-    """Which CPU all of the image ran on; nothing where it was not emulated."""
+    """Check which CPU the whole image ran on; no check if it was not emulated."""
     if emulated is None:
         return []
     flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
@@ -270,21 +275,21 @@ def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | N
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
-    """Whether what the coverage check read at the bake is what is on the disk; `ask` runs a command
-    there as root."""
+    """Check that the disk has the files that the coverage check read at the bake; `ask` runs a
+    command there as root."""
     return image_tests.code(records.read(plan.coverage, CoverageRecord), ask)
 
 
 def _powered_off(
     plan: VerifyPlan, machine: vm.Machine, config: vm.VmConfig, identity: list[str]
 ) -> Booted:
-    """What the first boot was, and how it left its disk."""
+    """Power the first boot off, and return what it was and how it left its disk."""
     with events.step("power off bios"):
         clean = vm.power_off(machine)
-    given = json.loads(plan.variables.read_text(encoding="utf-8"))
+    variables = json.loads(plan.variables.read_text(encoding="utf-8"))
     with events.step("drift"):
-        # Where packages may change, the tests have changed one.
-        drift = None if given.get("seal_package_changes_enabled") else second_boot.drift(config)
+        # If packages may change, the tests have changed one.
+        drift = None if variables.get("seal_package_changes_enabled") else second_boot.drift(config)
     return Booted(
         seconds_to_ssh=machine.seconds_to_ssh, identity=identity, powered_off=clean, drift=drift
     )
@@ -307,6 +312,7 @@ def _after_boot(firmware: str, boot: Booted) -> Iterator[Check]:
 
 
 def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> list[Check]:
+    # Machine ids and host keys are long; the cloud's name and the kernel's release are not.
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
     requests = [
@@ -316,7 +322,7 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
         request for request in requests if request["method"] == "GET" and request["status"] == 200
     ]
     with_token = [request for request in answered if request["token"] in {"valid"}]
-    without = sorted({request["path"] for request in answered if request not in with_token})
+    without_token = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
     untouched = disk_blocks.is_as_baked(plan.disk, plan.baked)
     hashing = round(time.monotonic() - began, 2)
@@ -336,8 +342,8 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
         Check.of_boot(
             "imdsv2",
             "The metadata was read, and only with a session token",
-            bool(answered) and not without,
-            f"read without one: {', '.join(without) or 'nothing was read at all'}",
+            bool(answered) and not without_token,
+            f"read without one: {', '.join(without_token) or 'nothing was read at all'}",
         ),
         Check.of_boot(
             "disk_untouched",

@@ -1,8 +1,8 @@
-"""`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack
-it, try it.
+"""Compile a wheel in a scratch tree, pack it and try it: `python -m
+goldenami.local.programs.build_wheel PLAN`.
 
-The tree is a layer of exactly the image's Python, glibc and compiler; all paths in it are fixed, so
-that ccache recognises what it has seen and the same source gives the same bytes.
+The tree is a layer of exactly the image's Python, glibc and compiler. All paths in it are fixed, so
+that ccache recognises what it has seen, and the same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,25 @@ from goldenami.local.tree import rootfs
 from goldenami.model.builds.plans import WheelPlan, WheelResult, WheelTests
 
 BUILD = "/build"
-"""The only folder that a build writes to, in the tree."""
+"""The only folder in the tree that a build writes to."""
 _NVCC = Path("usr/bin/nvcc")
-"""Debian's is a script that calls the program of its toolkit."""
+"""Debian's nvcc: a script that calls the program of its toolkit."""
 _SAME_NVCC = """#!/bin/sh
 TMPDIR=$(mktemp --directory) && export TMPDIR || exit
 trap 'rm -rf "$TMPDIR"' EXIT
 unshare --pid --fork --kill-child /usr/lib/nvidia-cuda-toolkit/bin/nvcc "$@"
 """
-"""nvcc 11.8 names modules by its process id, and has no --frandom-seed: so it is the first process
-of a namespace, each time, and its temporary files, of the same names then, are in a folder of their
-own."""
+"""Replacement for _NVCC that gives the same bytes each time.
+
+nvcc 11.8 names modules by its process id and has no --frandom-seed, so it runs as the first process
+of a namespace. Its temporary files then have the same names each time, so they go into a folder of
+their own.
+"""
 
 
 @contextlib.contextmanager
 def scratch_tree(plan: WheelPlan) -> Iterator[Path]:
-    """The scratch tree: the toolchain's layer below a folder that goes with the build."""
+    """Yield the scratch tree: the toolchain's layer below a folder that goes with the build."""
     with rootfs.scratch(plan) as tree, contextlib.ExitStack() as stack:
         for source, target in (
             (plan.work / "wheels", "build/wheels"),
@@ -58,8 +61,8 @@ def scratch_tree(plan: WheelPlan) -> Iterator[Path]:
         yield tree
 
 
-def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
-    shell.output(["mount", how, source, str(target)])
+def _mount(stack: contextlib.ExitStack, option: str, source: str, target: Path) -> None:
+    shell.output(["mount", option, source, str(target)])
     stack.callback(shell.output, ["umount", "--lazy", str(target)], check=False)
 
 
@@ -133,7 +136,7 @@ def environment(tree: Path, name: str, wheels: list[str], log: Path) -> None:
 
 
 def unpack(plan: WheelPlan, tree: Path) -> str:
-    """Extract the source and change it as the recipe says; returns its folder in the tree."""
+    """Extract the source, change it as the recipe says, and return its folder in the tree."""
     (tree / "build/src").mkdir()
     shell.output(
         [
@@ -164,30 +167,30 @@ def unpack(plan: WheelPlan, tree: Path) -> str:
 
 
 def _compile(plan: WheelPlan, tree: Path, source: str) -> int:
-    """`pip wheel` with as many compilers as fit; once with half of them if one was killed for
-    memory."""
-    where, jobs = f"recipe {plan.name} for {plan.target}", plan.jobs
+    """Run `pip wheel` with as many compilers as fit, and return their number. If one is killed for
+    memory, try once more with half of them."""
+    title, jobs = f"recipe {plan.name} for {plan.target}", plan.jobs
     failure = _attempt(plan, tree, source, jobs)
     if failure and denied_memory(failure) and jobs > 1:
         jobs //= 2
         events.emit(
-            "say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time"
+            "say", text=f"{title}: a compiler was killed for memory: again with {jobs} at a time"
         )
         failure = _attempt(plan, tree, source, jobs)
     if failure is None:
         return jobs
     if denied_memory(failure):
         raise HostNotReady(
-            f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+            f"{title}: a compiler was killed for memory, also with {jobs} at a time",
             hint="use a machine with more memory",
         )
     if lacking := lacks(failure, shutil.disk_usage(tree).free):
         raise HostNotReady(
-            f"{where}: compiling broke off: {lacking}",
+            f"{title}: compiling broke off: {lacking}",
             hint="free space and run again: nothing is concluded about the recipe",
         )
     raise StageFailed(
-        f"{where} does not compile: {first_error(failure)}",
+        f"{title} does not compile: {first_error(failure)}",
         log=plan.log,
         hint="see the log: a module that is missing belongs into `build: requires:`, "
         "else the flags or the version do not fit this release",
@@ -195,7 +198,8 @@ def _compile(plan: WheelPlan, tree: Path, source: str) -> int:
 
 
 def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
-    """None, or all that the build said when it failed, and how it ended."""
+    """Build the wheel once. Return None, or the build's output if it failed, followed by how it
+    ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
     settings = [
         f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
@@ -203,7 +207,8 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
         for value in values
     ]
     log = plan.log
-    before = log.stat().st_size if log.exists() else 0
+    # The log may have an earlier attempt, whose output does not count.
+    log_start = log.stat().st_size if log.exists() else 0
     try:
         run_in(
             tree,
@@ -225,17 +230,18 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
         )
     except shell.CommandFailed as error:
         with log.open("rb") as text:
-            text.seek(before)
+            text.seek(log_start)
             return f"{text.read().decode('utf-8', 'replace')}\n{error.message}"
     return None
 
 
 def _pack(plan: WheelPlan, tree: Path) -> Path:
-    """Write the wheel anew, the same bytes for the same content.
+    """Write the wheel anew, with the same bytes for the same content.
 
-    Libraries lose their debug information; a search path that names the build folder becomes the
-    recipe's, or goes.
+    Libraries lose their debug information. A search path that names the build folder becomes the
+    recipe's, or is removed.
     """
+    # It runs in the tree on the image's own Python, which has none of this package.
     shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), tree / "build/pack.py")
     wheel, folder = next((tree / "build/out").glob("*.whl")), tree / "build/unpacked"
     step, log = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"], plan.log
@@ -261,24 +267,25 @@ def _pack(plan: WheelPlan, tree: Path) -> Path:
 
 
 def _smoke(plan: WheelPlan, tree: Path, wheel: Path) -> None:
-    """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's
-    tests are to try it."""
+    """Try the wheel."""
     environment(tree, "try", [f"out/{wheel.name}", *plan.runs_with], plan.log)
     argv = [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"]
     try:
         run_in(tree, argv, plan.log)
     except shell.CommandFailed as error:
-        where = f"recipe {plan.name} for {plan.target}"
+        title = f"recipe {plan.name} for {plan.target}"
+        # Code for another CPU than this machine's dies of SIGILL: then the image's tests have to
+        # try it.
         if error.status != -signal.SIGILL:
             last = (error.output.strip().splitlines() or [error.message])[-1]
             raise StageFailed(
-                f"{where}: the wheel does not work: {last}",
+                f"{title}: the wheel does not work: {last}",
                 log=plan.log,
                 tail=error.tail,
                 hint="see smoke.py beside the recipe",
             ) from None
         events.emit(
-            "say", text=f"{where}: not tried, this machine's CPU lacks what it was compiled for"
+            "say", text=f"{title}: not tried, this machine's CPU lacks what it was compiled for"
         )
 
 
@@ -296,13 +303,13 @@ def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int) -> str:
             log,
         )
         words = [word.replace("{jobs}", str(jobs)) for word in tests.arguments]
-        before = log.stat().st_size
+        log_start = log.stat().st_size
         try:
             run_in(
                 tree,
                 [f"{BUILD}/tests/bin/python", "-m", "pytest", *words],
                 log,
-                # Some run the programs that the wheel brings.
+                # Some tests run the programs that the wheel brings.
                 {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"},
             )
         except shell.CommandFailed as error:
@@ -317,13 +324,13 @@ def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int) -> str:
                 hint="the index's wheel is taken where the recipe's `only` has no such CPU",
             ) from None
         with log.open(encoding="utf-8", errors="replace") as text:
-            text.seek(before)
+            text.seek(log_start)
             last = [line.strip("= \n") for line in text if re.search(r"\d+ passed", line)]
     return re.sub(r" in [\d.]+s.*", "", last[-1]) if last else "no tests ran"
 
 
 def compiler(tree: Path) -> str:
-    """The tree's compiler, by its own words."""
+    """Return the first line of the tree's `gcc --version`."""
     return shell.output(["chroot", str(tree), "/usr/bin/gcc", "--version"]).splitlines()[0]
 
 

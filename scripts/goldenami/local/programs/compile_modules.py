@@ -1,8 +1,8 @@
-"""`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch
-tree and package them.
+"""Compile kernel modules in a scratch tree and package them: `python -m
+goldenami.local.programs.compile_modules PLAN`.
 
-A compiler's error is a result, and so is that this machine had not the space or the memory, which
-says nothing of the source. Only a scratch tree that cannot be made is a failure.
+A compiler's error is a result. So is a lack of space or memory on this machine, which says nothing
+about the source. Only a scratch tree that cannot be made is a failure.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ _SIGNERS = (
     "usr/src/linux-headers-*/scripts/sign-file",
     "usr/bin/kmodsign",
 )
-"""The kernel's own program in Debian and in Ubuntu, and Ubuntu's, which DKMS prefers there (dkms
-3.2, prepare_signing)."""
+"""Programs that sign modules: the kernel's own in Debian and in Ubuntu, and Ubuntu's, which DKMS
+prefers there (dkms 3.2, prepare_signing)."""
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
-"""DKMS compresses modules where the kernel's configuration says so; here each is unpacked again."""
+"""Commands by suffix that unpack a module: DKMS compresses modules if the kernel's configuration
+says so."""
 _FRAMEWORK = (
     "etc/dkms/framework.conf.d/golden.conf",
     'compress_gzip_opts="-1"\ncompress_xz_opts="-0 --check=crc32"\n',
 )
-"""xz takes 41 s of a core for the 88 MB of driver 550 at DKMS' own level, 12 s so."""
+"""Path and text of settings for DKMS. At DKMS' own level xz takes 41 s of a core for the 88 MB of
+driver 550, at this one 12 s."""
 _OTHER = re.compile(
     r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
     r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
@@ -47,17 +49,18 @@ _OTHER = re.compile(
     r"includes a BUILD_EXCLUSIVE directive|CMake Error(?: at .*|: .*))"
 )
 _PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
-"""The last resort: where a build's own program fails, its traceback only says that it did."""
+"""Error line of a Python traceback. It is tried last: if a program of the build fails, the
+traceback only says that it did."""
 _NO_MEMORY = re.compile(
     "|".join(
         (
-            # GCC's driver.
+            # GCC's driver
             r".*: (?:fatal error: Killed signal terminated program|"
             r"internal compiler error: Killed) .*",
             r".*out of memory allocating \d+ bytes.*",
             r".*virtual memory exhausted.*",
             r"\S*ld\S*: .*memory exhausted",
-            # Nvcc, collect2.
+            # nvcc, collect2
             r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) "
             r"signal 9\b.*",
             r"\S+ exited with status 137",
@@ -79,18 +82,18 @@ _NO_MEMORY = re.compile(
         )
     )
 )
-"""A line by which a program says that the kernel killed it, or another, or denied it memory; also
-that of a command that ended so by shell.py's words."""
+"""A line in which a program says that the kernel killed it or another one, or denied it memory;
+also shell.py's line for a command that ended so."""
 _NO_SPACE = re.compile(
     r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*"
 )
-"""strerror(3), and Python's form of it."""
+"""Messages for a full disk: strerror(3)'s, and Python's form of it."""
 LEAST_FREE_BYTES = 16 << 20
-"""Below this the disk was full: then a compiler's own message had no room in the log either."""
+"""Below this the disk was full: then the log had no room for the compiler's own message either."""
 
 
 def lacks(log: str, free_bytes: int) -> str:
-    """The line that says what the machine ran out of; "" where the source is to blame."""
+    """Return the line that says what the machine ran out of, or "" if the source is to blame."""
     return (
         denied_memory(log)
         or _line(_NO_SPACE, log)
@@ -99,7 +102,7 @@ def lacks(log: str, free_bytes: int) -> str:
 
 
 def denied_memory(log: str) -> str:
-    """The line by which a program was killed or got no memory; "" where there is none."""
+    """Return the line that says that a program was killed or got no memory, or ""."""
     return _line(_NO_MEMORY, log)
 
 
@@ -108,8 +111,8 @@ def _line(pattern: re.Pattern[str], log: str) -> str:
 
 
 def first_error(log: str) -> str:
-    """The compiler's first error line, paths shortened to the file's name; else the first complaint
-    of another tool."""
+    """Return the compiler's first error line, with paths shortened to the file's name, else the
+    first complaint of another tool."""
     for line in log.splitlines():
         if match := _ERROR.match(line.strip()):
             return (
@@ -124,13 +127,13 @@ def first_error(log: str) -> str:
 
 
 def main() -> None:
-    """Make the tree, compile, package, write result.json beside the plan."""
+    """Make the tree, compile, package, and write result.json beside the plan."""
     program.use_own_temporary_folder()
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
     with rootfs.scratch(plan) as tree:
         name, version = dkms_source.unpack(plan.source, tree)
         for signer in [path for pattern in _SIGNERS for path in tree.glob(pattern)]:
-            # Else DKMS signs with a key that it makes up: never the same bytes twice.
+            # Otherwise DKMS signs with a key that it makes up: never the same bytes twice.
             signer.unlink(missing_ok=True)
         shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
         rootfs.devices(tree)
@@ -159,7 +162,8 @@ def main() -> None:
 
 
 def _build(tree: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
-    """Compile; returns the first error line and what the machine lacked, "" where there is none."""
+    """Compile. Return the first error line and what the machine lacked, each "" if there is
+    none."""
     release = plan.kernel_release
     env = [
         f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
@@ -169,7 +173,7 @@ def _build(tree: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
         "LC_ALL=C.UTF-8",
         "HOME=/root",
         "TMPDIR=/tmp",
-        # Nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules.
+        # No variable of the caller's: KCFLAGS and MAKEFLAGS change modules.
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     ]
     try:
@@ -198,6 +202,7 @@ def _build(tree: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
             log=plan.log,
         )
     except shell.CommandFailed as failure:
+        # DKMS itself prints little: the compiler's messages are in its make.log.
         make_log = next(tree.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
         text = failure.output
         if make_log:
@@ -211,17 +216,17 @@ def _build(tree: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
 
 
 def _package(tree: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
-    """Make the deb; returns it, the names of its modules and its installed size in bytes."""
+    """Make the deb. Return it, the names of its modules, and its installed size in bytes."""
     release = plan.kernel_release
     staged = plan.work / "deb"
     target = staged / "usr/lib/modules" / release / "updates/dkms"
     target.mkdir(parents=True)
     signer = module_signing.configured() if plan.signed else None
     for module in sorted(tree.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
-        # Xz with other numbers of threads gives other bytes; the package is compressed.
+        # xz gives other bytes with another number of threads; the package is compressed anyway.
         if module.suffix in _UNPACK:
             shell.output([*_UNPACK[module.suffix], str(module)])
-            module = module.with_suffix("")  # noqa: PLW2901 - what the tool leaves in its place
+            module = module.with_suffix("")  # noqa: PLW2901 - the file that the tool leaves
         content = module.read_bytes()
         (target / module.name).write_bytes(signer.sign(content) if signer else content)
         (target / module.name).chmod(0o644)
@@ -244,6 +249,7 @@ def _package(tree: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
     deb = plan.work / f"{plan.package}.deb"
     shell.output(
         ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(staged), str(deb)],
+        # One thread: zstd, too, gives other bytes with other numbers of threads.
         env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"},
     )
     return deb, sorted(path.stem for path in target.iterdir()), size

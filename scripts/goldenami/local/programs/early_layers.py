@@ -1,8 +1,7 @@
-"""`python -m goldenami.local.programs.early_layers PLAN`: the layers of a plan's steps, while its
-modules compile.
+"""Make the layers of a plan's steps while its modules compile: `python -m
+goldenami.local.programs.early_layers PLAN`.
 
-The bake then finds them in the cache. Where one turns out to be damaged, the bake goes on from
-there.
+The bake then finds them in the cache. If one turns out to be damaged, the bake goes on from there.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from goldenami.model.builds.plans import BakePlan, BakeResult
 
 
 def make(plan: BakePlan) -> BakeResult:
-    """Have the layers of all steps; the result names those that were there already."""
+    """Make the layers of all steps. The result names those that were there already."""
     with layers.Stack(plan.layers, say=bake_tree.say) as stack:
         with contextlib.suppress(layers.DamagedLayer):
             bake_tree.build_layers(plan, stack, plan.steps)

@@ -1,7 +1,7 @@
-"""`python -m goldenami.local.programs.make_container PLAN`: the container image of a lock, in
-namespaces of its own.
+"""Make the container image of a lock, in namespaces of its own: `python -m
+goldenami.local.programs.make_container PLAN`.
 
-layers as of a bake -> without what only a machine needs -> sealed tree -> an image by OCI's layout.
+layers as of a bake -> without what only a machine needs -> sealed tree -> an image in OCI's layout.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.definitions import role_files
 
 PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
-"""What dpkg removes only where it is named: a machine does not boot without."""
+"""Packages without which a machine does not boot: dpkg removes them only if they are named."""
 
 
 def make(plan: ContainerPlan) -> ContainerResult:
-    """Make the image."""
+    """Make the image of a plan, and return its digest, layers and parts."""
     return bake_tree.on_layers(plan, lambda stack: _make(plan, stack))
 
 
@@ -41,17 +41,21 @@ def _make(plan: ContainerPlan, stack: layers.Stack) -> ContainerResult:
     with container.overlay(stack.lowers, scratch) as tree:
         _seal(plan, tree)
         stack.check_whole()
-        digest, found = _write(plan, tree, [*stack.trees, scratch / "upper"])
-        return ContainerResult(digest=digest, layers=found, parts=read_facts.gather(tree).parts)
+        digest, image_layers = _write(plan, tree, [*stack.trees, scratch / "upper"])
+        return ContainerResult(
+            digest=digest, layers=image_layers, parts=read_facts.gather(tree).parts
+        )
 
 
 def _seal(plan: ContainerPlan, tree: Path) -> None:
-    """Remove what only a machine needs, and what belongs to the bake; then add what a container
-    has instead of a first boot."""
+    """Remove what only a machine needs and what belongs to the bake; then add what a container has
+    instead of a first boot."""
+    # Before the removal, since cloud-init goes with it.
     sources = apt_sources.of_cloud_init(tree, plan.tree.suite)
     with events.step("machine's parts"), _inside(tree):
         installed = _packages(tree)
         kept = [name for name in plan.keeps if name in installed]
+        # apt removes what is marked `auto` and needed by nothing that is marked `manual`.
         _in(plan, tree, "apt-mark", "auto", *installed)
         _in(plan, tree, "apt-mark", "manual", *kept)
         _in(
@@ -85,8 +89,8 @@ def _seal(plan: ContainerPlan, tree: Path) -> None:
             ],
             log=plan.log,
         )
-        given = records.read_object(plan.work / "out/vars.json")
-        sealed.check(tree, seal, role_files.of_image(plan.root, given))
+        variables = records.read_object(plan.work / "out/vars.json")
+        sealed.check(tree, seal, role_files.of_image(plan.root, variables))
     (tree / apt_sources.PATH).write_text(sources, encoding="utf-8")
     shell.output(["install", "-d", "-m", "1777", f"{tree}{WORK}"])
 
@@ -106,6 +110,7 @@ def _packages(tree: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _inside(tree: Path) -> Iterator[None]:
+    """Mount a /dev and a /proc in `tree` while programs run in it."""
     dev = rootfs.devices(tree)
     shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
     try:
@@ -134,17 +139,17 @@ def _in(plan: ContainerPlan, tree: Path, *words: str) -> None:
 
 
 def _write(plan: ContainerPlan, tree: Path, stack: list[Path]) -> tuple[str, list[ContainerLayer]]:
-    """The image of `tree`; returns the manifest's SHA-256 and the layers."""
-    layout, tar, found = OciLayout(plan.layout, plan.build_id), plan.work / "layer.tar", []
+    """Write the image of `tree`, and return the manifest's SHA-256 and the layers."""
+    layout, tar, written = OciLayout(plan.layout, plan.build_id), plan.work / "layer.tar", []
     with events.step("image"):
         layout.begin()
         entries = image_layers.dated(trees.scan(tree), tree, plan.source_date_epoch)
-        for name, of_layer in image_layers.split(entries, stack, plan.groups).items():
+        for name, layer_entries in image_layers.split(entries, stack, plan.groups).items():
             with tar.open("wb") as sink:
-                trees.stream_tar(tree, of_layer, sink, epoch=plan.source_date_epoch)
+                trees.stream_tar(tree, layer_entries, sink, epoch=plan.source_date_epoch)
             digest, size = layout.add(tar, name, plan.created)
-            unpacked = sum(entry.size for entry in of_layer)
-            found.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))
+            unpacked = sum(entry.size for entry in layer_entries)
+            written.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))
         tar.unlink()
         layout.configure(
             architecture=plan.tree.architecture,
@@ -153,7 +158,7 @@ def _write(plan: ContainerPlan, tree: Path, stack: list[Path]) -> tuple[str, lis
             labels=plan.labels,
             created=plan.created,
         )
-    return layout.digest, found
+    return layout.digest, written
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""`python -m goldenami.local.programs.open_session PLAN`: boot a disk, with a session in it on the
-terminal."""
+"""Boot a disk and open a session in it on the terminal: `python -m
+goldenami.local.programs.open_session PLAN`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from goldenami.model.builds.plans import BootPlan
 
 
 def main() -> int:
-    """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it
-    from beginning."""
+    """Boot, log in, and power off when the session ends. Return 0, or the exit code of what kept
+    the session from beginning."""
     plan = records.read(Path(sys.argv[1]), BootPlan)
     work, disk = plan.work, plan.disk
     try:
         key = ssh.new_key(work / "launch_key", "golden-shell")
         meter = Meter(print)
         with meter.working("probe"):
-            works = vm.kvm_works(disk, work / "probe")
-        print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
+            kvm_works = vm.kvm_works(disk, work / "probe")
+        print(
+            f"booting {disk} ({'KVM' if kvm_works else 'emulated, about a minute'})",
+            file=sys.stderr,
+        )
         config = vm.VmConfig(
             disk=disk,
             scratch=work / "vm",
             private_key=key,
             user=plan.user,
             firmware=vm.Firmware.UEFI,
-            accelerator=Accel.KVM if works else Accel.TCG,
+            accelerator=Accel.KVM if kvm_works else Accel.TCG,
             ssh_limit_s=plan.boot_limit_s,
         )
         with space(work), contextlib.ExitStack() as stack:
@@ -53,16 +56,16 @@ def main() -> int:
 
 
 def of_its_own(config: Path, work: Path) -> Path:
-    """The settings of `config`, in `work`, for a connection of its own: sshd greets only the first
-    session of one."""
+    """Write into `work` the settings of `config` for a connection of its own, and return their
+    path: sshd greets only the first session of a connection."""
     path = work / "session_config"
     path.write_text(f"ControlPath none\nInclude {config}\n", encoding="utf-8")
     return path
 
 
 def session(config: Path) -> int:
-    """A session on the caller's terminal; 0, since ssh's own status is that of the last command in
-    it."""
+    """Open a session on the caller's terminal. Return 0, because ssh's own status is that of the
+    last command in it."""
     shell.interactive(["ssh", "-t", "-F", str(config), "golden"])
     return 0
 

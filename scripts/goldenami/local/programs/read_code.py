@@ -1,7 +1,7 @@
-"""`python -m goldenami.local.programs.read_code PLAN`: read the code of a layer while a bake goes
-on.
+"""Read the code of a layer while a bake goes on: `python -m goldenami.local.programs.read_code
+PLAN`.
 
-What it reads is kept by content, so the coverage check of the sealed tree finds most files known.
+The results are kept by content, so the coverage check of the sealed tree finds most files known.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ReadAhead:
         self._processes.append(shell.start(argv, log=log, env=shell.python_env()))
 
     def wait(self) -> None:
-        """Until all is read: else the check would read the same files a second time."""
+        """Wait until all is read: otherwise the check would read the same files a second time."""
         for process in self._processes:
             process.wait()
 
@@ -56,7 +56,7 @@ class ReadAhead:
 
 @contextlib.contextmanager
 def reading_ahead(plan: BakePlan) -> Iterator[ReadAhead]:
-    """What reads layers; it ends with the block."""
+    """Yield a ReadAhead whose processes end with the block."""
     ahead = ReadAhead(plan)
     try:
         yield ahead
@@ -65,7 +65,7 @@ def reading_ahead(plan: BakePlan) -> Iterator[ReadAhead]:
 
 
 def main() -> None:
-    """Read what the plan says."""
+    """Read the tree of the plan."""
     os.nice(NICENESS)
     plan = records.read(Path(sys.argv[1]), CodePlan)
     coverage.scan(plan.tree, plan.coverage)

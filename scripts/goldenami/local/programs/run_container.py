@@ -1,5 +1,5 @@
-"""`python -m goldenami.local.programs.run_container PLAN`: a container on the plan's layers, until
-killed."""
+"""Run a container on the plan's layers until killed: `python -m
+goldenami.local.programs.run_container PLAN`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goldenami.local.tree import layers
 from goldenami.model.builds.plans import BakePlan
 
 UP_FILE = "up"
-"""In the work folder once the container is up."""
+"""File in the work folder that says that the container is up."""
 
 
 def main() -> None:

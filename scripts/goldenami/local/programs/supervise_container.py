@@ -1,5 +1,5 @@
-"""`python -m goldenami.local.programs.supervise_container PLAN`: one container until told to
-end."""
+"""Keep one container until told to end: `python -m goldenami.local.programs.supervise_container
+PLAN`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def main() -> None:
     """Start the container's namespaces, say how to reach it, wait."""
     plan_path = Path(sys.argv[1])
     work = plan_path.parent
+    # image/bake/molecule.py ends the container by a SIGTERM to this process.
     (work / "pid").write_text(str(ProcessId.current()), encoding="utf-8")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = records.read(plan_path, BakePlan).log
@@ -43,7 +44,8 @@ def main() -> None:
 
 
 def _announce(work: Path, pid: int) -> None:
-    """`pid` is unshare's: it stays outside the pid namespace but is in the network namespace."""
+    """Write how to reach the container."""
+    # `pid` is unshare's: it stays outside the pid namespace, but is in the network namespace.
     proxy = f"nsenter --target {pid} --net {sys.executable} {_CONNECT} %h %p"
     records.write(
         work / "ready.json",

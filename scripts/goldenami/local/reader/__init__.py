@@ -1,2 +1,2 @@
-"""A disk that nobody vouches for, read without the kernel: in a child process that has limits, and
+"""Read a disk that nobody vouches for, without the kernel: in a child process that has limits, and
 no way out."""

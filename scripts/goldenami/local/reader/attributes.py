@@ -13,8 +13,8 @@ from goldenami.local.reader.limits import Unreadable
 _MAGIC = 0xEA020000
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _PREFIXES = {1: "user.", 2: ACLS[0], 3: ACLS[1], 4: "trusted.", 6: "security."}
-"""By the number that stands for them (fs/ext4/xattr.h), without `system.`: the kernel finds no ACL
-below that one."""
+"""Prefixes of names, by the number that stands for them (fs/ext4/xattr.h). `system.` is not one of
+them: the kernel finds no ACL below it."""
 _TAGS = {
     0x01: "user:",
     0x02: "user:",
@@ -24,20 +24,24 @@ _TAGS = {
     0x20: "other:",
 }
 _NAMED = (0x02, 0x08)
-_Held = tuple[tuple[int, int, bytes], bytes]
+_Pair = tuple[tuple[int, int, bytes], bytes]
 """Prefix, length and rest of a name, by which a block is sorted, and its value."""
 
 
-def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
-    """Values by name: ACLs as text, all others in hex. As the kernel finds them, which looks into
-    the inode first, takes the first of a name, and in a block stops at a greater one."""
-    found = list[_Held]()
+def attributes(system: Ext4, inode: Inode, subject: str) -> dict[str, str]:
+    """Return the values by name: ACLs as text, all others in hex; `subject` names the path in
+    errors.
+
+    They are found as the kernel finds them: it looks into the inode first, takes the first of a
+    name, and in a block stops at a greater one.
+    """
+    pairs = list[_Pair]()
     at = 128 + inode.extra_size
     if 128 < at <= len(inode.raw) - 8 and inode.raw[at : at + 4] == _MAGIC.to_bytes(4, "little"):
         area = inode.raw[at + 4 :]
-        found += _pairs(area, area, what)
+        pairs += _pairs(area, area, subject)
     if number := inode.attribute_block:
-        system.check_block(number, 1, what)
+        system.check_block(number, 1, subject)
         block = system.block_at(number)
         magic, _, blocks = struct.unpack_from("<3I", block)
         seed = crc32c(system.seed, number.to_bytes(8, "little"))
@@ -45,23 +49,27 @@ def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
         if (magic, blocks) != (_MAGIC, 1) or (
             system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:]) != stated
         ):
-            raise Unreadable(f"{what}: the block of its attributes does not match its checksum")
-        held = list(_pairs(block[32:], block, what))
-        found += [
-            each for at, each in enumerate(held) if all(before[0] < each[0] for before in held[:at])
+            raise Unreadable(f"{subject}: the block of its attributes does not match its checksum")
+        block_pairs = list(_pairs(block[32:], block, subject))
+        pairs += [
+            pair
+            for at, pair in enumerate(block_pairs)
+            if all(earlier[0] < pair[0] for earlier in block_pairs[:at])
         ]
     names = (
         (_PREFIXES[key[0]] + key[2].decode("utf-8", "backslashreplace"), value)
-        for key, value in reversed(found)
+        # The first of a name counts: reversed, it is the last that goes into the dictionary.
+        for key, value in reversed(pairs)
     )
-    return {name: _acl(value, what) if name in ACLS else value.hex() for name, value in names}
+    return {name: _acl(value, subject) if name in ACLS else value.hex() for name, value in names}
 
 
-def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[_Held]:
+def _pairs(entries: bytes, values: bytes, subject: str) -> Iterator[_Pair]:
+    """Yield the names and values that `entries` lists; the values are at offsets of `values`."""
     at = 0
     while entries[at : at + 4] != bytes(4):
         if at + 16 > len(entries):
-            raise Unreadable(f"{what}: its attributes are damaged")
+            raise Unreadable(f"{subject}: its attributes are damaged")
         length, prefix, offset, inode, size = struct.unpack_from("<BBHII", entries, at)
         end = at + 16 + length
         if (
@@ -71,27 +79,27 @@ def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[_Held]:
             or offset + size > len(values)
             or size > BLOCK
         ):
-            raise Unreadable(f"{what}: its attributes are damaged")
+            raise Unreadable(f"{subject}: its attributes are damaged")
         yield (prefix, length, entries[at + 16 : end]), values[offset : offset + size]
         at = end + -end % 4
 
 
-def _acl(value: bytes, what: str) -> str:
-    """An ACL as `getfacl` writes it, with numbers for names (fs/ext4/acl.h)."""
+def _acl(value: bytes, subject: str) -> str:
+    """Return an ACL as `getfacl` writes it, with numbers for names (fs/ext4/acl.h)."""
     if value[:4] != b"\1\0\0\0":
-        raise Unreadable(f"{what}: its ACL is damaged")
-    at, said = 4, list[str]()
+        raise Unreadable(f"{subject}: its ACL is damaged")
+    at, entries = 4, list[str]()
     while at < len(value):
         tag, rights = struct.unpack_from("<HH", value.ljust(at + 4, b"\0"), at)
         if tag not in _TAGS:
-            raise Unreadable(f"{what}: its ACL is damaged")
-        named = tag in _NAMED
-        who = str(int.from_bytes(value[at + 4 : at + 8], "little")) if named else ""
-        said.append(
-            f"{_TAGS[tag]}{who}:"
+            raise Unreadable(f"{subject}: its ACL is damaged")
+        has_id = tag in _NAMED
+        identity = str(int.from_bytes(value[at + 4 : at + 8], "little")) if has_id else ""
+        entries.append(
+            f"{_TAGS[tag]}{identity}:"
             + "".join(
                 letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
             )
         )
-        at += 8 if named else 4
-    return ",".join(said)
+        at += 8 if has_id else 4
+    return ",".join(entries)

@@ -1,5 +1,5 @@
-"""Where the bytes of a disk come from: a file, an overlay, or the changed blocks of a snapshot over
-its parent."""
+"""Sources of a disk's bytes: a file, an overlay, or the changed blocks of a snapshot over its
+parent."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ Extent = tuple[int, int]
 
 
 class BlockSource(Protocol):
-    """A disk, to be read."""
+    """A disk to be read."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`, both within `size`; an error of the product's where
-        that is not possible.
-        """
+        """Return exactly `length` bytes at `offset`, both within `size`. Raises an error of the
+        product if that is not possible."""
 
 
 class RawFile:
@@ -42,11 +41,11 @@ class RawFile:
             raise BadInput(f"{path}: {error.strerror}", hint="name a raw disk image") from None
         weakref.finalize(self, os.close, self._file)
         self.path = path
-        self.size = os.lseek(self._file, 0, os.SEEK_END)  # a block device has no size of a file
+        self.size = os.lseek(self._file, 0, os.SEEK_END)  # st_size of a block device is 0
 
     def read(self, offset: int, length: int) -> bytes:
-        """As `BlockSource`: Linux reads at most 2 GiB at once, so a short answer is the end of a
-        file that shrank."""
+        """Return the bytes as `BlockSource` does. Raises BadInput if the file shrinks."""
+        # Linux reads up to 2 GiB at once, so a short answer is the end of the file.
         data = os.pread(self._file, length, offset)
         if len(data) != length:
             raise BadInput(
@@ -61,9 +60,9 @@ class RawFile:
 
 @dataclass(frozen=True)
 class ChangedBlocks:
-    """`changed` parts of a disk, which `read_changed` reads and is never asked across the border
-    of; all else is the disk `base`, or zeros behind its end. Parts are sorted and do not
-    overlap."""
+    """A disk of which parts have `changed`: `read_changed` reads those, and is never called across
+    the border of one. All else is the disk `base`, or zeros behind its end. The parts are sorted
+    and do not overlap."""
 
     size: int
     base: BlockSource
@@ -86,29 +85,30 @@ class ChangedBlocks:
         return b"".join(parts)
 
     def _unchanged(self, offset: int, length: int) -> bytes:
-        known = max(0, min(length, self.base.size - offset))
-        return (self.base.read(offset, known) if known else b"") + bytes(length - known)
+        available = max(0, min(length, self.base.size - offset))
+        return (self.base.read(offset, available) if available else b"") + bytes(length - available)
 
 
 def merged(extents: Iterable[Extent]) -> list[Extent]:
-    """The same parts, sorted; neighbours are one."""
-    found = list[Extent]()
+    """Return the same parts, sorted, with neighbours joined into one."""
+    parts = list[Extent]()
     for start, stop in sorted(extents):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        if parts and start <= parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(stop, parts[-1][1]))
         else:
-            found.append((start, stop))
-    return found
+            parts.append((start, stop))
+    return parts
 
 
 def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
-    """A qcow2 overlay over the raw disk `base`; its clusters are what changed. Of a machine that
-    runs still, what QEMU has not yet written is missing."""
+    """Return a qcow2 overlay over the raw disk `base`; its clusters are what changed. If its
+    machine still runs, what QEMU has not yet written is missing."""
     try:
-        said = shell.output(
+        output = shell.output(
             [
                 shell.require("qemu-img", "qemu-utils"),
                 "map",
+                # The machine that writes to it may still run, and holds its lock.
                 "--force-share",
                 "--output=json",
                 "-f",
@@ -120,7 +120,7 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
         raise BadInput(
             f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file"
         ) from None
-    rows = [row for row in json.loads(said) if row["depth"] == 0 and row["present"]]
+    rows = [row for row in json.loads(output) if row["depth"] == 0 and row["present"]]
     if not all(row["zero"] or "offset" in row for row in rows):
         raise BadInput(
             f"{path} is compressed, as no machine writes it",
@@ -130,7 +130,7 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
     file = RawFile(path)
 
     def read_changed(offset: int, length: int) -> bytes:
-        """A part's neighbours in the disk may be apart in the file."""
+        """Read a changed part; neighbours in the disk may be apart in the file."""
         data, at = b"", offset
         while at < offset + length:
             row = rows[bisect.bisect_right(starts, at) - 1]
@@ -141,7 +141,7 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
             at += take
         return data
 
-    size = json.loads(said)[-1]
+    size = json.loads(output)[-1]
     return ChangedBlocks(
         size=size["start"] + size["length"],
         base=base,

@@ -1,8 +1,8 @@
-"""CRC-32C, by which ext4 and its journal protect their metadata; Python has no other way to it than
-a table.
+"""CRC-32C, by which ext4 and its journal protect their metadata. Python has no faster way to it
+than a table.
 
-Castagnoli's polynomial, reflected (RFC 3720, appendix B.4). As in the kernel, nothing is inverted
-at the end, so that the value of one part is the seed of the next.
+The polynomial is Castagnoli's, reflected (RFC 3720, appendix B.4). As in the kernel, nothing is
+inverted at the end, so that the value of one part is the seed of the next.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _WORDS = [
     _BYTES[_BYTES[word & 255] & 255 ^ word >> 8] ^ _BYTES[word & 255] >> 8
     for word in range(1 << 16)
 ]
-"""By two bytes at once: half the steps of a loop that Python runs at 15 million a second."""
+"""Table for two bytes at once: half the steps of a loop that Python runs at 15 million a second."""
 
 
 def crc32c(seed: int, data: bytes | bytearray | memoryview) -> int:
-    """The CRC of `data` after what `seed` stands for."""
+    """Return the CRC of `data` behind the data that `seed` stands for."""
     even = len(data) & ~1
     view = memoryview(data)
     for word in view[:even].cast("H"):

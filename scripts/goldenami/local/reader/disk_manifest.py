@@ -1,5 +1,5 @@
-"""The manifest of a disk that was not written here: what its file system holds, in the form of a
-bake's own."""
+"""Write the manifest of a disk that was not written here: what its file system holds, in the form
+of a bake's own."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _LISTS = (
     r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD"
 )
 _ANY_EXT = slice(1080, 1082), b"\x53\xef"
-"""Where a file system of Linux' ext family has its signature, and what that is (ext4, "Super
-Block")."""
+"""Place and value of the signature of Linux' ext file systems (ext4, "Super Block")."""
 
 
 def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
-    """Write the manifest of `disk` to `path`; returns bytes by package, as `owners.sizes` does.
-    `scratch` gets the packages' lists of files.
+    """Write the manifest of `disk` to `path`, and return the bytes by package, as `owners.sizes`
+    does. `scratch` gets the packages' lists of files.
 
-    Raises Unreadable where the disk cannot be read as a whole, or has a second file system that
-    Linux writes to.
+    Raises Unreadable if the disk cannot be read as a whole, or has a second file system that Linux
+    writes to.
     """
     whole = Region(disk, 0, disk.size)
     boot = boot_regions.describe(whole.read)
     root = boot_regions.root(boot["partitions"])
     _refuse_second(whole, [entry for entry in boot["partitions"] if entry is not root])
     system = Region(disk, root["offset"], root["size"])
-    there = observe(Observation(system, {}, {}, kept=""))
-    files = {state.path: state.size if state.kind == "file" else -1 for state in there.states}
-    found = observe(Observation(system, {}, files, _LISTS)).states
-    for state in found:
+    # Once for the sizes, which decide what is hashed; then once more with hashes and file lists.
+    first = observe(Observation(system, {}, {}, kept=""))
+    files = {state.path: state.size if state.kind == "file" else -1 for state in first.states}
+    states = observe(Observation(system, {}, files, _LISTS)).states
+    for state in states:
         if re.fullmatch(_LISTS, state.path):
             listing = scratch / state.path[1:]
             listing.parent.mkdir(parents=True, exist_ok=True)
             listing.write_text(state.text or "", encoding="utf-8", errors="surrogateescape")
     packages = owners.packages(scratch)
-    boot["settings"] = {boot_regions.ROOT: there.settings}
+    boot["settings"] = {boot_regions.ROOT: first.settings}
     rows = ",\n".join(
-        json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True) for state in found
+        json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True) for state in states
     )
     records.write_text(
         path,
@@ -57,18 +57,18 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     return owners.sizes(scratch, path)
 
 
-def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
-    """What is mounted from another partition changes at each mount, and its files would be in no
-    manifest."""
-    for entry in others:
+def _refuse_second(disk: Region, partitions: list[dict[str, Any]]) -> None:
+    """Raise Unreadable if another partition has a file system of Linux."""
+    # What is mounted from there changes at each mount, and its files would be in no manifest.
+    for entry in partitions:
         start = disk.read(entry["offset"], 4096) if entry["size"] >= 4096 else b""
         if start[_ANY_EXT[0]] == _ANY_EXT[1]:
             raise Unreadable(f"partition {entry['name']} is a second file system beside the root")
 
 
 def _row(state: PathState, package: str) -> dict[str, object]:
-    """As `tree.write_manifest` has it, with what only a disk can have: other attributes, and
-    flags."""
+    """Return a row as `tree.write_manifest` has it, with what only a disk can have: other
+    attributes, and flags."""
     row: dict[str, object] = {
         "path": state.path,
         "type": state.kind,

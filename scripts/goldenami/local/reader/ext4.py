@@ -1,9 +1,9 @@
-"""An ext4 file system, read only, as Linux' documentation describes it ("ext4 Data Structures and
+"""Read an ext4 file system, as Linux' documentation describes it ("ext4 Data Structures and
 Algorithms").
 
-Nothing in it is believed: each number is held to the size of the disk, and each block of metadata
-to its checksum. Features that no image has are refused, since a reader that does not know them
-would see another tree than the kernel.
+Nothing in it is trusted: each number is compared with the size of the disk, and each block of
+metadata with its checksum. Features that no image has are refused, because a reader that does not
+know them would see another tree than the kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from goldenami.local.reader.limits import Unreadable
 
 BLOCK = 4096
 ROOT_INODE, JOURNAL_INODE, FIRST_INODE = 2, 8, 11
-"""Those that Linux knows by number, and the first that a name may have."""
+"""Inodes that Linux knows by number, and the first that a name may have."""
 SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
 _INCOMPATIBLE = {
     "filetype": 0x2,
@@ -40,20 +40,20 @@ FLAG_INDEX, FLAG_HUGE_FILE, FLAG_EXTENTS = 0x1000, 0x40000, 0x80000
 LAYOUT_FLAGS = FLAG_INDEX | FLAG_HUGE_FILE | FLAG_EXTENTS
 """Inode flags that say how content is laid out; all others say what may be done with it."""
 _EXTENT_DEPTH = 5
-"""Of a tree of extents (EXT4_MAX_EXTENT_DEPTH)."""
+"""Greatest depth of a tree of extents (EXT4_MAX_EXTENT_DEPTH)."""
 _UNWRITTEN = 32768
-"""Extents with more blocks than this are allocated and not written: they read as zeros."""
+"""Extents with more blocks than this are allocated but not written: they read as zeros."""
 
 Run = tuple[int, int, int]
 """Logical block, first block on the disk (0: zeros), blocks."""
 
 
 class Ext4:
-    """The file system that fills `source`. Raises Unreadable at whatever does not fit.
+    """The file system that fills `source`. It raises Unreadable at whatever does not fit.
 
-    What the journal has of a block stands for it, from `replace` on. `changed` are the parts that
-    were written since the bake, in bytes: what else is there was checked when it was written. None:
-    nothing is known, all is checked.
+    The journal's version of a block replaces the block, from `replace` on. `changed` are the parts
+    that were written since the bake, in bytes: the rest was checked when it was written. If it is
+    None, nothing is known and all is checked.
     """
 
     def __init__(self, source: BlockSource, changed: Sequence[Extent] | None = None) -> None:
@@ -68,23 +68,25 @@ class Ext4:
         self.load()
 
     def check_groups(self) -> None:
-        """Hold each block group's descriptor to its checksum and to the disk: Linux mounts none
-        without."""
+        """Compare each block group's descriptor with its checksum and with the disk: Linux mounts
+        no file system with a wrong one."""
         for group in range(self.groups):
             self._inode_table(group)
 
     def compare_with(self, base: Ext4) -> None:
-        """Take a block for changed only where it is not that of the file system as it was baked."""
+        """Take a block for changed only if it differs from that of the file system as it was
+        baked."""
         self._base = base
         self._same.clear()
 
     def replace(self, blocks: dict[int, bytes]) -> None:
-        """Take these blocks from here, and the superblock anew: it may be among them."""
+        """Read these blocks from here, and the superblock anew: it may be among them."""
         self._replaced, self._replaced_numbers = blocks, sorted(blocks)
         self._tables.clear()
         self.load()
 
     def load(self) -> None:
+        """Read the superblock and check it."""
         block = self.block_at(0)
         raw = block[SUPERBLOCK_AT : SUPERBLOCK_AT + SUPERBLOCK_BYTES]
         if raw[0x38:0x3A] != b"\x53\xef":
@@ -146,8 +148,8 @@ class Ext4:
     # --- blocks
 
     def block_at(self, number: int) -> bytes:
-        known = self._replaced.get(number)
-        return known if known is not None else self.source.read(number * BLOCK, BLOCK)
+        replaced = self._replaced.get(number)
+        return replaced if replaced is not None else self.source.read(number * BLOCK, BLOCK)
 
     def blocks_at(self, number: int, count: int) -> bytes:
         index = bisect.bisect_left(self._replaced_numbers, number)
@@ -156,7 +158,7 @@ class Ext4:
         return b"".join(self.block_at(block) for block in range(number, number + count))
 
     def is_changed(self, number: int, count: int = 1) -> bool:
-        """Whether any of these blocks may be other than baked; one alone is compared."""
+        """Return whether any of these blocks may differ from the bake; a single one is compared."""
         return self._was_written(number, count) and not (count == 1 and self._is_same(number))
 
     def _is_same(self, number: int) -> bool:
@@ -169,22 +171,24 @@ class Ext4:
     def _was_written(self, number: int, count: int) -> bool:
         if self._changed is None:
             return True
-        known = self._replaced_numbers
-        index = bisect.bisect_left(known, number) if known else 0
-        if index < len(known) and known[index] < number + count:
+        replaced = self._replaced_numbers
+        index = bisect.bisect_left(replaced, number) if replaced else 0
+        if index < len(replaced) and replaced[index] < number + count:
             return True
         index = bisect.bisect_right(self._ends, number * BLOCK)
         return index < len(self._ends) and self._starts[index] < (number + count) * BLOCK
 
     def changed_within(self, number: int, count: int) -> Iterator[tuple[int, int]]:
-        """Of these blocks those that may be other than baked: the first and how many."""
+        """Yield those of these blocks that may differ from the bake: the first and how many."""
         if self._changed is None:
             yield number, count
             return
-        known, end = self._replaced_numbers, number + count
+        replaced, end = self._replaced_numbers, number + count
         yield from (
             (block, 1)
-            for block in known[bisect.bisect_left(known, number) : bisect.bisect_left(known, end)]
+            for block in replaced[
+                bisect.bisect_left(replaced, number) : bisect.bisect_left(replaced, end)
+            ]
         )
         index = bisect.bisect_right(self._ends, number * BLOCK)
         while index < len(self._changed) and self._changed[index][0] < end * BLOCK:
@@ -192,16 +196,16 @@ class Ext4:
             yield first, min(end, -(-self._changed[index][1] // BLOCK)) - first
             index += 1
 
-    def check_block(self, number: int, count: int, what: str) -> None:
-        """Unreadable where blocks are not on the disk."""
+    def check_block(self, number: int, count: int, subject: str) -> None:
+        """Raise Unreadable if the blocks are not on the disk."""
         if not 0 < number <= number + count <= self.block_count:
-            raise Unreadable(f"{what} names block {number} (+{count}) of {self.block_count}")
+            raise Unreadable(f"{subject} names block {number} (+{count}) of {self.block_count}")
 
     # --- inodes
 
-    def inode(self, number: int, what: str, *, checked: bool = True) -> Inode:
-        """`what` names in an error what has the inode."""
-        place, begin = divmod(self._inode_at(number, what), BLOCK)
+    def inode(self, number: int, subject: str, *, checked: bool = True) -> Inode:
+        """Return an inode; `subject` names in an error what has it."""
+        place, begin = divmod(self._inode_at(number, subject), BLOCK)
         inode = Inode(
             number,
             self.block_at(place)[begin : begin + self.inode_size],
@@ -209,25 +213,26 @@ class Ext4:
             checked and self.is_changed(place),
         )
         if inode.changed:
-            self._check_inode(inode, what)
+            self._check_inode(inode, subject)
         return inode
 
     def place_of(self, number: int) -> int:
         return self._inode_at(number, f"inode {number}")
 
-    def _inode_at(self, number: int, what: str) -> int:
+    def _inode_at(self, number: int, subject: str) -> int:
+        """Return the place of an inode in bytes."""
         if not 0 < number <= self.inodes:
-            raise Unreadable(f"{what} names inode {number} of {self.inodes}")
+            raise Unreadable(f"{subject} names inode {number} of {self.inodes}")
         group, index = divmod(number - 1, self.inodes_per_group)
         if group not in self._tables:
             self._tables[group] = self._inode_table(group)
         table, used = self._tables[group]
         if index >= used:
-            raise Unreadable(f"{what} names inode {number}, which Linux overwrites with zeros")
+            raise Unreadable(f"{subject} names inode {number}, which Linux overwrites with zeros")
         return table * BLOCK + index * self.inode_size
 
     def _inode_table(self, group: int) -> tuple[int, int]:
-        """The first block of a group's inodes, and how many were ever in use."""
+        """Return the first block of a group's inodes, and how many were ever in use."""
         at = BLOCK + group * self.descriptor_size
         block = self.block_at(at // BLOCK)
         raw = block[at % BLOCK : at % BLOCK + self.descriptor_size]
@@ -251,7 +256,7 @@ class Ext4:
         unused = int.from_bytes(wide[0x1C:0x1E] + wide[0x32:0x34], "little")
         return first, self.inodes_per_group - unused
 
-    def _check_inode(self, inode: Inode, what: str) -> None:
+    def _check_inode(self, inode: Inode, subject: str) -> None:
         raw, wide = inode.raw, inode.extra_size >= 4
         blank = bytearray(raw)
         blank[0x7C:0x7E] = b"\0\0"
@@ -259,37 +264,37 @@ class Ext4:
         if wide:
             blank[0x82:0x84] = b"\0\0"
             stated |= int.from_bytes(raw[0x82:0x84], "little") << 16
-        found = crc32c(inode.seed, blank)
-        if (found if wide else found & 0xFFFF) != stated:
-            raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
+        computed = crc32c(inode.seed, blank)
+        if (computed if wide else computed & 0xFFFF) != stated:
+            raise Unreadable(f"{subject}: inode {inode.number} does not match its checksum")
         if inode.extra_size > self.inode_size - 128 or inode.extra_size % 4:
             raise Unreadable(
-                f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra fields"
+                f"{subject}: inode {inode.number} has {inode.extra_size} bytes of extra fields"
             )
 
     # --- content
 
-    def runs(self, inode: Inode, what: str) -> list[Run]:
-        """Where a content is: in order, without overlaps, each within the disk."""
-        return [run for run in self.layout(inode, what) if run[2]]
+    def runs(self, inode: Inode, subject: str) -> list[Run]:
+        """Return where a content is: in order, without overlaps, each within the disk."""
+        return [run for run in self.layout(inode, subject) if run[2]]
 
-    def layout(self, inode: Inode, what: str) -> list[Run]:
-        """The same, with the blocks that lead there: those have no blocks of content."""
+    def layout(self, inode: Inode, subject: str) -> list[Run]:
+        """Return the same with the blocks that lead there, which have no blocks of content."""
         if not inode.flags & FLAG_EXTENTS:
             if inode.size == 0 and not any(inode.blocks):
                 return []
-            raise Unreadable(f"{what}: its content is not in extents, as that of every image is")
-        found, end = list[Run](), 0
-        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, what):
-            if run[0] < end or len(found) >= limits.EXTENTS:
-                raise Unreadable(f"{what}: its extents overlap, or there are too many")
+            raise Unreadable(f"{subject}: its content is not in extents, as that of every image is")
+        runs, end = list[Run](), 0
+        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, subject):
+            if run[0] < end or len(runs) >= limits.EXTENTS:
+                raise Unreadable(f"{subject}: its extents overlap, or there are too many")
             end = run[0] + run[2]
-            found.append(run)
-        return found
+            runs.append(run)
+        return runs
 
-    def _extents(self, inode: Inode, node: bytes, most: int, what: str) -> Iterator[Run]:
-        """The extents below a node of the tree, whose depth is at most `most`. Each other node
-        stands where the kernel looks for what lies below it."""
+    def _extents(self, inode: Inode, node: bytes, most: int, subject: str) -> Iterator[Run]:
+        """Yield the extents below a node of the tree, whose depth is at most `most`, and the blocks
+        of the nodes."""
         magic, entries, room, depth = struct.unpack_from("<4H", node)
         if (
             magic != 0xF30A
@@ -298,22 +303,22 @@ class Ext4:
             or depth > most
             or (not entries and (depth or len(node) == BLOCK))
         ):
-            raise Unreadable(f"{what}: the tree of its extents is damaged")
+            raise Unreadable(f"{subject}: the tree of its extents is damaged")
         for index in range(entries):
-            logical, *others = struct.unpack_from(
+            logical, *numbers = struct.unpack_from(
                 "<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index
             )
             if depth == 0:
-                length, high, low = others
+                length, high, low = numbers
                 written = length <= _UNWRITTEN
                 length -= 0 if written else _UNWRITTEN
                 if not length:
-                    raise Unreadable(f"{what}: one of its extents is empty")
-                self.check_block(low | high << 32, length, what)
+                    raise Unreadable(f"{subject}: one of its extents is empty")
+                self.check_block(low | high << 32, length, subject)
                 yield logical, (low | high << 32) if written else 0, length
                 continue
-            child = others[0] | others[1] << 32
-            self.check_block(child, 1, what)
+            child = numbers[0] | numbers[1] << 32
+            self.check_block(child, 1, subject)
             block = self.block_at(child)
             (below,) = struct.unpack_from("<H", block, 6)
             tail = 12 + 12 * int.from_bytes(block[4:6], "little")
@@ -326,14 +331,15 @@ class Ext4:
                     != int.from_bytes(block[tail : tail + 4], "little")
                 )
             ):
-                raise Unreadable(f"{what}: a block of its extents does not match its checksum")
+                raise Unreadable(f"{subject}: a block of its extents does not match its checksum")
+            # Each node has to be where the kernel looks for what is below it.
             if logical != int.from_bytes(block[12:16], "little"):
-                raise Unreadable(f"{what}: the tree of its extents is damaged")
+                raise Unreadable(f"{subject}: the tree of its extents is damaged")
             yield logical, child, 0
-            yield from self._extents(inode, block, depth - 1, what)
+            yield from self._extents(inode, block, depth - 1, subject)
 
     def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
-        """The content in pieces of at most `chunk` blocks; holes are zeros."""
+        """Yield the content in pieces of at most `chunk` blocks; holes are zeros."""
         left, at = inode.size, 0
         for logical, physical, length in [*runs, (-(-inode.size // BLOCK), 0, 0)]:
             pieces = [(0, logical - at), (physical, length)]
@@ -349,15 +355,16 @@ class Ext4:
                     left -= size
             at = logical + length
 
-    def link(self, inode: Inode, what: str) -> bytes:
+    def link(self, inode: Inode, subject: str) -> bytes:
+        """Return the target of a symbolic link."""
         held = inode.sectors - (8 if inode.attribute_block else 0)
         if inode.size == 0 or inode.size > limits.PATH_BYTES or inode.flags & FLAG_HUGE_FILE:
-            raise Unreadable(f"{what}: a link of {inode.size} bytes")
-        if held == 0:  # ext4_inode_is_fast_symlink; of less, the kernel reads blocks
+            raise Unreadable(f"{subject}: a link of {inode.size} bytes")
+        if held == 0:  # as ext4_inode_is_fast_symlink; else the kernel reads blocks
             if inode.size >= len(inode.blocks):
-                raise Unreadable(f"{what}: a link of {inode.size} bytes in its inode")
+                raise Unreadable(f"{subject}: a link of {inode.size} bytes in its inode")
             return inode.blocks[: inode.size]
-        return b"".join(self.content(inode, self.runs(inode, what)))
+        return b"".join(self.content(inode, self.runs(inode, subject)))
 
 
 _USED = (
@@ -377,21 +384,19 @@ _USED = (
     (0xE8, 0xEC),
     (0x3FC, 0x400),  # files that were removed while open, checksum
 )
-"""What Linux, resize2fs and e2fsck change in a superblock in use ("Super Block")."""
+"""Parts of a superblock that Linux, resize2fs and e2fsck change in use ("Super Block")."""
 
 
 def settings(superblock: bytes) -> str:
-    """What a file system says of itself and no use of it changes: features, what an error does,
-    options of a mount, its journal, UUIDs, and a digest of all.
-
-    Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses
-    up what is reserved.
-    """
+    """Return what a file system says of itself and no use of it changes: features, what an error
+    does, options of a mount, its journal, UUIDs, and a digest of the rest."""
     rest = bytearray(superblock)
     for start, stop in _USED:
         rest[start:stop] = bytes(stop - start)
     journal, device = struct.unpack_from("<2I", superblock, 0xE0)
     identities = [uuid.UUID(bytes=superblock[at : at + 16]) for at in (0xD0, 0x68)]
+    # Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses
+    # up what is reserved.
     features = (
         value & ~changes
         for value, changes in zip(
@@ -416,7 +421,8 @@ def settings(superblock: bytes) -> str:
 
 
 def device(inode: Inode) -> tuple[int, int]:
-    """Major and minor number of a device, in whichever of both encodings it is (linux/kdev_t.h)."""
+    """Return major and minor number of a device, in whichever of both encodings it is
+    (linux/kdev_t.h)."""
     old, new = struct.unpack_from("<2I", inode.blocks)
     if old:
         return old >> 8 & 0xFF, old & 0xFF
@@ -432,5 +438,5 @@ KINDS = {
     stat.S_IFSOCK: "socket",
     stat.S_IFLNK: "symlink",
 }
-"""Types as the manifest names them, which has no sockets, in the order of their numbers in a
-folder, from 1 on."""
+"""Types as the manifest names them (it has no sockets), in the order of their numbers in a folder,
+from 1 on."""

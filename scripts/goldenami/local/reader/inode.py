@@ -1,4 +1,4 @@
-"""An inode of ext4, as it stands on the disk."""
+"""An inode of ext4, as it is on the disk."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from goldenami.local.reader.crc32c import crc32c
 
 @dataclass(frozen=True)
 class Inode:
-    """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed`
-    whether its block may be other than baked."""
+    """One inode; `raw` is all of it, `filesystem_seed` the seed of its file system's checksums,
+    `changed` whether its block may differ from the bake."""
 
     number: int
     raw: bytes
-    of: int
+    filesystem_seed: int
     changed: bool
 
     @property
     def seed(self) -> int:
-        """What checksums of its blocks begin with."""
-        return crc32c(crc32c(self.of, self.number.to_bytes(4, "little")), self.raw[0x64:0x68])
+        """Seed of the checksums of its blocks."""
+        return crc32c(
+            crc32c(self.filesystem_seed, self.number.to_bytes(4, "little")), self.raw[0x64:0x68]
+        )
 
     def _u16(self, at: int) -> int:
         return int.from_bytes(self.raw[at : at + 2], "little")
@@ -50,17 +52,17 @@ class Inode:
 
     @property
     def flags(self) -> int:
-        """What `lsattr` shows, and how content is laid out."""
+        """Flags that `lsattr` shows, and that say how content is laid out."""
         return self._u32(0x20)
 
     @property
     def sectors(self) -> int:
-        """512-byte sectors (blocks, of a huge file) that it holds."""
+        """512-byte sectors (blocks, for a huge file) that it holds."""
         return self._u32(0x1C) | self._u16(0x74) << 32
 
     @property
     def attribute_block(self) -> int:
-        """0 without one."""
+        """Block of its attributes, or 0."""
         return self._u32(0x68) | self._u16(0x76) << 32
 
     @property

@@ -1,4 +1,4 @@
-"""What a disk may ask of its reader: limits far above what an image has, each of which ends the
+"""Limits of what a disk may ask of its reader: each is far above what an image has, and ends the
 reading."""
 
 from __future__ import annotations
@@ -6,36 +6,36 @@ from __future__ import annotations
 from goldenami.core.errors import Unreachable
 
 ENTRIES = 1_000_000
-"""Paths that are listed; an image with CUDA and PyTorch has about 60,000."""
+"""Most paths that are listed; an image with CUDA and PyTorch has about 60,000."""
 COUNTED = 100_000_000
-"""Paths that are counted as data; ImageNet has 1.3 million."""
+"""Most paths that are counted as data; ImageNet has 1.3 million."""
 DEPTH = 100
-"""Listed folders within one another."""
+"""Most listed folders within one another."""
 PATH_BYTES = 4096
-"""Of a path (PATH_MAX, limits.h): what is longer cannot be opened."""
+"""Most bytes of a path (PATH_MAX, limits.h): a longer one cannot be opened."""
 EXTENTS = 4_000_000
-"""Extents of one file."""
+"""Most extents of one file."""
 MEMORY_BYTES = 2 << 30
 """Address space of the reader's process."""
 CPU_S = 120
-"""Processor seconds of the reader, to which hashing and the disk's size add: HASHED_PER_S,
-SEARCHED_PER_S."""
+"""Processor seconds of the reader; hashing and the disk's size add to them (HASHED_PER_S,
+SEARCHED_PER_S)."""
 SEARCHED_PER_S = 128 << 20
-"""Bytes of a disk whose paths the slowest machine counts in a second: 8,192, of 16 KiB each, as
-mke2fs makes inodes."""
+"""Bytes of a disk whose paths the slowest machine counts in a second: 8,192 paths, of 16 KiB each,
+as mke2fs makes inodes."""
 HASHED_PER_S = 50_000_000
 """Bytes that the slowest machine hashes in a second."""
 SILENCE_S = 600
-"""Wall-clock seconds for which a reader may say nothing: far above what any file takes."""
+"""Wall-clock seconds for which a reader may send nothing: far above what any file takes."""
 OUTPUT_BYTES = 1 << 30
-"""What a reader may say."""
+"""Bytes that a reader may send."""
 KEPT_BYTES = 64 << 20
-"""Content of a file that is handed over: containerd's list of containers has the most of what a
-rule looks at; a package's list of files has less than one."""
+"""Bytes of a file's content that is handed over. containerd's list of containers is the largest
+file that a rule looks at; a package's list of files has less than 1 MiB."""
 
 
 class Unreadable(Unreachable):
-    """A disk that cannot be read, or does not fit together."""
+    """The disk cannot be read, or contradicts itself."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(

@@ -1,5 +1,4 @@
-"""A file system observed: the reader's process is started, served with the disk's bytes, and
-ended."""
+"""Observe a file system: start the reader's process, serve it the disk's bytes, and end it."""
 
 from __future__ import annotations
 
@@ -36,9 +35,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """`baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what is none;
-    the content of what the regular expression `kept` matches is handed over. `data` are names of
-    areas and a regular expression for the paths of each: those are counted, and listed where they
+    """A request to observe a file system.
+
+    `baked` are the manifest's paths, `sizes` the bytes of their files, or -1 for other types. The
+    content of paths that the regular expression `kept` matches is handed over. `data` are names of
+    areas and a regular expression for the paths of each: those are counted, and listed only if they
     are folders that were baked, set-id files, capabilities, devices, or `kept`.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what
@@ -55,8 +56,8 @@ class Observation:
 
 
 class Observed(NamedTuple):
-    """The states of paths that were looked at, the paths that are as baked, what the file system
-    says of itself, and what the areas of data hold."""
+    """The states of paths that were read, the paths that are as baked, what the file system says of
+    itself, and what the areas of data hold."""
 
     states: list[PathState]
     as_baked: set[str]
@@ -65,13 +66,15 @@ class Observed(NamedTuple):
 
 
 def observe(wanted: Observation) -> Observed:
-    """Every path; Unreadable where the disk cannot be read or does not fit together."""
+    """Return the observation of every path. Raises Unreadable if the disk cannot be read or
+    contradicts itself."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
         argv = shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno()))
         command = shell.Command(argv, env=shell.python_env())
         process = command.start(log=Path(os.devnull), pass_fds=[theirs.fileno()])
+        # Else our own copy would hide that the reader is gone.
         theirs.close()
         try:
             return _serve(ours, wanted)
@@ -84,13 +87,14 @@ def observe(wanted: Observation) -> Observed:
 
 
 def _serve(connection: socket.socket, wanted: Observation) -> Observed:
-    wire.send(connection, Say.ASKED, json.dumps(_asked(wanted)).encode())
-    found, said = Observed([], set(), "", {}), 0
+    """Answer the reader until it is done, and return what it found."""
+    wire.send(connection, Say.ASKED, json.dumps(_request(wanted)).encode())
+    observed, received = Observed([], set(), "", {}), 0
     disks = [wanted.system, wanted.base]
     while True:
         kind, data = wire.receive(connection)
-        said += len(data)
-        if said > limits.OUTPUT_BYTES:
+        received += len(data)
+        if received > limits.OUTPUT_BYTES:
             raise Unreadable("the reader has too much to say")
         match kind:
             case Say.READ:
@@ -100,31 +104,34 @@ def _serve(connection: socket.socket, wanted: Observation) -> Observed:
                     raise Unreadable("the reader asks for a disk that it was not given")
                 wire.send(connection, Say.DATA, disk.read(offset, length))
             case Say.ROWS:
-                _take(json.loads(data), wanted.baked, found)
+                _take(json.loads(data), wanted.baked, observed)
             case Say.DONE:
                 last = json.loads(data)
                 areas = {name: Area(*figures) for name, figures in last["areas"].items()}
-                return found._replace(settings=last["settings"], areas=areas)
+                return observed._replace(settings=last["settings"], areas=areas)
             case _:
+                # Unreadable begins with these words itself.
                 raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
 
 
-def _take(rows: list[Said], baked: Mapping[str, PathState], found: Observed) -> None:
+def _take(rows: list[Said], baked: Mapping[str, PathState], observed: Observed) -> None:
+    """Add rows of the reader to `observed`."""
     for row in rows:
         if isinstance(row, str):
-            found.as_baked.add(row)
+            observed.as_baked.add(row)
             continue
         if row.get("sha256") == AS_BAKED:
             row["sha256"] = baked[row["path"]].sha256
-        found.states.append(PathState.of_row(row))
+        observed.states.append(PathState.of_row(row))
 
 
-def _asked(wanted: Observation) -> dict[str, Any]:
-    known = wanted.base is not None and wanted.changed is not None
+def _request(wanted: Observation) -> dict[str, Any]:
+    """Return the request to the reader."""
+    has_base = wanted.base is not None and wanted.changed is not None
     return {
         "size": wanted.system.size,
-        "base_size": wanted.base.size if wanted.base and known else 0,
-        "changed": wanted.changed if known else None,
+        "base_size": wanted.base.size if wanted.base and has_base else 0,
+        "changed": wanted.changed if has_base else None,
         "kept": wanted.kept,
         "sizes": dict(wanted.sizes),
         "data": list(wanted.data),

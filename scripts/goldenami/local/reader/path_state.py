@@ -1,4 +1,4 @@
-"""What is known of one path: as the bake's manifest states it, or as it was found on a disk."""
+"""The state of one path: as the bake's manifest states it, or as it was found on a disk."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class PathState:
     """One path. `kind` is a type as the manifest names it; `target` is a link's text, or the first
     path of a hard link.
 
-    `sha256` is None where nothing was hashed. `text` is the content of the few files whose lines a
-    rule looks at. `flags` are inode flags without those of layout. `package` is the Debian package
-    (or `wheel:` and a project) that the path belongs to.
+    `sha256` is None if nothing was hashed. `text` is the content of the few files whose lines a
+    rule reads. `flags` are inode flags without those of layout. `package` is the Debian package (or
+    `wheel:` and a project) that the path belongs to.
     """
 
     path: str

@@ -1,8 +1,8 @@
-"""`python -m goldenami.local.reader.read_disk DESCRIPTOR`: read one file system, for the parent at
-the other end.
+"""Read one file system, for the parent at the other end: `python -m
+goldenami.local.reader.read_disk DESCRIPTOR`.
 
-Everything that a disk can do to a program happens here: the kernel ends this process where it takes
-too much memory or time, and whatever it raises is `could not look`.
+Everything that a disk can do to a program happens here. The kernel ends this process if it takes
+too much memory or time, and whatever it raises becomes `could not look`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from goldenami.local.reader.walk import Walk
 from goldenami.local.reader.wire import Say
 
 _CHUNK = 64 << 10
-"""What is asked for at once where little is wanted: inodes lie together, folders do not."""
+"""Bytes that are requested at once if little is wanted: inodes lie together, folders do not."""
 _CHUNKS = 1024
 """Chunks that are kept: 64 MiB."""
 _BATCH = 500
 """Rows of one message."""
 
 
-class _Asked:
+class _ParentsDisk:
+    """A disk whose bytes are requested from the parent."""
+
     def __init__(self, connection: socket.socket, disk: int, size: int) -> None:
         self.size = size
         self._connection, self._disk = connection, disk
@@ -58,22 +60,29 @@ class _Asked:
         return data
 
 
-def _walk(connection: socket.socket, asked: dict[str, Any]) -> tuple[str, Walk]:
-    system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
+def _walk(connection: socket.socket, request: dict[str, Any]) -> tuple[str, Walk]:
+    """Return the file system's settings, and its paths."""
+    system = Ext4(_ParentsDisk(connection, 0, request["size"]), request["changed"])
     ext4_journal.replay(system)
     system.check_groups()
-    baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
+    baked = (
+        Ext4(_ParentsDisk(connection, 1, request["base_size"]), [])
+        if request["base_size"]
+        else None
+    )
     if baked:
         system.compare_with(baked)
-    return system.settings, Walk(system, asked, baked)
+    return system.settings, Walk(system, request, baked)
 
 
 def _serve(connection: socket.socket) -> None:
+    """Read the request, send rows, and end with the figures or with the reason why the disk cannot
+    be read."""
     _, text = wire.receive(connection)
     try:
-        asked = json.loads(text)
-        resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-        settings, walk = _walk(connection, asked)
+        request = json.loads(text)
+        resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"]))
+        settings, walk = _walk(connection, request)
         rows = walk.rows()
         while batch := list(itertools.islice(rows, _BATCH)):
             wire.send(connection, Say.ROWS, json.dumps(batch).encode())
@@ -87,8 +96,10 @@ def _serve(connection: socket.socket) -> None:
         ArithmeticError,
         TypeError,
     ) as error:
-        said = f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
-        wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
+        message = (
+            f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
+        )
+        wire.send(connection, Say.UNREADABLE, message.encode("utf-8", "backslashreplace"))
     else:
         wire.send(
             connection, Say.DONE, json.dumps({"settings": settings, "areas": walk.counted}).encode()
@@ -98,6 +109,7 @@ def _serve(connection: socket.socket) -> None:
 def main() -> int:
     """Serve the one request that comes."""
     resource.setrlimit(resource.RLIMIT_AS, (limits.MEMORY_BYTES, limits.MEMORY_BYTES))
+    # The process writes no file and leaves no core dump, whatever the disk makes of it.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with socket.socket(fileno=int(sys.argv[1])) as connection:

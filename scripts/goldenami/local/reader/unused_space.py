@@ -1,8 +1,8 @@
-"""What a written disk holds beside the files of its tree: nothing may be there, and no secret in
-what boots it.
+"""Search a written disk beside the files of its tree: nothing may be there, and no secret in what
+boots it.
 
-The tree was asked for secrets before mke2fs, mtools and GRUB wrote the disk: so space that no file
-has, journal and gaps have to be zeros, and the places that boot the disk are read as text is.
+The tree was searched for secrets before mke2fs, mtools and GRUB wrote the disk. So free space,
+journal and gaps have to be zeros, and the places that boot the disk are searched like text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from goldenami.local.reader.observe import Region
 from goldenami.local.tree import secret_patterns
 
 _TABLE_SECTORS = 34
-"""First sector and partition table; at the disk's end one sector less (UEFI 2.10, figure 5.1)."""
+"""Sectors of the first sector and the partition table; at the disk's end it is one less (UEFI 2.10,
+figure 5.1)."""
 _CHUNK = 1 << 20
 _UNINITIALISED = 2
-"""Flag of a block group that has no bitmap: none of its blocks is in use but copies of the
+"""Flag of a block group without a bitmap: none of its blocks is in use except copies of the
 superblock's (EXT4_BG_BLOCK_UNINIT)."""
 _RESERVED_AT = 0x400 + 0xCE
-"""Where block 0 has the number of blocks that are reserved for growing the table of groups."""
+"""Offset in block 0 of the number of blocks that are reserved for growing the table of groups."""
 
 
 def find(disk: Path) -> list[str]:
-    """One line for each place with bytes that belong to nothing, or with something secret."""
+    """Return one line for each place with bytes that belong to nothing, or with a secret."""
     source = RawFile(disk)
     table = boot_regions.partitions(source.read)
     lines = [
@@ -57,6 +58,7 @@ def find(disk: Path) -> list[str]:
 
 
 def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
+    """Yield the parts of the disk that no partition has."""
     at = _TABLE_SECTORS * SECTOR
     for entry in sorted(table, key=lambda entry: int(entry["offset"])):
         yield at, entry["offset"]
@@ -65,7 +67,7 @@ def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
 
 
 def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
-    """Bytes of the disk that a file system does not use."""
+    """Return the bytes of the disk that a file system does not use."""
     system = Ext4(Region(source, entry["offset"], entry["size"]))
     blocks = [*_free(system), *_journal(system)]
     end = system.block_count * BLOCK
@@ -76,9 +78,9 @@ def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
 
 
 def _journal(system: Ext4) -> Iterator[Extent]:
-    """An empty journal has its superblock, and nothing else. A root that nobody writes to has
-    none."""
+    """Yield the blocks of an empty journal behind its superblock."""
     inode = system.inode(JOURNAL_INODE, "the journal")
+    # A root that nobody writes to has no journal.
     if stat.S_ISREG(inode.mode):
         for logical, first, count in system.runs(inode, "the journal"):
             skip = 1 if logical == 0 else 0
@@ -86,6 +88,7 @@ def _journal(system: Ext4) -> Iterator[Extent]:
 
 
 def _free(system: Ext4) -> Iterator[Extent]:
+    """Yield the blocks that are free by the groups' bitmaps."""
     for group in range(system.groups):
         first = group * system.blocks_per_group
         count = min(system.blocks_per_group, system.block_count - first)
@@ -100,7 +103,7 @@ def _free(system: Ext4) -> Iterator[Extent]:
 
 
 def _copies(system: Ext4, group: int) -> int:
-    """Blocks at a group's beginning with copies of superblock and table of groups
+    """Return the blocks at a group's beginning with copies of superblock and table of groups
     (sparse_super)."""
     has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
     table = -(-system.groups * system.descriptor_size // BLOCK)
@@ -115,7 +118,7 @@ def _is_power(number: int, base: int) -> bool:
 
 
 def _zero_bits(bitmap: bytes, count: int) -> Iterator[Extent]:
-    """Runs of zeros among the first `count` bits, lowest bit first."""
+    """Yield the runs of zeros among the first `count` bits, lowest bit first."""
     bits = f"{int.from_bytes(bitmap, 'little'):0{len(bitmap) * 8}b}"[::-1][:count]
     at = bits.find("0")
     while at >= 0:
@@ -125,7 +128,7 @@ def _zero_bits(bitmap: bytes, count: int) -> Iterator[Extent]:
 
 
 def _filled(source: RawFile, places: Iterator[Extent] | list[Extent]) -> Iterator[Extent]:
-    """The places, cut to what is no hole, that are not all zeros."""
+    """Yield those parts of the places that are no hole and not all zeros."""
     for start, stop in places:
         for first, last in source.data(start, stop):
             for at in range(first, last, _CHUNK):

@@ -1,6 +1,7 @@
-"""Every path of a file system, in the manifest's order: by bytes, a folder before what is in it.
+"""Walk through every path of a file system in the manifest's order: by bytes, a folder before what
+is in it.
 
-What people and services keep is data: it is counted, so that memory does not grow with it.
+What people and services keep is data: it is only counted, so that memory does not grow with it.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ from goldenami.local.reader.path_state import CAPABILITY
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
 Said = Row | str
-"""A row, or of a path that is as baked nothing but the path."""
+"""A row, or only the path of one that is as baked."""
 _COMPARED = 256
 """Blocks that are compared at once: 1 MiB."""
 _TYPES = {kind: number for number, kind in enumerate(KINDS, 1)}
 AS_BAKED = "as baked"
-"""The SHA-256 of content that was not read: it is where it was baked, and nothing was written there
-since."""
+"""The SHA-256 of content that was not read, because it is where it was baked and nothing was
+written there since."""
 _AT_ONCE = 1 << 16
-"""Names that are put in the order of their inodes, which lie together on the disk."""
+"""Names that are sorted by their inodes at once, since inodes lie together on the disk."""
 
 
 class Area(NamedTuple):
-    """Paths of an area of data, and bytes of its files; of a file with several names once."""
+    """Paths of an area of data, and the bytes of its files; a file with several names counts
+    once."""
 
     paths: int = 0
     bytes: int = 0
@@ -55,39 +57,43 @@ class _Data:
     """The areas of data on a file system. A path is in the first one whose regular expression
     matches it, with all that is below."""
 
-    def __init__(self, system: Ext4, asked: dict[str, Any]) -> None:
-        self._system, self._sizes, self._kept = system, asked["sizes"], re.compile(asked["kept"])
-        self._areas = [(name, re.compile(pattern)) for name, pattern in asked["data"]]
+    def __init__(self, system: Ext4, request: dict[str, Any]) -> None:
+        self._system, self._sizes, self._kept = (
+            system,
+            request["sizes"],
+            re.compile(request["kept"]),
+        )
+        self._areas = [(name, re.compile(pattern)) for name, pattern in request["data"]]
         self._seen = bytearray(system.inodes + 1)
         self.counted = {name: Area() for name, _ in self._areas}
 
     def area(self, path: str) -> str | None:
-        """The name of the area that a path is in."""
+        """Return the name of the area that a path is in, or None."""
         return next((name for name, pattern in self._areas if pattern.fullmatch(path)), None)
 
     def is_new(self, number: int) -> bool:
-        """Whether an inode is asked for the first time."""
-        was, self._seen[number] = self._seen[number], 1
-        return not was
+        """Return whether an inode is asked for the first time."""
+        was_seen, self._seen[number] = self._seen[number], 1
+        return not was_seen
 
     def look(self, path: str, number: int, area: str) -> Iterator[tuple[str, Inode]]:
-        """Count a path and all below. Of these, folders that were baked, set-id files,
-        capabilities, devices and what is handed over are listed, with their inodes."""
+        """Count a path and all below. Yield those that are listed, with their inodes: folders that
+        were baked, set-id files, capabilities, devices and what is handed over."""
         places: Iterable[tuple[str, int]] = [(path, number)]
         folders = list[tuple[str, int]]()
         while True:
             paths, size = self.counted[area]
-            for each, child in places:
-                inode = self._system.inode(child, each, checked=False)
+            for place, child in places:
+                inode = self._system.inode(child, place, checked=False)
                 kind = KINDS.get(stat.S_IFMT(inode.mode))
                 if kind is None or inode.links == 0:
-                    raise Unreadable(f"{each}: inode {child} is not in use")
+                    raise Unreadable(f"{place}: inode {child} is not in use")
                 if kind == "directory":
-                    folders.append((each, child))
+                    folders.append((place, child))
                 if kind == "file" and (inode.links == 1 or self.is_new(child)):
                     size += inode.size
-                if self._is_listed(each, kind, inode):
-                    yield each, self._system.inode(child, each)
+                if self._is_listed(place, kind, inode):
+                    yield place, self._system.inode(child, place)
                 paths += 1
             self.counted[area] = Area(paths, size)
             if paths > limits.COUNTED:
@@ -102,7 +108,7 @@ class _Data:
         names = listed(self._system, self._system.inode(number, folder), folder)
         while rows := sorted(itertools.islice(names, _AT_ONCE), key=operator.itemgetter(1)):
             for name, child, _, _ in rows:
-                # Folders may lie deeper than a path can be long.
+                # Folders may lie deeper than the longest path.
                 yield f"{folder}/{os.fsdecode(name)}"[: limits.PATH_BYTES], child
 
     def _is_listed(self, path: str, kind: str, inode: Inode) -> bool:
@@ -116,28 +122,29 @@ class _Data:
                     CAPABILITY in attributes(self._system, inode, path)
                 )
             case "character" | "block":
-                return any(inode.blocks[:8])  # of an overlay, 0:0 stands for what was removed
+                return any(inode.blocks[:8])  # in an overlay, 0:0 stands for a removal
         return False
 
 
 class Walk:
-    """One reading of a file system; beside that of `baked`, the same one when it was baked, where
-    that is known.
+    """One reading of a file system, beside that of `baked`, the same one when it was baked, if that
+    is known.
 
-    Of what is `asked`, `sizes` has every path of the manifest, with its bytes, or -1 where it is no
-    file. Only a file of the same size is hashed, since any other differs anyway. The content of
-    files that `kept` matches is handed over. What is in an area of `data` is counted.
+    In the request, `sizes` has every path of the manifest with its bytes, or -1 if it is no file.
+    Only a file of the same size is hashed, because any other differs anyway. The content of files
+    that `kept` matches is handed over. Data in an area of `data` is counted.
     """
 
-    def __init__(self, system: Ext4, asked: dict[str, Any], baked: Ext4 | None = None) -> None:
-        self._system, self._sizes, self._baked = system, asked["sizes"], baked
-        self._kept = re.compile(asked["kept"])
-        self._data = _Data(system, asked)
+    def __init__(self, system: Ext4, request: dict[str, Any], baked: Ext4 | None = None) -> None:
+        self._system, self._sizes, self._baked = system, request["sizes"], baked
+        self._kept = re.compile(request["kept"])
+        self._data = _Data(system, request)
         self.counted = self._data.counted
         self._first: dict[int, str] = {}
 
     def rows(self) -> Iterator[Said]:
-        """Every path; Unreadable at the first thing that does not fit, whatever came before it."""
+        """Yield every path. Raises Unreadable at the first thing that does not fit, whatever came
+        before it."""
         root = self._system.inode(ROOT_INODE, "/")
         if not stat.S_ISDIR(root.mode):
             raise Unreadable("the root is no folder")
@@ -149,6 +156,7 @@ class Walk:
             yield row
 
     def _below(self, folder: str, inode: Inode, before: Inode | None, depth: int) -> Iterator[Said]:
+        """Yield the paths below a folder; `before` is its inode when it was baked."""
         shown = folder or "/"
         if not self._data.is_new(inode.number) or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
@@ -166,33 +174,36 @@ class Walk:
             path = f"{folder}/{os.fsdecode(name)}"
             if area := self._data.area(path):
                 yield from (
-                    self._row(each, inode, is_data=True)
-                    for each, inode in self._data.look(path, entry.inode, area)
+                    self._row(listed_path, inode, is_data=True)
+                    for listed_path, inode in self._data.look(path, entry.inode, area)
                 )
                 continue
             if _is_too_long(path):
                 raise Unreadable(f"{shown}: too long paths")
             child = self._system.inode(entry.inode, path)
-            was = self._was(child, baked.get(name), path)
+            baked_inode = self._baked_inode(child, baked.get(name), path)
             is_folder, odd = stat.S_ISDIR(child.mode), _oddity(entry, child)
             if odd:
-                row = self._row(path, child, was)
+                row = self._row(path, child, baked_inode)
                 yield row | {"attributes": row.get("attributes", {}) | odd}
-            elif was is not child or path not in self._sizes or self._is_written(child, path):
-                yield self._row(path, child, was)
+            elif (
+                baked_inode is not child or path not in self._sizes or self._is_written(child, path)
+            ):
+                yield self._row(path, child, baked_inode)
             else:
                 if not is_folder:
                     self._first.setdefault(child.number, path)
                 yield path
             if is_folder:
-                yield from self._below(path, child, was, depth + 1)
+                yield from self._below(path, child, baked_inode, depth + 1)
 
-    def _was(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
-        """The inode that the path had when it was baked: `child` itself where it is the same."""
+    def _baked_inode(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
+        """Return the inode that the path had when it was baked, or `child` itself if it is the
+        same."""
         if self._baked is None or entry is None:
             return None
         number = entry.inode
-        # Inodes can be read from elsewhere: a block that nobody wrote may hold others.
+        # Changed metadata may place inodes elsewhere, in blocks that nobody wrote.
         if (
             number == child.number
             and not child.changed
@@ -203,7 +214,7 @@ class Walk:
         return child if number == child.number and before.raw == child.raw else before
 
     def _is_written(self, inode: Inode, path: str) -> bool:
-        """Whether anything that an inode as baked leads to was written since."""
+        """Return whether anything was written since that an inode as baked leads to."""
         if inode.attribute_block and self._system.is_changed(inode.attribute_block):
             return True
         layout = self._system.layout(inode, path) if inode.flags & FLAG_EXTENTS else []
@@ -212,8 +223,7 @@ class Walk:
         )
 
     def _holds_new(self, runs: list[Run]) -> bool:
-        """Whether a content is other than what was baked in its place; what was written there may
-        be the same."""
+        """Return whether a content differs from what was baked in its place."""
         return any(
             self._differs(start, length)
             for _, first, count in runs
@@ -222,6 +232,8 @@ class Walk:
         )
 
     def _differs(self, first: int, count: int) -> bool:
+        """Return whether blocks that were written differ from the bake: the same may have been
+        written again."""
         baked = self._baked
         return (
             baked is None
@@ -234,9 +246,9 @@ class Walk:
         )
 
     def _row(
-        self, path: str, inode: Inode, was: Inode | None = None, *, is_data: bool = False
+        self, path: str, inode: Inode, baked_inode: Inode | None = None, *, is_data: bool = False
     ) -> Row:
-        """One path. A name in data is no file's first: that in the system stays as baked."""
+        """Return the row of one path."""
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
@@ -249,9 +261,10 @@ class Walk:
         }
         if flags := inode.flags & ~LAYOUT_FLAGS:
             row["flags"] = flags
-        if found := attributes(self._system, inode, path):
-            row["attributes"] = found
+        if found_attributes := attributes(self._system, inode, path):
+            row["attributes"] = found_attributes
         first = (
+            # A name in data is no file's first: that in the system stays as baked.
             path if kind == "directory" or is_data else self._first.setdefault(inode.number, path)
         )
         if first != path:
@@ -260,9 +273,10 @@ class Walk:
             row["target"] = os.fsdecode(self._system.link(inode, path))
         if kind in ("character", "block"):
             row["device"] = list(device(inode))
-        return row | self._content(path, inode, was) if kind == "file" else row
+        return row | self._content(path, inode, baked_inode) if kind == "file" else row
 
-    def _content(self, path: str, inode: Inode, was: Inode | None) -> Row:
+    def _content(self, path: str, inode: Inode, baked_inode: Inode | None) -> Row:
+        """Return the part of a file's row that is about its content."""
         row: Row = {"size": inode.size}
         hashed, kept = self._sizes.get(path) == inode.size, self._kept.fullmatch(path)
         if not hashed and not kept:
@@ -277,10 +291,10 @@ class Walk:
         if (
             hashed
             and self._baked
-            and was
-            and stat.S_ISREG(was.mode)
+            and baked_inode
+            and stat.S_ISREG(baked_inode.mode)
             and not self._holds_new(runs)
-            and runs == self._baked.runs(was, path)
+            and runs == self._baked.runs(baked_inode, path)
         ):
             return row | {"sha256": AS_BAKED}
         if hashed:
@@ -292,8 +306,8 @@ class Walk:
 
 
 def _oddity(entry: Entry, inode: Inode) -> dict[str, str]:
-    """What a name is for Linux beside its inode, as an attribute: it may not lead there, or a
-    folder's listing may call it something else."""
+    """Return how Linux sees a name otherwise than its inode, as an attribute: it may not lead
+    there, or a folder's listing may call it something else. {} if it does not."""
     if not entry.is_found:
         return {"name": "not found through the index of its folder"}
     if entry.kind != _TYPES.get(stat.S_IFMT(inode.mode)):
@@ -302,5 +316,6 @@ def _oddity(entry: Entry, inode: Inode) -> dict[str, str]:
 
 
 def _is_too_long(path: str) -> bool:
-    """A character has four bytes at most."""
+    """Return whether a path is longer than Linux allows."""
+    # A character has four bytes at most: most paths need not be encoded.
     return 4 * len(path) > limits.PATH_BYTES and len(os.fsencode(path)) > limits.PATH_BYTES

@@ -1,6 +1,6 @@
-"""What a reader and its parent say to each other, over one socket.
+"""The messages of a reader and its parent, over one socket.
 
-The reader has the disk's bytes from its parent alone, and so needs no file, no network and no
+The reader gets the disk's bytes from its parent alone, and so needs no file, no network and no
 rights. A message is its kind, the length of what follows, and that.
 """
 
@@ -14,7 +14,7 @@ from goldenami.local.reader.limits import OUTPUT_BYTES, Unreadable
 
 _HEAD = struct.Struct(">BI")
 READ = struct.Struct(">BQI")
-"""Which disk, offset and length of what the reader wants."""
+"""A read request: which disk, offset and length."""
 
 
 class Say(IntEnum):
@@ -34,7 +34,7 @@ def send(connection: socket.socket, kind: Say, data: bytes = b"") -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Say, bytes]:
-    """The next message; Unreadable where the other side has ended, or sends none."""
+    """Return the next message. Raises Unreadable if the other side has ended, or sends none."""
     kind, length = _HEAD.unpack(_exactly(connection, _HEAD.size))
     if kind not in Say.__members__.values() or length > OUTPUT_BYTES:
         raise Unreadable("the reader said something that is no answer")

@@ -1,7 +1,7 @@
-"""`python connect.py HOST PORT`: standard input and output spliced to a TCP connection (an ssh
-ProxyCommand).
+"""Splice standard input and output to a TCP connection: `python connect.py HOST PORT`, an ssh
+ProxyCommand.
 
-Run by `nsenter` in a container's network namespace; plain Python, because nc and socat may be
+`nsenter` runs it in a container's network namespace. It is plain Python because nc and socat may be
 missing.
 """
 
@@ -16,6 +16,7 @@ import sys
 def main() -> None:
     """Copy bytes both ways until either side closes."""
     link = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
+    # The 10 s are for connecting alone: an SSH session may be silent for longer.
     link.settimeout(None)
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
@@ -33,6 +34,7 @@ def main() -> None:
 
 def _write(data: bytes) -> None:
     while data:
+        # A pipe may take less than all of it.
         data = data[os.write(1, data) :]
 
 

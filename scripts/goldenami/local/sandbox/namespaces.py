@@ -1,8 +1,9 @@
-"""Namespaces that die with their parent, and the reaper of what a kill left.
+"""Namespaces that end with the process that started them, and the removal of cgroups that a kill
+leaves behind.
 
-When the process that started one `unshare` of net, mount and pid namespaces goes, by whatever way,
-the kernel ends the pid namespace and drops its mounts and links. What a kernel does not drop, an
-empty cgroup, is found by its name and removed when the next run starts.
+When the process that started one `unshare` of net, mount and pid namespaces ends, in whatever way,
+the kernel ends the pid namespace and drops its mounts and links. The kernel keeps empty cgroups:
+the next run finds them by name and removes them.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from goldenami.core.wait import wait_until
 
 CGROUP_PREFIX = "goldenami-"
 HOSTNAME = "golden"
-"""The name of every build machine, as it sees itself: mmdebstrap and maintainer scripts copy it
-into trees."""
+"""The hostname that every build machine sees: mmdebstrap and maintainer scripts copy it into
+trees."""
 RUN = "/run/goldenami"
-"""A folder in memory that each run has for itself, with a path short enough for sockets (108
-bytes)."""
+"""A folder in memory, private to each run. Its path is short enough for sockets (108 bytes)."""
 REAP_LIMIT_S = 5.0
-"""How long a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
+"""Seconds that a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
 
 
 def unshare_argv(argv: list[str]) -> list[str]:
-    """`argv` wrapped so that it runs in its own namespaces and is killed with its parent."""
+    """Return `argv` wrapped so that it runs in namespaces of its own and is killed with its
+    parent."""
     return [
         shell.require("setpriv", "util-linux"),
         "--pdeathsig",
@@ -51,9 +52,9 @@ def unshare_argv(argv: list[str]) -> list[str]:
 
 
 def prepare() -> None:
-    """First act in the namespaces: loopback up, private /run folders for `ip netns` and nspawn,
-    which hide the host's."""
-    os.umask(0o022)  # a person's own would close what a user of the image is to read
+    """Prepare new namespaces: bring loopback up, and mount private /run folders for `ip netns` and
+    nspawn over the host's."""
+    os.umask(0o022)  # a stricter one would hide files from the image's users
     socket.sethostname(HOSTNAME)
     shell.output(["ip", "link", "set", "lo", "up"])
     shell.output(["mount", "--make-rprivate", "/"])
@@ -63,7 +64,8 @@ def prepare() -> None:
 
 
 def _cgroup_roots() -> list[Path]:
-    """Hierarchies in which systemd-nspawn keeps a container: cgroup v2, and v1's `name=systemd`."""
+    """Return the hierarchies in which systemd-nspawn keeps a container: cgroup v2, and v1's
+    `name=systemd`."""
     roots: list[Path] = []
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         left, _, right = line.partition(" - ")
@@ -75,10 +77,11 @@ def _cgroup_roots() -> list[Path]:
 
 @contextlib.contextmanager
 def own_cgroup(purpose: str = "") -> Iterator[str]:
-    """A cgroup of this process's own in each hierarchy, named by its ProcessId; yields its name.
+    """Create a cgroup for this process in each hierarchy, named by its ProcessId, and yield its
+    name.
 
-    Two containers in one cgroup would each treat the other's processes as their own: of two at once
-    one has a `purpose`, which begins the name.
+    Two containers in one cgroup would treat each other's processes as their own. If two run at
+    once, `purpose` begins the name of one.
     """
     reap()
     name = f"{CGROUP_PREFIX}{purpose}{ProcessId.current()}"
@@ -92,22 +95,24 @@ def own_cgroup(purpose: str = "") -> Iterator[str]:
 
 
 def joined_argv(cgroup: str, argv: list[str]) -> list[str]:
-    """`unshare_argv` within `cgroup`: this module, as a program, joins it and becomes `argv`."""
+    """Return `unshare_argv` in `cgroup`: this module, run as a program, joins the cgroup and
+    becomes `argv`."""
     return unshare_argv(shell.python_argv("goldenami.local.sandbox.namespaces", cgroup, *argv))
 
 
 def main() -> None:
-    """Join the cgroup that argv names, make the namespaces usable, become the command."""
+    """Join the cgroup that argv names, prepare the namespaces, become the command."""
     cgroup, *argv = sys.argv[1:]
     for root in _cgroup_roots():
-        (root / cgroup / "cgroup.procs").write_text("0", encoding="utf-8")  # the writer
+        # 0 stands for the process that writes.
+        (root / cgroup / "cgroup.procs").write_text("0", encoding="utf-8")
     prepare()
     os.execvp(argv[0], argv)  # noqa: S606 - becoming the command is what this is for
 
 
 def _folders(cgroup: Path) -> list[Path]:
-    """`cgroup` and what is below it, parents first: os.walk passes over what vanishes meanwhile,
-    where Path.rglob raises."""
+    """Return `cgroup` and the cgroups below it, parents first."""
+    # os.walk skips what vanishes meanwhile; Path.rglob raises.
     return [Path(folder) for folder, _, _ in os.walk(cgroup)]
 
 
@@ -118,6 +123,7 @@ def _members(cgroup: Path) -> set[int]:
             pids.update(
                 int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split()
             )
+    # 0 stands for a process of another pid namespace; to kill 0 would end this process's own group.
     return pids - {0}
 
 
@@ -140,8 +146,8 @@ def _rmdir(cgroup: Path) -> None:
 
 
 def reap() -> list[str]:
-    """Remove the cgroups of runs whose process is gone; returns their names. A forgotten one of
-    another namespace goes only if it is empty."""
+    """Remove the cgroups of runs whose process is gone, and return their names. A leftover cgroup
+    of another namespace goes only if it is empty."""
     names: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
@@ -150,6 +156,8 @@ def reap() -> list[str]:
                 _remove(cgroup)
                 names.append(cgroup.name)
             elif is_left(cgroup):
+                # Processes of another pid namespace cannot be seen from here: rmdir fails if there
+                # is one.
                 _rmdir(cgroup)
     return names
 
@@ -161,7 +169,8 @@ def run(
     env: dict[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
-    """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
+    """Run `argv` in its own namespaces and cgroup; each line of output goes to `log` and to
+    `on_line`."""
     with own_cgroup() as cgroup:
         command = shell.Command(
             joined_argv(cgroup, argv), env={**shell.python_env(), **(env or {})}
@@ -172,8 +181,8 @@ def run(
 
 @contextlib.contextmanager
 def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
-    """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its
-    own failure is raised when the block has ended."""
+    """Like `run`, in a second cgroup, while the block runs. An exception in the block ends it; its
+    own failure is raised after the block."""
     with (
         own_cgroup("beside-") as cgroup,
         shell.Command(joined_argv(cgroup, argv), env=shell.python_env()).streaming(

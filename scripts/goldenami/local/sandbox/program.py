@@ -1,5 +1,5 @@
-"""Run a program of `local/programs/` in namespaces of its own: a plan goes in, a result or an error
-comes out."""
+"""Run a program of `local/programs/` in its own namespaces: it gets a plan, and returns a result or
+an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 
 
 def argv(module: str, plan: ProgramPlan) -> list[str]:
-    """Write `plan` into its work folder; returns the command that runs the program `module` with
+    """Write `plan` into its work folder, and return the command that runs the program `module` with
     it."""
     records.write(plan.work / PLAN_FILE, plan)
     return shell.python_argv(module, str(plan.work / PLAN_FILE))
@@ -39,11 +39,11 @@ def call(
     *,
     look: Callable[[str], Counted | None] = lambda _: None,
 ) -> R:
-    """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how
+    """Run the program `module` with `plan`, show its steps, and return its result. `look` says how
     far a step is.
 
-    An expected failure arrives as an event (local/events.py) and is raised here; anything else that
-    ends the program is raised with its last lines.
+    An expected failure arrives as an event (local/events.py) and is raised here. If the program
+    ends otherwise, StageFailed has its last lines.
     """
     with (
         _failing(plan, progress, progress.relay) as on_line,
@@ -61,8 +61,8 @@ def beside(
     progress: Progress,
     work: Callable[[], None],
 ) -> R:
-    """Call `work` while the program `module` runs, whose steps are lines among others; returns the
-    program's result."""
+    """Call `work` while the program `module` runs, and return the program's result. Its steps are
+    shown as lines among others."""
     with (
         _failing(plan, progress, progress.relay_beside) as on_line,
         progress.in_all(),
@@ -78,7 +78,8 @@ def _failing(
     progress: Progress,
     relay: Callable[[dict[str, Any]], None],
 ) -> Iterator[Callable[[str], None]]:
-    """What takes the lines of a program; its end by a failure is raised as that failure."""
+    """Yield the function that takes a program's lines of output, and raise the program's
+    failure."""
     failures: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
@@ -103,21 +104,21 @@ def _failing(
 
 
 def use_own_temporary_folder() -> None:
-    """Let temporary files of this program go with the run, however that ends: Packer, Ansible and
-    mmdebstrap leave some where they are killed."""
+    """Put this program's temporary files where they go with the run, however that ends."""
+    # Packer, Ansible and mmdebstrap leave temporary files behind if they are killed.
     folder = Path(namespaces.RUN) / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
 
 
 def serve(plan: type[P], work: Callable[[P], Record]) -> int:
-    """The `main` of a program: run `work` with the plan that it was called with, and write what it
-    returns. An expected failure becomes an event and an exit status."""
+    """Run `work` with the plan that argv names, and write its result: the `main` of a program. An
+    expected failure becomes an event and an exit status."""
     use_own_temporary_folder()
-    read = records.read(Path(sys.argv[1]), plan)
+    loaded = records.read(Path(sys.argv[1]), plan)
     try:
-        with space(read.work):
-            records.write(read.work / RESULT_FILE, work(read))
+        with space(loaded.work):
+            records.write(loaded.work / RESULT_FILE, work(loaded))
     except GoldenError as error:
         return events.fail(error)
     return 0

@@ -1,1 +1,1 @@
-"""Root trees: made, kept as layers, listed, sealed."""
+"""Root trees: how they are made, kept as layers, listed and sealed."""

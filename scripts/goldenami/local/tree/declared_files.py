@@ -1,7 +1,8 @@
-"""Files of a sealed tree that belong to no package, by who writes them: all others are left behind
-by somebody.
+"""Files of a sealed tree that belong to no package, by who writes them; any other file was left
+behind.
 
-Those that maintainer scripts name are not here. `*` stays within a folder, `**` crosses folders.
+Files that maintainer scripts name are not listed here. `*` stays within a folder, `**` crosses
+folders.
 """
 
 from __future__ import annotations
@@ -168,8 +169,8 @@ DECLARED = {
 }
 """Patterns of paths, by the program or role that writes them."""
 PRIVATE = ("/root", "/home")
-"""Folders that are somebody's own; of homes elsewhere an account's line says it."""
+"""Folders that are somebody's own. Homes elsewhere are known from the accounts' lines in passwd."""
 HOME_FILES = frozenset({".bashrc", ".profile", ".bash_logout"})
-"""What base-files puts into root's home, and skel into others."""
+"""Files that base-files puts into root's home, and skel into others."""
 UNREAD = ("/proc", "/sys", "/dev", "/run", "/lost+found")
-"""Not on the disk."""
+"""Folders that are not on the disk."""

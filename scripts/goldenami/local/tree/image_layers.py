@@ -1,5 +1,5 @@
-"""The files of a root tree as the layers of a container image: each file once, in the layer whose
-roles wrote it last.
+"""Split the files of a root tree into the layers of a container image: each file once, in the layer
+whose roles wrote it last.
 
 Nothing in the bytes depends on when or where a layer was baked, nor on the lock's date.
 """
@@ -15,7 +15,7 @@ from goldenami.local.tree.rootfs import BASE_EPOCH
 from goldenami.local.tree.tree import Entry
 
 _WRITTEN = ("/etc/", "/var/")
-"""Where a package's file may be written anew while the roles run."""
+"""Folders in which the roles may write a package's file anew."""
 
 
 def split(
@@ -23,48 +23,53 @@ def split(
     trees: Sequence[Path],
     groups: Sequence[str],
 ) -> dict[str, list[Entry]]:
-    """The entries of each layer of the image, with the folders above them, in the order of a tar.
+    """Return the entries of each layer of the image, with the folders above them, in the order of a
+    tar.
 
-    `trees` are the layers of the bake, the lowest first; `groups` has the image's layer of each.
+    `trees` are the layers of the bake, the lowest first; `groups` has the name of the image's layer
+    for each of them.
     """
     order = list(dict.fromkeys(groups))
     ranks = {path: order.index(groups[rank]) for path, rank in layers.ranks(trees).items()}
     top, linked = len(order) - 1, dict[str, int]()
-    for entry in entries:  # all names of a file are in one layer
+    for entry in entries:  # all names of a file go into one layer
         name = entry.target if entry.kind == "hardlink" else entry.path
         linked[name] = max(linked.get(name, 0), ranks.get(entry.path, top))
-    found = [dict[str, Entry]() for _ in order]
+    contents = [dict[str, Entry]() for _ in order]
     folders = {entry.path: entry for entry in entries if entry.kind == "directory"}
     for entry in entries:
         if entry.kind == "directory":
             continue
         name = entry.target if entry.kind == "hardlink" else entry.path
-        layer = found[linked[name]]
+        layer = contents[linked[name]]
         layer.update((path, folders[path]) for path in _above(entry.path))
         layer[entry.path] = entry
-    seen = {path for layer in found for path in layer}
+    seen = {path for layer in contents for path in layer}
     for path in folders:
-        if path not in seen:  # nothing is in it, or folders alone
-            found[top].update((each, folders[each]) for each in [*_above(path), path])
+        if path not in seen:  # it holds nothing, or only folders
+            contents[top].update((folder, folders[folder]) for folder in [*_above(path), path])
     return {
         name: [entry for entry in entries if entry.path in layer]
-        for name, layer in zip(order, found, strict=True)
+        for name, layer in zip(order, contents, strict=True)
     }
 
 
 def _above(path: str) -> list[str]:
+    """Return the folders above `path`, the highest first, with `.` as the root."""
     parents = [str(parent) for parent in PurePosixPath(path).parents]
-    return [each if each == "." else f"./{each}" for each in reversed(parents)]
+    return [folder if folder == "." else f"./{folder}" for folder in reversed(parents)]
 
 
 def dated(entries: Sequence[Entry], tree: Path, latest: int) -> list[Entry]:
-    """The entries with dates of packages alone: `latest` is the newest package's."""
-    owned = owners.packages(tree)
-    return [replace(entry, mtime=_date(entry, owned, latest)) for entry in entries]
+    """Return the entries with dates that come from packages alone: `latest` is the newest
+    package's."""
+    owner_of = owners.packages(tree)
+    return [replace(entry, mtime=_date(entry, owner_of, latest)) for entry in entries]
 
 
-def _date(entry: Entry, owned: Mapping[str, str], latest: int) -> int:
+def _date(entry: Entry, owner_of: Mapping[str, str], latest: int) -> int:
+    """Return the entry's date if it is a package's file as the package has it, else BASE_EPOCH."""
     path = entry.path[1:]
-    by_package = not owned.get(path, owners.WHEEL).startswith(owners.WHEEL)
+    by_package = not owner_of.get(path, owners.WHEEL).startswith(owners.WHEEL)
     untouched = entry.kind != "directory" and not path.startswith(_WRITTEN)
     return entry.mtime if by_package and untouched and entry.mtime <= latest else BASE_EPOCH

@@ -1,8 +1,8 @@
 """Root trees kept under a key of all their inputs, so that equal work is done once.
 
-A layer is what one step of a bake changed, as an overlay's upper folder; the base tree is the
-first. It appears under its key by a rename, with a digest of its content: one that was damaged is
-found and made anew. The next process removes what a killed one left.
+A layer is what one step of a bake changed: an overlay's upper folder. The base tree is the first. A
+layer appears under its key by a rename, with a digest of its content, so a damaged one is found and
+made anew. The next process removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POLL_S = 0.2
 
 
 class LayerRecord(Record):
-    """What a layer is: the step's name, the digest of its tree, and the bytes that it occupies."""
+    """A layer's record: the step's name, the digest of its tree, and the bytes that it occupies."""
 
     name: str
     digest: str
@@ -37,13 +37,13 @@ class LayerRecord(Record):
 
 
 class DamagedLayer(StageFailed):
-    """A layer was not what it had been, and is gone."""
+    """A layer's content had changed; the layer was removed."""
 
 
 class Stack:
     """The layers of one bake, the base tree first; while it is open nobody evicts them.
 
-    `say` is told when another bake makes a layer that this one needs, so that it waits.
+    `say` is called if this bake has to wait for a layer that another bake makes.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
@@ -65,12 +65,12 @@ class Stack:
 
     @property
     def lowers(self) -> list[Path]:
-        """The trees as overlayfs wants them, top first."""
+        """The trees in the order of overlayfs, top first."""
         return self.trees[::-1]
 
     def take(self, key: str) -> bool:
-        """Put the layer `key` on top if it is there; one that another bake is making is waited for.
-        Its content is checked meanwhile (`check_whole`)."""
+        """Put the layer `key` on top and return whether it is there; wait for one that another bake
+        is making. Its content is checked in the background (`check_whole`)."""
         if not self._hold(key, SHARED | AT_ONCE):
             self._say("waits for a layer that another bake makes")
             self._hold(key, SHARED)
@@ -79,7 +79,7 @@ class Stack:
         if record is None:
             self._release(key)
             return False
-        os.utime(layer)  # when it was used last
+        os.utime(layer)  # its time of last use, for `evict`
         self._checks[layer] = self._pool.submit(_is_whole, layer)
         self.trees.append(layer / "root")
         self.reused.append(record.name)
@@ -87,14 +87,14 @@ class Stack:
 
     @contextlib.contextmanager
     def make(self, key: str, name: str) -> Iterator[Path | None]:
-        """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and
-        on top. None where another bake, for which this one waited, has made it: then it is
-        taken."""
+        """Yield a folder in which to make `root`, the tree of the layer `key`; then keep it and put
+        it on top. Yield None if another bake, for which this one waited, has made it: then that one
+        is taken."""
 
         def taken() -> bool | None:
             if self._hold(key, EXCLUSIVE | AT_ONCE):
                 return False
-            # None: its maker failed, or somebody still uses what was removed as damaged.
+            # None: its maker failed, or somebody still uses one that was removed as damaged.
             return self.take(key) or None
 
         if wait_until(taken, math.inf, POLL_S):
@@ -102,12 +102,12 @@ class Stack:
             return
         aside = self.folder / f"{key}.part"
         layer = self.folder / key
-        # Of a maker that was killed while this one waited for it.
+        # It is there if a maker was killed while this one waited.
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:
             yield aside
-            self.check_whole()  # nothing is kept of what was made on a damaged layer
+            self.check_whole()  # keep nothing that was made on a damaged layer
             digest, size = _digest(aside / "root")
             records.write(aside / RECORD, LayerRecord(name=name, digest=digest, bytes=size))
             shutil.rmtree(layer, ignore_errors=True)
@@ -117,25 +117,25 @@ class Stack:
         self.trees.append(layer / "root")
         self._hold(key, SHARED)
 
-    def _hold(self, key: str, how: int) -> bool:
-        """Hold the layer's lock in this way and no other; with AT_ONCE False where another is in
-        the way."""
+    def _hold(self, key: str, mode: int) -> bool:
+        """Hold the layer's lock in this mode and no other. With AT_ONCE return False if another
+        process is in the way."""
         self._release(key)  # two handles of one process would wait for each other
         try:
-            self._held[key] = locks.hold(self.folder / f"{key}.lock", how)
+            self._held[key] = locks.hold(self.folder / f"{key}.lock", mode)
         except BlockingIOError:
             return False
         return True
 
     def _release(self, key: str) -> None:
-        if held := self._held.pop(key, None):
-            held.close()
+        if handle := self._held.pop(key, None):
+            handle.close()
 
     def check_whole(self) -> None:
-        """Remove the layers whose content is not what it was; DamagedLayer names them."""
-        layers = [layer for layer, check in self._checks.items() if not check.result()]
-        names = [records.read(layer / RECORD, LayerRecord).name for layer in layers]
-        for layer in layers:
+        """Remove the layers whose content has changed. Raises DamagedLayer with their names."""
+        damaged = [layer for layer, check in self._checks.items() if not check.result()]
+        names = [records.read(layer / RECORD, LayerRecord).name for layer in damaged]
+        for layer in damaged:
             shutil.rmtree(layer)
         if names:
             raise DamagedLayer(
@@ -144,27 +144,28 @@ class Stack:
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:
-    """For each file (`./usr/bin/x`) the number of the highest of `trees` that holds it."""
+    """Return for each file (`./usr/bin/x`) the number of the highest of `trees` that holds it."""
     rank_of: dict[str, int] = {}
     for rank, tree in enumerate(trees):
         for folder, _, names in os.walk(tree):
-            place = os.path.relpath(folder, tree)
-            prefix = "./" if place == "." else f"./{place}/"
+            relative = os.path.relpath(folder, tree)
+            prefix = "./" if relative == "." else f"./{relative}/"
             rank_of.update((prefix + name, rank) for name in names)
     return rank_of
 
 
 def evict(folder: Path, limit_bytes: int) -> list[str]:
-    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns
-    their names."""
+    """Remove the layers that were used longest ago until the rest fits, and return their names. A
+    layer in use stays."""
     layers: list[tuple[float, Path, LayerRecord]] = []
     for path in folder.glob(f"*/{RECORD}"):
+        # Another process may remove a layer meanwhile.
         with contextlib.suppress(FileNotFoundError, BadInput):
             layers.append(
                 (path.parent.stat().st_mtime, path.parent, records.read(path, LayerRecord))
             )
     occupied, names = 0, []
-    for _, layer, record in sorted(layers, key=lambda each: each[:2], reverse=True):
+    for _, layer, record in sorted(layers, key=lambda row: row[:2], reverse=True):
         occupied += record.bytes
         if occupied > limit_bytes and _remove(layer):
             occupied -= record.bytes
@@ -173,6 +174,7 @@ def evict(folder: Path, limit_bytes: int) -> list[str]:
 
 
 def _remove(layer: Path) -> bool:
+    """Remove a layer and return True, or False if it is in use or gone."""
     try:
         with locks.hold(layer.with_name(f"{layer.name}.lock"), EXCLUSIVE | AT_ONCE):
             shutil.rmtree(layer)
@@ -182,7 +184,8 @@ def _remove(layer: Path) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-made; one that is being made holds its lock."""
+    """Remove half-made layers of killed processes. A layer in progress is safe: its maker holds the
+    lock."""
     for part in folder.glob("*.part"):
         key = part.name.partition(".")[0]
         with (
@@ -197,8 +200,8 @@ def _is_whole(layer: Path) -> bool:
 
 
 def _digest(tree: Path) -> tuple[str, int]:
-    """SHA-256 over all paths below `tree` with kind, mode, owner, attributes and content, and the
-    bytes occupied."""
+    """Return the SHA-256 over all paths below `tree` with kind, mode, owner, attributes and
+    content, and the bytes occupied."""
     digest, size = hashlib.sha256(), 0
     for folder, folders, names in os.walk(tree):
         folders.sort()

@@ -1,5 +1,5 @@
-"""Which package each path of a tree belongs to, by the file lists of Debian's packages and of
-wheels, and how many bytes each takes."""
+"""The package that each path of a tree belongs to, by the file lists of Debian's packages and of
+wheels, and the bytes that each package takes."""
 
 from __future__ import annotations
 
@@ -11,47 +11,50 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MERGED = ("bin", "lib", "lib32", "lib64", "sbin")
-"""Top folders that are links into /usr on a merged system, as file lists may still name them."""
+"""Top folders that are links into /usr on a merged system; file lists may still name them."""
 WHEEL = "wheel:"
-"""Begins the name of a wheel in an environment below /opt/ml; its project follows."""
+"""Prefix of the name of a wheel in an environment below /opt/ml; its project follows."""
 UNOWNED = ""
-"""Stands for what no package owns: written by roles, boot files, the package database itself."""
+"""Key for what no package owns: files of roles, boot files, the package database itself."""
 _LISTING = re.compile(r"^/var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list$")
 
 
 def packages(tree: Path) -> dict[str, str]:
-    """The package of each path, or WHEEL and the project; the first that names a path has it."""
-    found = dict[str, str]()
+    """Return the package of each path, or WHEEL and the project. The first one that names a path
+    has it."""
+    owner_of = dict[str, str]()
     for name, paths in _lists(tree):
         for path in paths:
-            found.setdefault(path, name)
-    return found
+            owner_of.setdefault(path, name)
+    return owner_of
 
 
 def installed(paths: Iterable[str]) -> set[str]:
-    """The packages of a tree that has these paths: each that is not purged has a file list."""
+    """Return the packages of a tree that has these paths: each one that is not purged has a file
+    list."""
     return {match[1] for path in paths if (match := _LISTING.match(path))}
 
 
 def sizes(tree: Path, manifest: Path) -> dict[str, int]:
-    """Bytes that each installed package really takes, by name, by WHEEL and project of a wheel, and
-    under UNOWNED. Holes of a file take nothing (`stored` of the manifest)."""
+    """Return the bytes that each installed package really takes, by name, by WHEEL and project of a
+    wheel, and under UNOWNED. Holes of a file take nothing (`stored` of the manifest)."""
     entries = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
-    found = dict.fromkeys([UNOWNED, *installed(entry["path"] for entry in entries)], 0)
-    owned = packages(tree)
+    bytes_of = dict.fromkeys([UNOWNED, *installed(entry["path"] for entry in entries)], 0)
+    owner_of = packages(tree)
     for entry in entries:
         if "size" in entry:
-            owner = owned.get(entry["path"], UNOWNED)
-            found[owner] = found.get(owner, 0) + entry.get("stored", entry["size"])
-    return found
+            owner = owner_of.get(entry["path"], UNOWNED)
+            bytes_of[owner] = bytes_of.get(owner, 0) + entry.get("stored", entry["size"])
+    return bytes_of
 
 
 def wheel_lists(tree: Path) -> list[Path]:
-    """The file lists of the wheels in environments below /opt/ml."""
+    """Return the file lists of the wheels in environments below /opt/ml."""
     return sorted((tree / "opt/ml").glob("*/lib/python3*/site-packages/*.dist-info/RECORD"))
 
 
 def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
+    # Sorted, because the first package that names a path has it.
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         yield listing.stem.partition(":")[0], [real(path) for path in lines]
@@ -63,6 +66,6 @@ def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def real(path: str) -> str:
-    """Where a path of a file list is on a merged system."""
+    """Return the place of a file list's path on a merged system."""
     top = path.split("/", 2)[1] if path.count("/") > 1 else ""
     return f"/usr{path}" if top in _MERGED else path

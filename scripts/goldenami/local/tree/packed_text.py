@@ -1,4 +1,4 @@
-"""Text in what compresses, encodes or holds it."""
+"""Find the text in compressed, encoded or binary data."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _MOST = 16 << 20
-"""Bytes that are decompressed of one stream."""
+"""Bytes that are decompressed of one stream at most."""
 _PACKERS: dict[bytes, Callable[[], Any]] = {
+    # 31: 15 for zlib's largest window, and 16 for gzip's header (zlib.h, inflateInit2).
     b"\x1f\x8b": lambda: zlib.decompressobj(31),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": lzma.LZMADecompressor,
     **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
 }
-"""By the first bytes: gzip, bzip2, xz, and zlib's four levels."""
+"""Decompressors by a file's first bytes: gzip, bzip2, xz, and zlib's four levels."""
 _PRINTABLE = re.compile(rb"[\t\n\r -~]{8,}")
 _WIDE = re.compile(rb"(?:[\t\n\r -~]\0){8,}")
 """Text of one byte a character, and of two (UTF-16)."""
 _WRAP = re.compile(rb"(?<=[\w+/-]{40})\r?\n[ \t]*(?=[\w+/-]{4,}={0,2}[ \t]*\r?$)", re.MULTILINE)
+"""Line break within base64, which encoders wrap."""
 _ENCODED = re.compile(rb"[A-Za-z0-9+/_-]{20,}")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def is_packed(data: bytes) -> bool:
-    """Whether it begins as a compressed file does."""
+    """Return whether `data` begins like a compressed file."""
     return data.startswith(tuple(_PACKERS))
 
 
 def readable(data: bytes) -> tuple[bytes, bool]:
-    """The text of a file, and whether it is one: of another it is what can be printed."""
+    """Return the text of a file, and whether the whole file is text. Of another file only its
+    printable parts are returned."""
     data = _unpacked(data)
     if b"\0" not in data:
         return data, True
@@ -44,7 +47,7 @@ def readable(data: bytes) -> tuple[bytes, bool]:
 
 
 def unescaped(text: bytes) -> bytes:
-    """A text without the signs that strings in JSON and in shells have."""
+    """Return the text without the escapes of strings in JSON and in shells."""
     text = re.sub(rb"\\u00([2-7][0-9a-fA-F])", lambda match: bytes.fromhex(match[1].decode()), text)
     text = text.replace(b"'\"'\"'", b"'")
     text = re.sub(rb"(?<!\\)\\+n", b"\n", text)
@@ -52,13 +55,14 @@ def unescaped(text: bytes) -> bytes:
 
 
 def inner(text: bytes) -> bytes:
-    """What a text has in base64 or hex; each on a line."""
+    """Return what the text holds in base64 or hex, each on a line."""
     return b"\n".join(filter(None, map(_decoded, _parts(_WRAP.sub(b"", text)))))
 
 
 def _parts(text: bytes) -> Iterator[bytes]:
-    """Also what follows a path or a name, since `/`, `_` and `-` may stand before base64."""
+    """Yield the runs of `text` that may be base64, and what follows a path or a name in one."""
     for run in _ENCODED.findall(text):
+        # `/`, `_` and `-` are letters of base64, and may also stand before it.
         ends = [run.split(b"/", number)[-1] for number in range(1, min(4, run.count(b"/")) + 1)]
         yield run
         yield from {part for part in [*re.split(b"[_-]", run), *ends] if 20 <= len(part) < len(run)}
@@ -78,12 +82,12 @@ def _decoded(run: bytes) -> bytes:
 
 def _printable(data: bytes) -> bytes:
     return b"\n".join(
-        [*_PRINTABLE.findall(data), *(wide.replace(b"\0", b"") for wide in _WIDE.findall(data))]
+        [*_PRINTABLE.findall(data), *(run.replace(b"\0", b"") for run in _WIDE.findall(data))]
     )
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Decompressed, and what follows the compressed streams as it is."""
+    """Return the data decompressed, followed by what is behind the compressed streams."""
     make = next((make for begin, make in _PACKERS.items() if data.startswith(begin)), None)
     parts, rest = list[bytes](), data
     while make and rest and sum(map(len, parts)) < _MOST:

@@ -1,5 +1,5 @@
-"""What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each
-needs of the rest. Only the tree has it all: a lock has no copyright file."""
+"""Facts that the packages and wheels of a sealed tree state about themselves: licence, supplier,
+and what each needs of the rest. Only the tree has all of them: a lock has no copyright file."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from goldenami.model.builds.part_facts import PartFacts, TreeFacts, wheel_key
 
 _FORMAT = re.compile(r"^Format: .*copyright-format", re.MULTILINE)
 _LICENCE = re.compile(r"^License:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
-"""Fields of a copyright file that machines read (Debian's copyright-format 1.0, DEP-5)."""
+"""Fields of a machine-readable copyright file (Debian's copyright-format 1.0, DEP-5)."""
 _GNU = re.compile(r"([AL]?GPL)-(\d)(?:\.(\d))?(?:\.0)?(\+?)")
 _SAME = {"Expat": "MIT", "Artistic": "Artistic-1.0-Perl", "Apache-2": "Apache-2.0"}
-"""Debian's names of licences that SPDX names otherwise; of GNU's all are."""
+"""SPDX's names of licences that Debian names otherwise; those of GNU follow a pattern (`_GNU`)."""
 
 
 def gather(tree: Path) -> TreeFacts:
-    """The facts of all packages and wheels of the tree."""
+    """Return the facts of all packages and wheels of the tree."""
     return TreeFacts(parts=dict(sorted([*_packages(tree), *_wheels(tree)])))
 
 
 def _packages(tree: Path) -> Iterator[tuple[str, PartFacts]]:
     text = (tree / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
-    found = {
+    stanzas = {
         stanza["Package"]: stanza
         for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
         if stanza.get("Status", "").endswith(" installed")
     }
     providers: dict[str, list[str]] = {}
-    for name, stanza in found.items():
-        for (one,) in stanza.relations["provides"] or []:
-            providers.setdefault(one["name"], []).append(name)
-    for name, stanza in found.items():
+    for name, stanza in stanzas.items():
+        for (relation,) in stanza.relations["provides"] or []:
+            providers.setdefault(relation["name"], []).append(name)
+    for name, stanza in stanzas.items():
         needs = set[str]()
         for field in ("pre-depends", "depends"):
             for choices in stanza.relations[field] or []:
                 met = (
-                    [one["name"]] if one["name"] in found else providers.get(one["name"], [])
-                    for one in choices
+                    [relation["name"]]
+                    if relation["name"] in stanzas
+                    else providers.get(relation["name"], [])
+                    for relation in choices
                 )
                 needs.update(next(filter(None, met), []))
         yield (
@@ -62,10 +64,10 @@ def _packages(tree: Path) -> Iterator[tuple[str, PartFacts]]:
 
 
 def _of_copyright(tree: Path, name: str) -> str:
-    """Nothing where the file is prose."""
+    """Return the licences of a package's copyright file, or "" if the file is prose."""
     documents = tree / "usr/share/doc"
     folder = documents / name
-    if folder.is_symlink():  # a package of the same source has it
+    if folder.is_symlink():  # the folder of a package of the same source
         folder = documents / folder.readlink().name
     path = folder / "copyright"
     if path.is_symlink():
@@ -75,28 +77,28 @@ def _of_copyright(tree: Path, name: str) -> str:
 
 
 def _wheels(tree: Path) -> Iterator[tuple[str, PartFacts]]:
-    homes: dict[Path, list[Message]] = {}
+    folders: dict[Path, list[Message]] = {}
     for record in owners.wheel_lists(tree):
         text = (record.parent / "METADATA").read_text(encoding="utf-8", errors="replace")
-        homes.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
-    for home, wheels in homes.items():
-        here = {
+        folders.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
+    for folder, wheels in folders.items():
+        installed = {
             canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"])
             for wheel in wheels
         }
-        python = home.parent.name.removeprefix("python")
+        python = folder.parent.name.removeprefix("python")
         target = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
         for wheel in wheels:
             names = {
-                canonicalize_name(one.name)
-                for one in _required(wheel)
-                if one.marker is None or one.marker.evaluate(target)
+                canonicalize_name(requirement.name)
+                for requirement in _required(wheel)
+                if requirement.marker is None or requirement.marker.evaluate(target)
             }
             yield (
                 wheel_key(wheel["Name"], wheel["Version"]),
                 PartFacts(
                     licence=_of_metadata(wheel),
-                    depends=sorted(here[name] for name in names & here.keys()),
+                    depends=sorted(installed[name] for name in names & installed.keys()),
                     supplier=next(
                         filter(
                             None,
@@ -117,50 +119,53 @@ def _wheels(tree: Path) -> Iterator[tuple[str, PartFacts]]:
 
 
 def _required(wheel: Message) -> Iterator[Requirement]:
-    """What a wheel requires; what older tools wrote in a form that pip refuses today is passed
-    over."""
+    """Yield the requirements of a wheel."""
     for text in wheel.get_all("Requires-Dist", []):
+        # Older tools wrote forms that pip refuses today.
         with contextlib.suppress(InvalidRequirement):
             yield Requirement(text)
 
 
 def _of_metadata(wheel: Message) -> str:
-    """The field for it, else the first line of the older one, else a classifier."""
+    """Return a wheel's licence: from its field of that name, else the older field's first line,
+    else a classifier."""
     classes = [
-        one.rpartition(" :: ")[2]
-        for one in wheel.get_all("Classifier", [])
-        if one.startswith("License ::")
+        classifier.rpartition(" :: ")[2]
+        for classifier in wheel.get_all("Classifier", [])
+        if classifier.startswith("License ::")
     ]
     older = wheel.get("License", "").strip()
-    said = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
-    return expression([next(filter(None, said), "")])
+    statements = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
+    return expression([next(filter(None, statements), "")])
 
 
 def _person(text: str) -> str:
+    """Return a maintainer's name without the address, or the address if there is no name."""
     return text.partition("<")[0].strip().strip('"') or text.strip(" <>")
 
 
 def expression(names: Iterable[str]) -> str:
-    """Licences as one SPDX expression (2.3, annex D), as Debian's copyright format joins them:
-    `or`, `and`, commas."""
-    found = set[str]()
+    """Return licences as one SPDX expression (2.3, annex D). Names are joined as Debian's copyright
+    format joins them: by `or`, `and` and commas."""
+    licences = set[str]()
     for name in filter(None, names):
         if ("(" in name or " WITH " in name) and (whole := _identified(name)):
-            found.add(f"({whole})" if " OR " in whole else whole)
+            licences.add(f"({whole})" if " OR " in whole else whole)
             continue
         for group in re.split(r",\s*(?:and\s+)?", name):
             choices = [
                 " AND ".join(map(_licence, re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
                 for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)
             ]
-            found.update(
+            licences.update(
                 choices[0].split(" AND ") if len(choices) == 1 else [f"({' OR '.join(choices)})"]
             )
-    return " AND ".join(sorted(found))
+    return " AND ".join(sorted(licences))
 
 
 def _licence(name: str) -> str:
-    """SPDX's identifier of a licence, else a reference that is only this document's."""
+    """Return SPDX's identifier of a licence, else a reference that is valid in this document
+    alone."""
     if match := _GNU.fullmatch(name):
         kind, major, minor, later = match.groups()
         return f"{kind}-{major}.{minor or 0}-{'or-later' if later else 'only'}"
@@ -169,6 +174,7 @@ def _licence(name: str) -> str:
 
 
 def _identified(name: str) -> str:
+    """Return the name as an SPDX expression, or "" if SPDX has none."""
     try:
         return canonicalize_license_expression(name)
     except InvalidLicenseExpression:

@@ -1,4 +1,4 @@
-"""Root trees made by mmdebstrap from a local repository, without the network."""
+"""Make root trees with mmdebstrap from a local repository, without the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goldenami.local.tree.layers import DamagedLayer, Stack
 from goldenami.model.builds.plans import Tree, TreePlan
 
 BASE_EPOCH = 315532800
-"""1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
+"""1980-01-01: locks of different dates share a base tree, so it carries none of their dates."""
 
 _DEVICES = {
     "null": (1, 3),
@@ -26,15 +26,11 @@ _DEVICES = {
     "urandom": (1, 9),
     "tty": (5, 0),
 }
-"""Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
+"""Major and minor numbers, from the kernel's Documentation/admin-guide/devices.txt."""
 
 
 def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
-    """Make `target` (which must not exist) from `tree`; a failure leaves nothing.
-
-    dpkg's fsyncs are off: the tree is worthless if the machine dies, and they dominate on slow
-    disks.
-    """
+    """Make `target` (which must not exist) from `tree`; a failure leaves nothing."""
     aside = target.with_name(f"{target.name}.{ProcessId.current()}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     argv = [
@@ -46,6 +42,8 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
         f"--include={','.join(tree.include)}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Languages "none"',
+        # dpkg's fsyncs dominate on slow disks, and the tree is worthless anyway if the machine
+        # dies.
         "--dpkgopt=force-unsafe-io",
         tree.suite,
         str(aside),
@@ -66,8 +64,8 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
 
 
 def devices(tree: Path) -> Path:
-    """Mount a /dev of its own in `tree`; returns where. A build that put a file in the host's
-    /dev/null's place would break every later compilation."""
+    """Mount a /dev of its own in `tree`, and return its path. If a build replaced the host's
+    /dev/null by a file, every later compilation would break."""
     target = tree / "dev"
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
     for name, (major, minor) in _DEVICES.items():
@@ -81,12 +79,13 @@ def devices(tree: Path) -> Path:
 
 
 def base(stack: Stack, plan: TreePlan) -> None:
-    """Put the base tree of `plan` at the bottom of `stack`, made where it is not there yet."""
+    """Put the base tree of `plan` at the bottom of `stack`; make it if it is not there yet."""
     if not stack.take(plan.base_key):
         with stack.make(plan.base_key, "base") as folder:
             if folder is None:
                 return
             (folder / "nothing").mkdir()
+            # On an overlay, because it is `volatile`: nothing waits for the disk.
             with container.overlay([folder / "nothing"], folder) as merged:
                 bootstrap(plan.tree, merged / "root", log=plan.log, epoch=BASE_EPOCH)
             (folder / "upper/root").rename(folder / "root")
@@ -96,9 +95,10 @@ def base(stack: Stack, plan: TreePlan) -> None:
 
 @contextlib.contextmanager
 def scratch(plan: TreePlan) -> Iterator[Path]:
-    """A tree to compile in: the base tree of `plan` below a folder that goes with the work."""
+    """Yield a tree to compile in: the base tree of `plan` below a folder that goes with the
+    work."""
     while True:
-        # It is removed, and made anew.
+        # A damaged layer is removed; the loop makes it anew.
         with contextlib.suppress(DamagedLayer), Stack(plan.layers) as stack:
             with events.step("toolchain"):
                 base(stack, plan)

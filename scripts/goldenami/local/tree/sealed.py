@@ -1,7 +1,7 @@
-"""Whether a root tree at rest is sealed: asked before a disk is made of it.
+"""Check that a root tree at rest is sealed, before a disk is made of it.
 
 The list is roles/seal's own, run in its checking mode; tests/image/seal has a list that was written
-apart from it. A list names what somebody thought of, so three rules look for the rest
+independently of it. A list names what somebody thought of, so three rules look for the rest
 (`residue.py`).
 """
 
@@ -16,7 +16,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue
 
 SHOWN = 6
-"""Findings in the message; all of them are in the lines below it."""
+"""Findings that the message names; the lines below it have all of them."""
 HINT = (
     "let the role that leaves a file behind remove it; one that belongs into the image is "
     "written by `copy` or "
@@ -26,9 +26,8 @@ HINT = (
 
 
 def check(tree: Path, program: Path, brought: Collection[str] = ()) -> None:
-    """StageFailed naming what the seal missed in `tree`; `program` is
-    roles/seal/files/seal.py, `brought` are shell patterns of the files that the image's roles
-    bring."""
+    """Raise StageFailed with what the seal missed in `tree`. `program` is roles/seal/files/seal.py,
+    `brought` are shell patterns of the files that the image's roles bring."""
     if lines := findings(tree, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
         raise StageFailed(
@@ -39,12 +38,15 @@ def check(tree: Path, program: Path, brought: Collection[str] = ()) -> None:
 
 
 def findings(tree: Path, program: Path, brought: Collection[str] = ()) -> list[str]:
-    """What the seal missed in `tree`, a line each."""
+    """Return what the seal missed in `tree`, a line each."""
     return [*_listed(tree, program), *residue.find(tree, brought)]
 
 
 def _listed(tree: Path, program: Path) -> list[str]:
+    """Return what the seal's own list finds, a line each."""
     try:
+        # -I and -B: nothing of this environment is imported, and no byte code is written beside the
+        # role.
         shell.output([sys.executable, "-I", "-B", str(program), "--root", str(tree), "--check"])
     except shell.CommandFailed as error:
         return error.output.splitlines() or [error.message]

@@ -1,8 +1,8 @@
-"""What keys, tokens and passwords look like in text: by their issuers' beginnings, by their form,
-by the program that takes them, and by a name that says secret.
+"""Forms of keys, tokens and passwords in text: by the prefixes of their issuers, by their form, by
+the program that takes them, and by a name that says secret.
 
-Each row is named, and has an example, in which `…40` is for 40 characters made by chance. A row is
-asked only where one of its words is in the text, in small letters.
+Each row has a name and an example, in which `…40` stands for 40 random characters. A row is tried
+only if one of its words is in the text in lower case.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ISSUED = {
     "Vault token": "hvs. hvb. hvr.",
     "package index token": "pypi-AgE npm_",
 }
-"""By whom: how a token begins. At least 20 letters, digits, dots or dashes follow, by chance."""
+"""Beginnings of tokens, by issuer. At least 20 random letters, digits, dots or dashes follow."""
 
 
 class Row(NamedTuple):
-    """A form of a secret. Where the expression has a group, that has to be random, too."""
+    """A form of a secret. If the expression has a group, the group has to be random, too."""
 
     name: str
     words: str
@@ -167,7 +167,7 @@ FORMS = (
         "machine x login ada password …8",
     ),
 )
-"""What is secret by its form."""
+"""Secrets that are recognised by their form."""
 PROGRAMS = {
     "sshpass mongo mongosh mongodump 7z az mysql mysqldump mysqladmin mariadb mariadb-dump": "-p",
     "docker podman helm skopeo oc": "-p",
@@ -180,7 +180,7 @@ PROGRAMS = {
     "lftp": "-u*,",
     "wandb vault": "login",
 }
-"""Programs, and the options before a password. `*` is for what stands between."""
+"""Programs, and the options before a password. `*` stands for what is between them."""
 FIELDS = (
     Row(
         "htpasswd",
@@ -228,7 +228,8 @@ FIELDS = (
     Row(".pgpass", ":", r"^[\w.*-]+:(?:\d+|\*):[^\s:]+:[^\s:]+:", "db.example:5432:app:ada:…8"),
     Row("rsync", "secrets", r"secrets: +[\w.-]+:", "secrets: ada:…8"),
 )
-"""Commands and files in which a password has its place: what stands before it."""
+"""Commands and files in which a password has its place: the expression is for what stands before
+it."""
 STEMS = (
     "pass",
     "pw",
@@ -242,21 +243,22 @@ STEMS = (
     "cookie",
     "activation",
 )
-"""Of which one is in each name that says secret."""
+"""Parts of names that say secret: each such name has one of them."""
 _SURE = (
     "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community"
     "|activation[_-]?code)"
     "|(?<![a-z])(?:pass|pwd?)|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
 )
 _UNSURE = "(?i:key|cookie|pass|pwd?)"
-"""Names of secrets; those whose value is one if it was made by chance."""
+"""Names of secrets, and names whose value is a secret only if it is random."""
 _QUALIFIED = re.compile(
     rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared"
     rb"|signing)[_-]?k"
     rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$"
 )
 _IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")
-"""What before its first letter makes a short name sure; where it is but a part of a word."""
+"""Texts before a short name's first letter: one that makes the name sure, and one that makes it a
+part of a longer word."""
 GIVES = {
     "assignment": r"[ \t]*(?:[=!]?={1,2}|:=|=>|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?",
     "declaration": r"[ \t]*:[ \t]*&?[A-Za-z][\w\[\].]{0,30}[ \t]*=[ \t]*",
@@ -264,7 +266,7 @@ GIVES = {
     "element": r">(?:<!\[CDATA\[)?|</\w+>\s*<\w+>",
     "attribute": r"[\s,{]*[\"']?(?:[Vv]alue|default)[\"']?[ \t]*[:=][ \t]*",
 }
-"""How a name is given a value."""
+"""Ways in which a name is given a value."""
 _ENDS = r"[\s,;:)}\]<]|$"
 _NAMED = re.compile(
     rf"""
@@ -281,27 +283,31 @@ _OTHER = re.compile(
     rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$"
 )
 _DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
-"""What a name begins and goes on with that is no secret's."""
+"""Texts before and behind a name with which it is no secret's."""
 _NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|PSK|pwd|[Cc]ookie")
-"""What a value has that is a name itself."""
+"""Text that shows that a value is itself a name."""
 _VERB = re.compile(rb"(?i:pass|pwd?)\b")
 _OPTION, _IN_PATH = re.compile(rb"(?:^|\s)--?[\w-]*$"), re.compile(rb"/[\w.-]*$")
 _DEPTH = 3
-"""So often a text may be encoded."""
+"""Levels of encoding in which a text is searched."""
 ARGUMENT = "a password as an argument"
 _VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
 
 
 def _issued(begins: list[str]) -> str:
-    # Not within another value in base64, nor the digest of a wheel's RECORD.
+    """Return the expression of tokens with these beginnings."""
+    # Neither within another value in base64, nor as the digest in a wheel's RECORD.
     return rf"(?<![A-Za-z0-9_-])(?<!sha256=)(?:{'|'.join(map(re.escape, begins))})([\w.-]{{20,}})"
 
 
 def _program(names: str, options: list[str]) -> str:
-    either = "|".join(
+    """Return the expression of a password after one of `options` of one of the programs `names`."""
+    any_option = "|".join(
         re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options
     )
-    return rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{either})[ =]*{_VALUE}"
+    return (
+        rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{any_option})[ =]*{_VALUE}"
+    )
 
 
 _ROWS = [
@@ -316,7 +322,8 @@ _ROWS = [
     ),
     *(row._replace(name=ARGUMENT, expression=f"(?:{row.expression}){_VALUE}") for row in FIELDS),
 ]
-_KNOWN = [
+"""All rows, in the order in which a text is searched for them."""
+_PATTERNS = [
     (
         row.name,
         list(filter(None, row.words.lower().encode().split(b"|"))),
@@ -324,18 +331,20 @@ _KNOWN = [
     )
     for row in _ROWS
 ]
+"""Name, words in lower case, and compiled expression of each row."""
 
 
 def in_file(data: bytes) -> str:
-    """The first kind of secret in a file; "" where there is none. Programs and databases have words
-    and test values beside each other, which look like arguments and hashes and are none."""
+    """Return the first kind of secret in a file, or ""."""
     text, is_text = packed_text.readable(data)
+    # Programs and databases have words and test values side by side, which look like arguments and
+    # hashes.
     return found(text, without=() if is_text else (ARGUMENT, "password hash"))
 
 
 def found(text: bytes, depth: int = 0, without: Collection[str] = ()) -> str:
-    """The first kind of secret in a text, or in what it encodes, but for the kinds `without`; ""
-    where there is none."""
+    """Return the first kind of secret in a text, or in what it encodes, except the kinds `without`;
+    "" if there is none."""
     text = packed_text.unescaped(text)
     if kind := next((kind for kind in kinds(text) if kind not in without), ""):
         return kind
@@ -344,32 +353,36 @@ def found(text: bytes, depth: int = 0, without: Collection[str] = ()) -> str:
 
 
 def kinds(text: bytes) -> Iterator[str]:
-    """The kinds of secrets in a text, without what it encodes."""
+    """Yield the kinds of secrets in a text, without what it encodes."""
     lower = text.lower()
-    for kind, words, pattern in _KNOWN:
+    for kind, words, pattern in _PATTERNS:
         if any(word in lower for word in words) and any(map(_is_made, pattern.finditer(text))):
             yield kind
+    # A search for the stems is fast; the large expression then runs only at the places where one
+    # is.
     starts = (stem.start() for word in STEMS for stem in re.finditer(word.encode(), lower))
     if any(_is_secret(match) for at in starts if (match := _NAMED.match(text, at))):
         yield "a value of something secret"
 
 
 def _is_made(match: re.Match[bytes]) -> bool:
+    """Return whether a match's group, if it has one, is random."""
     return match.re.groups == 0 or secret_values.is_random(match[1], 6)
 
 
 def _is_secret(match: re.Match[bytes]) -> bool:
-    begins = match.string[max(0, match.start() - 99) : match.start() + 1]
+    """Return whether a name says secret, and its value looks like one."""
+    before = match.string[max(0, match.start() - 99) : match.start() + 1]
     # `secret_access_key` is still a secret's name.
     more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])
-    qualified = _QUALIFIED.search(begins) is not None
+    qualified = _QUALIFIED.search(before) is not None
     sure = match["sure"] is not None or qualified
-    if _OTHER.search(begins) or _DENIED.fullmatch(more) or (not sure and _IN_WORD.search(begins)):
+    if _OTHER.search(before) or _DENIED.fullmatch(more) or (not sure and _IN_WORD.search(before)):
         return False
     sure = sure and not more
-    if not match["gives"] and _OPTION.search(begins) is None:
-        # Prose: "the password is". "pass" is a verb.
-        if not sure or _IN_PATH.search(begins) or (not qualified and _VERB.match(match[0])):
+    if not match["gives"] and _OPTION.search(before) is None:
+        # In prose, such as "the password is", a path or the verb "pass" names no secret.
+        if not sure or _IN_PATH.search(before) or (not qualified and _VERB.match(match[0])):
             return False
     elif sure:
         return any(map(secret_values.is_chosen, _values(match)))
@@ -381,7 +394,8 @@ def _is_secret(match: re.Match[bytes]) -> bool:
 
 
 def _values(match: re.Match[bytes]) -> list[bytes]:
-    """What a name may be given: a line's rest, and that up to a sign that ends a value."""
+    """Return the values that a name may be given: the rest of the line, and its part up to a sign
+    that ends a value."""
     if value := match["quoted"] or match["single"]:
         return [value]
     whole = match["bare"].rstrip(b"\"'>,.;)]}")

@@ -1,5 +1,5 @@
-"""Whether a value was made by chance, or chosen as a password, and is no word, number, path or
-code."""
+"""Tests of a value: whether it is random, or was chosen as a password, and is no word, number, path
+or code."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _FOLLOW = (
     "iabcdefglmnoprstvz kei ladeilostuy maeiopsu nacdefginostu obcdglmnoprstuvw paeiloprt qu "
     "racdegimnorstuy sacehilopstu tacehilorstuy uabceilmnprst vaei waei xt yp ze"
 )
-"""Of each group: a letter, and those that follow it. Counted in programs and their documentation,
-these 200 pairs are 86 % of those in words, and 30 % of those that chance makes."""
+"""In each group a letter, and those that follow it. Counted in programs and their documentation,
+these 200 pairs are 86 % of the pairs in words, and 30 % of the pairs in random letters."""
 _PAIRS = frozenset(
     f"{group[0]}{after}".encode() for group in _FOLLOW.split() for after in group[1:]
 )
 _SURELY, _LIKELY = 3, 5
-"""A value is by chance if its `_wordiness` is less than minus its length through this: so are
-99.5 % of 16 random letters and digits by the second."""
+"""A value is random if its `_wordiness` is below minus its length divided by this. By the second,
+99.5 % of 16 random letters and digits are."""
 _REFERENCE = re.compile(
     rb"\$\w+(?:[/.:-].*)?|\$[{(\[].*|%[({].*|%\w+%?|\{[{%].*|&(?:lt|quot);.*|![01][,}].*"
     rb"|--?[a-z][a-z-]*|arn:.*|[a-z][a-z+.-]+://.*"
@@ -25,18 +25,19 @@ _REFERENCE = re.compile(
     rb"|(?:\d+:)?\d+\.\d+[\w.+~-]*|0x[0-9A-Fa-f]+[UL]*|[0-9A-F]{40}",
     re.DOTALL,
 )
-"""A variable, template, option, ARN, address, placeholder, path, version or number; an OpenPGP
+"""A variable, template, option, ARN, address, placeholder, path, version or number, or an OpenPGP
 fingerprint."""
 _PATH = re.compile(rb"([A-Za-z][a-z0-9_.-]{3,})/.*", re.DOTALL)
 _CODE = re.compile(rb"((?:\w+(?:\.|->|::))*[A-Za-z_]\w{2,})[!?]?[(\[<].*", re.DOTALL)
-"""A path, and a call or an index: the words that they begin with."""
+"""A path, and a call or an index; the group is the word that each begins with."""
 _ODD = re.compile(rb"[^\w./:,@ -]\w|\w[^\w./:,@ -]")
 """A symbol beside a letter, other than those that stand between words."""
 _CHOSEN = re.compile(rb"[A-Za-z]\w*(?:\d[\w!?#*+$%&=~^@-]*\.?|[!?#*+$%&=~^]+[\w!?#*+$%&=~^-]*)")
 
 
 def is_random(value: bytes, length: int = 8, per: int = _SURELY) -> bool:
-    """Whether it has at least `length` bytes, and few of them follow each other as in words."""
+    """Return whether it has at least `length` bytes, and few of them follow each other as in
+    words."""
     return (
         len(value) >= length
         and len(set(value)) >= 6
@@ -47,8 +48,8 @@ def is_random(value: bytes, length: int = 8, per: int = _SURELY) -> bool:
 
 
 def is_chosen(value: bytes) -> bool:
-    """Whether a person may have chosen it as a password: by chance, or a word with a number or a
-    symbol."""
+    """Return whether a person may have chosen it as a password: it is random, or a word with a
+    number or a symbol."""
     return is_random(value, per=_LIKELY) or (
         len(value) >= 8
         and len(set(value)) >= 5
@@ -58,19 +59,19 @@ def is_chosen(value: bytes) -> bool:
 
 
 def is_code(value: bytes) -> bool:
-    """Whether a program's source goes on so: with a call or an index."""
+    """Return whether it continues like a program's source, with a call or an index."""
     begins = _CODE.fullmatch(value)
     return begins is not None and _wordiness(begins[1]) * 2 >= -len(begins[1])
 
 
 def _kinds(value: bytes) -> int:
-    """How many it has of small letters, capitals, digits and symbols."""
+    """Return how many of lower case, capitals, digits and symbols it has."""
     kinds = (rb"[a-z]", rb"[A-Z]", rb"\d", rb"[^\w./:@,-]")
     return sum(re.search(kind, value) is not None for kind in kinds)
 
 
 def is_reference(value: bytes) -> bool:
-    """Whether it only says where a value is: a variable, a path."""
+    """Return whether it only says where a value is, as a variable or a path does."""
     begins = _PATH.fullmatch(value)
     return _REFERENCE.fullmatch(value) is not None or (
         begins is not None and _wordiness(begins[1]) >= -1
@@ -78,14 +79,18 @@ def is_reference(value: bytes) -> bool:
 
 
 def _wordiness(value: bytes) -> float:
-    """The evidence for words against chance, added up over all pairs of bytes."""
+    """Return the evidence for words against chance, added up over all pairs of bytes."""
     score = 0.0
     for at in range(len(value) - 1):
         pair = value[at : at + 2]
         if pair.isalpha() and not (pair[:1].islower() and pair[1:].isupper()):
             score += 1 if pair.lower() in _PAIRS else -1.5
+        elif pair.isdigit():
+            continue
+        elif pair.isalpha():
+            score -= 1
         elif pair.isalnum():
-            score -= 0 if pair.isdigit() else 1 if pair.isalpha() else 1.5
+            score -= 1.5
         elif _ODD.search(pair):
             score -= 1
     return score

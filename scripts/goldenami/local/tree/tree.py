@@ -22,14 +22,13 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.tree.owners import packages
 
 CAPABILITY = "security.capability"
-"""The one extended attribute that `mke2fs -d tar` keeps; it drops every other one without a
-word."""
+"""The one extended attribute that `mke2fs -d tar` keeps; it silently drops every other one."""
 
 CHUNK_BYTES = 1 << 20
 """Read size: large enough that system calls do not show in a profile."""
 
 SHOWN = 5
-"""Paths named in an error; more of them do not help anybody to find the cause."""
+"""Paths named in an error; more of them do not help to find the cause."""
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -52,8 +51,8 @@ _TAR_TYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One path below the root. `target` is a symlink's text, or the first path of a hard link; the
-    content of one that is `apart` is not in the tar."""
+    """One path below the root. `target` is a symlink's text, or the first path of a hard link. The
+    content of an entry that is `apart` is not in the tar."""
 
     path: str
     kind: str
@@ -70,12 +69,15 @@ class Entry:
 
 
 def scan(tree: Path) -> list[Entry]:
-    """Every path below `tree` in byte order, parents first, `.` at the head, without sockets.
-    StageFailed names the paths with extended attributes that the disk could not keep."""
+    """Return every path below `tree` in byte order, parents first, `.` at the head, without
+    sockets.
+
+    Raises StageFailed with the paths whose extended attributes the disk could not keep.
+    """
     first: dict[tuple[int, int], str] = {}
     refused: list[str] = []
-    found = (_entry(tree, path, first, refused) for path in _walk(tree, "."))
-    entries = [entry for entry in found if entry is not None]
+    scanned = (_entry(tree, path, first, refused) for path in _walk(tree, "."))
+    entries = [entry for entry in scanned if entry is not None]
     if refused:
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         raise StageFailed(
@@ -103,6 +105,8 @@ def _walk(tree: Path, path: str) -> Iterator[str]:
 def _entry(
     tree: Path, path: str, first: dict[tuple[int, int], str], refused: list[str]
 ) -> Entry | None:
+    """Return the entry of a path, or None for a socket. `first` has the first path of each inode,
+    and `refused` gets the attributes that no disk keeps."""
     real = tree / path
     status = real.lstat()
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
@@ -112,9 +116,9 @@ def _entry(
     refused += [f"{path[1:] or '/'} ({name})" for name in attributes if name != CAPABILITY]
     target = os.readlink(real) if kind == "symlink" else ""  # noqa: PTH115 - a Path would not keep `./x//y/`
     if kind != "directory" and status.st_nlink > 1:
-        target_or_self = first.setdefault((status.st_dev, status.st_ino), path)
-        if target_or_self != path:
-            kind, target = "hardlink", target_or_self
+        first_path = first.setdefault((status.st_dev, status.st_ino), path)
+        if first_path != path:
+            kind, target = "hardlink", first_path
     number = status.st_rdev if kind in ("character", "block") else 0
     capability = b""
     if CAPABILITY in attributes:
@@ -137,10 +141,11 @@ def _entry(
 def stream_tar(
     tree: Path, entries: Sequence[Entry], sink: BinaryIO, *, epoch: int
 ) -> dict[str, str]:
-    """Write `entries` to `sink` as a pax archive; return the SHA-256 of each regular file by path.
+    """Write `entries` to `sink` as a pax archive, and return the SHA-256 of each regular file by
+    path.
 
-    Modification times are whole seconds, at most `epoch` (seconds since 1970). StageFailed when a
-    file changes under the reader.
+    Modification times are whole seconds, at most `epoch` (seconds since 1970). Raises StageFailed
+    if a file changes while it is read.
     """
     digests: dict[str, str] = {}
     for entry in entries:
@@ -148,6 +153,7 @@ def stream_tar(
         if entry.kind == "file" and not entry.apart:
             digests[entry.path] = _content(tree, entry, sink)
             sink.write(b"\0" * (-entry.size % tarfile.BLOCKSIZE))
+    # Two empty blocks end a tar.
     sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))
     return digests
 
@@ -160,8 +166,8 @@ def _header(entry: Entry, epoch: int) -> bytes:
     info.linkname = entry.target
     info.devmajor, info.devminor = entry.device
     if not (entry.path + entry.target).isascii():
-        # Without it libarchive translates names to the locale's charset and gives up on the first
-        # it cannot.
+        # Without it libarchive translates names to the locale's charset, and gives up on the first
+        # name that it cannot translate.
         info.pax_headers = {"hdrcharset": "BINARY"}
     if entry.capability:
         info.pax_headers = {
@@ -172,6 +178,7 @@ def _header(entry: Entry, epoch: int) -> bytes:
 
 
 def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
+    """Return the SHA-256 of a file's content, and copy it to `sink` unless that is None."""
     digest = hashlib.sha256()
     size = 0
     with (tree / entry.path).open("rb", buffering=0) as source:
@@ -190,8 +197,8 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 @dataclass(frozen=True)
 class FilesOnDisk:
-    """What is known of files since they were written to the disk, by path: SHA-256, and the bytes
-    that they take there."""
+    """Digests (SHA-256) of files and the bytes that they take, by path, as known since they were
+    written to the disk."""
 
     digests: Mapping[str, str] = field(default_factory=dict)
     stored: Mapping[str, int] = field(default_factory=dict)
@@ -205,10 +212,10 @@ def write_manifest(
     *,
     boot: Mapping[str, Any],
 ) -> None:
-    """Write `entries` of `tree` to `path` as JSON, one line an entry: equal trees, equal bytes.
+    """Write `entries` of `tree` to `path` as JSON, one line an entry: equal trees give equal bytes.
 
     Files without a digest in `files` are read. `boot` is what boots the disk (see `boot_regions`).
-    A row has a file's bytes on the disk, `stored`, where holes make them fewer than its size.
+    A row has `stored`, the file's bytes on the disk, if holes make them fewer than its size.
     """
     owners = packages(tree)
     lines = [json.dumps(_row(tree, entry, files, owners), sort_keys=True) for entry in entries]

@@ -1,1 +1,1 @@
-"""A disk booted as if on EC2."""
+"""Boot a disk as if on EC2."""

@@ -1,9 +1,9 @@
 """The emulated CPU: exactly a baseline's features, so that a program that needs more dies of
 SIGILL.
 
-QEMU's TCG refuses what its `max` model does not list; a feature that is switched off is refused as
-well as hidden. It has no AVX-512 and no AMX: of a baseline with those it offers a part, and says
-which is missing.
+QEMU's TCG refuses what its `max` model does not list; a feature that is switched off is both
+refused and hidden. It has no AVX-512 and no AMX: of a baseline with those it offers a part, and
+names what is missing.
 """
 
 from __future__ import annotations
@@ -38,50 +38,52 @@ _LINUX = {
     "avx512vnni": "avx512_vnni",
 }
 """GCC's names of features that /proc/cpuinfo calls otherwise (Linux,
-arch/x86/include/asm/cpufeatures.h); of the rest it has QEMU's, with an underscore for any other
-sign."""
+arch/x86/include/asm/cpufeatures.h). It calls the rest as QEMU does, with an underscore for any
+other sign."""
 OTHERS = ("3dnow", "3dnowext", "xop", "fma4", "tbm")
 """QEMU's properties of instructions that no CPU of EC2 has."""
 _PROBE_LIMIT_S = 30.0
-"""QEMU answers in 0.2 s; a host that is short of CPUs may need longer."""
+"""Seconds for QEMU's answer. It takes 0.2 s; a host that is short of CPUs may need longer."""
 
 
 @dataclass(frozen=True)
 class Emulated:
-    """`argument` for -cpu; `missing` are features of the baseline that the emulator does not
+    """`argument` is for -cpu; `missing` are features of the baseline that the emulator does not
     have."""
 
     argument: str
     missing: tuple[str, ...]
 
 
-def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
-    """The CPU that has of all `known` features (GCC's names) just `features`, as far as the
+def emulated(features: Iterable[str], all_features: Iterable[str]) -> Emulated:
+    """Return the CPU that has just `features` of `all_features` (GCC's names), as far as the
     emulator can."""
-    needed, has = set(features), probe()
+    needed, offered = set(features), probe()
     off = sorted(
-        prop for name in known if name not in needed and (prop := PROPERTIES.get(name, name)) in has
+        prop
+        for name in all_features
+        if name not in needed and (prop := PROPERTIES.get(name, name)) in offered
     )
-    off += sorted(prop for prop in OTHERS if prop in has)
+    off += sorted(prop for prop in OTHERS if prop in offered)
     return Emulated(
         argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
-        missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in has)),
+        missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in offered)),
     )
 
 
-def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
-    """Those of `known` features that the flags of /proc/cpuinfo name."""
-    has = set(flags)
-    return {name for name in known if linux_flag(name) in has}
+def shown(flags: Iterable[str], all_features: Iterable[str]) -> set[str]:
+    """Return those of `all_features` that the flags of /proc/cpuinfo name."""
+    flag_set = set(flags)
+    return {name for name in all_features if linux_flag(name) in flag_set}
 
 
 def linux_flag(name: str) -> str:
-    """What /proc/cpuinfo calls a feature of GCC's."""
+    """Return /proc/cpuinfo's name of a feature by GCC's."""
     return _LINUX.get(name, re.sub("[.-]", "_", PROPERTIES.get(name, name)))
 
 
 def probe() -> frozenset[str]:
-    """Properties that are on in TCG's `max` model of this QEMU."""
+    """Return the properties that are on in TCG's `max` model of this QEMU."""
     words = [
         {"execute": "qmp_capabilities"},
         {

@@ -1,5 +1,5 @@
-"""`python -m goldenami.local.vm.imds FILE`: an EC2 instance metadata service that speaks version 2
-only, for an image that boots on one machine. FILE has an Instance as JSON.
+"""An EC2 instance metadata service that speaks version 2 only, for an image that boots on one
+machine: `python -m goldenami.local.vm.imds FILE`. FILE has an Instance as JSON.
 
 Paths, codes and the token's header are those of "Use the Instance Metadata Service to access
 instance metadata" and "Instance metadata categories" (Amazon EC2 User Guide). Each request becomes
@@ -42,19 +42,20 @@ VERSIONS = (
     "2021-03-23",
     "latest",
 )
-"""A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
+"""Part of EC2's list: all versions that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
 2016-09-02, 2018-09-24 and 2021-03-23 as extended versions)."""
 ACCOUNT, AMI, REGION, ZONE = "000000000000", "ami-0123456789abcdef0", "us-east-1", "us-east-1a"
 INSTANCE_TYPE = "m5.large"
 MAC, IPV4, SUBNET = "52:54:00:12:34:56", "10.0.2.15", "10.0.2.0/24"
-"""slirp hands out this network with itself at .2: the only one that QEMU's user mode knows."""
+"""slirp hands out this network with itself at .2: it is the only one that QEMU's user mode
+knows."""
 HOSTNAME = "ip-10-0-2-15.ec2.internal"
 """EC2's IP-based private name of that address, in that region."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """The instance that the service describes. `log` is the file that requests are written to."""
+    """The instance that the service describes. Requests are written to the file `log`."""
 
     log: str
     public_key: str
@@ -63,7 +64,7 @@ class Instance:
 
 
 def answers(instance: Instance) -> dict[str, str]:
-    """Every readable path below a version, without leading slash, and its text."""
+    """Return every readable path below a version, without leading slash, and its text."""
     texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
     texts["dynamic/instance-identity/document"] = json.dumps(
         {
@@ -133,8 +134,8 @@ def _metadata(instance: Instance) -> dict[str, str]:
 
 
 def find(leaves: Mapping[str, str], path: str) -> str | None:
-    """The text at `path` (below a version), a listing of its children, or None. A listing ends
-    folders in `/`, except that of public-keys, which EC2 writes as `index=name`."""
+    """Return the text at `path` (below a version), a listing of its children, or None. A listing
+    ends folders in `/`, except that of public-keys, which EC2 writes as `index=name`."""
     path = path.strip("/")
     if path in leaves:
         return leaves[path]
@@ -153,7 +154,7 @@ def find(leaves: Mapping[str, str], path: str) -> str | None:
 
 
 class Tokens:
-    """Session tokens with their end; safe for the server's threads."""
+    """Session tokens with the end of their validity; safe for the server's threads."""
 
     def __init__(self) -> None:
         self._ends: dict[str, float] = {}
@@ -171,7 +172,7 @@ class Tokens:
 
 
 class Service(ThreadingHTTPServer):
-    """The server and what its requests share."""
+    """The server and the state that its requests share."""
 
     daemon_threads = True
 
@@ -188,7 +189,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server: Service
@@ -208,6 +209,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         if urlsplit(self.path).path.rstrip("/") != "/latest/api/token":
             return self._answer(HTTPStatus.NOT_FOUND)
+        # As EC2 does, so that an open proxy gives no token away.
         if "X-Forwarded-For" in self.headers:
             return self._answer(HTTPStatus.FORBIDDEN)
         ttl = self.headers.get(TTL_HEADER, "")
@@ -244,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr: `Service.record` has it all."""
+        """Write nothing to stderr: `Service.record` has it all."""
 
 
 def main(config: Path) -> None:

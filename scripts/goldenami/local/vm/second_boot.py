@@ -1,7 +1,8 @@
-"""`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask who it is.
+"""Boot a disk beside another boot, and read its identity: `python -m goldenami.local.vm.second_boot
+PLAN`.
 
-It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port
-are taken.
+It has a network namespace of its own: in that of the first boot, the metadata's address and SSH's
+port are taken.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ _IDENTITY = (
 
 
 class Booted(Record):
-    """`identity` is the words of the function of that name; `powered_off` whether it did so itself;
-    `drift` is how its disk differs from its bake, None where nobody looked."""
+    """A boot that has ended. `identity` is the result of the function of that name; `powered_off`
+    says whether the machine did so itself; `drift` is how its disk differs from its bake, or None
+    if it was not compared."""
 
     seconds_to_ssh: float
     identity: list[str]
@@ -39,13 +41,14 @@ class Booted(Record):
 
 
 def identity(machine: vm.Machine) -> list[str]:
-    """The machine's id, its SSH host keys, cloud-init's name for the cloud, the kernel's
+    """Return the machine's id, its SSH host keys, cloud-init's name for the cloud, and the kernel's
     release."""
     return machine.ssh(_IDENTITY).split()
 
 
 def drift(config: vm.VmConfig) -> list[str]:
-    """How the disk of a machine that is off differs from its bake, as `golden drift` sees it."""
+    """Return how the disk of a machine that is off differs from its bake, as `golden drift` sees
+    it."""
     build = BuildFolder(config.disk.parent)
     launch = LaunchedWith((config.user_data or "").encode(), config.public_key, imds.HOSTNAME)
     record = disk_check.check(build, baked_disk.opened(config.overlay, build, launch))
@@ -54,7 +57,7 @@ def drift(config: vm.VmConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class Second:
-    """A boot in progress."""
+    """A second boot in progress."""
 
     process: subprocess.Popen[bytes]
     config: vm.VmConfig
@@ -62,16 +65,17 @@ class Second:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its machine is off; what it ran into is raised."""
+        """Whether its machine is off. Its failure is raised."""
         self.demand()
         return self.process.poll() is not None
 
     def demand(self) -> None:
-        """Raise what it ran into, if it has failed already."""
+        """Raise its failure, if it has failed already."""
         if status := self.process.poll():
             raise _failure(self.log, self.config.firmware.value, status)
 
     def outcome(self) -> Booted:
+        """Wait for its end and return what the boot was."""
         self.process.wait()
         self.demand()
         return records.read(self.config.scratch / "booted.json", Booted)
@@ -79,7 +83,7 @@ class Second:
 
 @contextlib.contextmanager
 def beside(config: vm.VmConfig) -> Iterator[Second]:
-    """Start it; at the end of the block, and with this process, it is gone."""
+    """Start the second boot. It is stopped at the end of the block, and if this process ends."""
     path, log = config.scratch / "plan.json", config.scratch / "boot.log"
     records.write(path, config)
     argv = shell.python_argv("goldenami.local.vm.second_boot", str(path))
@@ -87,11 +91,12 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
     try:
         yield Second(process, config, log)
     finally:
-        # Unshare ignores TERM; its KILL takes the whole pid namespace along.
+        # unshare ignores TERM; its KILL takes the whole pid namespace along.
         shell.stop(process, grace_s=0)
 
 
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
+    """Return the error that the boot's log reports."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
     event = (
@@ -109,7 +114,7 @@ def _failure(log: Path, firmware: str, status: int) -> GoldenError:
 
 
 def main() -> int:
-    """Boot, look, power off."""
+    """Boot, read the identity, power off, compare the disk."""
     config = records.read(Path(sys.argv[1]), vm.VmConfig)
     try:
         with space(config.scratch), vm.running(config) as machine:

@@ -1,7 +1,7 @@
 """Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key
 from there.
 
-Runs in a network namespace without links that the caller made: 169.254.169.254 goes on its
+It runs in a network namespace without links that the caller made. 169.254.169.254 goes on its
 loopback, where QEMU's user mode network finds the metadata service. The guest's writes go to an
 overlay in the scratch folder.
 """
@@ -33,51 +33,51 @@ from goldenami.local.vm import imds
 from goldenami.model.builds.build_records import Accel
 
 SSH_PORT = 2222
-"""On the namespace's loopback, which is nobody else's."""
+"""Port on the namespace's loopback, which nobody else uses."""
 FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
-"""Any of them on the serial console proves a running kernel, also with `quiet` on its command
+"""Any of them on the serial console proves a running kernel, even with `quiet` on its command
 line."""
 DEAD_ENDS = re.compile(
     r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |"
     r"grub rescue>|error: no such device.*|\(initramfs\) |You are in emergency mode|"
     r"golden: .*: the boot stops here"
 )
-"""What a console shows when no waiting will help."""
+"""Console lines after which no waiting will help."""
 WRONG_CLOCK = re.compile(r"tsc: (PIT calibration deviates from .*|HPET/PMTIMER calibration failed)")
 """Linux measures the TSC against the PIT, and on a busy host gets it wrong (seen: 43 MHz of 2,445).
-With `tsc=reliable` the machine's clock then runs as many times too fast, and each limit of a unit
+With `tsc=reliable` the machine's clock then runs too fast by that factor, and each limit of a unit
 is over at once."""
 CLOCK_TRIES = 20
-"""Each takes some seconds: the kernel measures first of all."""
+"""Most boots. Each failed one takes some seconds, since the kernel measures first of all."""
 MEMORY_MIB, CPUS = 2048, 2
 """SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more than 2560 MiB."""
 KVM_LIMIT_S = 20.0
-"""A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for
-ever."""
+"""Seconds to a kernel's first words. It takes 2-4 under KVM; a host that cannot run one stays
+silent for ever."""
 IMDS_LIMIT_S = 60.0
 USUAL_BOOT_S = 60.0
-"""A boot takes 25-60 s under emulation on two idle cores. Limits grow with a longer one."""
+"""Seconds of a usual boot: 25-60 under emulation on two idle cores. Limits grow with a longer
+one."""
 LONGEST_BOOT = 6
-"""How many times its limit a boot may take whose console goes on: one that never ends repeats
-itself."""
+"""Factor by which a boot may exceed its limit while its console goes on: one that never ends
+repeats itself."""
 POWER_OFF_LIMIT_S = 90.0
-"""A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
-s."""
+"""Seconds for a clean power-off (5-15 under emulation; systemd gives one stuck unit 90)."""
 POLL_S = 0.25
 _POWER_BUTTON = b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown"}\n'
-"""By QEMU's machine protocol; nobody reads its answers, since the guest ends or does not."""
+"""QEMU's machine protocol. Nobody reads its answers, because the guest ends or does not."""
 
 
 class Firmware(StrEnum):
-    """How the machine starts."""
+    """Firmware that the machine starts with."""
 
     BIOS = "bios"
     UEFI = "uefi"
 
 
 class VmConfig(Record):
-    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); `cpu` is QEMU's
-    -cpu under emulation (cpu.py makes it); KVM has the host's."""
+    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is). `cpu` is QEMU's
+    -cpu under emulation (from cpu.py); KVM has the host's."""
 
     disk: Path
     scratch: Path
@@ -94,7 +94,7 @@ class VmConfig(Record):
 
     @property
     def overlay(self) -> Path:
-        """What the machine has written; it is there for as long as the machine."""
+        """The file with the machine's writes; it exists as long as the machine."""
         return self.scratch / "root.qcow2"
 
     @property
@@ -115,7 +115,8 @@ class Machine:
     monitor: socket.socket
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
-        """What the command prints; CommandFailed where it fails, HostNotReady without an answer."""
+        """Return the command's output. Raises CommandFailed if it fails, HostNotReady without an
+        answer."""
         try:
             return ssh.run(self.ssh_config, *command, timeout_s=self.limit_s(timeout_s))
         except shell.CommandFailed:
@@ -129,17 +130,17 @@ class Machine:
             ) from None
 
     def limit_s(self, usual_s: float) -> float:
-        """Seconds that this machine may take for what takes at most `usual_s` on an idle host."""
+        """Return the seconds for what takes at most `usual_s` on an idle host."""
         return usual_s * max(1.0, self.seconds_to_ssh / USUAL_BOOT_S)
 
 
 @contextlib.contextmanager
 def running(config: VmConfig) -> Iterator[Machine]:
-    """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, power it off
+    """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, and power it off
     afterwards.
 
     Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines
-    when the boot ends in something else. QEMU and the metadata service die with this process.
+    if the boot ends in something else. QEMU and the metadata service die with this process.
     """
     _check_namespace()
     config.scratch.mkdir(parents=True, exist_ok=True)
@@ -155,9 +156,9 @@ def running(config: VmConfig) -> Iterator[Machine]:
 
 
 def _booted(config: VmConfig, ssh_config: Path, stack: contextlib.ExitStack) -> Machine:
-    """Boot until SSH answers; once more where the kernel measured its clock wrong."""
+    """Boot until SSH answers; try again if the kernel measured its clock wrong."""
     serial = config.scratch / "serial.log"
-    for left in reversed(range(CLOCK_TRIES)):
+    for tries_left in reversed(range(CLOCK_TRIES)):
         with contextlib.ExitStack() as attempt:
             serial.unlink(missing_ok=True)
             # A pair has no path: nothing to collide, to clean up, or to exceed 108 characters.
@@ -169,7 +170,7 @@ def _booted(config: VmConfig, ssh_config: Path, stack: contextlib.ExitStack) -> 
             try:
                 wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
             except WrongClock:
-                if left:
+                if tries_left:
                     continue
                 raise
             stack.push(attempt.pop_all())
@@ -189,8 +190,8 @@ class WrongClock(HostNotReady):
 
 
 def power_off(machine: Machine) -> bool:
-    """Press the power button; True when the guest went down by itself, else it is killed."""
-    with contextlib.suppress(OSError):  # it ended meanwhile
+    """Press the power button. Return True if the guest went down by itself; else kill it."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile
         machine.monitor.sendall(_POWER_BUTTON)
     try:
         return machine.process.wait(timeout=machine.limit_s(POWER_OFF_LIMIT_S)) == 0
@@ -201,31 +202,31 @@ def power_off(machine: Machine) -> bool:
 
 
 def kvm_works(disk: Path, scratch: Path) -> bool:
-    """Whether this host's /dev/kvm runs the kernel of `disk`: there are some that run SeaBIOS and a
-    boot sector, and no Linux."""
+    """Return whether this host's /dev/kvm runs the kernel of `disk`: some run SeaBIOS and a boot
+    sector, but no Linux."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     return speaks(disk, scratch, Accel.KVM, limit_s=KVM_LIMIT_S)
 
 
 def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
-    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on."""
+    """Return whether the kernel of `disk` shows on the serial console within `limit_s` seconds."""
     scratch.mkdir(parents=True, exist_ok=True)
-    serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
-    for stale in (serial, said):
+    serial, log = scratch / "probe.log", scratch / "probe-qemu.log"
+    for stale in (serial, log):
         stale.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         overlay = _overlay(disk, scratch / "probe.qcow2", 0, stack)
         process = shell.start(
             [*_machine(accelerator), *_root_disk(overlay), "-serial", f"file:{serial}"],
-            log=said,
+            log=log,
         )
         stack.callback(shell.stop, process)
 
         def spoke() -> bool | None:
             if FIRST_SIGNS.search(_read(serial)):
                 return True
-            return False if process.poll() is not None or "internal error" in _read(said) else None
+            return False if process.poll() is not None or "internal error" in _read(log) else None
 
         return wait_until(spoke, limit_s, POLL_S) or False
 
@@ -236,9 +237,9 @@ def wait_for_ssh(
     """Return once `ssh -F ssh_config golden` works, which may take `limit_s` seconds from the
     console's last sign of life.
 
-    NotVerified where the boot came to a dead end; HostNotReady where it says nothing of the disk:
-    the host ended QEMU, or gave the machine too little time; WrongClock of it where that made its
-    clock wrong."""
+    Raises NotVerified at a dead end of the boot, WrongClock, or HostNotReady if the boot says
+    nothing of the disk: the host ended QEMU, or gave the machine too little time.
+    """
     boot = _Boot(process, ssh_config, serial, limit_s)
     if wait_until(boot.let_in, limit_s * LONGEST_BOOT, POLL_S):
         return
@@ -271,9 +272,9 @@ class _Boot:
         self.cause, self.is_dead_end = f"SSH did not answer within {limit_s:.0f} s", False
 
     def let_in(self) -> bool | None:
-        """True once SSH lets the key in, False where it will not, None while that is open."""
+        """Return True once SSH lets the key in, False if it will not, None while that is open."""
         if self._process.poll() is not None:
-            # 0: the machine powered off, or wanted to reboot.
+            # Status 0: the machine powered off, or wanted to reboot.
             return self._end(
                 f"QEMU ended with status {self._process.returncode}",
                 is_dead_end=self._process.returncode == 0,
@@ -288,6 +289,7 @@ class _Boot:
             )
         if end := DEAD_ENDS.search(console):
             return self._end(f"the boot ended in: {end[0].strip()}", is_dead_end=True)
+        # A console that goes on is a sign of life: the limit begins anew.
         if len(console) > self._shown:
             self._shown, self._deadline = len(console), time.monotonic() + self._limit_s
         if ssh.answers("127.0.0.1", SSH_PORT):
@@ -314,7 +316,7 @@ def _check_namespace() -> None:
 
 
 def _dying_with_us(argv: Sequence[str]) -> list[str]:
-    """`argv` that the kernel kills when the thread that starts it ends, by whatever way."""
+    """Return `argv` wrapped so that the kernel kills it when the thread that starts it ends."""
     return [shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--", *argv]
 
 
@@ -322,7 +324,7 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     ip = shell.require("ip", "iproute2")
     shell.output([ip, "link", "set", "lo", "up"])
     shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
-    settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
+    settings, service_log = config.scratch / "imds.json", config.scratch / "imds-service.log"
     instance = imds.Instance(
         log=str(log),
         public_key=config.public_key,
@@ -332,7 +334,7 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     settings.write_text(json.dumps(dataclasses.asdict(instance)), encoding="utf-8")
     process = shell.start(
         _dying_with_us(shell.python_argv("goldenami.local.vm.imds", str(settings))),
-        log=said,
+        log=service_log,
         env=shell.python_env(),
     )
     stack.callback(shell.stop, process)
@@ -349,15 +351,15 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
         raise HostNotReady(
             f"the metadata service did not start within {IMDS_LIMIT_S:.0f} s: "
             f"{host_tools.business(settings.parent)}",
-            tail=_read(said),
-            log=said,
+            tail=_read(service_log),
+            log=service_log,
             hint="run it again when the host is idle",
         )
 
 
 def _identity(config: VmConfig) -> list[str]:
-    """SMBIOS as Nitro shows it: cloud-init takes a machine for EC2 by a UUID and serial that begin
-    with `ec2`."""
+    """Return SMBIOS options as Nitro shows them: cloud-init takes a machine for EC2 by a UUID and
+    serial that begin with `ec2`."""
     digits = f"ec2{config.instance_id.removeprefix('i-'):0<29}"
     serial = str(uuid.UUID(digits[:32]))
     uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
@@ -400,7 +402,7 @@ def _start(
     qemu, log = shell.Command(argv), config.scratch / "qemu.log"
     process = qemu.start(log=log, pass_fds=[monitor.fileno()])
     stack.callback(shell.stop, process)
-    monitor.close()  # else our own copy would hide that QEMU is gone
+    monitor.close()  # otherwise our own copy would hide that QEMU is gone
     return process
 
 
@@ -410,9 +412,9 @@ def _clock(days_ahead: int) -> list[str]:
 
 
 def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
-    """QEMU without a device too many: each costs time. `graphics=off` lets SeaBIOS speak on the
-    serial console."""
-    how = {
+    """Return QEMU's argv with no device too many: each costs time. `graphics=off` lets SeaBIOS
+    speak on the serial console."""
+    acceleration = {
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
@@ -424,7 +426,7 @@ def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
             "-no-reboot",
             "-machine",
             "q35,vmport=off,graphics=off",
-            *how,
+            *acceleration,
             "-m",
             str(MEMORY_MIB),
             "-smp",
@@ -436,7 +438,7 @@ def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
 
 
 def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
-    """For UEFI the code and a copy of the empty variable store, which the guest writes."""
+    """Return for UEFI the code and a copy of the empty variable store, which the guest writes."""
     if config.firmware is Firmware.BIOS:
         return []
     folder = Path("/usr/share/OVMF")
@@ -477,7 +479,7 @@ def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStac
 
 
 def _root_disk(overlay: Path) -> list[str]:
-    """The root as EBS shows it on Nitro: NVMe with a volume id for a serial number."""
+    """Return the root as EBS shows it on Nitro: NVMe with a volume id for a serial number."""
     return [
         "-drive",
         f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={overlay}",
