@@ -1,5 +1,5 @@
-"""Files that a definition names by their address: fetched into the store, believed by SHA-256 and
-signature, and told to the role `customize`."""
+"""Files that a definition names by their address: fetched into the store, checked by SHA-256 and
+signature, and handed to the role `customize`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
 SAMPLE = 20
-"""Files of a tarball that the image's checks read back: each costs a line of the lock."""
+"""Most files of a tarball that the image's checks read back: each costs a line of the lock."""
 _VERSION = re.compile(r"(?:^|[-_]v?)(\d+(?:\.\d+)+[\w.+~]*?)(?=[-_]|\.[a-z]|$)")
 _REPLACED = "find out why before you write the new one: a vendor announces new files"
 _XZ = b"\xfd7zXZ\0"
@@ -35,7 +35,8 @@ _XZ = b"\xfd7zXZ\0"
 
 @dataclass(frozen=True)
 class AddressedFile:
-    """One file in the store. `told` is what the role is told of it; `deb` is what apt installs."""
+    """One file in the store. `told` is its entry in the role's variable; `deb` is the package for
+    apt, or None."""
 
     locked: LockedDownload
     told: dict[str, Any]
@@ -45,8 +46,8 @@ class AddressedFile:
 def have(
     root: Path, definition: Definition, store: Store, progress: Progress
 ) -> list[AddressedFile]:
-    """The files of `definition`, in the store; BadInput with file and line where one is not what
-    it is said to be."""
+    """The files of `definition`, in the store. Raises BadInput with file and line if one is not as
+    stated."""
     if not definition.downloads:
         return []
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
@@ -69,8 +70,8 @@ def have(
 
 @contextmanager
 def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
-    """What is wrong with the file at the key `at` meanwhile is said with its line in the
-    definition; `kind` is the key that says what it is."""
+    """Raise errors of the file at the key `at` within the block as BadInput with its line in the
+    definition. `kind` is the key that says what the file is."""
     try:
         yield
     except (Vanished, NotThere) as error:
@@ -91,8 +92,9 @@ def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
 def _sized(wanted: Download, store: Store) -> LockedDownload:
     path = store.path(wanted.sha256)
     address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
-    there = store.check(wanted.sha256)
-    size = path.stat().st_size if there else http_documents.look(address).size
+    is_stored = store.check(wanted.sha256)
+    # A file that is in the store already needs no server, which may be gone.
+    size = path.stat().st_size if is_stored else http_documents.look(address).size
     version = _VERSION.search(wanted.name)
     return LockedDownload(
         url=wanted.url,
@@ -120,18 +122,19 @@ def _kind(wanted: Download) -> str:
 
 
 def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
-    told: dict[str, Any]
+    variables: dict[str, Any]
     if wanted.path is not None:
-        told = {
+        variables = {
             "path": wanted.path,
             "owner": wanted.owner,
             "group": wanted.group,
             "mode": wanted.mode,
         }
     elif wanted.unpack is not None:
+        # tar calls xz, which an image need not have: the role installs it for such a tarball alone.
         with path.open("rb") as content:
             needs_xz = content.read(len(_XZ)) == _XZ
-        told = {
+        variables = {
             "unpack": wanted.unpack,
             "strip": wanted.strip,
             "brings": f"{wanted.unpack}/**",
@@ -140,7 +143,7 @@ def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
         }
     else:
         return _package(locked, path)
-    return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **told})
+    return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **variables})
 
 
 def _package(locked: LockedDownload, path: Path) -> AddressedFile:
@@ -177,11 +180,12 @@ def _demand_architecture(definition: Definition, deb: Deb | None) -> None:
 
 
 def _sample(path: Path, strip: int) -> dict[str, str]:
-    """Some files of a tarball with their SHA-256, by their names below the folder; BadInput where
-    it is none, leads out of it, or has no file."""
+    """Some files of a tarball, evenly chosen: name below the folder -> SHA-256. Raises BadInput if
+    it is no tarball, leads out of its folder, or has no file."""
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in _members(archive) if _below(member, strip)]
+            # Every n-th file, so that the sample reaches the end of the tarball.
             chosen = set(names[:: -(-len(names) // SAMPLE) or 1])
         with tarfile.open(path) as archive:
             sample = {
@@ -205,6 +209,8 @@ def _sample(path: Path, strip: int) -> dict[str, str]:
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in archive:
+        # Raises FilterError for a member that would be written outside the folder; nothing is
+        # written.
         tarfile.tar_filter(member, "/nowhere")
         yield member
 
