@@ -1,7 +1,7 @@
 """The `reproduce` stage: one lock baked twice and compared byte for byte.
 
-Both bakes begin from nothing, in different folders; the second is as on another machine on another
-day.
+Both bakes begin from nothing, in different folders; the second runs as if on another machine on
+another day.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from goldenami.local.other_machine import another_machine
 from goldenami.model.builds.build_records import BakeRecord
 
 SHOWN = 20
-"""Differing files in the message's lines; more than these and the cause is one, not many."""
+"""Most differing files in an error: if there are more, they have one cause."""
 LOOKED_INTO = 3
-"""Differing files whose content is compared: the bytes of more say the same."""
+"""Most differing files whose content is compared: the bytes of more files say the same."""
 
 Manifest = dict[str, dict[str, Any]]
 BakeOnce = Callable[[Path, Path], BakeRecord]
@@ -35,9 +35,10 @@ class _Bake:
 
 
 def run(bake_once: BakeOnce, scratch: Path) -> str:
-    """Bake twice below `scratch` and compare; returns one line, or StageFailed naming what differs.
+    """Bake twice below `scratch` and compare. Returns one line; raises StageFailed with the
+    differences.
 
-    `bake_once(work, layers)` bakes into the empty folder `work` with base trees of its own in
+    `bake_once(work, layers)` bakes into the empty folder `work`, with base trees of its own in
     `layers`.
     """
     first = _bake(bake_once, scratch / "first")
@@ -94,7 +95,7 @@ def _files(first: Manifest, second: Manifest) -> list[str]:
 
 
 def differences(first: Manifest, second: Manifest) -> list[str]:
-    """One line for each path that is not the same in both manifests, with what differs."""
+    """One line for each path that is not equal in both manifests, with the keys that differ."""
     lines = []
     for path in sorted(first.keys() | second.keys()):
         before, after = first.get(path), second.get(path)
