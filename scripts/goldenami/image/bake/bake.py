@@ -40,6 +40,7 @@ def run(inputs: BakeInputs, builder: Builder, *, force: bool) -> BuildFolder:
     with workspace.scratch_in(build.image.path, build.build_id) as work:
         bake(inputs, builder, work, force=force)
         workspace.keep(work / "out", build)
+    # The seconds of this bake are the next one's estimate.
     inputs.progress.remember()
     return build
 
@@ -70,6 +71,8 @@ def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = Fals
     log, progress = inputs.build.log("bake"), inputs.progress
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
+    # The record is dated by the wall clock; durations come from the monotonic one, which no
+    # correction moves.
     started, began = clock.stamp(), time.monotonic()
     check_space(inputs.build.image.path, inputs.lock)
     inputs.fetch()

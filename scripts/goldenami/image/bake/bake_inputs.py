@@ -133,8 +133,8 @@ class BakeInputs:
             missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in needed))
         if not missing:
             return
-        missing_sha256 = {item.sha256 for item in missing}
-        total = sum(item.size for item in missing)
+        missing_sha256 = {request.sha256 for request in missing}
+        total = sum(request.size for request in missing)
         with self.progress.download(
             "fetch", f"{total / 1e6:.0f} MB in {len(missing_sha256)} packages", total
         ) as on_bytes:
@@ -297,8 +297,8 @@ def fetched(
     return lock, digest
 
 
-def repositories(store: Store, named: Collection[str]) -> list[Path]:
-    """Repositories with a file that is not among `named`, or that a killed process left
+def repositories(store: Store, digests: Collection[str]) -> list[Path]:
+    """Repositories with a file whose SHA-256 is not among `digests`, or that a killed process left
     half-made."""
     # A repository's links keep the bytes of a file that the store has let go. Nobody knows what is
     # in a half-made one.
@@ -307,7 +307,7 @@ def repositories(store: Store, named: Collection[str]) -> list[Path]:
     return [
         folder
         for folder in sorted(parent.glob("*"))
-        if folder in half_made or not local_repository.contents(folder).issubset(named)
+        if folder in half_made or not local_repository.contents(folder).issubset(digests)
     ]
 
 
@@ -384,6 +384,8 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
                 view=f"step-{number}",
                 variables=path,
                 installs=bool(step.packages),
+                # Dummies of the step before that this one does not use give way to the real
+                # packages.
                 replaces=sorted(dummies - step.stand_ins.keys()),
             )
         )
@@ -456,6 +458,7 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
     owner = {"SUDO_UID": str(root.stat().st_uid or os.environ.get("SUDO_UID", "0"))}
 
     def git(*argv: str) -> str:
+        # `git status` would write the index anew, which would then belong to root.
         return shell.output(["git", "--no-optional-locks", *argv], cwd=root, env=owner).strip()
 
     try:

@@ -16,15 +16,16 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
     The caller holds the image's lock: a build in progress is in this folder too. Sessions of
     `shell` keep what they use.
     """
+    # A killed bake may have moved a build aside: it is put back before anything is removed.
     workspace.restore(image.path)
     keep, freed = set[str](), list[str]()
     if not everything:
         newest = max(image.builds, key=lambda build: build.bake.stat().st_mtime, default=None)
-        kept = image.latest or newest
-        keep = {image.logs.name, kept.build_id if kept else ""}
-        if kept and not image.latest:
+        kept_build = image.latest or newest
+        keep = {image.logs.name, kept_build.build_id if kept_build else ""}
+        if kept_build and not image.latest:
             freed.append(
-                f"kept {image.image}/{kept.build_id}, which is not verified: "
+                f"kept {image.image}/{kept_build.build_id}, which is not verified: "
                 "`golden clean --all` removes it"
             )
     for path in sorted(

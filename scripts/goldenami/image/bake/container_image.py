@@ -171,6 +171,7 @@ def _plan(
     bake_plan = inputs.plan(work, build.log("container"), inputs.repository())
     step_numbers = [number for number, step in enumerate(lock.steps) if step.roles]
     groups = [GROUPS[lock.steps[number].roles[0]] for number in step_numbers]
+    # Of the base only KEPT and what the definition adds stays; packages of later steps all stay.
     later = {name for step in lock.steps[1:] for name in step.packages}
     extra_packages = lock.variables.get("os_updates_extra_packages", [])
     return ContainerPlan(
@@ -189,6 +190,7 @@ def _plan(
 
 def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
     environments = sorted(lock.environments())
+    # With several environments the user says which one is meant (docs/containers.md).
     home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
     folders = [f"{home}/bin"] * bool(home) + ["/opt/ml/bin"] * bool(environments)
     folders += ["/usr/local/cuda/bin"] * bool(lock.cuda)

@@ -108,5 +108,6 @@ def down(name: str, store: Store) -> None:
         if supervisor and supervisor.alive:
             os.kill(supervisor.pid, signal.SIGTERM)
             wait_until(lambda: not supervisor.alive or None, END_S, 0.1)
+    # A supervisor that was killed has left its cgroup behind.
     namespaces.reap()
     shutil.rmtree(folder, ignore_errors=True)

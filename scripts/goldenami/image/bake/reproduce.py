@@ -42,14 +42,14 @@ def run(bake_once: BakeOnce, scratch: Path) -> str:
     `layers`.
     """
     first = _bake(bake_once, scratch / "first")
-    with another_machine() as where:
+    with another_machine() as conditions:
         second = _bake(bake_once, scratch / "the-second")
     if first.record.disk_sha256 == second.record.disk_sha256:
         return (
             f"reproduced: both disks have SHA-256 {first.record.disk_sha256}; "
-            f"the second was baked {where}"
+            f"the second was baked {conditions}"
         )
-    raise _failure(first, second, where, scratch)
+    raise _failure(first, second, conditions, scratch)
 
 
 def _bake(bake_once: BakeOnce, work: Path) -> _Bake:
@@ -60,7 +60,7 @@ def _bake(bake_once: BakeOnce, work: Path) -> _Bake:
     return _Bake(record, work / "out/disk.raw", {entry["path"]: entry for entry in entries})
 
 
-def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFailed:
+def _failure(first: _Bake, second: _Bake, conditions: str, scratch: Path) -> StageFailed:
     lines = differences(first.manifest, second.manifest)
     build = f"two bakes of {first.record.build_id} differ"
     if not lines:
@@ -70,8 +70,8 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
             f"{build} in the disk, but in no file",
             tail="\n".join([*compare.places(first.disk, second.disk), f"made by {tools}"]),
             hint=note
-            or f"the second was baked {where}; it is one of the programs that write the disk, not "
-            "a role",
+            or f"the second was baked {conditions}; it is one of the programs that write the disk, "
+            "not a role",
         )
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
@@ -79,9 +79,8 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
     return StageFailed(
         f"{build}: {len(lines)} files",
         tail="\n".join(tail),
-        hint=f"the second was baked {where}; make the role that writes these files deterministic, "
-        "or have `seal` "
-        "remove them",
+        hint=f"the second was baked {conditions}; make the role that writes these files "
+        "deterministic, or have `seal` remove them",
     )
 
 

@@ -122,6 +122,7 @@ class Ec2Builder:
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}",
+            # EC2 allows 255 characters.
             description=lock.description[:255],
             architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
@@ -276,18 +277,21 @@ class Ec2Builder:
                 key=key,
                 user=user(self.root, lock.base.release),
             )
+            # ssh keeps the shared connection open in the background, beyond this process.
             stack.callback(ssh.hang_up, config)
             with progress.step("boot"):
                 wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
-                look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
-                lines = look(_FACTS_COMMAND).splitlines()
+                ask = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
+                lines = ask(_FACTS_COMMAND).splitlines()
                 tests = ImageTests(self.root, lock.roles, build.variables, work, log)
                 checks = tests.run(config)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
-                    lambda command: look(image_tests.as_root(command)),
+                    lambda command: ask(image_tests.as_root(command)),
+                    # `_cover` read no tree, only wheels: any other library on the instance is
+                    # wrong.
                     complete=False,
                 )
         return VerifyResult(

@@ -53,17 +53,17 @@ def have(
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
     locked, files = list[LockedDownload](), list[AddressedFile]()
     with progress.in_all():  # each file is hashed, and its server asked
-        for index, wanted in enumerate(definition.downloads):
-            with by_line(source, ("downloads", index), _kind(wanted)):
-                locked.append(_sized(wanted, store))
+        for index, download in enumerate(definition.downloads):
+            with by_line(source, ("downloads", index), _kind(download)):
+                locked.append(_sized(download, store))
     lacking = sum(file.size for file in locked if not store.path(file.sha256).exists())
     names = ", ".join(file.name for file in locked)
     with progress.download("files", names, lacking) as on_bytes:
-        for index, (wanted, file) in enumerate(zip(definition.downloads, locked, strict=True)):
-            with by_line(source, ("downloads", index), _kind(wanted)):
+        for index, (download, file) in enumerate(zip(definition.downloads, locked, strict=True)):
+            with by_line(source, ("downloads", index), _kind(download)):
                 store.fetch(store_requests([file]), on_bytes)
-                _demand_signature(root, wanted, store)
-                files.append(_of(wanted, file, store.path(file.sha256)))
+                _demand_signature(root, download, store)
+                files.append(_of(download, file, store.path(file.sha256)))
                 _demand_architecture(definition, files[-1].deb)
     return files
 
@@ -89,56 +89,58 @@ def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
     raise source.error((*at, *filter(None, [key])), why, hint=hint)
 
 
-def _sized(wanted: Download, store: Store) -> LockedDownload:
-    path = store.path(wanted.sha256)
-    address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
-    is_stored = store.check(wanted.sha256)
+def _sized(download: Download, store: Store) -> LockedDownload:
+    path = store.path(download.sha256)
+    address = mirrors.logged_in(download.url, download.name, download.login)
+    is_stored = store.check(download.sha256)
     # A file that is in the store already needs no server, which may be gone.
     size = path.stat().st_size if is_stored else http_documents.look(address).size
-    version = _VERSION.search(wanted.name)
+    version = _VERSION.search(download.name)
     return LockedDownload(
-        url=wanted.url,
-        name=wanted.name,
-        sha256=wanted.sha256,
+        url=download.url,
+        name=download.name,
+        sha256=download.sha256,
         size=size,
-        version=version[1] if version else wanted.sha256[:12],
-        login=wanted.login,
-        signed_by=wanted.fingerprint,
+        version=version[1] if version else download.sha256[:12],
+        login=download.login,
+        signed_by=download.fingerprint,
     )
 
 
-def _demand_signature(root: Path, wanted: Download, store: Store) -> None:
-    if wanted.signature is None or wanted.key is None or wanted.fingerprint is None:
+def _demand_signature(root: Path, download: Download, store: Store) -> None:
+    if download.signature is None or download.key is None or download.fingerprint is None:
         return
-    address = mirrors.logged_in(wanted.signature, wanted.name, wanted.login)
+    address = mirrors.logged_in(download.signature, download.name, download.login)
     signature = http_documents.read(address, limit=signing_keys.LIMIT).data
-    where = wanted.key if "://" in wanted.key else str(root / wanted.key)
-    key = http_documents.read(where, limit=signing_keys.LIMIT).data
-    signing_keys.demand_signature(store.path(wanted.sha256), signature, key, wanted.fingerprint)
+    key_address = download.key if "://" in download.key else str(root / download.key)
+    key = http_documents.read(key_address, limit=signing_keys.LIMIT).data
+    signing_keys.demand_signature(store.path(download.sha256), signature, key, download.fingerprint)
 
 
-def _kind(wanted: Download) -> str:
-    return next(kind for kind in ("install", "path", "unpack") if getattr(wanted, kind) is not None)
+def _kind(download: Download) -> str:
+    return next(
+        kind for kind in ("install", "path", "unpack") if getattr(download, kind) is not None
+    )
 
 
-def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
+def _of(download: Download, locked: LockedDownload, path: Path) -> AddressedFile:
     variables: dict[str, Any]
-    if wanted.path is not None:
+    if download.path is not None:
         variables = {
-            "path": wanted.path,
-            "owner": wanted.owner,
-            "group": wanted.group,
-            "mode": wanted.mode,
+            "path": download.path,
+            "owner": download.owner,
+            "group": download.group,
+            "mode": download.mode,
         }
-    elif wanted.unpack is not None:
+    elif download.unpack is not None:
         # tar calls xz, which an image need not have: the role installs it for such a tarball alone.
         with path.open("rb") as content:
             needs_xz = content.read(len(_XZ)) == _XZ
         variables = {
-            "unpack": wanted.unpack,
-            "strip": wanted.strip,
-            "brings": f"{wanted.unpack}/**",
-            "sample": _sample(path, wanted.strip),
+            "unpack": download.unpack,
+            "strip": download.strip,
+            "brings": f"{download.unpack}/**",
+            "sample": _sample(path, download.strip),
             **({"tool": "xz-utils"} if needs_xz else {}),
         }
     else:

@@ -92,9 +92,9 @@ def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
     indexes = max(
         int(parsedate_to_datetime(suite.date).timestamp()) for suite in resolution.archive_suites()
     )
-    built = [local_repository.built_at(resolution.store, deb) for deb in debs]
+    build_times = [local_repository.built_at(resolution.store, deb) for deb in debs]
     # A package that is younger than its index was built under a wrong clock: it does not count.
-    return max((date for date in built if date <= indexes), default=indexes)
+    return max((date for date in build_times if date <= indexes), default=indexes)
 
 
 def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:

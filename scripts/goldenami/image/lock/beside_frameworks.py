@@ -39,26 +39,26 @@ def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]
         yield
         return
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
-    wanted = [Requirement(line) for line in definition.python_packages]
-    for number, requirement in enumerate(wanted):
+    requirements = [Requirement(line) for line in definition.python_packages]
+    for number, requirement in enumerate(requirements):
         _demand(source, number, requirement, index)
     try:
         yield
     except NoFit as error:
         why = error.message.partition(": ")[2]
         # pip says either `requested NAME...` or the name alone; the first is the surer one.
-        named = [
+        matches = [
             number
             for words in ("requested {0}", "{0.name}")
-            for number, requirement in enumerate(wanted)
+            for number, requirement in enumerate(requirements)
             if words.format(requirement) in why
         ]
-        at = source.error((KEY, *named[:1]), error.message).message
+        at = source.error((KEY, *matches[:1]), error.message).message
         raise NoFit(at, hint=error.hint, tail=error.tail) from None
 
 
-def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) -> None:
-    project = canonicalize_name(wanted.name)
+def _demand(source: YamlFile, number: int, requirement: Requirement, index: Index) -> None:
+    project = canonicalize_name(requirement.name)
     private = index.private if index.private and index.private.has(project) else None
     index_name = "python_index" if private else "the package index"
     try:
@@ -66,7 +66,7 @@ def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) ->
     except Vanished:
         raise source.error(
             (KEY, number),
-            f"{index_name} has no project `{wanted.name}`",
+            f"{index_name} has no project `{requirement.name}`",
             hint="is it misspelt, or one of a private index that `packages` of "
             "`python_index` does not name?",
         ) from None
@@ -75,22 +75,22 @@ def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) ->
     if not versions:
         raise source.error(
             (KEY, number),
-            f"{index_name} has no wheel of `{wanted.name}`, only source",
+            f"{index_name} has no wheel of `{requirement.name}`, only source",
             hint="build a wheel and put it on an index of your own "
             "(`python_index`), or write a recipe (docs/adding.md)",
         )
-    if not any(wanted.specifier.filter(versions)):
+    if not any(requirement.specifier.filter(versions)):
         raise source.error(
-            (KEY, number), f"{index_name} has no `{wanted}`; {_nearest(wanted, versions)}"
+            (KEY, number), f"{index_name} has no `{requirement}`; {_nearest(requirement, versions)}"
         )
 
 
-def _nearest(wanted: Requirement, versions: Sequence[str]) -> str:
+def _nearest(requirement: Requirement, versions: Sequence[str]) -> str:
     # Prereleases are shown only if there is nothing else.
     final = [version for version in versions if not Version(version).is_prerelease] or list(
         versions
     )
-    limits = [Version(specifier.version.removesuffix(".*")) for specifier in wanted.specifier]
+    limits = [Version(specifier.version.removesuffix(".*")) for specifier in requirement.specifier]
     below = sum(Version(version) < limits[0] for version in final) if limits else len(final)
     first = max(0, min(below - SHOWN // 2, len(final) - SHOWN))
     return f"the nearest are {', '.join(final[first : first + SHOWN])}"

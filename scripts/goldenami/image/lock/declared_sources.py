@@ -53,11 +53,13 @@ def containers(
         return []
     source = _lines(root, definition)
     locked_containers = list[LockedContainer]()
-    with progress.step("containers", ", ".join(wanted.name for wanted in definition.containers)):
-        for index, wanted in enumerate(definition.containers):
+    with progress.step(
+        "containers", ", ".join(declared.name for declared in definition.containers)
+    ):
+        for index, declared in enumerate(definition.containers):
             with _said_of(source, index):
                 locked_containers.append(
-                    registries.resolve(wanted, definition.base.architecture, store)
+                    registries.resolve(declared, definition.base.architecture, store)
                 )
     with progress.in_all():  # each blob is hashed
         sizes = {

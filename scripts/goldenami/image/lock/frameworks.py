@@ -107,12 +107,12 @@ class FrameworkResolver:
         decisions = {
             name: build_decision.decide(
                 name,
-                one.recipe,
+                fitted_recipe.recipe,
                 request.cpus,
-                request.target.sm if one.recipe.build.cuda else [],
+                request.target.sm if fitted_recipe.recipe.build.cuda else [],
                 measurements,
             )
-            for name, one in fitted.items()
+            for name, fitted_recipe in fitted.items()
         }
         lines_by_framework = {
             name: requirements(recipe, decisions[name].origin, request.target.sm)
@@ -121,6 +121,7 @@ class FrameworkResolver:
         environments, pins = self._environments(lines_by_framework)
         allowances = recipes.dispatching(self.root)
         frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
+        # A framework that needs another one gets its compiled wheel, so that has to be built first.
         for name in _in_order(fitted, environments):
             recipe = fitted[name].recipe
             wheel, requires = parts(recipe, environments[name], frameworks)
@@ -323,13 +324,15 @@ def requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> lis
 def parts(
     recipe: Recipe,
     closure: Sequence[PyFile],
-    built: Mapping[str, Framework],
+    built_frameworks: Mapping[str, Framework],
 ) -> tuple[PyFile | None, list[PyFile]]:
     """The index's wheel of a framework (None if it has none), and the rest of `closure`, with the
     wheels that were built here in place of the index's."""
     own_project = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
     compiled = {
-        framework.wheel.project: framework for framework in built.values() if framework.made
+        framework.wheel.project: framework
+        for framework in built_frameworks.values()
+        if framework.made
     }
     by_project = dict[str, PyFile]()
     for file in closure:

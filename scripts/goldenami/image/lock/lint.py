@@ -250,14 +250,14 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
 def supported_parts(lock: Lock, day: str) -> Iterator[str]:
     """Distribution, kernel, driver and CUDA still get fixes on `day` (ISO 8601). The report says
     the same of them."""
-    on = date.fromisoformat(day)
+    checked_day = date.fromisoformat(day)
     for part in support.of_lock(
         lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
     ):
-        if part.state(on) is SupportState.ENDED:
+        if part.state(checked_day) is SupportState.ENDED:
             note = f" ({part.note})" if part.note else ""
             yield (
-                f"support of {part.part} {part.version}{note} {part.words(on)}: "
+                f"support of {part.part} {part.version}{note} {part.words(checked_day)}: "
                 "plan the move to a newer one"
             )
 
@@ -348,6 +348,7 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFi
     today = day or clock.now().date().isoformat()
     results = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
     results += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
+    # This rule needs the day, so it is no LintRule.
     results.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
     return [
         LintFinding(rule=name, severity=severity, message=message)

@@ -56,8 +56,8 @@ def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[P
 def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
     """Offer apt the modules for the chosen kernel. Returns the value of `kernel_modules` of the
     role `kernel`."""
-    built = compiled(resolution, kernel)
-    for build, outcome in built:
+    builds = compiled(resolution, kernel)
+    for build, outcome in builds:
         resolution.kernel_modules[build.name] = build.locked(outcome)
         resolution.choices.append(
             Choice(
@@ -67,15 +67,15 @@ def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
                 why=f"compiled on {kernel.release} with {outcome.compiler}",
             )
         )
-    if built:
-        resolution.offer_more([build.deb(outcome) for build, outcome in built], {})
+    if builds:
+        resolution.offer_more([build.deb(outcome) for build, outcome in builds], {})
     return [
         {
             "package": build.package,
             "names": outcome.modules,
             "signer": build.signature.signer if build.signature else "",
         }
-        for build, outcome in built
+        for build, outcome in builds
     ]
 
 
@@ -182,19 +182,22 @@ def _package(resolution: Resolution, index: int, name: str) -> Deb:
     return source
 
 
-def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
-    store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
-    if not store.check(wanted.sha256):
+def _tarball(resolution: Resolution, index: int, module_source: ModuleSource) -> Deb:
+    store, (folder, _, filename) = resolution.store, module_source.url.rpartition("/")
+    if not store.check(module_source.sha256):
         with addressed_files.by_line(_lines(resolution), ("kernel_modules", index, "source")):
-            size = http_documents.look(wanted.url).size
+            size = http_documents.look(module_source.url).size
             with resolution.progress.download("files", filename, size) as on_bytes:
-                store.fetch([StoreRequest(wanted.sha256, size, wanted.url, filename)], on_bytes)
+                store.fetch(
+                    [StoreRequest(module_source.sha256, size, module_source.url, filename)],
+                    on_bytes,
+                )
     return Deb(
         name=filename,
         version="",
         architecture="all",
-        sha256=wanted.sha256,
-        size=store.path(wanted.sha256).stat().st_size,
+        sha256=module_source.sha256,
+        size=store.path(module_source.sha256).stat().st_size,
         installed_size=0,
         archive=folder,
         path=filename,

@@ -118,9 +118,9 @@ def _from_index(resolution: Resolution) -> Cuda | None:
     """Resolve frameworks and Python packages from the package index. Returns the CUDA of its
     wheels, or None."""
     definition, resolver = resolution.definition, framework_resolver(resolution)
-    named = [*definition.frameworks, *definition.python_packages]
+    names = [*definition.frameworks, *definition.python_packages]
     with (
-        resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
+        resolution.progress.step("frameworks", ", ".join(names) or "CUDA alone"),
         beside_frameworks.demanded(resolution.root, definition, resolver.index),
     ):
         beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)

@@ -30,6 +30,7 @@ NOT_ASKED = "not asked"
 """Text in place of the account's answers if nobody asked it."""
 Answer = Mapping[str, Any] | None
 """A record as JSON; None if nobody asked, or no record is kept."""
+# The worst state first.
 _WORST = (SupportState.ENDED, SupportState.UNKNOWN, SupportState.ENDING, SupportState.SUPPORTED)
 
 

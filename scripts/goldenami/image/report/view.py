@@ -138,10 +138,10 @@ def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
     """Facts that differ from those of the lock `old`, each with its old and its new values. [] if
     `old` is None."""
     before = {fact.term: fact.value.split(", ") for fact in facts(old)} if old else {}
-    now = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
+    current = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
     return [
         (term, _without(before[term], values), _without(values, before[term]))
-        for term, values in now
+        for term, values in current
         if values != before[term]
     ]
 
@@ -152,6 +152,7 @@ def _without(values: list[str], others: list[str]) -> str:
 
 def _upstream(version: str) -> str:
     """A package's version without the distribution's additions."""
+    # The epoch before `:` is no part of it either.
     return re.split(r"[-+~]", version.partition(":")[2] or version)[0]
 
 

@@ -130,7 +130,7 @@ def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[
         for part in parts
         if part.sha256
     }
-    known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
+    facts_by_ref = {part.ref: facts[key] for key, part in keys.items() if key in facts}
     return [
         replace(
             part,
@@ -138,7 +138,7 @@ def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[
             supplier=fact.supplier,
             depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)),
         )
-        if (fact := known.get(part.ref))
+        if (fact := facts_by_ref.get(part.ref))
         else part
         for part in parts
     ]
@@ -199,6 +199,7 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
             return _modules(lock, modules_name, modules, package)
     if download := next((file for file in lock.downloads if file.package == name), None):
         return replace(_file(download, name), source=source)
+    # The origin is an archive's name: `debian-security`, or a vendor's, such as `nvidia`.
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]

@@ -50,7 +50,7 @@ class Subject:
     fail_on: Rating
 
 
-def run(subject: Subject, store: Store, places: FeedPlaces) -> CveRecord:
+def run(subject: Subject, store: Store, feed_places: FeedPlaces) -> CveRecord:
     """Read the lists, judge the findings, write cve.json and cve.vex.json. Raises BadInput for a
     waiver that excuses nothing."""
     build, image = subject.build, subject.lock.image
@@ -60,10 +60,11 @@ def run(subject: Subject, store: Store, places: FeedPlaces) -> CveRecord:
         else components.of_lock(subject.lock, store)
     )
     earlier, statuses, findings = _before(build.image), list[FeedStatus](), list[Vulnerability]()
-    status, exploited = feeds.read(Feed.KEV, places, earlier.get(Feed.KEV), feeds.exploited)
+    # CISA's list comes first: the findings of all others are judged by it.
+    status, exploited = feeds.read(Feed.KEV, feed_places, earlier.get(Feed.KEV), feeds.exploited)
     statuses.append(status)
     for feed, parse in _parsers(materials).items():
-        status, feed_findings = feeds.read(feed, places, earlier.get(feed), parse)
+        status, feed_findings = feeds.read(feed, feed_places, earlier.get(feed), parse)
         statuses.append(status)
         findings += feed_findings or []
     findings = [
@@ -176,13 +177,15 @@ def _homes(part: ImagePart) -> list[str]:
 def _unlisted(materials: Materials) -> Iterator[Vulnerability]:
     """A finding for each container of a distribution that no list covers, or without records of
     packages."""
-    known = {release.id for release in RELEASES.values()}
+    listed_releases = {release.id for release in RELEASES.values()}
     for container in materials.lock.containers:
         parts = [part for part in materials.parts if container.name in _homes(part)]
-        others = {_release(part) for part in parts if part.source} - known
-        others = {release for release in others if not release.startswith("alpine-")}
-        if others or not parts:
-            content = " and ".join(sorted(others)) or "what it holds: it has no record of packages"
+        unlisted = {_release(part) for part in parts if part.source} - listed_releases
+        unlisted = {release for release in unlisted if not release.startswith("alpine-")}
+        if unlisted or not parts:
+            content = (
+                " and ".join(sorted(unlisted)) or "what it holds: it has no record of packages"
+            )
             yield Vulnerability(
                 id=f"no-list {container.name}",
                 feed=Feed.NONE,
@@ -201,7 +204,8 @@ def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _ended(lock: Lock, findings: list[Vulnerability]) -> list[Vulnerability]:
-    """The finding that the driver's branch has ended, unless the bulletins said so already."""
+    """A list with the finding that the driver's branch has ended; [] if it has not, or the
+    bulletins said so already."""
     if not lock.driver or any(
         finding.id == f"driver-branch-{lock.driver.branch}" for finding in findings
     ):
@@ -224,11 +228,12 @@ def _ended(lock: Lock, findings: list[Vulnerability]) -> list[Vulnerability]:
 def _judged(finding: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
     """`finding` with the marks whether it is used in attacks, and whether it fails the build."""
     is_exploited = finding.id in exploited
-    has_fix = bool(finding.fix) and finding.feed is not Feed.NVIDIA
+    # A fix in NVIDIA's bulletins need not be in the image's archives.
+    archives_fix = bool(finding.fix) and finding.feed is not Feed.NVIDIA
     return finding.model_copy(
         update={
             "exploited": is_exploited,
-            "fails": has_fix or is_exploited or finding.rating.at_least(fail_on),
+            "fails": archives_fix or is_exploited or finding.rating.at_least(fail_on),
         }
     )
 
@@ -241,19 +246,19 @@ def summary(record: CveRecord) -> str:
         f"{status.feed.value} " + ("not read" if status.error else f"{status.entries} entries")
         for status in record.feeds
     )
-    known = (
+    counts = (
         f"{len(record.findings)} known, {stops} stop the build, {waived} waived"
         if _compared(record.feeds) or record.findings
         else "nothing was compared"
     )
-    return f"{known}; lists: {lists}"
+    return f"{counts}; lists: {lists}"
 
 
 def worst(errors: Sequence[GoldenError]) -> GoldenError:
     """One error for several images. NotVerified comes first: it outranks lists that could not be
     read."""
-    known = [error for error in errors if isinstance(error, NotVerified)]
-    first, *others = known + [error for error in errors if error not in known]
+    stopping = [error for error in errors if isinstance(error, NotVerified)]
+    first, *others = stopping + [error for error in errors if error not in stopping]
     first.tail = "\n".join([first.tail, *(error.message for error in others)]).strip()
     return first
 

@@ -38,7 +38,7 @@ def sealed(statement: dict[str, Any], signer: Signer) -> str:
     return _compact(data)
 
 
-def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
+def opened(text: str, key: Key, name: str, predicate: str) -> dict[str, Any]:
     """The statement in an envelope. Raises Unreachable if `text` is no envelope, NotVerified if
     `key` has not signed it, or its predicate has another type."""
     from securesystemslib.dsse import Envelope  # noqa: PLC0415 - as above
@@ -53,19 +53,19 @@ def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
         statement = dict(json.loads(envelope.payload))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(
-            f"{where} is no DSSE envelope: {error!r}", hint="was it cut off, or edited?"
+            f"{name} is no DSSE envelope: {error!r}", hint="was it cut off, or edited?"
         ) from None
     try:
         envelope.verify([key], threshold=1)
     except VerificationError:
         raise NotVerified(
-            f"{where} is not signed by the key {key.keyid[:12]}",
+            f"{name} is not signed by the key {key.keyid[:12]}",
             hint="it was changed after it was signed, or another key has signed it",
         ) from None
     types = (envelope.payload_type, statement.get("_type"), statement.get("predicateType"))
     if types != (PAYLOAD_TYPE, STATEMENT, predicate):
         raise NotVerified(
-            f"{where} holds no statement of {predicate}", hint="another program has signed it"
+            f"{name} holds no statement of {predicate}", hint="another program has signed it"
         )
     return statement
 

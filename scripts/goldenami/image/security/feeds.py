@@ -54,6 +54,7 @@ class FeedPlaces:
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
+    # Each address is read once for all images of a run.
     _read: dict[str, Document | Unreachable] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -87,13 +88,13 @@ Parser = Callable[[bytes], FeedData]
 
 
 def read(
-    feed: Feed, places: FeedPlaces, before: FeedStatus | None, parse: Parser
+    feed: Feed, feed_places: FeedPlaces, before: FeedStatus | None, parse: Parser
 ) -> tuple[FeedStatus, Any]:
     """The status of a feed, with what `parse` found in it, or None if the data is not believed.
 
     `before` is its status in the newest record, or None.
     """
-    address = places.places.get(feed, PLACES[feed].address)
+    address = feed_places.places.get(feed, PLACES[feed].address)
     status = FeedStatus(
         feed=feed,
         address=address,
@@ -101,11 +102,11 @@ def read(
         known_date=before.known_date if before else None,
     )
     try:
-        document = places.document(address)
+        document = feed_places.document(address)
         digest = document.sha256
         status = status.model_copy(update={"sha256": digest})
-        if places.digests.get(feed, digest) != digest:
-            raise Unreachable(f"has SHA-256 {digest[:12]}, not {places.digests[feed][:12]}")
+        if feed_places.digests.get(feed, digest) != digest:
+            raise Unreachable(f"has SHA-256 {digest[:12]}, not {feed_places.digests[feed][:12]}")
         data = parse(document.data)
         # Data without any date is taken as today's.
         changed = data.changed or document.changed or clock.now().date()

@@ -119,8 +119,8 @@ def _day(document: dict[str, Any], key: str) -> datetime.date:
 
 
 def _bulletin(document: dict[str, Any]) -> Bulletin:
-    named = {branch for branch, _ in _products(document).values()}
-    return Bulletin(_day(document, "initial_release_date"), frozenset(named), document)
+    branches = {branch for branch, _ in _products(document).values()}
+    return Bulletin(_day(document, "initial_release_date"), frozenset(branches), document)
 
 
 def _products(document: dict[str, Any]) -> dict[str, tuple[str, str]]:

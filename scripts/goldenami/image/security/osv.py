@@ -84,6 +84,7 @@ def parse(
                     if row["package"]["ecosystem"] in wanted
                 ]
                 ecosystems |= {row["package"]["ecosystem"] for row in wanted_rows}
+                # A withdrawn entry is no finding, but shows that the list covers its ecosystem.
                 if "withdrawn" not in entry:
                     findings += _against(entry, wanted_rows, feed, wanted)
         changed = datetime.datetime.fromisoformat(newest).date() if newest else None
@@ -112,6 +113,7 @@ def _against(
                 if ranged["type"] == "ECOSYSTEM"
                 for fix in _in_range(public, ranged["events"], _ORDER[feed])
             ]
+            # Some entries list single versions that no range of theirs contains.
             if not fixes and public in row.get("versions", []):
                 fixes = [""]
             if fixes:
@@ -132,6 +134,7 @@ def _in_range(
 ) -> Iterator[str]:
     """The fix of each range of `events` that has `version` in it; "" for a range without a fix."""
     position, is_affected = order(version), False
+    # Events count in the order of their versions, in whatever order they are listed.
     for event in sorted(events, key=lambda event: order(next(iter(event.values())))):
         if "introduced" in event:
             is_affected = is_affected or order(event["introduced"]) <= position

@@ -100,6 +100,7 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
 
 
 def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
+    # A region that does not answer is given up within ten seconds: another may have the AMI.
     quick_account = account.with_short_timeouts()
     results = for_each_region(
         regions, lambda region: images.get(quick_account.ec2(region), [ami]).get(ami)

@@ -23,7 +23,8 @@ def text(materials: Materials, name: str) -> str:
 
 
 def write_missing(build: BuildFolder, lock: Lock, store: Store) -> None:
-    """Write the bills of a build unless it has all of them."""
+    """Write the bills of a build, unless it has both."""
+    # Bills that are there may be signed: they are not written again.
     if not all((build.path / name).exists() for name in _DOCUMENTS):
         materials = components.of_build(build, lock, store)
         for name in _DOCUMENTS:

@@ -107,6 +107,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 
 
 def _title(item: pytest.Item) -> str:
+    # A name has no apostrophe: `image_s` in it stands for `image's`.
     name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
     words = re.sub(
         r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " ")
@@ -117,6 +118,7 @@ def _title(item: pytest.Item) -> str:
 def _parameters(item: pytest.Item) -> list[str]:
     callspec: Any = getattr(item, "callspec", None)
     parameters = callspec.params if callspec else {}
+    # testinfra parametrises each test by its host, which is the same for all.
     return [str(value) for name, value in parameters.items() if name != "_testinfra_host"]
 
 
@@ -132,6 +134,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     earlier_check = _checks.get(item.nodeid)
     _seconds[item.nodeid] += report.duration
+    # A set-up or teardown that passed is no outcome; a thing that the image need not have is no
+    # check.
     if (report.when != "call" and report.passed) or (
         report.skipped and _reason(report).startswith(NOT_ASKED)
     ):
@@ -157,6 +161,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
     """Note both sides of a failed comparison: tests write `actual == expected`, or `part in
     whole`."""
+    # The hook does not get the test; pytest names it in this variable, with the phase after a
+    # space.
     nodeid = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
     left_text, right_text = (_short(side) for side in (left, right))
     _compared[nodeid] = (

@@ -305,7 +305,7 @@ def _choices(
 ) -> list[Choice]:
     """The choices of kernel and driver. Failures on a newer kernel count against that kernel, those
     on the chosen kernel against the driver."""
-    older = [entry for where, entry in failed if where != kernel]
+    older = [entry for failed_kernel, entry in failed if failed_kernel != kernel]
     return [
         Choice(
             component="kernel",
@@ -322,7 +322,7 @@ def _choices(
             why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
             f"{outcome.compiler}",
             passed_over=[
-                *(entry for where, entry in failed if where == kernel),
+                *(entry for failed_kernel, entry in failed if failed_kernel == kernel),
                 *half_drivers(apt, driver.request, newer_than=driver.version),
             ],
         ),

@@ -46,7 +46,7 @@ def of_driver(
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
     """Build the dummy of `name` into the store. Equal arguments give equal bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        tree, built = Path(folder) / "tree", Path(folder) / "built.deb"
+        tree, deb = Path(folder) / "tree", Path(folder) / "built.deb"
         (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
         (tree / "DEBIAN/control").write_text(
             f"Package: {name}\nVersion: {version(branch)}\nArchitecture: {architecture}\nSection: "
@@ -57,15 +57,15 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
         )
         shell.output(
             # Uncompressed, so the bytes depend on no compressor's release.
-            ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
+            ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(deb)],
             env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         )
-        size = built.stat().st_size
+        size = deb.stat().st_size
         return Deb(
             name=name,
             version=version(branch),
             architecture=architecture,
-            sha256=store.add(built),
+            sha256=store.add(deb),
             size=size,
             installed_size=0,
             archive="built",

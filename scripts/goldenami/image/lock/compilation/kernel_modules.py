@@ -43,9 +43,9 @@ def package_name(name: str, kernel_release: str) -> str:
     return f"golden-{name}-modules-{kernel_release}"
 
 
-def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[Deb]:
-    """The packages that compile modules for a kernel, and `more`. Raises NoFit if apt finds no
-    solution."""
+def toolchain(apt: AptRoot, kernel_release: str, build_packages: Sequence[str]) -> list[Deb]:
+    """The packages that compile modules for a kernel, and `build_packages`. Raises NoFit if apt
+    finds no solution."""
     return apt.solve(
         [
             "?essential",
@@ -55,7 +55,7 @@ def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[De
             "gcc",
             "kmod",
             f"linux-headers-{kernel_release}",
-            *more,
+            *build_packages,
         ]
     )
 

@@ -349,6 +349,7 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock at `path`, so that two processes that need one wheel compile it once. The
     kernel frees it when its holder ends."""
     try:
+        # The first try does not wait, so that a wait can be announced.
         handle = locks.hold(path, EXCLUSIVE | AT_ONCE)
     except BlockingIOError:
         progress.say("waits for a wheel that another process compiles")
