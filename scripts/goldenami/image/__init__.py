@@ -1,1 +1,1 @@
-"""What an image is, made and proved: its lock, its bake, its checks, its evidence."""
+"""An image: its lock, its bake, its checks, and the evidence for them."""

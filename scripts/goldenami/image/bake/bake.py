@@ -24,14 +24,14 @@ SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools'
 scratch."""
 LARGEST = 12
-"""Packages that a record names by what they take."""
+"""Number of the largest packages that a record names."""
 UNPACKED = 1.7
-"""What a wheel takes, in units of its file: PyTorch 2.10.0 with all that it requires, 7.2 GB of
-4.2."""
+"""Installed size of a wheel, in units of its file: PyTorch 2.10.0 with all that it requires has 7.2
+GB from 4.2."""
 
 
 def run(inputs: BakeInputs, builder: Builder, *, force: bool) -> BuildFolder:
-    """Bake the lock by `builder`; returns the build. One that exists already is kept."""
+    """Bake the lock by `builder`, unless its build exists. Returns the build."""
     builder.check_host()
     build = inputs.build
     if not force and exists(build, builder):
@@ -40,21 +40,23 @@ def run(inputs: BakeInputs, builder: Builder, *, force: bool) -> BuildFolder:
     with workspace.scratch_in(build.image.path, build.build_id) as work:
         bake(inputs, builder, work, force=force)
         workspace.keep(work / "out", build)
+    # The seconds of this bake are the next one's estimate.
     inputs.progress.remember()
     return build
 
 
 def exists(build: BuildFolder, builder: Builder) -> bool:
-    """Whether `builder` made the build, so that nothing has to be fetched; BadInput where another
-    one did."""
+    """Whether `builder` made the build already. Raises BadInput if another builder did."""
     if not build.is_baked:
         return False
     record = build.read_bake()
     if builder.built(record):
         return record.disk is None or build.disk.exists()
-    how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
+    origin = (
+        f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
+    )
     raise BadInput(
-        f"build {record.build_id} of {record.image} was baked {how}",
+        f"build {record.build_id} of {record.image} was baked {origin}",
         hint=f"`golden publish {record.image}` takes it to every region; `make bake "
         f"IMAGE={record.image} "
         "FORCE=1` bakes it again and forgets this one",
@@ -62,26 +64,29 @@ def exists(build: BuildFolder, builder: Builder) -> bool:
 
 
 def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = False) -> BakeRecord:
-    """Bake the lock in the empty folder `work`; what comes out is in work/out.
+    """Bake the lock in the empty folder `work`; the result is in work/out.
 
-    With `force` an AMI of this build that is in EC2 already is made anew.
+    With `force` an AMI of this build that exists in EC2 is made anew.
     """
     log, progress = inputs.build.log("bake"), inputs.progress
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
+    # The record is dated by the wall clock; durations come from the monotonic one, which no
+    # correction moves.
     started, began = clock.stamp(), time.monotonic()
     check_space(inputs.build.image.path, inputs.lock)
     inputs.fetch()
     if steps := inputs.steps_before_modules():
-        made = _beside(inputs, builder, work, steps)
+        made_early = _beside(inputs, builder, work, steps)
     else:
-        made = set()
+        made_early = set()
         inputs.compile_again(log)
     with progress.step("repository"):
         plan = inputs.plan(work, log, inputs.repository())
     result = builder.bake(inputs.lock, plan, progress, force=force)
+    # `layers` names those that were there before this bake: not those that `_beside` just made.
     result = result.model_copy(
-        update={"layers": [name for name in result.layers if name not in made]}
+        update={"layers": [name for name in result.layers if name not in made_early]}
     )
     record = _record(inputs, builder, work, result, (started, began))
     records.write(BuildFolder(work / "out").bake, record)
@@ -91,24 +96,24 @@ def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = Fals
 
 
 def _beside(inputs: BakeInputs, builder: Builder, work: Path, steps: int) -> set[str]:
-    """Make the layers of the first `steps` while the modules compile; returns the names of those
-    that were made.
-
-    Either leaves one of two processors idle: the driver's checks of the kernel, and dpkg.
-    """
+    """Make the layers of the first `steps` while the modules compile. Returns the names of the
+    layers that were made."""
     folder, log = work / "early", inputs.build.log("bake")
     folder.mkdir()
     plan = inputs.plan(folder, log.with_name(f"{log.stem}-layers.log"), inputs.repository())
     early = plan.model_copy(update={"steps": plan.steps[:steps]})
+    # Each alone leaves one of two processors idle: the driver's checks of the kernel, and dpkg.
     with inputs.progress.joint("modules and wheels"):
-        there = builder.beside(early, inputs.progress, partial(inputs.compile_again, log)).layers
+        existing_layers = builder.beside(
+            early, inputs.progress, partial(inputs.compile_again, log)
+        ).layers
     for path in folder.glob(packer.ROLE_SECONDS):
         path.rename(work / path.name)
-    return {"base", *(step.name for step in early.steps)} - set(there)
+    return {"base", *(step.name for step in early.steps)} - set(existing_layers)
 
 
 def check_space(folder: Path, lock: Lock) -> None:
-    """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
+    """Raise HostNotReady if the disk cannot hold the tree, the image and their scratch."""
     wheels = sum(file.size for files in lock.environments().values() for file in files)
     files = sum(file.size for file in lock.downloads) + sum(lock.container_blobs().values())
     needed = SPACE_FACTOR * (
@@ -128,7 +133,7 @@ def check_space(folder: Path, lock: Lock) -> None:
 def _record(
     inputs: BakeInputs, builder: Builder, work: Path, result: BakeResult, began: tuple[str, float]
 ) -> BakeRecord:
-    """`began` is the moment by the wall clock, and in monotonic seconds."""
+    """The record of a bake that began at `began`: by the wall clock, and in monotonic seconds."""
     lock, roles = inputs.lock, packer.role_seconds(work)
     variables = records.read_object(BuildFolder(work / "out").variables)
     return BakeRecord(
@@ -181,16 +186,18 @@ _COMPONENTS = (
     ("compiler", ("gcc", "binutils", "llvm")),
     ("python", ("python",)),
 )
-"""Components of the size chart, by prefixes of source package names; the rest is the base
+"""Components of the size chart, by prefixes of source package names. Other packages are the base
 system."""
 
 
 def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
-    """Bytes by component, of what is really in the tree (`sizes`: see `local/tree/owners.py`)."""
+    """Bytes of each component that are really in the tree, the largest first (`sizes`: see
+    `local/tree/owners.py`)."""
     totals: dict[str, int] = {}
     for package, size in sizes.items():
         name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
+    # No package owns a container's blobs: they count as containers, not as files without a package.
     if blobs := sum(lock.container_blobs().values()) * bool(totals):
         totals[IN_NO_PACKAGE] -= blobs
         totals["containers"] = blobs
@@ -201,16 +208,15 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:
-    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI that
-    nobody could read, the lock's.
-    """
+    """The number of packages in the tree: fewer than the lock's if a role purged one. The lock's
+    for an AMI whose disk could not be read."""
     return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(
         lock.packages
     )
 
 
 def largest(sizes: dict[str, int]) -> list[Component]:
-    """The packages and wheels that take most bytes of the tree, by what their names are there."""
+    """The packages and wheels with most bytes in the tree, the largest first."""
     owned = sorted(
         ((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name != UNOWNED),
         reverse=True,

@@ -1,6 +1,7 @@
-"""What a bake starts from: the lock's files in the store, as one repository, and a plan.
+"""The inputs of a bake: the lock's files in the store, as one repository, and a plan.
 
-Used by every stage that runs the lock's packages: `bake`, and `scenario` for Molecule's containers.
+Every stage that runs the lock's packages uses them: `bake`, and `scenario` for Molecule's
+containers.
 """
 
 from __future__ import annotations
@@ -35,21 +36,22 @@ from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
 FORMAT = 1
-"""Raise when the code of a bake changes what a layer holds for the same inputs."""
+"""Raise this when the code of a bake changes what a layer holds for the same inputs."""
 
 UNCOMMITTED, LOCK_ON_TOP = "uncommitted", "+lock-"
 _MADE_BY_WATCH = (":(exclude)packer/images", ":(exclude)packer/locks")
-"""What of a checkout a new lock changes: git's words for all but that."""
+"""Git's pathspecs for everything but definitions and locks, which are all that a new lock
+changes."""
 
 CODE_FOLDERS = ("opt/ml",)
-"""Where code is that no distribution compiled for every x86-64: what the coverage check looks
-at."""
+"""Folders whose code no distribution compiled for every x86-64: the coverage check reads them."""
 
 
 @dataclass(frozen=True)
 class BakeInputs:
-    """What a bake of `lock` starts from: the roles of the checkout `root`, the lock's files in
-    `store`. `own_layers` is the folder of layers where those of the cache are not to be used."""
+    """The inputs of a bake of `lock`: the roles of the checkout `root`, and the lock's files in
+    `store`. `own_layers` is the folder of layers if those of the cache must not be used, else
+    None."""
 
     root: Path
     lock: Lock
@@ -68,27 +70,27 @@ class BakeInputs:
 
     @property
     def layers(self) -> Path:
-        """The folder of a cache where the trees of steps are kept."""
+        """The folder that keeps the trees of steps."""
         return self.own_layers or self.store.cache.layers
 
     def of_part(self, lock: Lock) -> BakeInputs:
-        """The inputs of `lock`, which is a part of this one."""
+        """The inputs of `lock`, which is a part of this lock."""
         return replace(self, lock=lock, lock_sha256=records.sha256_text(lockfile.text_of(lock)))
 
     def lacking_modules(self) -> list[ModuleBuild]:
-        """The lock's kernel modules that are not in the store and have to be compiled again."""
-        found = [
+        """The builds of the lock's kernel modules that are missing from the store."""
+        locked_builds = [
             (build, self.lock.packages.get(build.package)) for build in ModuleBuild.of(self.lock)
         ]
         return [
             build
-            for build, package in found
+            for build, package in locked_builds
             if package is not None and not self.store.has(package.sha256, package.size)
         ]
 
     def steps_before_modules(self) -> int:
-        """How many steps of a bake can be made while its modules compile: 0 where nothing or more
-        has to be compiled."""
+        """The number of steps that can be made while the modules compile: 0 if no module is
+        lacking, or wheels are lacking too."""
         lacking = {build.package for build in self.lacking_modules()}
         if not lacking or wheel_builds.lacking(self.lock, self.store):
             return 0
@@ -97,11 +99,12 @@ class BakeInputs:
         )
 
     def fetch(self, *, tools: bool = False) -> None:
-        """Have every file that the lock names in the store (what was compiled may be compiled again
-        instead); with `tools` also what compiled its modules."""
+        """Fetch every file that the lock names into the store; compiled files only from a remote
+        store. With `tools` also the packages that compiled its modules."""
         lock, store = self.lock, self.store
         debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
         wheels = [framework.wheel for framework in lock.frameworks if framework.made]
+        # A remote store may have compiled files; those that it lacks are compiled again.
         store.pull(
             [
                 StoreRequest(deb.sha256, deb.size, "", deb.name)
@@ -120,43 +123,46 @@ class BakeInputs:
                 for name, package in lock.toolchain.items()
             ]
         files = wheel_builds.from_index(lock, store)
-        named = [
+        needed = [
             *((file.sha256, file.size) for file in lock.downloads),
             *((deb.sha256, deb.size) for deb in debs),
             *((file.sha256, file.size) for file in files),
             *lock.container_blobs().items(),
         ]
         with self.progress.in_all():  # each file is hashed: 5 GB take some seconds
-            missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
+            missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in needed))
         if not missing:
             return
-        todo = {item.sha256 for item in missing}
-        total = sum(item.size for item in missing)
+        missing_sha256 = {request.sha256 for request in missing}
+        total = sum(request.size for request in missing)
         with self.progress.download(
-            "fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total
+            "fetch", f"{total / 1e6:.0f} MB in {len(missing_sha256)} packages", total
         ) as on_bytes:
             vendors = vendor_archives.of_lock(self.root, lock)
             uris = mirrors.with_logins(
                 mirrors.locate(
-                    sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors
+                    sorted({deb.archive for deb in debs if deb.sha256 in missing_sha256}), vendors
                 ),
                 vendors,
             )
             store.fetch(
                 locked_downloads.store_requests(
-                    file for file in lock.downloads if file.sha256 in todo
+                    file for file in lock.downloads if file.sha256 in missing_sha256
                 ),
                 on_bytes,
             )
-            store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
+            store.fetch(
+                store_requests([deb for deb in debs if deb.sha256 in missing_sha256], uris),
+                on_bytes,
+            )
             registries.fetch(lock.containers, store, on_bytes)
-            if any(file.sha256 in todo for file in files):
+            if any(file.sha256 in missing_sha256 for file in files):
                 private = lock.python.index if lock.python else None
                 Index.configured(private).fetch(files, store, on_bytes)
 
     def compile_again(self, log: Path) -> None:
-        """Compile what the lock names and this machine has not got; what it is compiled from has to
-        be in the store."""
+        """Compile the files that the lock names and this machine lacks. Their inputs have to be in
+        the store."""
         for build in self.lacking_modules():
             self._recompile(build, log)
         WheelCompiler(self.root, self.store, self.progress, log).rebuild(self.lock)
@@ -182,11 +188,11 @@ class BakeInputs:
             )
 
     def repository(self, *, tools: bool = False) -> Path:
-        """The lock's files as one local apt repository, wheels in a folder of it, shared by all
-        bakes of the same files.
+        """The lock's files as one local apt repository with the wheels in a folder of it. All bakes
+        of the same files share it.
 
-        With `tools` it also has what compiled the lock's modules, for a scenario that compiles them
-        itself. Modules that are still to be compiled are left out.
+        With `tools` it also holds the packages that compiled the lock's modules, for a scenario
+        that compiles them itself. Modules that are still to be compiled are left out.
         """
         lock, store = self.lock, self.store
         debs = {deb.sha256: deb for deb in lock.debs()}
@@ -222,13 +228,12 @@ class BakeInputs:
         return repository.write(store, folder)
 
     def plan(self, work: Path, log: Path, packages: Path) -> BakePlan:
-        """The plan of a bake in `work`; the lock and the roles' variables, which it names, are
-        written there.
+        """The plan of a bake in `work`, with the files that it names there: the lock and the roles'
+        variables.
 
-        `packages` is the `repository`. The lock is the one that was read: the checkout's own may be
-        another by now. What is known of code is in the cache that has the layers, so that
-        `reproduce`, which has fresh ones, reads all code anew.
+        `packages` is the `repository`.
         """
+        # The lock is written from memory: the checkout's file may be another by now.
         lock, text = self.lock, lockfile.text_of(self.lock)
         if records.sha256_text(text) != self.lock_sha256:
             raise BadInput(
@@ -262,6 +267,8 @@ class BakeInputs:
             layers=self.layers,
             layers_limit_bytes=layers_limit_bytes(),
             steps=_steps(self.root, lock, work),
+            # The cache of read code lies beside the layers, so `reproduce`, whose layers are fresh,
+            # reads all code anew.
             coverage=coverage(lock, CachePaths(self.layers.parent).code),
             packages={name: package.version for name, package in lock.packages.items()},
         )
@@ -276,7 +283,8 @@ def fetched(
 ) -> tuple[Lock, str]:
     """The lock that `read` gives, with its files in the store.
 
-    Where upstream deleted one it is the lock that `relock` makes, or Vanished.
+    If upstream deleted one of them, the lock that `relock` makes. Raises Vanished if `relock` is
+    None.
     """
     lock, digest = read()
     try:
@@ -289,32 +297,38 @@ def fetched(
     return lock, digest
 
 
-def repositories(store: Store, named: Collection[str]) -> list[Path]:
-    """Repositories with a file that `named` has not, which keep its bytes even when the store has
-    let it go; and those that a killed process left half-made, since nobody knows what is in
-    them."""
-    repos = store.cache.repositories
-    half = local_repository.abandoned(repos)
+def repositories(store: Store, digests: Collection[str]) -> list[Path]:
+    """Repositories with a file whose SHA-256 is not among `digests`, or that a killed process left
+    half-made."""
+    # A repository's links keep the bytes of a file that the store has let go. Nobody knows what is
+    # in a half-made one.
+    parent = store.cache.repositories
+    half_made = local_repository.abandoned(parent)
     return [
         folder
-        for folder in sorted(repos.glob("*"))
-        if folder in half or not local_repository.contents(folder).issubset(named)
+        for folder in sorted(parent.glob("*"))
+        if folder in half_made or not local_repository.contents(folder).issubset(digests)
     ]
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
-    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps
-    before, dummy packages."""
-    seen, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
+    """For each step the SHA-256 of all that apt sees in it: its packages, those of earlier steps,
+    and dummy packages."""
+    by_step, visible = (
+        dict[str, set[str]](),
+        {lock.packages[name].sha256 for name in lock.base_packages},
+    )
     for number, step in enumerate(lock.steps):
-        known = known | {lock.packages[name].sha256 for name in step.packages}
-        seen[f"step-{number}"] = known | {package.sha256 for package in step.stand_ins.values()}
-    return seen
+        visible = visible | {lock.packages[name].sha256 for name in step.packages}
+        by_step[f"step-{number}"] = visible | {
+            package.sha256 for package in step.stand_ins.values()
+        }
+    return by_step
 
 
 def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
-    """What the coverage check (local/code_coverage) looks at, what it holds it to, and what it has
-    read already."""
+    """The folders that the coverage check (local/code_coverage) reads, the limits that it applies,
+    and `known`, its cache."""
     allowed = {
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
             files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}",
@@ -334,7 +348,8 @@ def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
 
 
 def layers_limit_bytes() -> int:
-    """What all layers may occupy: GOLDEN_LAYERS_GB, or 24 (those of `debian-13-ml` are 9 GB)."""
+    """Most bytes that all layers may occupy: GOLDEN_LAYERS_GB, or 24 GB (those of `debian-13-ml`
+    are 9 GB)."""
     text = os.environ.get("GOLDEN_LAYERS_GB", "24")
     if not text.isdecimal():
         raise BadInput(f"GOLDEN_LAYERS_GB is `{text}`", hint="give whole gigabytes, such as 24")
@@ -342,7 +357,7 @@ def layers_limit_bytes() -> int:
 
 
 def base_key(lock: Lock) -> str:
-    """SHA-256 over the base tree's files: it does not change when a driver or a framework does."""
+    """SHA-256 over the base tree's files: a new driver or framework does not change it."""
     files = {name: lock.packages[name].sha256 for name in lock.base_packages}
     return records.sha256_text(
         records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT})
@@ -350,17 +365,17 @@ def base_key(lock: Lock) -> str:
 
 
 def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
-    everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
+    all_variables = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
     parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
     toolchain = toolchain_digest.digest(root)
     for number, step in enumerate(lock.steps):
-        known = {
+        step_variables = {
             name: value
-            for name, value in everything.items()
+            for name, value in all_variables.items()
             if name.startswith((*(f"{role}_" for role in step.roles), "golden_"))
         }
         path = work / f"step-{number}.json"
-        records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
+        records.write_text(path, records.canonical({**step_variables, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent, toolchain)
         steps.append(
             BakeStep(
@@ -369,6 +384,8 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
                 view=f"step-{number}",
                 variables=path,
                 installs=bool(step.packages),
+                # Dummies of the step before that this one does not use give way to the real
+                # packages.
                 replaces=sorted(dummies - step.stand_ins.keys()),
             )
         )
@@ -377,9 +394,10 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
 
 
 def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
-    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only
-    `provenance` reads them, and other roles whether there is a seal, which every image has."""
-    own = tuple(f"{role}_" for role in step.roles)
+    """SHA-256 over all that shapes a step's layer."""
+    # Variables named golden_ are left out: only `provenance` reads their values. Other roles only
+    # ask whether there is a seal, which every image has.
+    prefixes = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(
         records.canonical(
             {
@@ -389,7 +407,9 @@ def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
                 "playbook": lock.inputs.get("ansible"),
                 "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
                 "variables": {
-                    name: value for name, value in lock.variables.items() if name.startswith(own)
+                    name: value
+                    for name, value in lock.variables.items()
+                    if name.startswith(prefixes)
                 },
                 "packages": {name: lock.packages[name].sha256 for name in step.packages},
                 "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
@@ -399,7 +419,7 @@ def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
 
 
 def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
-    """What reaches Ansible (and the image's tests): every role variable, and the facts of the
+    """All variables of Ansible, which the image's tests read too: the roles', and the facts of the
     build."""
     build_id = lock_sha256[: lockfile.ID_LENGTH]
     return {
@@ -427,17 +447,18 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
 
 
 def git_commit(root: Path, path: Path, sha256: str) -> str:
-    """The commit that brought the lock: for records and tags, never in an image.
+    """The commit that brought the lock, for records and tags. It is never in an image.
 
-    `<commit>+lock-<build id>` for a lock that no commit has yet, as one that `watch` made a moment
-    ago: the commit that it was made on. `uncommitted` where the lock at `path` is another one, or
-    more than definitions and locks differs.
+    `<commit>+lock-<build id>` for a lock that is not committed, such as one that `watch` made a
+    moment ago; the commit is the one that it was made on. `uncommitted` if the lock at `path` is
+    another one, or anything but definitions and locks differs.
     """
     # Git lets root read a clone of the user who called sudo. Root runs the program of the clone
     # anyway, so its owner is trusted without sudo, too. Nothing of root's is left in the clone.
     owner = {"SUDO_UID": str(root.stat().st_uid or os.environ.get("SUDO_UID", "0"))}
 
     def git(*argv: str) -> str:
+        # `git status` would write the index anew, which would then belong to root.
         return shell.output(["git", "--no-optional-locks", *argv], cwd=root, env=owner).strip()
 
     try:

@@ -1,4 +1,4 @@
-"""`golden clean`: what builds and the demo hold of the disk goes."""
+"""`golden clean`: removes what builds and the demo hold of the disk."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 
 def run(image: ImageFolder, *, everything: bool) -> list[str]:
-    """Remove builds and leftovers of an image; the newest verified build stays unless `everything`,
-    or where none is verified the newest.
+    """Remove builds and leftovers of an image. The newest verified build stays unless `everything`;
+    if none is verified, the newest.
 
-    Of what is published only the disk and the container image go: by its records the next upload is
-    a difference, and can be read back. The caller holds the image's lock: a build in progress is in
-    this folder too. What a session of `shell` uses stays.
+    The caller holds the image's lock: a build in progress is in this folder too. Sessions of
+    `shell` keep what they use.
     """
+    # A killed bake may have moved a build aside: it is put back before anything is removed.
     workspace.restore(image.path)
     keep, freed = set[str](), list[str]()
     if not everything:
         newest = max(image.builds, key=lambda build: build.bake.stat().st_mtime, default=None)
-        kept = image.latest or newest
-        keep = {image.logs.name, kept.build_id if kept else ""}
-        if kept and not image.latest:
+        kept_build = image.latest or newest
+        keep = {image.logs.name, kept_build.build_id if kept_build else ""}
+        if kept_build and not image.latest:
             freed.append(
-                f"kept {image.image}/{kept.build_id}, which is not verified: "
+                f"kept {image.image}/{kept_build.build_id}, which is not verified: "
                 "`golden clean --all` removes it"
             )
     for path in sorted(
@@ -37,6 +37,8 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
         if not build.publish.exists():
             freed.append(free(path, name))
             continue
+        # Of a published build only disk and container image go: its records let the next upload be
+        # a difference, and can be read back.
         freed += [
             free(large, f"{name}/{large.name}")
             for large in (build.disk, build.layout)
@@ -48,7 +50,7 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
 
 
 def free(path: Path, name: str) -> str:
-    """Remove a folder or a file; returns what to say of it."""
+    """Remove a folder or a file. Returns the message about it."""
     size = sum(part.stat().st_blocks * 512 for part in (path, *path.rglob("*")) if part.is_file())
     if path.is_dir():
         shutil.rmtree(path)

@@ -1,7 +1,7 @@
-"""The `container` stage: of the same lock as the disk, an image for container engines.
+"""The `container` stage: an image for container engines, from the same lock as the disk.
 
 It has what runs on any kernel: the frameworks' environments, CUDA and the tools. Its layers are
-made as those of the disk, and shared with them.
+made in the way the disk's are, and shared with them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ GROUPS = {
     "tools": "rest",
     "customize": "rest",
 }
-"""The roles that a container has, and the image's layer that each one's files go into: from what
-changes least often to what changes most. Roles that need a machine are not among them."""
+"""The roles of a container, and for each the layer of the container image that its files go into,
+from what changes least often to what changes most. Roles that need a machine are not among them."""
 REST = "rest"
-"""The topmost layer, with what the removal of a machine's parts has changed."""
+"""The topmost layer. It also has the changes by which a machine's parts were removed."""
 KEPT = (
     "apt",
     "ca-certificates",
@@ -56,7 +56,7 @@ KEPT = (
     "python3",
     "python3-venv",
 )
-"""Packages of the base that stay, with what they need. No role of a container asks for them."""
+"""Packages of the base that stay, with their dependencies. No role of a container asks for them."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _THREADS = "/opt/ml/bin/ml-threads"
 _START = f"""\
@@ -69,11 +69,9 @@ exec "$@"
 
 
 def part(lock: Lock) -> Lock:
-    """What a container has of a lock: nothing of kernel, driver and services shapes it.
-
-    Steps keep their numbers, which name their packages in the repository.
-    """
+    """The part of a lock that shapes a container: without kernel modules, driver and services."""
     left_out = set() if lock.variables.get("tools_container_enabled", True) else {"tools"}
+    # Steps keep their numbers, which name their packages in the repository.
     steps = [_step(step, GROUPS.keys() - left_out) for step in lock.steps]
     names = {*lock.base_packages, *(name for step in steps for name in step.packages)}
     return lock.model_copy(
@@ -87,20 +85,20 @@ def part(lock: Lock) -> Lock:
     )
 
 
-def _step(step: Step, has: Collection[str]) -> Step:
-    roles = [role for role in step.roles if role in has]
+def _step(step: Step, kept_roles: Collection[str]) -> Step:
+    roles = [role for role in step.roles if role in kept_roles]
     return step.model_copy(
         update={"roles": roles} if roles else {"roles": [], "packages": [], "stand_ins": {}}
     )
 
 
 def least_driver(lock: Lock) -> str:
-    """The oldest driver that runs the lock's CUDA; "" without CUDA."""
+    """The oldest driver that runs the lock's CUDA, or "" without CUDA."""
     return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]] if lock.cuda else ""
 
 
 def check(lock: Lock) -> None:
-    """NoFit where the container would ask for a newer driver than the AMI of the lock has."""
+    """Raise NoFit if the container needs a newer driver than the AMI of the lock has."""
     if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
         raise NoFit(
             f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
@@ -110,8 +108,8 @@ def check(lock: Lock) -> None:
 
 
 def run(inputs: BakeInputs, build: BuildFolder, key: Signer | None) -> ContainerRecord:
-    """Make the container image of the lock, unless `build` has it; `key` signs where it comes
-    from."""
+    """Make the container image of the lock, unless `build` has it. `key` signs its provenance,
+    unless it is None."""
     check(inputs.lock)
     if build.container.exists() and build.layout.exists():
         inputs.progress.say(f"nothing to do: {build.layout} holds this image")
@@ -125,7 +123,8 @@ def run(inputs: BakeInputs, build: BuildFolder, key: Signer | None) -> Container
             for path, kind in _attached(inputs.root, record, work, key):
                 OciLayout(work / "image", build.build_id).attach(path, kind, _created(inputs.lock))
         build.path.mkdir(exist_ok=True)
-        if build.layout.exists():  # of a run that was killed before its record
+        # A layout without a record is of a run that was killed.
+        if build.layout.exists():
             shutil.rmtree(build.layout)
         (work / "image").rename(build.layout)
         records.write(build.container, record)
@@ -134,21 +133,23 @@ def run(inputs: BakeInputs, build: BuildFolder, key: Signer | None) -> Container
 
 
 def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord:
-    started, began, own = clock.stamp(), time.monotonic(), inputs.of_part(part(inputs.lock))
-    bake.check_space(build.image.path, own.lock)
-    own.fetch()
-    own.compile_again(build.log("container"))
+    started, began, part_inputs = clock.stamp(), time.monotonic(), inputs.of_part(part(inputs.lock))
+    bake.check_space(build.image.path, part_inputs.lock)
+    part_inputs.fetch()
+    part_inputs.compile_again(build.log("container"))
     with inputs.progress.step("repository"):
-        configured = _configuration(inputs.lock, inputs.lock_sha256)
-        plan = _plan(own, build, work, configured)
+        configuration = _configuration(inputs.lock, inputs.lock_sha256)
+        plan = _plan(part_inputs, build, work, configuration)
     result = program.call(
         "goldenami.local.programs.make_container",
         plan,
         ContainerResult,
         inputs.progress,
-        look=partial(how_far.of_bake, plan, how_far.expected(own.lock)),
+        look=partial(how_far.of_bake, plan, how_far.expected(part_inputs.lock)),
     )
-    materials = components.of_container(own.lock, inputs.lock_sha256, inputs.store, result.parts)
+    materials = components.of_container(
+        part_inputs.lock, inputs.lock_sha256, inputs.store, result.parts
+    )
     records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
     return ContainerRecord(
         image=inputs.lock.image,
@@ -164,37 +165,40 @@ def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord
 
 
 def _plan(
-    inputs: BakeInputs, build: BuildFolder, work: Path, configured: dict[str, Any]
+    inputs: BakeInputs, build: BuildFolder, work: Path, configuration: dict[str, Any]
 ) -> ContainerPlan:
-    own = inputs.lock
-    baked = inputs.plan(work, build.log("container"), inputs.repository())
-    chosen = [number for number, step in enumerate(own.steps) if step.roles]
-    names = [GROUPS[own.steps[number].roles[0]] for number in chosen]
-    later = {name for step in own.steps[1:] for name in step.packages}
-    asked = own.variables.get("os_updates_extra_packages", [])
+    lock = inputs.lock
+    bake_plan = inputs.plan(work, build.log("container"), inputs.repository())
+    step_numbers = [number for number, step in enumerate(lock.steps) if step.roles]
+    groups = [GROUPS[lock.steps[number].roles[0]] for number in step_numbers]
+    # Of the base only KEPT and what the definition adds stays; packages of later steps all stay.
+    later = {name for step in lock.steps[1:] for name in step.packages}
+    extra_packages = lock.variables.get("os_updates_extra_packages", [])
     return ContainerPlan(
-        **baked.model_dump()
+        **bake_plan.model_dump()
         | {
             "build_id": build.build_id,
-            "steps": [baked.steps[number] for number in chosen],
+            "steps": [bake_plan.steps[number] for number in step_numbers],
             "layout": work / "image",
-            "groups": ["base", *names, REST],
-            "keeps": sorted({*KEPT, *later, *asked}),
-            "created": _created(own),
-            **configured,
+            "groups": ["base", *groups, REST],
+            "keeps": sorted({*KEPT, *later, *extra_packages}),
+            "created": _created(lock),
+            **configuration,
         }
     )
 
 
 def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
     environments = sorted(lock.environments())
+    # With several environments the user says which one is meant (docs/containers.md).
     home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
     folders = [f"{home}/bin"] * bool(home) + ["/opt/ml/bin"] * bool(environments)
     folders += ["/usr/local/cuda/bin"] * bool(lock.cuda)
     environment = {"PATH": ":".join([*folders, _PATH]), "LANG": "C.UTF-8"}
     if home:
         environment["VIRTUAL_ENV"] = home
-    if lock.cuda:  # engines without CDI go by these
+    # Engines without CDI go by these variables.
+    if lock.cuda:
         environment |= {
             "NVIDIA_VISIBLE_DEVICES": "all",
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
@@ -206,7 +210,9 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
         "org.opencontainers.image.created": _created(lock),
         LOCK_LABEL: lock_sha256,
     }
-    labels |= {f"goldenami.framework.{one.name}": one.version for one in lock.frameworks}
+    labels |= {
+        f"goldenami.framework.{framework.name}": framework.version for framework in lock.frameworks
+    }
     if lock.cuda:
         labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
     if lock.driver:
@@ -225,6 +231,8 @@ def _attached(
     work: Path,
     key: Signer | None,
 ) -> Iterator[tuple[Path, str]]:
+    """Write the documents that are attached to the image. Yields the path and media type of
+    each."""
     bill, origin = work / sbom.CYCLONEDX, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
     commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)

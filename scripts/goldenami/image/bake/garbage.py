@@ -1,5 +1,5 @@
-"""What the store holds beyond what this checkout's locks and builds name, and what of theirs could
-be shared."""
+"""The files of a store that no lock or build of a checkout names, and those that could be
+shared."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from goldenami.packages.store import Store
 
 _SHA256 = re.compile(r'"sha256": "([0-9a-f]{64})"')
 LOCKS = "packer/locks/*.lock.json"
-"""The committed locks of a checkout."""
+"""Pattern of a checkout's committed locks."""
 
 
 @dataclass(frozen=True)
 class Garbage:
     """Files that no lock or build names, with their bytes, and the repositories that still hold
-    links to such."""
+    links to such files."""
 
     files: dict[Path, int]
     repositories: list[Path]
@@ -33,22 +33,24 @@ class Garbage:
 
 
 def find(root: Path, store: Store) -> Garbage:
-    """What nothing in the checkout `root` names. Before it is removed it is looked up while nobody
-    else uses the store: a run that began meanwhile may name what nobody did before."""
+    """The files that nothing in the checkout `root` names. Before they are removed, find them again
+    while nobody else uses the store: a run that began meanwhile may name one of them."""
     paths = [*root.glob(LOCKS), *root.glob("build/*/*/lock.json")]
-    named = {
+    named_digests = {
         digest for path in paths for digest in _SHA256.findall(path.read_text(encoding="utf-8"))
     }
-    return Garbage(store.garbage(named), bake_inputs.repositories(store, named))
+    return Garbage(store.garbage(named_digests), bake_inputs.repositories(store, named_digests))
 
 
 def shareable(root: Path, store: Store) -> tuple[dict[str, int], int]:
-    """Objects that the committed locks name and the store has, with their bytes, and how many it
-    has not."""
-    named = {
+    """Objects that the committed locks name: bytes by SHA-256 of those in the store, and the number
+    of missing ones."""
+    size_by_digest = {
         digest: size
         for path in sorted(root.glob(LOCKS))
         for digest, size in lockfile.read(path)[0].objects().items()
     }
-    present = {digest: size for digest, size in sorted(named.items()) if store.has(digest, size)}
-    return present, len(named) - len(present)
+    present = {
+        digest: size for digest, size in sorted(size_by_digest.items()) if store.has(digest, size)
+    }
+    return present, len(size_by_digest) - len(present)

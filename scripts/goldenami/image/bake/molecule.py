@@ -1,8 +1,7 @@
-"""Throw-away containers for Molecule: the same layers, network and package source as in a bake.
+"""Throw-away containers for Molecule, with the layers, network and package source of a bake.
 
-`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A
-supervisor that was killed takes its container along, and its folder is removed by the next `up` or
-`down`.
+`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. If a
+supervisor is killed, its container ends too, and the next `up` or `down` removes its folder.
 """
 
 from __future__ import annotations
@@ -25,13 +24,14 @@ from goldenami.model.builds.plans import ContainerAccess
 from goldenami.packages.store import Store
 
 UP_LIMIT_S = 1200.0
-"""Seconds for the layers below a role (once, 30-180) and the boot (1-6)."""
+"""Seconds for the layers below a role (30-180, only the first time) and the boot (1-6)."""
 END_S = 10.0
-"""Seconds in which a supervisor has ended its container; after that it is killed."""
+"""Seconds that a supervisor has to end its container; after that it is killed."""
 
 
 class MoleculeInstance(ContainerAccess):
-    """What a scenario is told of its container; `vars` are the roles' variables."""
+    """The facts of its container that a scenario gets; `vars` is the file of the roles'
+    variables."""
 
     name: str
     vars: Path
@@ -45,11 +45,13 @@ def _folder(store: Store, name: str) -> Path:
 
 
 def up(inputs: BakeInputs, name: str, *, role: str, tools: bool) -> MoleculeInstance:
-    """Start container `name` on the layers that a bake has below `role` (of a role that the image
-    lacks, on the base tree); returns how Molecule reaches it. With `tools` the lock's compilers are
+    """Start container `name` on the layers that a bake has below `role`, or on the base tree if the
+    image lacks the role. Returns how Molecule reaches it. With `tools` the lock's compilers are
     among its packages."""
     container.check_host()
-    packer.forget_settings()  # a layer is made here as in a bake
+    # Bakes use the layers made here, so the user's settings of Ansible and Packer must not shape
+    # them.
+    packer.forget_settings()
     down(name, inputs.store)
     folder = _folder(inputs.store, name)
     folder.mkdir(parents=True)
@@ -73,8 +75,8 @@ def up(inputs: BakeInputs, name: str, *, role: str, tools: bool) -> MoleculeInst
 
 
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
-    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody
-    waits for it any more, the supervisor is ended."""
+    """The access to container `name`, once its supervisor has written it. If the container does not
+    come up, or the wait is interrupted, the supervisor is ended."""
     log = folder / "log"
 
     def ready() -> bool | None:
@@ -85,14 +87,15 @@ def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> 
     try:
         if not wait_until(ready, UP_LIMIT_S, 0.1):
             raise StageFailed(f"container {name} did not come up", tail=shell.end_of(log), log=log)
-    except BaseException:  # an interrupt does not reach it: it is in a session of its own
+    except BaseException:
+        # An interrupt does not reach the supervisor, which is in a session of its own.
         shell.stop(supervisor, grace_s=END_S)
         raise
     return records.read(folder / "ready.json", ContainerAccess)
 
 
 def down(name: str, store: Store) -> None:
-    """End container `name` and remove what it held; one that does not exist is no error."""
+    """End container `name` and remove its folder, if there is one."""
     folder = _folder(store, name)
     with contextlib.suppress(OSError):
         text = (folder / "pid").read_text(encoding="utf-8")
@@ -105,5 +108,6 @@ def down(name: str, store: Store) -> None:
         if supervisor and supervisor.alive:
             os.kill(supervisor.pid, signal.SIGTERM)
             wait_until(lambda: not supervisor.alive or None, END_S, 0.1)
+    # A supervisor that was killed has left its cgroup behind.
     namespaces.reap()
     shutil.rmtree(folder, ignore_errors=True)

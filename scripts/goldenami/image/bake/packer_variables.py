@@ -1,4 +1,4 @@
-"""What `packer build` is told of an image: a bake by Packer alone, without `golden bake`."""
+"""The variables of `packer build` for an image: a bake by Packer alone, without `golden bake`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds import lockfile
 
 VARIABLES, ROLES = "packer.pkrvars.json", "packer.roles.json"
-"""Files of build/IMAGE: for Packer, and for the roles, which that names."""
+"""Files of build/IMAGE: Packer's variables, which name the file of the roles' variables."""
 
 
 def write(inputs: BakeInputs, account: dict[str, str]) -> Path | None:
-    """Write them for a lock whose files are in the store; `account` are further variables.
+    """Write both files for a lock whose files are in the store; `account` are further variables.
+    Returns Packer's file.
 
-    None where modules or wheels are still to be compiled: the instance installs them as packages.
+    Returns None if modules or wheels are still to be compiled: the instance installs them as
+    packages.
     """
     root, lock = inputs.root, inputs.lock
     if inputs.lacking_modules() or wheel_builds.lacking(lock, inputs.store):

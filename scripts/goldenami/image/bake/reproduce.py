@@ -1,7 +1,7 @@
 """The `reproduce` stage: one lock baked twice and compared byte for byte.
 
-Both bakes begin from nothing, in different folders; the second is as on another machine on another
-day.
+Both bakes begin from nothing, in different folders; the second runs as if on another machine on
+another day.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from goldenami.local.other_machine import another_machine
 from goldenami.model.builds.build_records import BakeRecord
 
 SHOWN = 20
-"""Differing files in the message's lines; more than these and the cause is one, not many."""
+"""Most differing files in an error: if there are more, they have one cause."""
 LOOKED_INTO = 3
-"""Differing files whose content is compared: the bytes of more say the same."""
+"""Most differing files whose content is compared: the bytes of more files say the same."""
 
 Manifest = dict[str, dict[str, Any]]
 BakeOnce = Callable[[Path, Path], BakeRecord]
@@ -35,20 +35,21 @@ class _Bake:
 
 
 def run(bake_once: BakeOnce, scratch: Path) -> str:
-    """Bake twice below `scratch` and compare; returns one line, or StageFailed naming what differs.
+    """Bake twice below `scratch` and compare. Returns one line; raises StageFailed with the
+    differences.
 
-    `bake_once(work, layers)` bakes into the empty folder `work` with base trees of its own in
+    `bake_once(work, layers)` bakes into the empty folder `work`, with base trees of its own in
     `layers`.
     """
     first = _bake(bake_once, scratch / "first")
-    with another_machine() as where:
+    with another_machine() as conditions:
         second = _bake(bake_once, scratch / "the-second")
     if first.record.disk_sha256 == second.record.disk_sha256:
         return (
             f"reproduced: both disks have SHA-256 {first.record.disk_sha256}; "
-            f"the second was baked {where}"
+            f"the second was baked {conditions}"
         )
-    raise _failure(first, second, where, scratch)
+    raise _failure(first, second, conditions, scratch)
 
 
 def _bake(bake_once: BakeOnce, work: Path) -> _Bake:
@@ -59,7 +60,7 @@ def _bake(bake_once: BakeOnce, work: Path) -> _Bake:
     return _Bake(record, work / "out/disk.raw", {entry["path"]: entry for entry in entries})
 
 
-def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFailed:
+def _failure(first: _Bake, second: _Bake, conditions: str, scratch: Path) -> StageFailed:
     lines = differences(first.manifest, second.manifest)
     build = f"two bakes of {first.record.build_id} differ"
     if not lines:
@@ -69,8 +70,8 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
             f"{build} in the disk, but in no file",
             tail="\n".join([*compare.places(first.disk, second.disk), f"made by {tools}"]),
             hint=note
-            or f"the second was baked {where}; it is one of the programs that write the disk, not "
-            "a role",
+            or f"the second was baked {conditions}; it is one of the programs that write the disk, "
+            "not a role",
         )
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
@@ -78,9 +79,8 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
     return StageFailed(
         f"{build}: {len(lines)} files",
         tail="\n".join(tail),
-        hint=f"the second was baked {where}; make the role that writes these files deterministic, "
-        "or have `seal` "
-        "remove them",
+        hint=f"the second was baked {conditions}; make the role that writes these files "
+        "deterministic, or have `seal` remove them",
     )
 
 
@@ -94,7 +94,7 @@ def _files(first: Manifest, second: Manifest) -> list[str]:
 
 
 def differences(first: Manifest, second: Manifest) -> list[str]:
-    """One line for each path that is not the same in both manifests, with what differs."""
+    """One line for each path that is not equal in both manifests, with the keys that differ."""
     lines = []
     for path in sorted(first.keys() | second.keys()):
         before, after = first.get(path), second.get(path)

@@ -1,5 +1,5 @@
-"""What runs a step of a bake beside its roles: its versions and bytes are part of the key of every
-layer."""
+"""The versions and bytes of what runs a bake's steps beside their roles: they are part of the key
+of every layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from goldenami.core import records
 from goldenami.model import program_files
 
 PACKAGE = Path(__file__).resolve().parents[2]
-"""The code that runs."""
+"""The package that runs."""
 LIBRARIES = ("ansible-core", "jinja2", "mitogen")
-"""What interprets the roles."""
+"""Libraries that interpret the roles."""
 FILES = ("ansible.cfg", "ansible/plugins/**/*.py", "packer/*.pkr.hcl")
-"""How Packer and Ansible are called."""
+"""Files that say how Packer and Ansible are called."""
 MODULES = (
     "container",
     "packer",
@@ -23,12 +23,12 @@ MODULES = (
     "tree/layers",
     "tree/rootfs",
 )
-"""Of `local/`: what makes the tree that the roles meet, and what is kept of it."""
+"""Modules of `local/` that make the tree which roles change, and keep its layers."""
 
 
 def digest(root: Path, package: Path = PACKAGE) -> str:
-    """SHA-256 over all of it: the files of the checkout `root`, the modules of the `package` that
-    runs."""
+    """SHA-256 over the files of the checkout `root`, the modules of the running `package`, and the
+    libraries' versions."""
     home = program_files.home(root)
     paths = {
         str(path.relative_to(home)): path

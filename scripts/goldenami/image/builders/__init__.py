@@ -1,1 +1,1 @@
-"""Where an image is built and booted: on this machine, or on EC2."""
+"""The two places where an image is built and booted: this machine, or EC2."""

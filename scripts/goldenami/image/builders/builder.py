@@ -1,4 +1,5 @@
-"""Where an image is built and booted: on this machine (`local.py`), or in an account (`ec2.py`)."""
+"""The interface of a builder, which builds and boots an image: on this machine (`local.py`), or in
+an account (`ec2.py`)."""
 
 from __future__ import annotations
 
@@ -14,27 +15,27 @@ from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 
 
 class Builder(Protocol):
-    """What `bake` and `verify` have done by it."""
+    """The work that `bake` and `verify` leave to a builder."""
 
     @property
     def kind(self) -> BuilderKind:
-        """What records call it."""
+        """Its name in records."""
 
     def check_host(self) -> None:
-        """HostNotReady where this machine cannot do it."""
+        """Raise HostNotReady if this machine cannot run it."""
 
     def check_build(self, build: BuildFolder) -> None:
-        """BadInput where there is nothing left of the build to boot."""
+        """Raise BadInput if nothing of the build is left to boot."""
 
     def built(self, record: BakeRecord) -> bool:
-        """Whether it made this build, in the same region."""
+        """Whether this builder made the build, in the same region."""
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
-        """Call `work`, and meanwhile make the layers of the plan's steps, where a bake takes
-        any."""
+        """Call `work`, and meanwhile make the layers of the plan's steps, if this builder uses
+        layers."""
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
-        """Run the roles and seal what comes out; with `force` anew, though it be there already."""
+        """Run the roles and seal the result. With `force` anew, even if it exists already."""
 
     def verify(
         self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress

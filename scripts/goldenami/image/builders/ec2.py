@@ -1,7 +1,7 @@
-"""A build on EC2: Packer's instance, the AMI that it leaves, and the fresh instance on which that
-AMI is verified.
+"""The builder on EC2: Packer's instance, the AMI that it leaves, and the fresh instance on which
+that AMI is verified.
 
-Its results are of the same form as the local builder's, which uses containers, a disk and QEMU.
+Its results have the form of the local builder's, which uses containers, a disk and QEMU.
 """
 
 from __future__ import annotations
@@ -51,30 +51,31 @@ from goldenami.model.supported import base_images
 from goldenami.model.supported.architectures import ARCHITECTURES
 
 LIFE = timedelta(hours=6)
-"""After which `golden sweep` may remove what a bake or a verify made in the account; both take well
-under one hour."""
+"""Age at which `golden sweep` may remove what a bake or a verify made in the account. Both take
+well under one hour."""
 UNPUBLISHED_LIFE = timedelta(days=14)
-"""After which `golden sweep` may remove an AMI that was never published, since nothing else ever
+"""Age at which `golden sweep` may remove an AMI that was never published, since nothing else ever
 would."""
 WITHOUT_GPU = "m7i"
-"""Images for GPUs are baked and verified on a family without: `gpu-test` is what needs a GPU."""
+"""The family on which images for GPUs are baked and verified: only `gpu-test` needs a GPU."""
 SIZE = "xlarge"
 GROWTH_GIB = 1
-"""The volume is launched this much larger than the AMI, so that growing the root can be seen."""
-_LOOK = (
+"""GiB by which the launched volume is larger than the AMI, so that a check sees the root grow."""
+_FACTS_COMMAND = (
     "test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
     "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'"
 )
 
 
 def instance_type(lock: Lock) -> str:
-    """A type that runs the image's code: of its first declared family, or of one without a GPU."""
+    """An instance type that runs the image's code: of its first declared family, or of one without
+    GPUs."""
     return f"{WITHOUT_GPU if lock.hardware.sm else lock.hardware.families[0]}.{SIZE}"
 
 
 @dataclass(frozen=True)
 class Ec2Builder:
-    """The builder of the checkout `root` in a region. `kms_key` is an alias, or empty for the
+    """The builder of the checkout `root` in a region. `kms_key` is an alias, or "" for the
     account's default; `subnets` are ids or names, or empty for the default network."""
 
     root: Path
@@ -89,10 +90,10 @@ class Ec2Builder:
         return self.account.ec2(self.region)
 
     def check_host(self) -> None:
-        """Any machine will do."""
+        """Any machine can run it."""
 
     def check_build(self, build: BuildFolder) -> None:
-        """Whether the AMI is there still is seen when it is launched."""
+        """Nothing to check here: the launch shows whether the AMI still exists."""
 
     def built(self, record: BakeRecord) -> bool:
         return record.ami is not None and record.ami.region == self.region
@@ -100,17 +101,17 @@ class Ec2Builder:
     # --- bake -------------------------------------------------------------------------------------
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
-        """An instance has no layers."""
+        """Only call `work`: an instance has no layers."""
         work()
         return BakeResult()
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
-        """Run the roles on an instance in the account; the AMI is registered as `publish` would
-        register a disk's.
+        """Run the roles on an instance in the account, register the AMI as `publish` would register
+        a disk's, and read its snapshot.
 
-        Then its snapshot is read. One that a bake registered before it was
-        killed is taken as it is. With `force` it gives way when the new one is made; BadInput where
-        it is published. BadInput also for an immutable image, whose disk has another layout.
+        An AMI that an earlier, killed bake registered is taken. With `force` it is replaced once
+        Packer's new one exists. Raises BadInput if it is published, or if the image is immutable,
+        whose disk has another layout.
         """
         if IMMUTABLE in lock.roles:
             raise BadInput(
@@ -121,6 +122,7 @@ class Ec2Builder:
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}",
+            # EC2 allows 255 characters.
             description=lock.description[:255],
             architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
@@ -128,6 +130,7 @@ class Ec2Builder:
                 lock.image, plan.lock_sha256, plan.build_id, variables["golden_git_commit"]
             ),
         )
+        # The wheels are checked first: an instance that is never launched costs nothing.
         with progress.step("coverage"):
             _cover(lock, plan)
         with translated(self.region):
@@ -161,7 +164,7 @@ class Ec2Builder:
         self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
     ) -> None:
         work, ec2 = plan.work, self._client()
-        key, marks = (
+        key, temporary_tags = (
             ssh.new_key(work / "launch_key", "golden"),
             {**spec.tags, **tags.temporary(LIFE)},
         )
@@ -184,14 +187,14 @@ class Ec2Builder:
         with (
             tempfile.TemporaryDirectory(prefix="golden-") as short,
             instances.access(
-                ec2, name, key.with_suffix(".pub"), marks, subnet.vpc if subnet else ""
+                ec2, name, key.with_suffix(".pub"), temporary_tags, subnet.vpc if subnet else ""
             ) as group,
         ):
             launch = {
                 "key": name,
                 "private_key": str(key),
                 "groups": [group],
-                "tags": marks,
+                "tags": temporary_tags,
                 "kms_key": self.kms_key,
                 "run_tags": self.account.tags,
                 "subnet": subnet.id if subnet else "",
@@ -199,20 +202,21 @@ class Ec2Builder:
             records.write_text(
                 work / "ec2.json", records.canonical({**variables, "golden_ec2": launch})
             )
-            # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files
-            # go with it.
+            # Paths of sockets have 108 bytes at most, hence the short folder. Temporary files are
+            # removed with it.
             env = {
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": short,
                 "TMPDIR": short,
-                # The instance's memory, gone with it.
+                # A folder in the instance's memory: nothing of it gets into the AMI.
                 "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible",  # noqa: S108 - not of this machine
             }
             build = packer.PackerBuild(self.root, work, "ec2", plan.log)
             build.run("amazon-ebs.ec2", options, env=env, on_line=on_line)
 
     def _unpublished(self, image: Image) -> Image:
-        """The AMI of a build that is to be made anew, or BadInput where others may launch it
-        already."""
+        """`image`, whose build is to be made anew. Raises BadInput if it is published, since others
+        may launch it already."""
+        # Publishing removes the tag that lets `golden sweep` remove an AMI.
         if tags.EXPIRES not in image.tags:
             raise BadInput(
                 f"{image.ami} in {self.region} is published: it is not made anew under its name",
@@ -224,25 +228,26 @@ class Ec2Builder:
     def _registered(self, spec: ImageSpec, image: Image | None, *, force: bool = False) -> Ami:
         """The build's AMI, made of the snapshot of the one that Packer left, which is deregistered.
 
-        With `force` one of that name is removed with its snapshot first.
+        With `force` an AMI with the build's name is removed first, with its snapshot.
         """
         ec2 = self._client()
-        left = images.find(ec2, f"{spec.name}-builder")
+        packer_ami = images.find(ec2, f"{spec.name}-builder")
         if image is None:
-            if left is None:
+            if packer_ami is None:
                 raise StageFailed(
                     f"Packer left no AMI {spec.name}-builder in {self.region}", hint="run again"
                 )
-            base = left.tags.get(tags.BASE_AMI, "unknown")
-            marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
-            if force and (old := images.find(ec2, spec.name)):
-                images.remove(ec2, self._unpublished(old))
-            marked = spec.model_copy(
-                update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]}
+            base = packer_ami.tags.get(tags.BASE_AMI, "unknown")
+            ami_tags = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
+            if force and (old_ami := images.find(ec2, spec.name)):
+                images.remove(ec2, self._unpublished(old_ami))
+            ami_spec = spec.model_copy(
+                update={"tags": ami_tags, "volume_size_gib": packer_ami.root["VolumeSize"]}
             )
-            image = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
-        if left is not None:
-            ec2.deregister_image(ImageId=left.ami)  # its snapshot lives on in the build's own
+            image = images.wait_available(ec2, images.register(ec2, ami_spec, packer_ami.snapshot))
+        if packer_ami is not None:
+            # The snapshot stays: it is the build's AMI's now.
+            ec2.deregister_image(ImageId=packer_ami.ami)
         return Ami(
             id=image.ami,
             region=self.region,
@@ -272,24 +277,27 @@ class Ec2Builder:
                 key=key,
                 user=user(self.root, lock.base.release),
             )
+            # ssh keeps the shared connection open in the background, beyond this process.
             stack.callback(ssh.hang_up, config)
             with progress.step("boot"):
                 wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
-                look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
-                seen = look(_LOOK).splitlines()
+                ask = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
+                lines = ask(_FACTS_COMMAND).splitlines()
                 tests = ImageTests(self.root, lock.roles, build.variables, work, log)
                 checks = tests.run(config)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
-                    lambda command: look(image_tests.as_root(command)),
+                    lambda command: ask(image_tests.as_root(command)),
+                    # `_cover` read no tree, only wheels: any other library on the instance is
+                    # wrong.
                     complete=False,
                 )
         return VerifyResult(
             accel=Accel.EC2,
-            boots=[Boot(firmware=seen[0], seconds_to_ssh=seconds)],
-            checks=checks + _checks(lock, seen),
+            boots=[Boot(firmware=lines[0], seconds_to_ssh=seconds)],
+            checks=checks + _checks(lock, lines),
         )
 
     def _launch(self, bake: BakeRecord, public_key: Path) -> Launch:
@@ -299,7 +307,7 @@ class Ec2Builder:
             raise StageFailed(
                 f"{bake.ami.id} is gone from {self.region}", hint="FORCE=1 bakes it again"
             )
-        marks = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
+        build_tags = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
         return Launch(
             name=_name("verify", bake.build_id),
             image=image,
@@ -307,18 +315,18 @@ class Ec2Builder:
             public_key=public_key,
             volume_gib=bake.ami.volume_gib + GROWTH_GIB,
             subnet=self._subnet(),
-            tags={**marks, **tags.temporary(LIFE)},
+            tags={**build_tags, **tags.temporary(LIFE)},
         )
 
 
 def _evidence(
     account: Account, ami: Ami, out: BuildFolder, work: Path, progress: Progress
 ) -> BakeResult:
-    """The list of the blocks of the AMI's snapshot, which is signed, and the manifest that drift
-    goes by, in the folder `out`: nothing that ran on the instance is asked.
+    """Read the AMI's snapshot into the folder `out`: the signed list of its blocks, and the
+    manifest that drift compares with. Nothing that ran on the instance is asked.
 
-    A disk that our reader does not read has no manifest. Raises what AWS refuses, and Unreachable
-    where EBS does not give the blocks: the AMI stays, and the next bake goes on here.
+    A disk that our reader cannot read has no manifest. Raises AWS's errors, and Unreachable if EBS
+    does not give the blocks: the AMI stays, and the next bake continues here.
     """
     with (
         tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch,
@@ -343,7 +351,7 @@ def _evidence(
 
 
 def _manifest(disk: SnapshotDisk, path: Path, scratch: Path, progress: Progress) -> dict[str, int]:
-    """Bytes by package; nothing of a disk that cannot be read."""
+    """Bytes by package; {} for a disk that cannot be read."""
     try:
         return disk_manifest.write(disk, path, scratch / "lists")
     except Unreachable as error:
@@ -352,7 +360,8 @@ def _manifest(disk: SnapshotDisk, path: Path, scratch: Path, progress: Progress)
 
 
 def _cover(lock: Lock, plan: BakePlan) -> None:
-    """Hold the lock's wheels to the declared machines, before anything is launched."""
+    """Check the lock's wheels against the declared machines' CPUs and GPUs, before anything is
+    launched."""
     with tempfile.TemporaryDirectory(dir=plan.work) as tree:
         for environment, files in lock.environments().items():
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
@@ -381,9 +390,9 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
                 archive.extract(entry, environment)
 
 
-def _name(what: str, build_id: str) -> str:
-    """No other run has a key pair or a security group of this name."""
-    return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
+def _name(stage: str, build_id: str) -> str:
+    """A name for a key pair or a security group that no other run has."""
+    return f"golden-{stage}-{build_id}-{secrets.token_hex(4)}"
 
 
 def user(root: Path, release: str) -> str:
@@ -392,32 +401,34 @@ def user(root: Path, release: str) -> str:
 
 
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
-    """Return once the launch's key is let in, or StageFailed saying how far it came in
-    `limit_s`."""
-    ends, cause, rests = time.monotonic() + limit_s, "SSH did not answer", 0.0
+    """Return once SSH accepts the launch's key. Raises StageFailed with the last obstacle after
+    `limit_s` seconds."""
+    ends, obstacle, next_login_at = time.monotonic() + limit_s, "SSH did not answer", 0.0
     wait = LongWait()
 
     def let_in() -> bool | None:
-        nonlocal cause, rests
-        if time.monotonic() > rests and ssh.answers(instance.address, instances.SSH):
+        nonlocal obstacle, next_login_at
+        if time.monotonic() > next_login_at and ssh.answers(instance.address, instances.SSH):
             refusal = ssh.login(config, ends)
             if refusal is None:
                 return True
-            cause = f"sshd answers and lets nobody in: {refusal}"
-            rests = time.monotonic() + ssh.PENALTY_S
-        wait.tell(f"{instance.id}: {cause}")
+            obstacle = f"sshd answers and lets nobody in: {refusal}"
+            # sshd shuts out an address that asks again too soon (sshd_config(5),
+            # PerSourcePenalties).
+            next_login_at = time.monotonic() + ssh.PENALTY_S
+        wait.tell(f"{instance.id}: {obstacle}")
         return None
 
     if not wait_until(let_in, limit_s, 1.0):
         raise StageFailed(
-            f"{instance.id}: {cause} within {limit_s:.0f} s",
+            f"{instance.id}: {obstacle} within {limit_s:.0f} s",
             hint="look at its console (`aws ec2 get-console-output`): a launch of "
             "the AMI shows the same",
         )
 
 
-def _checks(lock: Lock, seen: list[str]) -> list[Check]:
-    cloud = seen[1].strip() if len(seen) > 1 else ""
+def _checks(lock: Lock, lines: list[str]) -> list[Check]:
+    cloud = lines[1].strip() if len(lines) > 1 else ""
     return [
         Check.of_boot(
             "ec2_datasource",
@@ -431,13 +442,13 @@ def _checks(lock: Lock, seen: list[str]) -> list[Check]:
             cloud == "aws",
             "cloud-init did not ask the metadata service",
         ),
-        _packages(lock, seen[2:]),
+        _packages(lock, lines[2:]),
     ]
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
-    """The lock's packages that are there (a role removes some) are in its version; the rest is the
-    publisher's."""
+    """The check that the lock's packages on the instance have the lock's versions. Other packages
+    are the publisher's; a role may have removed some of the lock's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     installed = {name: version for _, name, version in rows}
     wrong = [
@@ -447,11 +458,11 @@ def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     ]
     wrong += [] if installed else ["dpkg names no package"]
     publishers = sorted(installed.keys() - lock.packages.keys())
-    beside = (
+    listed = (
         f"{len(publishers)} packages are the publisher's, beside the lock: "
         f"{', '.join(publishers[:12])}"
     )
     check = Check.of_boot(
         "packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8])
     )
-    return check if wrong else check.model_copy(update={"detail": beside if publishers else ""})
+    return check if wrong else check.model_copy(update={"detail": listed if publishers else ""})

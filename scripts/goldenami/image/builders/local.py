@@ -1,5 +1,5 @@
-"""A build on this machine: roles in containers, a disk, and boots of it in QEMU, all in namespaces
-of their own."""
+"""The builder on this machine: roles in containers, a disk, and boots of it in QEMU, all in
+namespaces of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, BootPlan, VerifyPlan, VerifyResult
 
 GROWTH_BYTES = 1 << 30
-"""The volume is launched this much larger than the image, so that growing the root can be seen."""
+"""Bytes by which the volume is larger than the image, so that a check sees the root grow."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class LocalBuilder:
         )
 
     def shell(self, image: str) -> int:
-        """Boot the newest verified disk of `image` and run an interactive SSH session in it."""
+        """Boot the newest verified disk of `image` and run an interactive SSH session in it.
+        Returns the session's exit status."""
         build = ImageFolder.of(self.root, image).latest
         if build is None:
             raise BadInput(f"{image} has no verified build", hint=f"run `make bake IMAGE={image}`")

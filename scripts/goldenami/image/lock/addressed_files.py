@@ -1,5 +1,5 @@
-"""Files that a definition names by their address: fetched into the store, believed by SHA-256 and
-signature, and told to the role `customize`."""
+"""Files that a definition names by their address: fetched into the store, checked by SHA-256 and
+signature, and handed to the role `customize`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
 SAMPLE = 20
-"""Files of a tarball that the image's checks read back: each costs a line of the lock."""
+"""Most files of a tarball that the image's checks read back: each costs a line of the lock."""
 _VERSION = re.compile(r"(?:^|[-_]v?)(\d+(?:\.\d+)+[\w.+~]*?)(?=[-_]|\.[a-z]|$)")
 _REPLACED = "find out why before you write the new one: a vendor announces new files"
 _XZ = b"\xfd7zXZ\0"
@@ -35,7 +35,8 @@ _XZ = b"\xfd7zXZ\0"
 
 @dataclass(frozen=True)
 class AddressedFile:
-    """One file in the store. `told` is what the role is told of it; `deb` is what apt installs."""
+    """One file in the store. `told` is its entry in the role's variable; `deb` is the package for
+    apt, or None."""
 
     locked: LockedDownload
     told: dict[str, Any]
@@ -45,32 +46,32 @@ class AddressedFile:
 def have(
     root: Path, definition: Definition, store: Store, progress: Progress
 ) -> list[AddressedFile]:
-    """The files of `definition`, in the store; BadInput with file and line where one is not what
-    it is said to be."""
+    """The files of `definition`, in the store. Raises BadInput with file and line if one is not as
+    stated."""
     if not definition.downloads:
         return []
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
     locked, files = list[LockedDownload](), list[AddressedFile]()
     with progress.in_all():  # each file is hashed, and its server asked
-        for index, wanted in enumerate(definition.downloads):
-            with by_line(source, ("downloads", index), _kind(wanted)):
-                locked.append(_sized(wanted, store))
+        for index, download in enumerate(definition.downloads):
+            with by_line(source, ("downloads", index), _kind(download)):
+                locked.append(_sized(download, store))
     lacking = sum(file.size for file in locked if not store.path(file.sha256).exists())
     names = ", ".join(file.name for file in locked)
     with progress.download("files", names, lacking) as on_bytes:
-        for index, (wanted, file) in enumerate(zip(definition.downloads, locked, strict=True)):
-            with by_line(source, ("downloads", index), _kind(wanted)):
+        for index, (download, file) in enumerate(zip(definition.downloads, locked, strict=True)):
+            with by_line(source, ("downloads", index), _kind(download)):
                 store.fetch(store_requests([file]), on_bytes)
-                _demand_signature(root, wanted, store)
-                files.append(_of(wanted, file, store.path(file.sha256)))
+                _demand_signature(root, download, store)
+                files.append(_of(download, file, store.path(file.sha256)))
                 _demand_architecture(definition, files[-1].deb)
     return files
 
 
 @contextmanager
 def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
-    """What is wrong with the file at the key `at` meanwhile is said with its line in the
-    definition; `kind` is the key that says what it is."""
+    """Raise errors of the file at the key `at` within the block as BadInput with its line in the
+    definition. `kind` is the key that says what the file is."""
     try:
         yield
     except (Vanished, NotThere) as error:
@@ -88,59 +89,63 @@ def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
     raise source.error((*at, *filter(None, [key])), why, hint=hint)
 
 
-def _sized(wanted: Download, store: Store) -> LockedDownload:
-    path = store.path(wanted.sha256)
-    address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
-    there = store.check(wanted.sha256)
-    size = path.stat().st_size if there else http_documents.look(address).size
-    version = _VERSION.search(wanted.name)
+def _sized(download: Download, store: Store) -> LockedDownload:
+    path = store.path(download.sha256)
+    address = mirrors.logged_in(download.url, download.name, download.login)
+    is_stored = store.check(download.sha256)
+    # A file that is in the store already needs no server, which may be gone.
+    size = path.stat().st_size if is_stored else http_documents.look(address).size
+    version = _VERSION.search(download.name)
     return LockedDownload(
-        url=wanted.url,
-        name=wanted.name,
-        sha256=wanted.sha256,
+        url=download.url,
+        name=download.name,
+        sha256=download.sha256,
         size=size,
-        version=version[1] if version else wanted.sha256[:12],
-        login=wanted.login,
-        signed_by=wanted.fingerprint,
+        version=version[1] if version else download.sha256[:12],
+        login=download.login,
+        signed_by=download.fingerprint,
     )
 
 
-def _demand_signature(root: Path, wanted: Download, store: Store) -> None:
-    if wanted.signature is None or wanted.key is None or wanted.fingerprint is None:
+def _demand_signature(root: Path, download: Download, store: Store) -> None:
+    if download.signature is None or download.key is None or download.fingerprint is None:
         return
-    address = mirrors.logged_in(wanted.signature, wanted.name, wanted.login)
+    address = mirrors.logged_in(download.signature, download.name, download.login)
     signature = http_documents.read(address, limit=signing_keys.LIMIT).data
-    where = wanted.key if "://" in wanted.key else str(root / wanted.key)
-    key = http_documents.read(where, limit=signing_keys.LIMIT).data
-    signing_keys.demand_signature(store.path(wanted.sha256), signature, key, wanted.fingerprint)
+    key_address = download.key if "://" in download.key else str(root / download.key)
+    key = http_documents.read(key_address, limit=signing_keys.LIMIT).data
+    signing_keys.demand_signature(store.path(download.sha256), signature, key, download.fingerprint)
 
 
-def _kind(wanted: Download) -> str:
-    return next(kind for kind in ("install", "path", "unpack") if getattr(wanted, kind) is not None)
+def _kind(download: Download) -> str:
+    return next(
+        kind for kind in ("install", "path", "unpack") if getattr(download, kind) is not None
+    )
 
 
-def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
-    told: dict[str, Any]
-    if wanted.path is not None:
-        told = {
-            "path": wanted.path,
-            "owner": wanted.owner,
-            "group": wanted.group,
-            "mode": wanted.mode,
+def _of(download: Download, locked: LockedDownload, path: Path) -> AddressedFile:
+    variables: dict[str, Any]
+    if download.path is not None:
+        variables = {
+            "path": download.path,
+            "owner": download.owner,
+            "group": download.group,
+            "mode": download.mode,
         }
-    elif wanted.unpack is not None:
+    elif download.unpack is not None:
+        # tar calls xz, which an image need not have: the role installs it for such a tarball alone.
         with path.open("rb") as content:
             needs_xz = content.read(len(_XZ)) == _XZ
-        told = {
-            "unpack": wanted.unpack,
-            "strip": wanted.strip,
-            "brings": f"{wanted.unpack}/**",
-            "sample": _sample(path, wanted.strip),
+        variables = {
+            "unpack": download.unpack,
+            "strip": download.strip,
+            "brings": f"{download.unpack}/**",
+            "sample": _sample(path, download.strip),
             **({"tool": "xz-utils"} if needs_xz else {}),
         }
     else:
         return _package(locked, path)
-    return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **told})
+    return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **variables})
 
 
 def _package(locked: LockedDownload, path: Path) -> AddressedFile:
@@ -177,11 +182,12 @@ def _demand_architecture(definition: Definition, deb: Deb | None) -> None:
 
 
 def _sample(path: Path, strip: int) -> dict[str, str]:
-    """Some files of a tarball with their SHA-256, by their names below the folder; BadInput where
-    it is none, leads out of it, or has no file."""
+    """Some files of a tarball, evenly chosen: name below the folder -> SHA-256. Raises BadInput if
+    it is no tarball, leads out of its folder, or has no file."""
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in _members(archive) if _below(member, strip)]
+            # Every n-th file, so that the sample reaches the end of the tarball.
             chosen = set(names[:: -(-len(names) // SAMPLE) or 1])
         with tarfile.open(path) as archive:
             sample = {
@@ -205,6 +211,8 @@ def _sample(path: Path, strip: int) -> dict[str, str]:
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in archive:
+        # Raises FilterError for a member that would be written outside the folder; nothing is
+        # written.
         tarfile.tar_filter(member, "/nowhere")
         yield member
 

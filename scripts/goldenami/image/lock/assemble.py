@@ -1,4 +1,5 @@
-"""A resolution written out as a lock, with the packages of each step of the bake."""
+"""The last step of the `lock` stage: a resolution becomes a lock, with the packages of each step of
+the bake."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def assemble(
     base_names: list[str],
     debs: list[Deb],
 ) -> Lock:
-    """The lock of what was resolved."""
+    """The lock for what was resolved."""
     with resolution.progress.step("steps"):
         steps = _steps(resolution, base_names, debs)
     definition, root = resolution.definition, resolution.root
@@ -86,52 +87,52 @@ def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
 
 
 def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
-    """When the image's newest package was built, in seconds since 1970: no new date without a new
-    file.
-
-    A package that is younger than the index that lists it was built by a wrong clock and does not
-    count.
-    """
+    """Build time of the image's newest package, in seconds since 1970: the image's date changes
+    only when a file does."""
     indexes = max(
         int(parsedate_to_datetime(suite.date).timestamp()) for suite in resolution.archive_suites()
     )
-    built = [local_repository.built_at(resolution.store, deb) for deb in debs]
-    return max((date for date in built if date <= indexes), default=indexes)
+    build_times = [local_repository.built_at(resolution.store, deb) for deb in debs]
+    # A package that is younger than its index was built under a wrong clock: it does not count.
+    return max((date for date in build_times if date <= indexes), default=indexes)
 
 
 def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Step]:
-    """Which packages each step of the bake installs, solved by apt among the image's own files
-    only.
+    """The packages that each step of the bake installs, solved by apt among the image's own files
+    alone.
 
-    So a step's layer depends on no package of a later step, and a driver release leaves the layers
-    below it alone.
+    A step's layer therefore depends on no package of a later step, and a new driver release leaves
+    the layers below it unchanged.
     """
     version = resolution.fitted.driver if resolution.fitted else ""
     dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(), version)
-    others = [deb for deb in debs if deb.name not in dummies]
-    before_driver = visible = _apt_of(resolution, "early", [*others, *dummies.values()])
+    before_driver_debs = [deb for deb in debs if deb.name not in dummies]
+    before_driver = step_apt = _apt_of(
+        resolution, "early", [*before_driver_debs, *dummies.values()]
+    )
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
-    so_far, known, steps = list[str](), set(base), list[Step]()
+    roles_so_far, installed_before, steps = list[str](), set(base), list[Step]()
     for roles in resolution.definition.steps:
-        visible = complete if "nvidia_driver" in roles else visible
-        so_far += roles
-        installed = {deb.name for deb in visible.solve(resolution.names(so_far))}
-        used = {
+        step_apt = complete if "nvidia_driver" in roles else step_apt
+        roles_so_far += roles
+        installed = {deb.name for deb in step_apt.solve(resolution.names(roles_so_far))}
+        used_dummies = {
             name: Package.of(dummies[name])
             for name in installed & dummies.keys()
-            if visible is before_driver
+            if step_apt is before_driver
         }
-        new = installed - known - used.keys()
-        steps.append(Step(roles=roles, packages=sorted(new), stand_ins=used))
-        known |= new
-    late = {deb.name for deb in debs} - known
+        new = installed - installed_before - used_dummies.keys()
+        steps.append(Step(roles=roles, packages=sorted(new), stand_ins=used_dummies))
+        installed_before |= new
+    left_over = {deb.name for deb in debs} - installed_before
     return [
         *steps[:-1],
-        steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})}),
+        steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *left_over})}),
     ]
 
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
+    """An apt root whose one archive holds `debs`."""
     folder = resolution.apt.folder / "closure" / name
     repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
     apt = AptRoot(

@@ -1,5 +1,5 @@
-"""Python packages beside the frameworks: asked of the indexes before pip resolves, and what of its
-answer is theirs."""
+"""Python packages beside the frameworks: checked against the indexes before pip resolves, and taken
+out of pip's answer afterwards."""
 
 from __future__ import annotations
 
@@ -25,84 +25,92 @@ from goldenami.model.definitions.python_checks import KEY
 from goldenami.packages.pypi import Index, PyFile
 
 OWN_ENVIRONMENT = "python"
-"""Where the packages go in an image without frameworks."""
+"""The environment of these packages in an image without frameworks."""
 SHOWN = 5
-"""Versions that a refusal names."""
+"""Versions that an error names."""
 
 
 @contextmanager
 def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]:
-    """Every package is on its index in a version that the definition allows, or BadInput with file
-    and line; NoFit within has the line of the package that it is about."""
+    """Check that each package is on its index in an allowed version, then run the block. Raises
+    BadInput with file and line; a NoFit from the block gets the line of the package that it is
+    about."""
     if not definition.python_packages:
         yield
         return
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
-    wanted = [Requirement(line) for line in definition.python_packages]
-    for number, one in enumerate(wanted):
-        _demand(source, number, one, index)
+    requirements = [Requirement(line) for line in definition.python_packages]
+    for number, requirement in enumerate(requirements):
+        _demand(source, number, requirement, index)
     try:
         yield
     except NoFit as error:
         why = error.message.partition(": ")[2]
-        named = [
+        # pip says either `requested NAME...` or the name alone; the first is the surer one.
+        matches = [
             number
             for words in ("requested {0}", "{0.name}")
-            for number, one in enumerate(wanted)
-            if words.format(one) in why
+            for number, requirement in enumerate(requirements)
+            if words.format(requirement) in why
         ]
-        at = source.error((KEY, *named[:1]), error.message).message
+        at = source.error((KEY, *matches[:1]), error.message).message
         raise NoFit(at, hint=error.hint, tail=error.tail) from None
 
 
-def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) -> None:
-    project = canonicalize_name(wanted.name)
+def _demand(source: YamlFile, number: int, requirement: Requirement, index: Index) -> None:
+    project = canonicalize_name(requirement.name)
     private = index.private if index.private and index.private.has(project) else None
-    where = "python_index" if private else "the package index"
+    index_name = "python_index" if private else "the package index"
     try:
-        known = index.versions(project, prereleases=True)
+        versions = index.versions(project, prereleases=True)
     except Vanished:
         raise source.error(
             (KEY, number),
-            f"{where} has no project `{wanted.name}`",
+            f"{index_name} has no project `{requirement.name}`",
             hint="is it misspelt, or one of a private index that `packages` of "
             "`python_index` does not name?",
         ) from None
     except BadInput as error:
         raise source.error(("python_index", "login"), error.message, hint=error.hint) from None
-    if not known:
+    if not versions:
         raise source.error(
             (KEY, number),
-            f"{where} has no wheel of `{wanted.name}`, only source",
+            f"{index_name} has no wheel of `{requirement.name}`, only source",
             hint="build a wheel and put it on an index of your own "
             "(`python_index`), or write a recipe (docs/adding.md)",
         )
-    if not any(wanted.specifier.filter(known)):
-        raise source.error((KEY, number), f"{where} has no `{wanted}`; {_nearest(wanted, known)}")
+    if not any(requirement.specifier.filter(versions)):
+        raise source.error(
+            (KEY, number), f"{index_name} has no `{requirement}`; {_nearest(requirement, versions)}"
+        )
 
 
-def _nearest(wanted: Requirement, known: Sequence[str]) -> str:
-    final = [version for version in known if not Version(version).is_prerelease] or list(known)
-    limits = [Version(one.version.removesuffix(".*")) for one in wanted.specifier]
+def _nearest(requirement: Requirement, versions: Sequence[str]) -> str:
+    # Prereleases are shown only if there is nothing else.
+    final = [version for version in versions if not Version(version).is_prerelease] or list(
+        versions
+    )
+    limits = [Version(specifier.version.removesuffix(".*")) for specifier in requirement.specifier]
     below = sum(Version(version) < limits[0] for version in final) if limits else len(final)
     first = max(0, min(below - SHOWN // 2, len(final) - SHOWN))
     return f"the nearest are {', '.join(final[first : first + SHOWN])}"
 
 
 def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> PythonPackages | None:
-    """What the definition asks for, of all `files` of its environment."""
+    """The packages that the definition asks for, with their part of `files`; None if it asks for
+    none."""
     definition = resolution.definition
     if not definition.python_packages:
         return None
-    own = {one.wheel.sha256 for one in resolution.frameworks.frameworks}
-    wheels = [file for file in files if file.sha256 not in own]
-    asked = {
+    framework_wheels = {framework.wheel.sha256 for framework in resolution.frameworks.frameworks}
+    wheels = [file for file in files if file.sha256 not in framework_wheels]
+    lines_by_project = {
         str(canonicalize_name(Requirement(line).name)): line for line in definition.python_packages
     }
-    resolution.choices.extend(_choices(asked, wheels, definition))
+    resolution.choices.extend(_choices(lines_by_project, wheels, definition))
     return PythonPackages(
         environment=environment,
-        asked=asked,
+        asked=lines_by_project,
         wheels=wheels,
         index=definition.python_index,
         allow=frameworks.allowances(resolution.root, wheels),
@@ -110,27 +118,28 @@ def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> Pyt
 
 
 def _choices(
-    asked: Mapping[str, str], wheels: Sequence[PyFile], definition: Definition
+    lines_by_project: Mapping[str, str], wheels: Sequence[PyFile], definition: Definition
 ) -> Iterator[Choice]:
     versions, index = {file.project: file.version for file in wheels}, definition.python_index
-    for project, line in asked.items():
-        where = "python_index" if index and index.has(project) else "the package index"
+    for project, line in lines_by_project.items():
+        index_name = "python_index" if index and index.has(project) else "the package index"
         yield Choice(
             component=project,
             taken=versions[project],
             passed_over=[],
-            why=f"what {where} has for `{line}` of python_packages",
+            why=f"what {index_name} has for `{line}` of python_packages",
         )
 
 
-def variables(found: PythonPackages | None) -> list[dict[str, Any]]:
-    """What the role gets, and so the image's tests: nothing, or the one environment."""
-    if found is None:
+def variables(packages: PythonPackages | None) -> list[dict[str, Any]]:
+    """The value of the role's variable, which the image's tests read too: [], or the one
+    environment."""
+    if packages is None:
         return []
     return [
         {
-            "environment": found.environment,
-            "projects": sorted(found.asked),
-            "wheels": frameworks.told(found.wheels),
+            "environment": packages.environment,
+            "projects": sorted(packages.asked),
+            "wheels": frameworks.told(packages.wheels),
         }
     ]

@@ -1,4 +1,4 @@
-"""The speedup of a build for the hardware over the index's wheel, as measured; and the rule that
+"""The measured speedup of a build for the hardware over the index's wheel, and the rule that
 decides by it. Pure.
 
 roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a
@@ -22,11 +22,9 @@ from goldenami.model.definitions.recipes import CudaWheel, Recipe
 
 FILE = "roles/frameworks/files/measurements.json"
 LEAST_SPEEDUP = 1.10
-"""A build for the hardware is taken where it is at least this many times as fast as the wheel, over
-all workloads."""
+"""Least speedup over the wheel, over all workloads, at which a build for the hardware is taken."""
 LEAST_OF_A_WORKLOAD = 0.95
-"""Where a single workload is slower than this, it is not taken: nobody trades one program's speed
-for another's."""
+"""Least speedup of each single workload: nobody trades one program's speed for another's."""
 
 
 class Workload(Record):
@@ -41,7 +39,7 @@ class Workload(Record):
 
 class Measurement(Record):
     """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the
-    CPU of the generic build, `key` that of the measured wheel (wheel_builds.py)."""
+    CPU of the generic build, `key` the measured wheel's (wheel_builds.py)."""
 
     framework: str
     version: str
@@ -62,15 +60,15 @@ class Measurement(Record):
 
 
 class Measurements(Record):
-    """The file."""
+    """The content of measurements.json."""
 
     measurements: list[Measurement]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Wheel or source, and why; `speedup`, `measured_on` and `key` (of the measured build) where it
-    was measured on this micro-architecture."""
+    """Wheel or source, and why. `speedup`, `measured_on` and `key` (of the measured build) are None
+    if nothing was measured on this micro-architecture."""
 
     origin: Origin
     why: str
@@ -79,8 +77,8 @@ class Decision:
     key: str | None = None
 
     def of(self, key: str) -> Decision:
-        """The same for the build `key`. Where another build was measured, its speedup is not this
-        one's, and the reason says so."""
+        """This decision for the build `key`. If another build was measured, its speedup is dropped
+        and the reason says so."""
         if self.key in (None, key):
             return self
         return replace(
@@ -92,7 +90,8 @@ class Decision:
 
 
 def load(root: Path) -> list[Measurement]:
-    """All that was measured and committed, by goldenami and then by the repository `root`."""
+    """All committed measurements: goldenami's, then those of the repository `root`."""
+    # In goldenami's own checkout both are one file, which is read once.
     paths = dict.fromkeys([program_files.home(root) / FILE, root / FILE])
     return [
         row
@@ -112,9 +111,8 @@ def decide(
     """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a
     build of its own.
 
-    Of several CPUs the one with the least speedup speaks for all; one that was not measured leaves
-    the rule's default. A figure of another version, or over something else than the recipe names
-    now, is none.
+    Only measurements of the recipe's version over what it names as `against` count. If a CPU was
+    not measured, the rule's default holds.
     """
     by_cpu = {
         entry.cpu: entry
@@ -125,6 +123,7 @@ def decide(
         return Decision(
             *_judged(recipe, cpus, sm, None, f"not measured on {', '.join(unmeasured)}")
         )
+    # An image for several CPUs has one build, so the CPU with the least speedup decides.
     least = min((by_cpu[cpu] for cpu in cpus), key=lambda entry: entry.speedup)
     figure = f"{least.speedup:.2f}x over {least.against}, measured on {least.cpu}"
     return Decision(*_judged(recipe, cpus, sm, least, figure), least.speedup, least.cpu, least.key)
@@ -142,6 +141,7 @@ def _judged(
     loses_gpus = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
     other_cpus = sorted(set(cpus) - set(only)) if only is not None else []
     worst = measurement.worst if measurement else None
+    # The first case that holds decides, so the order matters.
     cases: list[tuple[bool, Origin, str]] = [
         (not recipe.has_build, Origin.WHEEL, "the recipe has no build"),
         (

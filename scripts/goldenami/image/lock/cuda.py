@@ -1,5 +1,5 @@
-"""The CUDA of a lock in the making: packages of an archive, or wheels of the package index that
-frameworks share."""
+"""The CUDA of a new lock: packages of an archive, or wheels of the package index that frameworks
+share."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 
 TOOLKIT = "cuda-toolkit"
-"""The index's project whose extras pin NVIDIA's wheels of one CUDA release."""
+"""The project on the package index whose extras pin NVIDIA's wheels of one CUDA release."""
 OWN_ENVIRONMENT = "cuda"
-"""Where the wheels go in an image without frameworks."""
+"""The environment of CUDA's wheels in an image without frameworks."""
 FIRST_WITH_NVCC = 13
-"""CUDA's first major whose wheels hold nvcc; `nvidia-cuda-nvcc-cu12` has ptxas and libnvvm (12.0 to
-12.9, 2026-11)."""
+"""The first CUDA major whose wheels hold nvcc. `nvidia-cuda-nvcc-cu12` has only ptxas and libnvvm
+(12.0 to 12.9, 2026-11)."""
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _PARTS = ("nvidia-*", "cuda-*")
-"""Projects that are installed with CUDA, before the frameworks: libraries that only those use are
-among them."""
+"""Patterns of projects that are installed with CUDA, before the frameworks. Libraries that only
+frameworks use are among them."""
 
 
 def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
-    """The CUDA that the closure contains, proved against the driver and the declared
-    architectures."""
+    """The CUDA among `debs`, checked against the driver and the declared GPUs; None if CUDA comes
+    from wheels or is not asked for."""
     if not _is_asked_for(resolution) or from_wheels(resolution):
         return None
     runtime = next((deb for deb in debs if driver_fit.CUDA_RUNTIME.fullmatch(deb.name)), None)
@@ -46,11 +46,11 @@ def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
     version, fitted = driver_fit.cuda_release(runtime.version), resolution.fitted
     why = _prove(resolution, version)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
-    over = driver_fit.newer_cuda(
+    passed_over = driver_fit.newer_cuda(
         resolution.apt, version, fitted.driver if fitted else "", architectures
     )
     _derive(resolution, version)
-    _choose(resolution, version, why, over)
+    _choose(resolution, version, why, passed_over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
 
@@ -60,7 +60,7 @@ def from_wheels(resolution: Resolution) -> bool:
 
 
 def requirement(resolution: Resolution, resolver: FrameworkResolver) -> str:
-    """What pip is asked for to get the wheels of the release that the definition or its frameworks
+    """pip's requirement for the wheels of the CUDA release that the definition or its frameworks
     name."""
     release = resolution.setting("cuda", "release") or _release_of_frameworks(resolver)
     variant = resolution.setting("cuda", "variant")
@@ -68,6 +68,8 @@ def requirement(resolution: Resolution, resolver: FrameworkResolver) -> str:
         resolution.root, "cuda", resolution.platform, resolution.given("cuda")
     )
     if variant == "nvcc":
+        # The variant nvcc takes the compiler from the distribution and only the libraries from
+        # wheels.
         _demand_same_major(facts["__cuda_distribution_version"], release, resolution)
     if variant == "toolkit" and int(release.partition(".")[0]) < FIRST_WITH_NVCC:
         raise NoFit(
@@ -77,9 +79,9 @@ def requirement(resolution: Resolution, resolver: FrameworkResolver) -> str:
             hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
             "take a driver for CUDA 13",
         )
-    known = resolver.index.versions(TOOLKIT)
-    if not any(f"{version}.".startswith(f"{release}.") for version in known):
-        releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
+    versions = resolver.index.versions(TOOLKIT)
+    if not any(f"{version}.".startswith(f"{release}.") for version in versions):
+        releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in versions))
         raise NoFit(
             f"the package index has no CUDA {release}: its {TOOLKIT} is {', '.join(releases)}",
             hint="set cuda_release to one of these, or leave it to the frameworks",
@@ -98,16 +100,18 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
 
 
 def _release_of_frameworks(resolver: FrameworkResolver) -> str:
-    found = {
+    cuda_by_framework = {
         name: wheel.cuda
         for name in resolver.request.names
         if isinstance(wheel := resolver.fitting(name).recipe.wheel, CudaWheel)
     }
-    if len(set(found.values())) == 1:
-        return found.popitem()[1]
-    said = ", ".join(f"{name} has CUDA {release}" for name, release in sorted(found.items()))
+    if len(set(cuda_by_framework.values())) == 1:
+        return cuda_by_framework.popitem()[1]
+    listed = ", ".join(
+        f"{name} has CUDA {release}" for name, release in sorted(cuda_by_framework.items())
+    )
     raise BadInput(
-        f"cuda_source is wheels, and {said or 'no framework of the image has CUDA'}",
+        f"cuda_source is wheels, and {listed or 'no framework of the image has CUDA'}",
         hint='set cuda_release, such as "13.2"',
     )
 
@@ -117,7 +121,7 @@ def of_wheels(
     files: Sequence[PyFile],
     request: FrameworkRequest,
 ) -> Cuda:
-    """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
+    """The CUDA among `files`, which were resolved with the frameworks, or alone if there are
     none."""
     parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
@@ -137,6 +141,8 @@ def of_wheels(
 
 
 def _prove(resolution: Resolution, version: str) -> str:
+    """The reason why CUDA `version` runs on the driver. Raises NoFit if it does not, or lacks a
+    declared GPU architecture."""
     fitted = resolution.fitted
     why = compatibility.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
     compatibility.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
@@ -153,8 +159,10 @@ def _derive(
     }
 
 
-def _choose(resolution: Resolution, version: str, why: str, over: list[PassedOver]) -> None:
-    resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
+def _choose(resolution: Resolution, version: str, why: str, passed_over: list[PassedOver]) -> None:
+    resolution.choices.append(
+        Choice(component="cuda", taken=version, why=why, passed_over=passed_over)
+    )
 
 
 def _is_asked_for(resolution: Resolution) -> bool:

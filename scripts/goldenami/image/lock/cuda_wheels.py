@@ -1,4 +1,4 @@
-"""Which wheel of the package index an image with GPUs gets: the newest whose CUDA runs on the
+"""The choice of a framework's wheel for an image with GPUs: the newest whose CUDA runs on the
 locked driver. Pure."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from goldenami.model.supported import compatibility
 
 @dataclass(frozen=True)
 class FittedRecipe:
-    """A recipe as an image uses it: `recipe` names the chosen wheel and its version; `why` is ""
-    without a choice; `passed_over` are wheels, each with the reason."""
+    """A recipe as an image uses it: `recipe` names the chosen wheel and its version. `why` is "" if
+    there was no choice. `passed_over` are pairs of a wheel and the reason against it."""
 
     recipe: Recipe
     why: str = ""
@@ -31,52 +31,56 @@ class FittedRecipe:
 
 
 def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
-    """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures
-    `sm` ("86").
+    """The recipe for an image with `driver` ("535.309.01", or "" for none) and the CUDA
+    architectures `sm` ("86").
 
-    Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says
-    what that means. NoFit where that one holds CUDA too, and is never compiled here.
+    If no wheel with CUDA fits, the image gets the wheel for images without GPUs. Raises NoFit if
+    that one holds CUDA too and the framework is never compiled here.
     """
-    over = list[tuple[str, str]]()
+    passed_over = list[tuple[str, str]]()
     for wheel in recipe.cuda_wheels if driver and sm else []:
         try:
             why = _fits(wheel, driver, sm)
         except NoFit as error:
-            over.append((f"{wheel.distribution} {wheel.version}", error.message))
+            passed_over.append((f"{wheel.distribution} {wheel.version}", error.message))
             continue
         return FittedRecipe(
             recipe.model_copy(update={"version": wheel.version, "wheel": wheel}),
             f"CUDA {wheel.cuda}: {why}",
-            tuple(over),
+            tuple(passed_over),
         )
     if (
-        over
+        passed_over
         and recipe.build.not_run
         and recipe.wheel
         and recipe.wheel.distribution in {wheel.distribution for wheel in recipe.cuda_wheels}
     ):
         raise NoFit(
             f"no wheel of {recipe.wheel.distribution} fits: "
-            + "; ".join(f"{what}: {reason}" for what, reason in over),
+            + "; ".join(f"{what}: {reason}" for what, reason in passed_over),
             hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers "
             "out of `hardware`",
         )
-    return FittedRecipe(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
+    # No error: the lint rule frameworks_use_gpus says that the GPUs stay idle.
+    return FittedRecipe(
+        recipe, "no wheel with CUDA fits" if passed_over else "", tuple(passed_over)
+    )
 
 
 def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str]) -> str:
-    if without := uncovered(wheel, sm):
-        raise NoFit(f"it has no code for sm_{', sm_'.join(without)}", hint="declare other GPUs")
+    if missing := uncovered(wheel, sm):
+        raise NoFit(f"it has no code for sm_{', sm_'.join(missing)}", hint="declare other GPUs")
     return compatibility.check_cuda(wheel.cuda, driver)
 
 
 def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
-    """Those of `sm` that no code in the wheel runs on; none where nobody looked."""
+    """Those of `sm` that no code in the wheel runs on. [] if the wheel's code was never
+    examined."""
     if wheel is None or wheel.sm is None:
         return []
-    held = [
+    device_images = [
         DeviceImage(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
         for name in wheel.sm
         for kind in ((False, True) if name.endswith(PTX) else (False,))
     ]
-    return fatbin.missing(held, sm)
+    return fatbin.missing(device_images, sm)

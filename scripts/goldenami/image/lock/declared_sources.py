@@ -1,5 +1,5 @@
-"""What a definition states of sources beside the distribution's, held to what they are: whatever is
-wrong is said with the definition's line."""
+"""Checks that the sources of a definition beside the distribution's are what it states. Each error
+names the definition's line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no
 
 
 def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
-    """BadInput where a login of `extra_repos` is missing, or a key is not the stated one."""
+    """Raise BadInput if a login of `extra_repos` is missing, or a key does not have the stated
+    fingerprint."""
     sources = {source.archive: source for source in apt.sources}
     for index, repo in enumerate(definition.extra_repos):
         at = ("extra_repos", index)
@@ -46,59 +47,70 @@ def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
 def containers(
     root: Path, definition: Definition, store: Store, progress: Progress
 ) -> list[LockedContainer]:
-    """The images of `definition`, all their blobs in the store; BadInput with file and line where
-    one is not what it is said to be."""
+    """The container images of `definition`, with all their blobs in the store. Raises BadInput with
+    file and line if one is not as stated."""
     if not definition.containers:
         return []
     source = _lines(root, definition)
-    found = list[LockedContainer]()
-    with progress.step("containers", ", ".join(one.name for one in definition.containers)):
-        for index, wanted in enumerate(definition.containers):
+    locked_containers = list[LockedContainer]()
+    with progress.step(
+        "containers", ", ".join(declared.name for declared in definition.containers)
+    ):
+        for index, declared in enumerate(definition.containers):
             with _said_of(source, index):
-                found.append(registries.resolve(wanted, definition.base.architecture, store))
+                locked_containers.append(
+                    registries.resolve(declared, definition.base.architecture, store)
+                )
     with progress.in_all():  # each blob is hashed
-        sizes = {sha256: size for one in found for sha256, size in one.blobs.items()}
+        sizes = {
+            sha256: size
+            for container in locked_containers
+            for sha256, size in container.blobs.items()
+        }
         lacking = sum(size for sha256, size in sizes.items() if not store.has(sha256, size))
     if lacking:
         with progress.download("layers", f"{lacking / 1e6:.0f} MB", lacking) as on_bytes:
-            for index, one in enumerate(found):
+            for index, container in enumerate(locked_containers):
                 with _said_of(source, index):
-                    registries.fetch([one], store, on_bytes)
-    return found
+                    registries.fetch([container], store, on_bytes)
+    return locked_containers
 
 
 @contextmanager
 def _said_of(source: YamlFile, index: int) -> Iterator[None]:
+    """Raise errors within the block as BadInput with the line of container number `index`."""
     try:
         yield
     except (BadInput, NotThere, Replaced, Vanished) as error:
         raise source.error(("containers", index), error.message, hint=error.hint) from None
 
 
-def told_of(found: list[LockedContainer]) -> list[dict[str, Any]]:
-    """What the role is told."""
+def told_of(locked_containers: list[LockedContainer]) -> list[dict[str, Any]]:
+    """The value of the role's variable `containers_images`."""
     return [
         {
-            "name": f"{one.called}:latest" if one.called else one.name,
-            "manifest": one.manifest.sha256,
-            "config": one.config.sha256,
-            "layers": [layer.sha256 for layer in one.layers],
+            "name": f"{container.called}:latest" if container.called else container.name,
+            "manifest": container.manifest.sha256,
+            "config": container.config.sha256,
+            "layers": [layer.sha256 for layer in container.layers],
         }
-        for one in found
+        for container in locked_containers
     ]
 
 
 def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:
-    """`error`, with the line that names the package that no archive has, where that is why."""
+    """`error`, with the definition's line if it is about a package that no archive has."""
     match = _NOWHERE.search(error.message)
     name = (match[1] or match[2]) if match else None
     source = _lines(root, definition)
     for key in source.lines if name else ():
         if key[0] == "roles" and _value(source, key) == name:
-            archives = ", ".join(each.archive for each in apt.sources)
-            told = source.error(key, f"no archive has the package `{name}`: looked in {archives}")
+            archives = ", ".join(apt_source.archive for apt_source in apt.sources)
+            mistake = source.error(
+                key, f"no archive has the package `{name}`: looked in {archives}"
+            )
             return NoFit(
-                told.message, hint="correct its name, or add its repository to `extra_repos`"
+                mistake.message, hint="correct its name, or add its repository to `extra_repos`"
             )
     return error
 
@@ -108,7 +120,7 @@ def _lines(root: Path, definition: Definition) -> YamlFile:
 
 
 def _value(source: YamlFile, key: Key) -> Any:
-    found: Any = source.data
+    value: Any = source.data
     for part in key:
-        found = found[part]
-    return found
+        value = value[part]
+    return value

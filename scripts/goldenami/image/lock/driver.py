@@ -1,5 +1,5 @@
-"""The driver of a lock in the making: the pair that compiles, its package, and the variables that
-follow from it."""
+"""The driver's part of a new lock: the kernel and driver that compile together, and the role
+variables that follow from them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from goldenami.packages import signing_keys
 
 
 def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
-    """The newest of `kernels` and the newest driver that compile together, offered to apt; and
-    why."""
+    """The newest of `kernels` and the newest driver that compile together. Their package is offered
+    to apt, the reasons are added to `choices`."""
     variables = resolution.given("nvidia_driver")
     requests = driver_requests.requests(resolution.root, resolution.definition, variables)
     branch, flavour = (resolution.setting("nvidia_driver", name) for name in ("branch", "flavour"))
@@ -23,7 +23,9 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
     def compile_pair(
         kernel: Kernel, candidate: DriverCandidate
     ) -> tuple[ModuleBuild, ModuleOutcome]:
-        own_modules.compiled(resolution, kernel)  # NoFit: the kernel is not to be had
+        # The definition's own modules come first: a kernel that refuses one is out, whatever the
+        # driver does.
+        own_modules.compiled(resolution, kernel)
         resolution.progress.say(f"trying {driver_fit.pair(kernel, candidate)}")
         build = driver_fit.module_build(
             resolution.apt,
@@ -52,7 +54,7 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
 
 
 def derive(resolution: Resolution, kernel: Kernel) -> None:
-    """The role variables that follow from what was chosen."""
+    """Set the role variables that follow from the chosen kernel, driver and hardware."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
     resolution.derived["kernel"] = {
         "kernel_package": kernel.package,
@@ -79,12 +81,13 @@ def derive(resolution: Resolution, kernel: Kernel) -> None:
 
 
 def _give_key(resolution: Resolution) -> None:
-    """Where the image keeps NVIDIA's repository it needs the key, and a bake has no network to
-    fetch it by."""
+    """Put the signing key of NVIDIA's repository into the role's variables, if the image keeps that
+    repository."""
     if not resolution.setting("nvidia_driver", "repository_enabled") or resolution.setting(
         "nvidia_driver", "repository_key"
     ):
         return
+    # A bake has no network, so the role cannot fetch the key itself.
     apt = resolution.apt
     for source in (source for source in apt.sources if source.archive == "nvidia"):
         key = signing_keys.keyring(source, apt.uris[source.archive], apt.folder).read_bytes()

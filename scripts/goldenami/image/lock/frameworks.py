@@ -1,8 +1,8 @@
 """The frameworks of an image, resolved: versions that fit together, wheel or source by the rule,
 exact files.
 
-All frameworks of an image share one choice of versions, so that a numpy built for the hardware
-serves the others too.
+All frameworks of an image share one choice of versions, so a numpy that was built for the hardware
+serves the others, too.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ _GLIBC = re.compile(r"2\.(\d+)")
 
 @dataclass(frozen=True)
 class FrameworkRequest:
-    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target`
-    what they share; `driver` is NVIDIA's locked version, "" without one, and `driver_sources` its
-    source packages. `beside` is what else the shared environment holds, for pip."""
+    """The frameworks that a definition asks for, and their hardware. `cpus` are all
+    micro-architectures, `target` is what they share. `driver` is NVIDIA's locked version or "",
+    `driver_sources` are its source packages. `beside` are pip's requirements for other packages of
+    the shared environment."""
 
     names: Sequence[str]
     shared_environment: str
@@ -71,7 +72,7 @@ class ResolvedFrameworks:
 
 
 NO_FRAMEWORKS = ResolvedFrameworks([], [], [])
-"""Of an image without frameworks."""
+"""The value for an image without frameworks."""
 
 
 def interpreter(debs: Sequence[Deb]) -> Interpreter:
@@ -85,8 +86,8 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
 
 @dataclass(frozen=True)
 class FrameworkResolver:
-    """What resolves a `request` and builds what it needs; `previous_frameworks` are those of the
-    lock that a new one replaces."""
+    """Resolves a `request` and builds the wheels that it needs. `previous_frameworks` are those of
+    the lock that the new one replaces."""
 
     request: FrameworkRequest
     root: Path
@@ -99,34 +100,35 @@ class FrameworkResolver:
     previous_frameworks: Sequence[Framework] = ()
 
     def resolve(self) -> ResolvedFrameworks:
-        """Decide, resolve and build what the request names."""
+        """Decide on wheel or source, resolve, and build what is taken from source."""
         request = self.request
         fitted = {name: self.fitting(name) for name in request.names}
         measurements = build_decision.load(self.root)
         decisions = {
             name: build_decision.decide(
                 name,
-                one.recipe,
+                fitted_recipe.recipe,
                 request.cpus,
-                request.target.sm if one.recipe.build.cuda else [],
+                request.target.sm if fitted_recipe.recipe.build.cuda else [],
                 measurements,
             )
-            for name, one in fitted.items()
+            for name, fitted_recipe in fitted.items()
         }
-        asked = {
+        lines_by_framework = {
             name: requirements(recipe, decisions[name].origin, request.target.sm)
             for name, recipe in fitted.items()
         }
-        environments, pins = self._environments(asked)
+        environments, pins = self._environments(lines_by_framework)
         allowances = recipes.dispatching(self.root)
         frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
+        # A framework that needs another one gets its compiled wheel, so that has to be built first.
         for name in _in_order(fitted, environments):
             recipe = fitted[name].recipe
             wheel, requires = parts(recipe, environments[name], frameworks)
-            made = None
+            compiled = None
             if decisions[name].origin is Origin.SOURCE:
                 build = self.wheel_build(name, recipe, requires, pins)
-                wheel, made = self._locked(build)
+                wheel, compiled = self._locked(build)
                 decisions[name] = decisions[name].of(build.key)
                 toolchain.update((deb.name, deb) for deb in build.debs)
             assert wheel is not None
@@ -141,7 +143,7 @@ class FrameworkResolver:
                 measured_on=decision.measured_on,
                 wheel=wheel,
                 requires=requires,
-                made=made,
+                made=compiled,
                 allow=[
                     allowance
                     for file in [wheel, *requires]
@@ -165,29 +167,30 @@ class FrameworkResolver:
         return cuda_wheels.fit(recipe, request.driver, request.target.sm)
 
     def _environments(
-        self, asked: Mapping[str, list[str]]
+        self, lines_by_framework: Mapping[str, list[str]]
     ) -> tuple[dict[str, list[PyFile]], list[str]]:
-        """The wheels of each framework's environment, of one choice of versions for all; and that
-        choice as constraints."""
+        """The wheels of each framework's environment, and pip's constraints that pin them. All
+        environments share one choice of versions."""
         python = self.image_python()
-        wanted = [line for lines in asked.values() for line in lines]
-        closure = self.index.resolve([*wanted, *self.request.beside], [], python)
+        all_lines = [line for lines in lines_by_framework.values() for line in lines]
+        closure = self.index.resolve([*all_lines, *self.request.beside], [], python)
         pins = [f"{file.project}=={file.version}" for file in closure]
         if self.request.shared_environment:
-            return dict.fromkeys(asked, closure), pins
+            return dict.fromkeys(lines_by_framework, closure), pins
         return {
-            name: self.index.resolve(lines, pins, python) for name, lines in asked.items()
+            name: self.index.resolve(lines, pins, python)
+            for name, lines in lines_by_framework.items()
         }, pins
 
     def environment(self, resolved: ResolvedFrameworks) -> list[PyFile]:
-        """All wheels of the environment that the frameworks share; without frameworks, those of
-        what is asked for beside them. Nothing where each has an environment of its own."""
+        """All wheels of the environment that the frameworks share, or [] if each has its own.
+        Without frameworks the wheels of the request's `beside`."""
         if resolved.frameworks:
             files = (
                 {
                     file.project: file
-                    for one in resolved.frameworks
-                    for file in [*one.requires, one.wheel]
+                    for framework in resolved.frameworks
+                    for file in [*framework.requires, framework.wheel]
                 }
                 if self.request.shared_environment
                 else {}
@@ -196,7 +199,7 @@ class FrameworkResolver:
         return self.index.resolve(self.request.beside, [], self.image_python())
 
     def image_python(self) -> Interpreter:
-        """The image's Python."""
+        """The image's Python and glibc."""
         return interpreter(self.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
 
     def wheel_build(
@@ -206,7 +209,7 @@ class FrameworkResolver:
         runs_with: Sequence[PyFile],
         pins: Sequence[str],
     ) -> WheelBuild:
-        """The exact order of a build: everything that shapes the wheel."""
+        """Everything that shapes the wheel of a build, to the exact file."""
         request = self.request
         cuda = bool(request.target.sm and recipe.build.cuda)
         debs = self.apt.solve(
@@ -221,13 +224,13 @@ class FrameworkResolver:
         dummies = dummy_packages.of_driver(self.store, debs, request.driver_sources, request.driver)
         python = interpreter(debs)
         source = _source(name, recipe, self.index)
-        wanted = [
+        lines = [
             wheel_builds.PIP,
             *recipe.build.requires,
             *recipe.build.added(request.target.sm).requires,
         ]
-        requires = self.index.resolve(wanted, pins, python)
-        # What only the tests need is in no image: the image's choice of versions does not bind it.
+        requires = self.index.resolve(lines, pins, python)
+        # Packages that only the tests need are in no image, so the image's pins do not bind them.
         tests = (
             self.index.resolve(
                 [
@@ -240,7 +243,8 @@ class FrameworkResolver:
             if recipe.suite
             else []
         )
-        known = {file.project for file in runs_with} | {source.project}
+        installed_projects = {file.project for file in runs_with} | {source.project}
+        # Without GPU code the image's GPUs shape neither the wheel nor its key.
         target = request.target if cuda else request.target.model_copy(update={"sm": []})
         return WheelBuild(
             name=name,
@@ -251,7 +255,7 @@ class FrameworkResolver:
             debs=[dummies.get(deb.name, deb) for deb in debs],
             requires=requires,
             runs_with=runs_with,
-            tests=[file for file in tests if file.project not in known],
+            tests=[file for file in tests if file.project not in installed_projects],
         )
 
     @property
@@ -260,8 +264,8 @@ class FrameworkResolver:
 
     def compiled(self, build: WheelBuild) -> WheelOutcome:
         """The outcome of `build`, compiled now if this machine has not built it before."""
-        if found := wheel_builds.known(self.store, build):
-            return found
+        if outcome := wheel_builds.known(self.store, build):
+            return outcome
         container.check_host()  # before its tools are fetched
         self.fetch_debs(list(build.debs))
         self.index.fetch(
@@ -273,10 +277,12 @@ class FrameworkResolver:
             return self.compiler.compiled(build)
 
     def _locked(self, build: WheelBuild) -> tuple[PyFile, CompiledWheel]:
-        """The wheel, and how it was made. One that the previous lock has with the same key is not
-        compiled again: the same inputs give the same bytes, and a bake that lacks it holds its own
-        build to them. What this machine has built counts for more: where a bake found that those
-        bytes do not come out, the next lock names its own."""
+        """The wheel, and how it was made: from this machine's cache, the previous lock, or compiled
+        now."""
+        # The same key means the same bytes, so a wheel of the previous lock is not compiled again;
+        # a bake that lacks it compares its own build with the lock. This machine's own outcome
+        # comes first: if a bake found that those bytes do not come out here, the next lock names
+        # the new ones.
         for framework in (
             self.previous_frameworks if wheel_builds.known(self.store, build) is None else []
         ):
@@ -291,8 +297,7 @@ class FrameworkResolver:
 def _in_order(
     fitted: Mapping[str, FittedRecipe], environments: Mapping[str, list[PyFile]]
 ) -> list[str]:
-    """Each after the frameworks that it needs: those have fewer of the others in their
-    environments."""
+    """The frameworks in an order in which each comes after those that it needs."""
     projects = {
         name: canonicalize_name(entry.recipe.distribution) for name, entry in fitted.items()
     }
@@ -303,36 +308,42 @@ def _in_order(
             for file in environments[name]
         )
 
+    # A framework has fewer others in its environment than one that needs it.
     return sorted(fitted, key=lambda name: (needs(name), name))
 
 
 def requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
-    """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to
-    run."""
+    """pip's requirements: the index's wheel, or the packages that a build for `sm` needs to run."""
     build = fitted.recipe.build
-    built = [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
-    return [*fitted.requirements, *fitted.recipe.requires, *built]
+    needed_by_build = (
+        [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
+    )
+    return [*fitted.requirements, *fitted.recipe.requires, *needed_by_build]
 
 
 def parts(
     recipe: Recipe,
     closure: Sequence[PyFile],
-    built: Mapping[str, Framework],
+    built_frameworks: Mapping[str, Framework],
 ) -> tuple[PyFile | None, list[PyFile]]:
-    """The index's own wheel of a framework (if it has one), and the rest with what is built here in
-    its place."""
-    own = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
+    """The index's wheel of a framework (None if it has none), and the rest of `closure`, with the
+    wheels that were built here in place of the index's."""
+    own_project = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
     compiled = {
-        framework.wheel.project: framework for framework in built.values() if framework.made
+        framework.wheel.project: framework
+        for framework in built_frameworks.values()
+        if framework.made
     }
-    rest = dict[str, PyFile]()
+    by_project = dict[str, PyFile]()
     for file in closure:
         framework = compiled.get(file.project)
-        rest.update(
+        by_project.update(
             (part.project, part)
             for part in ([framework.wheel, *framework.requires] if framework else [file])
         )
-    return rest.pop(own, None), [rest[project] for project in sorted(rest)]
+    return by_project.pop(own_project, None), [
+        by_project[project] for project in sorted(by_project)
+    ]
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
@@ -377,48 +388,52 @@ def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWh
 
 def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu: str) -> Choice:
     wheel, build = "the index's wheel", f"compiled for {cpu}"
-    how, other = (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
-    over = [
+    taken, alternative = (
+        (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
+    )
+    passed_over = [
         *fitted.passed_over,
-        *([(f"{framework.version}, {other}", decision.why)] if other else []),
+        *([(f"{framework.version}, {alternative}", decision.why)] if alternative else []),
     ]
     return Choice(
         component=framework.name,
-        taken=f"{framework.version}, {how}",
+        taken=f"{framework.version}, {taken}",
         why="; ".join(part for part in (decision.why, fitted.why) if part),
-        passed_over=[PassedOver(what=what, reason=reason) for what, reason in over],
+        passed_over=[PassedOver(what=what, reason=reason) for what, reason in passed_over],
     )
 
 
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What the role gets, and so FRAMEWORKS.json and the image's tests."""
+    """The value of the role's `frameworks_installed`, and so of FRAMEWORKS.json and the image's
+    tests."""
     return [
         {
-            "name": one.name,
-            "version": one.version,
-            "module": modules[one.name],
-            "environment": one.environment,
-            "origin": one.origin.value,
-            "distribution": one.wheel.project,
-            "why": one.why,
-            "gain": one.gain,
-            "measured_on": one.measured_on,
-            "cpu": one.made.target.cpu if one.made else None,
-            "flags": one.made.target.options if one.made else [],
-            "sm": one.made.target.sm if one.made else [],
-            "wheels": told([one.wheel, *one.requires]),
+            "name": framework.name,
+            "version": framework.version,
+            "module": modules[framework.name],
+            "environment": framework.environment,
+            "origin": framework.origin.value,
+            "distribution": framework.wheel.project,
+            "why": framework.why,
+            "gain": framework.gain,
+            "measured_on": framework.measured_on,
+            "cpu": framework.made.target.cpu if framework.made else None,
+            "flags": framework.made.target.options if framework.made else [],
+            "sm": framework.made.target.sm if framework.made else [],
+            "wheels": told([framework.wheel, *framework.requires]),
         }
-        for one in frameworks
+        for framework in frameworks
     ]
 
 
 def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
-    """What a role gets of wheels, by project."""
+    """Version and SHA-256 of each wheel by project, as roles get them."""
     return {file.project: {"version": file.version, "sha256": file.sha256} for file in wheels}
 
 
 def allowances(root: Path, wheels: Sequence[PyFile]) -> list[Allowance]:
-    """What of these wheels may hold code for newer CPUs, since it asks for the CPU."""
+    """Allowances for those of `wheels` that detect the CPU at run time and so may hold code for
+    newer ones."""
     return [
         row
         for pattern, rows in recipes.dispatching(root).items()

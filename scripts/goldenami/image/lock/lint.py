@@ -1,5 +1,5 @@
-"""Whether the parts of a lock fit each other: offline, on the lock alone. A rule yields what is
-wrong."""
+"""Offline checks that the parts of a lock fit each other. A rule yields one message for each
+violation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from goldenami.packages.pypi import PyFile
 
 _DRIVER_SOURCES = ("nvidia-graphics-drivers", "nvidia-open-gpu-kernel-modules", "fabric-manager")
 _FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
-"""Its package: NVIDIA's repository spells it in both ways, Ubuntu adds the branch."""
+"""Name of the fabric manager's package: NVIDIA's repository spells it in both ways, Ubuntu adds the
+branch."""
 _HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
 _TOOLKIT = "nvidia-container-toolkit"
 _TOOLKIT_PARTS = (
@@ -34,35 +35,36 @@ _TOOLKIT_PARTS = (
 _GPU_SOURCE = "container_runtime_gpu_source"
 _ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
 _CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
-"""In names on the package index: nvidia-nccl-cu12, cupy-cuda12x, jax-cuda12-plugin."""
+"""CUDA's major in project names on the package index: nvidia-nccl-cu12, cupy-cuda12x,
+jax-cuda12-plugin."""
 _CUDA_BUILD = re.compile(r"\+cu(\d{2})(\d)$")
-"""In versions: torch 2.7.0+cu128 is for CUDA 12.8."""
+"""CUDA's major and minor in versions: torch 2.7.0+cu128 is for CUDA 12.8."""
 _CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _FOR_CPUS = frozenset({"hnswlib", "numpy", "pandas", "scikit-learn"})
-"""Frameworks that have no code for GPUs anywhere."""
+"""Frameworks that have no GPU code at all."""
 Families = dict[str, Family]
 
 
 def one_driver(lock: Lock, _: Families) -> Iterator[str]:
-    """Every binary of the driver's source packages has the driver's version: half a driver is
-    none."""
+    """Every package built from the driver's sources has the driver's version: a mix does not
+    load."""
     if lock.driver is None:
         return
     for name, package in sorted(lock.packages.items()):
-        # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver
-        # release.
-        ours = (
+        # Distributions package persistenced from a source of its own; in NVIDIA's repository each
+        # driver release has one.
+        belongs_to_driver = (
             package.source.startswith(_DRIVER_SOURCES)
             or _FABRIC_MANAGER.fullmatch(name) is not None
             or (name == "nvidia-persistenced" and lock.driver.source == "nvidia")
         )
-        if ours and compatibility.upstream(package.version) != lock.driver.version:
+        if belongs_to_driver and compatibility.upstream(package.version) != lock.driver.version:
             yield f"{name} is {package.version}, the driver is {lock.driver.version}"
 
 
 def same_branch(lock: Lock, _: Families) -> Iterator[str]:
-    """Helpers that distributions package apart (persistenced, modprobe) are of the driver's branch
-    or newer."""
+    """Helpers that distributions package apart (persistenced, modprobe) are at least as new as the
+    driver's branch."""
     for name in _HELPERS:
         package = lock.packages.get(name)
         if (
@@ -76,11 +78,11 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def one_version(lock: Lock, _: Families) -> Iterator[str]:
-    """The modules were compiled with the image's own packages: of each there is one version."""
+    """A package that compiled the modules and is in the image too has the same version in both."""
     toolchain = {
         name: package
-        for made in lock.compiled_modules().values()
-        for name, package in made.build.items()
+        for modules in lock.compiled_modules().values()
+        for name, package in modules.build.items()
     }
     for name in sorted(toolchain.keys() & lock.packages.keys()):
         if toolchain[name].version != lock.packages[name].version:
@@ -91,12 +93,13 @@ def one_version(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
-    """NVIDIA's container toolkit is there where the definition asks for it, all of one version."""
-    asked = (
+    """NVIDIA's container toolkit is among the packages if the definition asks for it, and all its
+    parts have one version."""
+    is_wanted = (
         _TOOLKIT in lock.variables.get("os_updates_extra_packages", ())
         or lock.variables.get(_GPU_SOURCE) == "nvidia"
     )
-    if asked and _TOOLKIT not in lock.packages:
+    if is_wanted and _TOOLKIT not in lock.packages:
         yield f"{_TOOLKIT} is asked for, but not among the packages"
     versions = {
         name: lock.packages[name].version for name in _TOOLKIT_PARTS if name in lock.packages
@@ -107,11 +110,11 @@ def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """A container engine beside a driver needs golden-cdi or the toolkit to give GPUs to its
-    containers."""
+    """An image with a driver and a container engine has golden-cdi or the toolkit, which give GPUs
+    to containers."""
     engines = sorted(_ENGINES & lock.packages.keys())
-    described = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
-    if lock.driver and engines and not described:
+    has_gpu_support = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
+    if lock.driver and engines and not has_gpu_support:
         yield (
             f"containers of {', '.join(engines)} see no GPU: "
             f"set {_GPU_SOURCE} of role container_runtime"
@@ -119,29 +122,29 @@ def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
-    """The driver is new enough for the CUDA."""
+    """The driver is new enough for the image's CUDA."""
     if lock.cuda and lock.driver:
         yield from _refusal(compatibility.check_cuda, lock.cuda.version, lock.driver.version)
 
 
 def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
-    """The driver is new enough for containers that goldenami made."""
-    for one in lock.containers:
-        if lock.driver and not compatibility.runs_on(one.least_driver, lock.driver.version):
+    """The driver is new enough for each container that goldenami made."""
+    for container in lock.containers:
+        if lock.driver and not compatibility.runs_on(container.least_driver, lock.driver.version):
             yield (
-                f"{one.name} asks for driver {one.least_driver}, "
+                f"{container.name} asks for driver {container.least_driver}, "
                 f"the image has {lock.driver.version}"
             )
 
 
 def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
-    """The CUDA compiles for every declared GPU."""
+    """The image's CUDA compiles for every declared GPU."""
     if lock.cuda:
         yield from _refusal(compatibility.check_architectures, lock.cuda.version, lock.hardware.sm)
 
 
 def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
-    """The driver is new enough for the CUDA of each framework's wheels."""
+    """The driver is new enough for the CUDA of every wheel."""
     for name, files in _wheels(lock) if lock.driver else []:
         for file in files:
             if cuda := _cuda_of(file):
@@ -153,15 +156,24 @@ def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def _wheels(lock: Lock) -> list[tuple[str, list[PyFile]]]:
-    """The wheels of each framework's environment, by its name; those of other packages too where
-    they have one of their own."""
-    alone = [("python_packages", lock.python.wheels)] if lock.python and not lock.frameworks else []
-    return [*((one.name, [one.wheel, *one.requires]) for one in lock.frameworks), *alone]
+    """The wheels of each framework's environment, by the framework's name; without frameworks those
+    of `python_packages`."""
+    # With frameworks the other packages are in the frameworks' environments already.
+    packages_alone = (
+        [("python_packages", lock.python.wheels)] if lock.python and not lock.frameworks else []
+    )
+    return [
+        *(
+            (framework.name, [framework.wheel, *framework.requires])
+            for framework in lock.frameworks
+        ),
+        *packages_alone,
+    ]
 
 
 def _cuda_of(file: PyFile) -> str | None:
-    """The CUDA that a wheel needs, as far as name and version say: "12.8", or "12.0" for any of a
-    major."""
+    """The CUDA that a wheel needs, by its name and version, or None: "12.8", or "12.0" if they name
+    only the major."""
     if _CUDA_RUNTIME.fullmatch(file.project):
         return ".".join(file.version.split(".")[:2])
     if match := _CUDA_BUILD.search(file.version):
@@ -171,8 +183,8 @@ def _cuda_of(file: PyFile) -> str | None:
 
 
 def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """Where GPUs are declared, a framework has code for them: compiled here for them, or of CUDA's
-    wheels."""
+    """In an image with declared GPUs each framework has code for them: compiled here, or from
+    wheels with CUDA."""
     for framework in lock.frameworks if lock.hardware.sm else []:
         wheel, compiled = framework.wheel, framework.made
         has_code = bool(compiled and compiled.target.sm) or any(
@@ -187,7 +199,8 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """Wheels with CUDA, and the libraries that they bring, are of no use without GPUs."""
+    """An image without declared GPUs has no wheels with CUDA, nor the libraries that those
+    bring."""
     for name, files in _wheels(lock) if not lock.hardware.sm else []:
         idle = [file for file in files if _cuda_of(file) or file.project.startswith("nvidia-")]
         if idle:
@@ -200,7 +213,7 @@ def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
-    """The kernel modules' flavour runs every declared GPU."""
+    """The flavour of the kernel modules (open or proprietary) runs every declared GPU."""
     if lock.driver:
         yield from _refusal(
             compatibility.check_flavour,
@@ -210,13 +223,13 @@ def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
 
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
-    """There is one kernel, the modules are for it, and they were compiled with its headers."""
-    images = sorted(
+    """The lock has one kernel, and the modules were compiled for it with its own headers."""
+    other_kernels = sorted(
         name
         for name in lock.packages
         if name.startswith("linux-image-") and name != lock.kernel.package
     )
-    yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in images)
+    yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in other_kernels)
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
         yield f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
@@ -235,23 +248,23 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def supported_parts(lock: Lock, day: str) -> Iterator[str]:
-    """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of
-    them, too."""
-    on = date.fromisoformat(day)
+    """Distribution, kernel, driver and CUDA still get fixes on `day` (ISO 8601). The report says
+    the same of them."""
+    checked_day = date.fromisoformat(day)
     for part in support.of_lock(
         lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
     ):
-        if part.state(on) is SupportState.ENDED:
+        if part.state(checked_day) is SupportState.ENDED:
             note = f" ({part.note})" if part.note else ""
             yield (
-                f"support of {part.part} {part.version}{note} {part.words(on)}: "
+                f"support of {part.part} {part.version}{note} {part.words(checked_day)}: "
                 "plan the move to a newer one"
             )
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
-    """Every accelerator of the families has a driver in the image, and a driver has a GPU to
-    drive."""
+    """Every accelerator of the declared families has a driver in the image, and the driver has a
+    GPU."""
     gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
     nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
     if nvidia and lock.driver is None:
@@ -264,29 +277,31 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
             f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
         )
     for name in lock.hardware.families:
-        other = families[name].chip or (
+        # A chip (Inferentia, Trainium) or another maker's GPU has no driver here.
+        unused = families[name].chip or (
             gpus[name].name if name in gpus and name not in nvidia else None
         )
-        if other:
-            yield f"the {other} of {name} stays idle: goldenami installs drivers of NVIDIA only"
+        if unused:
+            yield f"the {unused} of {name} stays idle: goldenami installs drivers of NVIDIA only"
 
 
 def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
-    """Where the GPUs meet in an NVSwitch, CUDA does not start without the fabric manager (NVIDIA's
-    user guide)."""
+    """An image for families with an NVSwitch has the fabric manager: CUDA does not start there
+    without it (NVIDIA's user guide)."""
     switched = [name for name in lock.hardware.families if families[name].nvswitch]
-    has_one = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
-    if lock.driver and switched and not has_one:
-        need = "needs" if len(switched) == 1 else "need"
+    has_fabric_manager = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
+    if lock.driver and switched and not has_fabric_manager:
+        verb = "needs" if len(switched) == 1 else "need"
         yield (
-            f"{', '.join(switched)} {need} the fabric manager, which the image has not: "
+            f"{', '.join(switched)} {verb} the fabric manager, which the image has not: "
             "CUDA does not start there"
         )
 
 
-def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:
+def _refusal(check: Callable[..., object], *args: object) -> Iterator[str]:
+    """Yield the message if `check(*args)` raises NoFit."""
     try:
-        look(*args)
+        check(*args)
     except NoFit as error:
         yield error.message
 
@@ -321,7 +336,7 @@ class Severity(StrEnum):
 
 
 class LintFinding(Record):
-    """One violation."""
+    """One violation of a rule."""
 
     rule: str
     severity: Severity
@@ -329,21 +344,22 @@ class LintFinding(Record):
 
 
 def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFinding]:
-    """All violations, errors first, on `day` (ISO 8601; without it: today)."""
+    """All violations on `day` (ISO 8601; today if None), errors first."""
     today = day or clock.now().date().isoformat()
-    heard = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
-    heard += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
-    heard.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
+    results = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
+    results += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
+    # This rule needs the day, so it is no LintRule.
+    results.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
     return [
         LintFinding(rule=name, severity=severity, message=message)
-        for name, severity, messages in heard
+        for name, severity, messages in results
         for message in messages
     ]
 
 
 def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
-    """Raise `refusal` where the parts of the lock do not fit; its tail has every error with the
-    name of its rule."""
+    """Raise `refusal` if a rule with severity ERROR is violated; its tail lists all such violations
+    with their rules."""
     errors = [finding for finding in check(lock, families) if finding.severity is Severity.ERROR]
     if errors:
         raise refusal(
@@ -355,8 +371,8 @@ def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput
 
 
 def committed(root: Path, definition: Definition) -> tuple[Lock, str]:
-    """The lock of `definition` with its SHA-256; BadInput where it is stale, edited, or its parts
-    do not fit."""
+    """The lock of `definition` with its SHA-256. Raises BadInput if it is stale or edited, or if
+    its parts do not fit."""
     lock, digest = lockfile.read(lockfile.path_of(root, definition.image))
     lockfile.check_fresh(root, lock, definition)
     demand(lock, hardware.load(root))

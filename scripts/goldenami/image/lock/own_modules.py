@@ -1,4 +1,4 @@
-"""Kernel modules that the definition names: compiled for a kernel of a lock in the making, as the
+"""The kernel modules that a definition names, compiled for the kernel of a new lock in the way the
 driver's are."""
 
 from __future__ import annotations
@@ -25,35 +25,39 @@ from goldenami.packages.download import StoreRequest
 
 
 def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[PassedOver]]:
-    """The newest of `kernels` on which every module compiles, and those that were passed over;
-    NoFit with the compilers' words."""
+    """The newest of `kernels` on which every module compiles, and the newer ones that were passed
+    over. Raises NoFit with the compilers' messages if there is none."""
     names = ", ".join(module.name for module in resolution.definition.kernel_modules)
-    failed = list[PassedOver]()
+    passed_over = list[PassedOver]()
     if not names:
-        return kernels[0], failed
+        return kernels[0], passed_over
     with resolution.progress.step("modules", names):
         for kernel, _ in driver_fit.tries(kernels, [None]):
             try:
                 compiled(resolution, kernel)
             except NoFit as error:
                 resolution.progress.say(f"passed over kernel {kernel.release}: {error.message}")
-                failed.append(PassedOver(what=f"kernel {kernel.release}", reason=error.message))
+                passed_over.append(
+                    PassedOver(what=f"kernel {kernel.release}", reason=error.message)
+                )
                 continue
-            return kernel, failed
-    said = _lines(resolution).error(("kernel_modules",), f"no kernel of this release takes {names}")
+            return kernel, passed_over
+    mistake = _lines(resolution).error(
+        ("kernel_modules",), f"no kernel of this release takes {names}"
+    )
     raise NoFit(
-        said.message,
+        mistake.message,
         log=resolution.log,
-        tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
+        tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in passed_over),
         hint="take another version of the module, or base.backports: true",
     )
 
 
 def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
-    """Offer apt the modules for the kernel that was taken; what the role `kernel` is told of
-    them."""
-    built = compiled(resolution, kernel)
-    for build, outcome in built:
+    """Offer apt the modules for the chosen kernel. Returns the value of `kernel_modules` of the
+    role `kernel`."""
+    builds = compiled(resolution, kernel)
+    for build, outcome in builds:
         resolution.kernel_modules[build.name] = build.locked(outcome)
         resolution.choices.append(
             Choice(
@@ -63,24 +67,24 @@ def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
                 why=f"compiled on {kernel.release} with {outcome.compiler}",
             )
         )
-    if built:
-        resolution.offer_more([build.deb(outcome) for build, outcome in built], {})
+    if builds:
+        resolution.offer_more([build.deb(outcome) for build, outcome in builds], {})
     return [
         {
             "package": build.package,
             "names": outcome.modules,
             "signer": build.signature.signer if build.signature else "",
         }
-        for build, outcome in built
+        for build, outcome in builds
     ]
 
 
 def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, ModuleOutcome]]:
-    """Every module for `kernel`, from the cache or compiled now; NoFit with the compiler's first
-    error."""
-    # A driver that was tried meanwhile has set its own.
+    """Every module for `kernel`, from the cache or compiled now. Raises NoFit with the compiler's
+    first error."""
+    # A driver that was tried in the meantime has set pins of its own.
     resolution.apt.pin({**resolution.constraints.packages, **resolution.pins})
-    found, owners = list[tuple[ModuleBuild, ModuleOutcome]](), dict[str, str]()
+    builds, owners = list[tuple[ModuleBuild, ModuleOutcome]](), dict[str, str]()
     for index, module in enumerate(resolution.definition.kernel_modules):
         build = _build(resolution, kernel, index, module)
         if kernel_modules.known(build, resolution.store) is None:
@@ -89,17 +93,18 @@ def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, 
         if outcome.deb_sha256 is None:
             raise NoFit(f"{build.what()}: {outcome.first_error}", log=resolution.log)
         for name in outcome.modules:
+            # modprobe goes by a module's name: two of one name would hide each other.
             if name in owners:
                 raise _mistake(
                     resolution, index, "name", f"makes {name}.ko, as `{owners[name]}` does"
                 )
             owners[name] = build.name
-        found.append((build, outcome))
-    return found
+        builds.append((build, outcome))
+    return builds
 
 
 def compile_build(resolution: Resolution, build: ModuleBuild, files: list[Deb]) -> ModuleOutcome:
-    """The outcome of `build`; `files` of the archives are what it takes."""
+    """The outcome of `build`, after the archives' `files` that it needs were fetched."""
     if kernel_modules.known(build, resolution.store) is None:
         container.check_host()  # before its tools are fetched
     resolution.fetch(files)
@@ -109,13 +114,15 @@ def compile_build(resolution: Resolution, build: ModuleBuild, files: list[Deb]) 
 
 
 def signature() -> Signature | None:
-    """Whose key signs the modules, if one is configured."""
+    """The identity of the key that signs modules, or None if no key is configured."""
     signer = module_signing.configured()
     return signer.signature if signer else None
 
 
-def _mistake(resolution: Resolution, index: int, key: str, what: str, hint: str = "") -> BadInput:
-    return _lines(resolution).error(("kernel_modules", index, key), what, hint=hint)
+def _mistake(
+    resolution: Resolution, index: int, key: str, message: str, hint: str = ""
+) -> BadInput:
+    return _lines(resolution).error(("kernel_modules", index, key), message, hint=hint)
 
 
 def _lines(resolution: Resolution) -> YamlFile:
@@ -124,11 +131,15 @@ def _lines(resolution: Resolution) -> YamlFile:
 
 def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelModule) -> ModuleBuild:
     apt = resolution.apt
-    more, provides = list(module.build_packages), list[str]()
+    build_packages, provides = list(module.build_packages), list[str]()
     if module.package:
         source = _package(resolution, index, module.package)
-        # Its dependencies, not itself: its maintainer scripts would compile as the tree is made.
-        more, provides = [*more, source.name], [f"{source.name} (= {source.version})"]
+        # apt installs the package's dependencies, not the package: its maintainer scripts would
+        # compile while the tree is made.
+        build_packages, provides = (
+            [*build_packages, source.name],
+            [f"{source.name} (= {source.version})"],
+        )
     else:
         assert module.source is not None
         source = _tarball(resolution, index, module.source)
@@ -140,8 +151,9 @@ def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelMod
         raise _mistake(
             resolution, index, key, f"{source.name} {error.message}", error.hint
         ) from None
+    # A tarball has no version of its own: its dkms.conf states one.
     source = replace(source, version=source.version or version)
-    tools = kernel_modules.toolchain(apt, kernel.release, more)
+    toolchain = kernel_modules.toolchain(apt, kernel.release, build_packages)
     return ModuleBuild(
         name=module.name,
         kernel_release=kernel.release,
@@ -150,7 +162,7 @@ def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelMod
         depends=[kernel.package],
         suite=resolution.definition.base.release,
         source=source,
-        toolchain=[deb for deb in tools if deb.name != source.name],
+        toolchain=[deb for deb in toolchain if deb.name != source.name],
         signature=signature(),
     )
 
@@ -170,19 +182,22 @@ def _package(resolution: Resolution, index: int, name: str) -> Deb:
     return source
 
 
-def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
-    store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
-    if not store.check(wanted.sha256):
+def _tarball(resolution: Resolution, index: int, module_source: ModuleSource) -> Deb:
+    store, (folder, _, filename) = resolution.store, module_source.url.rpartition("/")
+    if not store.check(module_source.sha256):
         with addressed_files.by_line(_lines(resolution), ("kernel_modules", index, "source")):
-            size = http_documents.look(wanted.url).size
+            size = http_documents.look(module_source.url).size
             with resolution.progress.download("files", filename, size) as on_bytes:
-                store.fetch([StoreRequest(wanted.sha256, size, wanted.url, filename)], on_bytes)
+                store.fetch(
+                    [StoreRequest(module_source.sha256, size, module_source.url, filename)],
+                    on_bytes,
+                )
     return Deb(
         name=filename,
         version="",
         architecture="all",
-        sha256=wanted.sha256,
-        size=store.path(wanted.sha256).stat().st_size,
+        sha256=module_source.sha256,
+        size=store.path(module_source.sha256).stat().st_size,
         installed_size=0,
         archive=folder,
         path=filename,

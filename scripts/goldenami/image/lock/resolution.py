@@ -1,5 +1,4 @@
-"""The state of a lock in the making: the image's archives in a private apt root, and what was
-chosen so far."""
+"""The state of a new lock: the image's archives in a private apt root, and the choices so far."""
 
 from __future__ import annotations
 
@@ -35,19 +34,20 @@ BASE_PACKAGES = (
     "dbus",
     "ca-certificates",
 )
-"""What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
+"""Packages that Ansible needs to reach and manage a tree, beyond the distribution's own base
+set."""
 LOCAL_SUITE = "golden"
-"""The suite of local repositories: of packages that were compiled here, or that the archives have
-dropped."""
+"""The suite of local repositories, which hold packages that were compiled here or that the archives
+have dropped."""
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
 
 @dataclass
 class Resolution:
-    """The state of one lock in the making. `derived` are role variables that follow from what was
-    chosen, by role; `offered` are files from the store that the archives have not. `fitted` is the
-    driver, None until it is chosen and in an image without one."""
+    """The state of one lock in the making. `derived` are role variables that follow from choices,
+    by role. `offered` are files of the store that the archives lack. `fitted` is None until the
+    driver is chosen, and in an image without one."""
 
     root: Path
     definition: Definition
@@ -69,13 +69,14 @@ class Resolution:
     python: PythonPackages | None = None
 
     def given(self, role: str) -> dict[str, Any]:
+        """The variables of a role: the definition's, and those derived from choices."""
         return {**self.definition.variables(role), **self.derived.get(role, {})}
 
     def setting(self, role: str, name: str) -> Any:
         return role_packages.variables(self.root, role, self.given(role))[f"{role}_{name}"]
 
     def names(self, roles: Sequence[str]) -> list[str]:
-        """What apt is asked for: the system itself, and what `roles` install."""
+        """The names that apt is asked for: the base system, and what `roles` install."""
         packages = list[str]()
         for role in roles:
             packages += role_packages.packages(self.root, role, self.platform, self.given(role))
@@ -90,29 +91,30 @@ class Resolution:
         return list(facts["__nvidia_driver_pinned_sources"])
 
     def archive_suites(self) -> list[Suite]:
-        """The archives' suites as they are now, without the local repository."""
+        """The archives' suites as they are now, without the local repository's."""
         return [Suite(**entry) for entry in self.apt.releases() if entry["suite"] != LOCAL_SUITE]
 
     def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
         self.store.fetch(store_requests(debs, self.apt.addresses), on_bytes)
 
     def offer_more(self, debs: list[Deb], pins: Mapping[str, str]) -> None:
-        """Let apt choose packages that were compiled here, too, beside what `pins` name."""
+        """Offer apt packages that were compiled here, beside those offered so far; `pins` join the
+        pins."""
         self.offered, self.pins = [*debs, *self.offered], {**self.pins, **pins}
         self.offer(self.offered)
         self.apt.pin({**self.constraints.packages, **self.pins})
         self.apt.update()
 
     def offer(self, debs: list[Deb]) -> None:
-        """Make `debs`, which are in the store, all that the local repository has."""
+        """Make `debs`, which are in the store, the whole content of the local repository."""
         repository = LocalRepository(debs, LOCAL_SUITE, epoch=0)
         repository.write(self.store, self.apt.folder / "built")
 
 
 @dataclass(frozen=True)
 class LockInputs:
-    """What a lock of `definition` is made from: the roles of the checkout `root`, and what `store`
-    has. What `constraints` name does not move."""
+    """The inputs of a lock of `definition`: the roles of the checkout `root`, and the files of
+    `store`. What `constraints` name keeps its version."""
 
     root: Path
     definition: Definition
@@ -124,15 +126,15 @@ class LockInputs:
 
 @contextmanager
 def opened(inputs: LockInputs) -> Iterator[Resolution]:
-    """A resolution with today's indexes, held for this process."""
+    """A resolution with today's indexes. Its apt root is locked until the block ends."""
     root, definition, store = inputs.root, inputs.definition, inputs.store
     progress = inputs.progress
     files = addressed_files.have(root, definition, store, progress)
     resolution = _open(replace(inputs, constraints=_with_files(inputs.constraints, files)))
     resolution.files = files
     if files:
-        told = {source_checks.VARIABLE: [file.told for file in files]}
-        resolution.derived[source_checks.ROLE] = told
+        variables = {source_checks.VARIABLE: [file.told for file in files]}
+        resolution.derived[source_checks.ROLE] = variables
     resolution.containers = declared_sources.containers(root, definition, store, progress)
     if resolution.containers:
         resolution.derived[CONTAINERS] = {
@@ -142,6 +144,8 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)
+        # The repository has to exist before apt reads its sources, and may have an earlier run's
+        # packages.
         resolution.offer([])
         declared_sources.demand(root, definition, apt)
         apt.configure()
@@ -152,7 +156,8 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
 
 
 def _with_files(constraints: LockConstraints, files: Sequence[AddressedFile]) -> LockConstraints:
-    """A .deb by its address is one that stays as it is, whatever the archives have."""
+    """`constraints` with the .deb files of `files`, which stay as they are, whatever the archives
+    have."""
     debs = [file.deb for file in files if file.deb]
     return replace(
         constraints,
@@ -176,8 +181,11 @@ def _open(inputs: LockInputs) -> Resolution:
     definition, constraints = inputs.definition, inputs.constraints
     base, sources = definition.base, sources_of(inputs.root, definition)
     uris = mirrors.locate(
-        [source.archive for source in sources], [one.vendor for one in sources if one.vendor]
+        [source.archive for source in sources],
+        [source.vendor for source in sources if source.vendor],
     )
+    # One apt root for an image and its archives, kept between runs: apt fetches only changed
+    # indexes.
     key = sha256_text(repr((definition.image, sources, sorted(uris.items()))))
     folder = inputs.store.cache.apt / key[:16]
     apt = AptRoot(

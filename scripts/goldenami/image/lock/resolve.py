@@ -1,5 +1,5 @@
-"""The `lock` stage: a definition resolved to exact files, and a driver proved to compile on the
-kernel."""
+"""The `lock` stage: a definition resolved to exact files, with a driver that was seen to compile on
+the kernel."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from goldenami.packages.pypi import Index
 
 
 def run(inputs: LockInputs) -> tuple[Lock, str]:
-    """Resolve the definition, write its lock; returns it with its SHA-256.
+    """Resolve the definition and write its lock. Returns the lock with its SHA-256.
 
-    NoFit where the parts do not fit each other; the old lock stays.
+    Raises NoFit if the parts do not fit each other; the old lock stays then.
     """
     root, definition = inputs.root, inputs.definition
     path = lockfile.path_of(root, definition.image)
@@ -48,19 +48,19 @@ def run(inputs: LockInputs) -> tuple[Lock, str]:
 
 
 def _kept_if_equal(previous: Lock | None, lock: Lock) -> Lock:
-    """`lock`, or the one that is there already if they differ only in how the archives were signed
-    last."""
+    """`previous` if it differs from `lock` only in the suites, which change whenever the archives
+    are signed; else `lock`."""
     if previous is None:
         return lock
-    base = previous.base.model_copy(update={"suites": lock.base.suites})
-    return previous if previous.model_copy(update={"base": base}) == lock else lock
+    base_with_new_suites = previous.base.model_copy(update={"suites": lock.base.suites})
+    return previous if previous.model_copy(update={"base": base_with_new_suites}) == lock else lock
 
 
 def _resolve(resolution: Resolution) -> Lock:
     apt, progress, definition = resolution.apt, resolution.progress, resolution.definition
     _pin_what_stays(resolution)
-    kept = resolution.constraints.kernel
-    kernels = [kept] if kept else driver_fit.kernels(apt, definition.kernel)
+    kept_kernel = resolution.constraints.kernel
+    kernels = [kept_kernel] if kept_kernel else driver_fit.kernels(apt, definition.kernel)
     if "nvidia_driver" in definition.roles:
         resolution.fitted = driver.fit(resolution, kernels)
         kernel = resolution.fitted.kernel
@@ -74,19 +74,20 @@ def _resolve(resolution: Resolution) -> Lock:
         resolution.choices.append(
             Choice(component="kernel", taken=kernel.release, why=why, passed_over=passed_over)
         )
+    # Offers the compiled modules to apt, so it comes before the packages are solved.
     driver.derive(resolution, kernel)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve(resolution.names([]))]
         debs = apt.solve(resolution.names(definition.role_names))
-        found = cuda.of_packages(resolution, debs)
+        locked_cuda = cuda.of_packages(resolution, debs)
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
-        found = _from_index(resolution) or found
+        locked_cuda = _from_index(resolution) or locked_cuda
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
     with progress.download(
         "fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages", lacking
     ) as on_bytes:
         resolution.fetch(debs, on_bytes)
-    return assemble.assemble(resolution, kernel, found, base, debs)
+    return assemble.assemble(resolution, kernel, locked_cuda, base, debs)
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
@@ -97,7 +98,7 @@ def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
 
 
 def _pin_what_stays(resolution: Resolution) -> None:
-    """Pin what is to stay, and offer from the store what the archive has dropped of it."""
+    """Pin the packages that stay. Offer from the store those that the archives have dropped."""
     apt, constraints = resolution.apt, resolution.constraints
     entries = apt.entries(sorted(constraints.stock))
     resolution.offered = [
@@ -114,10 +115,12 @@ def _pin_what_stays(resolution: Resolution) -> None:
 
 
 def _from_index(resolution: Resolution) -> Cuda | None:
+    """Resolve frameworks and Python packages from the package index. Returns the CUDA of its
+    wheels, or None."""
     definition, resolver = resolution.definition, framework_resolver(resolution)
-    named = [*definition.frameworks, *definition.python_packages]
+    names = [*definition.frameworks, *definition.python_packages]
     with (
-        resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
+        resolution.progress.step("frameworks", ", ".join(names) or "CUDA alone"),
         beside_frameworks.demanded(resolution.root, definition, resolver.index),
     ):
         beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
@@ -147,10 +150,10 @@ def _derive_frameworks(resolution: Resolution) -> None:
 
 
 def framework_resolver(resolution: Resolution) -> FrameworkResolver:
-    """What the definition asks of frameworks, for which hardware, and what resolving and building
-    it needs."""
+    """The resolver of the definition's frameworks, for its hardware."""
     definition = resolution.definition
     shared = locked_hardware.derive(resolution.root, definition)
+    # Several CPUs share one build, named after the level that all of them have.
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
     request = FrameworkRequest(

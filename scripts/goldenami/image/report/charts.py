@@ -1,4 +1,4 @@
-"""The page's one kind of chart: rows with a bar, its length a fraction of the longest.
+"""The page's one kind of chart: rows with a bar, whose length is a fraction of the longest.
 
 It is drawn as a table, so one drawing serves a desktop, a phone, paper and a screen reader.
 """
@@ -13,12 +13,12 @@ from goldenami.core import units
 from goldenami.model.builds.build_records import BakeRecord
 
 HAIRLINE = 0.0025
-"""Least length as a fraction: a step that took no time is still a step and must be seen."""
+"""Least length of a bar, as a fraction: a step that took no time must still be seen."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row; `note` is its share of all, or its change from the row before."""
+    """One row. `note` is its share of the sum, or its change from the row before."""
 
     label: str
     value: str
@@ -28,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart: `noun` names what a row is, `note` what its second figure says."""
+    """A bar chart. `noun` says what a row is, `note` what its second figure means."""
 
     title: str
     noun: str
@@ -42,7 +42,8 @@ def shares(
     rows: Sequence[tuple[str, float]],
     words: Callable[[Any], str],
 ) -> Chart | None:
-    """Labels and values with each one's share of the sum; `words` says a value. None of no row."""
+    """A chart of values with each one's share of the sum; `words` formats a value. None if there
+    are no rows."""
     total = sum(value for _, value in rows)
     noted = [(label, value, units.percent(value, total)) for label, value in rows]
     return _chart(title, noun, "Share", noted, words)
@@ -54,8 +55,8 @@ def history(
     words: Callable[[Any], str],
     noun: str = "build",
 ) -> Chart | None:
-    """Values by build or another `noun`, the oldest first, each with its change from the one
-    before; None of fewer than two."""
+    """A chart of values by build (or another `noun`), the oldest first, each with its change from
+    the one before. None if there are fewer than two."""
     values = [value for _, value in rows]
     changes = [
         units.change(now, last) for now, last in zip(values, values[:1] + values, strict=False)
@@ -77,14 +78,14 @@ def _chart(
         return None
     longest = max(value for _, value, _ in rows) or 1
     bars = [
-        Bar(label, words(value), said, round(max(HAIRLINE, value / longest), 5))
-        for label, value, said in rows
+        Bar(label, words(value), row_note, round(max(HAIRLINE, value / longest), 5))
+        for label, value, row_note in rows
     ]
     return Chart(title, noun, note, tuple(bars))
 
 
 def of_bake(bake: BakeRecord) -> list[Chart]:
-    """Bytes of each component, the largest first, and seconds of each phase and role."""
+    """The charts of bytes by component, the largest first, and of seconds by phase and role."""
     parts = sorted(bake.components, key=lambda part: (-part.bytes, part.name))
     charts = [
         shares(

@@ -1,7 +1,7 @@
 """The `report` stage: one build as one self-contained HTML page.
 
 The page needs no script, no network and no other file: its Content-Security-Policy forbids them. It
-depends on the records alone (no clock is read), so equal records give equal bytes.
+depends on the records alone, so equal records give equal bytes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def template(name: str) -> Template:
-    """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that,
-    too."""
+    """A template of this folder. Values are escaped as in HTML: Markdown may hold HTML, too."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,12 +42,11 @@ def template(name: str) -> Template:
 
 
 def write_report(folder: BuildFolder, previous: BuildFolder | None) -> Path:
-    """Write page and summary beside the records they show, compared with the build in `previous` if
-    given; returns the page's path.
+    """Write page and summary beside the records that they show, compared with the build in
+    `previous` if given. Returns the page's path.
 
-    A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
-    that is missing (except verify.json), damaged or of another image, and for a lock that was not
-    baked.
+    A `previous` with the same build id is ignored. Raises BadInput for a record that is missing
+    (except verify.json), damaged or of another image, and for a lock that was not baked.
     """
     context = _context(folder, previous)
     records.write_text(folder.summary, template("summary.md.j2").render(context))
@@ -57,15 +55,16 @@ def write_report(folder: BuildFolder, previous: BuildFolder | None) -> Path:
 
 
 def written(build: BuildFolder) -> Path:
-    """Write page and summary of a build, beside the verified one before it; returns the page's
-    path."""
+    """Write page and summary of a build, compared with the verified one before it. Returns the
+    page's path."""
     return write_report(build, verify.previous(build))
 
 
 def tell(build: BuildFolder, progress: Progress) -> None:
-    """Write the report again, and say where; records of an earlier build may be wrong."""
+    """Write the report again and say where it is."""
     try:
         progress.say(f"report: {written(build)}")
+    # Records of an earlier build may be damaged: that is no failure of this build.
     except BadInput as error:
         progress.say(f"no report: {error.message}")
 
@@ -90,7 +89,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
             *view.container(folder),
         ],
         "untested": any(fact.value == view.NO_GPU for fact in gpu),
-        # no clock is read: the newest record dates what is supported
+        # No clock is read: support is shown for the day of the newest record.
         "support": support.of_lock(lock),
         "day": date.fromisoformat(newest[:10]),
         "security": security,
@@ -106,7 +105,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
 
 
 def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[str, Any]]:
-    """A build's records and its lock; no VerifyRecord of a disk that was never booted."""
+    """A build's records and its lock. The VerifyRecord is None if the build was never booted."""
     bake, lock = folder.read_bake(), view.lock_of(folder)
     checked = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     if checked and (checked.image, checked.build_id) != (bake.image, bake.build_id):
@@ -115,11 +114,11 @@ def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[st
             f"but {folder.bake.name} of {bake.image} {bake.build_id}",
             hint=f"run `make verify IMAGE={bake.image}` again",
         )
-    found = records.sha256_text(records.canonical(lock))
-    if found != bake.lock_sha256:
+    lock_sha256 = records.sha256_text(records.canonical(lock))
+    if lock_sha256 != bake.lock_sha256:
         raise BadInput(
             f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but {folder.lock.name} is "
-            f"{found[:12]}",
+            f"{lock_sha256[:12]}",
             hint=view.RESTORE,
         )
     return bake, checked, lock

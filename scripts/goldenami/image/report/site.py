@@ -25,21 +25,22 @@ from goldenami.model.supported.support import SupportState
 
 SITE_FILE = "site.json"
 _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
-"""What of a lock says until when its parts are supported."""
+"""Keys of a lock that say how long its parts are supported."""
 NOT_ASKED = "not asked"
-"""What stands for the account's answers where nobody asked it."""
+"""Text in place of the account's answers if nobody asked it."""
 Answer = Mapping[str, Any] | None
-"""A record as JSON; None where nobody asked, or nothing is kept."""
+"""A record as JSON; None if nobody asked, or no record is kept."""
+# The worst state first.
 _WORST = (SupportState.ENDED, SupportState.UNKNOWN, SupportState.ENDING, SupportState.SUPPORTED)
 
 
 class SiteBuild(Record, extra="ignore"):
-    """What the page needs of a build; it outlives the build on this machine. `bytes` allocated on
-    the disk are None of an AMI.
+    """The page's facts of a build; they outlive the build on this machine. `bytes` are those
+    allocated on the disk, None for an AMI.
 
-    `gpu` says what GPUs ran it, "" of an image without. `rated` counts known vulnerabilities,
-    `stops` those that stop a publish; `asked_at` is "" where nobody has asked. `amis`: by
-    region.
+    `gpu` says which GPUs ran it, "" for an image without GPUs. `rated` counts known
+    vulnerabilities, `stops` those that stop a publish; `asked_at` is "" if nobody looked for any.
+    `amis` are by region.
     """
 
     schema_version: Literal[1] = 1
@@ -63,11 +64,12 @@ class SiteBuild(Record, extra="ignore"):
 
     @property
     def untested(self) -> bool:
+        """Whether the build is for GPUs and none has run it."""
         return self.gpu == view.NO_GPU
 
 
 def of_build(folder: BuildFolder) -> SiteBuild:
-    """What the build's records say; BadInput names one that is damaged."""
+    """The facts in the build's records. Raises BadInput with the name of a damaged one."""
     bake, lock = folder.read_bake(), view.lock_of(folder)
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
@@ -94,8 +96,8 @@ def of_build(folder: BuildFolder) -> SiteBuild:
 
 
 def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
-    """Copy what there is of each build, with its `site.json`; returns what is damaged. A build
-    that is no longer here stays in the site."""
+    """Copy the records of each build, with its `site.json`. Returns errors about damaged ones. A
+    build that is no longer here stays in the site."""
     damaged: list[GoldenError] = []
     for image in images:
         for build in image.builds:
@@ -121,54 +123,61 @@ def _copy(build: BuildFolder, target: BuildFolder) -> None:
 
 
 def builds(site: Path, damaged: list[GoldenError]) -> dict[str, list[SiteBuild]]:
-    """Every build of the site by image, the newest first; what cannot be read goes to `damaged`."""
-    found: dict[str, list[SiteBuild]] = {}
+    """Every build of the site by image, the newest first. Errors about unreadable ones are added to
+    `damaged`."""
+    by_image: dict[str, list[SiteBuild]] = {}
     for path in sorted(site.glob(f"*/*/{SITE_FILE}")):
         try:
             build = records.read(path, SiteBuild)
-            found.setdefault(build.image, []).append(build)
+            by_image.setdefault(build.image, []).append(build)
         except BadInput as error:
             damaged.append(error)
     return {
-        image: sorted(of, key=lambda build: (build.started_at, build.build_id), reverse=True)
-        for image, of in sorted(found.items())
+        image: sorted(
+            image_builds, key=lambda build: (build.started_at, build.build_id), reverse=True
+        )
+        for image, image_builds in sorted(by_image.items())
     }
 
 
 def render(
     images: Sequence[str],
-    found: Mapping[str, Sequence[SiteBuild]],
+    by_image: Mapping[str, Sequence[SiteBuild]],
     made_at: str,
     *,
     status: Answer = None,
 ) -> str:
-    """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what
-    is supported. `status` is the record of that command."""
+    """The page over `images` and all others with builds. `made_at` (ISO 8601) is the day for which
+    support is shown. `status` is the record of that command."""
     day = date.fromisoformat(made_at[:10])
     sections = [
-        _section(image, found.get(image, ()), day, status)
-        for image in dict.fromkeys([*images, *found])
+        _section(image, by_image.get(image, ()), day, status)
+        for image in dict.fromkeys([*images, *by_image])
     ]
     # The newest first, and last those without a build.
-    sections.sort(key=lambda one: one["newest"].started_at if one["newest"] else "", reverse=True)
-    asked = status or {"unreachable": {}, "regions": {}}
+    sections.sort(
+        key=lambda section: section["newest"].started_at if section["newest"] else "", reverse=True
+    )
+    answer = status or {"unreachable": {}, "regions": {}}
     return template("site.html.j2").render(
         sections=sections,
         made_at=made_at,
         day=day,
         not_asked=NOT_ASKED,
-        unreachable=asked["unreachable"],
+        unreachable=answer["unreachable"],
         is_asked=status is not None,
-        regions=len(asked["unreachable"]) + len(asked["regions"]),
+        regions=len(answer["unreachable"]) + len(answer["regions"]),
     )
 
 
-def _section(image: str, found: Sequence[SiteBuild], day: date, status: Answer) -> dict[str, Any]:
-    parts = support.of_lock(found[0].lock) if found and found[0].lock else []
+def _section(
+    image: str, image_builds: Sequence[SiteBuild], day: date, status: Answer
+) -> dict[str, Any]:
+    parts = support.of_lock(image_builds[0].lock) if image_builds and image_builds[0].lock else []
     oldest_first = [
-        (f"{build.started_at[:10]} {build.build_id}", build) for build in reversed(found)
+        (f"{build.started_at[:10]} {build.build_id}", build) for build in reversed(image_builds)
     ]
-    drawn = (
+    drawn_charts = (
         charts.history(
             "Bytes on disk of each build",
             [(label, build.bytes) for label, build in oldest_first if build.bytes],
@@ -188,23 +197,23 @@ def _section(image: str, found: Sequence[SiteBuild], day: date, status: Answer) 
         runs = "unknown" if status["unreachable"] else "not published"
     return {
         "image": image,
-        "builds": found,
-        "newest": found[0] if found else None,
-        "shown": bool(found) or status is not None,
+        "builds": image_builds,
+        "newest": image_builds[0] if image_builds else None,
+        "shown": bool(image_builds) or status is not None,
         "support": parts,
         "worst": worst,
-        "charts": [chart for chart in drawn if chart],
+        "charts": [chart for chart in drawn_charts if chart],
         "regions": regions,
         "runs": runs,
     }
 
 
 def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:
-    for region, found in sorted(status["regions"].items() if status else ()):
-        for one in found:
-            if one["image"] != image:
+    for region, entries in sorted(status["regions"].items() if status else ()):
+        for entry in entries:
+            if entry["image"] != image:
                 continue
-            amis = one["amis"]
+            amis = entry["amis"]
             runs = ", ".join(
                 f"{ami['instances']} of {ami['build_id']}" for ami in amis if ami["instances"]
             )
@@ -214,8 +223,8 @@ def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:
             )
             yield {
                 "region": region,
-                "latest": _pointed(one["latest"]),
-                "candidate": _pointed(one["candidate"]),
+                "latest": _pointed(entry["latest"]),
+                "candidate": _pointed(entry["candidate"]),
                 "runs": runs or "nothing",
                 "cost": cost,
             }

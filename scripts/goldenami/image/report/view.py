@@ -1,7 +1,8 @@
-"""What the report says, decided in Python: the template only lays it out.
+"""The report's contents, decided in Python: the template only lays them out.
 
-The lock is read as plain JSON. Keys that every lock has are indexed; those that an image may lack
-(driver, CUDA, frameworks, GPU architectures) are asked for and said to be absent.
+The lock is read as plain JSON. Keys that every lock has are indexed. Keys that an image may lack
+(driver, CUDA, frameworks, GPU architectures) are read by `get`, and the page says that they are
+absent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from goldenami.model.supported import release_dates
 LockData = Mapping[str, Any]
 
 SEVERITY = (Outcome.INCORRECT, Outcome.MISSING, Outcome.UNREACHABLE, Outcome.CORRECT)
-"""Order in which outcomes are shown: what a person must act on comes first."""
+"""The order in which outcomes are shown: what a person must act on comes first."""
 FILES = (
     "lock.json",
     "bake.json",
@@ -49,11 +50,11 @@ FILES = (
     "serial-bios.log",
     "serial-uefi.log",
 )
-"""Files of a build that a reader may want."""
+"""Files of a build to which the report links."""
 TOOLS = ("python3", "docker.io", "podman", "containerd", "git", "awscli", "gcc", "tmux", "nvtop")
 """Packages whose versions people ask for."""
 NO_GPU = "no GPU has run this build"
-"""What stands beside the verdict of a build for GPUs until `gpu-test` says otherwise."""
+"""Text beside the verdict of a build for GPUs until `gpu-test` has a result."""
 RESTORE = "restore it from packer/locks/, or bake again"
 LOGS = ("bake", "verify")
 """Stages whose log belongs to one build."""
@@ -61,8 +62,7 @@ LOGS = ("bake", "verify")
 
 @dataclass(frozen=True)
 class Fact:
-    """A line of "What is inside", or a headline number: the value, and in `note` what qualifies
-    it."""
+    """A line of "What is inside", or a headline number. `note` qualifies the value."""
 
     term: str
     value: str
@@ -70,7 +70,8 @@ class Fact:
 
 
 def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
-    """The verdict and the sentence that explains it: `word` is for people, `good` for colour."""
+    """The verdict and the sentence that explains it: `word` is for people, `good` decides the
+    colour."""
     if verify is None:
         return {
             "word": Verdict.NOT_VERIFIED,
@@ -80,25 +81,29 @@ def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
         }
     total, boots = len(verify.checks), len(verify.boots)
     wrong = [check for check in verify.checks if check.outcome is not Outcome.CORRECT]
-    what = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
-    how = (
-        f"{boots} boot{'' if boots == 1 else 's'} of the {what} {verify.accel.upper()}, "
+    booted = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
+    circumstances = (
+        f"{boots} boot{'' if boots == 1 else 's'} of the {booted} {verify.accel.upper()}, "
         f"{units.duration(verify.seconds)}"
     )
     if not total:
-        sentence = f"No check ran ({how})."
+        sentence = f"No check ran ({circumstances})."
     elif wrong:
-        sentence = f"{len(wrong)} of {total} checks not correct: {_counts(wrong)} ({how})."
+        sentence = (
+            f"{len(wrong)} of {total} checks not correct: {_counts(wrong)} ({circumstances})."
+        )
     elif verify.verdict is not Verdict.VERIFIED:
-        sentence = f"All {total} checks are correct, yet the verdict was withheld ({how})."
+        sentence = (
+            f"All {total} checks are correct, yet the verdict was withheld ({circumstances})."
+        )
     else:
-        sentence = f"All {total} checks are correct ({how})."
+        sentence = f"All {total} checks are correct ({circumstances})."
     good = bool(total) and not wrong and verify.verdict is Verdict.VERIFIED
     return {"word": verify.verdict, "good": good, "sentence": sentence}
 
 
 def facts(lock: LockData) -> tuple[Fact, ...]:
-    """What is inside the image."""
+    """The lines of "What is inside" for a lock."""
     base, kernel, hardware = lock["base"], lock["kernel"], lock.get("hardware") or {}
     suites = [
         f"{suite['suite']} of {release_dates.iso(suite['date'])[:10]}"
@@ -130,12 +135,13 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
 
 
 def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
-    """Facts that are not as in the lock `old`: of each what it was, and what it is now."""
+    """Facts that differ from those of the lock `old`, each with its old and its new values. [] if
+    `old` is None."""
     before = {fact.term: fact.value.split(", ") for fact in facts(old)} if old else {}
-    now = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
+    current = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
     return [
         (term, _without(before[term], values), _without(values, before[term]))
-        for term, values in now
+        for term, values in current
         if values != before[term]
     ]
 
@@ -146,6 +152,7 @@ def _without(values: list[str], others: list[str]) -> str:
 
 def _upstream(version: str) -> str:
     """A package's version without the distribution's additions."""
+    # The epoch before `:` is no part of it either.
     return re.split(r"[-+~]", version.partition(":")[2] or version)[0]
 
 
@@ -154,7 +161,7 @@ def figures(
     verify: VerifyRecord | None,
     old_bake: BakeRecord | None,
 ) -> tuple[Fact, ...]:
-    """The headline numbers, and how much the disk grew since the previous build."""
+    """The headline numbers, with the growth of the disk since the previous build."""
     return (
         _size(bake, old_bake),
         Fact("Bake", units.duration(bake.seconds)),
@@ -165,12 +172,12 @@ def figures(
 
 
 def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
-    """Checks by role, failures first, and how many had which outcome."""
+    """Checks by role, roles with failures first, with the number of checks of each outcome."""
     by_role: dict[str, list[Check]] = {}
     for check in verify.checks if verify else ():
         by_role.setdefault(check.role, []).append(check)
-    found = [
-        # sorted() is stable: within an outcome the order is that of the run
+    rows = [
+        # sorted() is stable: checks with the same outcome stay in the order of the run.
         {
             "role": role,
             "counts": _counts(checks),
@@ -179,7 +186,7 @@ def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
         }
         for role, checks in by_role.items()
     ]
-    return sorted(found, key=lambda group: not group["failed"])
+    return sorted(rows, key=lambda group: not group["failed"])
 
 
 def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
@@ -188,8 +195,8 @@ def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
     assert bake.disk is not None  # a record has one of them
     size, note = bake.disk.bytes_allocated, f"of {units.size(bake.disk.bytes_apparent)}"
     if old_bake and old_bake.disk:
-        moved = units.change(size, old_bake.disk.bytes_allocated)
-        note += ", as before" if moved == "=" else f", {moved} on previous"
+        change = units.change(size, old_bake.disk.bytes_allocated)
+        note += ", as before" if change == "=" else f", {change} on previous"
     return Fact("Disk", units.size(size), note)
 
 
@@ -225,10 +232,12 @@ def _cuda(cuda: LockData | None) -> Fact:
 def _frameworks(frameworks: Sequence[LockData] | None) -> Fact:
     if not frameworks:
         return Fact("Frameworks", "none")
-    compiled = _list(one["name"] for one in frameworks if one["origin"] == "source")
+    compiled = _list(
+        framework["name"] for framework in frameworks if framework["origin"] == "source"
+    )
     return Fact(
         "Frameworks",
-        _list(f"{one['name']} {one['version']}" for one in frameworks),
+        _list(f"{framework['name']} {framework['version']}" for framework in frameworks),
         f"compiled for these CPUs and GPUs: {compiled}" if compiled else "",
     )
 
@@ -262,8 +271,10 @@ def _correct(verify: VerifyRecord | None) -> Fact:
 
 
 def _counts(checks: Iterable[Check]) -> str:
-    found = [check.outcome for check in checks]
-    return _list(f"{found.count(outcome)} {outcome}" for outcome in SEVERITY if outcome in found)
+    outcomes = [check.outcome for check in checks]
+    return _list(
+        f"{outcomes.count(outcome)} {outcome}" for outcome in SEVERITY if outcome in outcomes
+    )
 
 
 def _list(values: Iterable[Any] | None) -> str:
@@ -271,63 +282,64 @@ def _list(values: Iterable[Any] | None) -> str:
 
 
 def lock_of(folder: BuildFolder) -> dict[str, Any]:
-    """The lock that a build was baked from."""
+    """The lock from which a build was baked."""
     return records.read_object(folder.lock, RESTORE)
 
 
 def publication(folder: BuildFolder) -> dict[str, Any] | None:
-    """What publish.json says; None of a build that was not published from here."""
+    """The content of publish.json, or None for a build that was not published from here."""
     return records.read_object(folder.publish) if folder.publish.exists() else None
 
 
 def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
-    """Whether a GPU has run the build; nothing of an image without one."""
+    """Whether a GPU has run the build; [] for an image without GPUs."""
     if not (lock.get("hardware") or {}).get("sm"):
         return []
     if (path := folder.path / ATTEST_FILE).exists():
         record = records.read(path, GpuTestRecord)
         return [Fact("GPU test", str(record), f"{len(record.checks)} checks, {record.at}")]
-    said = str((publication(folder) or {}).get("gpu", ""))
-    if said.startswith("tested"):
-        return [Fact("GPU test", said)]
+    published_result = str((publication(folder) or {}).get("gpu", ""))
+    if published_result.startswith("tested"):
+        return [Fact("GPU test", published_result)]
     return [Fact("GPU test", NO_GPU, f"after publish: make gpu-test IMAGE={lock['image']}")]
 
 
 def security(folder: BuildFolder) -> CveRecord | None:
-    """What is known against the build; None where nobody has asked."""
+    """The record of known vulnerabilities, or None if nobody looked for any."""
     path = folder.path / CVE_FILE
     return records.read(path, CveRecord) if path.exists() else None
 
 
-def vulnerabilities(found: CveRecord | None) -> list[Fact]:
-    """How many are known, in a line."""
-    if found is None:
+def vulnerabilities(record: CveRecord | None) -> list[Fact]:
+    """The number of known vulnerabilities, in one line; [] if `record` is None."""
+    if record is None:
         return []
-    stops = sum(each.stops for each in found.findings)
+    stops = sum(finding.stops for finding in record.findings)
     return [
         Fact(
             "Vulnerabilities",
-            rated(found.findings) or "none is known",
-            f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {found.checked_at}",
+            rated(record.findings) or "none is known",
+            f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {record.checked_at}",
         )
     ]
 
 
 def records_of(folder: BuildFolder) -> Iterator[str]:
-    """The FILES that there are, by their paths in the build's folder; of a folder each file."""
+    """Those of FILES that exist, by their paths in the build's folder. A folder stands for each of
+    its files."""
     for path in (folder.path / name for name in FILES):
-        for one in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
-            yield one.relative_to(folder.path).as_posix()
+        for file in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
+            yield file.relative_to(folder.path).as_posix()
 
 
 def hardness(folder: BuildFolder) -> list[Fact]:
-    """The score of hardening; nothing of a build that was not asked."""
+    """The hardening score; [] for a build that was not scanned."""
     path = folder.path / HARDENING_FILE
     return [Fact("Hardening", str(records.read(path, HardeningRecord)))] if path.exists() else []
 
 
 def container(folder: BuildFolder) -> list[Fact]:
-    """The container image of the same lock; nothing of a build without one."""
+    """The container image of the same lock; [] for a build without one."""
     if not folder.container.exists():
         return []
     record = records.read(folder.container, ContainerRecord)
@@ -339,15 +351,15 @@ def container(folder: BuildFolder) -> list[Fact]:
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:
-    """Files of the build and the report of the previous one, as addresses from the page."""
-    found = list(records_of(folder))
-    beyond = [folder.log(stage) for stage in LOGS]
+    """Files of the build and the report of the previous one, as addresses relative to the page."""
+    paths = list(records_of(folder))
+    outside = [folder.log(stage) for stage in LOGS]
     if previous:
-        beyond.append(previous.report)
-    return found + [f"../{path.parent.name}/{path.name}" for path in beyond if path.exists()]
+        outside.append(previous.report)
+    return paths + [f"../{path.parent.name}/{path.name}" for path in outside if path.exists()]
 
 
 def rated(findings: Iterable[Vulnerability]) -> str:
-    """How many there are of each rating, the worst first: "2 high, 5 unknown"."""
-    counts = Counter(each.rating for each in findings)
+    """The number of findings of each rating, the worst first: "2 high, 5 unknown"."""
+    counts = Counter(finding.rating for finding in findings)
     return ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])

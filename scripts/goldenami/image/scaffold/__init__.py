@@ -1,1 +1,1 @@
-"""What a repository of images, and a role in one, begin with."""
+"""The initial files of a repository of images, and of a role in one."""

@@ -1,5 +1,5 @@
-"""The files that a repository of images, and a role in one, begin with: the folders beside this
-module, copied with the names put in."""
+"""The initial files of a repository of images, and of a role in one: the folders beside this
+module, copied with the names filled in."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from goldenami.model.definitions import role_order
 
 _HERE = Path(__file__).parent
 _HIDDEN, _TEMPLATE = "dot_", ".in"
-"""Begins the name of a file that begins with a dot where it goes; ends that of one which here would
-be taken for a page or a module."""
+"""Prefix of a file whose name gets a dot in its place; suffix of a file that would be taken for a
+page or a module here."""
 _ROLE = "new_role"
-"""The name of the role that is copied."""
+"""The name of the role that is copied; the new role's name replaces it."""
 
 
 def write_repository(folder: Path) -> None:
-    """Fill `folder`, which does not exist or is empty; BadInput where it holds anything, or cannot
+    """Fill `folder`, which does not exist or is empty. Raises BadInput if it has content or cannot
     be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        wrong = "is not empty" if any(folder.iterdir()) else ""
+        problem = "is not empty" if any(folder.iterdir()) else ""
     except OSError as error:
-        wrong = f"cannot be made: {os.strerror(error.errno or 0).lower()}"
-    if wrong:
-        raise BadInput(f"{folder} {wrong}", hint="name a folder that is not there yet")
+        problem = f"cannot be made: {os.strerror(error.errno or 0).lower()}"
+    if problem:
+        raise BadInput(f"{folder} {problem}", hint="name a folder that is not there yet")
     with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
         wheel = _wheel(Path(work))
         _copy(
@@ -52,12 +52,10 @@ def write_repository(folder: Path) -> None:
 
 
 def _wheel(work: Path) -> Path:
-    """The wheel of this program, by pip: made in a clone or a folder that it was installed from,
-    else the file that it was installed from, or the index's of this version.
-
-    A repository installs that file by its SHA-256: of a name alone an index might offer another.
-    """
-    # What makes a wheel is fetched by its own hash, too.
+    """The wheel of this program, by pip: built from the clone or folder that it was installed from,
+    else the file that it was installed from, or the index's of this version."""
+    # A repository installs this wheel by its SHA-256: an index might offer another under the name.
+    # pip's build tools are fetched by their hashes, too.
     pins = program_files.INSTALLED / "requirements/test.txt"
     argv = shell.python_argv(
         "pip",
@@ -82,20 +80,22 @@ def _wheel(work: Path) -> Path:
 
 
 def _source() -> str:
-    """What `pip wheel` makes the wheel of this program from."""
+    """The argument of `pip wheel` that makes the wheel of this program."""
     clone = program_files.INSTALLED
     if (clone / "scripts" / goldenami.__name__).is_dir():
         return str(clone)
-    said = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
-    url = urlsplit(json.loads(said or "{}").get("url", ""))
+    # pip writes direct_url.json for an install from a file or a folder, none for one from an index
+    # (PEP 610).
+    install_record = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
+    url = urlsplit(json.loads(install_record or "{}").get("url", ""))
     path = Path(unquote(url.path))
-    is_there = url.scheme == "file" and path.exists()
-    return str(path) if is_there else f"{goldenami.__name__}=={goldenami.__version__}"
+    is_local = url.scheme == "file" and path.exists()
+    return str(path) if is_local else f"{goldenami.__name__}=={goldenami.__version__}"
 
 
 def write_role(root: Path, name: str) -> list[Path]:
-    """Write the role `name` into the repository `root`, with its check and its scenario; returns
-    their folders. BadInput for a name that is taken or none."""
+    """Write the role `name` into the repository `root`, with its check and its scenario. Returns
+    their folders. Raises BadInput for an invalid or taken name."""
     if not role_order.NAME.fullmatch(name):
         raise BadInput(
             f"`{name}` is no name for a role: small letters, digits and `_`",
@@ -105,14 +105,14 @@ def write_role(root: Path, name: str) -> list[Path]:
         Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS, "molecule")
     ]
     if name in role_order.known(root):
-        whose = (
+        owner = (
             ""
             if name in program_files.roles(root) and (root / folders[0]).is_dir()
             else ", which is goldenami's"
         )
-        raise BadInput(f"there is a role {name}{whose}", hint="take another name")
-    if there := [each for each in folders if (root / each).exists()]:
-        raise BadInput(f"{there[0]} is there already", hint="remove it, or take another name")
+        raise BadInput(f"there is a role {name}{owner}", hint="take another name")
+    if existing := [path for path in folders if (root / path).exists()]:
+        raise BadInput(f"{existing[0]} is there already", hint="remove it, or take another name")
     images = sorted(path.stem for path in (root / "packer/images").glob("*.yml"))
     _copy("role", root, {_ROLE: name, "@IMAGE@": images[0] if images else "IMAGE"})
     return folders
@@ -121,12 +121,12 @@ def write_role(root: Path, name: str) -> list[Path]:
 def _copy(template: str, folder: Path, words: dict[str, str]) -> None:
     pattern = re.compile("|".join(map(re.escape, words)))
 
-    def said(text: str) -> str:
-        return pattern.sub(lambda found: words[found[0]], text)
+    def filled(text: str) -> str:
+        return pattern.sub(lambda match: words[match[0]], text)
 
     for path in sorted((_HERE / template).rglob("*")):
         if path.is_file():
             name = str(path.relative_to(_HERE / template)).replace(_HIDDEN, ".")
-            name = said(name.removesuffix(_TEMPLATE))
+            name = filled(name.removesuffix(_TEMPLATE))
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            records.write_text(folder / name, said(path.read_text(encoding="utf-8")))
+            records.write_text(folder / name, filled(path.read_text(encoding="utf-8")))

@@ -1,2 +1,2 @@
-"""What a build holds and what is known against it: bills of materials, vulnerabilities, secrets
-left behind."""
+"""The parts of a build and what is known against them: bills of materials, vulnerabilities,
+provenance."""

@@ -1,8 +1,8 @@
-"""The parts of a build, from its lock: packages, wheels and what they were compiled from, the
-loader of the host.
+"""The parts of a build, from its lock: packages, wheels with their sources, and the host's boot
+loader.
 
-Where the build has the manifest of its tree, the parts are held equal to it: what a role purged
-is no part, and what nobody locked is an error.
+If the build has the manifest of its tree, the parts are compared with it: a package that a role
+purged is no part, and one that nobody locked is an error.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
 
 _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
-"""deb-src-control(5): the version stands there only where it is not the binary's."""
+"""The field Source of deb-src-control(5). It has a version only if that differs from the
+binary's."""
 _SIGNED = re.compile(rf"^linux-signed(?:-(?:{'|'.join(ARCHITECTURES)})$|(?=-|$))")
 """Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of
-`6.1.192-2`): trackers know `linux` and Ubuntu's `linux-aws`."""
+`6.1.192-2`). Trackers know `linux` and Ubuntu's `linux-aws`."""
 PRIVATE = "private"
-"""The vendor of wheels of a company's index, of which no public list of vulnerabilities speaks."""
+"""The vendor of wheels from a company's index, which no public list of vulnerabilities covers."""
 CONTAINER = "container"
-"""The property of a part that is in a container, with the container's name."""
+"""The property of a part that is in a container: the container's name."""
 _WHEEL = re.compile(
     r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$"
 )
@@ -49,7 +50,7 @@ _WHEEL = re.compile(
 
 @dataclass(frozen=True)
 class SourcePackage:
-    """The source of a package: scanners look vulnerabilities up by it."""
+    """The source of a package. Scanners look up vulnerabilities by it."""
 
     name: str
     version: str
@@ -57,8 +58,8 @@ class SourcePackage:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """One part of the image. `sha256` is of its file, `cpe` its name in the National
-    Vulnerability Database, "" where it has none; `purl` is a package URL (ECMA-427)."""
+    """One part of the image. `sha256` is its file's, or ""; `cpe` is its name in the National
+    Vulnerability Database, or ""; `purl` is a package URL (ECMA-427)."""
 
     name: str
     version: str
@@ -72,10 +73,10 @@ class ImagePart:
     licence: str = ""
     supplier: str = ""
     depends: tuple[str, ...] = ()
-    """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no
-    record of them."""
+    """The licence is an SPDX expression, the supplier a name, `depends` are the `ref`s of the parts
+    that it needs. Empty if the build has no record of them."""
     url: str = ""
-    """Where a file was that no archive has."""
+    """The address of a file that is in no archive, else ""."""
 
     @property
     def ref(self) -> str:
@@ -87,8 +88,8 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class Materials:
-    """All parts of a build, by name. `whole` says that they were compared with the files of the
-    tree."""
+    """All parts of a build, sorted by name. `whole` says that they were compared with the files of
+    the tree."""
 
     lock: Lock
     lock_sha256: str
@@ -98,37 +99,38 @@ class Materials:
 
 
 def distribution(lock: Lock) -> str:
-    """The release of a lock as scanners name it: `debian-13`, `ubuntu-24.04`."""
+    """The release of a lock in the form of scanners: `debian-13`, `ubuntu-24.04`."""
     return RELEASES[lock.base.release].id
 
 
 def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
-    """The parts of a build; BadInput where the store lacks a package, NotVerified where the tree
+    """The parts of a build. Raises BadInput if the store lacks a package, NotVerified if the tree
     has other parts."""
     bake = build.read_bake()
-    whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
+    # An AMI also has packages of its publisher, which the lock does not name.
+    whole = build.manifest.exists() and bake.ami is None
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    found = [
+    parts_of_lock = [
         *_debs(lock, store, present),
         *_wheels(lock),
         *_files(lock),
         *_loader(bake.host),
         *_containers(lock, store),
     ]
-    kept = build.path / PARTS_FILE
-    facts = records.read(kept, TreeFacts).parts if kept.exists() else {}
-    parts = _with_facts(found, facts)
+    facts_path = build.path / PARTS_FILE
+    facts = records.read(facts_path, TreeFacts).parts if facts_path.exists() else {}
+    parts = _with_facts(parts_of_lock, facts)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 
 
 def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[ImagePart]:
-    # The loader, which has no SHA-256, is of another machine.
+    # The boot loader, which has no SHA-256, is the host's: the tree has no facts about it.
     keys = {
         wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
         for part in parts
         if part.sha256
     }
-    known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
+    facts_by_ref = {part.ref: facts[key] for key, part in keys.items() if key in facts}
     return [
         replace(
             part,
@@ -136,32 +138,32 @@ def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[
             supplier=fact.supplier,
             depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)),
         )
-        if (fact := known.get(part.ref))
+        if (fact := facts_by_ref.get(part.ref))
         else part
         for part in parts
     ]
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
-    """The parts that a lock names: the loader, and what the tree has, are not known."""
+    """The parts that a lock names. The boot loader and the tree's content are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
-    found = [
+    parts = [
         *_debs(lock, store, lock.packages),
         *_wheels(lock),
         *_files(lock),
         *_containers(lock, store),
     ]
-    return Materials(lock, sha256, sha256[: lockfile.ID_LENGTH], _sorted(found), whole=False)
+    return Materials(lock, sha256, sha256[: lockfile.ID_LENGTH], _sorted(parts), whole=False)
 
 
 def of_container(
     lock: Lock, lock_sha256: str, store: Store, facts: Mapping[str, PartFacts]
 ) -> Materials:
-    """The parts of a container image that has these packages and wheels."""
-    found = [*_debs(lock, store, facts), *_wheels(lock), *_files(lock)]
-    found = _with_facts(found, facts)
+    """The parts of a container image with the packages and wheels of `facts`."""
+    parts = [*_debs(lock, store, facts), *_wheels(lock), *_files(lock)]
+    parts = _with_facts(parts, facts)
     return Materials(
-        lock, lock_sha256, lock_sha256[: lockfile.ID_LENGTH], _sorted(found), whole=True
+        lock, lock_sha256, lock_sha256[: lockfile.ID_LENGTH], _sorted(parts), whole=True
     )
 
 
@@ -170,15 +172,16 @@ def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
 
 
 def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
-    """The source of each package, from its own control data: the lock has no version of it."""
-    found = {}
+    """The source of each package by the package's name."""
+    by_name = {}
     for name, package in lock.packages.items():
+        # The lock has no version of the source, so the package's own control data is read.
         match = _SOURCE.search(local_repository.control(store, package.deb(name)))
         source, version = match.groups() if match else (name, None)
         if _SIGNED.match(source):
             source, version = _SIGNED.sub("linux", source), package.version
-        found[name] = SourcePackage(source, version or package.version)
-    return found
+        by_name[name] = SourcePackage(source, version or package.version)
+    return by_name
 
 
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
@@ -191,11 +194,12 @@ def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
-    for what, made in lock.compiled_modules().items():
-        if name == made.package:
-            return _modules(lock, what, made, package)
-    if loose := next((file for file in lock.downloads if file.package == name), None):
-        return replace(_file(loose, name), source=source)
+    for modules_name, modules in lock.compiled_modules().items():
+        if name == modules.package:
+            return _modules(lock, modules_name, modules, package)
+    if download := next((file for file in lock.downloads if file.package == name), None):
+        return replace(_file(download, name), source=source)
+    # The origin is an archive's name: `debian-security`, or a vendor's, such as `nvidia`.
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
@@ -224,30 +228,36 @@ def _file(file: LockedDownload, name: str) -> ImagePart:
 
 
 def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
-    homes, inside = dict[str, list[str]](), dict[str, ImagePart]()
-    for one in lock.containers:
-        path, _, tag = one.name.rpartition(":")
-        held = list[str]()
-        for found in container_layers.contents(one, store):
-            source = SourcePackage(*found.source) if found.source else None
-            part = ImagePart(found.name, found.version, found.purl, "", found.vendor, source)
-            inside[found.purl] = part
-            homes.setdefault(found.purl, []).append(one.name)
-            held.append(part.ref)
+    """A part for each container, and one for each package in them, with the containers that hold
+    it."""
+    containers_by_purl, parts_by_purl = dict[str, list[str]](), dict[str, ImagePart]()
+    for container in lock.containers:
+        path, _, tag = container.name.rpartition(":")
+        refs = list[str]()
+        for package in container_layers.contents(container, store):
+            source = SourcePackage(*package.source) if package.source else None
+            part = ImagePart(
+                package.name, package.version, package.purl, "", package.vendor, source
+            )
+            parts_by_purl[package.purl] = part
+            containers_by_purl.setdefault(package.purl, []).append(container.name)
+            refs.append(part.ref)
         facts = {"arch": lock.base.architecture, "repository_url": path, "tag": tag}
         url = PackageURL(
-            "oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}", facts
+            "oci", None, path.rpartition("/")[2], f"sha256:{container.manifest.sha256}", facts
         )
         yield ImagePart(
-            one.name,
+            container.name,
             tag,
             url.to_string(),
-            one.manifest.sha256,
+            container.manifest.sha256,
             path.partition("/")[0],
-            depends=tuple(sorted(held)),
+            depends=tuple(sorted(refs)),
         )
-    for key, each in inside.items():
-        yield replace(each, properties=tuple((CONTAINER, name) for name in homes[key]))
+    for purl, inner_part in parts_by_purl.items():
+        yield replace(
+            inner_part, properties=tuple((CONTAINER, name) for name in containers_by_purl[purl])
+        )
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
@@ -259,37 +269,44 @@ def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: Sour
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
-def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> ImagePart:
-    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release)]
+def _modules(lock: Lock, modules_name: str, modules: KernelModules, package: Package) -> ImagePart:
+    facts = [("compiled-with", modules.compiler), ("kernel", lock.kernel.release)]
     vendor, cpe = "generic", ""
-    if what == DRIVER_MODULES:
+    if modules_name == DRIVER_MODULES:
         assert lock.driver
-        vendor = what
+        vendor = modules_name
         facts.append(("flavour", lock.driver.flavour))
         cpe = f"cpe:2.3:a:nvidia:gpu_display_driver:{lock.driver.version}:*:*:*:*:linux:*:*"
-    facts += [("signer", made.signature.signer)] if made.signature else []
-    origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
-    if origin and "://" in origin.origin:
-        facts_of = {
-            "checksum": f"sha256:{origin.sha256}",
-            "download_url": f"{origin.origin}/{origin.path}",
+    facts += [("signer", modules.signature.signer)] if modules.signature else []
+    source_package, ancestors = modules.build.get(modules.source_package), list[ImagePart]()
+    if source_package and "://" in source_package.origin:
+        qualifiers = {
+            "checksum": f"sha256:{source_package.sha256}",
+            "download_url": f"{source_package.origin}/{source_package.path}",
         }
         ancestors.append(
             ImagePart(
-                origin.path,
-                origin.version,
-                PackageURL("generic", None, what, origin.version, facts_of).to_string(),
-                origin.sha256,
+                source_package.path,
+                source_package.version,
+                PackageURL(
+                    "generic", None, modules_name, source_package.version, qualifiers
+                ).to_string(),
+                source_package.sha256,
                 "generic",
             )
         )
-    elif origin:
+    elif source_package:
         ancestors.append(
-            _deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version))
+            _deb(
+                lock,
+                modules.source_package,
+                source_package,
+                SourcePackage(source_package.source, source_package.version),
+            )
         )
-    purl = PackageURL("generic", None, made.package, package.version).to_string()
+    purl = PackageURL("generic", None, modules.package, package.version).to_string()
     return ImagePart(
-        made.package,
+        modules.package,
         package.version,
         purl,
         package.sha256,
@@ -301,23 +318,25 @@ def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> Im
 
 
 def _wheels(lock: Lock) -> Iterator[ImagePart]:
-    homes: dict[str, list[str]] = {}
+    environments_by_sha256: dict[str, list[str]] = {}
     files: dict[str, PyFile] = {}
-    for environment, found in lock.environments().items():
-        for file in found:
+    for environment, environment_files in lock.environments().items():
+        for file in environment_files:
             files[file.sha256] = file
-            homes.setdefault(file.sha256, []).append(environment)
-    made = {one.wheel.sha256: one.made for one in lock.frameworks if one.made}
+            environments_by_sha256.setdefault(file.sha256, []).append(environment)
+    compiled_by_sha256 = {
+        framework.wheel.sha256: framework.made for framework in lock.frameworks if framework.made
+    }
     for sha256, file in files.items():
-        compiled = made.get(sha256)
-        facts = [("environment", name) for name in sorted(homes[sha256])]
+        compiled = compiled_by_sha256.get(sha256)
+        facts = [("environment", name) for name in sorted(environments_by_sha256[sha256])]
         facts += (
             [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)]
             if compiled
             else []
         )
-        vendor, where = _index(lock, file)
-        purl = PackageURL("pypi", None, file.project, file.version, where).to_string()
+        vendor, qualifiers = _index(lock, file)
+        purl = PackageURL("pypi", None, file.project, file.version, qualifiers).to_string()
         yield ImagePart(
             file.project,
             file.version,
@@ -330,16 +349,16 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
 
 
 def _index(lock: Lock, file: PyFile) -> tuple[str, dict[str, str]]:
-    """The vendor of a wheel, and its index in the package URL: a public project of its name is
-    another."""
+    """The vendor of a wheel, and the package URL's qualifiers that name its index."""
     python = lock.python
     if python and python.index and python.is_private(file.project):
+        # A public project with the same name is another one.
         return PRIVATE, {"repository_url": python.index.url}
     return "pypi", {}
 
 
-def _origin(made: CompiledWheel) -> ImagePart:
-    source, kind, facts = made.source, "pypi", {"file_name": made.source.filename}
+def _origin(compiled: CompiledWheel) -> ImagePart:
+    source, kind, facts = compiled.source, "pypi", {"file_name": compiled.source.filename}
     if isinstance(source, Archive):
         kind, facts = "generic", {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
     purl = PackageURL(kind, None, source.project, source.version, facts).to_string()
@@ -347,6 +366,7 @@ def _origin(made: CompiledWheel) -> ImagePart:
 
 
 def _loader(host: Host) -> Iterator[ImagePart]:
+    """The packages of the boot loader, which the host of the bake had."""
     vendor, _, _ = host.distribution.partition("-")
     for name in sorted(grub.PACKAGES.values()):
         if version := host.tools.get(name, ""):
@@ -365,6 +385,8 @@ def _loader(host: Host) -> Iterator[ImagePart]:
 
 
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:
+    """The names of the packages in the tree. Raises NotVerified if its packages or wheels are not
+    the lock's."""
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
     packages = owners.installed(paths)
     wheels = {
@@ -377,14 +399,18 @@ def _in_tree(manifest: Path, lock: Lock) -> set[str]:
         for environment, files in lock.environments().items()
         for file in files
     }
-    wrong = [
+    differences = [
         f"package {name} is in the image alone" for name in sorted(packages - lock.packages.keys())
     ]
-    wrong += [f"wheel {' '.join(one)} is in the image alone" for one in sorted(wheels - locked)]
-    wrong += [f"wheel {' '.join(one)} is in the lock alone" for one in sorted(locked - wheels)]
-    if wrong:
+    differences += [
+        f"wheel {' '.join(wheel)} is in the image alone" for wheel in sorted(wheels - locked)
+    ]
+    differences += [
+        f"wheel {' '.join(wheel)} is in the lock alone" for wheel in sorted(locked - wheels)
+    ]
+    if differences:
         raise NotVerified(
-            f"{manifest} and the lock differ: {'; '.join(wrong[:6])}",
+            f"{manifest} and the lock differ: {'; '.join(differences[:6])}",
             hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again",
         )
     return packages

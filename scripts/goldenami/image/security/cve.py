@@ -1,9 +1,9 @@
-"""Which known vulnerabilities a build has, and whether it may be published with them.
+"""The known vulnerabilities of a build, and whether it may be published with them.
 
-It asks of the build's records, or of its lock, and of public lists alone, so it is run each day
-on what is long published. What a newer version in the image's own archives mends fails; what
-nothing mends fails where it is used in attacks, or rated `fail_on` or worse. A list that could
-not be used makes the outcome `unreachable`.
+It reads only the build's records, or its lock, and public lists, so it can run each day on what was
+published long ago. A vulnerability fails if a newer version in the image's own archives fixes it.
+One without a fix fails if it is used in attacks, or rated `fail_on` or worse. A list that could not
+be used makes the outcome `unreachable`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from goldenami.packages.store import Store
 
 VEX_FILE = "cve.vex.json"
 SHOWN = 12
-"""Findings in an error; all of them are in the record."""
+"""Most findings in an error; the record has all of them."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The build that is looked at, be it baked here or not, and what lets its findings pass."""
+    """The build to check, baked here or not, and the rules that let its findings pass."""
 
     build: BuildFolder
     lock: Lock
@@ -50,29 +50,31 @@ class Subject:
     fail_on: Rating
 
 
-def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
-    """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver of nothing."""
+def run(subject: Subject, store: Store, feed_places: FeedPlaces) -> CveRecord:
+    """Read the lists, judge the findings, write cve.json and cve.vex.json. Raises BadInput for a
+    waiver that excuses nothing."""
     build, image = subject.build, subject.lock.image
     materials = (
         components.of_build(build, subject.lock, store)
         if build.is_baked
         else components.of_lock(subject.lock, store)
     )
-    before, statuses, found = _before(build.image), list[FeedStatus](), list[Vulnerability]()
-    status, exploited = feeds.read(Feed.KEV, wanted, before.get(Feed.KEV), feeds.exploited)
+    earlier, statuses, findings = _before(build.image), list[FeedStatus](), list[Vulnerability]()
+    # CISA's list comes first: the findings of all others are judged by it.
+    status, exploited = feeds.read(Feed.KEV, feed_places, earlier.get(Feed.KEV), feeds.exploited)
     statuses.append(status)
     for feed, parse in _parsers(materials).items():
-        status, seen = feeds.read(feed, wanted, before.get(feed), parse)
+        status, feed_findings = feeds.read(feed, feed_places, earlier.get(feed), parse)
         statuses.append(status)
-        found += seen or []
-    found = [
-        _judged(one, exploited or frozenset(), subject.fail_on)
-        for one in [*found, *_ended(subject.lock, found), *_unlisted(materials)]
+        findings += feed_findings or []
+    findings = [
+        _judged(finding, exploited or frozenset(), subject.fail_on)
+        for finding in [*findings, *_ended(subject.lock, findings), *_unlisted(materials)]
     ]
     complete = not any(status.error for status in statuses)
-    found = subject.waivers.apply(image, found, complete=complete)
-    found.sort(key=lambda one: (not one.stops, one.part, one.id))
-    stops, today = any(one.stops for one in found), clock.now()
+    findings = subject.waivers.apply(image, findings, complete=complete)
+    findings.sort(key=lambda finding: (not finding.stops, finding.part, finding.id))
+    stops, today = any(finding.stops for finding in findings), clock.now()
     record = CveRecord(
         image=image,
         build_id=build.build_id,
@@ -80,7 +82,7 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
         checked_at=clock.stamp(today),
         fail_on=subject.fail_on,
         feeds=statuses,
-        findings=found,
+        findings=findings,
         warnings=subject.waivers.warnings(image, today.date()),
         outcome=_outcome(statuses, stops=stops),
     )
@@ -99,19 +101,22 @@ def _outcome(statuses: Sequence[FeedStatus], *, stops: bool) -> Outcome:
 
 
 def _compared(statuses: Sequence[FeedStatus]) -> bool:
-    """Whether some list was held against the build's parts: CISA's only rates what others find."""
+    """Whether any list was compared with the build's parts."""
+    # CISA's list only rates what other lists find.
     return any(not status.error for status in statuses if status.feed is not Feed.KEV)
 
 
 def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
+    """The feeds' statuses in the image's newest record, by feed."""
     paths = [build.path / CVE_FILE for build in image.builds if (build.path / CVE_FILE).exists()]
-    found = [record for path in paths if (record := records.read_if_whole(path, CveRecord))]
-    newest = max(found, key=lambda record: record.checked_at, default=None)
+    cve_records = [record for path in paths if (record := records.read_if_whole(path, CveRecord))]
+    newest = max(cve_records, key=lambda record: record.checked_at, default=None)
     return {status.feed: status for status in newest.feeds} if newest else {}
 
 
 def _parsers(materials: Materials) -> dict[Feed, Parser]:
-    lock, found = materials.lock, dict[Feed, Parser]()
+    """The feeds that have something to say about `materials`, with their parsers."""
+    lock, parsers = materials.lock, dict[Feed, Parser]()
     by_version = _sources(materials, "debian", inside=False)
     debian = {
         codename: by_version[release.version]
@@ -119,8 +124,9 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
         if release.distribution == "Debian" and release.version in by_version
     }
     if debian:
-        found[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
-    # The host's boot loader is no reason to read the list of another distribution.
+        parsers[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
+    # In another distribution's image only containers count: the boot loader of an Ubuntu host is no
+    # reason to read Ubuntu's list.
     ubuntu = {
         osv.ubuntu(release): versions
         for release, versions in _sources(
@@ -128,34 +134,34 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
         ).items()
     }
     if ubuntu:
-        found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, ubuntu)
+        parsers[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, ubuntu)
     alpine = {
         osv.alpine(release): versions
         for release, versions in _sources(materials, "alpine", inside=True).items()
     }
     if alpine:
-        found[Feed.ALPINE] = lambda data: osv.parse(data, Feed.ALPINE, alpine)
+        parsers[Feed.ALPINE] = lambda data: osv.parse(data, Feed.ALPINE, alpine)
     wheels = _versions(
         {(part.name, part.version) for part in materials.parts if part.vendor == "pypi"}
     )
     if wheels:
-        found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, {osv.PYPI: wheels})
+        parsers[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, {osv.PYPI: wheels})
     if driver := lock.driver:
-        found[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(
+        parsers[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(
             data, driver.version, lock.hardware.sm
         )
-    return found
+    return parsers
 
 
 def _sources(materials: Materials, vendor: str, *, inside: bool) -> dict[str, dict[str, list[str]]]:
-    """Versions of a distribution's source packages by its release, those in containers alone where
-    `inside`."""
-    found = dict[str, set[tuple[str, str]]]()
+    """Versions of a distribution's source packages by its release; with `inside` only of those in
+    containers."""
+    by_release = dict[str, set[tuple[str, str]]]()
     for part in materials.parts:
         if part.source and part.vendor == vendor and (_homes(part) or not inside):
             release = _release(part).removeprefix(f"{vendor}-")
-            found.setdefault(release, set()).add((part.source.name, part.source.version))
-    return {release: _versions(pairs) for release, pairs in found.items()}
+            by_release.setdefault(release, set()).add((part.source.name, part.source.version))
+    return {release: _versions(pairs) for release, pairs in by_release.items()}
 
 
 def _release(part: ImagePart) -> str:
@@ -164,42 +170,53 @@ def _release(part: ImagePart) -> str:
 
 
 def _homes(part: ImagePart) -> list[str]:
+    """The names of the containers that hold a part."""
     return [value for name, value in part.properties if name == components.CONTAINER]
 
 
 def _unlisted(materials: Materials) -> Iterator[Vulnerability]:
-    known = {release.id for release in RELEASES.values()}
+    """A finding for each container of a distribution that no list covers, or without records of
+    packages."""
+    listed_releases = {release.id for release in RELEASES.values()}
     for container in materials.lock.containers:
         parts = [part for part in materials.parts if container.name in _homes(part)]
-        others = {_release(part) for part in parts if part.source} - known
-        others = {one for one in others if not one.startswith("alpine-")}
-        if others or not parts:
-            what = " and ".join(sorted(others)) or "what it holds: it has no record of packages"
+        unlisted = {_release(part) for part in parts if part.source} - listed_releases
+        unlisted = {release for release in unlisted if not release.startswith("alpine-")}
+        if unlisted or not parts:
+            content = (
+                " and ".join(sorted(unlisted)) or "what it holds: it has no record of packages"
+            )
             yield Vulnerability(
                 id=f"no-list {container.name}",
                 feed=Feed.NONE,
                 part=container.name,
                 version=container.manifest.sha256[:12],
                 rating=Rating.HIGH,
-                detail=f"no list knows {what}",
+                detail=f"no list knows {content}",
             )
 
 
 def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
-    found = dict[str, list[str]]()
+    by_name = dict[str, list[str]]()
     for name, version in sorted(pairs):
-        found.setdefault(name, []).append(version)
-    return found
+        by_name.setdefault(name, []).append(version)
+    return by_name
 
 
-def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
-    if not lock.driver or any(one.id == f"driver-branch-{lock.driver.branch}" for one in found):
+def _ended(lock: Lock, findings: list[Vulnerability]) -> list[Vulnerability]:
+    """A list with the finding that the driver's branch has ended; [] if it has not, or the
+    bulletins said so already."""
+    if not lock.driver or any(
+        finding.id == f"driver-branch-{lock.driver.branch}" for finding in findings
+    ):
         return []
     branch, today = lock.driver.branch, clock.now().date().isoformat()
     end = compatibility.BRANCH_END.get(branch)
     if branch not in compatibility.ENDED_BRANCHES and (end is None or today <= end):
         return []
-    living = {one for one, last in compatibility.BRANCH_END.items() if last >= today}
+    living = {
+        living_branch for living_branch, last in compatibility.BRANCH_END.items() if last >= today
+    }
     why = f"ended on {end}" if end else "has ended, NVIDIA says"
     return [
         nvidia_bulletins.ended(
@@ -208,46 +225,53 @@ def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
     ]
 
 
-def _judged(one: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
-    known = one.id in exploited
-    mended = bool(one.fix) and one.feed is not Feed.NVIDIA
-    return one.model_copy(
-        update={"exploited": known, "fails": mended or known or one.rating.at_least(fail_on)}
+def _judged(finding: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
+    """`finding` with the marks whether it is used in attacks, and whether it fails the build."""
+    is_exploited = finding.id in exploited
+    # A fix in NVIDIA's bulletins need not be in the image's archives.
+    archives_fix = bool(finding.fix) and finding.feed is not Feed.NVIDIA
+    return finding.model_copy(
+        update={
+            "exploited": is_exploited,
+            "fails": archives_fix or is_exploited or finding.rating.at_least(fail_on),
+        }
     )
 
 
 def summary(record: CveRecord) -> str:
-    """`31 known, 2 stop the build, 1 waived; 250000 entries of debian, ...`."""
-    waived = sum(bool(one.waived) for one in record.findings)
-    stops = sum(one.stops for one in record.findings)
+    """One line such as `31 known, 2 stop the build, 1 waived; 250000 entries of debian, ...`."""
+    waived = sum(bool(finding.waived) for finding in record.findings)
+    stops = sum(finding.stops for finding in record.findings)
     lists = ", ".join(
         f"{status.feed.value} " + ("not read" if status.error else f"{status.entries} entries")
         for status in record.feeds
     )
-    known = (
+    counts = (
         f"{len(record.findings)} known, {stops} stop the build, {waived} waived"
         if _compared(record.feeds) or record.findings
         else "nothing was compared"
     )
-    return f"{known}; lists: {lists}"
+    return f"{counts}; lists: {lists}"
 
 
 def worst(errors: Sequence[GoldenError]) -> GoldenError:
-    """One error for several images: what is known of one outranks what is not known of another."""
-    known = [error for error in errors if isinstance(error, NotVerified)]
-    first, *others = known + [error for error in errors if error not in known]
+    """One error for several images. NotVerified comes first: it outranks lists that could not be
+    read."""
+    stopping = [error for error in errors if isinstance(error, NotVerified)]
+    first, *others = stopping + [error for error in errors if error not in stopping]
     first.tail = "\n".join([first.tail, *(error.message for error in others)]).strip()
     return first
 
 
 def failure(record: CveRecord, path: Path) -> GoldenError | None:
-    """The error of a build that must not be published, or of lists that could not be used."""
-    stops = [one for one in record.findings if one.stops]
+    """The error about a build that must not be published, or about lists that could not be used;
+    None if there is neither."""
+    stops = [finding for finding in record.findings if finding.stops]
     lines = [
-        f"{one.id}  {one.part} {one.version}: "
-        + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
-        + (", used in attacks" if one.exploited else "")
-        for one in stops[:SHOWN]
+        f"{finding.id}  {finding.part} {finding.version}: "
+        + (f"mended by {finding.fix}" if finding.fix else finding.detail or "nothing mends it")
+        + (", used in attacks" if finding.exploited else "")
+        for finding in stops[:SHOWN]
     ]
     if record.outcome is Outcome.INCORRECT:
         return NotVerified(
@@ -256,7 +280,7 @@ def failure(record: CveRecord, path: Path) -> GoldenError | None:
             log=path,
             hint="a new lock takes what is mended; packer/waivers.yml is for what was looked at",
         )
-    lost = {
+    errors_by_feed = {
         status.feed.value: status.error.removeprefix(f"{status.address}: ")
         for status in record.feeds
         if status.error
@@ -264,11 +288,11 @@ def failure(record: CveRecord, path: Path) -> GoldenError | None:
     nothing = "" if _compared(record.feeds) else "nothing was compared, "
     return (
         Unreachable(
-            f"{record.image}: {nothing}not all lists could be used: {', '.join(lost)}",
-            tail="\n".join([*lines, *map(": ".join, lost.items())]),
+            f"{record.image}: {nothing}not all lists could be used: {', '.join(errors_by_feed)}",
+            tail="\n".join([*lines, *map(": ".join, errors_by_feed.items())]),
             log=path,
             hint="`--data NAME=FILE` takes one from a file; without all of them nothing is known",
         )
-        if lost
+        if errors_by_feed
         else None
     )

@@ -1,5 +1,5 @@
 """A bill of materials as CycloneDX JSON (ECMA-424), with nothing in it that the build does not
-fix."""
+determine."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
 
 
 def serial(materials: Materials) -> uuid.UUID:
-    """The bill's serial number: the same lock has the same."""
+    """The bill's serial number, which is the same for the same lock."""
     return uuid.uuid5(_NAMESPACE, materials.lock_sha256)
 
 
 def metadata(component: Component, at: datetime.datetime) -> BomMetaData:
-    """What a document says of itself. Without a time the library takes the clock's."""
+    """The description of a document."""
     tool = Component(type=ComponentType.APPLICATION, name="goldenami")
+    # Without a timestamp the library would take the clock's.
     return BomMetaData(component=component, timestamp=at, tools=ToolRepository(components=[tool]))
 
 
 def rendered(bom: Bom) -> dict[str, Any]:
-    """The document in version 1.6 of the specification."""
+    """The document as JSON of version 1.6 of the specification."""
     text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
     return dict(json.loads(text))
 
 
 def document(materials: Materials) -> dict[str, Any]:
-    """The bill, dated by the image's newest package."""
+    """The bill of `materials`, dated by the image's newest package."""
     lock, distribution = materials.lock, components.distribution(materials.lock)
     image = Component(
         type=ComponentType.OPERATING_SYSTEM,
@@ -69,28 +70,30 @@ def document(materials: Materials) -> dict[str, Any]:
         version=distribution.partition("-")[2],
     )
     parts = {part.ref: _component(part) for part in materials.parts}
-    at = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
+    created = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
     bom = Bom(
         serial_number=serial(materials),
-        metadata=metadata(image, at),
+        metadata=metadata(image, created),
         components=[release, *parts.values()],
     )
     bom.register_dependency(image, [release, *parts.values()])
     for part in materials.parts:
         bom.register_dependency(parts[part.ref], [parts[ref] for ref in part.depends])
-    found = rendered(bom)
-    # A row without `dependsOn` would claim that a part needs nothing: nobody recorded that.
-    found["dependencies"] = [row for row in found["dependencies"] if "dependsOn" in row]
-    # The library has no compositions: they say whether the list of parts is all that there is.
+    rendered_bom = rendered(bom)
+    # A row without `dependsOn` would claim that a part needs nothing, which nobody recorded.
+    rendered_bom["dependencies"] = [
+        row for row in rendered_bom["dependencies"] if "dependsOn" in row
+    ]
+    # The library cannot write compositions, which say whether the list of parts is complete.
     aggregate = "complete" if materials.whole else "unknown"
-    return found | {"compositions": [{"aggregate": aggregate, "assemblies": ["image"]}]}
+    return rendered_bom | {"compositions": [{"aggregate": aggregate, "assemblies": ["image"]}]}
 
 
 def _component(part: ImagePart) -> Component:
     facts = [*part.properties]
     if part.source:
         facts += [("source", part.source.name), ("source-version", part.source.version)]
-    ancestors = [_component(one) for one in part.ancestors]
+    ancestors = [_component(ancestor) for ancestor in part.ancestors]
     return Component(
         type=ComponentType.LIBRARY,
         bom_ref=part.ref,

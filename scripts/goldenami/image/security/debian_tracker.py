@@ -1,5 +1,5 @@
-"""Debian's security tracker: by source package and codename, which version mends a vulnerability,
-if one does.
+"""Debian's security tracker: by source package and codename, the version that fixes a
+vulnerability, if there is one.
 
 Its form: source -> CVE -> {"releases": {codename: {"status", "fixed_version", "urgency",
 "repositories"}}}.
@@ -18,37 +18,38 @@ from goldenami.image.security.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
 UNIMPORTANT, END_OF_LIFE = "unimportant", "end-of-life"
-"""Urgencies (security-tracker documentation): a flaw without consequence in Debian; no fix will
-come."""
+"""Urgencies (security-tracker documentation): a flaw without consequence in Debian, and one that
+gets no fix any more."""
 
 
 def parse(data: bytes, wanted: Mapping[str, Mapping[str, Sequence[str]]]) -> FeedData:
-    """What the tracker has against the `wanted` versions by codename and source package.
+    """The tracker's vulnerabilities of the `wanted` versions, which are by codename and source
+    package.
 
-    Unreachable for data of another form, and where it knows nothing of one of these releases.
+    Raises Unreachable if the data has another form, or nothing about one of these releases.
     """
 
-    def slim(found: dict[str, Any]) -> dict[str, Any]:
-        """Of a vulnerability just the states that are asked for: all of them take half a
-        gigabyte."""
-        if "releases" not in found:
-            return found
-        return {name: state for name, state in found["releases"].items() if name in wanted}
+    def slim(issue: dict[str, Any]) -> dict[str, Any]:
+        """Only the states of the wanted releases."""
+        # All states together take half a gigabyte of memory.
+        if "releases" not in issue:
+            return issue
+        return {name: state for name, state in issue["releases"].items() if name in wanted}
 
-    known, found = set[str](), list[Vulnerability]()
+    codenames, findings = set[str](), list[Vulnerability]()
     try:
         tracker = json.loads(data, object_hook=slim)
         for issues in tracker.values():
-            known.update(*issues.values())
+            codenames.update(*issues.values())
         for codename, sources in wanted.items():
             for source, versions in sources.items():
                 for version in versions:
-                    found += _against(source, version, codename, tracker.get(source, {}))
+                    findings += _against(source, version, codename, tracker.get(source, {}))
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise Unreachable(f"is no tracker's data: {error}") from None
-    if lost := wanted.keys() - known:
-        raise Unreachable(f"has no entry of {', '.join(sorted(lost))}")
-    return FeedData(sum(map(len, tracker.values())), None, found)
+    if missing := wanted.keys() - codenames:
+        raise Unreachable(f"has no entry of {', '.join(sorted(missing))}")
+    return FeedData(sum(map(len, tracker.values())), None, findings)
 
 
 def _against(
@@ -59,8 +60,9 @@ def _against(
         if state is None or state.get("urgency") == UNIMPORTANT:
             continue
         fix = state.get("fixed_version", "") if state["status"] == "resolved" else ""
+        # The fixed version "0" means that this release never had the flaw.
         if state["status"] == "resolved" and not Version(version) < Version(fix):
-            continue  # "0": it never was in this release
+            continue
         yield Vulnerability(
             id=identifier,
             feed=Feed.DEBIAN,
@@ -73,7 +75,7 @@ def _against(
 
 
 def rating(urgency: str) -> Rating:
-    """Debian's urgency; asterisks mark one that a person did not set. What has reached its end
+    """The rating for an urgency of Debian's. Asterisks mark one that no person set. End of life
     counts as high."""
     word = urgency.rstrip("*")
     if word == END_OF_LIFE:

@@ -1,5 +1,5 @@
-"""The public lists of vulnerabilities, believed only where they are whole: a scanner that finds
-nothing in half a list says that all is well."""
+"""The public lists of vulnerabilities, used only if they are whole: with half a list a scanner
+finds nothing and says that all is well."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from goldenami.packages import http_documents
 from goldenami.packages.http_documents import Document
 
 LIMIT = 1 << 29
-"""Bytes that a list may have: Debian's was 84 MiB in 2026-11, OSV's of Ubuntu more."""
+"""Most bytes of a list: Debian's had 84 MiB in 2026-11, OSV's of Ubuntu more."""
 DEADLINE_S = 900.0
 SHRUNK = 0.8
-"""Lists grow. One with fewer than this share of the entries of the last one is half of one."""
+"""Least share of the earlier number of entries. Lists grow, so one with fewer is incomplete."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a feed is, and how old its newest entry may be, in days."""
+    """A feed's address, and the most days that its newest entry may be old."""
 
     address: str
     days: int
@@ -49,10 +49,12 @@ adds some a month."""
 
 @dataclass(frozen=True)
 class FeedPlaces:
-    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any."""
+    """The addresses that this run uses instead of PLACES, and the SHA-256 that data must have, by
+    feed; both may be empty."""
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
+    # Each address is read once for all images of a run.
     _read: dict[str, Document | Unreachable] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -64,18 +66,18 @@ class FeedPlaces:
                     address, limit=LIMIT, deadline_s=DEADLINE_S
                 )
             except Unreachable as error:
-                # Who does not answer for one image need not be waited for again.
+                # A server that did not answer for one image is not waited for again.
                 self._read[address] = error
-        found = self._read[address]
-        if isinstance(found, Unreachable):
-            raise found
-        return found
+        answer = self._read[address]
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
 
 
 @dataclass(frozen=True)
 class FeedData:
-    """What a list says: its number of entries, the day of its newest change, what was looked
-    for."""
+    """The content of a list: its number of entries, the day of its newest change (None if it has
+    none), and what the parser looked for."""
 
     entries: int
     changed: datetime.date | None
@@ -86,13 +88,13 @@ Parser = Callable[[bytes], FeedData]
 
 
 def read(
-    feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parser
+    feed: Feed, feed_places: FeedPlaces, before: FeedStatus | None, parse: Parser
 ) -> tuple[FeedStatus, Any]:
-    """The status of a feed, with what `parse` found in it; None where the data is not believed.
+    """The status of a feed, with what `parse` found in it, or None if the data is not believed.
 
-    `before` is its status in the newest record.
+    `before` is its status in the newest record, or None.
     """
-    address = wanted.places.get(feed, PLACES[feed].address)
+    address = feed_places.places.get(feed, PLACES[feed].address)
     status = FeedStatus(
         feed=feed,
         address=address,
@@ -100,13 +102,13 @@ def read(
         known_date=before.known_date if before else None,
     )
     try:
-        document = wanted.document(address)
+        document = feed_places.document(address)
         digest = document.sha256
         status = status.model_copy(update={"sha256": digest})
-        if wanted.digests.get(feed, digest) != digest:
-            raise Unreachable(f"has SHA-256 {digest[:12]}, not {wanted.digests[feed][:12]}")
+        if feed_places.digests.get(feed, digest) != digest:
+            raise Unreachable(f"has SHA-256 {digest[:12]}, not {feed_places.digests[feed][:12]}")
         data = parse(document.data)
-        # A server that says nothing answers for now.
+        # Data without any date is taken as today's.
         changed = data.changed or document.changed or clock.now().date()
         status = status.model_copy(update={"entries": data.entries, "dated": changed})
         _hold_against(status, PLACES[feed].days)
@@ -118,6 +120,8 @@ def read(
 
 
 def _hold_against(status: FeedStatus, days: int) -> None:
+    """Raise Unreachable if the list is empty or stale, or older or much shorter than the best one
+    so far."""
     today = clock.now().date()
     if not status.entries:
         raise Unreachable("has no entries")
@@ -140,11 +144,11 @@ def exploited(data: bytes) -> FeedData:
     """The identifiers in CISA's catalogue of vulnerabilities that are used in attacks."""
     try:
         catalogue = json.loads(data)
-        found = frozenset(str(entry["cveID"]) for entry in catalogue["vulnerabilities"])
+        identifiers = frozenset(str(entry["cveID"]) for entry in catalogue["vulnerabilities"])
         changed = datetime.datetime.fromisoformat(catalogue["dateReleased"]).date()
-        stated = int(catalogue["count"])
+        stated_count = int(catalogue["count"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise Unreachable(f"is no catalogue of CISA's: {error!r}") from None
-    if stated != len(found):
-        raise Unreachable(f"states {stated} entries and has {len(found)}")
-    return FeedData(len(found), changed, found)
+    if stated_count != len(identifiers):
+        raise Unreachable(f"states {stated_count} entries and has {len(identifiers)}")
+    return FeedData(len(identifiers), changed, identifiers)

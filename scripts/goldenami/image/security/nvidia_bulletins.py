@@ -1,7 +1,7 @@
 """NVIDIA's security bulletins (CSAF 2.0), a ZIP of its repository, for the GPU display driver on
 Linux.
 
-Versions in them are prose: below the branch `Linux(R535)` a product is named "All driver versions
+Their versions are prose: under the branch `Linux(R535)` a product is named "All driver versions
 prior to 535.309.01". A sentence that is not understood is an error, never "not affected".
 """
 
@@ -41,56 +41,58 @@ class Bulletin:
 
 
 def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
-    """What the bulletins have against `driver` ("535.261.03"); Unreachable for data or sentences of
-    another form.
+    """The bulletins' vulnerabilities of `driver` ("535.261.03"). Raises Unreachable if data or
+    sentences have another form.
 
     A branch that the newest bulletin does not name is a finding by itself: it gets no fixes, and
-    nobody says of what. Its successors run GPUs of the compute capabilities `sm`.
+    nobody says of what. Its successors are branches that run GPUs of the compute capabilities `sm`.
     """
     try:
         documents = list(_documents(data))
-        drivers = sorted(
+        driver_bulletins = sorted(
             (
                 _bulletin(document)
                 for document in documents
                 if _TITLE.search(document["document"]["title"])
             ),
-            key=lambda one: one.released,
+            key=lambda bulletin: bulletin.released,
         )
         changed = max(
             (_day(document, "current_release_date") for document in documents), default=None
         )
-        found = [one for bulletin in drivers for one in _against(bulletin, driver)]
+        findings = [
+            finding for bulletin in driver_bulletins for finding in _against(bulletin, driver)
+        ]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no archive of NVIDIA's bulletins: {error!r}") from None
-    newest = next((one for one in reversed(drivers) if one.branches), None)
+    newest = next((bulletin for bulletin in reversed(driver_bulletins) if bulletin.branches), None)
     if newest is None:
         raise Unreachable("has no bulletin of the GPU display driver for Linux")
     branch = driver.partition(".")[0]
     if branch not in newest.branches:
-        found.append(
+        findings.append(
             ended(
                 driver,
                 successors(branch, newest.branches, sm),
                 f"is not in NVIDIA's bulletin of {newest.released}",
             )
         )
-    return FeedData(len(documents), changed, _worst(found))
+    return FeedData(len(documents), changed, _worst(findings))
 
 
 def successors(branch: str, branches: frozenset[str] | set[str], sm: Sequence[str]) -> list[str]:
     """The newer ones of `branches` that run all of the GPUs."""
     return sorted(
-        one
-        for one in branches
-        if int(one) > int(branch) and not compatibility.branch_refusal(one, list(sm))
+        candidate
+        for candidate in branches
+        if int(candidate) > int(branch) and not compatibility.branch_refusal(candidate, list(sm))
     )
 
 
 def ended(driver: str, next_branches: Sequence[str], why: str) -> Vulnerability:
-    """The finding that the driver's branch gets no more fixes."""
+    """The finding that the driver's branch gets no more fixes, because of `why`."""
     branch = driver.partition(".")[0]
-    said = (
+    advice = (
         f"its successors are {', '.join(next_branches)}"
         if next_branches
         else "no branch succeeds it for these GPUs"
@@ -101,7 +103,7 @@ def ended(driver: str, next_branches: Sequence[str], why: str) -> Vulnerability:
         part=PART,
         version=driver,
         rating=Rating.HIGH,
-        detail=f"driver branch {branch} {why}: no more fixes of its own come; {said}",
+        detail=f"driver branch {branch} {why}: no more fixes of its own come; {advice}",
     )
 
 
@@ -117,33 +119,37 @@ def _day(document: dict[str, Any], key: str) -> datetime.date:
 
 
 def _bulletin(document: dict[str, Any]) -> Bulletin:
-    named = {branch for branch, _ in _products(document).values()}
-    return Bulletin(_day(document, "initial_release_date"), frozenset(named), document)
+    branches = {branch for branch, _ in _products(document).values()}
+    return Bulletin(_day(document, "initial_release_date"), frozenset(branches), document)
 
 
 def _products(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+    """Products of Linux drivers by their ids: the branch, and NVIDIA's words for the versions."""
+    products: dict[str, tuple[str, str]] = {}
 
     def walk(rows: list[dict[str, Any]], branch: str) -> None:
         for row in rows:
             match = _LINUX.match(row.get("name", ""))
-            inner = match[1] if match else branch
-            if inner and "product" in row:
-                found[row["product"]["product_id"]] = (inner, row["product"]["name"].strip())
-            walk(row.get("branches", []), inner)
+            row_branch = match[1] if match else branch
+            if row_branch and "product" in row:
+                products[row["product"]["product_id"]] = (
+                    row_branch,
+                    row["product"]["name"].strip(),
+                )
+            walk(row.get("branches", []), row_branch)
 
     walk(document.get("product_tree", {}).get("branches", []), "")
-    return found
+    return products
 
 
 def _against(bulletin: Bulletin, driver: str) -> Iterator[Vulnerability]:
     branch, products = driver.partition(".")[0], _products(bulletin.document)
     for issue in bulletin.document.get("vulnerabilities", []):
         for product in issue.get("product_status", {}).get("known_affected", []):
-            of_branch, words = products.get(product, ("", ""))
+            of_branch, versions_text = products.get(product, ("", ""))
             if of_branch != branch:
                 continue
-            fix = _fix(words)
+            fix = _fix(versions_text)
             if not fix or compatibility.version_tuple(driver) < compatibility.version_tuple(fix):
                 scores = [
                     score["cvss_v3"] for score in issue.get("scores", []) if "cvss_v3" in score
@@ -160,7 +166,7 @@ def _against(bulletin: Bulletin, driver: str) -> Iterator[Vulnerability]:
 
 
 def _fix(words: str) -> str:
-    """The version that mends it, "" where none does; ValueError for a sentence that is not
+    """The version that fixes it, or "" if none does. Raises ValueError for a sentence that is not
     understood."""
     if match := _PRIOR.match(words):
         return match[1]
@@ -178,19 +184,20 @@ def _rating(scores: list[dict[str, Any]]) -> Rating:
     )
 
 
-def _worst(found: list[Vulnerability]) -> list[Vulnerability]:
-    """Each vulnerability once: several products of a branch are one driver; the highest fix mends
-    all of them."""
+def _worst(findings: list[Vulnerability]) -> list[Vulnerability]:
+    """Each vulnerability once, with the highest fix: several products of a branch are one driver,
+    and that fix covers all of them."""
     best = dict[str, Vulnerability]()
-    for one in found:
-        other = best.get(one.id)
+    for finding in findings:
+        earlier = best.get(finding.id)
         if (
-            other is None
-            or not one.fix
+            earlier is None
+            or not finding.fix
             or (
-                other.fix
-                and compatibility.version_tuple(other.fix) < compatibility.version_tuple(one.fix)
+                earlier.fix
+                and compatibility.version_tuple(earlier.fix)
+                < compatibility.version_tuple(finding.fix)
             )
         ):
-            best[one.id] = one
+            best[finding.id] = finding
     return list(best.values())

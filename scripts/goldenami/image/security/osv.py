@@ -1,4 +1,4 @@
-"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability."""
+"""OSV's lists (OSV schema 1.6): a ZIP with one JSON file for each vulnerability."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _WORDS = {
     "negligible": Rating.LOW,
     **{rating.value: rating for rating in Rating},
 }
-"""GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
+"""Ratings by the words of the lists: GitHub has moderate, Ubuntu negligible, the others are
+CVSS's."""
 _APK = re.compile(r"([\d.]+)([a-z]?)((?:_[a-z]+\d*)*)(?:~\w+)?(?:-r(\d+))?")
 _APK_WORDS = ("alpha", "beta", "pre", "rc", "", "cvs", "svn", "git", "hg", "p")
-"""In the order of apk-package(5), the version without a word among them."""
+"""Suffixes in the order of apk-package(5); "" stands for a version without one."""
 
 
 def apk_order(version: str) -> tuple[Any, ...]:
-    """The order of Alpine's versions; ValueError for what is none."""
+    """A sort key for Alpine's versions. Raises ValueError for another text."""
     if not (match := _APK.fullmatch(version)):
         raise ValueError(f"{version!r} is no version of apk")
     words = [
@@ -50,12 +51,12 @@ PYPI = "PyPI"
 
 
 def ubuntu(release: str) -> str:
-    """OSV's name of a long-term release of Ubuntu, "24.04"."""
+    """OSV's name of a long-term release of Ubuntu, such as "24.04"."""
     return f"Ubuntu:{release}:LTS"
 
 
 def alpine(release: str) -> str:
-    """OSV's name of a release of Alpine, "3.20.3"."""
+    """OSV's name of a release of Alpine, such as "3.20.3"."""
     return f"Alpine:v{'.'.join(release.split('.')[:2])}"
 
 
@@ -64,11 +65,12 @@ def parse(
     feed: Feed,
     wanted: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> FeedData:
-    """What the list has against the `wanted` versions by ecosystem, as OSV names it, and project.
+    """The list's vulnerabilities of the `wanted` versions, which are by ecosystem (OSV's name) and
+    project.
 
-    Unreachable for data of another form, and where it has nothing of an ecosystem at all.
+    Raises Unreachable if the data has another form, or nothing about one of the ecosystems.
     """
-    entries, newest, seen, found = 0, "", set[str](), list[Vulnerability]()
+    entries, newest, ecosystems, findings = 0, "", set[str](), list[Vulnerability]()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
@@ -76,20 +78,21 @@ def parse(
                     continue
                 entry = json.loads(archive.read(name))
                 entries, newest = entries + 1, max(newest, entry["modified"])
-                mine = [
+                wanted_rows = [
                     row
                     for row in entry.get("affected", [])
                     if row["package"]["ecosystem"] in wanted
                 ]
-                seen |= {row["package"]["ecosystem"] for row in mine}
+                ecosystems |= {row["package"]["ecosystem"] for row in wanted_rows}
+                # A withdrawn entry is no finding, but shows that the list covers its ecosystem.
                 if "withdrawn" not in entry:
-                    found += _against(entry, mine, feed, wanted)
+                    findings += _against(entry, wanted_rows, feed, wanted)
         changed = datetime.datetime.fromisoformat(newest).date() if newest else None
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no list of OSV's: {error!r}") from None
-    if entries and (lost := wanted.keys() - seen):
-        raise Unreachable(f"has no entry of {', '.join(sorted(lost))}")
-    return FeedData(entries, changed, _once(found))
+    if entries and (missing := wanted.keys() - ecosystems):
+        raise Unreachable(f"has no entry of {', '.join(sorted(missing))}")
+    return FeedData(entries, changed, _once(findings))
 
 
 def _against(
@@ -102,7 +105,7 @@ def _against(
         name = row["package"]["name"]
         name = canonicalize_name(name) if feed is Feed.PYPI else name
         for version in wanted[row["package"]["ecosystem"]].get(name, ()):
-            # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
+            # The local part of `2.7.0+cu128` names a build; lists know the public version alone.
             public = version.partition("+")[0] if feed is Feed.PYPI else version
             fixes = [
                 fix
@@ -110,12 +113,13 @@ def _against(
                 if ranged["type"] == "ECOSYSTEM"
                 for fix in _in_range(public, ranged["events"], _ORDER[feed])
             ]
+            # Some entries list single versions that no range of theirs contains.
             if not fixes and public in row.get("versions", []):
                 fixes = [""]
             if fixes:
                 names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
                 yield Vulnerability(
-                    id=next((one for one in names if one.startswith("CVE-")), entry["id"]),
+                    id=next((alias for alias in names if alias.startswith("CVE-")), entry["id"]),
                     feed=feed,
                     part=name,
                     version=version,
@@ -128,27 +132,31 @@ def _against(
 def _in_range(
     version: str, events: list[dict[str, str]], order: Callable[[str], Any]
 ) -> Iterator[str]:
-    at, since = order(version), False
+    """The fix of each range of `events` that has `version` in it; "" for a range without a fix."""
+    position, is_affected = order(version), False
+    # Events count in the order of their versions, in whatever order they are listed.
     for event in sorted(events, key=lambda event: order(next(iter(event.values())))):
         if "introduced" in event:
-            since = since or order(event["introduced"]) <= at
-        elif since and "fixed" in event:
-            if at < order(event["fixed"]):
+            is_affected = is_affected or order(event["introduced"]) <= position
+        elif is_affected and "fixed" in event:
+            if position < order(event["fixed"]):
                 yield event["fixed"]
-            since = False
-        elif since and "last_affected" in event:
-            if at <= order(event["last_affected"]):
+            is_affected = False
+        elif is_affected and "last_affected" in event:
+            if position <= order(event["last_affected"]):
                 yield ""
-            since = False
-    if since:
+            is_affected = False
+    if is_affected:
         yield ""
 
 
 def _rating(entry: dict[str, Any], row: dict[str, Any]) -> Rating:
-    """The word that somebody gave it; a CVSS vector alone is none."""
+    """The rating that somebody gave in words. A CVSS vector alone is no rating."""
     words = [part.get("database_specific", {}).get("severity", "") for part in (entry, row)]
     words += [
-        one.get("score", "") for one in entry.get("severity", []) if one.get("type") == "Ubuntu"
+        severity.get("score", "")
+        for severity in entry.get("severity", [])
+        if severity.get("type") == "Ubuntu"
     ]
     return next(
         (
@@ -160,15 +168,17 @@ def _rating(entry: dict[str, Any], row: dict[str, Any]) -> Rating:
     )
 
 
-def _once(found: list[Vulnerability]) -> list[Vulnerability]:
-    """Each once: PYSEC and GHSA describe the same one. The one that is rated stays, and a fix that
-    either knows."""
+def _once(findings: list[Vulnerability]) -> list[Vulnerability]:
+    """Each vulnerability once: PYSEC and GHSA may both describe it. The entry with the worse rating
+    is kept, with a fix from either."""
     best = dict[tuple[str, str, str], Vulnerability]()
-    for one in found:
-        key = (one.id, one.part, one.version)
-        other = best.get(key, one)
+    for finding in findings:
+        key = (finding.id, finding.part, finding.version)
+        earlier = best.get(key, finding)
         chosen = (
-            one if one.rating.at_least(other.rating) or other.rating is Rating.UNKNOWN else other
+            finding
+            if finding.rating.at_least(earlier.rating) or earlier.rating is Rating.UNKNOWN
+            else earlier
         )
-        best[key] = chosen.model_copy(update={"fix": chosen.fix or other.fix or one.fix})
+        best[key] = chosen.model_copy(update={"fix": chosen.fix or earlier.fix or finding.fix})
     return list(best.values())

@@ -1,9 +1,9 @@
-"""Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of
-its verification.
+"""The signed origin of a published build, for each region: SLSA's provenance, and a summary of its
+verification.
 
-Subjects are the AMI and its snapshot, the material is the lock, byproducts are the build's
-records. Whoever has the public key can hold the account to it (published_provenance.py), or a
-build's folder.
+Subjects are the AMI and its snapshot, the material is the lock, byproducts are the build's records.
+Whoever has the public key can compare the account with it (published_provenance.py), or a build's
+folder.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ BUILD_TYPE, BUILDER, VERIFIER = (
 )
 CONTAINER_TYPE = "urn:goldenami:container:v1"
 LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
-"""What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of
-ours is none."""
+"""The levels that a summary claims. Level 2 requires a build platform that nobody can tamper with;
+a machine of ours is none."""
 MANIFEST = "manifest.json"
 LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
 BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
-"""Records whose digests are in it, as far as the build has them. Those behind LASTING may be made
+"""Records whose digests are signed, as far as the build has them. Those after LASTING may be made
 again later; `publish` then signs anew."""
 LIST = "blocksSha256"
-"""Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
+"""Name of a snapshot's digest: that of `disk.blocks`, which has the SHA-256 of each of its
+blocks."""
 
 
 def demanded(root: Path, definition: Definition, account: Account) -> Signer | None:
-    """The key to sign with; BadInput where the definition wants one, and there is none."""
+    """The key for signing, or None. Raises BadInput if the definition requires one and there is
+    none."""
     key = signers.of_environment(root, account)
     if key is None and definition.security.signed:
         raise BadInput(
@@ -69,31 +71,31 @@ def demanded(root: Path, definition: Definition, account: Account) -> Signer | N
 
 @dataclass(frozen=True)
 class Attestor:
-    """Signs where a build comes from. `policy` is the image's definition."""
+    """Signs the origin of a build. `policy` is the file of the image's definition."""
 
     build: BuildFolder
     key: Signer
     policy: Path
 
     def attest(self, region: str, ami: Image) -> Attestations:
-        """Both envelopes for an AMI; copies are in the build's folder before the account has
+        """Both envelopes for an AMI. Copies are in the build's folder before the account has
         them."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
-        made = Attestations(
+        envelopes = Attestations(
             provenance,
             dsse.sealed(self._summary(region, ami, provenance), self.key),
             self.key.public_key.keyid,
         )
         for path, text in zip(
-            copies(self.build, region), (made.provenance, made.verification), strict=True
+            copies(self.build, region), (envelopes.provenance, envelopes.verification), strict=True
         ):
             records.write_text(path, text)
-        return made
+        return envelopes
 
-    def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
-        """Whether it is signed as the build's records are now."""
+    def is_right(self, region: str, ami: Image, envelopes: Attestations) -> bool:
+        """Whether `envelopes` are signed and agree with the build's records as they are now."""
         try:
-            statement = hold(found, self.key.public_key, region, ami.ami, ami.snapshot)
+            statement = hold(envelopes, self.key.public_key, region, ami.ami, ami.snapshot)
         except GoldenError:
             return False
         signed = _records(statement)
@@ -130,7 +132,7 @@ class Attestor:
 
 
 def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
-    """Where the build's folder has both envelopes of a region."""
+    """The paths of both envelopes of a region in the build's folder."""
     return (
         build.path / f"provenance/{region}.provenance.dsse.json",
         build.path / f"provenance/{region}.verification.dsse.json",
@@ -158,7 +160,7 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
 def of_container(
     record: ContainerRecord, git_commit: str, python: str, bill_sha256: str
 ) -> dict[str, Any]:
-    """Where a container image comes from; `bill_sha256` is of its bill of materials."""
+    """The provenance of a container image; `bill_sha256` is the digest of its bill of materials."""
     subject = {"name": record.image, "digest": {"sha256": record.digest}}
     return dsse.statement(
         PROVENANCE,
@@ -201,10 +203,11 @@ def _predicate(
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
-    """A manifest that is here no more is the one of the bake."""
+    """Names and digests of the records that are signed."""
     for name in BYPRODUCTS:
         if (build.path / name).exists():
             yield name, records.sha256_file(build.path / name)
+        # The bake's record has the digest of a manifest that is no longer here.
         elif name == MANIFEST and bake.manifest_sha256:
             yield name, bake.manifest_sha256
 
@@ -212,8 +215,9 @@ def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str
 def _subjects(
     build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str
 ) -> list[dict[str, Any]]:
-    """One that was baked on EC2 has no disk here: the list of its snapshot's blocks has its
-    bytes."""
+    """The AMI and its snapshot, with the digests of their bytes."""
+    # A build that was baked on EC2 has no disk here: its bytes are in the list of the snapshot's
+    # blocks.
     digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
     blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
     return [
@@ -222,14 +226,14 @@ def _subjects(
     ]
 
 
-def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
-    """The statement of where an AMI comes from; NotVerified where it is not signed, or of
-    another."""
+def hold(envelopes: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+    """The provenance statement of an AMI. Raises NotVerified if it is not signed, or is about
+    another AMI or build."""
     statement = dsse.opened(
-        found.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE
+        envelopes.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE
     )
     summary = dsse.opened(
-        found.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION
+        envelopes.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION
     )
     names = [attestations.arn(region, "image", ami), attestations.arn(region, "snapshot", snapshot)]
     signed = [subject["name"] for subject in statement["subject"]]
@@ -239,10 +243,10 @@ def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) ->
             f"{wrong} is not what was signed: {' and '.join(signed)}",
             hint="do not launch it: `golden publish IMAGE` makes what was signed",
         )
-    (given,) = summary["predicate"]["inputAttestations"]
-    if (summary["subject"], given["digest"], summary["predicate"]["verificationResult"]) != (
+    (attestation,) = summary["predicate"]["inputAttestations"]
+    if (summary["subject"], attestation["digest"], summary["predicate"]["verificationResult"]) != (
         statement["subject"],
-        {"sha256": found.digest},
+        {"sha256": envelopes.digest},
         "PASSED",
     ):
         raise NotVerified(
@@ -253,10 +257,11 @@ def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) ->
 
 
 def verify(build: BuildFolder, public_key: Path, names: Collection[str] = BYPRODUCTS) -> list[str]:
-    """Hold lock, disk and the records of these `names` to what was signed when a build was
-    published; returns the regions.
+    """Compare lock, disk and the records `names` with what was signed when a build was published.
+    Returns the regions.
 
-    NotVerified says what differs, BadInput that there is no key.
+    Raises NotVerified with the difference, BadInput if there is no key or the build was not
+    published from here.
     """
     key, regions = signers.read_public(public_key), build.read_published()
     if not regions:
@@ -266,7 +271,7 @@ def verify(build: BuildFolder, public_key: Path, names: Collection[str] = BYPROD
         )
     for region, entry in sorted(regions.items()):
         try:
-            found = Attestations(
+            envelopes = Attestations(
                 *(path.read_text(encoding="utf-8") for path in copies(build, region))
             )
         except FileNotFoundError as error:
@@ -274,16 +279,16 @@ def verify(build: BuildFolder, public_key: Path, names: Collection[str] = BYPROD
                 f"{error.filename}: the build was published unsigned",
                 hint=f"set {KEY}, then `golden publish {build.image.image}` signs it",
             ) from None
-        statement = hold(found, key, region, entry.ami, entry.snapshot)
-        signed, here = (
+        statement = hold(envelopes, key, region, entry.ami, entry.snapshot)
+        signed, current = (
             _parts(statement, names),
             _parts(_statement(build, region, entry.ami, entry.snapshot), names),
         )
-        for part in {**signed, **here}:
-            if signed.get(part) != here.get(part):
+        for part in {**signed, **current}:
+            if signed.get(part) != current.get(part):
                 raise NotVerified(
                     f"{copies(build, region)[0]}: {part} differs: signed is "
-                    f"{signed.get(part, 'none')}, here is {here.get(part, 'none')}",
+                    f"{signed.get(part, 'none')}, here is {current.get(part, 'none')}",
                     hint=f"{_CHANGED}; a record that a command made again is signed "
                     f"by `golden publish {build.image.image} --build "
                     f"{build.build_id}`",
@@ -296,10 +301,11 @@ _CHANGED = "the build was changed after it was signed, or this envelope is anoth
 
 
 def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
-    here = records.sha256_file(build.lock) if build.lock.exists() else "none"
-    if here != bake.lock_sha256:
+    lock_sha256 = records.sha256_file(build.lock) if build.lock.exists() else "none"
+    if lock_sha256 != bake.lock_sha256:
         raise NotVerified(
-            f"{build.lock} differs: signed is {bake.lock_sha256}, here is {here}", hint=_CHANGED
+            f"{build.lock} differs: signed is {bake.lock_sha256}, here is {lock_sha256}",
+            hint=_CHANGED,
         )
     if bake.disk and build.disk.exists() and not disk_blocks.is_as_baked(build.disk, bake.disk):
         raise NotVerified(
@@ -316,10 +322,10 @@ def _records(statement: dict[str, Any]) -> dict[str, Any]:
 def _parts(statement: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     predicate = statement["predicate"]
     run, definition = predicate["runDetails"], predicate["buildDefinition"]
-    found = {
+    parts = {
         "the image": definition["externalParameters"],
         "the lock": definition["resolvedDependencies"],
         "the build": run["metadata"],
         "the AMI": statement["subject"],
     }
-    return found | {name: digest for name, digest in _records(statement).items() if name in names}
+    return parts | {name: digest for name, digest in _records(statement).items() if name in names}

@@ -1,5 +1,5 @@
-"""Whether an AMI of the account is what was signed when it was published: envelope, AMI,
-snapshot, tags, blocks. Any machine with the public key can look."""
+"""The check that an AMI of the account is what was signed when it was published: envelope, AMI,
+snapshot, tags, blocks. Any machine with the public key can run it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from goldenami.model.builds.build_records import checkout_commit
 
 @dataclass(frozen=True)
 class SignedAmi:
-    """An AMI that is what was signed of it, in the `statement`."""
+    """An AMI that agrees with its signed `statement`."""
 
     region: str
     image: Image
     statement: dict[str, Any]
 
     def verify_blocks(self, account: Account, progress: Progress, scratch: Path) -> int:
-        """Hold each block of the snapshot to the signed list; returns how many there are.
+        """Compare each block of the snapshot with the signed list. Returns the number of blocks.
 
-        NotVerified where one differs, Unreachable where the snapshot or the list cannot be had.
+        Raises NotVerified if one differs, Unreachable if the snapshot or the list cannot be had.
         """
         snapshot, region = self.image.snapshot, self.region
-        wanted = self.statement["subject"][1]["digest"].get(LIST)
-        if wanted is None:
+        signed_digest = self.statement["subject"][1]["digest"].get(LIST)
+        if signed_digest is None:
             raise Unreachable(
                 f"no list of blocks was signed of {snapshot}",
                 hint="it was baked on EC2 by a version that read no snapshots: bake it again",
@@ -46,7 +46,7 @@ class SignedAmi:
         disk.list()
         with progress.transfer(f"{region} {snapshot}", disk.bytes_listed) as advance:
             blocks = disk.hashed(scratch / "snapshot.blocks", advance)
-        if records.sha256_file(blocks.path) != wanted:
+        if records.sha256_file(blocks.path) != signed_digest:
             raise NotVerified(
                 f"the blocks of {snapshot} in {region} are not those that were signed",
                 hint="do not launch it; a new build and publish make a new snapshot",
@@ -55,10 +55,10 @@ class SignedAmi:
 
 
 def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path) -> SignedAmi:
-    """The AMI, which is what was signed of it.
+    """The AMI with its signed statement, after all but its blocks were compared.
 
-    NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no
-    such AMI in `regions`.
+    Raises NotVerified with the difference, Unreachable for what cannot be read, and BadInput if
+    there is no key, or no such AMI in `regions`.
     """
     key = signers.read_public(public_key)
     region, image = _find(account, list(regions), ami)
@@ -71,27 +71,28 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
     with translated(region):
         values = pointers.read(account.ssm(region), attestations.parameters(name, build_id))
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
-    found = attestations.found(values, name, build_id)
-    if found is None:
-        was = (
+    envelopes = attestations.found(values, name, build_id)
+    if envelopes is None:
+        reason = (
             "has lost what was signed of it"
             if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}
             else "was published unsigned"
         )
         raise NotVerified(
-            f"{ami} in {region} {was}",
+            f"{ami} in {region} {reason}",
             hint=f"set {signers.KEY}, then `golden publish {name} --build {build_id}` signs it",
         )
-    statement = provenance.hold(found, key, region, image.ami, image.snapshot)
-    signed = {tags.PROVENANCE_SHA256: found.digest, **_signed_tags(statement)}
-    for what, own in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
-        commit = own.get(tags.GIT_COMMIT)  # what it says beside the commit is not signed
-        have = own | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own
+    statement = provenance.hold(envelopes, key, region, image.ami, image.snapshot)
+    signed = {tags.PROVENANCE_SHA256: envelopes.digest, **_signed_tags(statement)}
+    for resource, own_tags in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
+        # Of this tag only the commit is signed, not what stands beside it.
+        commit = own_tags.get(tags.GIT_COMMIT)
+        current = own_tags | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own_tags
         for tag, value in signed.items():
-            if have.get(tag) != value:
+            if current.get(tag) != value:
                 raise NotVerified(
-                    f"the tag {tag} of {what} in {region} is "
-                    f"{have.get(tag, 'gone')}, signed is {value}",
+                    f"the tag {tag} of {resource} in {region} is "
+                    f"{current.get(tag, 'gone')}, signed is {value}",
                     hint=f"`golden publish {name} --build {build_id}` sets it "
                     "again; who changed it?",
                 )
@@ -99,8 +100,11 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
 
 
 def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
-    hasty = account.with_short_timeouts()
-    results = for_each_region(regions, lambda region: images.get(hasty.ec2(region), [ami]).get(ami))
+    # A region that does not answer is given up within ten seconds: another may have the AMI.
+    quick_account = account.with_short_timeouts()
+    results = for_each_region(
+        regions, lambda region: images.get(quick_account.ec2(region), [ami]).get(ami)
+    )
     for region, image in results.done.items():
         if image is not None:
             return region, image
@@ -115,17 +119,17 @@ def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
 
 def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
     predicate = statement["predicate"]
-    found = {
+    dependencies = {
         row["name"]: row["digest"] for row in predicate["buildDefinition"]["resolvedDependencies"]
     }
-    records_of = {
+    byproducts = {
         row["name"]: row["digest"]["sha256"] for row in predicate["runDetails"]["byproducts"]
     }
     build = tags.of_build(
         predicate["buildDefinition"]["externalParameters"]["image"],
-        found["lock.json"]["sha256"],
+        dependencies["lock.json"]["sha256"],
         predicate["runDetails"]["metadata"]["invocationId"],
-        found.get("checkout", {}).get("gitCommit", ""),
+        dependencies.get("checkout", {}).get("gitCommit", ""),
     )
     disk_sha256 = statement["subject"][0]["digest"].get("sha256")
-    return {**build, **tags.of_bytes(disk_sha256, records_of.get("manifest.json"))}
+    return {**build, **tags.of_bytes(disk_sha256, byproducts.get("manifest.json"))}

@@ -1,7 +1,7 @@
 """Bills of materials of a build: `sbom.cdx.json` and `sbom.spdx.json` beside its records.
 
-They come from the lock alone, held equal to the tree's manifest, so one build has one bill, to the
-byte.
+They come from the lock alone, checked against the tree's manifest. So one build has one bill, to
+the byte.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _DOCUMENTS = {CYCLONEDX: cyclonedx.document, SPDX: spdx.document}
 
 
 def text(materials: Materials, name: str) -> str:
-    """The bill of that name, as canonical JSON."""
+    """The bill with the file name `name`, as canonical JSON."""
     return records.canonical(_DOCUMENTS[name](materials))
 
 
 def write_missing(build: BuildFolder, lock: Lock, store: Store) -> None:
-    """Write the bills of a build that has none. Those that are there may be signed: they stay."""
+    """Write the bills of a build, unless it has both."""
+    # Bills that are there may be signed: they are not written again.
     if not all((build.path / name).exists() for name in _DOCUMENTS):
         materials = components.of_build(build, lock, store)
         for name in _DOCUMENTS:

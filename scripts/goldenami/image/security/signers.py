@@ -1,5 +1,5 @@
-"""The keys of signed provenance: a file outside the checkout, or a key of KMS, which nobody can
-take away."""
+"""The keys that sign provenance: a file outside the checkout, or a key of KMS, which nobody can
+copy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # securesystemslib imports boto3: only where a key is used
     from securesystemslib.signer import Key, Signer, SSlibKey
 
 KEY = "GOLDEN_SIGNING_KEY"
-"""Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout;
-or the ARN of a key of KMS, or of an alias."""
+"""Environment variable: the file of an ECDSA P-256 key (PEM, not encrypted, outside the checkout),
+or the ARN of a key of KMS or of an alias."""
 _KMS = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):\d{12}:(key|alias)/.+")
 _MAKES = (
     "`openssl ecparam -name prime256v1 -genkey -noout` makes one; in KMS its spec is ECC_NIST_P256"
@@ -28,8 +28,8 @@ _PUBLIC = "`openssl ec -pubout` takes it from the private one, `aws kms get-publ
 
 
 def of_environment(root: Path, account: Account) -> Signer | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside the
-    checkout `root`."""
+    """The key that the environment names, or None. Raises BadInput if it cannot sign, or lies
+    inside the checkout `root`."""
     if not (name := os.environ.get(KEY)):
         return None
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - as in dsse.py
@@ -56,7 +56,7 @@ def of_environment(root: Path, account: Account) -> Signer | None:
 
 
 def read_public(path: Path) -> Key:
-    """The public key in a PEM file; BadInput where there is none."""
+    """The public key in a PEM file. Raises BadInput if there is none."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -65,7 +65,8 @@ def read_public(path: Path) -> Key:
 
 
 def _on_p256(public: Any, name: str, hint: str) -> SSlibKey:
-    """The key, whose `keyid` is what people call it by: 16 digits of the SHA-256 of its DER."""
+    """`public` with a `keyid` by which people call it: 16 digits of the SHA-256 of its DER. Raises
+    BadInput if it is no ECDSA key on P-256."""
     from securesystemslib.signer import ECDSA_SHA2_NISTP256, SSlibKey  # noqa: PLC0415 - as in dsse.py
 
     der = public.public_bytes(

@@ -1,4 +1,4 @@
-"""A bill of materials as SPDX 2.3 JSON. What the build has no licence of is NOASSERTION."""
+"""A bill of materials as SPDX 2.3 JSON. A licence that the build does not record is NOASSERTION."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ELSEWHERE = "the copyright files of its packages have it, below /usr/share/doc"
 
 
 def document(materials: Materials) -> dict[str, Any]:
-    """The bill, dated by the image's newest package."""
+    """The bill of `materials`, dated by the image's newest package."""
     lock, parts = materials.lock, materials.parts
     image = {
         "SPDXID": "SPDXRef-image",
@@ -31,7 +31,7 @@ def document(materials: Materials) -> dict[str, Any]:
         "primaryPackagePurpose": "OPERATING-SYSTEM",
         **_UNSAID,
     }
-    found = {one.ref: one for part in parts for one in (part, *part.ancestors)}
+    by_ref = {item.ref: item for part in parts for item in (part, *part.ancestors)}
     references = {name for part in parts for name in _REFERENCE.findall(part.licence)}
     created = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
     return {
@@ -41,7 +41,7 @@ def document(materials: Materials) -> dict[str, Any]:
         "name": f"{lock.image}-{materials.build_id}",
         "documentNamespace": f"https://spdx.org/spdxdocs/{lock.image}-{materials.lock_sha256}",
         "creationInfo": {"created": clock.stamp(created), "creators": ["Tool: goldenami"]},
-        "packages": [image, *map(_package, found.values())],
+        "packages": [image, *map(_package, by_ref.values())],
         "relationships": _relations(parts),
         "hasExtractedLicensingInfos": [
             {
@@ -58,15 +58,15 @@ def _relations(parts: tuple[ImagePart, ...]) -> list[dict[str, str]]:
     rows = [("DOCUMENT", "DESCRIBES", "image")]
     for part in parts:
         rows.append(("image", "CONTAINS", part.ref))
-        rows += [(part.ref, "GENERATED_FROM", one.ref) for one in part.ancestors]
+        rows += [(part.ref, "GENERATED_FROM", ancestor.ref) for ancestor in part.ancestors]
         rows += [(part.ref, "DEPENDS_ON", ref) for ref in part.depends]
     return [
         {
-            "spdxElementId": f"SPDXRef-{one}",
+            "spdxElementId": f"SPDXRef-{subject}",
             "relationshipType": kind,
-            "relatedSpdxElement": f"SPDXRef-{other}",
+            "relatedSpdxElement": f"SPDXRef-{target}",
         }
-        for one, kind, other in rows
+        for subject, kind, target in rows
     ]
 
 

@@ -1,5 +1,5 @@
-"""What was found, for other programs: CycloneDX VEX, whose vulnerabilities refer to the parts of
-the build's bill."""
+"""The found vulnerabilities for other programs: CycloneDX VEX, which refers to the parts in the
+build's bill."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SOURCES = {
 
 
 def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver]) -> dict[str, Any]:
-    """The document; `waived` are the waivers by the finding's id."""
+    """The VEX document of `record`; `waived` are waivers by the finding's id."""
     image = Component(
         type=ComponentType.OPERATING_SYSTEM, name=record.image, version=record.build_id
     )
@@ -47,7 +47,9 @@ def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver])
             uuid.NAMESPACE_OID, f"vex {record.lock_sha256} {record.checked_at}"
         ),
         metadata=cyclonedx.metadata(image, at),
-        vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings],
+        vulnerabilities=[
+            _row(finding, materials, waived.get(finding.id)) for finding in record.findings
+        ],
     )
     return cyclonedx.rendered(bom)
 
@@ -76,6 +78,7 @@ def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
 
 
 def _refs(finding: Finding, materials: Materials) -> list[str]:
+    """The parts that a finding is about, by their names in the bill."""
     return [
         part.ref
         for part in materials.parts

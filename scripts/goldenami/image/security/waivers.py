@@ -1,8 +1,7 @@
-"""packer/waivers.yml: findings that somebody has looked at and lets pass, for a time, with a
-reason.
+"""packer/waivers.yml: findings that somebody has examined and lets pass, for a time, with a reason.
 
-A waiver that has expired or excuses nothing is an error with its line: a list that nobody cleans
-excuses the next finding unseen.
+A waiver that has expired or excuses nothing is an error with its line: a stale list would excuse
+the next finding unseen.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from goldenami.model.builds.security_records import Vulnerability
 
 PATH = "packer/waivers.yml"
 NOTICE = timedelta(days=14)
-"""How long before its end a waiver is announced."""
+"""Time before its end from which a waiver is announced."""
 
 
 class WaiverKind(StrEnum):
-    """What is let pass: a vulnerability, or a driver branch that has ended."""
+    """The kind of finding that passes: a vulnerability, or a driver branch that has ended."""
 
     VULNERABILITY = "vulnerability"
     BRANCH = "branch"
@@ -40,12 +39,13 @@ LONGEST = {
     ImpactAnalysisState.NOT_AFFECTED: 365,
     ImpactAnalysisState.FALSE_POSITIVE: 365,
 }
-"""Days from today that a waiver of a status may reach: what nobody has understood yet is looked at
-again first."""
+"""Most days from today that a waiver may last, by status: what nobody has understood yet is
+examined again first."""
 
 
 class Waiver(Record):
-    """One of them, in the words of CycloneDX's impact analysis; `by` is who answers for it."""
+    """One waiver, in the words of CycloneDX's impact analysis; `by` is the person who answers for
+    it."""
 
     id: Annotated[str, Field(min_length=1)]
     kind: Annotated[WaiverKind, Field(strict=False)]
@@ -63,15 +63,17 @@ class _WaiverList(Record):
 
 @dataclass(frozen=True)
 class Waivers:
-    """The waivers of a checkout, by their place in the file."""
+    """The waivers of a checkout, in the order of the file."""
 
     source: YamlFile
     rows: tuple[Waiver, ...]
 
     def of(self, image: str) -> dict[int, Waiver]:
+        """The waivers of an image, by their index in the file."""
         return {at: row for at, row in enumerate(self.rows) if image in row.images}
 
     def warnings(self, image: str, today: date) -> list[str]:
+        """A line for each of the image's waivers that ends soon."""
         return [
             f"{self.source.path}:{self.source.lines['waivers', at]}: "
             f"the waiver of {row.id} ends on {row.expires}, in {(row.expires - today).days} days"
@@ -82,54 +84,63 @@ class Waivers:
     def apply(
         self, image: str, findings: Iterable[Vulnerability], *, complete: bool
     ) -> list[Vulnerability]:
-        """The findings, with what is waived; BadInput for a waiver that excuses none of them,
-        where they are `complete`."""
-        mine, used, result = self.of(image), set[int](), list[Vulnerability]()
+        """The findings, with their waivers noted. If the findings are `complete`, raises BadInput
+        for a waiver that excuses none of them."""
+        by_index, used, result = self.of(image), set[int](), list[Vulnerability]()
         for finding in findings:
             kind = (
                 WaiverKind.BRANCH
                 if finding.id.startswith("driver-branch-")
                 else WaiverKind.VULNERABILITY
             )
-            at = next(
-                (at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)), None
+            index = next(
+                (
+                    index
+                    for index, row in by_index.items()
+                    if (row.id, row.kind) == (finding.id, kind)
+                ),
+                None,
             )
-            if at is not None:
-                used.add(at)
+            if index is not None:
+                used.add(index)
             result.append(
-                finding if at is None else finding.model_copy(update={"waived": _said(mine[at])})
+                finding
+                if index is None
+                else finding.model_copy(update={"waived": _note(by_index[index])})
             )
-        for at, row in mine.items():
-            if complete and at not in used:
+        for index, row in by_index.items():
+            if complete and index not in used:
                 raise self.source.error(
-                    ("waivers", at, "id"),
+                    ("waivers", index, "id"),
                     f"{row.id} excuses nothing of {image}",
                     hint="take the waiver, or this image, out of the list",
                 )
         return result
 
 
-def _said(waiver: Waiver) -> str:
+def _note(waiver: Waiver) -> str:
     return f"{waiver.status.value} until {waiver.expires}, says {waiver.by}: {waiver.reason}"
 
 
 def load(root: Path, images: Collection[str], today: date) -> Waivers:
-    """The waivers; BadInput with file and line for one that is wrong, unknown or has expired."""
+    """The waivers. Raises BadInput with file and line for one that is invalid or has expired."""
     source = yaml_lines.load(root / PATH)
     rows = yaml_lines.validate(source, _WaiverList).waivers
-    for at, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if problem := _problem(row, images, today):
-            key, said = problem
-            raise source.error(("waivers", at, key), said)
+            key, message = problem
+            raise source.error(("waivers", index, key), message)
         if any(
-            (other.id, other.kind) == (row.id, row.kind) and set(other.images) & set(row.images)
-            for other in rows[:at]
+            (earlier.id, earlier.kind) == (row.id, row.kind)
+            and set(earlier.images) & set(row.images)
+            for earlier in rows[:index]
         ):
-            raise source.error(("waivers", at, "id"), f"{row.id} is waived twice for one image")
+            raise source.error(("waivers", index, "id"), f"{row.id} is waived twice for one image")
     return Waivers(source, tuple(rows))
 
 
 def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, str] | None:
+    """The key and the message of a waiver's mistake, or None."""
     if unknown := [image for image in row.images if image not in images]:
         return "images", f"no image `{unknown[0]}`; {nearest(unknown[0], images)}"
     if row.expires < today:
@@ -138,7 +149,10 @@ def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, st
             f"the waiver of {row.id} expired on {row.expires}: mend it, or look at it again",
         )
     if row.status not in LONGEST:
-        return "status", f"{row.status.value} is none of {', '.join(one.value for one in LONGEST)}"
+        return (
+            "status",
+            f"{row.status.value} is none of {', '.join(status.value for status in LONGEST)}",
+        )
     if (row.expires - today).days > LONGEST[row.status]:
         return (
             "expires",

@@ -1,5 +1,5 @@
-"""The record of how hard a build is: what the scanner said, less what packer/hardening.yml waives
-with a reason."""
+"""The hardening record of a build: the scanner's results, without the rules that
+packer/hardening.yml waives with a reason."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class _Expected(Record):
 
 
 def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecord:
-    """The record of `scan`. Where rules are missing that were there before, no score is to be
-    believed."""
+    """The record of `scan`. If fewer rules were checked than expected, its `problem` says so: the
+    score is not to be believed then."""
     expected = yaml_lines.validate(program_files.table(root, PATH, depth=2), _Expected)
     record = HardeningRecord(
         image=build.image.image,
@@ -39,12 +39,13 @@ def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecor
         problem=scan.problem,
         rules=[_waived(rule, expected.waived) for rule in scan.rules],
     )
-    short = [
+    # A scanner that leaves rules out makes the score better than it is.
+    shortfalls = [
         f"{record.count(level)} of {count} {level.value} rules were asked"
         for level, count in expected.rules.items()
         if record.count(level) < count
     ]
-    return record.model_copy(update={"problem": record.problem or "; ".join(short)})
+    return record.model_copy(update={"problem": record.problem or "; ".join(shortfalls)})
 
 
 def _waived(rule: HardeningRule, waived: dict[str, str]) -> HardeningRule:

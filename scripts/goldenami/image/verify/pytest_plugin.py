@@ -1,13 +1,13 @@
 """A pytest plugin: each test of tests/image becomes a check with one of four outcomes.
 
-`correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is
-`missing`. A check that could not look (the connection broke, a fixture failed, the test skipped
-itself) is `unreachable`, never `correct`; so is a file whose tests could not be collected. Only a
-skip whose reason begins with `not asked: ` is no check at all: there the image's definition does
-not ask for what the test looks at.
+A passed assertion is `correct`, a failed one `incorrect`. A file, unit or package that does not
+exist is `missing`. A check that could not look (the connection broke, a fixture failed, the test
+skipped itself) is `unreachable`, never `correct`; so is a file whose tests could not be collected.
+A skip whose reason begins with `not asked: ` is no check at all: the image's definition does not
+ask for what the test looks at.
 
-A check's seconds include those of its set-up: what a file's tests share counts to the first of
-them.
+A check's seconds include those of its set-up; a set-up that tests of a file share counts for the
+first of them.
 
 Use: `pytest -p goldenami.image.verify.pytest_plugin`, with `--checks FILE` naming the JSON file to
 write.
@@ -29,9 +29,9 @@ from goldenami.model.builds.build_records import Check, Outcome
 from goldenami.model.builds.gpu_proofs import NOT_ASKED
 
 DETAIL_LIMIT = 600
-"""Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
+"""Most characters of a failure's message in a record; the JUnit file has all."""
 SIDE_LIMIT = 200
-"""Characters of either side of a comparison that a record keeps."""
+"""Most characters of each side of a comparison in a record."""
 _MISSING = (
     "No such file",
     "does not exist",
@@ -66,18 +66,18 @@ _SPELLED = {
         "UUID",
     )
 }
-"""Words that a test's name cannot spell."""
+"""Words whose capitals a test's name cannot have."""
 
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 _compared: dict[str, tuple[str, str]] = {}
 
 
-_done = 0
+_tests_done = 0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What `verify` and `gpu-test` tell the tests of an image."""
+    """Add the options by which `verify` and `gpu-test` call the tests of an image."""
     parser.addoption("--checks", help="the JSON file that the checks' outcomes go to")
     parser.addoption("--booted", action="store_true", help="the tests run on a booted image")
     parser.addoption(
@@ -87,26 +87,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _say_how_far(session: pytest.Session) -> None:
     if target := session.config.getoption("--checks"):
-        said = f"{_done} {len(session.items)}"
-        Path(target).with_suffix(how_far.SUFFIX).write_text(said, encoding="utf-8")
+        progress = f"{_tests_done} {len(session.items)}"
+        Path(target).with_suffix(how_far.SUFFIX).write_text(progress, encoding="utf-8")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The number of tests is known."""
+    """Write the number of tests, once it is known."""
     _say_how_far(session)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    """A test with its set-up and teardown."""
-    global _done  # noqa: PLW0603 - as the checks themselves: a plugin's run is a process
-    ran = yield
-    _done += 1
+    """Count a test when its teardown is over."""
+    global _tests_done  # noqa: PLW0603 - as the checks themselves: a plugin's run is a process
+    result = yield
+    _tests_done += 1
     _say_how_far(item.session)
-    return ran
+    return result
 
 
 def _title(item: pytest.Item) -> str:
+    # A name has no apostrophe: `image_s` in it stands for `image's`.
     name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
     words = re.sub(
         r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " ")
@@ -116,8 +117,9 @@ def _title(item: pytest.Item) -> str:
 
 def _parameters(item: pytest.Item) -> list[str]:
     callspec: Any = getattr(item, "callspec", None)
-    given = callspec.params if callspec else {}
-    return [str(value) for name, value in given.items() if name != "_testinfra_host"]
+    parameters = callspec.params if callspec else {}
+    # testinfra parametrises each test by its host, which is the same for all.
+    return [str(value) for name, value in parameters.items() if name != "_testinfra_host"]
 
 
 def _id(item: pytest.Item) -> str:
@@ -130,16 +132,18 @@ def _id(item: pytest.Item) -> str:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Turn pytest's report of a phase into this check's outcome; the worst phase counts."""
     report = yield
-    before = _checks.get(item.nodeid)
+    earlier_check = _checks.get(item.nodeid)
     _seconds[item.nodeid] += report.duration
+    # A set-up or teardown that passed is no outcome; a thing that the image need not have is no
+    # check.
     if (report.when != "call" and report.passed) or (
         report.skipped and _reason(report).startswith(NOT_ASKED)
     ):
         return report
     outcome, detail = _outcome(report, call)
-    if before is None or before.outcome is Outcome.CORRECT:
-        said_otherwise = outcome in (Outcome.INCORRECT, Outcome.MISSING)
-        sides = _compared.get(item.nodeid) if said_otherwise else None
+    if earlier_check is None or earlier_check.outcome is Outcome.CORRECT:
+        assertion_failed = outcome in (Outcome.INCORRECT, Outcome.MISSING)
+        sides = _compared.get(item.nodeid) if assertion_failed else None
         actual, expected = sides or ("", "")
         _checks[item.nodeid] = Check(
             id=_id(item),
@@ -155,14 +159,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
-    """Note both sides of a comparison that failed: tests write `actual == expected`, `part in
+    """Note both sides of a failed comparison: tests write `actual == expected`, or `part in
     whole`."""
+    # The hook does not get the test; pytest names it in this variable, with the phase after a
+    # space.
     nodeid = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    one, other = (_short(side) for side in (left, right))
+    left_text, right_text = (_short(side) for side in (left, right))
     _compared[nodeid] = (
-        (other, f"has {one}" if op == "in" else f"has no {one}")
+        (right_text, f"has {left_text}" if op == "in" else f"has no {left_text}")
         if op in ("in", "not in")
-        else (one, other if op == "==" else f"{op} {other}")
+        else (left_text, right_text if op == "==" else f"{op} {right_text}")
     )
 
 
@@ -173,11 +179,11 @@ def _short(side: object) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Any:
-    """A file that cannot be collected is a check that could not look: its tests are unknown."""
+    """Turn a file that cannot be collected into an unreachable check: nobody knows its tests."""
     report = yield
     if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
         role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
-        said = [
+        error_lines = [
             line.removeprefix("E ").strip()
             for line in report.longreprtext.splitlines()
             if line.startswith("E ")
@@ -188,7 +194,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
             title=f"The tests of {name} were collected",
             seconds=0.0,
             outcome=Outcome.UNREACHABLE,
-            detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT],
+            detail=(error_lines[-1] if error_lines else _reason(report))[:DETAIL_LIMIT],
         )
     return report
 
@@ -207,6 +213,7 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
         return Outcome.UNREACHABLE, _reason(report)
     error = call.excinfo.value if call.excinfo else None
     detail = str(error).strip() or report.longreprtext
+    # Only an assertion or a missing file in the test itself says something of the image.
     if report.when != "call" or not isinstance(error, (AssertionError, FileNotFoundError)):
         return Outcome.UNREACHABLE, f"{type(error).__name__}: {detail}"
     missing = isinstance(error, FileNotFoundError) or any(word in detail for word in _MISSING)
@@ -214,7 +221,7 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the checks."""
+    """Write the checks to the file that `--checks` names."""
     if target := session.config.getoption("--checks"):
         checks = [check.model_dump(mode="json") for check in _checks.values()]
         records.write_text(Path(target), records.canonical(checks))

@@ -1,5 +1,5 @@
-"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image
-run on it.
+"""The `verify` stage: the sealed disk is booted as if on EC2, twice, and every check of tests/image
+runs on it.
 
 A build that is an AMI is launched once instead.
 """
@@ -32,8 +32,8 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.hardening_records import HARDENING_FILE
 from goldenami.model.builds.lockfile import Lock
 
-_OF_A_VERDICT = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
-"""A build's record of a verify, and what is made of it."""
+_VERDICT_FILES = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
+"""Files of a build that hold a verdict or are made from one."""
 
 
 def run(
@@ -42,11 +42,11 @@ def run(
     """Boot `build`, check it, write verify.json and junit.xml, and move `latest` (see
     `point_latest`).
 
-    Of an image with the role `hardening`, hardening.json too; `root` is the checkout.
+    An image with the role `hardening` gets hardening.json too; `root` is the checkout.
 
-    Only a check that ran and was wrong takes an earlier record with it, and `latest`: also a boot
-    that came to a dead end. What says nothing of the build (an interrupt, a busy host, a module
-    that the host lacks) leaves all of it.
+    Only a check that ran and failed, or a boot that came to a dead end, takes an earlier record and
+    `latest` from the build. What says nothing of the build (an interrupt, a busy host, a module
+    that the host lacks) changes nothing.
     """
     bake = build.read_bake()
     builder.check_host()
@@ -57,6 +57,7 @@ def run(
     began = time.monotonic()
     with workspace.scratch_in(build.image.path, "verify") as work, _evidence(work, build):
         result = builder.verify(lock, build, work, log, progress)
+        # A host that is too busy for some checks must not take an earlier verdict away.
         if build.is_verified:
             _demand_a_verdict(result.checks, log)
     passed = _all_are(result.checks, {Outcome.CORRECT})
@@ -86,12 +87,13 @@ def run(
 
 @contextlib.contextmanager
 def _evidence(work: Path, build: BuildFolder) -> Iterator[None]:
-    """Keep what the block saw in `work`: a verdict with the build, all else with the log."""
+    """Keep what the block wrote into `work`: with the build if there is a verdict, else with the
+    log."""
     try:
         yield
     except NotVerified:
         _copy_evidence(work, build.path)
-        _forget(build, *_OF_A_VERDICT)
+        _forget(build, *_VERDICT_FILES)
         point_latest(build)
         raise
     except BaseException:
@@ -100,16 +102,16 @@ def _evidence(work: Path, build: BuildFolder) -> Iterator[None]:
     _copy_evidence(work, build.path)
 
 
-def _all_are(checks: Sequence[Check], outcomes: set[Outcome]) -> bool:
-    return bool(checks) and all(check.outcome in outcomes for check in checks)
+def _all_are(checks: Sequence[Check], allowed: set[Outcome]) -> bool:
+    return bool(checks) and all(check.outcome in allowed for check in checks)
 
 
 def _demand_a_verdict(checks: Sequence[Check], log: Path) -> None:
-    """HostNotReady where no check was wrong and some could not look: that is no verdict on a disk
-    that was verified before."""
+    """Raise HostNotReady if no check failed but some could not look."""
     blind = [check for check in checks if check.outcome is Outcome.UNREACHABLE]
     if checks and not (blind and _all_are(checks, {Outcome.CORRECT, Outcome.UNREACHABLE})):
         return
+    # This is no verdict on a disk that was verified before: its record stays.
     raise HostNotReady(
         f"{len(blind)} of {len(checks)} checks could not look: {host_tools.business(log.parent)}",
         tail="\n".join(f"{check.id}: {check.detail.partition(chr(10))[0]}" for check in blind[:12]),
@@ -122,8 +124,8 @@ def _demand_a_verdict(checks: Sequence[Check], log: Path) -> None:
 def point_latest(build: BuildFolder) -> None:
     """Make build/<image>/latest name this build if its record passes, by an atomic rename.
 
-    If it does not, and `latest` names it or nothing, the newest other verified build is named, or
-    nothing.
+    If it does not pass, and `latest` names it or nothing, the newest other verified build is named.
+    If there is none, `latest` is removed.
     """
     link, passed = build.image.latest_link, build.is_verified
     if not passed and link.is_symlink() and link.readlink() != Path(build.build_id):
@@ -132,6 +134,7 @@ def point_latest(build: BuildFolder) -> None:
     if target is None:
         link.unlink(missing_ok=True)
         return
+    # A link cannot be changed in place: `latest` would be missing for a moment.
     aside = process.aside(link)
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.build_id)
@@ -139,16 +142,16 @@ def point_latest(build: BuildFolder) -> None:
 
 
 def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
-    """The newest other verified build of the image, by the time of its record; with `whole` one
-    that `clean` has left its disk, if it is one."""
+    """The newest other verified build of the image, by the time of its record, or None. With
+    `whole` only builds whose disk `clean` has not removed."""
     others = [
-        other
-        for other in build.image.builds
-        if other.build_id != build.build_id
-        and other.is_verified
-        and not (whole and _lost_its_disk(other))
+        candidate
+        for candidate in build.image.builds
+        if candidate.build_id != build.build_id
+        and candidate.is_verified
+        and not (whole and _lost_its_disk(candidate))
     ]
-    return max(others, key=lambda other: other.verify.stat().st_mtime, default=None)
+    return max(others, key=lambda candidate: candidate.verify.stat().st_mtime, default=None)
 
 
 def _lost_its_disk(build: BuildFolder) -> bool:
@@ -161,14 +164,15 @@ def _forget(build: BuildFolder, *names: str) -> None:
 
 
 def _copy_evidence(work: Path, folder: Path) -> None:
-    """Keep what a verify saw, also one that failed: serial consoles, JUnit, metadata requests."""
+    """Copy serial consoles, JUnit files and metadata requests of a verify, even of one that
+    failed."""
     for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, folder / name)
 
 
 def summary(record: VerifyRecord) -> str:
-    """`61 correct, 1 missing; SSH after 39 s (bios), 44 s (uefi) under tcg`."""
+    """One line such as `61 correct, 1 missing; SSH after 39 s (bios), 44 s (uefi) under tcg`."""
     counts = Counter(check.outcome.value for check in record.checks)
     outcomes = ", ".join(
         f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome if counts[outcome.value]
@@ -178,15 +182,15 @@ def summary(record: VerifyRecord) -> str:
 
 
 def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
-    """The error of a build that did not pass, with its first failing checks."""
-    wrong = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
+    """The error about a build that did not pass, with its first failed checks."""
+    failed = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
     lines = [
         f"{check.outcome.value:>11}  {check.id}: "
         f"{check.detail.splitlines()[0] if check.detail else ''}"
-        for check in wrong[:12]
+        for check in failed[:12]
     ]
     return NotVerified(
-        f"{record.image} {record.build_id} is not verified: {len(wrong)} of "
+        f"{record.image} {record.build_id} is not verified: {len(failed)} of "
         f"{len(record.checks)} checks",
         tail="\n".join(lines),
         log=build.verify,

@@ -1,2 +1,2 @@
-"""What is compiled for an image: kernel modules and wheels. A lock proves by it, a bake makes again
-what is lacking."""
+"""Compilation of an image's kernel modules and wheels: a lock proves by it that they fit, a bake
+makes missing ones again."""

@@ -1,5 +1,5 @@
-"""The newest kernel, then the newest driver, that compile together: found by compiling, not by a
-table."""
+"""The newest kernel, and then the newest driver, that compile together: found by compiling, not by
+a table."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from goldenami.model.supported.driver_requests import VERSION, DriverRequest
 from goldenami.packages.apt import AptRoot
 
 MAX_COMPILATIONS = 8
-"""Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a
-quarter of an hour."""
+"""Pairs tried in one series of kernels before the next: at 1-3 minutes a pair on 2 cores, a quarter
+of an hour."""
 
 
 D = TypeVar("D")
 CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
-"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's
+"""The package whose version is CUDA's own: its name in Debian and Ubuntu, and in NVIDIA's
 repository."""
 
 
 @dataclass(frozen=True)
 class DriverCandidate:
-    """A driver version, the request that it answers, and the versions that its packages have to be
-    pinned at."""
+    """A driver version, the request that it answers, and apt's pins for its packages."""
 
     version: str
     request: DriverRequest
@@ -43,7 +42,7 @@ class DriverCandidate:
 
 @dataclass(frozen=True)
 class FittedDriver:
-    """A pair that compiles."""
+    """A kernel and a driver that compile together."""
 
     kernel: Kernel
     driver: str
@@ -56,10 +55,11 @@ class FittedDriver:
 
 @dataclass(frozen=True)
 class LockConstraints:
-    """What a new lock leaves where the old one has it, because a policy of the definition says so.
+    """The parts of the old lock that a new one keeps, because a policy of the definition says so.
 
-    `kernel` and `driver` are the only ones that may be taken. `packages` stay at their version;
-    `stock` are files of the old lock, which the archive may have dropped.
+    `kernel` and `driver` are the only ones that may be taken; None and "" leave the choice open.
+    `packages` keep their version; `stock` are packages of the old lock that the archives may have
+    dropped.
     """
 
     kernel: Kernel | None = None
@@ -75,9 +75,9 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     definition asks for backports, theirs too. A series that no meta package names is another
     product (Ubuntu's HWE kernels).
     """
-    # Debian names the architecture, too.
-    named = f"{flavour}-{apt.architecture}" if flavour == KernelFlavour.CLOUD else flavour
-    meta = f"linux-image-{named}"
+    # Debian's cloud kernel has the architecture in its name, too.
+    suffix = f"{flavour}-{apt.architecture}" if flavour == KernelFlavour.CLOUD else flavour
+    meta = f"linux-image-{suffix}"
     versions = apt.versions(meta)
     if not versions:
         raise NoFit(
@@ -85,13 +85,13 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
             hint="check `kernel` and `base` of the definition",
         )
     series = dict.fromkeys(_series(apt.stanza(meta, version)["Depends"]) for version in versions)
-    tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(f"-{named}")
+    tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(f"-{suffix}")
     names, headers = apt.names(rf"linux-image-{tail}"), set(apt.names(rf"linux-headers-{tail}"))
     kernels = []
     for name in names:
         release = name.removeprefix("linux-image-")
-        if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
-            kernels.append(Kernel(release=release, package=name, version=built[0]))
+        if f"linux-headers-{release}" in headers and (package_versions := apt.versions(name)):
+            kernels.append(Kernel(release=release, package=name, version=package_versions[0]))
     if not kernels:
         raise NoFit(
             f"the indexes have no kernel of the series {' or '.join(series)} with its headers",
@@ -107,22 +107,24 @@ def _series(text: str) -> str:
 
 
 def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCandidate]:
-    """Driver versions of every request, newest branch first, else in their order; NoFit where there
-    is none at all."""
-    candidates, absent = list[DriverCandidate](), list[str]()
+    """Driver versions of every request, newest branch first, else in their order. Raises NoFit if
+    there is none."""
+    candidates, reasons = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
         versions = dict.fromkeys(
             compatibility.upstream(version) for version in apt.versions(request.dkms_package)
         )
-        half = {entry.what: entry.reason for entry in half_drivers(apt, request)}
+        half_by_version = {entry.what: entry.reason for entry in half_drivers(apt, request)}
         versions_of_branch = [
             version
             for version in versions
-            if version.split(".")[0] == request.branch and version not in half
+            if version.split(".")[0] == request.branch and version not in half_by_version
         ]
         if not versions_of_branch:
-            absent += [
-                f"{version}: {half[version]}" for version in versions if version in half
+            reasons += [
+                f"{version}: {half_by_version[version]}"
+                for version in versions
+                if version in half_by_version
             ] or [f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
         candidates += [
             DriverCandidate(
@@ -134,7 +136,7 @@ def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCa
         ]
     if not candidates:
         raise NoFit(
-            f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
+            f"no driver of branch {_branches(requests)}: {'; '.join(reasons)}",
             hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to "
             "another repository",
         )
@@ -151,10 +153,10 @@ def cuda_release(version: str) -> str:
 
 
 def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) -> list[PassedOver]:
-    """Newer CUDA releases of the archives: what speaks against each, or else that the definition
-    names another.
+    """The archives' CUDA releases newer than `taken`, each with the reason against it.
 
-    `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
+    `driver` is "" in an image without one, `architectures` is as in
+    `compatibility.check_architectures`.
     """
     releases = {
         cuda_release(version)
@@ -181,7 +183,8 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
 
 
 def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
-    """Why a CUDA release can't be taken; `driver` is "" in an image without one."""
+    """The reason why a CUDA release can't be used, or "" if it can. `driver` is "" in an image
+    without one."""
     try:
         if driver:
             compatibility.check_cuda(version, driver)
@@ -194,13 +197,13 @@ def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
 def half_drivers(
     apt: AptRoot, request: DriverRequest, *, newer_than: str = "0"
 ) -> list[PassedOver]:
-    """Versions of the branch that an archive has half of, newest first: userland without this
-    flavour's modules, or modules without userland."""
+    """Versions of the branch, newest first, of which an archive has only the userland or only this
+    flavour's modules."""
     userland, modules = (
         {compatibility.upstream(version) for version in apt.versions(name)}
         for name in (request.userland_package, request.dkms_package)
     )
-    found = sorted(
+    incomplete = sorted(
         (
             version
             for version in userland ^ modules
@@ -212,16 +215,17 @@ def half_drivers(
     )
     return [
         PassedOver(what=version, reason=half_a_driver(request, has_userland=version in userland))
-        for version in found
+        for version in incomplete
     ]
 
 
 def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
-    """What is said of a version of which the archive has the userland only, or the modules only."""
-    there, missing = request.userland_package, request.dkms_package
+    """The message about a version of which the archive has the userland only, or the modules
+    only."""
+    present, missing = request.userland_package, request.dkms_package
     if not has_userland:
-        there, missing = missing, there
-    return f"{there} has it, but {missing} does not: half a driver"
+        present, missing = missing, present
+    return f"{present} has it, but {missing} does not: half a driver"
 
 
 def fit(
@@ -232,9 +236,10 @@ def fit(
     compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]],
     only: str = "",
 ) -> FittedDriver:
-    """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
+    """The first pair that compiles: for each kernel every driver is tried before the next kernel.
+    Raises NoFit with a table of the tried pairs.
 
-    `only` is the one driver version that may be taken.
+    `only` is the one driver version that may be taken, or "".
     """
     drivers = [driver for driver in candidates(apt, requests) if only in ("", driver.version)]
     if not drivers:
@@ -245,40 +250,40 @@ def fit(
     pairs = tries(kernels, drivers)
     failed: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
-        what = pair(kernel, driver)
+        pair_name = pair(kernel, driver)
         try:
-            recipe, outcome = compile_pair(kernel, driver)
+            build, outcome = compile_pair(kernel, driver)
         except NoFit as error:
-            failed.append((kernel, PassedOver(what=what, reason=error.message)))
+            failed.append((kernel, PassedOver(what=pair_name, reason=error.message)))
             continue
         if outcome.deb_sha256 is None:
-            failed.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
+            failed.append((kernel, PassedOver(what=pair_name, reason=outcome.first_error)))
             continue
         return FittedDriver(
             kernel,
             driver.version,
             driver.request.flavour,
             driver.pins,
-            recipe,
+            build,
             outcome,
             _choices(apt, kernel, driver, failed, outcome),
         )
     table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in failed)
-    untried, which = len(kernels) * len(drivers) - len(pairs), "a kernel of this release"
+    untried, tried_kernels = len(kernels) * len(drivers) - len(pairs), "a kernel of this release"
     if untried:
         table += f"\n  and {untried} older pairs that were not tried"
-        which = f"the newest kernels of this release ({untried} older pairs were not tried)"
+        tried_kernels = f"the newest kernels of this release ({untried} older pairs were not tried)"
     flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
     raise NoFit(
-        f"no {flavours} driver of branch {_branches(requests)} compiles on {which}",
+        f"no {flavours} driver of branch {_branches(requests)} compiles on {tried_kernels}",
         tail=table,
         hint="try the other nvidia_driver_flavour, another branch, or base.backports: true",
     )
 
 
 def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
-    """What is tried, in this order: each series as far as the limit goes, so that the next one gets
-    its turn."""
+    """The pairs to try, in order. Each series of kernels gets at most MAX_COMPILATIONS of them, so
+    the next series is tried, too."""
     return [
         pair
         for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
@@ -287,7 +292,7 @@ def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
 
 
 def pair(kernel: Kernel, driver: DriverCandidate) -> str:
-    """How messages name it."""
+    """The name of a pair in messages."""
     return f"driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}"
 
 
@@ -298,9 +303,9 @@ def _choices(
     failed: list[tuple[Kernel, PassedOver]],
     outcome: ModuleOutcome,
 ) -> list[Choice]:
-    """Failures on a newer kernel speak against that kernel, those on the kernel that was taken
-    against the driver."""
-    older = [entry for where, entry in failed if where != kernel]
+    """The choices of kernel and driver. Failures on a newer kernel count against that kernel, those
+    on the chosen kernel against the driver."""
+    older = [entry for failed_kernel, entry in failed if failed_kernel != kernel]
     return [
         Choice(
             component="kernel",
@@ -312,11 +317,12 @@ def _choices(
         ),
         Choice(
             component="driver",
-            taken=driver.version,  # no seconds: equal locks on every machine
+            taken=driver.version,
+            # No seconds here: locks are equal on every machine.
             why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
             f"{outcome.compiler}",
             passed_over=[
-                *(entry for where, entry in failed if where == kernel),
+                *(entry for failed_kernel, entry in failed if failed_kernel == kernel),
                 *half_drivers(apt, driver.request, newer_than=driver.version),
             ],
         ),
@@ -331,14 +337,16 @@ def module_build(
     suite: str,
     signature: Signature | None,
 ) -> ModuleBuild:
-    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no
+    """The compilation of `driver` on `kernel`, by the indexes. Raises NoFit if apt finds no
     solution."""
     apt.pin(driver.pins)
     toolchain = kernel_modules.toolchain(apt, kernel.release, driver.request.source_packages)
     package = driver.request.dkms_package
-    # The DKMS package itself, without its dependencies' solution.
-    full = next(
-        found for found in apt.versions(package) if compatibility.upstream(found) == driver.version
+    # The DKMS package is unpacked, not installed, so apt is not asked to solve its dependencies.
+    full_version = next(
+        dkms_version
+        for dkms_version in apt.versions(package)
+        if compatibility.upstream(dkms_version) == driver.version
     )
     return ModuleBuild(
         name=DRIVER_MODULES,
@@ -347,7 +355,7 @@ def module_build(
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
         depends=[kernel.package],
         suite=suite,
-        source=apt.file(package, full),
+        source=apt.file(package, full_version),
         toolchain=toolchain,
         signature=signature,
     )

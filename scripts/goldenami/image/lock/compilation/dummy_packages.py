@@ -1,11 +1,11 @@
-"""Dummy packages in the place of a later step's, so that an earlier step's dependencies hold
-without them.
+"""Dummy packages in place of a later step's, so that an earlier step's dependencies hold without
+them.
 
-Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release
-would unpack CUDA anew. So CUDA's step installs a dummy of the same name and a lower version, and
-the driver's step upgrades it: nothing of a dummy remains in the image, and CUDA's layer names no
-driver but its branch. What compiles a wheel has the same dummies: no library of the driver shapes
-it, and the next release compiles none again.
+Debian's CUDA depends on the driver's libraries. If they were in CUDA's layer, every driver release
+would unpack CUDA again. So CUDA's step installs a dummy with the same name and a lower version, and
+the driver's step upgrades it. No dummy remains in the image, and CUDA's layer depends on the
+driver's branch only. Wheels are compiled with the same dummies: no library of the driver shapes
+them, so a new driver release compiles none again.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 
 EPOCH = 315532800
-"""1980-01-01: a dummy is the same whenever it was made."""
+"""1980-01-01 in seconds since 1970: a dummy is the same whenever it is made."""
 
 
 def version(branch: str) -> str:
-    """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for
-    (`libcuda1 (>= 550)`)."""
+    """A version below every release of the driver's `branch`, and not below what Debian's CUDA asks
+    for (`libcuda1 (>= 550)`)."""
     return f"{branch}+golden"
 
 
 def of_driver(
     store: Store, debs: Iterable[Deb], sources: Collection[str], driver: str
 ) -> dict[str, Deb]:
-    """A dummy for each of `debs` that comes from the driver's own `sources`, by name; `driver` is
+    """A dummy for each of `debs` that comes from the driver's own `sources`, by name. `driver` is
     its version."""
     branch = driver.partition(".")[0]
     return {
@@ -44,9 +44,9 @@ def of_driver(
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
-    """Build the dummy of `name` into the store; equal arguments give equal bytes."""
+    """Build the dummy of `name` into the store. Equal arguments give equal bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        tree, built = Path(folder) / "tree", Path(folder) / "built.deb"
+        tree, deb = Path(folder) / "tree", Path(folder) / "built.deb"
         (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
         (tree / "DEBIAN/control").write_text(
             f"Package: {name}\nVersion: {version(branch)}\nArchitecture: {architecture}\nSection: "
@@ -56,15 +56,16 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
             encoding="utf-8",
         )
         shell.output(
-            ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
+            # Uncompressed, so the bytes depend on no compressor's release.
+            ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(deb)],
             env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         )
-        size = built.stat().st_size
+        size = deb.stat().st_size
         return Deb(
             name=name,
             version=version(branch),
             architecture=architecture,
-            sha256=store.add(built),
+            sha256=store.add(deb),
             size=size,
             installed_size=0,
             archive="built",
@@ -74,7 +75,8 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
 
 
 def have(store: Store, name: str, package: Package) -> Deb:
-    """The dummy that a lock names, built again where the store lacks it."""
+    """The dummy that a lock names, built again if the store lacks it. Raises StageFailed if it
+    comes out with other bytes."""
     if not store.has(package.sha256, package.size):
         dummy = make(store, name, package.version.partition("+")[0], package.architecture)
         if dummy.sha256 != package.sha256:

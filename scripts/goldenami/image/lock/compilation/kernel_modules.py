@@ -1,9 +1,9 @@
 """Kernel modules compiled for a kernel before the image exists: the proof that they fit it.
 
-The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and
-nothing of the running kernel. What comes out is a Debian package, so that the image's package
-database owns the modules. Results, failures included, are kept in the cache under a key of
-everything that shapes them.
+The scratch tree holds the image's own compiler and the kernel's headers. It has no network and
+nothing of the running kernel. The output is a Debian package, so the image's package database owns
+the modules. Results, failures included, are kept in the cache under a key of everything that shapes
+them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.store import Store
 
 FORMAT = 6
-"""Raise when programs/compile_modules.py changes what comes out for the same inputs."""
+"""Raise this when programs/compile_modules.py changes the output for the same inputs."""
 _REVISION = "-1"
-"""What the version of a package has beyond that of its modules."""
+"""The part of a package's version that follows the modules' own version."""
 EPOCH = 315532800
-"""1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index
-did."""
+"""1980-01-01 in seconds since 1970, the earliest date that FAT and ZIP can hold: modules do not
+change when an index does."""
 
 
 def package_name(name: str, kernel_release: str) -> str:
-    """Name of the package that holds the modules `name` compiled for `kernel_release`."""
+    """The name of the package that holds the modules `name`, compiled for `kernel_release`."""
     return f"golden-{name}-modules-{kernel_release}"
 
 
-def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[Deb]:
-    """What compiles modules for a kernel, and `more`; NoFit where apt finds no solution."""
+def toolchain(apt: AptRoot, kernel_release: str, build_packages: Sequence[str]) -> list[Deb]:
+    """The packages that compile modules for a kernel, and `build_packages`. Raises NoFit if apt
+    finds no solution."""
     return apt.solve(
         [
             "?essential",
@@ -54,13 +55,13 @@ def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[De
             "gcc",
             "kmod",
             f"linux-headers-{kernel_release}",
-            *more,
+            *build_packages,
         ]
     )
 
 
 class ModuleOutcome(Record):
-    """What a compilation gave: the package's SHA-256, size in bytes and `modules`, or the
+    """The result of a compilation: the package's SHA-256, size in bytes and `modules`, or the
     compiler's first error line."""
 
     key: str
@@ -75,10 +76,10 @@ class ModuleOutcome(Record):
 
 @dataclass(frozen=True)
 class ModuleBuild:
-    """What to compile: `source` is the DKMS package or tarball, `toolchain` the closure of the
+    """Modules to compile. `source` is the DKMS package or tarball, `toolchain` the closure of the
     scratch tree without it.
 
-    `signature` says with whose key the modules are signed, or None.
+    `signature` is the identity of the key that signs the modules, or None.
     """
 
     name: str
@@ -93,11 +94,13 @@ class ModuleBuild:
 
     @classmethod
     def of(cls, lock: Lock) -> list[ModuleBuild]:
+        """The builds of all compiled modules of a lock."""
         builds = []
         for name, modules in lock.compiled_modules().items():
-            tools = {each: package.deb(each) for each, package in modules.build.items()}
+            tools = {tool: package.deb(tool) for tool, package in modules.build.items()}
             source = tools.pop(modules.source_package)
-            if lock.driver and name == DRIVER_MODULES:  # a bake may compile them itself
+            # A bake may compile the driver's modules itself: then the lock has no package of them.
+            if lock.driver and name == DRIVER_MODULES:
                 version = lock.driver.version
             else:
                 version = lock.packages[modules.package].version.removesuffix(_REVISION)
@@ -121,8 +124,9 @@ class ModuleBuild:
         return package_name(self.name, self.kernel_release)
 
     def what(self) -> str:
-        what = "driver" if self.name == DRIVER_MODULES else f"module {self.name}"
-        return f"{what} {self.version} on kernel {self.kernel_release}"
+        """The build's name in messages."""
+        noun = "driver" if self.name == DRIVER_MODULES else f"module {self.name}"
+        return f"{noun} {self.version} on kernel {self.kernel_release}"
 
     def deb(self, outcome: ModuleOutcome) -> Deb:
         assert outcome.deb_sha256 is not None
@@ -183,11 +187,10 @@ def compile_modules(
     log: Path,
     progress: Progress | None = None,
 ) -> ModuleOutcome:
-    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
-    sandbox.
+    """The outcome of `build`, from the cache if it is there and whole, else compiled in a sandbox.
 
-    BadInput where the modules are signed and the environment has another key than the build's, or
-    none; HostNotReady, and nothing is kept, where the machine had not the space or the memory.
+    Raises BadInput if the modules are signed and the environment has no key or another one. Raises
+    HostNotReady, and keeps nothing, if the machine lacks disk space or memory.
     """
     if outcome := known(build, store):
         return outcome
@@ -199,7 +202,8 @@ def compile_modules(
 
 
 def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
-    """The outcome of `build` if this machine tried it before and still has what came out."""
+    """The outcome of `build` if this machine tried it before and still has the whole package, else
+    None."""
     outcome = records.read_if_whole(_cached(build, store), ModuleOutcome)
     if outcome is None:
         return None
@@ -212,6 +216,7 @@ def _cached(build: ModuleBuild, store: Store) -> Path:
 
 
 def _check_key(build: ModuleBuild) -> None:
+    """Raise BadInput if the environment's key is not the one that signs `build`."""
     if build.signature is None:
         return
     signer = module_signing.configured()
@@ -259,6 +264,7 @@ def _compile(
         with progress.relaying(look) if progress else contextlib.nullcontext():
             namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
         result = records.read(work / program.RESULT_FILE, ModulesResult)
+        # A full disk or too little memory says nothing of the source, so no failure is recorded.
         if result.lacks:
             raise HostNotReady(
                 f"compiling {build.package} broke off: {result.lacks}",

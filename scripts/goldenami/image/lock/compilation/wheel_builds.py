@@ -1,7 +1,7 @@
 """Wheels compiled from source for given hardware, with the image's own Python, glibc and compiler.
 
 The scratch tree has no network; sources and tools come from the store. Results are kept in the
-cache under a key of everything that shapes them, so that the second image that wants the same wheel
+cache under a key of everything that shapes them, so a second image that needs the same wheel
 compiles nothing.
 """
 
@@ -40,11 +40,13 @@ from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
 FORMAT = 1
-"""Raise when programs/build_wheel.py or wheel_pack.py change what comes out for the same inputs."""
+"""Raise this when programs/build_wheel.py or wheel_pack.py change the output for the same
+inputs."""
 EPOCH = 315532800
-"""1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
+"""1980-01-01 in seconds since 1970, the earliest date that ZIP can hold: a wheel does not change
+when an index does."""
 MEMORY_SHARE = 0.8
-"""Part of the free memory that compilers may take together."""
+"""Share of the free memory that all compilers together may use."""
 PACKAGES = (
     "python3-dev",
     "python3-venv",
@@ -56,19 +58,19 @@ PACKAGES = (
     "patchelf",
     "ccache",
 )
-"""What every build has beside the essential packages."""
+"""Packages of every build, beside the essential ones."""
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 _COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
-"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and
-nvcc's is a script."""
+"""Source packages of compilers. ccache itself looks at the compiler's driver only: not at as, ptxas
+and cicc, and nvcc's driver is a script."""
 PIP = "pip==26.3"
-"""The build environment's own: the release's may be too old for repeated settings of a build
+"""The pip of the build environment: the release's may be too old for repeated settings of a build
 backend (pip 23.1)."""
 
 
 class WheelOutcome(Record):
-    """What a build gave: the wheel, the compiler's name, the closing line of the framework's own
-    tests.
+    """The result of a build: the wheel, the compiler's name, and the closing line of the
+    framework's own tests.
 
     `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and
     misses.
@@ -85,8 +87,8 @@ class WheelOutcome(Record):
 
 @dataclass(frozen=True)
 class WheelBuild:
-    """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run,
-    `tests` for its own tests besides; `debs` the closure of the scratch tree."""
+    """A wheel to build. `requires` is the build environment, `runs_with` what the wheel needs to
+    run, `tests` what its own tests need besides; `debs` is the closure of the scratch tree."""
 
     name: str
     recipe: Recipe
@@ -100,6 +102,7 @@ class WheelBuild:
 
     @classmethod
     def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
+        """The build that made a framework's wheel, by its lock."""
         wheel = framework.made
         assert wheel is not None
         return cls(
@@ -116,25 +119,28 @@ class WheelBuild:
 
     @property
     def flags(self) -> dict[str, str]:
-        """The environment of the build; what stands for the number of compilers is left in."""
+        """The environment variables of the build. The placeholders {jobs} and {site} are still in
+        them."""
         instructions = self.recipe.build
         environment = instructions.environment | instructions.added(self.target.sm).environment
-        words = {
+        placeholders = {
             "{options}": " ".join(self.target.options),
             "{sm}": ";".join(self.target.sm),
             "{sm_dotted}": ";".join(f"{sm[:-1]}.{sm[-1]}" for sm in self.target.sm),
         }
-        return {name: _filled(value, words) for name, value in environment.items()}
+        return {name: _filled(value, placeholders) for name, value in environment.items()}
 
     @property
     def toolchain_key(self) -> str:
+        """SHA-256 over the packages of the scratch tree."""
         return records.sha256_text(
             records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)})
         )
 
     @property
     def compilers_key(self) -> str:
-        """SHA-256 over what makes an object of a source's text."""
+        """SHA-256 over the compilers, which is ccache's namespace: objects of other compilers are
+        never taken."""
         return records.sha256_text(
             records.canonical(
                 sorted(deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))
@@ -167,7 +173,7 @@ class WheelBuild:
 
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
-    """The frameworks whose wheel was compiled and is not in the store, or is damaged there."""
+    """The frameworks with a compiled wheel that is missing from the store, or damaged there."""
     return [
         framework
         for framework in lock.frameworks
@@ -176,8 +182,8 @@ def lacking(lock: Lock, store: Store) -> list[Framework]:
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
-    """What the package index has to give: what environments hold, and what compiles the wheels that
-    are lacking."""
+    """The files that the package index has to give: those of the environments, and those that
+    compile the lacking wheels."""
     compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
     files = [
         file
@@ -201,12 +207,13 @@ def installed_wheels(lock: Lock) -> dict[str, str]:
 
 
 def path_of(store: Store, key: str) -> Path:
-    """Where the outcome of a build is kept."""
+    """The record of a build's outcome in the cache."""
     return store.cache.wheels / f"{key}.json"
 
 
 def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
-    """The outcome of `build`, if it was built on this machine and is whole."""
+    """The outcome of `build` if this machine built it before and still has the whole wheel, else
+    None."""
     outcome = records.read_if_whole(path_of(store, build.key), WheelOutcome)
     if outcome is None:
         return None
@@ -215,8 +222,8 @@ def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
 
 @dataclass(frozen=True)
 class WheelCompiler:
-    """What compiles wheels by the recipes of the checkout `root`. The cache of `store` has what it
-    compiles from, and keeps what comes out."""
+    """Compiles wheels by the recipes of the checkout `root`. Inputs come from the cache of `store`,
+    results are kept there."""
 
     root: Path
     store: Store
@@ -224,10 +231,12 @@ class WheelCompiler:
     log: Path
 
     def rebuild(self, lock: Lock) -> None:
-        """Compile the lock's wheels that this machine lacks; they have to be the lock's to the
-        byte."""
+        """Compile the lock's wheels that this machine lacks. Raises StageFailed if one is not equal
+        to the lock's, byte for byte."""
         for framework in lacking(lock, self.store):
             build = WheelBuild.of(lock, framework, recipes.load(self.root, framework.name))
+            # The recorded outcome is of a wheel that the store has lost, or of other bytes than the
+            # lock's.
             path_of(self.store, build.key).unlink(missing_ok=True)
             with self.progress.step(
                 f"build {framework.name}", f"{framework.version} for {build.target.cpu}"
@@ -243,14 +252,15 @@ class WheelCompiler:
                 )
 
     def compiled(self, build: WheelBuild) -> WheelOutcome:
-        """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
+        """The outcome of `build`, from the cache if it is there and whole, else compiled in a
         sandbox.
 
-        HostNotReady, and nothing is kept, where the machine had not the space or the memory.
+        Raises HostNotReady, and keeps nothing, if the machine lacks disk space or memory.
         """
-        if found := known(self.store, build):
-            return found
+        if outcome := known(self.store, build):
+            return outcome
         with _held(path_of(self.store, build.key).with_suffix(".lock"), self.progress):
+            # Another process may have compiled it while this one waited.
             return known(self.store, build) or self._compile(build)
 
     def _compile(self, build: WheelBuild) -> WheelOutcome:
@@ -284,7 +294,7 @@ class WheelCompiler:
         return outcome
 
     def plan(self, build: WheelBuild, work: Path) -> WheelPlan:
-        """The plan of a build in `work`; the wheels that it names are linked there."""
+        """The plan of a build in `work`, with the wheels that it names linked there."""
         store = self.store
         if not store.check(build.source.sha256):
             raise BadInput(
@@ -328,17 +338,18 @@ class WheelCompiler:
         )
 
     def _programs(self, name: str, work: Path) -> Path:
-        made, timer = work / "programs", f"{recipes.FOLDER}/timing.py"
-        shutil.copytree(recipes.folder(self.root, name), made / name)
-        shutil.copy(program_files.find(self.root, timer), made)
-        return made
+        folder, timing = work / "programs", f"{recipes.FOLDER}/timing.py"
+        shutil.copytree(recipes.folder(self.root, name), folder / name)
+        shutil.copy(program_files.find(self.root, timing), folder)
+        return folder
 
 
 @contextlib.contextmanager
 def _held(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold this lock: two processes that want one wheel compile it once. It goes with the process
-    that holds it."""
+    """Hold the lock at `path`, so that two processes that need one wheel compile it once. The
+    kernel frees it when its holder ends."""
     try:
+        # The first try does not wait, so that a wait can be announced.
         handle = locks.hold(path, EXCLUSIVE | AT_ONCE)
     except BlockingIOError:
         progress.say("waits for a wheel that another process compiles")
@@ -369,8 +380,8 @@ _COMMON = {
     "CCACHE_STATSLOG": "/build/ccache-log",
     "CCACHE_MAXSIZE": "5G",
 }
-"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a
-shared cache fits. CCACHE_NAMESPACE tells it the rest."""
+"""Environment variables of all builds. ccache identifies the compiler by its content, not its date,
+so one cache serves all trees; CCACHE_NAMESPACE has what it does not look at."""
 
 
 def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
@@ -380,22 +391,23 @@ def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[
 
 
 def jobs_for(memory_mib: int) -> int:
-    """How many compilers run at once: as many as there are CPUs and memory for."""
-    fitting = int(host_tools.free_memory() / (1 << 20) * MEMORY_SHARE / memory_mib)
-    return max(1, min(fitting, len(os.sched_getaffinity(0))))
+    """How many compilers run at once, at `memory_mib` each: limited by the free memory and the
+    CPUs."""
+    by_memory = int(host_tools.free_memory() / (1 << 20) * MEMORY_SHARE / memory_mib)
+    return max(1, min(by_memory, len(os.sched_getaffinity(0))))
 
 
-def _filled(text: str, words: Mapping[str, str]) -> str:
-    for word, value in words.items():
-        text = text.replace(word, value)
+def _filled(text: str, placeholders: Mapping[str, str]) -> str:
+    for placeholder, value in placeholders.items():
+        text = text.replace(placeholder, value)
     return text
 
 
 def _paths(files: Sequence[PyFile]) -> list[str]:
-    """Where a work folder has them."""
+    """The wheels' paths in the work folder."""
     return [f"wheels/{file.filename}" for file in files]
 
 
 def _python(debs: Sequence[Deb]) -> str:
-    """The release's Python, "3.11": the version that its package `python3` depends on."""
+    """The release's Python, "3.11", by the version of its package `python3`."""
     return ".".join(next(deb.version for deb in debs if deb.name == "python3").split(".")[:2])
