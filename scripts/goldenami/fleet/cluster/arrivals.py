@@ -76,6 +76,7 @@ def made_up() -> list[Visit]:
 
 def peak(visits: list[Visit]) -> int:
     """Return the highest number of machines in use at once."""
+    # -1 sorts before 1: a visit that ends frees its machine for one that begins then.
     changes = sorted(
         [
             *((visit.at_h, 1) for visit in visits),
@@ -99,8 +100,8 @@ def _launches(
     visits: dict[str, list[Visit]] = {}
     for start, machine in _machines(cloudtrail, "RunInstances", begins):
         family = machine.get("instanceType", "").partition(".")[0]
-        # A machine without an end still runs.
         if family in families:
+            # A machine without a termination still runs.
             end = end_times.get(machine["instanceId"], now)
             hours = [duration.total_seconds() / 3600 for duration in (start - begins, end - start)]
             visits.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))

@@ -35,10 +35,10 @@ def settings(
     visits, ahead = trace.visits.get(group.family, []), group.ahead
     calendar = section.calendar if section and section.hours else _USUAL
     usual = ahead.working_hours or max(1, math.ceil(arrivals.peak(visits) / 2))
-    enough = max(most, arrivals.peak(visits) + 1)
+    enough_machines = max(most, arrivals.peak(visits) + 1)
     always = ((0.0, least),)
     in_working_hours = _changes(calendar, section, trace, least, usual)
-    hours = ", ".join(each.text for each in calendar)
+    hours = ", ".join(span.text for span in calendar)
     ahead_text = ", ".join(
         f"{count} {label}"
         for count, label in (
@@ -56,16 +56,20 @@ def settings(
         ahead.stopped,
     )
     candidates = [
-        Setting(f"nothing ahead, at most {enough}", enough, always),
-        Setting(f"1 spare, at most {enough}", enough, always, 1),
-        Setting(f"{usual} during {hours}, at most {enough}", enough, in_working_hours),
-        Setting(f"these and 1 spare, at most {enough}", enough, in_working_hours, 1),
+        Setting(f"nothing ahead, at most {enough_machines}", enough_machines, always),
+        Setting(f"1 spare, at most {enough_machines}", enough_machines, always, 1),
+        Setting(
+            f"{usual} during {hours}, at most {enough_machines}", enough_machines, in_working_hours
+        ),
+        Setting(
+            f"these and 1 spare, at most {enough_machines}", enough_machines, in_working_hours, 1
+        ),
     ]
     today_values = (today.most, today.least, today.spare, today.stopped)
     different = [
-        each
-        for each in candidates
-        if (each.most, each.least, each.spare, each.stopped) != today_values
+        setting
+        for setting in candidates
+        if (setting.most, setting.least, setting.spare, setting.stopped) != today_values
     ]
     return [today, *different[:OTHERS]]
 
