@@ -32,7 +32,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.digest import digest, digest_views, memory
-from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
+from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, LocalRecords
 from goldenami.fleet.digest.findings import Gap, Kind
 from goldenami.fleet.digest.memory import News
 from goldenami.image.report import site
@@ -258,10 +258,10 @@ def _tell(
     return said, refused
 
 
-def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
+def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> LocalRecords:
     """Support and vulnerabilities of builds, by the locks and records that are here or in the
     site."""
-    known = Known(
+    known = LocalRecords(
         {each.image: each.publish.keep_last for each in checkout.definitions(None) if each.publish},
         {},
         {},

@@ -47,28 +47,28 @@ class AccountPlan:
     change_sets: Mapping[str, ChangeSet]
 
 
-def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) -> AccountPlan:
+def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, str]) -> AccountPlan:
     """Make a change set in each region, which changes nothing in the account yet.
 
-    `given` are parameters by name; the others keep their values. `home` is the region that existing
-    stacks name, else the given one, else the first region. Raises BadInput if existing stacks
-    disagree about it.
+    `overrides` are parameters by name; the others keep their values. `home` is the region that
+    existing stacks name, else the one in `overrides`, else the first region. Raises BadInput if
+    existing stacks disagree about it.
     """
     check_regions(regions)
-    template().check(given)
+    template().check(overrides)
     number = account.number(regions[0])
     stacks_found = for_each_region(regions, lambda region: _look(account, region)).require_all()
     homes = {
         stack.parameters[_HOME] for stack in stacks_found.values() if stack and not stack.is_new
     }
-    if len(homes | {given.get(_HOME, "")} - {""}) > 1:
+    if len(homes | {overrides.get(_HOME, "")} - {""}) > 1:
         raise BadInput(
             f"the stacks {template().name} have different home regions: {', '.join(sorted(homes))}",
             hint="a home cannot move: remove the stacks, then make them again",
         )
-    home = next(iter(homes), given.get(_HOME, regions[0]))
+    home = next(iter(homes), overrides.get(_HOME, regions[0]))
     home_stack = stacks_found[home] if home in stacks_found else _look(account, home)
-    parameters = _parameters(account, home, home_stack, given)
+    parameters = _parameters(account, home, home_stack, overrides)
     plan_regions = list(dict.fromkeys([home, *regions]))
     results = for_each_region(
         plan_regions,
@@ -97,13 +97,13 @@ def _look(account: Account, region: str) -> DeployedStack | None:
 
 
 def _parameters(
-    account: Account, home: str, present: DeployedStack | None, given: Mapping[str, str]
+    account: Account, home: str, home_stack: DeployedStack | None, overrides: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the template's parameters: those of the present stack, overridden by `given`, and
+    """Return the template's parameters: those of the present stack, overridden by `overrides`, and
     whether each identity provider exists already. Raises BadInput if they name no repository."""
-    former = dict(present.parameters) if present and not present.is_new else {}
-    parameters = {**former, **given, _HOME: home}
-    if not former and _BUCKET not in given:
+    former = dict(home_stack.parameters) if home_stack and not home_stack.is_new else {}
+    parameters = {**former, **overrides, _HOME: home}
+    if not former and _BUCKET not in overrides:
         parameters[_BUCKET] = _kept_bucket(account, home)
     if not parameters.get(GITHUB) and not parameters.get(GITLAB):
         raise BadInput(
@@ -121,7 +121,7 @@ def _parameters(
     ):
         # A provider that this stack made must stay `create`: with `existing` the stack deletes it.
         made_here = former.get(subject) and former.get(provider, "create") == "create"
-        if provider not in given and not made_here:
+        if provider not in overrides and not made_here:
             parameters[provider] = "existing" if host in hosts else "create"
     return {name: value for name, value in parameters.items() if name in template().parameters}
 
@@ -189,7 +189,7 @@ class Removal:
     stack is deleted, with True for an empty one."""
 
     home: str
-    found: dict[str, DeployedStack]
+    stacks: dict[str, DeployedStack]
     buckets: dict[str, bool]
     tables: dict[str, bool]
 
@@ -203,8 +203,8 @@ def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Remo
             account.client("cloudformation", region), account_template, region
         ),
     ).require_all()
-    found = {region: stack for region, stack in stacks_by_region.items() if stack}
-    if not found:
+    present_stacks = {region: stack for region, stack in stacks_by_region.items() if stack}
+    if not present_stacks:
         raise BadInput(
             f"there is no stack {account_template.name} in {', '.join(regions)}",
             hint="nothing to remove",
@@ -212,22 +212,24 @@ def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Remo
     home = next(
         (
             stack.parameters["HomeRegion"]
-            for stack in found.values()
+            for stack in present_stacks.values()
             if "HomeRegion" in stack.parameters
         ),
         home,
     )
     kept = [
         value.removeprefix("s3://").partition("/")[0]
-        for region, stack in found.items()
+        for region, stack in present_stacks.items()
         if region == home
         for name, value in stack.outputs.items()
         if name == "GOLDEN_STORE_S3"
     ]
-    tables = for_each_region(found, lambda region: _is_table_empty(account, region)).require_all()
+    tables = for_each_region(
+        present_stacks, lambda region: _is_table_empty(account, region)
+    ).require_all()
     return Removal(
         home,
-        found,
+        present_stacks,
         {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
         {region: empty for region, empty in tables.items() if empty is not None},
     )
@@ -248,7 +250,7 @@ def _is_bucket_empty(account: Account, region: str, bucket: str) -> bool:
 
 def show_removal(removal: Removal) -> Iterator[str]:
     """Lines for a terminal."""
-    for region, stack in removal.found.items():
+    for region, stack in removal.stacks.items():
         yield f"{region}: the stack {stack.name} goes"
     for region, empty in removal.tables.items():
         fate = "goes" if empty else "stays: it has the ledgers of images"
@@ -264,17 +266,17 @@ def remove(account: Account, removal: Removal, progress: Progress) -> None:
     def delete(region: str) -> None:
         stacks.delete(
             account.client("cloudformation", region),
-            removal.found[region],
+            removal.stacks[region],
             lambda text: progress.say(f"{region}: {text}"),
         )
         # Asked again: since the plan was shown, somebody may have published an image.
         if removal.tables.get(region) and _is_table_empty(account, region):
             account.dynamodb(region).delete_table(TableName=TABLE)
 
-    with progress.step("stacks", f"{len(removal.found)} regions"):
-        others = [region for region in removal.found if region != removal.home]
+    with progress.step("stacks", f"{len(removal.stacks)} regions"):
+        others = [region for region in removal.stacks if region != removal.home]
         for_each_region(others, delete).require_all("not all stacks are removed", "then run again")
-        if removal.home in removal.found:
+        if removal.home in removal.stacks:
             delete(removal.home)
     for bucket, empty in removal.buckets.items():
         if empty and _is_bucket_empty(account, removal.home, bucket):

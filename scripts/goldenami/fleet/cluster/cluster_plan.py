@@ -94,28 +94,28 @@ def prepare(
     account: Account,
     definition: Definition,
     cluster: RenderedCluster,
-    given: Mapping[str, str],
+    overrides: Mapping[str, str],
 ) -> ClusterPlan:
     """Make a change set, which changes nothing in the account yet.
 
-    `given` are parameters by name; the others keep their values. Only the launch template's version
-    becomes the template's default one, to which an instance refresh takes a group. Raises BadInput
-    for an impossible parameter, if subnets are missing, and if the image's launch template is not
-    in the region yet.
+    `overrides` are parameters by name; the others keep their values. Only the launch template's
+    version becomes the template's default one, to which an instance refresh takes a group. Raises
+    BadInput for an impossible parameter, if subnets are missing, and if the image's launch template
+    is not in the region yet.
     """
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
-    if _TARGET in given and _TARGET not in template.parameters:
+    if _TARGET in overrides and _TARGET not in template.parameters:
         raise BadInput(
             f"{definition.image} has no GPU to scale by", hint="leave GpuTargetPercent out"
         )
-    template.check(given)
+    template.check(overrides)
     cloudformation = account.client("cloudformation", region)
     stack = stacks.find_usable(cloudformation, template, region)
     former = {} if stack is None or stack.is_new else stack.parameters
-    values = {**former, **given}
+    values = {**former, **overrides}
     _check(cluster, values)
-    values |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
+    values |= {_VERSION: overrides.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in values.items() if name in template.parameters}
     zone = (
         next((hours.zone for hours in cluster.section.calendar), "UTC")

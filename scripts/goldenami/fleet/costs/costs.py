@@ -123,11 +123,9 @@ def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, fl
     by_image: dict[str, dict[str, float]] = {}
     for tag in (tags.IMAGE, tags.CLUSTER):
         for (image, usage_type), usd in billing.spent(account, tag, since, until).items():
-            kind = (
-                Spending.CLUSTER
-                if tag == tags.CLUSTER
-                else (Spending.SNAPSHOTS if "Snapshot" in usage_type else Spending.BUILDERS)
-            )
+            kind = Spending.SNAPSHOTS if "Snapshot" in usage_type else Spending.BUILDERS
+            if tag == tags.CLUSTER:
+                kind = Spending.CLUSTER
             row = by_image.setdefault(image, {})
             row[kind.value] = row.get(kind.value, 0.0) + usd
     return by_image

@@ -44,7 +44,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Known:
+class LocalRecords:
     """What local records say about the builds that pointers name, by image: the support of parts,
     and vulnerabilities. `gaps` are builds without such a record. `keep` is how many of the newest
     builds each image's definition keeps."""
@@ -73,10 +73,10 @@ class DigestRecord(Record):
 def look(
     account: Account,
     images: Mapping[str, list[str]],
-    known: Callable[[list[tuple[str, str]]], Known],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
 ) -> DigestRecord:
-    """Return the digest of the last whole week. `images` has the names by region; `known` is called
-    with the image and build of each pointer."""
+    """Return the digest of the last whole week. `images` has the names by region;
+    `read_local_records` is called with the image and build of each pointer."""
     now, quick_account = clock.now(), account.with_short_timeouts()
     week = Week.before(now)
     questions: dict[str, Callable[[], Any]] = {
@@ -95,7 +95,7 @@ def look(
         for region in images
     }
     answers = in_parallel(questions)
-    return _record(week, now, answers.done, answers.causes, known)
+    return _record(week, now, answers.done, answers.causes, read_local_records)
 
 
 def _record(
@@ -103,25 +103,28 @@ def _record(
     now: datetime,
     answers: Mapping[str, Any],
     causes: Mapping[str, str],
-    known: Callable[[list[tuple[str, str]]], Known],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
 ) -> DigestRecord:
     """Build the record. `answers` has the answer of each part, `causes` the cause of each part
     without an answer."""
     committed: Commitments = answers[_COMMITTED]
     weeks_spent = weeks.spent(week, answers[_BILL]) if _BILL in answers else None
     gaps = [
-        Gap(what=what, why=why, kinds=_KINDS.get(what, _OF_MACHINES))
-        for what, why in causes.items()
+        Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
+        for part_name, cause in causes.items()
     ]
     gaps += [
-        Gap(what=what, why=why, kinds=_OF_COMMITMENTS) for what, why in committed.unknown.items()
+        Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
+        for part_name, cause in committed.unknown.items()
     ]
     for part in (_BUILDS, _DRIFT):
         gaps += [
-            Gap(what=f"{part} in {region}", why=why, kinds=_KINDS[part])
-            for region, why in (answers[part].unreachable if part in answers else {}).items()
+            Gap(what=f"{part} in {region}", why=cause, kinds=_KINDS[part])
+            for region, cause in (answers[part].unreachable if part in answers else {}).items()
         ]
-    local_records = known(status.pointed(answers[_BUILDS]) if _BUILDS in answers else [])
+    local_records = read_local_records(
+        status.pointed(answers[_BUILDS]) if _BUILDS in answers else []
+    )
     gaps += local_records.gaps
     findings = [
         *(

@@ -184,7 +184,9 @@ def _build_drift(
     instance: AccountInstance, ami: AccountAmi | None, published: _Published
 ) -> Iterator[DriftRow]:
     ledger = published.ledger
-    wanted = [entry.build_id for entry in (ledger.latest, ledger.of(Channel.CANDIDATE)) if entry]
+    current_builds = [
+        entry.build_id for entry in (ledger.latest, ledger.of(Channel.CANDIDATE)) if entry
+    ]
     if ami is None:
         yield _drift_row(
             FleetDrift.FOREIGN,
@@ -198,7 +200,7 @@ def _build_drift(
             instance.since,
             published.moved,
         )
-    elif ledger.latest and ami.build_id not in wanted:
+    elif ledger.latest and ami.build_id not in current_builds:
         yield _drift_row(
             FleetDrift.OTHER,
             f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
