@@ -40,12 +40,16 @@ def offers(
     released_on: ReleasedOn,
 ) -> list[VersionOffer]:
     """Return every driver version of the image's flavours in the indexes."""
-    asked = requests(root, definition, compatibility.CUDA_OF_BRANCH)
-    names = {name for request in asked for name in (request.dkms_package, request.userland_package)}
+    role_requests = requests(root, definition, compatibility.CUDA_OF_BRANCH)
+    names = {
+        name
+        for request in role_requests
+        for name in (request.dkms_package, request.userland_package)
+    }
     entries = apt.entries(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
     by_version = dict[str, VersionOffer]()
-    for request in asked:
+    for request in role_requests:
         refusal = compatibility.branch_refusal(request.branch, gpus)
         for offer in _offers(request, entries, released_on):
             offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
