@@ -156,6 +156,7 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
             _lead_past_plan(context.meta[command_name.WORDS])
         return code
 
+    # Typer reads the help, the annotations and the signature of `call`.
     call.__doc__ = run.__doc__
     call.__annotations__ = {
         "context": typer.Context,

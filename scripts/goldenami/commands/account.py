@@ -48,6 +48,7 @@ def cmd_account(
         return _policies(checkout)
     progress, regions = checkout.progress("account", action), region or _declared_regions(checkout)
     if action is AccountAction.REMOVE:
+        # A stack may be in a region that is no longer allowed: it must be removable there.
         account = checkout.account(also=region or known_regions())
         return _remove(account, region, regions[0], progress, dry_run=dry_run)
     account = checkout.account()

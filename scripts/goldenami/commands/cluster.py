@@ -82,6 +82,7 @@ def cmd_cluster(checkout: Checkout, options: ClusterOptions) -> int:
 def _remove(checkout: Checkout, options: ClusterOptions) -> int:
     definition = checkout.definition(options.image)
     progress = checkout.progress("cluster", options.image)
+    # A cluster may run in a region that is no longer allowed: it must be removable there.
     account = checkout.account(definition, also=[options.region] if options.region else ())
     region = options.region or channels.publish_section(definition).regions[0]
     removal = cluster_removal.prepare(account, options.image, region)

@@ -51,6 +51,7 @@ def cmd_cve(
         problems = [_check_image(checkout, image, build_id, feed_places)]
     else:
         problems = [_check_one_of_all(checkout, name, feed_places) for name in checkout.locked]
+    # Every image is checked before the worst problem is raised.
     if problems := [problem for problem in problems if problem]:
         raise cve.worst(problems)
     return 0
@@ -76,6 +77,7 @@ def _check_image(
         record = cve.run(
             cve.Subject(build, lock, known_waivers, rule.fail_on), checkout.store, feed_places
         )
+        # The report shows the vulnerabilities, so it is written again.
         if build.report.exists():
             report.written(build)
     for warning in record.warnings:

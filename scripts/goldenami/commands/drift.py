@@ -182,6 +182,7 @@ def _siblings(checkout: Checkout) -> Iterator[DiskRecord]:
     """Yield the records of instances that were compared before, without those of another version of
     the program."""
     for path in sorted((checkout.root / FOLDER).glob("i-*.json")):
+        # A record of another version of the program may not be readable.
         with contextlib.suppress(GoldenError):
             yield records.read(path, DiskRecord)
 
@@ -200,6 +201,7 @@ def _fleet(checkout: Checkout, options: DriftOptions) -> int:
     lines = list(fleet_records.show(record))
     print_record(record, lines, options.as_json)
     drifted = any(record.rows())
+    # Regions that failed are reported, too: drift may hide there.
     notice_errors = list[GoldenError]()
     if drifted or failed:
         notice_errors = notify.tell(

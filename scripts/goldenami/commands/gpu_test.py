@@ -76,6 +76,7 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
     terminate."""
     image, hours = options.image, options.hours
     definition = checkout.definition(image)
+    # Publishers may not write test records, so tests can have a profile of their own.
     account = checkout.account(definition).tester()
     tested = ImageInAccount(account, definition)
     progress = checkout.progress("gpu-test", image)
@@ -84,6 +85,7 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
         return 0
     key = provenance.demanded(checkout.root, definition, account)
     lock, digest = checkout.lock(image)
+    # The test's checks are those of this checkout, so it only tests the build of its lock.
     build_id = digest[: lockfile.ID_LENGTH]
     with progress.step("look at the account"):
         entries = _candidates(tested, options.region, build_id)
@@ -107,6 +109,8 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
             variables, records.canonical(bake_inputs.role_variables(root, lock, digest))
         )
         for name in {offer.region for sm_offers in offers.values() for offer in sm_offers}:
+            # Noted before anything is launched: `golden sweep` looks there for what a killed test
+            # left.
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
             root=root,

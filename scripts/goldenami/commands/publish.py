@@ -97,6 +97,7 @@ def cmd_publish(checkout: Checkout, options: PublishOptions) -> int:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
             if not options.dry_run:
+                # Before the AMIs: if a registry refuses, no pointer has moved.
                 containers.push(build.folder)
             if publish.is_recorded(build, plan):
                 progress.say(

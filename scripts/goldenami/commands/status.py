@@ -106,6 +106,7 @@ def cmd_status(
     record = record.model_copy(update={"problems": problems, "containers": latest_containers})
     containers = container_tags.show_standing(container_tags_read.done)
     print_record(record, [*status_lines, *containers, *map(str, problems), *support_lines], as_json)
+    # What is wrong outranks regions that did not answer.
     if problems:
         raise NotVerified(f"{len(problems)} things are not as they have to be", hint=_WRITTEN_AGAIN)
     raise_failed(failed | container_tags_read.failed, "not every region could be read")
@@ -145,6 +146,7 @@ def _site(checkout: Checkout, answers: Answers) -> int:
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
+    # The page is written first: an error must not take what could be read.
     raise_failed(failed, "the page is written, but not every region could be read")
     if damaged:
         raise BadInput(
@@ -227,6 +229,7 @@ def _pull_site(bucket: SiteBucket | None, site: Path) -> list[Gap]:
 def _with_review(
     account: Account, site: Path, record: DigestRecord
 ) -> tuple[DigestRecord, list[Path]]:
+    # One review a quarter: each costs requests to Cost Explorer.
     if not cost_review.is_due(site):
         return record, []
     try:

@@ -94,6 +94,7 @@ def cmd_clean(
 ) -> int:
     """Free what builds and the demo hold; the newest verified build of each image stays unless
     --all."""
+    # Images are found by their folders, so one without a definition is cleaned, too.
     builds = checkout.root / "build"
     for image in sorted(
         path.name

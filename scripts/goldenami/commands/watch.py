@@ -94,6 +94,7 @@ def _exit_code(
     record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool
 ) -> int:
     if failures:
+        # Only one error can be raised; the others must not be lost.
         for further in failures[1:]:
             print(f"also: {further.message}", file=sys.stderr)
         raise failures[0]

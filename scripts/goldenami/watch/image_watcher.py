@@ -211,6 +211,7 @@ class ImageWatcher:
         )
         locked = LockedVersion(version, version.partition(".")[0])
         judgement = judge(rule, locked, offers, self.today)
+        # A release that the definition names does not change with a new lock.
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
@@ -257,6 +258,7 @@ class ImageWatcher:
         for project, requirement in python.asked.items() if python else ():
             assert python is not None
             locked = next(file.version for file in python.wheels if file.project == project)
+            # A new version of a package is taken by the next lock, but makes none of its own.
             judgement = replace(self._on_index(project, rule, locked), mover=Mover.NEXT_LOCK)
             is_update = judgement.verdict is UpdateVerdict.UPDATE
             if is_update and not Requirement(requirement).specifier.contains(judgement.available):

@@ -54,9 +54,12 @@ def files(root: Path) -> list[str]:
 
 def commit(root: Path, changes: list[str], summary: str) -> None:
     """Commit the files on the branch, and stay on it."""
+    # A CI runner has no identity for git.
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
     shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
     shell.output(["git", "add", "--", *changes], cwd=root)
+    # The summary is Markdown: with `commit.cleanup = strip` in a user's configuration, git would
+    # drop its headings as comments.
     argv = ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"]
     shell.Command(argv, cwd=root).output(stdin=f"{SUBJECT}\n\n{summary}")
 
@@ -96,6 +99,7 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
     """
     # Every user of this machine can read the command line, so the login goes by the environment.
     address, login = without_login(url)
+    # Settings that the environment already has must stay, so this one is added behind them.
     config_count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return address, {
         "GIT_CONFIG_COUNT": str(config_count + 1),

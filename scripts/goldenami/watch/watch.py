@@ -77,7 +77,11 @@ def look(
         sources += watcher.statuses
         warnings += watcher.warnings()
     return WatchRecord(
-        looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows, warnings=warnings
+        looked_at=looked_at,
+        # Images that share a source have equal rows of it.
+        sources=list(dict.fromkeys(sources)),
+        rows=rows,
+        warnings=warnings,
     ), results
 
 

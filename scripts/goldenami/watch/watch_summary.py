@@ -122,6 +122,7 @@ def markdown(record: WatchRecord, link: str = "") -> str:
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
     if len(text) <= BODY_LIMIT:
         return text
+    # A longer body would be refused, and with it the pull request.
     note = "\n\nShortened: all of it is in watch.json.\n"
     return text[: BODY_LIMIT - len(note)] + note
 

@@ -115,6 +115,8 @@ def prepare(
     former = {} if stack is None or stack.is_new else stack.parameters
     values = {**former, **overrides}
     _check(cluster, values)
+    # Not the stack's former version but today's default, to which an instance refresh takes a
+    # group.
     values |= {_VERSION: overrides.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in values.items() if name in template.parameters}
     zone = (

@@ -103,6 +103,7 @@ def families_of(
             family,
             "".join(part.capitalize() for part in family.split("-")),
             f"golden-{definition.image}-{family}",
+            # Only an NVIDIA GPU has an `sm`, its compute capability, and sends these metrics.
             families[family].sm is not None,
             prices.of_family(family),
             ahead[family],

@@ -94,6 +94,7 @@ def look(
 ) -> tuple[CostsRecord, dict[str, GoldenError]]:
     """Return the costs, and the errors of regions that failed. `images` has the names by region."""
     now, account = clock.now(), account.with_short_timeouts()
+    # Cost Explorer's end day is exclusive: tomorrow includes today.
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
     questions: dict[str, Callable[[], Any]] = {
         region: partial(_region, account, region, names, policies, now)

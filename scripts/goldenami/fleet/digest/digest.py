@@ -83,6 +83,7 @@ def look(
         _BUILDS: lambda: status.look(quick_account, images)[0],
         _DRIFT: lambda: fleet.look(quick_account, images)[0],
         _COMMITTED: lambda: commitments.look(quick_account, images, now),
+        # From a 1st on: monthly fees are billed on a 1st and are spread over its whole month.
         _BILL: lambda: billing.daily(
             quick_account, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
         ),
@@ -107,6 +108,7 @@ def _record(
 ) -> DigestRecord:
     """Build the record. `answers` has the answer of each part, `causes` the cause of each part
     without an answer."""
+    # Always answered: it collects its failures in `unknown`.
     committed: Commitments = answers[_COMMITTED]
     weeks_spent = weeks.spent(week, answers[_BILL]) if _BILL in answers else None
     gaps = [

@@ -65,6 +65,7 @@ def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iter
     rows = [
         (image, ami) for fleets in record.regions.values() for image in fleets for ami in image.amis
     ]
+    # By build, not by AMI: a build that is used in one region is kept in all.
     used = {
         (image.image, ami.build_id)
         for image, ami in rows
@@ -203,6 +204,7 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
 
 def _ends(commitment: Commitment, now: datetime) -> Iterator[DigestFinding]:
     left = datetime.fromisoformat(commitment.ends) - now
+    # Each period gives a stage of its own, so each is reported once.
     days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)
     if days is not None:
         yield DigestFinding(

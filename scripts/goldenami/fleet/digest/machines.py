@@ -130,8 +130,8 @@ def _too_large(
     week = None if usd is None else round(usd * usage.hours * 7 / LOOKBACK.days, 2)
     smallest = next(iter(region_prices.of_family(usage.type.partition(".")[0])), "")
     lines = {"GPU": GPU_LINE, "GPU memory": MEMORY_LINE}
-    # A GPU machine is chosen for its GPU. Fewer CPUs come only with a smaller size of the family,
-    # and the smallest has none.
+    # A GPU machine is chosen for its GPU. Fewer CPUs come only with a cheaper size of the family,
+    # and the cheapest has none.
     if not (usage.has_gpu and usage.type == smallest):
         lines["CPU"] = CPU_LINE
     if low := usage.low(lines):
@@ -193,6 +193,7 @@ def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Us
         for dimensions, values in _series(cloudwatch, name, statistic, since, until):
             instance, peak = dimensions[metrics.INSTANCE], max(values)
             if name == metrics.GPU_MEMORY_MIB:
+                # Without its total, memory in use counts as full: no smaller GPU is advised.
                 peak = 100 * peak / totals.get(_gpu_key(dimensions), peak or 1.0)
             # An empty scratch disk is no reason for smaller volumes: it costs nothing extra.
             if dimensions.get("path") == SCRATCH:

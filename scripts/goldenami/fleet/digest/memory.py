@@ -143,6 +143,7 @@ def _told(dynamodb: Client, notes: str) -> Told:
 @contextlib.contextmanager
 def held(account: Account, region: str) -> Iterator[Notes]:
     """Hold the lease of the notes; wait for another run that holds it."""
+    # Twice a lease's life, so that a killed run's lease has ended.
     with hold_leases(account, ITEM, [region], wait_s=2 * LIFE_S) as leases:
         yield Notes(leases[region], _told(account.dynamodb(region), leases[region].notes))
 
@@ -209,6 +210,8 @@ class Notes:
     def _send(self, number: int, channel: str, send: Send) -> None:
         message = next(queued for queued in self.told.queue if queued.number == number)
         again = AGAIN if message.begun == channel else ""
+        # Noted before sending: if this run is killed now, the next one knows that it may have
+        # arrived.
         self._note(number, begun=channel)
         try:
             send(message.headline, again + message.text)

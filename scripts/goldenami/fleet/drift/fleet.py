@@ -138,6 +138,8 @@ def _belongs(
 ) -> bool:
     ami = region_look.amis.get(instance.image_id)
     return (
+        # An instance of the image's group or template belongs to it with a foreign AMI, too: that
+        # is drift.
         (ami is not None and ami.image == published.image)
         or instance.group in groups
         or bool(published.template and instance.template == published.template)

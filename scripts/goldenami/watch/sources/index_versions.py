@@ -45,6 +45,7 @@ def parse(document: http_documents.Document, where: str, title: str) -> list[Ver
             first_day = released.get(version)
             if first_day is None:
                 released[version] = day
+            # Files of one version may come days apart; its age counts from the first.
             elif day:
                 released[version] = min(first_day, day)
     return [
@@ -77,5 +78,6 @@ def _version(file: Any) -> str | None:
 def _day(file: dict[str, Any]) -> date | None:
     try:
         return datetime.fromisoformat(str(file["upload-time"])).astimezone(UTC).date()
+    # An index may send any date; one near year 1 or 9999 overflows in another time zone.
     except (KeyError, ValueError, OverflowError):
         return None

@@ -73,6 +73,7 @@ def from_archives(lock: Lock) -> dict[str, Package]:
     return {
         name: package
         for name, package in (sources | lock.packages).items()
+        # Only origins that name an archive have versions to compare with.
         if package.origin not in LOOSE and "://" not in package.origin
     }
 
@@ -220,6 +221,7 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
     newest = dict[str, tuple[str, IndexEntry]]()
     for name, entries in apt.entries(names).items():
         for entry in entries:
+            # Entries come newest first, and several packages have the same release.
             newest.setdefault(driver_fit.cuda_release(entry.version), (name, entry))
     driver = lock.driver.version if lock.driver else ""
     return [
