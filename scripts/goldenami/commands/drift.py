@@ -82,11 +82,11 @@ class DriftOptions:
 def cmd_drift(checkout: Checkout, options: DriftOptions) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked."""
     if options.disk:
-        return _disk(checkout, options, options.disk)
+        return _compare_disk(checkout, options, options.disk)
     _check_not_of_disk(options)
     if options.instance:
-        return _instance(checkout, options, options.instance)
-    return _fleet(checkout, options)
+        return _compare_instance(checkout, options, options.instance)
+    return _compare_fleet(checkout, options)
 
 
 def _check_not_of_disk(options: DriftOptions) -> None:
@@ -109,7 +109,7 @@ def _required_image(options: DriftOptions) -> str:
     return options.image
 
 
-def _disk(checkout: Checkout, options: DriftOptions, path: Path) -> int:
+def _compare_disk(checkout: Checkout, options: DriftOptions, path: Path) -> int:
     image = _required_image(options)
     definition, builds = checkout.definition(image), checkout.builds(image)
     allowed_differences = may_differ.allowed_paths(definition, clock.now().date())
@@ -141,7 +141,7 @@ def _print_disk_record(
     return disk_records.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
-def _instance(checkout: Checkout, options: DriftOptions, instance: str) -> int:
+def _compare_instance(checkout: Checkout, options: DriftOptions, instance: str) -> int:
     image = _required_image(options)
     # A wrong address for notices is refused now, not after minutes of reading.
     notify.check()
@@ -187,7 +187,7 @@ def _siblings(checkout: Checkout) -> Iterator[DiskRecord]:
             yield records.read(path, DiskRecord)
 
 
-def _fleet(checkout: Checkout, options: DriftOptions) -> int:
+def _compare_fleet(checkout: Checkout, options: DriftOptions) -> int:
     notify.check()
     images = checkout.images_by_region(options.image, options.region)
     account = checkout.account(also=images)

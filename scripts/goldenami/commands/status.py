@@ -85,7 +85,7 @@ def cmd_status(
                 "--site is of all images: it takes no IMAGE, --region or --json",
                 hint="leave them out",
             )
-        return _site(checkout, page)
+        return _write_site(checkout, page)
     images = checkout.images_by_region(image, region)
     account = checkout.account(also=images)
     record, failed = status.look(account, images)
@@ -126,7 +126,7 @@ def _dropped_regions(definition: Definition, record: StatusRecord) -> list[Probl
     ]
 
 
-def _site(checkout: Checkout, answers: Answers) -> int:
+def _write_site(checkout: Checkout, answers: Answers) -> int:
     folder, location = checkout.root / SITE, os.environ.get("GOLDEN_SITE_S3")
     bucket, progress = site_bucket(checkout), checkout.progress("site", "all")
     if bucket:

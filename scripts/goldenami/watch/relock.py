@@ -57,7 +57,7 @@ class Relock:
                             f"{stale.name}: {stale.error}", hint="use another mirror, or wait"
                         )
                     with workspace.image_lock(self.root, result.image.lock.image, wait=self.wait):
-                        outcome, image_changes = self._lock(result)
+                        outcome, image_changes = self._first_fit(result)
                     changes += image_changes
             except GoldenError as error:
                 outcome = result.stopped(UpdateVerdict.FAILED, error.message)
@@ -65,7 +65,7 @@ class Relock:
             rows += outcome.rows
         return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
-    def _lock(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
+    def _first_fit(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
         attempts, reason = list[WatchResult](), ""
         for kept in KEPT:
             attempt = result.stopped(UpdateVerdict.BLOCKED, reason, kept)
@@ -76,12 +76,12 @@ class Relock:
                 return attempt, []
             attempts.append(attempt)
             try:
-                return self._change(attempt)
+                return self._make(attempt)
             except NoFit as error:
                 reason = reason or " ".join(f"{error.message}: {error.tail}".split()).strip(": ")
         return result.stopped(UpdateVerdict.BLOCKED, reason), []
 
-    def _change(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
+    def _make(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
         path = definition_file.path_of(self.root, result.image.definition.image)
         definition_text = path.read_text(encoding="utf-8")
         try:

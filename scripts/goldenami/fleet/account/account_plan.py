@@ -57,7 +57,9 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
     check_regions(regions)
     template().check(overrides)
     number = account.number(regions[0])
-    stacks_found = for_each_region(regions, lambda region: _look(account, region)).require_all()
+    stacks_found = for_each_region(
+        regions, lambda region: _find_stack(account, region)
+    ).require_all()
     homes = {
         stack.parameters[_HOME] for stack in stacks_found.values() if stack and not stack.is_new
     }
@@ -67,7 +69,7 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
             hint="a home cannot move: remove the stacks, then make them again",
         )
     home = next(iter(homes), overrides.get(_HOME, regions[0]))
-    home_stack = stacks_found[home] if home in stacks_found else _look(account, home)
+    home_stack = stacks_found[home] if home in stacks_found else _find_stack(account, home)
     parameters = _parameters(account, home, home_stack, overrides)
     plan_regions = list(dict.fromkeys([home, *regions]))
     results = for_each_region(
@@ -92,7 +94,7 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
     return plan
 
 
-def _look(account: Account, region: str) -> DeployedStack | None:
+def _find_stack(account: Account, region: str) -> DeployedStack | None:
     return stacks.find_usable(account.client("cloudformation", region), template(), region)
 
 

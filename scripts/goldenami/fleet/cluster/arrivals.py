@@ -95,10 +95,10 @@ def _launches(
 ) -> dict[str, list[Visit]]:
     end_times = {
         machine["instanceId"]: when
-        for when, machine in _machines(cloudtrail, "TerminateInstances", begins)
+        for when, machine in _event_machines(cloudtrail, "TerminateInstances", begins)
     }
     visits: dict[str, list[Visit]] = {}
-    for start, machine in _machines(cloudtrail, "RunInstances", begins):
+    for start, machine in _event_machines(cloudtrail, "RunInstances", begins):
         family = machine.get("instanceType", "").partition(".")[0]
         if family in families:
             # A machine without a termination still runs.
@@ -108,7 +108,7 @@ def _launches(
     return visits
 
 
-def _machines(
+def _event_machines(
     cloudtrail: Client, name: str, begins: datetime
 ) -> Iterator[tuple[datetime, dict[str, Any]]]:
     """Yield time and machine of each event of that name. A refused call has no machines."""

@@ -130,7 +130,7 @@ def prepare(
     )
 
 
-def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
+def _effective_values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
     declared = cluster.template.parameters
     return {
         name: str(parameter["Default"])
@@ -140,7 +140,7 @@ def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str
 
 
 def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
-    values = _values(cluster, parameters)
+    values = _effective_values(cluster, parameters)
     if _SUBNETS not in values:
         raise BadInput(
             "where shall machines start?",
@@ -215,7 +215,7 @@ def _choices(plan: ClusterPlan) -> Iterator[str]:
     cluster = plan.cluster
     bounds = {
         name: int(text)
-        for name, text in _values(cluster, plan.parameters).items()
+        for name, text in _effective_values(cluster, plan.parameters).items()
         if name in (_LEAST, _MOST, "WarmUpSeconds")
     }
     chosen = [

@@ -63,6 +63,8 @@ class WaitingOutcome:
 
 @dataclass
 class _Group:
+    """A group while it is simulated; `events` are what happens next, by hour."""
+
     setting: Setting
     times: Times
     now: float = 0.0
@@ -75,7 +77,7 @@ class _Group:
     next_spare: float = 0.0
     free: list[float] = field(default_factory=list)
     """the hour from which each machine is free"""
-    row: deque[Visit] = field(default_factory=deque)
+    queue: deque[Visit] = field(default_factory=deque)
     waits: list[float] = field(default_factory=list)
     events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
@@ -84,9 +86,9 @@ class _Group:
         return self.busy + len(self.free) + self.starting
 
     def wanted(self, spare: int) -> int:
-        return min(self.setting.most, max(self.least, self.busy + len(self.row) + spare))
+        return min(self.setting.most, max(self.least, self.busy + len(self.queue) + spare))
 
-    def at(self, hour: float, event: Callable[[], None]) -> None:
+    def schedule(self, hour: float, event: Callable[[], None]) -> None:
         self.number += 1
         # The number breaks ties: two events of one hour happen in the order of their making.
         heapq.heappush(self.events, (hour, self.number, event))
@@ -96,15 +98,15 @@ class _Group:
         self.machine_h += self.running * (hour - self.now)
         self.now = hour
         event()
-        while self.row and self.free:
+        while self.queue and self.free:
             self.free.pop()
-            self.serve(self.row.popleft())
+            self.serve(self.queue.popleft())
         self.balance()
 
     def serve(self, visit: Visit) -> None:
         self.waits.append(self.now - visit.at_h)
         self.busy += 1
-        self.at(self.now + visit.hours, self.leave)
+        self.schedule(self.now + visit.hours, self.leave)
 
     def leave(self) -> None:
         self.busy -= 1
@@ -112,16 +114,17 @@ class _Group:
 
     def add(self) -> None:
         self.free.append(self.now)
-        self.at(self.now + self.times.idle_h, lambda: None)
+        # An event without effect: after it, `step` balances the group, which may end the machine.
+        self.schedule(self.now + self.times.idle_h, lambda: None)
 
     def started(self) -> None:
         self.starting -= 1
         self.add()
 
-    def slept(self) -> None:
+    def add_stopped(self) -> None:
         self.stopped += 1
 
-    def open(self, least: int) -> None:
+    def set_least(self, least: int) -> None:
         self.least = least
 
     def balance(self) -> None:
@@ -131,7 +134,8 @@ class _Group:
         # Spare machines start one after another, as the group's alarm adds them.
         if self.running < self.wanted(self.setting.spare) and self.now >= self.next_spare:
             self.next_spare = self.now + self.times.boot_h
-            self.at(self.next_spare, lambda: None)
+            # Again without effect: `step` then starts the next spare machine.
+            self.schedule(self.next_spare, lambda: None)
             self.start()
         while (
             self.free
@@ -144,11 +148,11 @@ class _Group:
         self.starting += 1
         if self.stopped:
             self.stopped -= 1
-            self.at(self.now + self.times.wake_h, self.started)
+            self.schedule(self.now + self.times.wake_h, self.started)
             # The group prepares another stopped machine in its place.
-            self.at(self.now + self.times.boot_h, self.slept)
+            self.schedule(self.now + self.times.boot_h, self.add_stopped)
         else:
-            self.at(self.now + self.times.boot_h, self.started)
+            self.schedule(self.now + self.times.boot_h, self.started)
 
 
 def simulate(
@@ -157,15 +161,15 @@ def simulate(
     """Simulate the group over `visits` until `until_h`."""
     group = _Group(setting, times, stopped=setting.stopped)
     for hour, least in setting.least:
-        group.at(hour, partial(group.open, least))
+        group.schedule(hour, partial(group.set_least, least))
     for visit in sorted(visits, key=lambda visit: visit.at_h):
-        group.at(visit.at_h, partial(group.row.append, visit))
+        group.schedule(visit.at_h, partial(group.queue.append, visit))
     while group.events and group.events[0][0] <= until_h:
         group.step()
     # A machine that is still busy at the end is paid for until the end only.
     group.machine_h += group.running * max(0.0, until_h - group.now)
     waits = [60 * hours for hours in group.waits]
-    waits_in_queue = [60 * (until_h - visit.at_h) for visit in group.row]
+    waits_in_queue = [60 * (until_h - visit.at_h) for visit in group.queue]
     all_waits = [*waits, *waits_in_queue]
     return WaitingOutcome(
         len(all_waits),

@@ -94,25 +94,26 @@ def parts(text: str) -> list[By]:
     return [By(name) for name in dict.fromkeys(names)]
 
 
-def _back(start: date, months: int) -> date:
+def _months_before(start: date, months: int) -> date:
     month_number = start.year * 12 + start.month - 1 - months
     return date(month_number // 12, month_number % 12 + 1, 1)
 
 
 def look(account: Account, by: Sequence[By], months: int) -> CostReview:
     """Ask Cost Explorer for the last whole months and for as many before them."""
-    until = _until()
-    since = _back(until, months)
+    until = _this_month()
+    since = _months_before(until, months)
     # One request for each split has both periods: Cost Explorer charges for each request.
     with translated():
         bills_by_part = {
-            part: billing.monthly(account, GROUPS[part], _back(since, months), until) for part in by
+            part: billing.monthly(account, GROUPS[part], _months_before(since, months), until)
+            for part in by
         }
     return CostReview(
         asked_at=clock.stamp(),
         since=since,
         until=until,
-        months=[str(_back(until, number))[:7] for number in range(months, 0, -1)],
+        months=[str(_months_before(until, number))[:7] for number in range(months, 0, -1)],
         parts={part.value: _rows(rows, since) for part, rows in bills_by_part.items()},
     )
 
@@ -148,17 +149,17 @@ def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[
 def page_of(site: Path, by: Iterable[By], months: int) -> Path:
     """Path of the page of `months` months up to this month, whether it exists or not."""
     # The name has the end, the length and the splits, so that no review replaces another one.
-    name = "-".join([str(_until()), f"{months}m", *(part for part in By if part in by)])
+    name = "-".join([str(_this_month()), f"{months}m", *(part for part in By if part in by)])
     return site / FOLDER / name / "index.html"
 
 
 def is_due(site: Path) -> bool:
     """Whether a quarter has ended whose review is not in the site."""
     record_path = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
-    return _until().month % QUARTER == 1 and not record_path.exists()
+    return _this_month().month % QUARTER == 1 and not record_path.exists()
 
 
-def _until() -> date:
+def _this_month() -> date:
     return clock.now().date().replace(day=1)
 
 

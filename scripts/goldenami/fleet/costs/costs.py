@@ -97,12 +97,12 @@ def look(
     # Cost Explorer's end day is exclusive: tomorrow includes today.
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
     questions: dict[str, Callable[[], Any]] = {
-        region: partial(_region, account, region, names, policies, now)
+        region: partial(_read_region, account, region, names, policies, now)
         for region, names in images.items()
     }
     questions |= {
         _COMMITMENTS: lambda: commitments.look(account, images, now),
-        "spent": lambda: _spent(account, since, until),
+        "spent": lambda: _spent_by_image(account, since, until),
         "budgets": lambda: list(billing.budgets(account, BUDGETS)),
     }
     answers = in_parallel(questions)
@@ -120,7 +120,7 @@ def look(
     ), {region: answers.failed[region] for region in images if region in answers.failed}
 
 
-def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
+def _spent_by_image(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
     by_image: dict[str, dict[str, float]] = {}
     for tag in (tags.IMAGE, tags.CLUSTER):
         for (image, usage_type), usd in billing.spent(account, tag, since, until).items():
@@ -132,7 +132,7 @@ def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, fl
     return by_image
 
 
-def _region(
+def _read_region(
     account: Account,
     region: str,
     images: Sequence[str],
@@ -219,15 +219,15 @@ def show(record: CostsRecord) -> Iterator[str]:
     yield from columns.aligned([_COLUMNS, *sorted(rows)])
     yield ""
     yield f"billed since {record.since} (AWS is up to a day behind):"
-    yield from _billed(record)
-    yield from map(_budget, record.budgets)
-    yield from _ends(record)
+    yield from _bill_lines(record)
+    yield from map(_budget_line, record.budgets)
+    yield from _ending_lines(record)
     yield from record.committed.lines()
     yield from (f"prices in {region}: {source}" for region, source in record.prices.items())
     yield from (f"unknown: {what}: {why}" for what, why in record.unknown.items())
 
 
-def _billed(record: CostsRecord) -> Iterator[str]:
+def _bill_lines(record: CostsRecord) -> Iterator[str]:
     if record.spent is None:
         yield "  unknown"
         return
@@ -252,7 +252,7 @@ def _billed(record: CostsRecord) -> Iterator[str]:
     )
 
 
-def _budget(state: BudgetState) -> str:
+def _budget_line(state: BudgetState) -> str:
     if state.unit != DOLLARS:
         return (
             f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
@@ -262,7 +262,7 @@ def _budget(state: BudgetState) -> str:
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
 
 
-def _ends(record: CostsRecord) -> Iterator[str]:
+def _ending_lines(record: CostsRecord) -> Iterator[str]:
     now = datetime.fromisoformat(record.asked_at)
     for commitment in sorted(record.committed.held, key=lambda held: held.ends):
         left = datetime.fromisoformat(commitment.ends) - now

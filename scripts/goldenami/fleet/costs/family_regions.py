@@ -72,7 +72,7 @@ def look(
     allowed_regions = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(
         allowed_regions,
-        lambda region: _region(account.ec2(region), families, spot=gpu_hours is not None),
+        lambda region: _read_region(account.ec2(region), families, spot=gpu_hours is not None),
     )
     gpus = _gpus_by_type(
         account,
@@ -134,11 +134,11 @@ class _RegionOffers:
     spot_unknown: str = ""
 
 
-def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
+def _read_region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
     zones: dict[str, list[str]] = {}
     for name, zone in instance_types.zones(ec2, families):
         zones.setdefault(name, []).append(zone)
-    machines = _machines(ec2)
+    machines = _running_machines(ec2)
     if not zones or not spot:
         return _RegionOffers(machines, zones, {})
     try:
@@ -148,7 +148,7 @@ def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffer
         return _RegionOffers(machines, zones, {}, translate(error).message)
 
 
-def _machines(ec2: Client) -> int | None:
+def _running_machines(ec2: Client) -> int | None:
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     try:
         return sum(
@@ -191,15 +191,15 @@ def show(record: RegionsRecord) -> Iterator[str]:
         yield from (
             f"  {region:<15} {text}"
             for region in record.regions
-            if (text := _place(record, region))
+            if (text := _place_notes(record, region))
         )
     else:
         for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
             offers = (
-                "; ".join(_families(record.regions[region]))
+                "; ".join(_family_lines(record.regions[region]))
                 or f"has no {' and no '.join(record.families)}"
             )
-            place = _place(record, region)
+            place = _place_notes(record, region)
             yield f"  {region:<15} {offers}{place and f' ({place})'}"
     if record.not_allowed:
         yield f"not allowed by `residency`, and left out: {', '.join(record.not_allowed)}"
@@ -211,7 +211,7 @@ def show(record: RegionsRecord) -> Iterator[str]:
         yield f"what an hour costs cannot be known: {record.prices_unknown}"
 
 
-def _place(record: RegionsRecord, region: str) -> str:
+def _place_notes(record: RegionsRecord, region: str) -> str:
     place = record.places.get(region)
     if place is None:
         return ""
@@ -220,16 +220,16 @@ def _place(record: RegionsRecord, region: str) -> str:
     return ", ".join([*notes, "the default"] if region == record.default else notes)
 
 
-def _families(offers: Sequence[OfferedType]) -> Iterator[str]:
+def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
     """Describe each family by its cheapest and its most expensive type, or by its sizes if prices
     are unknown."""
     for _, types in groupby(offers, key=lambda offer: offer.instance_type.partition(".")[0]):
         first, *others = sorted(
             types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
         )
-        last = f" to {_offer(others[-1])}, {len(others) + 1} types" if others else ""
-        yield _offer(first) + last
+        last = f" to {_offer_text(others[-1])}, {len(others) + 1} types" if others else ""
+        yield _offer_text(first) + last
 
 
-def _offer(offer: OfferedType) -> str:
+def _offer_text(offer: OfferedType) -> str:
     return offer.instance_type + ("" if offer.usd_hour is None else f" ${offer.usd_hour:.3f}/h")

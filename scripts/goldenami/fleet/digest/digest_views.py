@@ -32,10 +32,10 @@ def headline(record: DigestRecord, news: News) -> str:
         parts.append(f"{len(record.gaps)} could not be looked at")
     if savings := saving(record.findings):
         parts.append(f"up to {dollars(savings)} a week could be saved")
-    return "; ".join([*parts, *_spent(record)])
+    return "; ".join([*parts, *_spent_text(record)])
 
 
-def _spent(record: DigestRecord) -> Iterator[str]:
+def _spent_text(record: DigestRecord) -> Iterator[str]:
     if record.spent:
         now = record.spent[-1]
         earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None

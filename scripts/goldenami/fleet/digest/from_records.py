@@ -119,10 +119,10 @@ def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding
             is_reported = known.exploited or known.stops or known.rating.at_least(Rating.HIGH)
             if is_reported and not known.waived:
                 groups[image, known.part, known.fix].append(known)
-    return (_of_package(*key, vulnerabilities) for key, vulnerabilities in groups.items())
+    return (_package_finding(*key, vulnerabilities) for key, vulnerabilities in groups.items())
 
 
-def _of_package(
+def _package_finding(
     image: str, part: str, fix: str, vulnerabilities: list[Vulnerability]
 ) -> DigestFinding:
     """Describe one package. A newer vulnerability, or one that is now used in attacks, gives a new
@@ -130,7 +130,7 @@ def _of_package(
     attacks, ids = (
         sorted(
             {known.id for known in vulnerabilities if known.exploited or not only_exploited},
-            key=_age,
+            key=_age_key,
         )
         for only_exploited in (True, False)
     )
@@ -150,7 +150,7 @@ def _of_package(
     )
 
 
-def _age(identifier: str) -> tuple[list[int], str]:
+def _age_key(identifier: str) -> tuple[list[int], str]:
     """Sort key of a vulnerability: `CVE-2026-10000` is newer than `CVE-2026-9999`."""
     return [int(number) for number in re.findall(r"\d+", identifier)], identifier
 
@@ -172,7 +172,7 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
     """Yield the commitments that end, those whose first month is over, and kinds that are paid for
     but not used."""
     for commitment in account_commitments.held:
-        yield from _ends(commitment, now)
+        yield from _ending(commitment, now)
         age = now - datetime.fromisoformat(commitment.begins)
         first, last = (timedelta(days=days) for days in REVIEW_DAYS)
         if first <= age < last:
@@ -202,7 +202,7 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
             )
 
 
-def _ends(commitment: Commitment, now: datetime) -> Iterator[DigestFinding]:
+def _ending(commitment: Commitment, now: datetime) -> Iterator[DigestFinding]:
     left = datetime.fromisoformat(commitment.ends) - now
     # Each period gives a stage of its own, so each is reported once.
     days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)

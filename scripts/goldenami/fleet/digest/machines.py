@@ -67,7 +67,7 @@ def look(account: Account, region: str, begin: datetime, end: datetime) -> list[
             account.client("cloudwatch", region),
             price_list.ask(account, region),
         )
-        findings = list(_by_hours(cloudwatch, machines_here, begin, end, region_prices))
+        findings = list(_idle_or_held(cloudwatch, machines_here, begin, end, region_prices))
         usages = {
             instance: usage
             for instance, usage in _usage(cloudwatch, end - LOOKBACK, end).items()
@@ -87,7 +87,7 @@ def look(account: Account, region: str, begin: datetime, end: datetime) -> list[
     return findings
 
 
-def _by_hours(
+def _idle_or_held(
     cloudwatch: Client,
     machines_here: Mapping[str, AccountInstance],
     begin: datetime,

@@ -83,7 +83,7 @@ def news(told: Told, record: DigestRecord) -> News:
         or finding.stage == record.week
         or "" < told.billed < finding.stage
     ]
-    unseen_kinds = _unseen(record)
+    unseen_kinds = _unseen_kinds(record)
     subjects = {_subject(finding.key) for finding in findings}
     lasting = {kind.value for kind in Kind if not kind.is_event}
     settled = {_subject(key) for key in told.keys} - subjects
@@ -101,14 +101,14 @@ def _subject(key: str) -> tuple[str, str]:
     return kind, subject
 
 
-def _unseen(record: DigestRecord) -> set[str]:
+def _unseen_kinds(record: DigestRecord) -> set[str]:
     return {kind.value for gap in record.gaps for kind in gap.kinds}
 
 
 def after(told: Told, record: DigestRecord, reported: News) -> Told:
     """Return the state after a message with the findings of `reported` is stored. A finding that
     went away counts as new if it returns."""
-    unseen_kinds = _unseen(record)
+    unseen_kinds = _unseen_kinds(record)
     kept = {key: since for key, since in told.keys.items() if key.partition("|")[0] in unseen_kinds}
     kept |= {finding.key: told.keys[finding.key] for finding in reported.standing}
     kept |= {finding.key: record.week for finding in reported.new}
@@ -122,15 +122,15 @@ def remembered(account: Account, region: str) -> Told:
     """Return what was reported, without taking the lease: for reading only."""
     dynamodb = account.dynamodb(region)
     with translated(region):
-        return _told(dynamodb, read_lease(dynamodb, ITEM).notes)
+        return _parsed(dynamodb, read_lease(dynamodb, ITEM).notes)
 
 
-def _packed(told: Told) -> str:
+def _compressed(told: Told) -> str:
     """Compress the notes: keys are alike, which leaves an eighth of their bytes."""
     return base64.b85encode(zlib.compress(told.model_dump_json().encode())).decode()
 
 
-def _told(dynamodb: Client, notes: str) -> Told:
+def _parsed(dynamodb: Client, notes: str) -> Told:
     """Parse the notes. Raises BadInput if they are damaged."""
     json_text = notes or "{}"
     # Earlier digests did not compress the notes.
@@ -145,7 +145,7 @@ def held(account: Account, region: str) -> Iterator[Notes]:
     """Hold the lease of the notes; wait for another run that holds it."""
     # Twice a lease's life, so that a killed run's lease has ended.
     with hold_leases(account, ITEM, [region], wait_s=2 * LIFE_S) as leases:
-        yield Notes(leases[region], _told(account.dynamodb(region), leases[region].notes))
+        yield Notes(leases[region], _parsed(account.dynamodb(region), leases[region].notes))
 
 
 class Notes:
@@ -157,7 +157,7 @@ class Notes:
     def keep(self, told: Told) -> None:
         """Write the notes. If they do not fit, drop the oldest messages that no channel took, then
         the findings that can wait longest, which are reported again."""
-        text = _packed(told)
+        text = _compressed(told)
         urgency = {kind.value: kind.urgency for kind in Kind}
         while len(text) > MOST_BYTES and (len(told.queue) > 1 or told.keys):
             if len(told.queue) > 1:
@@ -168,7 +168,7 @@ class Notes:
                     key=lambda key: urgency.get(_subject(key)[0], Urgency.WHEN_THERE_IS_TIME),
                 )[: len(told.keys) * 9 // 10]
                 told = told.model_copy(update={"keys": {key: told.keys[key] for key in kept}})
-            text = _packed(told)
+            text = _compressed(told)
         with translated():
             self._lease.note(text)
         self.told = told

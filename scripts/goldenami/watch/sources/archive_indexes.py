@@ -139,19 +139,19 @@ def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
     try:
         return [
             SourceStatus(name=name, error=error)
-            for check in (_regressed, _backwards, _disagreements)
+            for check in (_older_suites, _emptied_or_older, _disagreements)
             for name, error in check(lock, archives)
         ]
     except GoldenError as error:
         return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
 
 
-def _regressed(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+def _older_suites(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
     for regression in regressions(lock, archives.suites):
         yield f"suite {regression.suite}", regression.error
 
 
-def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+def _emptied_or_older(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
     """Yield archives that are empty, which apt calls a success, or that have only older versions
     than the lock."""
     for archive, root in archives.roots.items():

@@ -178,7 +178,7 @@ class PackageOffers:
                 security=judgement.available in security,
             )
             judged.append((update, judgement))
-        return _together(judged, len(names))
+        return _combined(judged, len(names))
 
     def _newer(
         self, name: str, package: Package, entries: Sequence[IndexEntry], preferred: str
@@ -237,7 +237,7 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
     ]
 
 
-def _together(
+def _combined(
     judged: list[tuple[PackageUpdate, Judgement]],
     count: int,
 ) -> tuple[list[PackageUpdate], Judgement]:
