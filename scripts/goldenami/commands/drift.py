@@ -150,6 +150,7 @@ def _compare_instance(checkout: Checkout, options: DriftOptions, instance: str) 
     regions = options.region or definition.regions
     check_regions(regions)
     target = running_instance.find(account, regions, instance)
+    # EC2 hides the tags of another account's AMI: the publish records here name its build.
     if target.owner:
         target = running_instance.identified(target, builds)
     target.demand_build(image)

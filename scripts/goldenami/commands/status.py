@@ -189,7 +189,7 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = _account_of_all(checkout), checkout.progress("digest", "all")
     folder, bucket = checkout.root / SITE, site_bucket(checkout)
-    # What would fail at the end fails now: the digest takes minutes.
+    # What would fail at the end fails before everything is read.
     account.allowed.require(home_region())
     notify.check()
     images, gaps = checkout.images_by_region(None, []), _pull_site(bucket, folder)

@@ -156,6 +156,7 @@ def page_of(site: Path, by: Iterable[By], months: int) -> Path:
 def is_due(site: Path) -> bool:
     """Whether a quarter has ended whose review is not in the site."""
     record_path = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
+    # In January, April, July and October: a quarter has just ended.
     return _this_month().month % QUARTER == 1 and not record_path.exists()
 
 

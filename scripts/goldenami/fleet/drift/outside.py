@@ -67,6 +67,7 @@ def opened(
             unseen=unseen,
             launch=running_instance.launch(account, target),
         )
+        # Only with a base and EBS's list of changes do unchanged blocks come from the base.
         if changed is None or base is None:
             cause = (
                 f"the AMI is of account {target.owner}"
