@@ -1,5 +1,5 @@
-"""The commands: a function each. Its parameters are its arguments and options; those of a command
-with many are the fields of a dataclass."""
+"""The commands, one function each. Its parameters are the command's arguments and options; if they
+are many, they are the fields of one dataclass."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ from goldenami.core.terminal import command_name
 from goldenami.model.definitions import definition_file
 
 
-def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
+def _complete_image(context: typer.Context, incomplete: str) -> Iterator[str]:
     root = Checkout((context.parent or context).params["root"]).root
     return (path.stem for path in sorted((root / "packer/images").glob(f"{incomplete}*.yml")))
 
 
-def _known(context: typer.Context, image: str | None) -> str | None:
-    if image is not None and not context.resilient_parsing:  # which a shell's completion is
+def _checked_image(context: typer.Context, image: str | None) -> str | None:
+    # While a shell completes a word (`resilient_parsing`), the image may be half a name.
+    if image is not None and not context.resilient_parsing:
         definition_file.path_of(Checkout(context.obj).root, image)
     return image
 
 
-def _known_or_ami(context: typer.Context, target: str) -> str:
-    return target if target.startswith("ami-") else str(_known(context, target))
+def _checked_image_or_ami(context: typer.Context, target: str) -> str:
+    return target if target.startswith("ami-") else str(_checked_image(context, target))
 
 
 _IMAGE = typer.Argument(
-    metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images, callback=_known
+    metavar="IMAGE",
+    help="name of packer/images/IMAGE.yml",
+    autocompletion=_complete_image,
+    callback=_checked_image,
 )
 
 ImageName = Annotated[str, _IMAGE]
-"""The image that a command is about."""
+"""The image that a command works on."""
 OptionalImage = Annotated[str | None, _IMAGE]
-"""The only image that a command is about, else all."""
+"""The one image that a command works on, or None for all."""
 AmiOrImage = Annotated[
     str,
     typer.Argument(
         metavar="IMAGE|AMI",
         help="an image, whose newest build here is held to its copies; or an AMI of the account",
-        autocompletion=_images,
-        callback=_known_or_ami,
+        autocompletion=_complete_image,
+        callback=_checked_image_or_ami,
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another run on the same image")]
@@ -85,7 +89,7 @@ Settings = Annotated[
 
 
 def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
-    """The record as JSON, or its lines."""
+    """Print the record as JSON, or its lines."""
     text = "\n".join(lines) + "\n"
     if as_json:
         text = records.canonical(record.model_dump(mode="json"))
@@ -93,7 +97,7 @@ def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
 
 
 def raise_failed(failed: dict[str, GoldenError], what: str) -> None:
-    """One error for the regions that failed, if any."""
+    """Raise one error for the regions that failed, if any."""
     from goldenami.aws import regions  # noqa: PLC0415 - botocore, with which not each command starts
 
     if failed:
@@ -101,7 +105,7 @@ def raise_failed(failed: dict[str, GoldenError], what: str) -> None:
 
 
 def run_url() -> str:
-    """The address of the pipeline's run on GitLab or GitHub; empty elsewhere."""
+    """Return the address of the pipeline's run on GitLab or GitHub, or "" elsewhere."""
     if gitlab := os.environ.get("CI_PIPELINE_URL"):
         return gitlab
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
@@ -110,77 +114,84 @@ def run_url() -> str:
 
 
 def lead_to(command: str, image: str) -> None:
-    """Print which command is next."""
+    """Print the command to run next."""
     print(f"next: {command_name.program()} {command} {image}", file=sys.stderr, flush=True)
 
 
-def _lead_on(words: list[str]) -> None:
-    while words[0] == "--root":  # the program names it where it has to
+def _lead_past_plan(words: list[str]) -> None:
+    # `command_name.program()` has --root already if the next command needs it.
+    while words[0] == "--root":
         words = words[2:]
-    kept = [{"plan": "apply"}.get(word, word) for word in words if word != "--dry-run"]
-    print(f"next: {command_name.program()} {shlex.join(kept)}", file=sys.stderr, flush=True)
+    next_words = [{"plan": "apply"}.get(word, word) for word in words if word != "--dry-run"]
+    print(f"next: {command_name.program()} {shlex.join(next_words)}", file=sys.stderr, flush=True)
 
 
 def settings_of(words: list[str]) -> dict[str, str]:
-    """Values by name of `--set NAME=VALUE`; BadInput for another form, or for a name twice."""
-    found = dict[str, str]()
+    """Parse `--set NAME=VALUE` words to values by name. Raises BadInput for another form, or for a
+    name that comes twice."""
+    values = dict[str, str]()
     for name, equals, value in (text.partition("=") for text in words):
-        if not equals or name in found:
+        if not equals or name in values:
             raise BadInput(
                 f"`--set {name}{equals}{value}` "
                 + ("comes beside another one" if equals else "is not NAME=VALUE"),
                 hint="for instance --set Email=me@example.org --set Subnets=A,B",
             )
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
-    """`run` as Typer calls it: its first parameter, the checkout, comes from the context, and a
-    dataclass is made of an option for each of its fields."""
+    """Return `run` as Typer calls it. Its first parameter, the checkout, comes from the context; a
+    parameter that is a dataclass becomes one option for each field."""
     signature = inspect.signature(run, eval_str=True)
-    first, *others = signature.parameters.values()
-    flat = [option for other in others for option in _options(other)]
+    checkout_parameter, *own_parameters = signature.parameters.values()
+    typer_parameters = [option for parameter in own_parameters for option in _options(parameter)]
 
     def call(context: typer.Context, **options: Any) -> int:
-        asked = {other.name: _value(other, options) for other in others}
-        code = run(Checkout(context.obj), **asked)
+        arguments = {parameter.name: _value(parameter, options) for parameter in own_parameters}
+        code = run(Checkout(context.obj), **arguments)
         is_plan = options.get("dry_run") or options.get("action") == "plan"
         if is_plan and code == ExitCode.OK and not options.get("as_json"):
-            _lead_on(context.meta[command_name.WORDS])
+            _lead_past_plan(context.meta[command_name.WORDS])
         return code
 
+    # Typer reads the help, the annotations and the signature of `call`.
     call.__doc__ = run.__doc__
     call.__annotations__ = {
         "context": typer.Context,
-        **{option.name: option.annotation for option in flat},
+        **{option.name: option.annotation for option in typer_parameters},
     }
     call.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[first.replace(name="context", annotation=typer.Context), *flat]
+        parameters=[
+            checkout_parameter.replace(name="context", annotation=typer.Context),
+            *typer_parameters,
+        ]
     )
     return call
 
 
 def _options(parameter: Parameter) -> list[Parameter]:
-    """What Typer is to see of a command's parameter: the fields of a dataclass, else itself."""
-    asked = parameter.annotation
-    if not is_dataclass(asked):
+    """Return the parameters that Typer sees for a command's parameter: the fields of a dataclass,
+    or else the parameter itself."""
+    annotation = parameter.annotation
+    if not is_dataclass(annotation):
         return [parameter]
-    annotations = get_type_hints(asked, include_extras=True)
+    annotations = get_type_hints(annotation, include_extras=True)
     return [
         Parameter(
             field.name,
             Parameter.KEYWORD_ONLY,
-            # Where a field has a factory, so has its option, which wants no default beside it.
+            # A field with a factory has an option with a factory, which takes no default as well.
             default=Parameter.empty if field.default is MISSING else field.default,
             annotation=annotations[field.name],
         )
-        for field in fields(asked)
+        for field in fields(annotation)
     ]
 
 
 def _value(parameter: Parameter, options: dict[str, Any]) -> Any:
-    asked = parameter.annotation
+    annotation = parameter.annotation
     if not is_dataclass(parameter.annotation):
         return options[parameter.name]
-    return asked(**{field.name: options[field.name] for field in fields(asked)})
+    return annotation(**{field.name: options[field.name] for field in fields(annotation)})

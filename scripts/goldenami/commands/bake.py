@@ -51,8 +51,8 @@ BuilderRegion = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class BakeAsked:
-    """What was asked of `golden bake`."""
+class BakeOptions:
+    """The arguments and options of `golden bake`."""
 
     image: ImageName
     wait: Wait = False
@@ -79,47 +79,49 @@ class BakeAsked:
     region: BuilderRegion = None
 
 
-def cmd_bake(checkout: Checkout, asked: BakeAsked) -> int:
+def cmd_bake(checkout: Checkout, options: BakeOptions) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
     REF's."""
-    image, region = asked.image, asked.region
+    image, region = options.image, options.region
     # A wrong definition is refused before anything is written.
     definition = checkout.definition(image)
     session.check_regions([region] if region else [])
-    if region:  # before what it is to have is fetched
+    # Refused before minutes of downloads.
+    if region:
         checkout.allowed(definition).require(region)
-    if asked.changed and image not in proposal.changed(checkout.root, asked.changed):
-        print(f"the lock of {image} is that of {asked.changed}: nothing to bake")
+    if options.changed and image not in proposal.changed(checkout.root, options.changed):
+        print(f"the lock of {image} is that of {options.changed}: nothing to bake")
         return 0
-    if asked.fetch_only:
-        return _fetch(checkout, asked)
+    if options.fetch_only:
+        return _fetch(checkout, options)
     local = LocalBuilder(checkout.root)
-    if asked.builder is BuilderKind.LOCAL:
-        local.check_host()  # before anything is fetched
+    if options.builder is BuilderKind.LOCAL:
+        # Checked before minutes of downloads.
+        local.check_host()
 
-    def by(lock: Lock) -> Builder:
-        return _ec2_builder(checkout, lock, region) if asked.builder is BuilderKind.EC2 else local
+    def builder_of(lock: Lock) -> Builder:
+        return _ec2_builder(checkout, lock, region) if options.builder is BuilderKind.EC2 else local
 
-    with workspace.image_lock(checkout.root, image, wait=asked.wait):
-        locked = _locked(checkout, asked, by)
-        lock, chosen = locked[0], by(locked[0])
-        inputs = _inputs(checkout, _stage("bake", chosen), locked)
-        build = bake.run(inputs, chosen, force=asked.force)
+    with workspace.image_lock(checkout.root, image, wait=options.wait):
+        locked = _lock_to_bake(checkout, options, builder_of)
+        lock, builder = locked[0], builder_of(locked[0])
+        inputs = _inputs(checkout, _timing_name("bake", builder), locked)
+        build = bake.run(inputs, builder, force=options.force)
         sbom.write_missing(build, lock, checkout.store)
-        if asked.no_verify:
+        if options.no_verify:
             lead_to("verify", image)
             return 0
-        if not asked.force and build.is_verified:
+        if not options.force and build.is_verified:
             inputs.progress.say(f"verified already; report: {build.report}")
-            return _verified(checkout, image)
-        return _verify(checkout, build, lock, chosen)
+            return _lead_to_publish(checkout, image)
+        return _verify(checkout, build, lock, builder)
 
 
-def _fetch(checkout: Checkout, asked: BakeAsked) -> int:
-    image = asked.image
-    with workspace.image_lock(checkout.root, image, wait=asked.wait):
-        inputs = _inputs(checkout, "bake", fetched(checkout, image, relock=asked.relock))
-        path = packer_variables.write(inputs, _account(checkout, inputs.lock))
+def _fetch(checkout: Checkout, options: BakeOptions) -> int:
+    image = options.image
+    with workspace.image_lock(checkout.root, image, wait=options.wait):
+        inputs = _inputs(checkout, "bake", fetched(checkout, image, relock=options.relock))
+        path = packer_variables.write(inputs, _packer_account(checkout, inputs.lock))
     inputs.progress.say(
         f"for Packer: {path}"
         if path
@@ -129,11 +131,11 @@ def _fetch(checkout: Checkout, asked: BakeAsked) -> int:
     return 0
 
 
-def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
+def _packer_account(checkout: Checkout, lock: Lock) -> dict[str, str]:
     publish = checkout.definition(lock.image).publish
-    where = {"region": publish.regions[0]} if publish else {}
-    own = publish.launch_template.instance_type if publish else None
-    return {**where, "instance_type": own or ec2.instance_type(lock)}
+    placement = {"region": publish.regions[0]} if publish else {}
+    declared_type = publish.launch_template.instance_type if publish else None
+    return {**placement, "instance_type": declared_type or ec2.instance_type(lock)}
 
 
 def _inputs(checkout: Checkout, stage: str, locked: tuple[Lock, str]) -> BakeInputs:
@@ -142,18 +144,18 @@ def _inputs(checkout: Checkout, stage: str, locked: tuple[Lock, str]) -> BakeInp
     return BakeInputs(checkout.root, lock, digest, checkout.store, progress)
 
 
-def _locked(
-    checkout: Checkout, asked: BakeAsked, by: Callable[[Lock], Builder]
+def _lock_to_bake(
+    checkout: Checkout, options: BakeOptions, builder_of: Callable[[Lock], Builder]
 ) -> tuple[Lock, str]:
-    """The lock to bake. Whether its files are in the store takes minutes to read, so only a missing
-    build asks."""
-    image = asked.image
-    if not asked.force and lockfile.path_of(checkout.root, image).exists():
+    """Return the lock to bake, with its files in the store if there is no build of it yet."""
+    image = options.image
+    # Checking that the store has all files takes minutes, so an existing build skips it.
+    if not options.force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         build = checkout.builds(image).build(digest[: lockfile.ID_LENGTH])
-        if bake.exists(build, by(lock)):
+        if bake.exists(build, builder_of(lock)):
             return lock, digest
-    return fetched(checkout, image, relock=asked.relock)
+    return fetched(checkout, image, relock=options.relock)
 
 
 def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Builder:
@@ -161,25 +163,27 @@ def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Build
     publish = channels.publish_section(definition)
     region = region or publish.regions[0]
     session.check_regions([region])
+    # `golden sweep` looks in noted regions for what a killed run left.
     workspace.note_region(checkout.root, lock.image, region)
-    kind = publish.launch_template.instance_type or ec2.instance_type(lock)
+    instance_type = publish.launch_template.instance_type or ec2.instance_type(lock)
     return Ec2Builder(
         checkout.root,
         checkout.account(definition),
         region,
-        kind,
+        instance_type,
         publish.kms_key or "",
         tuple(publish.subnets),
     )
 
 
-def _stage(name: str, builder: Builder) -> str:
-    """An instance takes other times than this machine, so its timings have a name of their own."""
-    return name if builder.kind is BuilderKind.LOCAL else f"{name}-{builder.kind.value}"
+def _timing_name(stage: str, builder: Builder) -> str:
+    """Return the name under which timings are kept: an instance takes other times than this
+    machine."""
+    return stage if builder.kind is BuilderKind.LOCAL else f"{stage}-{builder.kind.value}"
 
 
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
-    progress = checkout.progress(_stage("verify", builder), lock.image)
+    progress = checkout.progress(_timing_name("verify", builder), lock.image)
     record = verify.run(checkout.root, build, lock, progress, builder)
     progress.say(f"report: {report.written(build)}")
     ami = build.read_bake().ami
@@ -187,10 +191,10 @@ def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder
     progress.say(f"{record.verdict}: {verify.summary(record)}")
     if record.verdict is not Verdict.VERIFIED:
         raise verify.failure(record, build)
-    return _verified(checkout, lock.image)
+    return _lead_to_publish(checkout, lock.image)
 
 
-def _verified(checkout: Checkout, image: str) -> int:
+def _lead_to_publish(checkout: Checkout, image: str) -> int:
     if checkout.definition(image).publish:
         lead_to("publish", image)
     return 0
@@ -252,8 +256,8 @@ class ContainerAction(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContainerAsked:
-    """What was asked of `golden molecule-container`."""
+class ContainerOptions:
+    """The arguments and options of `golden molecule-container`."""
 
     action: ContainerAction
     name: str
@@ -271,13 +275,13 @@ class ContainerAsked:
     ] = False
 
 
-def cmd_molecule_container(checkout: Checkout, asked: ContainerAsked) -> int:
+def cmd_molecule_container(checkout: Checkout, options: ContainerOptions) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
-    if asked.action is ContainerAction.UP:
-        locked = lint.committed(checkout.root, checkout.definition(asked.image))
+    if options.action is ContainerAction.UP:
+        locked = lint.committed(checkout.root, checkout.definition(options.image))
         inputs = _inputs(checkout, "molecule", locked)
-        instance = molecule.up(inputs, asked.name, role=asked.role, tools=asked.tools)
+        instance = molecule.up(inputs, options.name, role=options.role, tools=options.tools)
         print(records.canonical(instance.model_dump(mode="json")))
     else:
-        molecule.down(asked.name, checkout.store)
+        molecule.down(options.name, checkout.store)
     return 0

@@ -1,4 +1,4 @@
-"""What a command works on: a checkout of the repository, and this user's cache and store."""
+"""What a command works on: a checkout of the repository, and the user's cache and store."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 from goldenami.packages.store import Remote, Store
 
-if TYPE_CHECKING:  # botocore, with which not each command starts
+if TYPE_CHECKING:  # imports botocore, which is slow and which not every command needs
     from goldenami.aws.session import Account
 
 IMAGES = "packer/images"
-"""The folder by which a checkout is known."""
+"""The folder that identifies a checkout."""
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout in the folder `given`, else in the working directory or above it; all of it is
-    opened when needed."""
+    """A checkout in the folder `named_folder`, or in the working directory or above it if it is
+    None. Each part is read when it is first needed."""
 
-    given: Path | None = None
+    named_folder: Path | None = None
 
     @cached_property
     def root(self) -> Path:
-        start = (self.given or Path.cwd()).resolve()
-        for folder in [start] if self.given else [start, *start.parents]:
+        start = (self.named_folder or Path.cwd()).resolve()
+        for folder in [start] if self.named_folder else [start, *start.parents]:
             if (folder / IMAGES).is_dir():
                 return folder
         raise BadInput(
             f"{start} is no checkout of goldenami"
-            + ("" if self.given else ", nor is a folder above it")
+            + ("" if self.named_folder else ", nor is a folder above it")
             + f": there is no {IMAGES}",
             hint="go to a checkout, or name one: `golden --root PATH ...`",
         )
@@ -67,22 +67,27 @@ class Checkout:
         return S3Store.at(self.account().bucket(bucket), location)
 
     def account(self, *definitions: Definition, also: Iterable[str] = ()) -> Account:
-        """The account in the regions that the repository and each of `definitions` allow.
+        """Return the account, limited to the regions that the repository and each of `definitions`
+        allow.
 
-        `also` are regions that a command only looks at, or takes something away from: of an image
-        that got elsewhere once, somebody has to know, and be able to end it.
+        `also` are further regions, for a command that only reads or removes: an image that once got
+        elsewhere must be found and removed there.
         """
         from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
 
         allowed = self.allowed(*definitions)
-        sections = [each.publish for each in definitions if each.publish]
-        # What a command makes for several images is no image's.
-        demanded = sections[0].tags if len(definitions) == 1 and sections else {}
-        return Account(allowed.model_copy(update={"also": frozenset(also)}), demanded)
+        sections = [definition.publish for definition in definitions if definition.publish]
+        # What a command creates for several images belongs to none, so it gets no image's tags.
+        company_tags = sections[0].tags if len(definitions) == 1 and sections else {}
+        return Account(allowed.model_copy(update={"also": frozenset(also)}), company_tags)
 
     def allowed(self, *definitions: Definition) -> AllowedRegions:
         return residency.allowed(
-            self.root, [(f"{each.image}.yml: residency", each.residency) for each in definitions]
+            self.root,
+            [
+                (f"{definition.image}.yml: residency", definition.residency)
+                for definition in definitions
+            ],
         )
 
     @property
@@ -98,11 +103,12 @@ class Checkout:
         return [definition_file.path_of(self.root, image)]
 
     def definitions(self, image: str | None) -> Iterator[Definition]:
-        """Each is read when it is its turn."""
+        """Yield the definitions; each is read when it is its turn."""
         return (definition_file.load(self.root, path) for path in self.paths(image))
 
     def images_by_region(self, image: str | None, only: list[str]) -> dict[str, list[str]]:
-        """Of `only` these regions, declared or not."""
+        """Return the images by region: of the regions in `only`, declared or not, or else of those
+        that each definition declares."""
         from goldenami.aws.session import check_regions  # noqa: PLC0415 - botocore, as below
 
         images: dict[str, list[str]] = {}
@@ -113,7 +119,7 @@ class Checkout:
         return images
 
     def lock(self, image: str) -> tuple[Lock, str]:
-        """The lock with its SHA-256."""
+        """Return the lock and its SHA-256."""
         return lockfile.read(lockfile.path_of(self.root, image))
 
     @property
@@ -131,14 +137,17 @@ class Checkout:
         return lock, build
 
     def lock_of(self, image: str, build_id: str) -> dict[str, Any] | None:
-        """Committed or beside the build, as plain JSON; None where neither is of that build."""
+        """Return the build's lock as plain JSON, from the committed one or the copy beside the
+        build. None if neither is of that build."""
         for path in (lockfile.path_of(self.root, image), self.builds(image).build(build_id).lock):
+            # A build's id is the beginning of its lock's SHA-256.
             if path.exists() and records.sha256_file(path).startswith(build_id):
                 return records.read_object(path)
         return None
 
     def kept(self, image: str, build_id: str) -> tuple[Lock, BuildFolder]:
-        """A build with the lock that it was baked from."""
+        """Return a baked build with the lock that it was baked from. Raises BadInput if it is not
+        here."""
         build = self.builds(image).build(build_id)
         if not build.is_baked:
             raise BadInput(

@@ -1,5 +1,5 @@
-"""The command for the machines of an image: a group for each family, with what is to be seen and
-paid."""
+"""The command for the machines of an image: a group for each family, a dashboard, alarms and a
+budget."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ WithMachines = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterAsked:
-    """What was asked of `golden cluster`."""
+class ClusterOptions:
+    """The arguments and options of `golden cluster`."""
 
     action: Annotated[
         ClusterAction, typer.Argument(help="print the template; look, make, take away")
@@ -50,28 +50,28 @@ class ClusterAsked:
 
 
 @translated()
-def cmd_cluster(checkout: Checkout, asked: ClusterAsked) -> int:
+def cmd_cluster(checkout: Checkout, options: ClusterOptions) -> int:
     """Run an image's machines by one CloudFormation template: groups, dashboard, alarms and budget.
 
     `--set` names its parameters; what is not named stays as it is. `render` prints the template,
     for the AWS CLI.
     """
-    check_regions([asked.region] if asked.region else [])
-    if asked.action is ClusterAction.REMOVE:
-        return _remove(checkout, asked)
-    definition = checkout.definition(asked.image)
-    progress = checkout.progress("cluster", asked.image)
+    check_regions([options.region] if options.region else [])
+    if options.action is ClusterAction.REMOVE:
+        return _remove(checkout, options)
+    definition = checkout.definition(options.image)
+    progress = checkout.progress("cluster", options.image)
     account = checkout.account(definition)
-    cluster = cluster_plan.render(account, definition, checkout.families, asked.region)
-    if asked.action is ClusterAction.RENDER:
+    cluster = cluster_plan.render(account, definition, checkout.families, options.region)
+    if options.action is ClusterAction.RENDER:
         print(cluster.template.body, end="")
         return 0
-    plan = cluster_plan.prepare(account, definition, cluster, settings_of(asked.settings))
+    plan = cluster_plan.prepare(account, definition, cluster, settings_of(options.settings))
     print("\n".join(cluster_plan.show(plan)), flush=True)
-    if asked.action is ClusterAction.APPLY and not asked.dry_run:
-        made = cluster_plan.execute(account, plan, progress)
+    if options.action is ClusterAction.APPLY and not options.dry_run:
+        stack = cluster_plan.execute(account, plan, progress)
         print(
-            "\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())),
+            "\n".join(f"{name}: {value}" for name, value in sorted(stack.outputs.items())),
             flush=True,
         )
         return 0
@@ -79,13 +79,14 @@ def cmd_cluster(checkout: Checkout, asked: ClusterAsked) -> int:
     return 0
 
 
-def _remove(checkout: Checkout, asked: ClusterAsked) -> int:
-    definition = checkout.definition(asked.image)
-    progress = checkout.progress("cluster", asked.image)
-    account = checkout.account(definition, also=[asked.region] if asked.region else ())
-    where = asked.region or channels.publish_section(definition).regions[0]
-    removal = cluster_removal.prepare(account, asked.image, where)
+def _remove(checkout: Checkout, options: ClusterOptions) -> int:
+    definition = checkout.definition(options.image)
+    progress = checkout.progress("cluster", options.image)
+    # A cluster may run in a region that is no longer allowed: it must be removable there.
+    account = checkout.account(definition, also=[options.region] if options.region else ())
+    region = options.region or channels.publish_section(definition).regions[0]
+    removal = cluster_removal.prepare(account, options.image, region)
     print("\n".join(cluster_removal.show(removal)), flush=True)
-    if not asked.dry_run:
-        cluster_removal.remove(account, removal, progress, with_machines=asked.with_machines)
+    if not options.dry_run:
+        cluster_removal.remove(account, removal, progress, with_machines=options.with_machines)
     return 0

@@ -1,4 +1,4 @@
-"""Commands on what images cost, and what instances they could run on: where, and for how much."""
+"""Commands on costs: what images cost, and where instances run for how much."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionsAsked:
-    """What was asked of `golden regions`."""
+class RegionsOptions:
+    """The arguments and options of `golden regions`."""
 
     image: OptionalImage = None
     as_json: AsJson = False
@@ -54,21 +54,21 @@ class RegionsAsked:
 
 
 @translated()
-def cmd_regions(checkout: Checkout, asked: RegionsAsked) -> int:
+def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
     least; without either, which families an image can be declared for."""
-    check_regions(asked.region)
-    image, family = asked.image, asked.family
+    check_regions(options.region)
+    image, family = options.image, options.family
     if image and not family:
         family = list(checkout.definition(image).hardware)
     if not family:
-        return _families(checkout.families)
+        return _print_families(checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.look(
-        account, family, asked.region, asked.gpu_hours, rules.data_center if rules else None
+        account, family, options.region, options.gpu_hours, rules.data_center if rules else None
     )
-    print_record(record, family_regions.show(record), asked.as_json)
+    print_record(record, family_regions.show(record), options.as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
         raise BadInput(
@@ -84,8 +84,8 @@ def cmd_regions(checkout: Checkout, asked: RegionsAsked) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostsAsked:
-    """What was asked of `golden costs`."""
+class CostsOptions:
+    """The arguments and options of `golden costs`."""
 
     image: OptionalImage = None
     as_json: AsJson = False
@@ -110,11 +110,11 @@ class CostsAsked:
 
 
 @translated()
-def cmd_costs(checkout: Checkout, asked: CostsAsked) -> int:
+def cmd_costs(checkout: Checkout, options: CostsOptions) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
-    image, region, months = asked.image, asked.region, asked.months
-    if asked.by is not None:
+    image, region, months = options.image, options.region, options.months
+    if options.by is not None:
         if image or region:
             raise BadInput(
                 "--by is of the whole bill: it takes no IMAGE and no --region",
@@ -122,9 +122,9 @@ def cmd_costs(checkout: Checkout, asked: CostsAsked) -> int:
             )
         return _review(
             checkout,
-            cost_review.parts(asked.by),
+            cost_review.parts(options.by),
             months or cost_review.QUARTER,
-            as_json=asked.as_json,
+            as_json=options.as_json,
         )
     if months is not None:
         raise BadInput(
@@ -132,18 +132,21 @@ def cmd_costs(checkout: Checkout, asked: CostsAsked) -> int:
             hint=f"`golden costs --by region --months {months}`, or leave it out",
         )
     policies = {
-        each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
-        for each in checkout.definitions(image)
+        definition.image: RetentionPolicy.of(definition.publish)
+        if definition.publish
+        else RetentionPolicy()
+        for definition in checkout.definitions(image)
     }
     images = checkout.images_by_region(image, region)
     record, failed = costs.look(checkout.account(also=images), images, policies)
-    print_record(record, costs.show(record), asked.as_json)
+    print_record(record, costs.show(record), options.as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 
 
 def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> int:
     account, site = checkout.account(), checkout.root / SITE
+    # A wrong GOLDEN_SITE_S3 is refused before the bill is asked for, which costs money.
     bucket = site_bucket(checkout)
     review, page = cost_review.saved(account, site, by, months)
     if bucket:
@@ -152,10 +155,10 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
     return 0
 
 
-def _families(known: Mapping[str, Family]) -> int:
+def _print_families(families: Mapping[str, Family]) -> int:
     print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
-    print("\n".join(_row(name, family) for name, family in known.items()))
-    for name in known:
+    print("\n".join(_row(name, family) for name, family in families.items()))
+    for name in families:
         if refused := hardware.refusal(name):
             print(refused)
     return 0

@@ -1,4 +1,4 @@
-"""Commands on what is in a build and what is known against it."""
+"""Commands on the content of a build and its known vulnerabilities, and on its provenance."""
 
 from __future__ import annotations
 
@@ -46,34 +46,38 @@ def cmd_cve(
         raise BadInput(
             f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`"
         )
-    wanted = _places(data)
+    feed_places = _feed_places(data)
     if image:
-        failed = [_known_against(checkout, image, build_id, wanted)]
+        problems = [_check_image(checkout, image, build_id, feed_places)]
     else:
-        failed = [_known_against_one_of_all(checkout, name, wanted) for name in checkout.locked]
-    if failed := [problem for problem in failed if problem]:
-        raise cve.worst(failed)
+        problems = [_check_one_of_all(checkout, name, feed_places) for name in checkout.locked]
+    # Every image is checked before the worst problem is raised.
+    if problems := [problem for problem in problems if problem]:
+        raise cve.worst(problems)
     return 0
 
 
-def _known_against_one_of_all(
-    checkout: Checkout, image: str, wanted: FeedPlaces
+def _check_one_of_all(
+    checkout: Checkout, image: str, feed_places: FeedPlaces
 ) -> GoldenError | None:
     try:
-        return _known_against(checkout, image, None, wanted)
+        return _check_image(checkout, image, None, feed_places)
     except GoldenError as error:
         error.message = f"{image}: {error.message}"
         return error
 
 
-def _known_against(
-    checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces
+def _check_image(
+    checkout: Checkout, image: str, build_id: str | None, feed_places: FeedPlaces
 ) -> GoldenError | None:
     rule = checkout.definition(image).security.cve or CveRule()
     lock, build = checkout.kept(image, build_id) if build_id else checkout.of_lock(image)
-    known = waivers.load(checkout.root, checkout.images, clock.now().date())
+    known_waivers = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
-        record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
+        record = cve.run(
+            cve.Subject(build, lock, known_waivers, rule.fail_on), checkout.store, feed_places
+        )
+        # The report shows the vulnerabilities, so it is written again.
         if build.report.exists():
             report.written(build)
     for warning in record.warnings:
@@ -87,8 +91,8 @@ def _known_against(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProvenanceAsked:
-    """What was asked of `golden verify-provenance`."""
+class ProvenanceOptions:
+    """The arguments and options of `golden verify-provenance`."""
 
     target: AmiOrImage
     build_id: BuildId = None
@@ -104,44 +108,46 @@ class ProvenanceAsked:
 
 
 @translated()
-def cmd_verify_provenance(checkout: Checkout, asked: ProvenanceAsked) -> int:
+def cmd_verify_provenance(checkout: Checkout, options: ProvenanceOptions) -> int:
     """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was
     published."""
-    target, build_id, key = asked.target, asked.build_id, asked.key
+    target, build_id, key = options.target, options.build_id, options.key
     if not target.startswith("ami-"):
         _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
         with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
             signed = provenance.verify(build, key)
-        gone = "" if build.disk.exists() else "; its disk is not here, and was not read"
+        missing_note = "" if build.disk.exists() else "; its disk is not here, and was not read"
         print(
-            f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}"
+            f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right"
+            f"{missing_note}"
         )
         return 0
-    account, regions = checkout.account(), checkout.images_by_region(None, asked.region)
+    account, regions = checkout.account(), checkout.images_by_region(None, options.region)
     signed_ami = published_provenance.verify(account, regions, target, key)
     snapshot = signed_ami.image.snapshot
-    read = ""
-    if asked.blocks:
+    blocks_note = ""
+    if options.blocks:
         with tempfile.TemporaryDirectory() as scratch:
             progress = checkout.progress("verify", "provenance")
             count = signed_ami.verify_blocks(account, progress, Path(scratch))
-        read = f", and so are the {count} blocks of {snapshot}"
+        blocks_note = f", and so are the {count} blocks of {snapshot}"
     print(
         f"{target} in {signed_ami.region}: what is signed of it, its tags and those of "
-        f"{snapshot} are right{read}"
+        f"{snapshot} are right{blocks_note}"
     )
     return 0
 
 
-def _places(words: list[str]) -> FeedPlaces:
-    """The lists of `NAME=PLACE` and `NAME=PLACE#sha256=DIGEST`, as pip writes a file's digest."""
+def _feed_places(words: list[str]) -> FeedPlaces:
+    """Parse `NAME=PLACE` and `NAME=PLACE#sha256=DIGEST`, pip's form for a file's digest. Raises
+    BadInput for an unknown list."""
     places, digests = dict[Feed, str](), dict[Feed, str]()
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in feeds.PLACES:
-            known = [feed.value for feed in feeds.PLACES]
+            names = [feed.value for feed in feeds.PLACES]
             raise BadInput(
-                f"--data {word}: no list `{name}`; {nearest(name, known)}", hint="--data NAME=PLACE"
+                f"--data {word}: no list `{name}`; {nearest(name, names)}", hint="--data NAME=PLACE"
             )
         places[Feed(name)], marked, digest = value.partition("#sha256=")
         if marked:

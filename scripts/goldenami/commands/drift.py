@@ -1,4 +1,4 @@
-"""The commands on drift: what runs against what was baked."""
+"""The commands on drift: compare what runs with what was baked."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from goldenami.local.drift.launched_with import LaunchedWith
 from goldenami.model.builds.build_folder import BuildFolder
 
 FOLDER = "build/drift"
-"""Where the records are."""
+"""Folder of the records in the checkout."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftAsked:
-    """What was asked of `golden drift`: of all that runs, of one instance or of one disk."""
+class DriftOptions:
+    """The arguments and options of `golden drift`: for the fleet, one instance or one disk."""
 
     image: Annotated[
         str | None,
@@ -79,91 +79,100 @@ class DriftAsked:
 
 
 @translated()
-def cmd_drift(checkout: Checkout, asked: DriftAsked) -> int:
+def cmd_drift(checkout: Checkout, options: DriftOptions) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked."""
-    if asked.disk:
-        return _disk(checkout, asked, asked.disk)
-    _check_not_of_disk(asked)
-    if asked.instance:
-        return _instance(checkout, asked, asked.instance)
-    return _fleet(checkout, asked)
+    if options.disk:
+        return _compare_disk(checkout, options, options.disk)
+    _check_not_of_disk(options)
+    if options.instance:
+        return _compare_instance(checkout, options, options.instance)
+    return _compare_fleet(checkout, options)
 
 
-def _check_not_of_disk(asked: DriftAsked) -> None:
-    """BadInput for an option that only a disk has."""
-    if asked.build is not None:
+def _check_not_of_disk(options: DriftOptions) -> None:
+    """Raises BadInput for an option that only --disk takes."""
+    if options.build is not None:
         raise BadInput(
             "--build is of --disk: the tags of an instance's AMI say which build it is",
             hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`",
         )
-    if asked.user_data is not None:
+    if options.user_data is not None:
         raise BadInput(
             "--user-data is of --disk: EC2 says what an instance was launched with",
             hint="leave it out",
         )
 
 
-def _named(asked: DriftAsked) -> str:
-    if asked.image is None:
+def _required_image(options: DriftOptions) -> str:
+    if options.image is None:
         raise BadInput("of which image is it?", hint="`golden drift IMAGE ...`")
-    return asked.image
+    return options.image
 
 
-def _disk(checkout: Checkout, asked: DriftAsked, path: Path) -> int:
-    image = _named(asked)
+def _compare_disk(checkout: Checkout, options: DriftOptions, path: Path) -> int:
+    image = _required_image(options)
     definition, builds = checkout.definition(image), checkout.builds(image)
-    may = may_differ.allowed_paths(definition, clock.now().date())
-    build = builds.build(asked.build) if asked.build else builds.latest
+    allowed_differences = may_differ.allowed_paths(definition, clock.now().date())
+    build = builds.build(options.build) if options.build else builds.latest
     if build is None or not build.is_baked:
-        missing = f"build {asked.build}" if asked.build else "verified build"
+        missing = f"build {options.build}" if options.build else "verified build"
         raise BadInput(
             f"{image} has no {missing} here",
             hint=f"run `make bake IMAGE={image}`, or name a build with --build",
         )
-    launch = LaunchedWith(asked.user_data.read_bytes() if asked.user_data else None)
-    record = disk_check.check(build, baked_disk.opened(path, build, launch), may)
-    drift = _written(checkout, record, "disk", [], as_json=asked.as_json)
-    _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
+    launched_with = LaunchedWith(options.user_data.read_bytes() if options.user_data else None)
+    record = disk_check.check(
+        build, baked_disk.opened(path, build, launched_with), allowed_differences
+    )
+    drift = _print_disk_record(checkout, record, "disk", [], as_json=options.as_json)
+    _raise_outcome(
+        drift, [], "launch the image again: what is on this disk is no longer what was baked"
+    )
     return 0
 
 
-def _written(
+def _print_disk_record(
     checkout: Checkout, record: DiskRecord, name: str, first: Iterable[str], *, as_json: bool
 ) -> str:
-    """The headline of a disk that drifted; `first` are lines of more than this disk."""
+    """Write and print the record; return its headline, or "" if the disk did not drift. `first` are
+    lines about more than this disk."""
     records.write(checkout.root / FOLDER / f"{name}.json", record)
     print_record(record, [*first, *disk_records.show(record)], as_json)
     return disk_records.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
-def _instance(checkout: Checkout, asked: DriftAsked, instance: str) -> int:
-    image = _named(asked)
+def _compare_instance(checkout: Checkout, options: DriftOptions, instance: str) -> int:
+    image = _required_image(options)
+    # A wrong address for notices is refused now, not after minutes of reading.
     notify.check()
     definition, builds = checkout.definition(image), checkout.builds(image)
     account, progress = checkout.account(definition), checkout.progress("drift", image)
-    regions = asked.region or definition.regions
+    regions = options.region or definition.regions
     check_regions(regions)
     target = running_instance.find(account, regions, instance)
+    # EC2 hides the tags of another account's AMI: the publish records here name its build.
     if target.owner:
         target = running_instance.identified(target, builds)
     target.demand_build(image)
     build = builds.build(target.build_id)
-    if asked.key:
-        _check_signed(account, target, build, asked.key)
+    if options.key:
+        _check_signed(account, target, build, options.key)
     manifest.demand_published(build, target.manifest_sha256)
-    may = may_differ.allowed_paths(definition, clock.now().date())
-    with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
-        record = disk_check.check(build, found, may)
-    unlike = disk_records.unlike(record, _siblings(checkout))
-    drift = _written(checkout, record, instance, unlike, as_json=asked.as_json)
-    untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
-    _end(drift, untold, running_instance.replacing(target.region, instance))
+    allowed_differences = may_differ.allowed_paths(definition, clock.now().date())
+    with outside.opened(account, target, build, checkout.root / FOLDER, progress) as looked_at:
+        record = disk_check.check(build, looked_at, allowed_differences)
+    unlike_siblings = disk_records.unlike(record, _siblings(checkout))
+    drift = _print_disk_record(checkout, record, instance, unlike_siblings, as_json=options.as_json)
+    notice_errors = (
+        notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
+    )
+    _raise_outcome(drift, notice_errors, running_instance.replacing(target.region, instance))
     return 0
 
 
 def _check_signed(account: Account, target: RunningInstance, build: BuildFolder, key: Path) -> None:
-    """What is signed of another account's AMI is in that account; its copies are beside the
-    build."""
+    """Check signatures: in the AMI's account, or, if that is another account, by their copies
+    beside the build."""
     if target.owner:
         provenance.verify(build, key, provenance.LASTING)
     else:
@@ -171,34 +180,37 @@ def _check_signed(account: Account, target: RunningInstance, build: BuildFolder,
 
 
 def _siblings(checkout: Checkout) -> Iterator[DiskRecord]:
-    """Instances that were looked at before; a record of another version of the program is none."""
+    """Yield the records of instances that were compared before, without those of another version of
+    the program."""
     for path in sorted((checkout.root / FOLDER).glob("i-*.json")):
+        # A record of another version of the program may not be readable.
         with contextlib.suppress(GoldenError):
             yield records.read(path, DiskRecord)
 
 
-def _fleet(checkout: Checkout, asked: DriftAsked) -> int:
+def _compare_fleet(checkout: Checkout, options: DriftOptions) -> int:
     notify.check()
-    images = checkout.images_by_region(asked.image, asked.region)
+    images = checkout.images_by_region(options.image, options.region)
     account = checkout.account(also=images)
-    definitions = list(checkout.definitions(asked.image))
-    # Ledger and tags are in the account that publishes, and only there.
+    definitions = list(checkout.definitions(options.image))
+    # The ledger and the tags are only in the account that publishes.
     for definition in definitions:
         if definition.publish and definition.publish.account:
-            account.expect(definition.publish.account, (asked.region or definition.regions)[0])
+            account.expect(definition.publish.account, (options.region or definition.regions)[0])
     record, failed = fleet.look(account, images)
     records.write(checkout.root / FOLDER / DRIFT_FILE, record)
     lines = list(fleet_records.show(record))
-    print_record(record, lines, asked.as_json)
+    print_record(record, lines, options.as_json)
     drifted = any(record.rows())
-    untold = list[GoldenError]()
+    # Regions that failed are reported, too: drift may hide there.
+    notice_errors = list[GoldenError]()
     if drifted or failed:
-        untold = notify.tell(
+        notice_errors = notify.tell(
             checkout.account(*definitions), lines[-1], "\n".join([*lines[:-1], run_url()])
         )
-    _end(
+    _raise_outcome(
         fleet_records.headline(record) if drifted else "",
-        untold,
+        notice_errors,
         f"{running_instance.replacing('REGION', 'ID')}; a group takes the default by its next "
         "refresh",
     )
@@ -206,11 +218,11 @@ def _fleet(checkout: Checkout, asked: DriftAsked) -> int:
     return 0
 
 
-def _end(drift: str, untold: list[GoldenError], hint: str) -> None:
-    """What drifted outranks who could not be told of it."""
+def _raise_outcome(drift: str, notice_errors: list[GoldenError], hint: str) -> None:
+    """End with an error for the drift, or else for a notice that could not be sent."""
     if drift:
         raise NotVerified(
-            f"drift: {drift}", tail="\n".join(error.message for error in untold), hint=hint
+            f"drift: {drift}", tail="\n".join(error.message for error in notice_errors), hint=hint
         )
-    if untold:
-        raise untold[0]
+    if notice_errors:
+        raise notice_errors[0]

@@ -1,4 +1,5 @@
-"""The command between publish and promote: the candidate on a GPU of each declared architecture."""
+"""The command between publish and promote: test the candidate on a GPU of each declared
+architecture."""
 
 from __future__ import annotations
 
@@ -54,12 +55,12 @@ WaitMinutes = Annotated[
     ),
 ]
 _SHOWN = 6
-"""Offers of an architecture that a plan names: the rest is counted."""
+"""How many offers of an architecture a plan names; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuTestAsked:
-    """What was asked of `golden gpu-test`."""
+class GpuTestOptions:
+    """The arguments and options of `golden gpu-test`."""
 
     image: ImageName
     dry_run: DryRun = False
@@ -70,11 +71,12 @@ class GpuTestAsked:
 
 
 @translated()
-def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
+def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
     """Check the candidate on the cheapest GPU of each declared architecture, record it,
     terminate."""
-    image, hours = asked.image, asked.hours
+    image, hours = options.image, options.hours
     definition = checkout.definition(image)
+    # Publishers may not write test records, so tests can have a profile of their own.
     account = checkout.account(definition).tester()
     tested = ImageInAccount(account, definition)
     progress = checkout.progress("gpu-test", image)
@@ -83,18 +85,19 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
         return 0
     key = provenance.demanded(checkout.root, definition, account)
     lock, digest = checkout.lock(image)
+    # The test's checks are those of this checkout, so it only tests the build of its lock.
     build_id = digest[: lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        entries = _candidates(tested, asked.region, build_id)
+        entries = _candidates(tested, options.region, build_id)
         candidates = _amis(tested, entries, digest)
         subnets = {
             name: instances.subnets(account.ec2(name), tested.section.subnets)
             for name in candidates
         }
-        found = _offers(checkout, tested, subnets)
-        found = capacity.affordable(found, hours, asked.max_usd)
-    print("\n".join(_plan(image, build_id, found, hours)), flush=True)
-    if asked.dry_run:
+        offers = _offers(checkout, tested, subnets)
+        offers = capacity.affordable(offers, hours, options.max_usd)
+    print("\n".join(_plan(image, build_id, offers, hours)), flush=True)
+    if options.dry_run:
         return 0
     builds, root = checkout.builds(image), checkout.root
     with (
@@ -105,7 +108,9 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
         records.write_text(
             variables, records.canonical(bake_inputs.role_variables(root, lock, digest))
         )
-        for name in {offer.region for each in found.values() for offer in each}:
+        for name in {offer.region for sm_offers in offers.values() for offer in sm_offers}:
+            # Noted before anything is launched: `golden sweep` looks there for what a killed test
+            # left.
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
             root=root,
@@ -117,24 +122,25 @@ def cmd_gpu_test(checkout: Checkout, asked: GpuTestAsked) -> int:
             work=scratch,
             log=builds.logs / f"gpu-test-{build_id}.log",
             hours=hours,
-            wait_s=60 * asked.wait_minutes,
+            wait_s=60 * options.wait_minutes,
             subnets=subnets,
         )
         for line in gpu_test.clear(test):
             progress.say(line)
-        record = gpu_test.run(test, found, progress)
-    _keep(checkout, account, list(candidates), gpu_evidence.signed(record, key), progress)
+        record = gpu_test.run(test, offers, progress)
+    _record_result(checkout, account, list(candidates), gpu_evidence.signed(record, key), progress)
     progress.remember()
     return 0
 
 
-def _keep(
+def _record_result(
     checkout: Checkout,
     account: Account,
     regions: Sequence[str],
     record: GpuTestRecord,
     progress: Progress,
 ) -> None:
+    # Kept here, too, if the build is: its report shows the test.
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
         report.tell(folder, progress)
@@ -154,22 +160,22 @@ def _candidates(
     image: ImageInAccount, only: Sequence[str], build_id: str
 ) -> dict[str, LedgerEntry]:
     regions = list(only) or image.definition.regions
-    found = promote.candidates(image.read_ledgers(regions).require_all())
-    if not found:
+    candidates = promote.candidates(image.read_ledgers(regions).require_all())
+    if not candidates:
         raise BadInput(
             f"{image.name} has no candidate in {', '.join(regions) or 'any region'}",
             hint=f"`golden publish {image.name}` makes one",
         )
-    if others := {
-        name: entry.build_id for name, entry in found.items() if entry.build_id != build_id
+    if other_builds := {
+        name: entry.build_id for name, entry in candidates.items() if entry.build_id != build_id
     }:
-        name, other = next(iter(others.items()))
+        name, other_build = next(iter(other_builds.items()))
         raise BadInput(
-            f"the candidate in {name} is build {other}, the lock here is of {build_id}",
+            f"the candidate in {name} is build {other_build}, the lock here is of {build_id}",
             hint="check out the commit of the candidate (its AMI's tag "
             "goldenami:git-commit), or publish",
         )
-    return found
+    return candidates
 
 
 def _amis(
@@ -179,19 +185,20 @@ def _amis(
         ami = entries[region].ami
         return images.get(image.account.ec2(region), [ami]).get(ami)
 
-    found = for_each_region(entries, read).require_all()
+    amis_found = for_each_region(entries, read).require_all()
     amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}
-    for name, ami in found.items():
-        own = ami.tags if ami else {}
+    for name, ami in amis_found.items():
+        ami_tags = ami.tags if ami else {}
+        # The first region's digests hold for all: a candidate has the same bytes everywhere.
         digests = {
-            tag: own.get(tag, "") for tag in (tags.DISK_SHA256, tags.MANIFEST_SHA256)
+            tag: ami_tags.get(tag, "") for tag in (tags.DISK_SHA256, tags.MANIFEST_SHA256)
         } | digests
-        if ami is None or any(own.get(tag, "") != value for tag, value in digests.items()):
-            what = "of other bytes" if ami else "gone"
-            first = f"{images.removal_command(name, ami.ami)}, then " if ami else ""
+        if ami is None or any(ami_tags.get(tag, "") != value for tag, value in digests.items()):
+            problem = "of other bytes" if ami else "gone"
+            removal = f"{images.removal_command(name, ami.ami)}, then " if ami else ""
             raise BadInput(
-                f"the candidate's AMI {entries[name].ami} in {name} is {what}",
-                hint=f"{first}`golden publish {image.name}` makes it again",
+                f"the candidate's AMI {entries[name].ami} in {name} is {problem}",
+                hint=f"{removal}`golden publish {image.name}` makes it again",
             )
         amis[name] = ami
     return amis
@@ -200,38 +207,41 @@ def _amis(
 def _offers(
     checkout: Checkout, image: ImageInAccount, subnets: Mapping[str, Mapping[str, Subnet]]
 ) -> dict[str, list[Offer]]:
-    """What can be asked for, of each architecture; `subnets` are those of the definition, by region
-    and zone."""
-    known = hardware.load(checkout.root)
-    families = [name for name in image.definition.hardware if known[name].sm]
+    """Return the instances that can be launched, by architecture. `subnets` are those of the
+    definition, by region and zone."""
+    families_by_name = hardware.load(checkout.root)
+    families = [name for name in image.definition.hardware if families_by_name[name].sm]
 
     def types(name: str) -> RegionTypes:
         client = image.with_short_timeouts.account.ec2(name)
         rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
         zones: dict[str, list[str]] = {}
-        for kind, zone in instance_types.zones(client, families):
+        for instance_type, zone in instance_types.zones(client, families):
+            # A definition without subnets allows every zone.
             if zone in subnets[name] or not subnets[name]:
-                zones.setdefault(kind, []).append(zone)
+                zones.setdefault(instance_type, []).append(zone)
         return RegionTypes(rows, zones, prices.spot_by_zone(client, sorted(rows)))
 
-    there = for_each_region(subnets, types).require_all()
-    names = sorted({name for types in there.values() for name in types.described})
+    region_types = for_each_region(subnets, types).require_all()
+    names = sorted({name for types in region_types.values() for name in types.described})
     priced, _ = prices.hourly_by_type(image.account, names)
-    return capacity.offers(known, families, there, priced)
+    return capacity.offers(families_by_name, families, region_types, priced)
 
 
-def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:
-    least = capacity.cheapest_usd(found, hours)
+def _plan(image: str, build_id: str, offers: dict[str, list[Offer]], hours: float) -> list[str]:
+    least_usd = capacity.cheapest_usd(offers, hours)
     cost = (
         "its prices are not known"
-        if least is None
-        else f"at most ${least:.2f} for the cheapest types"
+        if least_usd is None
+        else f"at most ${least_usd:.2f} for the cheapest types"
     )
     lines = [
-        f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; "
+        f"test {image} {build_id} on {len(offers)} GPU architectures, {hours:g} h each at most; "
         f"{cost}"
     ]
-    for sm, offered in found.items():
-        lines += [f"  sm_{sm:<4} {offer}" for offer in offered[:_SHOWN]]
-        lines += [f"  sm_{sm:<4} and {len(offered) - _SHOWN} more"] if len(offered) > _SHOWN else []
+    for sm, sm_offers in offers.items():
+        lines += [f"  sm_{sm:<4} {offer}" for offer in sm_offers[:_SHOWN]]
+        lines += (
+            [f"  sm_{sm:<4} and {len(sm_offers) - _SHOWN} more"] if len(sm_offers) > _SHOWN else []
+        )
     return lines

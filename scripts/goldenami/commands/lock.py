@@ -1,4 +1,4 @@
-"""Commands on definitions and locks: what an image is made of."""
+"""Commands on definitions and locks, which say what an image consists of."""
 
 from __future__ import annotations
 
@@ -53,19 +53,20 @@ def cmd_new_role(checkout: Checkout, name: RoleName) -> int:
 def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
     """Check definitions and committed locks, and that the parts of each lock fit; resolve
     nothing."""
-    wrong, mistakes = 0, list[BadInput]()
+    error_count, bad_inputs = 0, list[BadInput]()
     for path in checkout.paths(image):
         try:
-            wrong += _check(
+            error_count += _check(
                 checkout,
                 definition_file.load(checkout.root, path, session.known_regions()),
                 strict=strict,
             )
-        except BadInput as error:  # those of the others are to be seen too
-            mistakes.append(error)
-    if mistakes:
-        raise together(mistakes, checkout.root / IMAGES)
-    return int(ExitCode.BAD_INPUT) if wrong else 0
+        # Collected, so that the errors of all definitions are shown.
+        except BadInput as error:
+            bad_inputs.append(error)
+    if bad_inputs:
+        raise together(bad_inputs, checkout.root / IMAGES)
+    return int(ExitCode.BAD_INPUT) if error_count else 0
 
 
 def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
@@ -123,7 +124,8 @@ def make_lock(
     definition: Definition,
     constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
-    """A new lock with its SHA-256; without `constraints` `lint`'s findings are said, too."""
+    """Make a new lock; return it with its SHA-256. Without `constraints`, `lint`'s findings are
+    printed, too."""
     image, progress = definition.image, checkout.progress("lock", definition.image)
     inputs = LockInputs(
         checkout.root,
@@ -145,7 +147,8 @@ def make_lock(
 
 
 def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]:
-    """The lock with its files present; `relock` makes a new one where upstream deleted a file."""
+    """Return the lock with its files in the store. `relock` makes a new lock if upstream deleted a
+    file."""
     definition = checkout.definition(image)
 
     def read() -> tuple[Lock, str]:

@@ -1,5 +1,5 @@
-"""Commands that move an image in an account: from a verified disk to what others launch by, and
-back."""
+"""Commands that move an image through an account: publish a verified disk, move the pointers that
+others launch by, and move them back."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from goldenami.commands import (
     lead_to,
     raise_failed,
 )
-from goldenami.commands.bake import BakeAsked, cmd_bake, cmd_container
+from goldenami.commands.bake import BakeOptions, cmd_bake, cmd_container
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.cve import cmd_cve
-from goldenami.commands.gpu_test import GpuTestAsked, cmd_gpu_test
+from goldenami.commands.gpu_test import GpuTestOptions, cmd_gpu_test
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.core.terminal.progress import Progress
@@ -67,13 +67,13 @@ def _in_account(checkout: Checkout, image: str) -> ImageInAccount:
     return ImageInAccount(checkout.account(definition), definition)
 
 
-def _judge(checkout: Checkout, image: ImageInAccount) -> GpuJudge:
+def _gpu_judge(checkout: Checkout, image: ImageInAccount) -> GpuJudge:
     return GpuJudge(checkout.root, image.with_short_timeouts.account, image.definition)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishAsked:
-    """What was asked of `golden publish`."""
+class PublishOptions:
+    """The arguments and options of `golden publish`."""
 
     image: ImageName
     dry_run: DryRun = False
@@ -83,43 +83,45 @@ class PublishAsked:
 
 
 @translated()
-def cmd_publish(checkout: Checkout, asked: PublishAsked) -> int:
+def cmd_publish(checkout: Checkout, options: PublishOptions) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
-    image = _in_account(checkout, asked.image)
+    image = _in_account(checkout, options.image)
     progress = checkout.progress("publish", image.name)
-    with workspace.image_lock(checkout.root, image.name, wait=asked.wait):
-        build = _proven(checkout, image, asked.build_id)
-        criteria = Criteria(_judge(checkout, image), asked.accept_untested_gpu)
+    with workspace.image_lock(checkout.root, image.name, wait=options.wait):
+        build = _proven_build(checkout, image, options.build_id)
+        criteria = Criteria(_gpu_judge(checkout, image), options.accept_untested_gpu)
         plan = publish_plan.prepare(image, build, criteria, progress)
         with container_tags.planned(
             image, plan.build_id, progress, build=build.folder
         ) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
-            if not asked.dry_run:
+            if not options.dry_run:
+                # Before the AMIs: if a registry refuses, no pointer has moved.
                 containers.push(build.folder)
             if publish.is_recorded(build, plan):
                 progress.say(
                     f"nothing to do: build {plan.build_id} is published in "
                     f"{len(plan.regions)} regions"
                 )
-            elif not asked.dry_run:
-                wait_s = math.inf if asked.wait else 0.0
+            elif not options.dry_run:
+                # Another machine may hold the image's leases; only --wait waits for it.
+                wait_s = math.inf if options.wait else 0.0
                 publish.execute(image, build, plan, progress, wait_s=wait_s)
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
                 report.tell(build.folder, progress)
-            if not asked.dry_run and not plan.held_back:
+            if not options.dry_run and not plan.held_back:
                 containers.move([plan.build_id])
-        if not asked.dry_run:
+        if not options.dry_run:
             key = build.signs.key.public_key if build.signs else None
             signed = f"signed by {key.keyid[:12]}" if key else "unsigned"
             progress.say(f"provenance: {signed}")
     progress.remember()
-    return _outcome(plan, progress, dry_run=asked.dry_run)
+    return _outcome(plan, progress, dry_run=options.dry_run)
 
 
-def _proven(checkout: Checkout, image: ImageInAccount, build_id: str | None) -> VerifiedBuild:
-    """The build that may be published, with the key that signs it."""
+def _proven_build(checkout: Checkout, image: ImageInAccount, build_id: str | None) -> VerifiedBuild:
+    """Return the build that may be published, with the key that signs it, if any."""
     definition = image.definition
     build = release_gate.load(checkout.root, image.name, build_id)
     lint.demand(build.lock, checkout.families)
@@ -156,7 +158,7 @@ def cmd_promote(
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     in_account = _in_account(checkout, image)
     progress = checkout.progress("promote", image)
-    criteria = Criteria(_judge(checkout, in_account), accept_untested_gpu, now)
+    criteria = Criteria(_gpu_judge(checkout, in_account), accept_untested_gpu, now)
     plan = promote.prepare(in_account, criteria)
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_vulnerabilities(in_account.definition, build)
@@ -173,8 +175,8 @@ def cmd_promote(
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackAsked:
-    """What was asked of `golden rollback`."""
+class RollbackOptions:
+    """The arguments and options of `golden rollback`."""
 
     image: ImageName
     dry_run: DryRun = False
@@ -187,36 +189,39 @@ class RollbackAsked:
 
 
 @translated()
-def cmd_rollback(checkout: Checkout, asked: RollbackAsked) -> int:
+def cmd_rollback(checkout: Checkout, options: RollbackOptions) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to),
     everywhere."""
-    image = _in_account(checkout, asked.image)
+    image = _in_account(checkout, options.image)
     progress = checkout.progress("rollback", image.name)
-    criteria = Criteria(_judge(checkout, image), asked.accept_untested_gpu, asked.now)
-    prepared = rollback.prepare(image, criteria, to=asked.to, regions=asked.region)
+    criteria = Criteria(_gpu_judge(checkout, image), options.accept_untested_gpu, options.now)
+    prepared = rollback.prepare(image, criteria, to=options.to, regions=options.region)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
-    if asked.dry_run:
+    if options.dry_run:
         prepared.check(
             {},
             "not every region could be read",
             f"`golden rollback {image.name}` takes the others back",
         )
         return 0
-    # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
-    tags = in_parallel({"container": lambda: _container_back(image, prepared.plan, progress)})
+    # The container goes back first: an older one also runs on the newer driver of the AMIs. If it
+    # fails, the AMIs go back all the same.
+    container_result = in_parallel(
+        {"container": lambda: _roll_container_back(image, prepared.plan, progress)}
+    )
     rollback.execute(image, prepared, progress)
     progress.say(f"`latest` is build {prepared.plan.build_id}")
-    raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")
+    raise_failed(container_result.failed, "the AMIs are back, and the container's `latest` is not")
     lead_to("status", image.name)
     return 0
 
 
-def _container_back(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
-    befores = {move.before_build for move in plan.regions if move.before_build}
+def _roll_container_back(image: ImageInAccount, plan: MovePlan, progress: Progress) -> None:
+    builds_before = {move.before_build for move in plan.regions if move.before_build}
     with container_tags.planned(image, plan.build_id, progress) as containers:
         for line in containers.show(moves=True):
             progress.say(line.strip())
-        containers.move(befores)
+        containers.move(builds_before)
 
 
 @translated()
@@ -225,9 +230,9 @@ def cmd_release(
 ) -> int:
     """Bake, publish, test on GPUs and promote the lock's build, as far as each is due; for
     schedules."""
-    progress, done = checkout.progress("release", image), list[ReleaseStep]()
+    progress, steps_done = checkout.progress("release", image), list[ReleaseStep]()
     while True:
-        due = _look(checkout, image)
+        due = _next_step(checkout, image)
         progress.say(
             due.why
             + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE) else "")
@@ -241,18 +246,19 @@ def cmd_release(
             return ExitCode.HELD_BACK
         if dry_run:
             return ExitCode.OK
-        if due.step in done:
+        # A step that ended but is due again would repeat for ever.
+        if due.step in steps_done:
             raise StageFailed(
                 f"{due.step} has ended, and {due.why}",
                 hint=f"`golden status {image}` shows the regions",
             )
-        done.append(due.step)
-        _run(checkout, image, due.step, wait=wait)
+        steps_done.append(due.step)
+        _run_step(checkout, image, due.step, wait=wait)
 
 
-def _look(checkout: Checkout, name: str) -> NextStep:
+def _next_step(checkout: Checkout, name: str) -> NextStep:
     image = _in_account(checkout, name)
-    judge = _judge(checkout, image)
+    judge = _gpu_judge(checkout, image)
     section, (_, build) = image.section, checkout.of_lock(name)
     needs_gpu = bool(hardware.architectures(checkout.root, image.definition.hardware))
     ledgers = image.read_ledgers(section.regions).require_all()
@@ -261,16 +267,16 @@ def _look(checkout: Checkout, name: str) -> NextStep:
         section.regions,
         lambda region: pointers.default_version(image.account.ec2(region), template),
     ).require_all()
-    waiting = image.groups_to_refresh(defaults)
+    groups_waiting = image.groups_to_refresh(defaults)
     is_tested = not needs_gpu
     if needs_gpu:
-        found = channel_moves.on_gpus(image, build.build_id, section.regions, judge)
-        is_tested = found.proof is not GpuProof.UNTESTED
+        gpu_test_result = channel_moves.on_gpus(image, build.build_id, section.regions, judge)
+        is_tested = gpu_test_result.proof is not GpuProof.UNTESTED
     release = Release(
         build_id=build.build_id,
         ledgers=ledgers,
         soak_hours=section.soak_hours,
-        waiting=sorted(set().union(*waiting.values())),
+        waiting=sorted(set().union(*groups_waiting.values())),
         is_baked=build.is_verified,
         is_judged=image.definition.security.cve is not None,
         is_tested=is_tested,
@@ -278,19 +284,20 @@ def _look(checkout: Checkout, name: str) -> NextStep:
     return release.next_step()
 
 
-def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:
+def _run_step(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:
     if (
         step in (ReleaseStep.PUBLISH, ReleaseStep.PROMOTE)
         and checkout.definition(image).security.cve
     ):
-        cmd_cve(checkout, image, data=[])  # a record of today
+        # Publish and promote refuse by this record, which must be today's.
+        cmd_cve(checkout, image, data=[])
     if step is ReleaseStep.BAKE:
-        cmd_bake(checkout, BakeAsked(image=image, wait=wait))
+        cmd_bake(checkout, BakeOptions(image=image, wait=wait))
     elif step is ReleaseStep.PUBLISH:
         if channels.publish_section(checkout.definition(image)).registries:
             cmd_container(checkout, image, wait=wait)
-        cmd_publish(checkout, PublishAsked(image=image, wait=wait))
+        cmd_publish(checkout, PublishOptions(image=image, wait=wait))
     elif step is ReleaseStep.GPU_TEST:
-        cmd_gpu_test(checkout, GpuTestAsked(image=image))
+        cmd_gpu_test(checkout, GpuTestOptions(image=image))
     else:
         cmd_promote(checkout, image)

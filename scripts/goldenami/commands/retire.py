@@ -1,4 +1,4 @@
-"""Commands by which an account's AMIs go, and what killed runs left behind."""
+"""Commands that remove an account's old AMIs, and what killed runs left behind."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from goldenami.release.retire import retire, sweep
 from goldenami.release.retire.retention import RetentionPolicy
 
 _LEAST = {"keep_last": 1, "max_age_days": 0, "disable_after_days": 0, "deregister_after_days": 0}
-"""The limits that a command line may set, with the least number that each can have."""
+"""The limits that --set may change, with the least value of each."""
 _MOST = 3650
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetireAsked:
-    """What was asked of `golden retire`."""
+class RetireOptions:
+    """The arguments and options of `golden retire`."""
 
     image: ImageName
     as_json: AsJson = False
@@ -52,39 +52,41 @@ class RetireAsked:
 
 
 @translated()
-def cmd_retire(checkout: Checkout, asked: RetireAsked) -> int:
+def cmd_retire(checkout: Checkout, options: RetireOptions) -> int:
     """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest
     stays.
 
     `--set` gives other limits than the definition and the waits of 14 days between two steps.
     """
-    image = asked.image
+    image = options.image
     definition = checkout.definition(image)
     publish = channels.publish_section(definition)
-    names, progress = asked.region or publish.regions, checkout.progress("retire", image)
-    account = checkout.account(definition, also=names)
-    check_regions(names)
+    regions, progress = options.region or publish.regions, checkout.progress("retire", image)
+    account = checkout.account(definition, also=regions)
+    check_regions(regions)
     if publish.account:
-        account.with_short_timeouts().expect(publish.account, names[0])
+        account.with_short_timeouts().expect(publish.account, regions[0])
     policy = RetentionPolicy.of(
-        publish, release_shared=asked.release_shared, **_limits(asked.instead)
+        publish, release_shared=options.release_shared, **_limits(options.instead)
     )
     prepared = retire.with_dropped(
-        retire.prepare(account, image, names, policy, progress), definition
+        retire.prepare(account, image, regions, policy, progress), definition
     )
-    # Of builds in regions that were not read nothing is known: their tags stay.
-    whole = not (asked.region or prepared.unreachable or prepared.plan.dropped)
-    with registry_pushes.opened(account, publish.registries if whole else []) as found:
-        gone = container_tags.gone(found, retire.staying(prepared.plan))
-        lines = [f"  {name}: remove {tag}" for name, tags in gone.items() for tag in tags]
-        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], asked.as_json)
-        if asked.dry_run:
+    # Tags are removed only if every region was read: elsewhere a build may still be in use.
+    all_regions_read = not (options.region or prepared.unreachable or prepared.plan.dropped)
+    with registry_pushes.opened(
+        account, publish.registries if all_regions_read else []
+    ) as registries:
+        removable_tags = container_tags.gone(registries, retire.staying(prepared.plan))
+        lines = [f"  {name}: remove {tag}" for name, tags in removable_tags.items() for tag in tags]
+        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], options.as_json)
+        if options.dry_run:
             retire.check(prepared, {})
             return 0
         retire.execute(account, prepared, progress)
-        for name, tags in gone.items():
+        for name, tags in removable_tags.items():
             for tag, digest in tags.items():
-                found[name].remove(digest)
+                registries[name].remove(digest)
                 progress.say(f"{name}: removed {tag}")
     progress.remember()
     return 0
@@ -117,11 +119,11 @@ def cmd_sweep(
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
     (--region).
     """
-    used = [] if region else workspace.noted_regions(checkout.root)
-    check_regions(used)
-    names = list(dict.fromkeys([*checkout.images_by_region(None, region), *used]))
-    account = checkout.account(also=names)
-    prepared = sweep.prepare(account, names)
+    noted_regions = [] if region else workspace.noted_regions(checkout.root)
+    check_regions(noted_regions)
+    all_regions = list(dict.fromkeys([*checkout.images_by_region(None, region), *noted_regions]))
+    account = checkout.account(also=all_regions)
+    prepared = sweep.prepare(account, all_regions)
     print_record(prepared.plan, sweep.show(prepared.plan), as_json)
     if dry_run:
         sweep.check(prepared, {})

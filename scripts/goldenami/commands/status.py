@@ -1,4 +1,4 @@
-"""Commands on what an account holds: which builds its names lead to, who runs them, and what wants
+"""Commands on what an account holds: which builds its pointers name, who runs them, and what needs
 a decision."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.digest import digest, digest_views, memory
-from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
+from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, LocalRecords
 from goldenami.fleet.digest.findings import Gap, Kind
 from goldenami.fleet.digest.memory import News
 from goldenami.image.report import site
@@ -47,7 +47,7 @@ from goldenami.release.retire import status
 from goldenami.release.retire.status import Problem, StatusRecord
 
 SITE = "build/site"
-"""The folder of the site in the checkout."""
+"""Folder of the site in the checkout."""
 _WRITTEN_AGAIN = (
     "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again; what "
     "else is wrong has its way back in its line"
@@ -55,7 +55,7 @@ _WRITTEN_AGAIN = (
 
 
 class Answers(StrEnum):
-    """Whose answers are on the page over all images."""
+    """The sources of the page over all images."""
 
     HERE = "here"
     ACCOUNT = "account"
@@ -85,61 +85,68 @@ def cmd_status(
                 "--site is of all images: it takes no IMAGE, --region or --json",
                 hint="leave them out",
             )
-        return _site(checkout, page)
+        return _write_site(checkout, page)
     images = checkout.images_by_region(image, region)
     account = checkout.account(also=images)
     record, failed = status.look(account, images)
     families, definitions = checkout.families, list(checkout.definitions(image))
-    problems, with_gpus = list(record.problems), set[str]()
+    problems, images_with_gpus = list(record.problems), set[str]()
     for definition in definitions:
-        problems += _dropped(definition, record)
+        problems += _dropped_regions(definition, record)
     for definition in definitions:
         problems += status.behind(account.with_short_timeouts(), definition, record)
         if any(name in families and families[name].sm for name in definition.hardware):
-            with_gpus.add(definition.image)
-    shown = status.show(record, details=image is not None, with_gpus=with_gpus)
-    support_of = _support(checkout, status.pointed(record), everything=image is not None)
-    tags = container_tags.standing(account, definitions)
-    latest = {name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}
-    record = record.model_copy(update={"problems": problems, "containers": latest})
-    containers = container_tags.show_standing(tags.done)
-    print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
+            images_with_gpus.add(definition.image)
+    status_lines = status.show(record, details=image is not None, with_gpus=images_with_gpus)
+    support_lines = _support_lines(checkout, status.pointed(record), everything=image is not None)
+    container_tags_read = container_tags.standing(account, definitions)
+    latest_containers = {
+        name: tag.latest_build for name, (_, tag) in container_tags_read.done.items() if tag.latest
+    }
+    record = record.model_copy(update={"problems": problems, "containers": latest_containers})
+    containers = container_tags.show_standing(container_tags_read.done)
+    print_record(record, [*status_lines, *containers, *map(str, problems), *support_lines], as_json)
+    # What is wrong outranks regions that did not answer.
     if problems:
         raise NotVerified(f"{len(problems)} things are not as they have to be", hint=_WRITTEN_AGAIN)
-    raise_failed(failed | tags.failed, "not every region could be read")
+    raise_failed(failed | container_tags_read.failed, "not every region could be read")
     return 0
 
 
-def _dropped(definition: Definition, record: StatusRecord) -> list[Problem]:
-    """The regions that ledgers know and the definition has dropped."""
+def _dropped_regions(definition: Definition, record: StatusRecord) -> list[Problem]:
+    """Return a problem for each region that ledgers know and that the definition no longer
+    names."""
     if definition.publish is None:
         return []
-    told = [each for there in record.regions.values() for each in there]
-    published_to = [each.published_to for each in told if each.image == definition.image]
+    image_rows = [row for rows in record.regions.values() for row in rows]
+    regions_published_to = [row.published_to for row in image_rows if row.image == definition.image]
     return [
         Problem(image=definition.image, region=region, what=channels.DROPPED)
-        for region in channels.dropped(definition, published_to)
+        for region in channels.dropped(definition, regions_published_to)
     ]
 
 
-def _site(checkout: Checkout, answers: Answers) -> int:
+def _write_site(checkout: Checkout, answers: Answers) -> int:
     folder, location = checkout.root / SITE, os.environ.get("GOLDEN_SITE_S3")
     bucket, progress = site_bucket(checkout), checkout.progress("site", "all")
     if bucket:
         progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
     damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
-    asked, failed = None, dict[str, GoldenError]()
+    account_status, failed = None, dict[str, GoldenError]()
     if answers is Answers.ACCOUNT:
         record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
-        asked = record.model_dump(mode="json")
+        account_status = record.model_dump(mode="json")
     page = folder / "index.html"
     records.write_text(
         page,
-        site.render(checkout.images, site.builds(folder, damaged), clock.stamp(), status=asked),
+        site.render(
+            checkout.images, site.builds(folder, damaged), clock.stamp(), status=account_status
+        ),
     )
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
+    # The page is written first: an error must not take what could be read.
     raise_failed(failed, "the page is written, but not every region could be read")
     if damaged:
         raise BadInput(
@@ -151,7 +158,7 @@ def _site(checkout: Checkout, answers: Answers) -> int:
 
 
 def site_bucket(checkout: Checkout) -> SiteBucket | None:
-    """The folder of a bucket that GOLDEN_SITE_S3 names, if any."""
+    """Return the bucket's folder that GOLDEN_SITE_S3 names, or None."""
     location = os.environ.get("GOLDEN_SITE_S3")
     if not location:
         return None
@@ -160,15 +167,15 @@ def site_bucket(checkout: Checkout) -> SiteBucket | None:
 
 
 def _account_of_all(checkout: Checkout) -> Account:
-    """The account where what is told of all images may be: each of them has to allow it."""
+    """Return the account, limited to regions that every image allows."""
     return checkout.account(*checkout.definitions(None))
 
 
-def _support(
+def _support_lines(
     checkout: Checkout, builds: list[tuple[str, str]], *, everything: bool
 ) -> Iterator[str]:
-    """Until when parts of these builds get fixes, by locks that are here; what is well only where
-    all is asked for."""
+    """Yield how long parts of these builds are supported, by the locks that are here; supported
+    parts only if `everything`."""
     day = clock.now().date()
     for image, build_id in builds:
         lock = checkout.lock_of(image, build_id)
@@ -182,28 +189,32 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = _account_of_all(checkout), checkout.progress("digest", "all")
     folder, bucket = checkout.root / SITE, site_bucket(checkout)
+    # What would fail at the end fails before everything is read.
     account.allowed.require(home_region())
     notify.check()
-    images, gaps = checkout.images_by_region(None, []), _pulled(bucket, folder)
+    images, gaps = checkout.images_by_region(None, []), _pull_site(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
-        record = digest.look(checkout.account(), images, lambda builds: _known(checkout, builds))
+        record = digest.look(
+            checkout.account(), images, lambda builds: _local_records(checkout, builds)
+        )
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
     page = folder / "digest" / record.week / "index.html"
     record, review = (record, []) if dry_run else _with_review(account, folder, record)
-    pages = [_address(each.relative_to(folder)) for each in (page, *review)]
+    pages = [_address(path.relative_to(folder)) for path in (page, *review)]
     link = " ".join(filter(None, (*pages, run_url())))
-    said, refused = _tell(account, record, link, progress, dry_run=dry_run)
+    news, refused = _send(account, record, link, progress, dry_run=dry_run)
     records.write(page.with_name(DIGEST_FILE), record)
-    records.write_text(page, digest_views.page(record, said))
+    records.write_text(page, digest_views.page(record, news))
     if bucket and not dry_run:
         progress.say(f"{bucket.push(folder)} files to {os.environ['GOLDEN_SITE_S3']}")
-    lines = [digest_views.headline(record, said), digest_views.text(record, said, str(page))]
+    lines = [digest_views.headline(record, news), digest_views.text(record, news, str(page))]
     print_record(record, lines, as_json)
-    return _end(record, refused)
+    return _raise_failures(record, refused)
 
 
-def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
-    """Have what the site keeps of builds that are not here, and of former reviews."""
+def _pull_site(bucket: SiteBucket | None, site: Path) -> list[Gap]:
+    """Download from the site's bucket the records of builds that are not here, and of former
+    reviews. Return a gap if that fails."""
     try:
         if bucket:
             for name in (SITE_FILE, CVE_FILE, REVIEW_FILE):
@@ -218,6 +229,7 @@ def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
 def _with_review(
     account: Account, site: Path, record: DigestRecord
 ) -> tuple[DigestRecord, list[Path]]:
+    # One review a quarter: each costs requests to Cost Explorer.
     if not cost_review.is_due(site):
         return record, []
     try:
@@ -232,7 +244,7 @@ def _address(path: Path) -> str:
     return f"{location}/{path}" if location else ""
 
 
-def _tell(
+def _send(
     account: Account,
     record: DigestRecord,
     link: str,
@@ -240,43 +252,49 @@ def _tell(
     *,
     dry_run: bool,
 ) -> tuple[News, list[GoldenError]]:
-    """Tell every channel; without one nothing counts as told."""
+    """Send the digest to every channel. Return the news, and the errors of channels that took
+    nothing. Without a channel, nothing counts as reported."""
     home, channels = home_region(), {} if dry_run else notify.channels(account)
     if not channels:
         return memory.news(memory.remembered(account, home), record), []
-    with memory.held(account, home) as kept:
-        said = memory.news(kept.told, record)
-        if said.new or record.week > kept.told.week:
-            kept.add(
-                memory.after(kept.told, record, said),
-                digest_views.headline(record, said),
-                digest_views.text(record, said, link),
+    with memory.held(account, home) as notes:
+        news = memory.news(notes.told, record)
+        # Without news, too, one message a week shows that the digest runs.
+        if news.new or record.week > notes.told.week:
+            notes.add(
+                memory.after(notes.told, record, news),
+                digest_views.headline(record, news),
+                digest_views.text(record, news, link),
                 channels,
             )
-        sent, refused = kept.deliver(channels)
+        sent, refused = notes.deliver(channels)
     progress.say(f"sent: {', '.join(sent) or 'nothing, for all of it was told before'}")
-    return said, refused
+    return news, refused
 
 
-def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
-    """Support and vulnerabilities of builds, by the locks and records that are here or in the
-    site."""
-    known = Known(
-        {each.image: each.publish.keep_last for each in checkout.definitions(None) if each.publish},
+def _local_records(checkout: Checkout, builds: list[tuple[str, str]]) -> LocalRecords:
+    """Return the support and the vulnerabilities of builds, by the locks and records that are here
+    or in the site."""
+    records_found = LocalRecords(
+        {
+            definition.image: definition.publish.keep_last
+            for definition in checkout.definitions(None)
+            if definition.publish
+        },
         {},
         {},
         [],
     )
     for image, build_id in builds:
-        here, kept = (
+        build_folder, site_folder = (
             folder.build(build_id).path
             for folder in (checkout.builds(image), ImageFolder(checkout.root / SITE / image))
         )
-        summary = records.read_if_whole(kept / SITE_FILE, SiteBuild)
-        if lock := checkout.lock_of(image, build_id) or (summary.lock if summary else None):
-            known.parts.setdefault(image, []).extend(support.of_lock(lock))
+        site_build = records.read_if_whole(site_folder / SITE_FILE, SiteBuild)
+        if lock := checkout.lock_of(image, build_id) or (site_build.lock if site_build else None):
+            records_found.parts.setdefault(image, []).extend(support.of_lock(lock))
         else:
-            known.gaps.append(
+            records_found.gaps.append(
                 Gap(
                     what=f"support of {image} {build_id}",
                     kinds=[Kind.ENDED],
@@ -284,13 +302,13 @@ def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
                     is_failure=False,
                 )
             )
-        record = records.read_if_whole(here / CVE_FILE, CveRecord) or records.read_if_whole(
-            kept / CVE_FILE, CveRecord
+        record = records.read_if_whole(build_folder / CVE_FILE, CveRecord) or records.read_if_whole(
+            site_folder / CVE_FILE, CveRecord
         )
         if record:
-            known.cves.setdefault(image, []).append(record)
+            records_found.cves.setdefault(image, []).append(record)
         else:
-            known.gaps.append(
+            records_found.gaps.append(
                 Gap(
                     what=f"vulnerabilities of {image} {build_id}",
                     kinds=[Kind.VULNERABLE],
@@ -298,12 +316,12 @@ def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
                     is_failure=False,
                 )
             )
-    return known
+    return records_found
 
 
-def _end(record: DigestRecord, refused: list[GoldenError]) -> int:
-    """A channel that took nothing, or a part that could not be looked at, is an error after all
-    else is done."""
+def _raise_failures(record: DigestRecord, refused: list[GoldenError]) -> int:
+    """Raise an error for a channel that took nothing, or for a part that could not be read; the
+    rest is done by now."""
     if refused:
         raise refused[0]
     if failed := [gap for gap in record.gaps if gap.is_failure]:

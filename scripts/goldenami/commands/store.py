@@ -1,4 +1,4 @@
-"""Commands on what this machine keeps: the store of packages, and what builds hold."""
+"""Commands on what this machine keeps: the package store, and builds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from goldenami.model.builds.build_folder import ImageFolder
 
 
 class StoreAction(StrEnum):
-    """What is done with the store."""
+    """What `golden store` does."""
 
     VERIFY = "verify"
     GC = "gc"
@@ -38,6 +38,7 @@ def cmd_store(
         case StoreAction.VERIFY:
             return _verify(checkout)
         case StoreAction.GC:
+            # Alone, so that no bake needs a file that is just deleted.
             with checkout.store.alone() if delete else contextlib.nullcontext():
                 return _collect(checkout, delete=delete)
         case StoreAction.PUSH:
@@ -93,6 +94,7 @@ def cmd_clean(
 ) -> int:
     """Free what builds and the demo hold; the newest verified build of each image stays unless
     --all."""
+    # Images are found by their folders, so one without a definition is cleaned, too.
     builds = checkout.root / "build"
     for image in sorted(
         path.name

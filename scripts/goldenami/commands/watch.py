@@ -1,4 +1,4 @@
-"""Commands that look for releases, take them into new locks and propose those."""
+"""Commands that find new releases, make new locks of them, and propose these."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from goldenami.watch.relock import Relock
 from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, SourceStatus, WatchRecord
 
 FOLDER = "build/watch"
-"""Where record, summary and log of `watch` are."""
+"""Folder of the record, the summary and the log of `watch`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchAsked:
-    """What was asked of `golden watch`."""
+class WatchOptions:
+    """The arguments and options of `golden watch`."""
 
     image: OptionalImage = None
     as_json: AsJson = False
@@ -46,50 +46,57 @@ class WatchAsked:
     ] = False
 
 
-def cmd_watch(checkout: Checkout, asked: WatchAsked) -> int:
+def cmd_watch(checkout: Checkout, options: WatchOptions) -> int:
     """Ask the sources of each image for what is newer than its lock and matters; --update locks
     it."""
-    if asked.propose:
+    if options.propose:
         return _propose(checkout)
+    # A wrong address for notices is refused now, not after minutes of reading.
     notify.check()
-    progress, folder = checkout.progress("watch", asked.image or "all"), checkout.root / FOLDER
-    images, warnings, errors = watch.watched(checkout.root, asked.image)
+    progress, folder = checkout.progress("watch", options.image or "all"), checkout.root / FOLDER
+    images, warnings, errors = watch.watched(checkout.root, options.image)
     with progress.step("sources", f"{len(images)} images"):
         record, results = watch.look(checkout.root, checkout.cache, images, clock.stamp())
-    unread = [SourceStatus(name=name, error=error.message) for name, error in errors.items()]
+    unreadable_images = [
+        SourceStatus(name=name, error=error.message) for name, error in errors.items()
+    ]
     record = record.model_copy(
-        update={"warnings": [*record.warnings, *warnings], "sources": [*record.sources, *unread]}
+        update={
+            "warnings": [*record.warnings, *warnings],
+            "sources": [*record.sources, *unreadable_images],
+        }
     )
     failures = list(errors.values())
-    if asked.update:
-        record, failed = Relock(checkout.root, partial(make_lock, checkout), asked.wait).run(
+    if options.update:
+        record, failed = Relock(checkout.root, partial(make_lock, checkout), options.wait).run(
             record, results
         )
         failures += failed
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, run_url())
     records.write_text(folder / SUMMARY_FILE, summary)
-    print_record(record, _shown(record), asked.as_json)
+    print_record(record, _lines(record), options.as_json)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
-    failures += _unseen(record)
+    failures += _unread_source_errors(record)
     if watch_summary.is_news(record):
         failures += notify.tell(checkout.account(), watch_summary.headline(record), summary)
-    return _end(record, failures, strict=asked.strict, update=asked.update)
+    return _exit_code(record, failures, strict=options.strict, update=options.update)
 
 
-def _shown(record: WatchRecord) -> Iterator[str]:
+def _lines(record: WatchRecord) -> Iterator[str]:
     yield watch_summary.table(record)
     yield from (f"warning: {warning}" for warning in record.warnings)
     yield from (f"could not look: {error}" for error in record.errors)
     yield watch_summary.headline(record)
 
 
-def _end(
+def _exit_code(
     record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool
 ) -> int:
     if failures:
-        for other in failures[1:]:
-            print(f"also: {other.message}", file=sys.stderr)
+        # Only one error can be raised; the others must not be lost.
+        for further in failures[1:]:
+            print(f"also: {further.message}", file=sys.stderr)
         raise failures[0]
     if strict and record.warnings:
         raise BadInput(
@@ -97,11 +104,11 @@ def _end(
             hint="review the hold, or move to another branch; without --strict they "
             "are only printed",
         )
-    waits = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
-    return int(ExitCode.NEWER) if waits and not update else int(ExitCode.OK)
+    is_update_left = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
+    return int(ExitCode.NEWER) if is_update_left and not update else int(ExitCode.OK)
 
 
-def _unseen(record: WatchRecord) -> list[GoldenError]:
+def _unread_source_errors(record: WatchRecord) -> list[GoldenError]:
     errors = record.errors
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return (

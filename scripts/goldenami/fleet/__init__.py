@@ -1,1 +1,1 @@
-"""What runs of an image, what it costs, and the account that it runs in."""
+"""Commands on a fleet: what runs of an image, what it costs, and the account that it runs in."""

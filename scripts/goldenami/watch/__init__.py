@@ -1,1 +1,1 @@
-"""The `watch` stage: what is newer than the locks, and matters."""
+"""The `watch` stage: find newer versions that matter to the locks."""

@@ -1,4 +1,4 @@
-"""The components of one image, each judged by its rule against what its sources offer."""
+"""Judge each component of one image by its rule against the versions that its sources offer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceSta
 
 @dataclass(frozen=True)
 class WatchedImage:
-    """One image as it is: its definition, its lock and the SHA-256 of that."""
+    """One image: its definition, its lock and the lock's SHA-256."""
 
     definition: Definition
     lock: Lock
@@ -52,10 +52,9 @@ class WatchedImage:
 
 @dataclass(frozen=True)
 class WatchResult:
-    """A row for each component of one image, and the archives that they were seen in.
+    """A row for each component of one image, and the archives that were read.
 
-    `distrusted` are archives that contradict the lock: older than it, emptied, or with other
-    files.
+    `distrusted` are archives that contradict the lock: older than it, emptied, or with other files.
     """
 
     image: WatchedImage
@@ -73,23 +72,25 @@ class WatchResult:
         reason: str,
         components: Container[str] | None = None,
     ) -> WatchResult:
-        """The same where no new lock moves `components`, or anything: what would have moved has
-        this verdict and reason."""
-        why = {"verdict": verdict, "reason": reason}
+        """Return the result with this verdict and reason for the rows that need a lock: those of
+        `components`, or all if it is None."""
+        changes = {"verdict": verdict, "reason": reason}
         rows = list[ComponentRow]()
         for row in self.rows:
-            is_meant = components is None or row.component in components
-            rows.append(row.model_copy(update=why) if is_meant and row.needs_a_lock else row)
+            is_affected = components is None or row.component in components
+            rows.append(row.model_copy(update=changes) if is_affected and row.needs_a_lock else row)
         return replace(self, rows=tuple(rows))
 
 
 IndexLookup = Callable[[str, PythonIndex | None], tuple[SourceStatus, list[VersionOffer]]]
-"""What Python's indexes have of a project: the usual one, and a company's beside it."""
+"""Looks a project up in the usual Python index, and in a company's index beside it if one is given;
+returns the source and its versions."""
 
 
 @dataclass
 class ImageWatcher:
-    """Looks at the components of one image; `statuses` are the sources of this image alone."""
+    """Reads the sources of one image's components; `statuses` are the sources of this image
+    alone."""
 
     root: Path
     today: date
@@ -108,46 +109,57 @@ class ImageWatcher:
 
     def run(self) -> WatchResult:
         lock, watch = self.image.lock, self.image.definition.watch
-        rows = [self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)]
+        rows = [
+            self._judged_row(
+                WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel
+            )
+        ]
         if lock.driver is not None:
             rows.append(
-                self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version, self._driver)
+                self._judged_row(
+                    WatchedComponent.DRIVER, watch.driver, lock.driver.version, self._driver
+                )
             )
         if lock.cuda is not None:
-            rows.append(self._row(WatchedComponent.CUDA, watch.cuda, lock.cuda.version, self._cuda))
+            rows.append(
+                self._judged_row(WatchedComponent.CUDA, watch.cuda, lock.cuda.version, self._cuda)
+            )
         rows.append(self._packages(watch.packages))
         names = {*watch.frameworks, *(framework.name for framework in lock.frameworks)}
         rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
         rows += self._python_packages(watch.python_packages)
-        rows += self._files()
+        rows += self._downloads()
         rows += self._containers()
         distrusted = archive_indexes.distrusted(lock, self.archives)
         self.statuses += distrusted
         return WatchResult(self.image, tuple(rows), self.archives, tuple(distrusted))
 
-    def _row(
+    def _judged_row(
         self,
         component: str,
         rule: UpdateRule,
         locked: str,
-        look: Callable[[UpdateRule], Judgement],
+        judge_component: Callable[[UpdateRule], Judgement],
     ) -> ComponentRow:
         try:
-            judgement = look(rule)
+            judgement = judge_component(rule)
         except GoldenError as error:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, error.message)
             self.statuses.append(
                 SourceStatus(name=f"{self.image.lock.image} {component}", error=error.message)
             )
+        # A silent archive may have something newer: of the verdicts, only UPDATE holds without it.
         if self.archives.down and judgement.verdict is not UpdateVerdict.UPDATE:
             judgement = replace(
                 judgement,
                 verdict=UpdateVerdict.UNREACHABLE,
                 reason=f"could not look at {', '.join(sorted(self.archives.down))}",
             )
-        return self._of(component, rule.policy, locked, judgement)
+        return self._component_row(component, rule.policy, locked, judgement)
 
-    def _of(self, component: str, policy: str, locked: str, judgement: Judgement) -> ComponentRow:
+    def _component_row(
+        self, component: str, policy: str, locked: str, judgement: Judgement
+    ) -> ComponentRow:
         mends = units.some(judgement.mends, 4)
         reasons = [judgement.reason, f"mends {mends}" if mends else ""]
         return ComponentRow(
@@ -179,13 +191,14 @@ class ImageWatcher:
         offers = driver_branches.offers(
             self.root, self.image.definition, self.apt, archive_indexes.released_on(self.apt, rule)
         )
-        names = {offer.branch for offer in offers}
-        if not self.archives.down and locked.branch not in names:
+        branches = {offer.branch for offer in offers}
+        # If all archives answered, the branch is really gone from them.
+        if not self.archives.down and locked.branch not in branches:
             self.statuses.append(
                 SourceStatus(
                     name=f"driver branch {locked.branch}",
                     error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
-                    f"archives have branches {', '.join(sorted(names)) or 'none'}",
+                    f"archives have branches {', '.join(sorted(branches)) or 'none'}",
                 )
             )
         return judge(rule, LockedVersion(locked.version, locked.branch), offers, self.today)
@@ -198,6 +211,7 @@ class ImageWatcher:
         )
         locked = LockedVersion(version, version.partition(".")[0])
         judgement = judge(rule, locked, offers, self.today)
+        # A release that the definition names does not change with a new lock.
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
@@ -207,15 +221,17 @@ class ImageWatcher:
             for name, package in packages.from_archives(self.image.lock).items()
             if packages.component(package) is WatchedComponent.PACKAGES
         ]
-        shown = list[PackageUpdate]()
+        updates_shown = list[PackageUpdate]()
 
-        def look(rule: UpdateRule) -> Judgement:
+        def judge_packages(rule: UpdateRule) -> Judgement:
             updates, judgement = self._package_offers(rule).judge(names, rule, self.today)
-            shown.extend(updates)
+            updates_shown.extend(updates)
             return judgement
 
-        row = self._row(WatchedComponent.PACKAGES, rule, f"{len(names)} packages", look)
-        return row.model_copy(update={"moving": shown})
+        row = self._judged_row(
+            WatchedComponent.PACKAGES, rule, f"{len(names)} packages", judge_packages
+        )
+        return row.model_copy(update={"moving": updates_shown})
 
     def _framework(self, name: str, rule: UpdateRule) -> ComponentRow:
         framework = next(
@@ -223,10 +239,10 @@ class ImageWatcher:
         )
         if framework is None:
             judgement = Judgement("?", UpdateVerdict.HELD, "the lock has no such framework")
-            return self._of(name, rule.policy, "not in the lock", judgement)
+            return self._component_row(name, rule.policy, "not in the lock", judgement)
         judgement = self._on_index(framework.wheel.project, rule, framework.version)
         judgement = _by_hand(judgement, f"the version in the recipe of {name}")
-        return self._of(name, rule.policy, framework.version, judgement)
+        return self._component_row(name, rule.policy, framework.version, judgement)
 
     def _on_index(self, project: str, rule: UpdateRule, locked: str) -> Judgement:
         python = self.image.lock.python
@@ -234,42 +250,46 @@ class ImageWatcher:
         self.statuses.append(source)
         if source.error:
             return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-        known = LockedVersion(locked, index_versions.branch(locked), index_versions.order)
-        return judge(rule, known, offers, self.today)
+        locked_version = LockedVersion(locked, index_versions.branch(locked), index_versions.order)
+        return judge(rule, locked_version, offers, self.today)
 
     def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
         python = self.image.lock.python
-        for project, asked in python.asked.items() if python else ():
+        for project, requirement in python.asked.items() if python else ():
             assert python is not None
             locked = next(file.version for file in python.wheels if file.project == project)
+            # A new version of a package is taken by the next lock, but makes none of its own.
             judgement = replace(self._on_index(project, rule, locked), mover=Mover.NEXT_LOCK)
-            takes = judgement.verdict is UpdateVerdict.UPDATE
-            if takes and not Requirement(asked).specifier.contains(judgement.available):
-                judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
-            yield self._of(project, rule.policy, locked, judgement)
+            is_update = judgement.verdict is UpdateVerdict.UPDATE
+            if is_update and not Requirement(requirement).specifier.contains(judgement.available):
+                judgement = _by_hand(
+                    judgement, f"`{requirement}` in python_packages of the definition"
+                )
+            yield self._component_row(project, rule.policy, locked, judgement)
 
-    def _files(self) -> list[ComponentRow]:
+    def _downloads(self) -> list[ComponentRow]:
         if not (files := self.image.lock.downloads):
             return []
-        found = [_same_bytes(file) for file in files]
-        self.statuses += found
-        errors = [source.error for source in found if source.error]
+        file_statuses = [_file_status(file) for file in files]
+        self.statuses += file_statuses
+        errors = [source.error for source in file_statuses if source.error]
         count = f"{len(files)} files"
-        why = "a newer version is at another address, which only its vendor knows"
-        judgement = Judgement(count, UpdateVerdict.CURRENT, why)
+        reason = "a newer version is at another address, which only its vendor knows"
+        judgement = Judgement(count, UpdateVerdict.CURRENT, reason)
         if errors:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, errors[0])
-        return [self._of("downloads", "by hand", count, judgement)]
+        return [self._component_row("downloads", "by hand", count, judgement)]
 
     def _containers(self) -> Iterator[ComponentRow]:
-        """A row for each image of a container: a tag that moved becomes a new lock."""
-        for one in self.image.lock.containers:
-            source, judgement = _tag(one)
+        """Yield a row for each container image. If a tag moved, a new lock is needed."""
+        for container in self.image.lock.containers:
+            source, judgement = _container_status(container)
             self.statuses.append(source)
             policy = "by tag"
-            if "@" in one.asked:
+            # A digest never moves: a person writes a new one.
+            if "@" in container.asked:
                 policy, judgement = "by hand", replace(judgement, mover=Mover.PERSON)
-            yield self._of(one.name, policy, one.answer[:12], judgement)
+            yield self._component_row(container.name, policy, container.answer[:12], judgement)
 
     def warnings(self) -> list[str]:
         lock, watch = self.image.lock, self.image.definition.watch
@@ -290,40 +310,44 @@ class ImageWatcher:
         return [f"{lock.image}: {text}" for text in texts if text]
 
 
-def _by_hand(judgement: Judgement, what: str) -> Judgement:
+def _by_hand(judgement: Judgement, place: str) -> Judgement:
     if judgement.verdict is not UpdateVerdict.UPDATE:
         return judgement
-    return replace(judgement, reason=f"a person moves it: {what}", mover=Mover.PERSON)
+    return replace(judgement, reason=f"a person moves it: {place}", mover=Mover.PERSON)
 
 
-def _same_bytes(file: LockedDownload) -> SourceStatus:
-    """Read the file anew, where its length is still that of the lock: no other sign is sure."""
+def _file_status(file: LockedDownload) -> SourceStatus:
+    """Check that a locked file is unchanged at its address."""
+    # A file of the locked length is read in full: no header proves that its bytes are the same.
     try:
         address = mirrors.logged_in(file.url, file.name, file.login)
-        found = http_documents.look(address, size=file.size)
+        served = http_documents.look(address, size=file.size)
     except NotThere:
         return SourceStatus(
             name=file.url, error="the file is gone: write where it is now, and its SHA-256"
         )
     except GoldenError as error:
         return SourceStatus(name=file.url, error=error.message)
-    if found.sha256 == file.sha256:
+    if served.sha256 == file.sha256:
         return SourceStatus(name=file.url)
-    now = f"{found.size} bytes" + (f" with SHA-256 {found.sha256[:12]}" if found.sha256 else "")
+    description = f"{served.size} bytes" + (
+        f" with SHA-256 {served.sha256[:12]}" if served.sha256 else ""
+    )
     return SourceStatus(
         name=file.url,
-        error=f"has other bytes: {now}, locked {file.size} with {file.sha256[:12]}; find out why",
+        error=f"has other bytes: {description}, locked {file.size} with {file.sha256[:12]}; "
+        "find out why",
     )
 
 
-def _tag(container: LockedContainer) -> tuple[SourceStatus, Judgement]:
+def _container_status(container: LockedContainer) -> tuple[SourceStatus, Judgement]:
     try:
-        now = records.sha256_text(registries.answer(container.asked, container.login))[:12]
+        digest = records.sha256_text(registries.answer(container.asked, container.login))[:12]
     except GoldenError as error:
         return (
             SourceStatus(name=container.asked, error=error.message),
             Judgement("?", UpdateVerdict.UNREACHABLE, error.message),
         )
-    moved = now != container.answer[:12]
+    moved = digest != container.answer[:12]
     verdict = UpdateVerdict.UPDATE if moved else UpdateVerdict.CURRENT
-    return SourceStatus(name=container.asked), Judgement(now, verdict)
+    return SourceStatus(name=container.asked), Judgement(digest, verdict)

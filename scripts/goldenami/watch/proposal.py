@@ -1,4 +1,4 @@
-"""New locks as a branch on a server, with the push options by which GitLab opens a merge request.
+"""Push new locks as a branch, with the push options by which GitLab opens a merge request.
 
 https://docs.gitlab.com/topics/git/commit/#push-options-for-merge-requests
 """
@@ -15,18 +15,18 @@ from goldenami.core.web_address import without_login
 BRANCH = "golden/watch"
 SUBJECT = "packer: Lock what `make watch` found"
 URL = "GOLDEN_PUSH_URL"
-"""Environment variable with the address to push to, its token included; else the remote
-`origin`."""
+"""Environment variable with the address to push to, including its token. Without it, the remote
+`origin` is used."""
 
 
 def changed(root: Path, ref: str) -> set[str]:
-    """Names of the images whose lock differs from that of the commit `ref`, or is not in it;
-    BadInput where the clone has no such commit."""
+    """Return the names of images whose lock differs from that of the commit `ref`, or is not in it.
+    Raises BadInput if the clone has no such commit."""
     try:
         shell.output(["git", "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}"], cwd=root)
-    except (
-        shell.CommandFailed
-    ) as error:  # its words, if any, are of another cause: a clone that git does not trust
+    # Git says nothing about a missing commit; its output is of another cause, as of a clone that it
+    # does not trust.
+    except shell.CommandFailed as error:
         raise BadInput(
             f"there is no commit `{ref}` in this clone",
             tail=error.tail,
@@ -44,24 +44,28 @@ def changed(root: Path, ref: str) -> set[str]:
 
 
 def files(root: Path) -> list[str]:
-    """The changed files below packer/."""
+    """Return the changed files below packer/."""
     text = shell.output(
         ["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"], cwd=root
     )
+    # A line is a status of two characters, a space and the path.
     return sorted(line[3:] for line in text.splitlines())
 
 
 def commit(root: Path, changes: list[str], summary: str) -> None:
-    """Commit the files on the branch, which the working tree stays on."""
+    """Commit the files on the branch, and stay on it."""
+    # A CI runner has no identity for git.
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
     shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
     shell.output(["git", "add", "--", *changes], cwd=root)
+    # The summary is Markdown: with `commit.cleanup = strip` in a user's configuration, git would
+    # drop its headings as comments.
     argv = ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"]
     shell.Command(argv, cwd=root).output(stdin=f"{SUBJECT}\n\n{summary}")
 
 
 def push(root: Path, url: str, *, target: str, title: str) -> None:
-    """Push the branch over an earlier one, to be merged into `target`."""
+    """Push the branch over an earlier one; its merge request has `target` as its target branch."""
     options = [
         "merge_request.create",
         f"merge_request.target={target}",
@@ -80,7 +84,7 @@ def push(root: Path, url: str, *, target: str, title: str) -> None:
     try:
         shell.output(argv, cwd=root, env=token)
     except shell.CommandFailed as error:
-        # git's own words name the server without name and token
+        # Git's output names the server without user and token, so it may be shown.
         raise StageFailed(
             f"the branch {BRANCH} could not be pushed",
             tail=error.tail,
@@ -89,16 +93,17 @@ def push(root: Path, url: str, *, target: str, title: str) -> None:
 
 
 def _without_token(url: str) -> tuple[str, dict[str, str]]:
-    """The address for a command line, which every user of this machine may read; and what gives git
-    its login.
+    """Return the address without its login, and the environment variables that give git the login.
 
     https://git-scm.com/docs/git-config#ENVIRONMENT
     """
+    # Every user of this machine can read the command line, so the login goes by the environment.
     address, login = without_login(url)
-    given = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    # Settings that the environment already has must stay, so this one is added behind them.
+    config_count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return address, {
-        "GIT_CONFIG_COUNT": str(given + 1),
-        f"GIT_CONFIG_KEY_{given}": "http.extraHeader",
-        f"GIT_CONFIG_VALUE_{given}": f"Authorization: {login}",
+        "GIT_CONFIG_COUNT": str(config_count + 1),
+        f"GIT_CONFIG_KEY_{config_count}": "http.extraHeader",
+        f"GIT_CONFIG_VALUE_{config_count}": f"Authorization: {login}",
         "GIT_TERMINAL_PROMPT": "0",
     } if login else {}

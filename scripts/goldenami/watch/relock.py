@@ -1,5 +1,5 @@
-"""New locks of what `watch` found. They are made by a function of the caller's: no stage knows
-another."""
+"""Make new locks of what `watch` found. The caller passes the function that makes a lock, because
+stages do not import each other."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 
 MakeLock = Callable[[Definition, LockConstraints], tuple[Lock, str]]
-"""Resolves a definition within constraints and writes its lock; gives it with its SHA-256."""
+"""Resolves a definition within constraints and writes its lock; returns the lock and its
+SHA-256."""
 KEPT = (
     (),
     (WatchedComponent.DRIVER,),
     (WatchedComponent.KERNEL,),
     (WatchedComponent.DRIVER, WatchedComponent.KERNEL),
 )
-"""What stays where it is, try by try, until a lock fits: a new driver that does not compile keeps
-no security update away."""
+"""Components that keep their version, attempt by attempt, until a lock fits: a new driver that does
+not compile must not hold back security updates."""
 
 
 @dataclass(frozen=True)
 class Relock:
-    """How new locks are made: where, by whom, and whether a busy image is waited for."""
+    """How new locks are made: in which repository, by which function, and whether to wait for
+    another run on the same image."""
 
     root: Path
     make_lock: MakeLock
@@ -43,49 +45,53 @@ class Relock:
     def run(
         self, record: WatchRecord, results: Sequence[WatchResult]
     ) -> tuple[WatchRecord, list[GoldenError]]:
-        """Make the locks that the rows ask for; what goes wrong with one image stops no other."""
+        """Make the locks that the rows need. An error of one image does not stop the others."""
         rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
         for result in results:
-            done = result
+            outcome = result
             try:
                 if result.needs_a_lock:
-                    for stale in result.distrusted:  # a new lock would be made from less
+                    # A new lock would miss packages, or take older ones.
+                    for stale in result.distrusted:
                         raise Unreachable(
                             f"{stale.name}: {stale.error}", hint="use another mirror, or wait"
                         )
                     with workspace.image_lock(self.root, result.image.lock.image, wait=self.wait):
-                        done, made = self._lock(result)
-                    changes += made
+                        outcome, image_changes = self._first_fit(result)
+                    changes += image_changes
             except GoldenError as error:
-                done = result.stopped(UpdateVerdict.FAILED, error.message)
+                outcome = result.stopped(UpdateVerdict.FAILED, error.message)
                 failures.append(error)
-            rows += done.rows
+            rows += outcome.rows
         return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
-    def _lock(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
-        tried, reason = list[WatchResult](), ""
+    def _first_fit(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
+        attempts, reason = list[WatchResult](), ""
         for kept in KEPT:
             attempt = result.stopped(UpdateVerdict.BLOCKED, reason, kept)
-            if attempt in tried:
+            # Keeping a component that does not move changes nothing.
+            if attempt in attempts:
                 continue
             if not attempt.needs_a_lock:
                 return attempt, []
-            tried.append(attempt)
+            attempts.append(attempt)
             try:
-                return self._change(attempt)
+                return self._make(attempt)
             except NoFit as error:
                 reason = reason or " ".join(f"{error.message}: {error.tail}".split()).strip(": ")
         return result.stopped(UpdateVerdict.BLOCKED, reason), []
 
-    def _change(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
+    def _make(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
         path = definition_file.path_of(self.root, result.image.definition.image)
-        text = path.read_text(encoding="utf-8")
+        definition_text = path.read_text(encoding="utf-8")
         try:
             lock, digest = self.make_lock(
-                self._follow_branch(result, path, text), watch.constraints(result)
+                self._follow_branch(result, path, definition_text), watch.constraints(result)
             )
+        # Also on an interrupt, which is no Exception.
         except BaseException:
-            records.write_text(path, text)  # the branch in the definition is that of the lock
+            # No new lock: the definition names the branch of the old one again.
+            records.write_text(path, definition_text)
             raise
         if digest == result.image.sha256:
             return result.stopped(
@@ -94,12 +100,14 @@ class Relock:
             ), []
         return result, [LockChange.between(result.image.lock, result.image.sha256, lock, digest)]
 
-    def _follow_branch(self, result: WatchResult, path: Path, text: str) -> Definition:
+    def _follow_branch(self, result: WatchResult, path: Path, definition_text: str) -> Definition:
         row = next((row for row in result.rows if row.component == WatchedComponent.DRIVER), None)
         if row is None or row.verdict is not UpdateVerdict.UPDATE:
             return result.image.definition
         branch = row.available.partition(".")[0]
-        named = result.image.definition.variables("nvidia_driver").get("nvidia_driver_branch")
-        if named not in (branch, definition.NEWEST):
-            records.write_text(path, definition_file.with_branch(path, text, branch))
+        declared_branch = result.image.definition.variables("nvidia_driver").get(
+            "nvidia_driver_branch"
+        )
+        if declared_branch not in (branch, definition.NEWEST):
+            records.write_text(path, definition_file.with_branch(path, definition_text, branch))
         return definition_file.load(self.root, path)

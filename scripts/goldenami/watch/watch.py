@@ -1,4 +1,4 @@
-"""What each image's sources have, against its lock and the policy of its definition."""
+"""Compare what the sources of each image offer with its lock, by the policy of its definition."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecor
 def watched(
     root: Path, name: str | None
 ) -> tuple[list[WatchedImage], list[str], dict[str, GoldenError]]:
-    """All images that have a lock, or the one that is named; warnings of those without a lock, and
-    by name the errors of the unreadable. What is wrong with the named one is raised."""
+    """Return the images with a lock (or the one named `name`), warnings about images without one,
+    and the errors of unreadable ones by name. An error of the named image is raised."""
     images, warnings, errors = list[WatchedImage](), list[str](), dict[str, GoldenError]()
     named = definition_file.path_of(root, name) if name else None
     for path in [named] if named else sorted((root / "packer/images").glob("*.yml")):
         try:
-            loaded, lock = definition_file.load(root, path), lockfile.path_of(root, path.stem)
-            if lock.exists() or named:
-                images.append(WatchedImage(loaded, *lockfile.read(lock)))
+            image_definition, lock_path = (
+                definition_file.load(root, path),
+                lockfile.path_of(root, path.stem),
+            )
+            if lock_path.exists() or named:
+                images.append(WatchedImage(image_definition, *lockfile.read(lock_path)))
             else:
                 warnings.append(
-                    f"{loaded.image}: no lock, so nothing to compare with: "
-                    f"make lock IMAGE={loaded.image}"
+                    f"{image_definition.image}: no lock, so nothing to compare with: "
+                    f"make lock IMAGE={image_definition.image}"
                 )
         except GoldenError as error:
             if named:
@@ -54,7 +57,7 @@ def look(
     images: Sequence[WatchedImage],
     looked_at: str,
 ) -> tuple[WatchRecord, list[WatchResult]]:
-    """Ask every source once, whatever the number of images that use it; `looked_at` is ISO 8601."""
+    """Read each source once, however many images use it; `looked_at` is ISO 8601."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
     configured = cache(Index.configured)
     lookup = cache(lambda name, private: index_versions.look(name, partial(configured, private)))
@@ -74,56 +77,60 @@ def look(
         sources += watcher.statuses
         warnings += watcher.warnings()
     return WatchRecord(
-        looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows, warnings=warnings
+        looked_at=looked_at,
+        # Images that share a source have equal rows of it.
+        sources=list(dict.fromkeys(sources)),
+        rows=rows,
+        warnings=warnings,
     ), results
 
 
 def constraints(result: WatchResult) -> LockConstraints:
-    """What a new lock leaves where it is: every component, and every package, that no row moves.
+    """Return the constraints of a new lock: it keeps every component and package that no row moves.
 
-    What moves goes to the version that was judged, not to what is newest by then, or newest in
-    another suite.
+    What moves goes to the version that was judged, not to the newest one by then, nor to the newest
+    of another suite.
     """
     lock = result.image.lock
     rows = {row.component: row for row in result.rows}
-    kept = {
+    kept_components = {
         name
         for name in WatchedComponent
         if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE
     }
-    others = rows[WatchedComponent.PACKAGES]
+    packages_row = rows[WatchedComponent.PACKAGES]
     moving = (
-        {update.name: update.available for update in others.moving}
-        if others.verdict is UpdateVerdict.UPDATE
+        {update.name: update.available for update in packages_row.moving}
+        if packages_row.verdict is UpdateVerdict.UPDATE
         else {}
     )
     pinned = {
         name: package
         for name, package in packages.from_archives(lock).items()
         if (
-            packages.component(package) in kept
+            packages.component(package) in kept_components
             or (packages.component(package) is WatchedComponent.PACKAGES and name not in moving)
         )
     }
-    needed = {
+    build_packages = {
         name: package
-        for made in lock.compiled_modules().values()
-        for name, package in made.build.items()
-        if packages.component(package) in kept and "://" not in package.origin
+        for modules in lock.compiled_modules().values()
+        for name, package in modules.build.items()
+        if packages.component(package) in kept_components and "://" not in package.origin
     }
     return LockConstraints(
         kernel=lock.kernel
-        if WatchedComponent.KERNEL in kept
+        if WatchedComponent.KERNEL in kept_components
         else packages.kernel(
             result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available
         ),
-        driver=_driver(rows.get(WatchedComponent.DRIVER)),
+        driver=_driver_version(rows.get(WatchedComponent.DRIVER)),
         packages={name: package.version for name, package in pinned.items()} | moving,
-        stock={**needed, **pinned},
+        stock={**build_packages, **pinned},
     )
 
 
-def _driver(row: ComponentRow | None) -> str:
+def _driver_version(row: ComponentRow | None) -> str:
     if row is None:
         return ""
     return row.available if row.verdict is UpdateVerdict.UPDATE else row.locked

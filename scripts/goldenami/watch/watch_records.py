@@ -1,5 +1,5 @@
-"""What one run of `watch` saw, and what a new lock moved, in `build/watch/`: sizes are bytes,
-times ISO 8601 in UTC."""
+"""The records of one run of `watch` in `build/watch/`: what it found, and what new locks changed.
+Sizes are bytes, times ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUMMARY_FILE = "summary.md"
 
 
 class SourceStatus(Record):
-    """One source, and when it was last changed or why it could not be looked at."""
+    """One source: when it last changed, or why it could not be read."""
 
     name: str
     changed: str = ""
@@ -28,7 +28,7 @@ class SourceStatus(Record):
 
 
 class PackageUpdate(Record):
-    """One package of a row that stands for many."""
+    """One package of a row that covers many."""
 
     name: str
     locked: str
@@ -37,8 +37,8 @@ class PackageUpdate(Record):
 
 
 class ComponentRow(Record):
-    """One component of one image; `mends` are the known vulnerabilities that what is available
-    no longer has. `mover` is known to the run that looks: its file leaves it out."""
+    """One component of one image. `mends` are the known vulnerabilities that the available version
+    fixes. `mover` is left out of the file: only the run that wrote the row needs it."""
 
     image: str
     component: str
@@ -54,12 +54,13 @@ class ComponentRow(Record):
 
     @property
     def needs_a_lock(self) -> bool:
-        """Whether a new lock is to be made for it."""
+        """Whether a new lock has to be made for it."""
         return self.verdict is UpdateVerdict.UPDATE and self.mover is Mover.NEW_LOCK
 
 
 class LockChange(Record):
-    """A new lock against the one that it replaces."""
+    """The difference between a new lock and the one that it replaces. `kernel` and `driver` are the
+    versions before and after, or empty if they are the same."""
 
     image: str
     build_before: BuildId
@@ -92,7 +93,7 @@ def _pair(before: str, after: str) -> list[str]:
 
 
 class WatchRecord(Record):
-    """All that one run saw and did."""
+    """Everything that one run found and changed."""
 
     schema_version: Literal[1] = 1
     looked_at: Utc

@@ -1,4 +1,4 @@
-"""What a run of `watch` found, as a table for a terminal and as Markdown for a pull request."""
+"""The results of a run of `watch`: a table for a terminal, and Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch.watch_records import LockChange, WatchRecord
 
 BODY_LIMIT = 60_000
-"""Characters of a summary: GitHub takes 65,536 of a pull request's body, and the pipeline adds to
-it."""
+"""Characters of a summary: GitHub takes 65,536 for the body of a pull request, and the pipeline
+adds to it."""
 
 _HEADS = ("image", "component", "locked", "available", "policy", "verdict")
 
 
 def table(record: WatchRecord) -> str:
-    """Columns of fixed width: one line a component, with the reason below where there is one."""
+    """Return a table with aligned columns: one line for each component, and its reason, if any, on
+    the next line."""
     cells = [
         (row.image, row.component, row.locked, row.available, row.policy, row.verdict.value)
         for row in record.rows
@@ -31,7 +32,7 @@ def table(record: WatchRecord) -> str:
 
 
 def is_news(record: WatchRecord) -> bool:
-    """Whether somebody should be told."""
+    """Whether a notice should be sent."""
     return bool(
         record.errors
         or record.warnings
@@ -43,7 +44,7 @@ def is_news(record: WatchRecord) -> bool:
 
 
 def headline(record: WatchRecord) -> str:
-    """One line: what moved, what could not be looked at."""
+    """One line: what moved, and what could not be read."""
     locked = [change.image for change in record.changes]
     mended = {name for image in locked for name in _mended(record, image)}
     waiting = _images(record, UpdateVerdict.UPDATE, UpdateVerdict.FAILED)
@@ -53,7 +54,7 @@ def headline(record: WatchRecord) -> str:
         for row in record.rows
         if row.verdict is UpdateVerdict.BLOCKED
     ]
-    silent = {source.name for source in record.sources if source.error}
+    unread_sources = {source.name for source in record.sources if source.error}
     if locked:
         parts = [f"new lock of {', '.join(locked)}"]
     else:
@@ -64,13 +65,13 @@ def headline(record: WatchRecord) -> str:
             if len(mended) == 1
             else f"mends {len(mended)} known vulnerabilities"
         )
-    for what, names in (
+    for label, names in (
         ("no new lock of", failed),
         ("blocked:", blocked),
-        ("could not look at", sorted(silent)),
+        ("could not look at", sorted(unread_sources)),
     ):
         if names:
-            parts.append(f"{what} {', '.join(names)}")
+            parts.append(f"{label} {', '.join(names)}")
     return "; ".join(parts)
 
 
@@ -79,9 +80,9 @@ def _images(record: WatchRecord, *verdicts: UpdateVerdict) -> list[str]:
 
 
 def markdown(record: WatchRecord, link: str = "") -> str:
-    """The summary, in at most `BODY_LIMIT` characters.
+    """Return the summary, at most `BODY_LIMIT` characters.
 
-    `link` is the run of the pipeline, which has the reports of the bakes.
+    `link` is the address of the pipeline's run, which has the reports of the bakes.
     """
     lines = [f"# {cell(headline(record))}", ""]
     if link and record.changes:
@@ -121,6 +122,7 @@ def markdown(record: WatchRecord, link: str = "") -> str:
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
     if len(text) <= BODY_LIMIT:
         return text
+    # A longer body would be refused, and with it the pull request.
     note = "\n\nShortened: all of it is in watch.json.\n"
     return text[: BODY_LIMIT - len(note)] + note
 

@@ -1,1 +1,1 @@
-"""The `account` command's stages: what an AWS account needs, made and taken away again."""
+"""The `account` command's stages: create what an AWS account needs, and remove it again."""

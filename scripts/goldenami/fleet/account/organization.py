@@ -1,5 +1,5 @@
-"""Policies of the organisation, as data: what each stops, what it does not stop, and the document
-to attach."""
+"""Policies for an AWS organisation: what each stops, what it does not stop, and the document to
+attach."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from goldenami.core.records import Record
 
 DATA = Path(__file__).with_name("organization.yml")
 BAKE_ACCOUNT = "BAKE_ACCOUNT"
-"""What stands for the account that bakes."""
+"""Placeholder for the number of the account that bakes."""
 ALLOWED_REGIONS, REGIONS = "allowed-regions", "REGIONS"
-"""The policy that `residency` makes, and what stands for its patterns in it."""
+"""Name of the policy that follows from `residency`, and the placeholder for its patterns."""
 
 
 class PolicyType(StrEnum):
@@ -28,8 +28,8 @@ class PolicyType(StrEnum):
 
 
 class Effect(Record):
-    """What a policy stops or does not; `request` is an example that the document alone decides, by
-    action, resource and condition keys."""
+    """One thing that a policy stops, or does not stop. `request` is an example that the document
+    alone decides: action, resource and condition keys."""
 
     what: str
     request: dict[str, Any] = Field(default_factory=dict)
@@ -47,19 +47,19 @@ class OrganizationPolicy(Record):
 
 
 def policies(bake_account: str, regions: Sequence[str] = ()) -> list[OrganizationPolicy]:
-    """For an account of 12 digits. `regions`: patterns of those that are allowed; without any the
-    policy of regions is left out."""
+    """Return the policies for the account number `bake_account` (12 digits). `regions` are patterns
+    of allowed regions; if there are none, the policy on regions is left out."""
     text = DATA.read_text(encoding="utf-8")
-    named = _named(yaml.safe_load(text), bake_account, list(regions))
-    found = TypeAdapter(list[OrganizationPolicy]).validate_python(named)
-    return [policy for policy in found if regions or policy.name != ALLOWED_REGIONS]
+    filled_in = _filled_in(yaml.safe_load(text), bake_account, list(regions))
+    all_policies = TypeAdapter(list[OrganizationPolicy]).validate_python(filled_in)
+    return [policy for policy in all_policies if regions or policy.name != ALLOWED_REGIONS]
 
 
-def _named(part: Any, account: str, regions: list[str]) -> Any:
+def _filled_in(part: Any, account: str, regions: list[str]) -> Any:
     if isinstance(part, dict):
-        return {key: _named(each, account, regions) for key, each in part.items()}
+        return {key: _filled_in(value, account, regions) for key, value in part.items()}
     if isinstance(part, list):
-        return [_named(each, account, regions) for each in part]
+        return [_filled_in(value, account, regions) for value in part]
     if part == REGIONS:
         return regions
     return part.replace(BAKE_ACCOUNT, account) if isinstance(part, str) else part

@@ -1,2 +1,2 @@
-"""The `cluster` command's stage: the machines of one image as a CloudFormation stack, made and
-taken away again."""
+"""The `cluster` command's stage: run the machines of one image as a CloudFormation stack, and
+remove them again."""

@@ -1,4 +1,4 @@
-"""A week of people who want a machine: as CloudTrail saw the last one, or a made-up one."""
+"""A week of people who need a machine: the last one as CloudTrail recorded it, or a made-up one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from goldenami.core import clock
 from goldenami.fleet.cluster.waiting import WEEK_H, Visit
 
 MOST_EVENTS = 1000
-"""Of each kind: LookupEvents gives 50 at a time, twice a second."""
+"""Events of each kind that are read: LookupEvents returns 50 at a time, and allows two calls a
+second."""
 _PEOPLE, _SEED = 8, 31
 _DAY_H = 24.0
 _COMES, _STAYS_H, _OVERNIGHT = (9.0, 0.75), 4.0, 0.15
-"""Of a made-up day: the hour at which people come, with its spread, for how long they stay on
-average, and how many of them leave a job for the night."""
+"""A made-up day: the hour at which people come, with its standard deviation; how many hours they
+stay on average; and the share of them that leave a job for the night."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """`visits` of each family from `begins` on; `source` says where they are from."""
+    """The visits of each family, in hours after `begins`; `source` describes where they are
+    from."""
 
     begins: datetime
     visits: dict[str, list[Visit]]
@@ -36,72 +38,80 @@ class Trace:
 
 
 def read(account: Account, region: str, families: Iterable[str], zone: str) -> Trace:
-    """The launches of the last seven days in the region, of these families; a made-up week of the
-    time zone where there are none, or nobody may look.
-    """
+    """Return the launches of the last seven days in the region, by family. If CloudTrail has none,
+    or cannot be read, return a made-up week in the time zone `zone`."""
     now, names = clock.now(), list(families)
     begins = now - timedelta(hours=WEEK_H)
-    hasty = account.with_short_timeouts()
-    asked = in_parallel(
-        {region: lambda: _launches(hasty.client("cloudtrail", region), begins, now, names)}
+    quick_account = account.with_short_timeouts()
+    answers = in_parallel(
+        {region: lambda: _launches(quick_account.client("cloudtrail", region), begins, now, names)}
     )
-    found = asked.done.get(region, {})
-    if found:
-        return Trace(begins, found, "CloudTrail's launches of the last seven days")
-    why = asked.causes.get(region, f"CloudTrail has no launch of {', '.join(names)} in seven days")
+    launches = answers.done.get(region, {})
+    if launches:
+        return Trace(begins, launches, "CloudTrail's launches of the last seven days")
+    cause = answers.causes.get(
+        region, f"CloudTrail has no launch of {', '.join(names)} in seven days"
+    )
     today = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0)
     return Trace(
         today - timedelta(days=today.weekday()),
         {name: made_up() for name in names},
-        f"a made-up week of {_PEOPLE} people ({why})",
+        f"a made-up week of {_PEOPLE} people ({cause})",
     )
 
 
 def made_up() -> list[Visit]:
-    """Five days of people who come in the morning; some leave a job for the night."""
+    """Return visits on five days: people come in the morning, and some leave a job for the
+    night."""
+    # A fixed seed, so that each run shows the same week.
     dice = random.Random(_SEED)  # noqa: S311 - a week to look at, and no secret
-    found = []
+    visits = []
     for day in range(5):
         for _ in range(_PEOPLE):
             comes = _DAY_H * day + dice.gauss(*_COMES)
             stays = _DAY_H / 2 if dice.random() < _OVERNIGHT else dice.expovariate(1 / _STAYS_H)
-            found.append(Visit(round(comes, 3), round(max(0.25, stays), 3)))
-    return sorted(found, key=lambda each: each.at_h)
+            visits.append(Visit(round(comes, 3), round(max(0.25, stays), 3)))
+    return sorted(visits, key=lambda visit: visit.at_h)
 
 
 def peak(visits: list[Visit]) -> int:
-    """Most machines that are in use at once."""
+    """Return the highest number of machines in use at once."""
+    # -1 sorts before 1: a visit that ends frees its machine for one that begins then.
     changes = sorted(
-        [*((each.at_h, 1) for each in visits), *((each.at_h + each.hours, -1) for each in visits)]
+        [
+            *((visit.at_h, 1) for visit in visits),
+            *((visit.at_h + visit.hours, -1) for visit in visits),
+        ]
     )
-    most = now = 0
+    highest = in_use = 0
     for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most
+        in_use += change
+        highest = max(highest, in_use)
+    return highest
 
 
 def _launches(
     cloudtrail: Client, begins: datetime, now: datetime, families: list[str]
 ) -> dict[str, list[Visit]]:
-    ended = {
+    end_times = {
         machine["instanceId"]: when
-        for when, machine in _machines(cloudtrail, "TerminateInstances", begins)
+        for when, machine in _event_machines(cloudtrail, "TerminateInstances", begins)
     }
-    found: dict[str, list[Visit]] = {}
-    for began, machine in _machines(cloudtrail, "RunInstances", begins):
+    visits: dict[str, list[Visit]] = {}
+    for start, machine in _event_machines(cloudtrail, "RunInstances", begins):
         family = machine.get("instanceType", "").partition(".")[0]
         if family in families:
-            until = ended.get(machine["instanceId"], now)
-            hours = [each.total_seconds() / 3600 for each in (began - begins, until - began)]
-            found.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
-    return found
+            # A machine without a termination still runs.
+            end = end_times.get(machine["instanceId"], now)
+            hours = [duration.total_seconds() / 3600 for duration in (start - begins, end - start)]
+            visits.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
+    return visits
 
 
-def _machines(
+def _event_machines(
     cloudtrail: Client, name: str, begins: datetime
 ) -> Iterator[tuple[datetime, dict[str, Any]]]:
-    """When each machine was in an event of that name; a call that was refused has none."""
+    """Yield time and machine of each event of that name. A refused call has no machines."""
     rows = pages(
         cloudtrail,
         "lookup_events",
@@ -111,6 +121,6 @@ def _machines(
     )
     for row in islice(rows, MOST_EVENTS):
         event = json.loads(row["CloudTrailEvent"])
-        told = (event.get("responseElements") or {}).get("instancesSet") or {}
-        for machine in told.get("items", []):
+        instances_set = (event.get("responseElements") or {}).get("instancesSet") or {}
+        for machine in instances_set.get("items", []):
             yield datetime.fromisoformat(event["eventTime"]), machine

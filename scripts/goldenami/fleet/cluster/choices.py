@@ -1,4 +1,4 @@
-"""A week under a group's setting of today and under three others, for who has to choose."""
+"""Compare a group's present setting with three others over a week: who waits, and what it costs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def settings(
     least: int,
     most: int,
 ) -> list[Setting]:
-    """Today's, and the first three others that differ from it. `least` and `most` are the
-    group's."""
+    """Return the present setting, and the first three others that differ from it. `least` and
+    `most` are the group's limits."""
     visits, ahead = trace.visits.get(group.family, []), group.ahead
     calendar = section.calendar if section and section.hours else _USUAL
     usual = ahead.working_hours or max(1, math.ceil(arrivals.peak(visits) / 2))
-    room = max(most, arrivals.peak(visits) + 1)
+    enough_machines = max(most, arrivals.peak(visits) + 1)
     always = ((0.0, least),)
-    opened = _changes(calendar, section, trace, least, usual)
-    hours = ", ".join(each.text for each in calendar)
-    own = ", ".join(
-        f"{count} {what}"
-        for count, what in (
+    in_working_hours = _changes(calendar, section, trace, least, usual)
+    hours = ", ".join(span.text for span in calendar)
+    ahead_text = ", ".join(
+        f"{count} {label}"
+        for count, label in (
             (ahead.working_hours, "in working hours"),
             (ahead.spare, "spare"),
             (ahead.stopped, "stopped"),
@@ -49,21 +49,29 @@ def settings(
         if count
     )
     today = Setting(
-        f"today: {own or 'nothing ahead'}, at most {most}",
+        f"today: {ahead_text or 'nothing ahead'}, at most {most}",
         most,
-        opened if ahead.working_hours else always,
+        in_working_hours if ahead.working_hours else always,
         ahead.spare,
         ahead.stopped,
     )
-    other = [
-        Setting(f"nothing ahead, at most {room}", room, always),
-        Setting(f"1 spare, at most {room}", room, always, 1),
-        Setting(f"{usual} during {hours}, at most {room}", room, opened),
-        Setting(f"these and 1 spare, at most {room}", room, opened, 1),
+    candidates = [
+        Setting(f"nothing ahead, at most {enough_machines}", enough_machines, always),
+        Setting(f"1 spare, at most {enough_machines}", enough_machines, always, 1),
+        Setting(
+            f"{usual} during {hours}, at most {enough_machines}", enough_machines, in_working_hours
+        ),
+        Setting(
+            f"these and 1 spare, at most {enough_machines}", enough_machines, in_working_hours, 1
+        ),
     ]
-    same = (today.most, today.least, today.spare, today.stopped)
-    kept = [each for each in other if (each.most, each.least, each.spare, each.stopped) != same]
-    return [today, *kept[:OTHERS]]
+    today_values = (today.most, today.least, today.spare, today.stopped)
+    different = [
+        setting
+        for setting in candidates
+        if (setting.most, setting.least, setting.spare, setting.stopped) != today_values
+    ]
+    return [today, *different[:OTHERS]]
 
 
 def _changes(
@@ -71,16 +79,17 @@ def _changes(
     section: ClusterSection | None,
     trace: Trace,
     least: int,
-    during: int,
+    least_open: int,
 ) -> tuple[tuple[float, int], ...]:
-    """From which hour of the trace on how many machines run at least."""
+    """Return the least number of running machines, with the hour of the trace from which it
+    holds."""
     holidays = section.holidays if section else []
     until = trace.begins + timedelta(hours=WEEK_H)
     moments = [
         (moment, count)
         for hours in calendar
         for opening in hours.openings(trace.begins, until, holidays)
-        for moment, count in zip(opening, (during, least), strict=True)
+        for moment, count in zip(opening, (least_open, least), strict=True)
     ]
     return (
         (0.0, least),
@@ -98,8 +107,8 @@ def show(
     price: MachinePrices,
     bounds: Mapping[str, int],
 ) -> Iterator[str]:
-    """A table: minutes waited and dollars by setting. `bounds`: MinInstances, MaxInstances and
-    WarmUpSeconds."""
+    """Lines for a terminal: a table of minutes waited and dollars by setting. `bounds` has
+    MinInstances, MaxInstances and WarmUpSeconds."""
     times = Times(boot_h=bounds["WarmUpSeconds"] / 3600)
     visits = trace.visits.get(group.family, [])
     yield (
@@ -109,17 +118,17 @@ def show(
     )
     rows = []
     for setting in settings(group, section, trace, bounds["MinInstances"], bounds["MaxInstances"]):
-        found = waiting.simulate(visits, setting, times)
-        usd = None if price.hour is None else found.machine_h * price.hour
+        outcome = waiting.simulate(visits, setting, times)
+        usd = None if price.hour is None else outcome.machine_h * price.hour
         if setting.stopped and usd is not None:
             usd += setting.stopped * (price.stopped_month or 0.0) * WEEK_H / MONTH_H
         rows.append(
             (
                 setting.name,
-                f"{found.mean_min:.1f} min",
-                f"{found.longest_min:.0f} min",
-                f"{found.waited} of {found.visits}",
-                f"{found.machine_h:.0f}",
+                f"{outcome.mean_min:.1f} min",
+                f"{outcome.longest_min:.0f} min",
+                f"{outcome.waited} of {outcome.visits}",
+                f"{outcome.machine_h:.0f}",
                 units.dollars(usd),
             )
         )

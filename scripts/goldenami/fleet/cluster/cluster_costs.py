@@ -1,4 +1,4 @@
-"""What machines ahead of their users, and their metrics each minute, cost a month at most."""
+"""The highest monthly price of machines that wait for users, and of their metrics each minute."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
 from goldenami.model.operation.publish_section import VolumeType
 
 DETAILED_METRICS = 7
-"""Metrics of an instance that each minute is paid for ("Amazon CloudWatch pricing", example of EC2
-detailed monitoring)."""
+"""Number of an instance's metrics that are paid for with detailed monitoring ("Amazon CloudWatch
+pricing", example of EC2 detailed monitoring)."""
 METRIC_MONTH = ListedUsage("AmazonCloudWatch", {"group": "Metric"}, "CW:MetricMonitorUsage")
 
 
 @dataclass(frozen=True)
 class MachinePrices:
-    """US dollars of one family in a region; None where they are not known. `hour`: of a machine of
-    `type`. `stopped_month`: of a stopped machine's volume. `monitored_month`: of one's metrics."""
+    """Prices of one family in a region in US dollars, None if unknown: `hour` is for a machine of
+    `type`, `stopped_month` for a stopped machine's volume, `monitored_month` for one machine's
+    metrics."""
 
     type: str
     hour: float | None
@@ -36,9 +37,9 @@ class MachinePrices:
 def ask(
     account: Account, definition: Definition, region: str, groups: tuple[FamilyGroup, ...]
 ) -> dict[str, MachinePrices]:
-    """The prices of each group's machines, by family: of the launch template's type, else of the
-    cheapest."""
-    assert definition.publish is not None  # there would be no cluster
+    """Return the prices of each group's machines by family: of the launch template's type, or else
+    of the cheapest type."""
+    assert definition.publish is not None  # without it there is no cluster
     template = definition.publish.launch_template
     is_gp3 = template.volume_type is VolumeType.GP3
 
@@ -50,54 +51,59 @@ def ask(
     monitored: float | None = 0.0
     if launch_data.monitoring(definition) is Monitoring.DETAILED:
         monitored = None if metric is None else DETAILED_METRICS * metric
-    found = {}
+    by_family = {}
     for group in groups:
-        own = template.instance_type or ""
-        named = own if own in group.prices else next(iter(group.prices), "")
-        found[group.family] = MachinePrices(named, group.prices.get(named), volume, monitored)
-    return found
+        template_type = template.instance_type or ""
+        instance_type = (
+            template_type if template_type in group.prices else next(iter(group.prices), "")
+        )
+        by_family[group.family] = MachinePrices(
+            instance_type, group.prices.get(instance_type), volume, monitored
+        )
+    return by_family
 
 
 def show(
     section: ClusterSection | None,
     groups: tuple[FamilyGroup, ...],
-    known: Mapping[str, MachinePrices],
+    prices_by_family: Mapping[str, MachinePrices],
 ) -> Iterator[str]:
-    """What each part of the section costs. Hours that people use are in it: they pay for them with
-    any setting."""
-    rows = list(_ahead(section, groups, known))
+    """Lines for a terminal: the price of each part of the section. It includes hours that people
+    use, which they pay for with any setting."""
+    rows = list(_rows(section, groups, prices_by_family))
     if rows:
         yield "a month, on demand, used or not:"
-    yield from (f"  {what}: {units.price(usd, exact=True)}" for what, usd in rows)
+    yield from (f"  {part}: {units.price(usd, exact=True)}" for part, usd in rows)
 
 
-def _ahead(
+def _rows(
     section: ClusterSection | None,
     groups: tuple[FamilyGroup, ...],
-    known: Mapping[str, MachinePrices],
+    prices_by_family: Mapping[str, MachinePrices],
 ) -> Iterator[tuple[str, float | None]]:
     for group in groups:
-        price, wanted = known[group.family], group.ahead
-        kind = price.type or "an unknown type"
-        if section and wanted.working_hours:
+        price, ahead = prices_by_family[group.family], group.ahead
+        type_name = price.type or "an unknown type"
+        if section and ahead.working_hours:
             hours = MONTH_H * section.open_share
             yield (
-                f"{group.family}: {wanted.working_hours} of {kind} in working hours, {hours:.0f} h",
-                _times(wanted.working_hours * hours, price.hour),
+                f"{group.family}: {ahead.working_hours} of {type_name} in working hours, "
+                f"{hours:.0f} h",
+                _product(ahead.working_hours * hours, price.hour),
             )
-        if wanted.spare:
+        if ahead.spare:
             yield (
-                f"{group.family}: {wanted.spare} of {kind} spare, day and night",
-                _times(wanted.spare * MONTH_H, price.hour),
+                f"{group.family}: {ahead.spare} of {type_name} spare, day and night",
+                _product(ahead.spare * MONTH_H, price.hour),
             )
-        if wanted.stopped:
+        if ahead.stopped:
             yield (
-                f"{group.family}: {wanted.stopped} stopped, their volumes",
-                _times(wanted.stopped, price.stopped_month),
+                f"{group.family}: {ahead.stopped} stopped, their volumes",
+                _product(ahead.stopped, price.stopped_month),
             )
-    for monitored in {price.monitored_month for price in known.values()} - {0.0}:
+    for monitored in {price.monitored_month for price in prices_by_family.values()} - {0.0}:
         yield "detailed monitoring, each machine that runs all month", monitored
 
 
-def _times(count: float, usd: float | None) -> float | None:
+def _product(count: float, usd: float | None) -> float | None:
     return None if usd is None else count * usd

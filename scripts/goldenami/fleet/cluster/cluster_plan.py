@@ -1,5 +1,5 @@
-"""What `cluster apply` would make and change in a region: template, change set, what a machine
-costs an hour."""
+"""What `cluster apply` would create and change in a region: the template, the change set, and the
+price of a machine an hour."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _TARGET = "GpuTargetPercent"
 
 @dataclass(frozen=True)
 class RenderedCluster:
-    """`absent` are declared families that the region has not."""
+    """A cluster's template for one region. `absent` are declared families that the region does not
+    have; `ahead` are the prices of machines that wait for users, by family."""
 
     region: str
     template: StackTemplate
@@ -42,7 +43,8 @@ class RenderedCluster:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A change set that waits to be executed or discarded, and its parameters."""
+    """A change set that waits to be executed or discarded, its parameters, and the week to compare
+    settings with."""
 
     cluster: RenderedCluster
     parameters: Mapping[str, str]
@@ -53,11 +55,12 @@ class ClusterPlan:
 def render(
     account: Account,
     definition: Definition,
-    known: Mapping[str, Family],
+    families: Mapping[str, Family],
     region: str | None,
 ) -> RenderedCluster:
-    """The template for `region`, or the first that the definition publishes to; BadInput where the
-    region has none of the families, or the image is not published there."""
+    """Return the template for `region`, or for the first region that the definition publishes to.
+    Raises BadInput if the region has none of the families, or if the image is not published
+    there."""
     publish = channels.publish_section(definition)
     where = region or publish.regions[0]
     if where not in publish.regions:
@@ -75,7 +78,7 @@ def render(
             hint="choose another region, or declare a family that it has",
         )
     prices = price_list.ask(account, where)
-    groups = tuple(cluster_template.families_of(definition, known, sorted(offered), prices))
+    groups = tuple(cluster_template.families_of(definition, families, sorted(offered), prices))
     return RenderedCluster(
         where,
         cluster_template.render(definition, groups, prices),
@@ -91,46 +94,53 @@ def prepare(
     account: Account,
     definition: Definition,
     cluster: RenderedCluster,
-    given: Mapping[str, str],
+    overrides: Mapping[str, str],
 ) -> ClusterPlan:
-    """Make a change set; nothing of the account changes by that.
+    """Make a change set, which changes nothing in the account yet.
 
-    `given` are parameters by name; others stay as they are, but for the version of the launch
-    template: its default, which a refresh takes a group to. BadInput for one that cannot be,
-    without subnets, and where the image's launch template is not in the region yet.
+    `overrides` are parameters by name; the others keep their values. Only the launch template's
+    version becomes the template's default one, to which an instance refresh takes a group. Raises
+    BadInput for an impossible parameter, if subnets are missing, and if the image's launch template
+    is not in the region yet.
     """
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
-    if _TARGET in given and _TARGET not in template.parameters:
+    if _TARGET in overrides and _TARGET not in template.parameters:
         raise BadInput(
             f"{definition.image} has no GPU to scale by", hint="leave GpuTargetPercent out"
         )
-    template.check(given)
+    template.check(overrides)
     cloudformation = account.client("cloudformation", region)
-    present = stacks.find_usable(cloudformation, template, region)
-    former = {} if present is None or present.is_new else present.parameters
-    known = {**former, **given}
-    _check(cluster, known)
-    known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
-    parameters = {name: value for name, value in known.items() if name in template.parameters}
+    stack = stacks.find_usable(cloudformation, template, region)
+    former = {} if stack is None or stack.is_new else stack.parameters
+    values = {**former, **overrides}
+    _check(cluster, values)
+    # Not the stack's former version but today's default, to which an instance refresh takes a
+    # group.
+    values |= {_VERSION: overrides.get(_VERSION) or _default_version(account, definition, region)}
+    parameters = {name: value for name, value in values.items() if name in template.parameters}
     zone = (
-        next((each.zone for each in cluster.section.calendar), "UTC") if cluster.section else "UTC"
+        next((hours.zone for hours in cluster.section.calendar), "UTC")
+        if cluster.section
+        else "UTC"
     )
     trace = arrivals.read(account, region, [group.family for group in cluster.groups], zone)
     return ClusterPlan(
-        cluster, parameters, stacks.propose(cloudformation, template, present, parameters), trace
+        cluster, parameters, stacks.propose(cloudformation, template, stack, parameters), trace
     )
 
 
-def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
+def _effective_values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
     declared = cluster.template.parameters
-    return {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(
-        parameters
-    )
+    return {
+        name: str(parameter["Default"])
+        for name, parameter in declared.items()
+        if "Default" in parameter
+    } | dict(parameters)
 
 
 def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
-    values = _values(cluster, parameters)
+    values = _effective_values(cluster, parameters)
     if _SUBNETS not in values:
         raise BadInput(
             "where shall machines start?",
@@ -168,12 +178,12 @@ def _default_version(account: Account, definition: Definition, region: str) -> s
 
 
 def discard(account: Account, plan: ClusterPlan) -> None:
-    """Delete what `prepare` made."""
+    """Delete the plan's change set."""
     stacks.discard(account.client("cloudformation", plan.cluster.region), plan.change_set)
 
 
 def execute(account: Account, plan: ClusterPlan, progress: Progress) -> DeployedStack:
-    """Carry the plan out; returns the stack as it is then."""
+    """Execute the change set; return the stack after it."""
     region = plan.cluster.region
     with progress.step("stack", plan.change_set.name):
         return stacks.execute(
@@ -184,7 +194,7 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
 
 
 def show(plan: ClusterPlan) -> Iterator[str]:
-    """The plan for a person."""
+    """Lines for a terminal."""
     cluster = plan.cluster
     yield from (
         f"{family}: not in {cluster.region}, so it has no group" for family in cluster.absent
@@ -193,18 +203,19 @@ def show(plan: ClusterPlan) -> Iterator[str]:
     yield from plan.change_set.show(cluster.region)
     yield f"a machine an hour, on demand ({cluster.prices.source}):"
     for group in cluster.groups:
-        listed = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
-        yield f"  {group.family:<8} " + (", ".join(listed) or "unknown")
+        type_prices = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
+        yield f"  {group.family:<8} " + (", ".join(type_prices) or "unknown")
     yield from cluster_costs.show(cluster.section, cluster.groups, cluster.ahead)
     yield from _choices(plan)
 
 
 def _choices(plan: ClusterPlan) -> Iterator[str]:
-    """For groups that the definition or the trace says something of; else the first."""
+    """Compare settings of the groups that the definition has machines for, or else of the first
+    group."""
     cluster = plan.cluster
     bounds = {
         name: int(text)
-        for name, text in _values(cluster, plan.parameters).items()
+        for name, text in _effective_values(cluster, plan.parameters).items()
         if name in (_LEAST, _MOST, "WarmUpSeconds")
     }
     chosen = [

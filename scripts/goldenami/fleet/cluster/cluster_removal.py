@@ -1,4 +1,4 @@
-"""A cluster taken away: its groups with their machines, then the stack."""
+"""Remove a cluster: first its groups with their machines, then the stack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 @dataclass(frozen=True)
 class ClusterRemoval:
-    """The stack that goes, and for each machine of its groups, by name, whether it is protected
+    """The stack to delete. `groups` has, by name, a flag for each machine: whether it is protected
     from scaling in, as busy and new ones are."""
 
     region: str
@@ -27,25 +27,26 @@ class ClusterRemoval:
 
 
 def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
-    """BadInput where there is no stack, or where it is somebody else's."""
-    cloudformation, wanted = (
+    """Plan the removal. Raises BadInput if there is no stack, or if it is somebody else's."""
+    cloudformation, identity = (
         account.client("cloudformation", region),
         cluster_template.identity(image),
     )
-    stack = stacks.find_ours(cloudformation, wanted, region)
+    stack = stacks.find_ours(cloudformation, identity, region)
     if stack is None:
         raise BadInput(
-            f"there is no stack {wanted.name} in {region}",
+            f"there is no stack {identity.name} in {region}",
             hint="nothing to remove; --region names another region",
         )
     names = [
-        row["PhysicalResourceId"]
-        for row in pages(
+        resource["PhysicalResourceId"]
+        for resource in pages(
             cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id
         )
-        if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")
+        if resource["ResourceType"] == _GROUP and resource.get("PhysicalResourceId")
     ]
-    found = (
+    # Without names, the call would return all groups of the region.
+    described_groups = (
         pages(
             account.autoscaling(region),
             "describe_auto_scaling_groups",
@@ -59,14 +60,16 @@ def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
         region,
         stack,
         {
-            row["AutoScalingGroupName"]: [each["ProtectedFromScaleIn"] for each in row["Instances"]]
-            for row in found
+            group["AutoScalingGroupName"]: [
+                machine["ProtectedFromScaleIn"] for machine in group["Instances"]
+            ]
+            for group in described_groups
         },
     )
 
 
 def show(removal: ClusterRemoval) -> Iterator[str]:
-    """The plan of a removal for a person."""
+    """Lines for a terminal."""
     yield f"{removal.region}: the stack {removal.stack.name} goes"
     for name, machines in removal.groups.items():
         protected = f", {sum(machines)} of them protected" if any(machines) else ""
@@ -76,12 +79,8 @@ def show(removal: ClusterRemoval) -> Iterator[str]:
 def remove(
     account: Account, removal: ClusterRemoval, progress: Progress, *, with_machines: bool
 ) -> None:
-    """Delete the groups with what runs in them, then the stack. BadInput where something runs and
-    nobody said so.
-
-    CloudFormation alone would scale a group in, and wait for machines that are protected from that
-    ("Use instance scale-in protection"); ForceDelete does not ask.
-    """
+    """Delete the groups with their machines, then the stack. Raises BadInput if machines run and
+    `with_machines` is False."""
     count = sum(map(len, removal.groups.values()))
     if count and not with_machines:
         raise BadInput(
@@ -90,6 +89,8 @@ def remove(
         )
     autoscaling = account.autoscaling(removal.region)
     with progress.step("stack", removal.stack.name):
+        # CloudFormation alone would scale a group in, and wait for machines that are protected from
+        # that ("Use instance scale-in protection"); ForceDelete does not wait.
         for name in removal.groups:
             autoscaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
         stacks.delete(

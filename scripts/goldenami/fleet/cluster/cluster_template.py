@@ -1,5 +1,5 @@
-"""The template of a cluster: an image's definition and the prices of a region, rendered by
-`cluster.yml.j2`."""
+"""The CloudFormation template of a cluster, rendered by `cluster.yml.j2` from an image's definition
+and a region's prices."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ from goldenami.model.supported.hardware import Family
 
 FILE = "cluster.yml.j2"
 QUARTERS = (25, 50, 75, 100)
-"""Percent of the month's budget at which somebody is told, of what was spent and of what is
-forecast."""
+"""Percent of the month's budget at which an alert is sent, of the spent sum and of the forecast."""
 
 TEMPLATE_BYTES = 51_200
-"""What CloudFormation takes of a template that comes with the request ("Quotas"); six families have
-room."""
+"""Limit in bytes of a template that is sent with the request ("Quotas"); six families fit."""
 
 
 _NO_PRICE_LIMIT = 999999
-"""Percent over the cheapest type: turns price protection off ("InstanceRequirements"). Its default
-of 20 for on-demand would leave the smallest sizes of the cheapest family, and no GPU beside a CPU
-family."""
+"""Percent over the cheapest type, which turns price protection off ("InstanceRequirements"). The
+default of 20 for on-demand would leave only the smallest sizes of the cheapest family, and no GPU
+family beside a CPU family."""
 
 
 _NOTHING_AHEAD = FamilyMachines()
@@ -40,8 +38,8 @@ _NOTHING_AHEAD = FamilyMachines()
 
 @dataclass(frozen=True)
 class ScheduledLeast:
-    """A scheduled action: how many machines a group has at least from a recurring minute on. 0: as
-    many as at any time. `begins` and `ends` bound it, in UTC, where they are not empty."""
+    """A scheduled action: the least number of machines of a group from a recurring minute (`cron`)
+    on; 0 is the group's usual number. `begins` and `ends` bound it, in UTC, unless they are ""."""
 
     name: str
     least: int
@@ -53,11 +51,11 @@ class ScheduledLeast:
 
 @dataclass(frozen=True)
 class FamilyGroup:
-    """The group of one family. `id` begins the logical names of its resources; `has_gpu`: one with
-    NVIDIA's metrics.
+    """The group of one family. `id` is the prefix of its resources' logical names; `has_gpu` is for
+    GPUs with NVIDIA's metrics.
 
-    `prices` are US dollars an hour by type, empty where they are not known. `ahead` is what runs,
-    or could at once, before somebody needs it; `calendar` changes the least of the group.
+    `prices` are US dollars an hour by type, empty if unknown. `ahead` are the machines that run, or
+    could start at once, before somebody needs them; `calendar` changes the group's least number.
     """
 
     family: str
@@ -74,7 +72,8 @@ class FamilyGroup:
 
 
 def identity(image: str) -> StackIdentity:
-    """The stack of an image's cluster. Its name has no dots (CloudFormation, "StackName")."""
+    """Return the identity of an image's cluster stack."""
+    # A stack's name takes no dots (CloudFormation, "StackName").
     return StackIdentity(
         f"golden-cluster-{image.replace('.', '-')}",
         f"the template of {image}'s cluster",
@@ -83,28 +82,29 @@ def identity(image: str) -> StackIdentity:
 
 
 def _machine_role(definition: Definition, region: str) -> str:
-    """The role that this region's stack makes for the machines in all regions, "" for none: the
-    first region's stack makes one, where the image's launch template names it."""
-    publish, name = definition.publish, f"golden-ami-cluster-{definition.image}"
-    is_named = publish and publish.launch_template.instance_profile == name
-    return name if publish and is_named and region == publish.regions[0] else ""
+    """Return the name of the machines' role if this region's stack makes it, else "". The first
+    region's stack makes it for all regions, if the image's launch template names it."""
+    publish, role = definition.publish, f"golden-ami-cluster-{definition.image}"
+    is_named = publish and publish.launch_template.instance_profile == role
+    return role if publish and is_named and region == publish.regions[0] else ""
 
 
 def families_of(
     definition: Definition,
-    known: Mapping[str, Family],
+    families: Mapping[str, Family],
     present: Sequence[str],
     prices: RegionPrices,
 ) -> list[FamilyGroup]:
-    """A group for each declared family that is `present` in the region."""
-    wanted = definition.cluster.machines if definition.cluster else {}
-    ahead = {family: wanted.get(family, FamilyMachines()) for family in definition.hardware}
+    """Return a group for each declared family that is `present` in the region."""
+    machines = definition.cluster.machines if definition.cluster else {}
+    ahead = {family: machines.get(family, FamilyMachines()) for family in definition.hardware}
     return [
         FamilyGroup(
             family,
             "".join(part.capitalize() for part in family.split("-")),
             f"golden-{definition.image}-{family}",
-            known[family].sm is not None,
+            # Only an NVIDIA GPU has an `sm`, its compute capability, and sends these metrics.
+            families[family].sm is not None,
             prices.of_family(family),
             ahead[family],
             tuple(_actions(definition.cluster, ahead[family].working_hours)),
@@ -115,25 +115,26 @@ def families_of(
 
 
 def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:
-    """Starts without the holidays, and the ends, which do no harm on one."""
+    """Yield the scheduled actions that open and close the working hours."""
     for number, hours in enumerate(section.calendar if section and least else (), 1):
         for begins, ends in hours.periods(section.holidays if section else (), clock.now()):
-            first = f"{begins:%Y%m%d}" if begins else ""
+            first_day = f"{begins:%Y%m%d}" if begins else ""
             yield ScheduledLeast(
-                f"Opens{number}{first and f'From{first}'}",
+                f"Opens{number}{first_day and f'From{first_day}'}",
                 least,
                 hours.starts,
                 hours.zone,
                 clock.stamp(begins) if begins else "",
                 clock.stamp(ends) if ends else "",
             )
+        # Only openings leave holidays out: to close on a holiday, too, does no harm.
         yield ScheduledLeast(f"Closes{number}", 0, hours.ends, hours.zone)
 
 
 def render(
     definition: Definition, groups: Sequence[FamilyGroup], prices: RegionPrices
 ) -> StackTemplate:
-    """The template for one region, as text that a person can read, keep and deploy."""
+    """Render the template for one region, as text that a person can read, keep and deploy."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,

@@ -1,9 +1,9 @@
-"""How long people wait for a machine, and what that costs: a group under a setting, by events.
-Pure: no account is asked.
+"""Simulate how long people wait for a machine, and what that costs, for a group under one setting.
+Pure: it calls no API.
 
-A person takes a free machine, else waits in a row for the next. A group starts as many as its
-setting wants, the stopped ones first, and ends a machine that nobody used for a while and that the
-setting does not want.
+A person takes a free machine, or else queues for the next one. A group starts as many machines as
+its setting wants, the stopped ones first. It ends a machine that nobody used for a while and that
+the setting does not want.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEEK_H = 168.0
 
 @dataclass(frozen=True)
 class Visit:
-    """One machine's use: from which hour of the week on, and for how many."""
+    """One use of a machine: the hour of the week at which it begins, and its length in hours."""
 
     at_h: float
     hours: float
@@ -28,9 +28,9 @@ class Visit:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a group is run. `least` has the hours from which a least number of machines holds, from
-    hour 0 on; `spare` machines are free as long as there are at most `most`; `stopped` ones start
-    faster."""
+    """How a group is run. `least` has pairs of an hour and the least number of machines from then
+    on, beginning at hour 0. `spare` machines are kept free while there are at most `most`.
+    `stopped` machines start faster."""
 
     name: str
     most: int
@@ -41,8 +41,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Times:
-    """Hours from a start to a machine that works, of a new one and of a stopped one; and after
-    which an unused machine goes."""
+    """Hours until a new machine (`boot_h`) or a stopped one (`wake_h`) works, and hours after which
+    an unused machine ends."""
 
     boot_h: float = 0.1
     wake_h: float = 0.025
@@ -51,7 +51,8 @@ class Times:
 
 @dataclass(frozen=True)
 class WaitingOutcome:
-    """Minutes that people waited, also those in the row at the end, and hours of machines."""
+    """Minutes that people waited, which includes those who still wait at the end, and the hours of
+    machines."""
 
     visits: int
     mean_min: float
@@ -62,6 +63,8 @@ class WaitingOutcome:
 
 @dataclass
 class _Group:
+    """A group while it is simulated; `events` are what happens next, by hour."""
+
     setting: Setting
     times: Times
     now: float = 0.0
@@ -73,8 +76,8 @@ class _Group:
     number: int = 0
     next_spare: float = 0.0
     free: list[float] = field(default_factory=list)
-    """since when each free machine is"""
-    row: deque[Visit] = field(default_factory=deque)
+    """the hour from which each machine is free"""
+    queue: deque[Visit] = field(default_factory=deque)
     waits: list[float] = field(default_factory=list)
     events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
@@ -83,10 +86,11 @@ class _Group:
         return self.busy + len(self.free) + self.starting
 
     def wanted(self, spare: int) -> int:
-        return min(self.setting.most, max(self.least, self.busy + len(self.row) + spare))
+        return min(self.setting.most, max(self.least, self.busy + len(self.queue) + spare))
 
-    def at(self, hour: float, event: Callable[[], None]) -> None:
+    def schedule(self, hour: float, event: Callable[[], None]) -> None:
         self.number += 1
+        # The number breaks ties: two events of one hour happen in the order of their making.
         heapq.heappush(self.events, (hour, self.number, event))
 
     def step(self) -> None:
@@ -94,15 +98,15 @@ class _Group:
         self.machine_h += self.running * (hour - self.now)
         self.now = hour
         event()
-        while self.row and self.free:
+        while self.queue and self.free:
             self.free.pop()
-            self.serve(self.row.popleft())
+            self.serve(self.queue.popleft())
         self.balance()
 
     def serve(self, visit: Visit) -> None:
         self.waits.append(self.now - visit.at_h)
         self.busy += 1
-        self.at(self.now + visit.hours, self.leave)
+        self.schedule(self.now + visit.hours, self.leave)
 
     def leave(self) -> None:
         self.busy -= 1
@@ -110,25 +114,28 @@ class _Group:
 
     def add(self) -> None:
         self.free.append(self.now)
-        self.at(self.now + self.times.idle_h, lambda: None)
+        # An event without effect: after it, `step` balances the group, which may end the machine.
+        self.schedule(self.now + self.times.idle_h, lambda: None)
 
     def started(self) -> None:
         self.starting -= 1
         self.add()
 
-    def slept(self) -> None:
+    def add_stopped(self) -> None:
         self.stopped += 1
 
-    def open(self, least: int) -> None:
+    def set_least(self, least: int) -> None:
         self.least = least
 
     def balance(self) -> None:
-        """Spare machines start one after another, as the group's alarm adds them."""
+        """Start and end machines until the group is as the setting wants it."""
         while self.running < self.wanted(0):
             self.start()
+        # Spare machines start one after another, as the group's alarm adds them.
         if self.running < self.wanted(self.setting.spare) and self.now >= self.next_spare:
             self.next_spare = self.now + self.times.boot_h
-            self.at(self.next_spare, lambda: None)
+            # Again without effect: `step` then starts the next spare machine.
+            self.schedule(self.next_spare, lambda: None)
             self.start()
         while (
             self.free
@@ -141,33 +148,33 @@ class _Group:
         self.starting += 1
         if self.stopped:
             self.stopped -= 1
-            self.at(self.now + self.times.wake_h, self.started)
-            # Another one is made ready in its place.
-            self.at(self.now + self.times.boot_h, self.slept)
+            self.schedule(self.now + self.times.wake_h, self.started)
+            # The group prepares another stopped machine in its place.
+            self.schedule(self.now + self.times.boot_h, self.add_stopped)
         else:
-            self.at(self.now + self.times.boot_h, self.started)
+            self.schedule(self.now + self.times.boot_h, self.started)
 
 
 def simulate(
     visits: Sequence[Visit], setting: Setting, times: Times, until_h: float = WEEK_H
 ) -> WaitingOutcome:
-    """Run the group through `visits` and `until_h`; a machine that is busy then is paid for until
-    then."""
+    """Simulate the group over `visits` until `until_h`."""
     group = _Group(setting, times, stopped=setting.stopped)
     for hour, least in setting.least:
-        group.at(hour, partial(group.open, least))
-    for visit in sorted(visits, key=lambda each: each.at_h):
-        group.at(visit.at_h, partial(group.row.append, visit))
+        group.schedule(hour, partial(group.set_least, least))
+    for visit in sorted(visits, key=lambda visit: visit.at_h):
+        group.schedule(visit.at_h, partial(group.queue.append, visit))
     while group.events and group.events[0][0] <= until_h:
         group.step()
+    # A machine that is still busy at the end is paid for until the end only.
     group.machine_h += group.running * max(0.0, until_h - group.now)
-    waits = [60 * each for each in group.waits]
-    in_row = [60 * (until_h - visit.at_h) for visit in group.row]
-    every = [*waits, *in_row]
+    waits = [60 * hours for hours in group.waits]
+    waits_in_queue = [60 * (until_h - visit.at_h) for visit in group.queue]
+    all_waits = [*waits, *waits_in_queue]
     return WaitingOutcome(
-        len(every),
-        math.fsum(every) / max(1, len(every)),
-        max(every, default=0.0),
-        sum(each > 0.5 for each in every),
+        len(all_waits),
+        math.fsum(all_waits) / max(1, len(all_waits)),
+        max(all_waits, default=0.0),
+        sum(minutes > 0.5 for minutes in all_waits),
         group.machine_h,
     )

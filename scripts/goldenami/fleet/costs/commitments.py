@@ -1,5 +1,4 @@
-"""What an account is committed to: reservations and savings plans, their use, and what AWS would
-buy."""
+"""An account's reservations and savings plans: how far they are used, and what AWS would buy."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from goldenami.core import units
 from goldenami.core.records import Record
 
 WINDOW = timedelta(days=30)
-"""What use and coverage are of: the last days, today without a bill yet."""
+"""Period of use and coverage: the last days before today, which has no bill yet."""
 START_WITH = 0.5
-"""The part of AWS's advice to begin with; more after a month of use."""
+"""Share of AWS's advice to buy first; more after a month of use."""
 GUIDANCE = (
     "one year, not three, and no upfront payment; convertible for GPUs, whose generations "
     "change; start with half, and review its use after a month"
@@ -27,8 +26,9 @@ _RESERVATIONS = "reservations in "
 
 
 class Commitments(Record):
-    """What is active, percents of use and coverage over `WINDOW` by `Commitment.kind`, and
-    advice; `unknown` says why a thing could not be asked."""
+    """The active commitments and AWS's advice. `utilization` and `coverage` are percents over
+    `WINDOW` by `Commitment.kind`. `unknown` has the cause of each failed question, by what was
+    asked."""
 
     held: list[Commitment]
     utilization: dict[str, float]
@@ -37,14 +37,18 @@ class Commitments(Record):
     unknown: dict[str, str]
 
     def lines(self) -> Iterator[str]:
-        for kind, used in self.utilization.items():
-            covered = self.coverage.get(kind)
-            of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
-            yield f"{kind}s are used to {used:.0f} % in the last 30 days{of_need}"
-        for each in self.advice:
-            saved = units.dollars(each.saves_usd_month)
+        for kind, percent in self.utilization.items():
+            percent_covered = self.coverage.get(kind)
+            coverage = (
+                ""
+                if percent_covered is None
+                else f", and cover {percent_covered:.0f} % of the need"
+            )
+            yield f"{kind}s are used to {percent:.0f} % in the last 30 days{coverage}"
+        for purchase in self.advice:
+            savings = units.dollars(purchase.saves_usd_month)
             yield (
-                f"AWS would buy: {each.kind} {each.what}, saves {saved} a month; begin "
+                f"AWS would buy: {purchase.kind} {purchase.what}, saves {savings} a month; begin "
                 f"with {100 * START_WITH:.0f} % of it"
             )
         if self.advice:
@@ -52,27 +56,36 @@ class Commitments(Record):
 
 
 def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments:
-    """Use and coverage are asked only where something is held: else they cost cents and say
-    nothing."""
-    asks: dict[str, Callable[[], Any]] = {
+    """Return the commitments of the account; reservations are listed in `regions`."""
+    questions: dict[str, Callable[[], Any]] = {
         _RESERVATIONS + region: partial(_reservations, account, region) for region in regions
     }
-    asks |= {
+    questions |= {
         "savings plans": lambda: list(billing.savings_plans(account)),
         "advice": lambda: list(billing.advice(account)),
     }
-    answers = in_parallel(asks)
-    done = answers.done
-    held = [each for what, found in done.items() if what != "advice" for each in found]
+    answers = in_parallel(questions)
+    lists = answers.done
+    held = [
+        commitment
+        for name, commitments in lists.items()
+        if name != "advice"
+        for commitment in commitments
+    ]
     since, until = now.date() - WINDOW, now.date()
-    of_use = {"utilization": billing.utilization, "coverage": billing.coverage} if held else {}
-    used = in_parallel({what: partial(ask, account, since, until) for what, ask in of_use.items()})
+    # Cost Explorer charges a cent a request, and without commitments its answer is empty.
+    usage_questions = (
+        {"utilization": billing.utilization, "coverage": billing.coverage} if held else {}
+    )
+    usage_answers = in_parallel(
+        {name: partial(ask, account, since, until) for name, ask in usage_questions.items()}
+    )
     return Commitments(
         held=held,
-        utilization=used.done.get("utilization", {}),
-        coverage=used.done.get("coverage", {}),
-        advice=done.get("advice", []),
-        unknown=answers.causes | used.causes,
+        utilization=usage_answers.done.get("utilization", {}),
+        coverage=usage_answers.done.get("coverage", {}),
+        advice=lists.get("advice", []),
+        unknown=answers.causes | usage_answers.causes,
     )
 
 

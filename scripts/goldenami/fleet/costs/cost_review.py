@@ -1,5 +1,5 @@
-"""What was billed over months by account, region, type and owner, against as many months before:
-for the deep look of a quarter."""
+"""The review of a quarter: bills by account, region, type and owner, against as many months
+before."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from goldenami.model.builds.build_records import Utc
 
 REVIEW_FILE, FOLDER = "review.json", "costs"
 QUARTER = 3
-"""Months."""
+"""Months of a review, unless another number is asked for."""
 SHOWN = 30
-"""Rows of each table of the page; the record has all."""
+"""Rows of each table on the page; the record has all rows."""
 
 
 class By(StrEnum):
-    """What a bill is parted by."""
+    """How a bill can be split."""
 
     ACCOUNT = "account"
     REGION = "region"
@@ -42,12 +42,13 @@ GROUPS = {
     By.TYPE: {"Type": "DIMENSION", "Key": "INSTANCE_TYPE"},
     By.OWNER: {"Type": "TAG", "Key": tags.PERSON},
 }
-"""How Cost Explorer names them; the tag has to be a cost allocation tag."""
+"""Cost Explorer's groups (GetCostAndUsage, `GroupBy`). The owner's tag has to be a cost allocation
+tag."""
 
 
 class ReviewRow(Record):
-    """US dollars by month, and `before` in all of as many months before; None where there were
-    none."""
+    """US dollars by month. `before` is the sum of as many earlier months, or None if they have no
+    bill."""
 
     name: str
     months: dict[str, float]
@@ -59,13 +60,13 @@ class ReviewRow(Record):
 
     @property
     def change(self) -> str:
-        """Against the months before, in words."""
+        """The change against the months before, in words."""
         return units.change(self.usd, self.before)
 
 
 class CostReview(Record):
-    """The whole months from `since` to before `until`, and by each part the rows, the dearest
-    first."""
+    """The bills of the whole months from `since` to before `until`; `parts` has the rows of each
+    split, the most expensive first."""
 
     schema_version: Literal[2] = 2
     asked_at: Utc
@@ -76,61 +77,68 @@ class CostReview(Record):
 
     @property
     def has_before(self) -> bool:
-        """Whether anything was billed in the months before."""
+        """Whether the months before have a bill."""
         return any(row.before is not None for rows in self.parts.values() for row in rows)
 
 
 def parts(text: str) -> list[By]:
-    """`account,region` as parts; BadInput for another one."""
+    """Parse the text of --by, such as `account,region`. Raises BadInput for any other word."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in set(By):
             raise BadInput(
                 f"--by {text}: a bill is not parted by `{name}`; "
-                f"{nearest(name, [each.value for each in By])}",
+                f"{nearest(name, [part.value for part in By])}",
                 hint="--by account,region,type,owner, or some of these",
             )
     return [By(name) for name in dict.fromkeys(names)]
 
 
-def _back(month: date, months: int) -> date:
-    number = month.year * 12 + month.month - 1 - months
-    return date(number // 12, number % 12 + 1, 1)
+def _months_before(start: date, months: int) -> date:
+    month_number = start.year * 12 + start.month - 1 - months
+    return date(month_number // 12, month_number % 12 + 1, 1)
 
 
 def look(account: Account, by: Sequence[By], months: int) -> CostReview:
-    """Ask for the last whole months and as many before: one request for each part."""
-    until = _until()
-    since = _back(until, months)
+    """Ask Cost Explorer for the last whole months and for as many before them."""
+    until = _this_month()
+    since = _months_before(until, months)
+    # One request for each split has both periods: Cost Explorer charges for each request.
     with translated():
-        found = {
-            part: billing.monthly(account, GROUPS[part], _back(since, months), until) for part in by
+        bills_by_part = {
+            part: billing.monthly(account, GROUPS[part], _months_before(since, months), until)
+            for part in by
         }
     return CostReview(
         asked_at=clock.stamp(),
         since=since,
         until=until,
-        months=[str(_back(until, number))[:7] for number in range(months, 0, -1)],
-        parts={part.value: _rows(rows, since) for part, rows in found.items()},
+        months=[str(_months_before(until, number))[:7] for number in range(months, 0, -1)],
+        parts={part.value: _rows(rows, since) for part, rows in bills_by_part.items()},
     )
 
 
-def _rows(found: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
+def _rows(bills: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
     rows = list[ReviewRow]()
-    for name, billed in found.items():
-        before = [usd for day, usd in billed.items() if day < since]
+    for name, usd_by_month in bills.items():
+        before = [usd for month, usd in usd_by_month.items() if month < since]
         rows.append(
             ReviewRow(
                 name=name,
                 before=sum(before) if before else None,
-                months={day.isoformat()[:7]: usd for day, usd in billed.items() if day >= since},
+                months={
+                    month.isoformat()[:7]: usd
+                    for month, usd in usd_by_month.items()
+                    if month >= since
+                },
             )
         )
     return sorted(rows, key=lambda row: (-row.usd, row.name))
 
 
 def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:
-    """Keep record and page in the site's folder; returns the page's path."""
+    """Write the record and the page into the site's folder; return the review and the page's
+    path."""
     review = look(account, by, months)
     page = page_of(site, by, months)
     records.write(page.with_name(REVIEW_FILE), review)
@@ -139,23 +147,25 @@ def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[
 
 
 def page_of(site: Path, by: Iterable[By], months: int) -> Path:
-    """Where the page of so many months up to this one is, or will be: no look replaces another."""
-    name = "-".join([str(_until()), f"{months}m", *(part for part in By if part in by)])
+    """Path of the page of `months` months up to this month, whether it exists or not."""
+    # The name has the end, the length and the splits, so that no review replaces another one.
+    name = "-".join([str(_this_month()), f"{months}m", *(part for part in By if part in by)])
     return site / FOLDER / name / "index.html"
 
 
 def is_due(site: Path) -> bool:
-    """Whether a quarter is over, and no review of it is kept."""
-    kept = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
-    return _until().month % QUARTER == 1 and not kept.exists()
+    """Whether a quarter has ended whose review is not in the site."""
+    record_path = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
+    # In January, April, July and October: a quarter has just ended.
+    return _this_month().month % QUARTER == 1 and not record_path.exists()
 
 
-def _until() -> date:
+def _this_month() -> date:
     return clock.now().date().replace(day=1)
 
 
 def show(review: CostReview) -> Iterator[str]:
-    """For a terminal: the dearest of each part."""
+    """Lines for a terminal: the most expensive rows of each split."""
     for part, rows in review.parts.items():
         yield f"by {part}, {review.since} to {review.until}:"
         for row in rows[:SHOWN]:
@@ -164,8 +174,8 @@ def show(review: CostReview) -> Iterator[str]:
 
 
 def render(review: CostReview) -> str:
-    """The page, which needs no script and no network."""
-    drawn = {
+    """Render the page, which needs no script and no network."""
+    charts_by_part = {
         part: charts.shares(
             f"US dollars by {part}",
             part,
@@ -174,4 +184,4 @@ def render(review: CostReview) -> str:
         )
         for part, rows in review.parts.items()
     }
-    return template("cost_review.html.j2").render(review=review, charts=drawn, shown=SHOWN)
+    return template("cost_review.html.j2").render(review=review, charts=charts_by_part, shown=SHOWN)

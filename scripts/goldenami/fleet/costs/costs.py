@@ -1,5 +1,4 @@
-"""The `costs` command's work: what an image costs this month, what retiring would save, what is
-committed and ends."""
+"""What images cost this month, what retiring would save, and which commitments end soon."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ from goldenami.release.retire import retention
 from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
 
 SOON = timedelta(days=30)
-"""Commitments that end before are named."""
+"""Commitments that end within this time are listed."""
 _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
-"""What retirement has only announced would go, too."""
+"""Waits of zero days: builds that retirement has only announced count as retired, too."""
 BUDGETS = "golden-cluster-"
-"""How the budgets of clusters begin."""
+"""Prefix of the names of the clusters' budgets."""
 _COMMITMENTS = "commitments"
 _COLUMNS = (
     "image",
@@ -50,7 +49,7 @@ _COLUMNS = (
 
 
 class Spending(StrEnum):
-    """What money goes to, of what carries one of our tags."""
+    """What the money was spent on, by the tag that the resource carries."""
 
     SNAPSHOTS = "snapshots"
     BUILDERS = "builders"
@@ -58,12 +57,10 @@ class Spending(StrEnum):
 
 
 class RegionCost(Record):
-    """What one image holds and wastes in one region. Dollars are None where the price is not known.
-
-    `snapshots_usd_month` is for what is stored now, `retiring_saves_usd_month` of that what `golden
-    retire` would take in the end; both at most, where a snapshot's size is only bounded. `idle_usd`
-    is the price of this month's `idle_hours`, on demand.
-    """
+    """The costs of one image in one region; dollars are None if a price is unknown.
+    `snapshots_usd_month` is the price of everything stored now. `retiring_saves_usd_month` is the
+    part of it that `golden retire` would free in the end. Both are upper limits if a snapshot's
+    size is only bounded. `idle_usd` is the on-demand price of this month's `idle_hours`."""
 
     image: str
     amis: int
@@ -75,11 +72,9 @@ class RegionCost(Record):
 
 
 class CostsRecord(Record):
-    """All images. `spent` are this month's US dollars by image, as AWS bills them; None where that
-    is not known.
-
-    `unknown` says of each thing that could not be asked why: nothing in here is 0 for that reason.
-    """
+    """The costs of all images. `spent` has this month's US dollars by image and `Spending`, as AWS
+    billed them, or None if they are unknown. `unknown` has the cause of each failed question; such
+    a value is never reported as 0."""
 
     schema_version: Literal[3] = 3
     asked_at: Utc
@@ -97,70 +92,70 @@ def look(
     images: Mapping[str, list[str]],
     policies: Mapping[str, RetentionPolicy],
 ) -> tuple[CostsRecord, dict[str, GoldenError]]:
-    """`images`: by region."""
+    """Return the costs, and the errors of regions that failed. `images` has the names by region."""
     now, account = clock.now(), account.with_short_timeouts()
+    # Cost Explorer's end day is exclusive: tomorrow includes today.
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
-    asks: dict[str, Callable[[], Any]] = {
-        region: partial(_region, account, region, there, policies, now)
-        for region, there in images.items()
+    questions: dict[str, Callable[[], Any]] = {
+        region: partial(_read_region, account, region, names, policies, now)
+        for region, names in images.items()
     }
-    asks |= {
+    questions |= {
         _COMMITMENTS: lambda: commitments.look(account, images, now),
-        "spent": lambda: _spent(account, since, until),
+        "spent": lambda: _spent_by_image(account, since, until),
         "budgets": lambda: list(billing.budgets(account, BUDGETS)),
     }
-    answers = in_parallel(asks)
-    done, committed = answers.done, answers.done[_COMMITMENTS]
-    found = {region: done[region] for region in images if region in done}
+    answers = in_parallel(questions)
+    results, committed = answers.done, answers.done[_COMMITMENTS]
+    by_region = {region: results[region] for region in images if region in results}
     return CostsRecord(
         asked_at=clock.stamp(now),
         since=since,
-        prices={region: source for region, (source, _) in found.items()},
-        regions={region: costs for region, (_, costs) in found.items()},
-        spent=done.get("spent"),
-        budgets=done.get("budgets", []),
+        prices={region: source for region, (source, _) in by_region.items()},
+        regions={region: costs for region, (_, costs) in by_region.items()},
+        spent=results.get("spent"),
+        budgets=results.get("budgets", []),
         committed=committed,
         unknown=answers.causes | committed.unknown,
     ), {region: answers.failed[region] for region in images if region in answers.failed}
 
 
-def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+def _spent_by_image(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
+    by_image: dict[str, dict[str, float]] = {}
     for tag in (tags.IMAGE, tags.CLUSTER):
-        for (image, usage), usd in billing.spent(account, tag, since, until).items():
-            kind = (
-                Spending.CLUSTER
-                if tag == tags.CLUSTER
-                else (Spending.SNAPSHOTS if "Snapshot" in usage else Spending.BUILDERS)
-            )
-            row = found.setdefault(image, {})
+        for (image, usage_type), usd in billing.spent(account, tag, since, until).items():
+            kind = Spending.SNAPSHOTS if "Snapshot" in usage_type else Spending.BUILDERS
+            if tag == tags.CLUSTER:
+                kind = Spending.CLUSTER
+            row = by_image.setdefault(image, {})
             row[kind.value] = row.get(kind.value, 0.0) + usd
-    return found
+    return by_image
 
 
-def _region(
+def _read_region(
     account: Account,
     region: str,
     images: Sequence[str],
     policies: Mapping[str, RetentionPolicy],
     now: datetime,
 ) -> tuple[str, list[RegionCost]]:
-    """Where the prices are from, and what each image costs: one look for all, of which each has a
-    ledger."""
+    """Return the source of the prices, and the cost of each image."""
     month, (first, *others) = now.replace(day=1, hour=0, minute=0, second=0), images
     with translated(region):
         idle = list(metrics.idle_machines(account.client("cloudwatch", region), month, now))
-        looked = {first: inventory.read(account, region, first, tags_suffice=True)}
+        # Listing AMIs and snapshots once serves all images; only the ledgers differ.
+        topologies = {first: inventory.read(account, region, first, tags_suffice=True)}
         for image in others:
             ledger = read_lease(account.dynamodb(region), image).ledger
-            looked[image] = replace(looked[first], pointers=inventory.pointers(ledger))
-    listed = price_list.ask(account, region)
+            topologies[image] = replace(topologies[first], pointers=inventory.pointers(ledger))
+    region_prices = price_list.ask(account, region)
     plans = {
-        image: retention.plan(there, image, policies[image].model_copy(update=_NO_WAIT), now)
-        for image, there in looked.items()
+        image: retention.plan(topology, image, policies[image].model_copy(update=_NO_WAIT), now)
+        for image, topology in topologies.items()
     }
-    return listed.source, [
-        _cost(image, there, plans[image], idle, listed) for image, there in looked.items()
+    return region_prices.source, [
+        _cost(image, topology, plans[image], idle, region_prices)
+        for image, topology in topologies.items()
     ]
 
 
@@ -169,35 +164,44 @@ def _cost(
     topology: Topology,
     plan: RegionRetirePlan,
     idle: Iterable[metrics.IdleMachine],
-    listed: RegionPrices,
+    region_prices: RegionPrices,
 ) -> RegionCost:
     amis = {ami.id for ami in topology.amis if ami.image == image}
-    going = {action.build_id for action in plan.actions if action.step is not RetireStep.RECALL}
+    # RECALL only takes back sharing; the build stays.
+    retired_builds = {
+        action.build_id for action in plan.actions if action.step is not RetireStep.RECALL
+    }
     present = {snapshot.id for snapshot in topology.snapshots}
-    mine = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
-    sizes = {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in mine}
-    wasted = [machine for machine in idle if machine.ami in amis and machine.hours]
+    own_snapshots = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
+    sizes = {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in own_snapshots}
+    idle_here = [machine for machine in idle if machine.ami in amis and machine.hours]
     return RegionCost(
         image=image,
         amis=len(amis),
         snapshot_bytes=sum(sizes.values()),
-        snapshots_usd_month=prices.monthly(sum(sizes.values()), listed.snapshot_gib_month),
+        snapshots_usd_month=prices.monthly(sum(sizes.values()), region_prices.snapshot_gib_month),
         retiring_saves_usd_month=prices.monthly(
-            sum(sizes[snapshot.id] for snapshot in mine if snapshot.build_id in going),
-            listed.snapshot_gib_month,
+            sum(
+                sizes[snapshot.id]
+                for snapshot in own_snapshots
+                if snapshot.build_id in retired_builds
+            ),
+            region_prices.snapshot_gib_month,
         ),
-        idle_hours=round(sum(machine.hours for machine in wasted), 3),
+        idle_hours=round(sum(machine.hours for machine in idle_here), 3),
         idle_usd=None
-        if listed.unknown
+        if region_prices.unknown
         else units.total(
-            None if (usd := listed.machine_hour.get(machine.type)) is None else machine.hours * usd
-            for machine in wasted
+            None
+            if (usd := region_prices.machine_hour.get(machine.type)) is None
+            else machine.hours * usd
+            for machine in idle_here
         ),
     )
 
 
 def show(record: CostsRecord) -> Iterator[str]:
-    """Tables, then what ends soon and what could not be asked."""
+    """Lines for a terminal: the tables, the commitments that end soon, and what is unknown."""
     rows = [
         (
             row.image,
@@ -209,21 +213,21 @@ def show(record: CostsRecord) -> Iterator[str]:
             f"{row.idle_hours:.1f}",
             dollars(row.idle_usd),
         )
-        for region, found in record.regions.items()
-        for row in found
+        for region, costs in record.regions.items()
+        for row in costs
     ]
     yield from columns.aligned([_COLUMNS, *sorted(rows)])
     yield ""
     yield f"billed since {record.since} (AWS is up to a day behind):"
-    yield from _billed(record)
-    yield from map(_budget, record.budgets)
-    yield from _ends(record)
+    yield from _bill_lines(record)
+    yield from map(_budget_line, record.budgets)
+    yield from _ending_lines(record)
     yield from record.committed.lines()
     yield from (f"prices in {region}: {source}" for region, source in record.prices.items())
     yield from (f"unknown: {what}: {why}" for what, why in record.unknown.items())
 
 
-def _billed(record: CostsRecord) -> Iterator[str]:
+def _bill_lines(record: CostsRecord) -> Iterator[str]:
     if record.spent is None:
         yield "  unknown"
         return
@@ -248,21 +252,22 @@ def _billed(record: CostsRecord) -> Iterator[str]:
     )
 
 
-def _budget(state: BudgetState) -> str:
+def _budget_line(state: BudgetState) -> str:
     if state.unit != DOLLARS:
         return (
             f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
         )
-    known = state.forecast is not None
-    forecast = f"{dollars(state.forecast)} forecast" if known else "no forecast yet"
+    has_forecast = state.forecast is not None
+    forecast = f"{dollars(state.forecast)} forecast" if has_forecast else "no forecast yet"
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
 
 
-def _ends(record: CostsRecord) -> Iterator[str]:
+def _ending_lines(record: CostsRecord) -> Iterator[str]:
     now = datetime.fromisoformat(record.asked_at)
-    for each in sorted(record.committed.held, key=lambda each: each.ends):
-        left = datetime.fromisoformat(each.ends) - now
+    for commitment in sorted(record.committed.held, key=lambda held: held.ends):
+        left = datetime.fromisoformat(commitment.ends) - now
         if left <= SOON:
             yield (
-                f"{each.kind} {each.id} ({each.what}) ends on {each.ends[:10]}, in {left.days} days"
+                f"{commitment.kind} {commitment.id} ({commitment.what}) ends on "
+                f"{commitment.ends[:10]}, in {left.days} days"
             )

@@ -1,5 +1,4 @@
-"""The `regions` command's work: where instance families exist, what they cost there, where a
-workload costs least."""
+"""Where instance families exist, what they cost there, and where a workload costs least."""
 
 from __future__ import annotations
 
@@ -25,22 +24,23 @@ from goldenami.model.operation import region_places
 from goldenami.model.operation.residency import GeoPlace
 
 SPOT_DAYS = 30
-"""Days of Spot prices that are looked at; EC2 keeps 90."""
+"""Days of Spot prices that are read; EC2 keeps 90."""
 
 
 class RegionPlace(Record):
-    """What speaks for a region besides its price: `km` from the company's data centre, machines of
-    the account that run there. None: not stated, or nobody may look."""
+    """Why to prefer a region besides its price. `km` is its distance from the company's data
+    centre, or None if the centre is not stated. `machines` is the number of the account's running
+    machines there, or None if they could not be listed."""
 
     km: int | None
     machines: int | None
 
 
 class RegionsRecord(Record):
-    """Where families exist. `prices_unknown` is why there are no prices, `spot_unknown` why a
-    region has none of Spot, `unreachable` why a region is not known. `advice` is for a workload,
-    where one was given. `default` is the region where most machines of the account run, empty where
-    none does; `not_allowed` has been left out."""
+    """The regions in which families exist. `prices_unknown`, `spot_unknown` (by region) and
+    `unreachable` (by region) have the cause of what is missing, or are empty. `advice` is None if
+    no workload was named. `default` is the region in which most machines of the account run, or ""
+    if none run. `not_allowed` regions were left out."""
 
     schema_version: Literal[3] = 3
     families: list[str]
@@ -62,22 +62,26 @@ def look(
     gpu_hours: float | None = None,
     center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
-    """Without `regions` all are asked that the account has enabled and that are allowed. `center`
-    is the company's data centre."""
+    """Return the record, and the errors of regions that failed. If `regions` is empty, ask every
+    region that the account has enabled and that `residency` allows. `center` is the company's data
+    centre."""
     account = account.with_short_timeouts()
     enabled = regions or sorted(
         row["RegionName"] for row in account.ec2(account.home).describe_regions()["Regions"]
     )
-    asked = enabled if regions else list(filter(account.allowed.allows, enabled))
+    allowed_regions = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(
-        asked, lambda region: _region(account.ec2(region), families, spot=gpu_hours is not None)
+        allowed_regions,
+        lambda region: _read_region(account.ec2(region), families, spot=gpu_hours is not None),
     )
     gpus = _gpus_by_type(
-        account, families, {region: one.zones for region, one in answers.done.items()}
+        account,
+        families,
+        {region: region_offers.zones for region, region_offers in answers.done.items()},
     )
-    known, why = prices.hourly_by_type(account, sorted(gpus))
-    if gpus and not why and not any(known.values()):
-        why = "AWS's price list has none of these types"
+    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
+    if gpus and not prices_unknown and not any(usd_by_type.values()):
+        prices_unknown = "AWS's price list has none of these types"
     offers = {
         region: [
             OfferedType(
@@ -85,32 +89,34 @@ def look(
                 gpu=gpus[name][0],
                 gpus=gpus[name][1],
                 zones=sorted(zones),
-                spot=one.spot.get(name),
-                usd_hour=known.get(name, {}).get(region),
+                spot=region_offers.spot.get(name),
+                usd_hour=usd_by_type.get(name, {}).get(region),
             )
-            for name, zones in sorted(one.zones.items())
+            for name, zones in sorted(region_offers.zones.items())
         ]
-        for region, one in answers.done.items()
+        for region, region_offers in answers.done.items()
     }
     places = {
-        region: RegionPlace(km=region_places.km(region, center), machines=one.machines)
-        for region, one in answers.done.items()
+        region: RegionPlace(km=region_places.km(region, center), machines=region_offers.machines)
+        for region, region_offers in answers.done.items()
     }
-    most = max(
+    default = max(
         (region for region, place in places.items() if place.machines),
         key=lambda region: places[region].machines or 0,
         default="",
     )
     return RegionsRecord(
         places=places,
-        default=most,
-        not_allowed=[region for region in enabled if region not in asked],
+        default=default,
+        not_allowed=[region for region in enabled if region not in allowed_regions],
         families=list(families),
         asked_at=clock.stamp(),
-        prices_unknown=why,
+        prices_unknown=prices_unknown,
         unreachable=answers.causes,
         spot_unknown={
-            region: one.spot_unknown for region, one in answers.done.items() if one.spot_unknown
+            region: region_offers.spot_unknown
+            for region, region_offers in answers.done.items()
+            if region_offers.spot_unknown
         },
         regions=offers,
         advice=advise(offers, gpu_hours) if gpu_hours else None,
@@ -119,8 +125,8 @@ def look(
 
 @dataclass(frozen=True)
 class _RegionOffers:
-    """How many machines the account runs in a region, the zones of each type, the Spot prices of
-    each, and why these are not known."""
+    """What one region offers: the account's running machines, the zones of each type, the Spot
+    prices of each type, and why these are unknown, or ""."""
 
     machines: int | None
     zones: dict[str, list[str]]
@@ -128,29 +134,29 @@ class _RegionOffers:
     spot_unknown: str = ""
 
 
-def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
+def _read_region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
     zones: dict[str, list[str]] = {}
     for name, zone in instance_types.zones(ec2, families):
         zones.setdefault(name, []).append(zone)
-    machines = _machines(ec2)
+    machines = _running_machines(ec2)
     if not zones or not spot:
         return _RegionOffers(machines, zones, {})
     try:
         return _RegionOffers(machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
-    except (
-        Exception
-    ) as error:  # no price is worth failing for; translate raises what is none of AWS's errors
+    # A missing price is no reason to fail; `translate` raises errors that are not AWS's.
+    except Exception as error:
         return _RegionOffers(machines, zones, {}, translate(error).message)
 
 
-def _machines(ec2: Client) -> int | None:
+def _running_machines(ec2: Client) -> int | None:
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     try:
         return sum(
-            len(row["Instances"])
-            for row in pages(ec2, "describe_instances", "Reservations", Filters=running)
+            len(reservation["Instances"])
+            for reservation in pages(ec2, "describe_instances", "Reservations", Filters=running)
         )
-    except Exception as error:  # as with Spot's prices
+    # The number is optional, as Spot's prices are.
+    except Exception as error:
         translate(error)
         return None
 
@@ -160,40 +166,40 @@ def _gpus_by_type(
     families: Sequence[str],
     regions: Mapping[str, Iterable[str]],
 ) -> dict[str, tuple[str, int]]:
-    """Name and number of the GPUs of every type that `regions` offer. A type is the same
-    everywhere, so a region is asked for those alone that none before it had."""
-    found: dict[str, tuple[str, int]] = {}
+    """Return the name and number of the GPUs of each type that `regions` offer."""
+    gpus: dict[str, tuple[str, int]] = {}
     for region, types in regions.items():
-        if not found.keys() >= set(types):
+        # A type is the same everywhere: ask a region only if it has types that no other had.
+        if not gpus.keys() >= set(types):
             with translated(region):
-                found |= {
+                gpus |= {
                     row["InstanceType"]: _gpus(row)
                     for row in instance_types.describe(account.ec2(region), families)
                 }
-    return {name: found[name] for name in {name for types in regions.values() for name in types}}
+    return {name: gpus[name] for name in {name for types in regions.values() for name in types}}
 
 
-def _gpus(row: dict[str, Any]) -> tuple[str, int]:
-    found = row.get("GpuInfo", {}).get("Gpus", [])
-    return (found[0]["Name"], sum(gpu.get("Count", 0) for gpu in found)) if found else ("", 0)
+def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:
+    gpus = described_type.get("GpuInfo", {}).get("Gpus", [])
+    return (gpus[0]["Name"], sum(gpu.get("Count", 0) for gpu in gpus)) if gpus else ("", 0)
 
 
 def show(record: RegionsRecord) -> Iterator[str]:
-    """The record for a person."""
+    """Lines for a terminal."""
     if record.advice and record.advice.rows:
         yield from show_advice(record.advice)
         yield from (
             f"  {region:<15} {text}"
             for region in record.regions
-            if (text := _place(record, region))
+            if (text := _place_notes(record, region))
         )
     else:
         for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
             offers = (
-                "; ".join(_families(record.regions[region]))
+                "; ".join(_family_lines(record.regions[region]))
                 or f"has no {' and no '.join(record.families)}"
             )
-            place = _place(record, region)
+            place = _place_notes(record, region)
             yield f"  {region:<15} {offers}{place and f' ({place})'}"
     if record.not_allowed:
         yield f"not allowed by `residency`, and left out: {', '.join(record.not_allowed)}"
@@ -205,24 +211,25 @@ def show(record: RegionsRecord) -> Iterator[str]:
         yield f"what an hour costs cannot be known: {record.prices_unknown}"
 
 
-def _place(record: RegionsRecord, region: str) -> str:
-    known = record.places.get(region)
-    if known is None:
+def _place_notes(record: RegionsRecord, region: str) -> str:
+    place = record.places.get(region)
+    if place is None:
         return ""
-    said = [f"{known.km:,} km away"] if known.km is not None else []
-    said += [f"{known.machines} machines of the account run there"] if known.machines else []
-    return ", ".join([*said, "the default"] if region == record.default else said)
+    notes = [f"{place.km:,} km away"] if place.km is not None else []
+    notes += [f"{place.machines} machines of the account run there"] if place.machines else []
+    return ", ".join([*notes, "the default"] if region == record.default else notes)
 
 
-def _families(offers: Sequence[OfferedType]) -> Iterator[str]:
-    """Each family by its cheapest and its dearest type; where prices are not known, by size."""
-    for _, types in groupby(offers, key=lambda each: each.instance_type.partition(".")[0]):
+def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
+    """Describe each family by its cheapest and its most expensive type, or by its sizes if prices
+    are unknown."""
+    for _, types in groupby(offers, key=lambda offer: offer.instance_type.partition(".")[0]):
         first, *others = sorted(
-            types, key=lambda each: (each.usd_hour or float("inf"), len(each.instance_type))
+            types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
         )
-        last = f" to {_offer(others[-1])}, {len(others) + 1} types" if others else ""
-        yield _offer(first) + last
+        last = f" to {_offer_text(others[-1])}, {len(others) + 1} types" if others else ""
+        yield _offer_text(first) + last
 
 
-def _offer(offer: OfferedType) -> str:
+def _offer_text(offer: OfferedType) -> str:
     return offer.instance_type + ("" if offer.usd_hour is None else f" ${offer.usd_hour:.3f}/h")

@@ -1,5 +1,5 @@
-"""Where a workload of GPU-hours costs least: every offered type in every region, priced. Pure: no
-account is asked."""
+"""Where a workload of GPU-hours costs least: each offered type in each region, priced. Pure: it
+calls no API."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from goldenami.core.terminal import columns
 from goldenami.core.units import dollars
 
 MONTH_H = 730.0
-"""Hours of a month, as AWS's own calculator has them (8,760 / 12)."""
+"""Hours of a month, as AWS's own calculator counts them (8,760 / 12)."""
 _CURVE = math.log(5) / math.log(8)
-"""The rule of thumb for one training on many GPUs: eight do the work of about five.
-
-n do that of n to this power.
-"""
+"""Exponent of a rule of thumb for one training on n GPUs: its speed-up is n to this power. Eight
+GPUs do the work of about five."""
 OPEN_QUESTIONS = (
     "an hour on one GPU is taken to be an hour on any: how fast your work is on each, you have to "
     "measure",
@@ -30,9 +28,9 @@ OPEN_QUESTIONS = (
 
 
 class OfferedType(Record):
-    """One instance type in one region. `usd_hour` is None where its price could not be asked for or
-    is not listed, and `spot` where there is no history of Spot prices. `gpus` is 0 for a type
-    without GPUs or with a part of one."""
+    """One instance type in one region. `usd_hour` is None if the price is unknown or not listed,
+    `spot` is None if there is no history of Spot prices. `gpus` is 0 for a type without GPUs or
+    with a fraction of one."""
 
     instance_type: str
     gpu: str
@@ -43,14 +41,14 @@ class OfferedType(Record):
 
 
 def speedup_of(gpus: int) -> float:
-    """How many times as fast as one GPU so many are."""
+    """How many times as fast as one GPU this number of GPUs is."""
     return float(gpus**_CURVE)
 
 
 class AdviceRow(Record):
-    """A type in a region for so many hours of one GPU a month. `hours` of one machine, and how many
-    `machines` do them within a month. US dollars a month, None where unknown: on demand, at Spot's
-    mean price."""
+    """One type in one region for the workload. `hours` is the time on one machine; `machines` is
+    how many do that within a month. `usd_month` is the on-demand price, `usd_month_spot` that at
+    Spot's mean price; both are None if unknown."""
 
     region: str
     offer: OfferedType
@@ -62,7 +60,8 @@ class AdviceRow(Record):
 
 
 class Advice(Record):
-    """The rows, the cheapest first and those of unknown price last, and what nobody here knows."""
+    """The rows, the cheapest first and those of unknown price last, and the questions that the sums
+    leave open."""
 
     gpu_hours: float
     rows: list[AdviceRow]
@@ -70,17 +69,21 @@ class Advice(Record):
 
 
 def advise(regions: Mapping[str, Sequence[OfferedType]], gpu_hours: float) -> Advice:
-    """Price the work on every type with whole GPUs in every region."""
+    """Price the workload on each type with whole GPUs in each region."""
     rows = [
         _row(region, offer, gpu_hours)
         for region, offers in regions.items()
         for offer in offers
         if offer.gpus
     ]
-    without = sorted(
+    types_without_gpu = sorted(
         {offer.instance_type for offers in regions.values() for offer in offers if not offer.gpus}
     )
-    left_out = [f"without a whole GPU, left out: {', '.join(without)}"] if without else []
+    left_out = (
+        [f"without a whole GPU, left out: {', '.join(types_without_gpu)}"]
+        if types_without_gpu
+        else []
+    )
     return Advice(
         gpu_hours=gpu_hours, rows=sorted(rows, key=_order), not_known=[*left_out, *OPEN_QUESTIONS]
     )
@@ -132,9 +135,10 @@ _HEADS = (
 
 
 def show_advice(advice: Advice) -> Iterator[str]:
-    """Each type where it costs least, one GPU against several, the regions of the cheapest type,
-    what is not known."""
+    """Lines for a terminal: each type in its cheapest region, one GPU against several, the regions
+    of the cheapest type, and the open questions."""
     yield f"{advice.gpu_hours:g} GPU-hours a month, each type in the region where it costs least:"
+    # Rows are sorted by price; reversed, the cheapest region of a type is written last.
     best = {row.offer.instance_type: row for row in reversed(advice.rows)}
     cheapest = [row for row in advice.rows if best[row.offer.instance_type] is row]
     yield from _table(cheapest)
@@ -151,14 +155,14 @@ def show_advice(advice: Advice) -> Iterator[str]:
 def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:
     for gpu in dict.fromkeys(row.offer.gpu for row in rows):
         priced = [row for row in rows if row.offer.gpu == gpu and row.usd_month]
-        one = next((row for row in priced if row.offer.gpus == 1), None)
-        many = next((row for row in priced if row.offer.gpus > 1), None)
-        if one and many and one.usd_month and many.usd_month:
+        single = next((row for row in priced if row.offer.gpus == 1), None)
+        several = next((row for row in priced if row.offer.gpus > 1), None)
+        if single and several and single.usd_month and several.usd_month:
             yield (
-                f"{gpu}: {many.offer.gpus} in {many.offer.instance_type} are {many.speedup:g} "
-                f"times as fast as one in {one.offer.instance_type}, at "
-                f"{many.usd_month / one.usd_month:.2f} times the price, by the rule of thumb (8 "
-                "GPUs do the work of 5)"
+                f"{gpu}: {several.offer.gpus} in {several.offer.instance_type} are "
+                f"{several.speedup:g} times as fast as one in {single.offer.instance_type}, at "
+                f"{several.usd_month / single.usd_month:.2f} times the price, by the rule of "
+                "thumb (8 GPUs do the work of 5)"
             )
 
 
@@ -168,7 +172,7 @@ def _table(rows: Sequence[AdviceRow]) -> Iterator[str]:
 
 def _cells(row: AdviceRow) -> tuple[str, ...]:
     offer, spot = row.offer, row.offer.spot
-    mean, most = (spot.usd_mean, spot.usd_most) if spot else (None, None)
+    mean, highest = (spot.usd_mean, spot.usd_most) if spot else (None, None)
     return (
         offer.instance_type,
         f"{offer.gpus} {offer.gpu}",
@@ -176,7 +180,7 @@ def _cells(row: AdviceRow) -> tuple[str, ...]:
         str(len(offer.zones)),
         dollars(offer.usd_hour, 3),
         dollars(mean, 3),
-        dollars(most, 3),
+        dollars(highest, 3),
         f"{row.hours:g}",
         str(row.machines),
         dollars(row.usd_month),

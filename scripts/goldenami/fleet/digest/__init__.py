@@ -1,1 +1,1 @@
-"""The weekly digest: what changed in an account and wants a decision, told once."""
+"""The weekly digest: what changed in an account and needs a decision, reported once."""

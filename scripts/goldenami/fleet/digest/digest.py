@@ -1,6 +1,6 @@
-"""The digest of a week: what every part of goldenami says of the account, as findings.
+"""The digest of a week: findings of every part of goldenami about the account.
 
-What one part cannot look at is a gap with its cause, and the others are told all the same.
+If one part cannot be read, the digest has a gap with the cause, and reports the others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from goldenami.release.retire import status
 
 DIGEST_FILE = "digest.json"
 ANOMALY_DAYS = 30
-"""Days of unusual costs that are asked for: AWS may name one days after it began."""
+"""Days of unusual costs that are read: AWS may report one days after it began."""
 _BILL, _ANOMALIES, _COMMITTED = "spending", "unusual costs", "commitments"
 _BUILDS, _DRIFT, _MACHINES = "builds", "drift", "machines in "
 _OF_MACHINES = [Kind.IDLE, Kind.HELD, Kind.UNDERUSED, Kind.EMPTY_DISK]
@@ -44,9 +44,9 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known here of builds that pointers name, by image: parts with their support, and
-    vulnerabilities; `gaps` are builds of which one is not known. `keep` says how many of the newest
+class LocalRecords:
+    """What local records say about the builds that pointers name, by image: the support of parts,
+    and vulnerabilities. `gaps` are builds without such a record. `keep` is how many of the newest
     builds each image's definition keeps."""
 
     keep: dict[str, int]
@@ -56,8 +56,8 @@ class Known:
 
 
 class DigestRecord(Record):
-    """What was found of one week, the worst first; `spent` are the weeks that were billed, the
-    oldest first, None where that is not known."""
+    """The findings of one week, the worst first. `spent` are the billed weeks, the oldest first, or
+    None if the bill is unknown."""
 
     schema_version: Literal[2] = 2
     week: str
@@ -73,72 +73,89 @@ class DigestRecord(Record):
 def look(
     account: Account,
     images: Mapping[str, list[str]],
-    known: Callable[[list[tuple[str, str]]], Known],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
 ) -> DigestRecord:
-    """`images`: by region; `known` tells of image and build of each pointer."""
-    now, hasty = clock.now(), account.with_short_timeouts()
+    """Return the digest of the last whole week. `images` has the names by region;
+    `read_local_records` is called with the image and build of each pointer."""
+    now, quick_account = clock.now(), account.with_short_timeouts()
     week = Week.before(now)
-    asks: dict[str, Callable[[], Any]] = {
-        _BUILDS: lambda: status.look(hasty, images)[0],
-        _DRIFT: lambda: fleet.look(hasty, images)[0],
-        _COMMITTED: lambda: commitments.look(hasty, images, now),
+    questions: dict[str, Callable[[], Any]] = {
+        _BUILDS: lambda: status.look(quick_account, images)[0],
+        _DRIFT: lambda: fleet.look(quick_account, images)[0],
+        _COMMITTED: lambda: commitments.look(quick_account, images, now),
+        # From a 1st on: monthly fees are billed on a 1st and are spread over its whole month.
         _BILL: lambda: billing.daily(
-            hasty, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
+            quick_account, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
         ),
         _ANOMALIES: lambda: list(
-            billing.anomalies(hasty, now.date() - timedelta(days=ANOMALY_DAYS), now.date())
+            billing.anomalies(quick_account, now.date() - timedelta(days=ANOMALY_DAYS), now.date())
         ),
     }
-    asks |= {
-        _MACHINES + region: partial(machines.look, hasty, region, week.begin, week.end)
+    questions |= {
+        _MACHINES + region: partial(machines.look, quick_account, region, week.begin, week.end)
         for region in images
     }
-    answers = in_parallel(asks)
-    return _record(week, now, answers.done, answers.causes, known)
+    answers = in_parallel(questions)
+    return _record(week, now, answers.done, answers.causes, read_local_records)
 
 
 def _record(
     week: Week,
     now: datetime,
-    done: Mapping[str, Any],
-    failed: Mapping[str, str],
-    known: Callable[[list[tuple[str, str]]], Known],
+    answers: Mapping[str, Any],
+    causes: Mapping[str, str],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
 ) -> DigestRecord:
-    """`done` are the answers of the parts, `failed` why one has none."""
-    committed: Commitments = done[_COMMITTED]
-    spent = weeks.spent(week, done[_BILL]) if _BILL in done else None
+    """Build the record. `answers` has the answer of each part, `causes` the cause of each part
+    without an answer."""
+    # Always answered: it collects its failures in `unknown`.
+    committed: Commitments = answers[_COMMITTED]
+    weeks_spent = weeks.spent(week, answers[_BILL]) if _BILL in answers else None
     gaps = [
-        Gap(what=what, why=why, kinds=_KINDS.get(what, _OF_MACHINES))
-        for what, why in failed.items()
+        Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
+        for part_name, cause in causes.items()
     ]
     gaps += [
-        Gap(what=what, why=why, kinds=_OF_COMMITMENTS) for what, why in committed.unknown.items()
+        Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
+        for part_name, cause in committed.unknown.items()
     ]
     for part in (_BUILDS, _DRIFT):
         gaps += [
-            Gap(what=f"{part} in {region}", why=why, kinds=_KINDS[part])
-            for region, why in (done[part].unreachable if part in done else {}).items()
+            Gap(what=f"{part} in {region}", why=cause, kinds=_KINDS[part])
+            for region, cause in (answers[part].unreachable if part in answers else {}).items()
         ]
-    here = known(status.pointed(done[_BUILDS]) if _BUILDS in done else [])
-    gaps += here.gaps
-    found = [
-        *(each for what, there in done.items() if what.startswith(_MACHINES) for each in there),
-        *(from_records.drift(done[_DRIFT]) if _DRIFT in done else ()),
-        *(from_records.unused(done[_BUILDS], here.keep, now) if _BUILDS in done else ()),
-        *from_records.ended(here.parts, now.date()),
-        *from_records.vulnerable(here.cves),
+    local_records = read_local_records(
+        status.pointed(answers[_BUILDS]) if _BUILDS in answers else []
+    )
+    gaps += local_records.gaps
+    findings = [
+        *(
+            finding
+            for part, machine_findings in answers.items()
+            if part.startswith(_MACHINES)
+            for finding in machine_findings
+        ),
+        *(from_records.drift(answers[_DRIFT]) if _DRIFT in answers else ()),
+        *(
+            from_records.unused(answers[_BUILDS], local_records.keep, now)
+            if _BUILDS in answers
+            else ()
+        ),
+        *from_records.ended(local_records.parts, now.date()),
+        *from_records.vulnerable(local_records.cves),
         *from_records.commitments(committed, now),
-        *from_records.anomalies(done.get(_ANOMALIES, [])),
-        *weeks.overspent(spent or []),
+        *from_records.anomalies(answers.get(_ANOMALIES, [])),
+        *weeks.overspent(weeks_spent or []),
     ]
-    once = {each.key: each for each in reversed(worst_first(found))}
+    # Reversed, so that of two findings with one key the worse is kept.
+    by_key = {finding.key: finding for finding in reversed(worst_first(findings))}
     return DigestRecord(
         week=week.name,
         since=clock.stamp(week.begin),
         until=clock.stamp(week.end),
         asked_at=clock.stamp(now),
-        findings=worst_first(list(once.values())),
+        findings=worst_first(list(by_key.values())),
         gaps=gaps,
-        spent=spent,
+        spent=weeks_spent,
         committed=committed,
     )

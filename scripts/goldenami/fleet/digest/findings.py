@@ -1,5 +1,5 @@
-"""What a digest tells: things that changed or want a decision, each with a key by which it is told
-once. Pure."""
+"""The findings of a digest: changes, and things that need a decision. A finding's key makes sure
+that it is reported only once. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEEKS_OF_MONTH = 365 / 12 / 7
 
 
 class Urgency(IntEnum):
-    """How long a decision can wait; the first come first."""
+    """How long a decision can wait; the most urgent first."""
 
     NOW = 0
     SOON = 1
@@ -27,8 +27,8 @@ class Urgency(IntEnum):
 
 
 class Kind(StrEnum):
-    """What a finding is, in the words of its heading. Of one that `is_event` nothing is left to
-    settle when it is no longer found."""
+    """The kind of a finding; the value is its heading. A finding whose kind `is_event` needs no
+    notice when it is no longer found."""
 
     urgency: Urgency
     is_event: bool
@@ -48,15 +48,16 @@ class Kind(StrEnum):
     UNUSED = "builds that nobody runs", Urgency.WHEN_THERE_IS_TIME
 
     def __new__(cls, words: str, urgency: Urgency, is_event: bool = False) -> Kind:
+        # Extra attributes need __new__: StrEnum would read them as arguments of str().
         member = str.__new__(cls, words)
         member._value_, member.urgency, member.is_event = words, urgency, is_event
         return member
 
 
 class DigestFinding(Record):
-    """One thing. `subject` says what it is of, in few words; `stage` tells states of one subject
-    apart that are each told; `what` is the sentence, `todo` the remedy. `usd_week` are the dollars
-    a week that a decision is about, None where they are not known."""
+    """One finding. `subject` names the machine, image or commitment. `stage` is the subject's
+    state: each state of one subject is reported. `what` is the sentence, `todo` the remedy.
+    `usd_week` are the US dollars a week that the decision is about, or None if unknown."""
 
     kind: Annotated[Kind, Field(strict=False)]
     subject: str
@@ -72,8 +73,9 @@ class DigestFinding(Record):
 
 
 class Gap(Record):
-    """What could not be looked at, why, and what findings it might have had: those of earlier
-    digests still count as told. `is_failure`: it should have been possible."""
+    """A part that could not be read, and why. `kinds` are the findings that it might have had:
+    earlier ones of these kinds remain reported. `is_failure` is False for an expected gap, such as
+    a lock that is not on this machine."""
 
     what: str
     why: str
@@ -82,30 +84,31 @@ class Gap(Record):
 
 
 _MACHINES = frozenset({Kind.IDLE, Kind.HELD, Kind.UNDERUSED})
-"""What may be said of the same hours of one machine."""
+"""Kinds that can be about the same hours of one machine."""
 _SAVES = _MACHINES | {Kind.EMPTY_DISK, Kind.UNUSED}
 
 
 def saving(findings: Iterable[DigestFinding]) -> float:
-    """US dollars a week that decisions on these could save; an hour of a machine counts once."""
-    found = dict[tuple[str, bool], float]()
-    for one in findings:
-        if one.kind in _SAVES:
-            key = one.subject, one.kind in _MACHINES
-            found[key] = max(one.usd_week or 0.0, found.get(key, 0.0))
-    return sum(found.values())
+    """US dollars a week that decisions on these findings could save."""
+    usd_by_subject = dict[tuple[str, bool], float]()
+    for finding in findings:
+        if finding.kind in _SAVES:
+            # One machine may be idle, held and too large at once: its hours count only once.
+            key = finding.subject, finding.kind in _MACHINES
+            usd_by_subject[key] = max(finding.usd_week or 0.0, usd_by_subject.get(key, 0.0))
+    return sum(usd_by_subject.values())
 
 
 def worst_first(findings: list[DigestFinding]) -> list[DigestFinding]:
-    """By urgency, then by dollars, then by kind and name."""
+    """Sort by urgency, then by dollars, then by kind and name."""
     kinds = list(Kind)
     return sorted(
         findings,
-        key=lambda one: (
-            one.kind.urgency,
-            -(one.usd_week or 0.0),
-            kinds.index(one.kind),
-            one.subject,
-            one.stage,
+        key=lambda finding: (
+            finding.kind.urgency,
+            -(finding.usd_week or 0.0),
+            kinds.index(finding.kind),
+            finding.subject,
+            finding.stage,
         ),
     )

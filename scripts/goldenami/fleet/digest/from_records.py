@@ -1,4 +1,4 @@
-"""What the records of other commands hold that wants a decision. Pure."""
+"""Findings from the records of other commands. Pure."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from goldenami.model.supported.support import PartSupport, SupportState
 from goldenami.release.retire.status import StatusRecord
 
 UNUSED_DAYS = 30
-"""Days after which a build that nobody runs is told of: before, it may be on its way."""
+"""Age in days from which an unused build is reported; a younger one may be on its way."""
 ENDS_DAYS = (7, 30, 90)
-"""Days before a commitment's end at which it is told of, once each."""
+"""Days before a commitment's end at which it is reported, once each."""
 REVIEW_DAYS = (30, 60)
-"""Days after a commitment's begin between which its first month is over and just over."""
+"""Days after a commitment's start between which its first month counts as just over."""
 USED_PERCENT = 80.0
-"""Use below which a commitment is told of."""
+"""Percent of use below which commitments are reported."""
 MOST_IDS = 3
-"""Vulnerabilities of a package that are named, the newest first."""
+"""How many vulnerabilities of a package are named, the newest first."""
 _BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
-"""Drift of many machines at once, after each release: told together."""
+"""Kinds of drift that many machines have after each release: reported once for each image."""
 
 
 def drift(record: FleetRecord) -> Iterator[DigestFinding]:
-    """Each machine that is not ours or not as it was, and per image how many wait for `latest`."""
+    """Yield each machine that is foreign or changed, and for each image how many machines do not
+    run `latest`."""
     behind = defaultdict[tuple[str, str, str], set[str]](set)
-    for region, fleet, row, one in record.rows():
+    for region, fleet, row, difference in record.rows():
         name = f"group {row.name}" if isinstance(row, GroupRow) else row.id
-        if one.kind in _BY_BUILD:
+        if difference.kind in _BY_BUILD:
             behind[region, fleet.image, fleet.latest].add(name)
             continue
         yield DigestFinding(
             kind=Kind.DRIFT,
             subject=f"{region} {name}",
-            stage=one.kind.value,
-            what=f"{fleet.image}: {one.kind.value}: {one.what}",
+            stage=difference.kind.value,
+            what=f"{fleet.image}: {difference.kind.value}: {difference.what}",
             todo="find out who did it"
-            if one.kind is FleetDrift.AMI
+            if difference.kind is FleetDrift.AMI
             else f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it",
         )
     for (region, image, latest), names in sorted(behind.items()):
@@ -59,11 +60,12 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
 
 
 def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[DigestFinding]:
-    """Builds that no pointer names and no machine runs, in no region, a month after they came;
-    without the newest, of which the definitions `keep` some."""
+    """Yield builds that no pointer names and no machine runs in any region, a month after they were
+    made. The newest ones that a definition keeps (`keep`, by image) are left out."""
     rows = [
-        (image, ami) for there in record.regions.values() for image in there for ami in image.amis
+        (image, ami) for fleets in record.regions.values() for image in fleets for ami in image.amis
     ]
+    # By build, not by AMI: a build that is used in one region is kept in all.
     used = {
         (image.image, ami.build_id)
         for image, ami in rows
@@ -73,30 +75,30 @@ def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iter
     }
     used |= {
         (image.image, pointer.build_id)
-        for there in record.regions.values()
-        for image in there
+        for fleets in record.regions.values()
+        for image in fleets
         for pointer in (image.latest, image.candidate, image.template)
         if pointer
     }
-    idle = defaultdict[tuple[str, str], list[float | None]](list)
+    unused_builds = defaultdict[tuple[str, str], list[float | None]](list)
     for image, ami in rows:
         if (image.image, ami.build_id) not in used:
-            idle[image.image, ami.build_id].append(ami.usd_month)
-    for (name, build_id), usd in sorted(idle.items()):
-        month = units.total(usd)
+            unused_builds[image.image, ami.build_id].append(ami.usd_month)
+    for (name, build_id), usd_months in sorted(unused_builds.items()):
+        month = units.total(usd_months)
         yield DigestFinding(
             kind=Kind.UNUSED,
             subject=f"{name} {build_id}",
-            what=f"{len(usd)} AMIs, no machine and no pointer",
+            what=f"{len(usd_months)} AMIs, no machine and no pointer",
             todo=f"`golden retire {name} --dry-run` says when it goes",
             usd_week=None if month is None else round(month / WEEKS_OF_MONTH, 2),
         )
 
 
 def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestFinding]:
-    """Parts of images whose support has ended or ends soon, by image."""
-    for image, each in parts.items():
-        for part in each:
+    """Yield the parts of images whose support has ended or ends soon."""
+    for image, image_parts in parts.items():
+        for part in image_parts:
             state = part.state(day)
             if state in (SupportState.ENDED, SupportState.ENDING):
                 yield DigestFinding(
@@ -109,31 +111,38 @@ def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestF
 
 
 def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding]:
-    """What is known against the builds of each image, of high rating, used in attacks, or by the
-    image's own rule: one finding for each package and remedy."""
+    """Yield a finding for each package and fix: vulnerabilities that are rated high, are used in
+    attacks, or stop the image by its own rule."""
     groups = defaultdict[tuple[str, str, str], list[Vulnerability]](list)
-    for image, known in records.items():
-        for one in (each for record in known for each in record.findings):
-            is_told = one.exploited or one.stops or one.rating.at_least(Rating.HIGH)
-            if is_told and not one.waived:
-                groups[image, one.part, one.fix].append(one)
-    return (_of_package(*key, found) for key, found in groups.items())
+    for image, cve_records in records.items():
+        for known in (finding for record in cve_records for finding in record.findings):
+            is_reported = known.exploited or known.stops or known.rating.at_least(Rating.HIGH)
+            if is_reported and not known.waived:
+                groups[image, known.part, known.fix].append(known)
+    return (_package_finding(*key, vulnerabilities) for key, vulnerabilities in groups.items())
 
 
-def _of_package(image: str, part: str, fix: str, found: list[Vulnerability]) -> DigestFinding:
-    """A newer vulnerability, or one that begins to be used in attacks, is a state of its own."""
+def _package_finding(
+    image: str, part: str, fix: str, vulnerabilities: list[Vulnerability]
+) -> DigestFinding:
+    """Describe one package. A newer vulnerability, or one that is now used in attacks, gives a new
+    stage."""
     attacks, ids = (
-        sorted({one.id for one in found if one.exploited or not only}, key=_age)
-        for only in (True, False)
+        sorted(
+            {known.id for known in vulnerabilities if known.exploited or not only_exploited},
+            key=_age_key,
+        )
+        for only_exploited in (True, False)
     )
-    worst = max((one.rating for one in found), key=list(Rating).index)
-    used = f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}" if attacks else ""
+    # Rating is a StrEnum, whose members compare as strings: its order of definition counts.
+    worst_rating = max((known.rating for known in vulnerabilities), key=list(Rating).index)
+    attack_note = f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}" if attacks else ""
     return DigestFinding(
         kind=Kind.VULNERABLE,
         subject=f"{image} {part}",
         stage=" ".join([fix, ids[-1], *attacks[-1:]]),
-        what=f"{part} {', '.join(sorted({one.version for one in found}))}: "
-        f"{units.some(ids[::-1], MOST_IDS)}, {worst.value}{used}; "
+        what=f"{part} {', '.join(sorted({known.version for known in vulnerabilities}))}: "
+        f"{units.some(ids[::-1], MOST_IDS)}, {worst_rating.value}{attack_note}; "
         + (f"{fix} mends this" if fix else "nothing mends this yet"),
         todo="`golden watch --update` takes what mends it; or waive it with a reason"
         if fix
@@ -141,58 +150,68 @@ def _of_package(image: str, part: str, fix: str, found: list[Vulnerability]) -> 
     )
 
 
-def _age(name: str) -> tuple[list[int], str]:
-    """`CVE-2026-10000` is newer than `CVE-2026-9999`."""
-    return [int(number) for number in re.findall(r"\d+", name)], name
+def _age_key(identifier: str) -> tuple[list[int], str]:
+    """Sort key of a vulnerability: `CVE-2026-10000` is newer than `CVE-2026-9999`."""
+    return [int(number) for number in re.findall(r"\d+", identifier)], identifier
 
 
-def anomalies(found: list[CostAnomaly]) -> Iterator[DigestFinding]:
-    """What AWS's monitors say; the dollars are of all its days, so they are none of a week."""
-    for one in found:
+def anomalies(cost_anomalies: list[CostAnomaly]) -> Iterator[DigestFinding]:
+    """Yield the anomalies that AWS's monitors found. Their dollars cover all their days, so
+    `usd_week` is None."""
+    for anomaly in cost_anomalies:
         yield DigestFinding(
             kind=Kind.ANOMALY,
-            subject=one.id,
-            what=f"{units.dollars(one.usd)} more than expected since {one.begins}: {one.cause}",
+            subject=anomaly.id,
+            what=f"{units.dollars(anomaly.usd)} more than expected since {anomaly.begins}: "
+            f"{anomaly.cause}",
             todo="look at it in the console, Cost Anomaly Detection",
         )
 
 
-def commitments(found: Commitments, now: datetime) -> Iterator[DigestFinding]:
-    """What ends, whose first month is over, and what is paid for and not used."""
-    for each in found.held:
-        yield from _ends(each, now)
-        age = now - datetime.fromisoformat(each.begins)
+def commitments(account_commitments: Commitments, now: datetime) -> Iterator[DigestFinding]:
+    """Yield the commitments that end, those whose first month is over, and kinds that are paid for
+    but not used."""
+    for commitment in account_commitments.held:
+        yield from _ending(commitment, now)
+        age = now - datetime.fromisoformat(commitment.begins)
         first, last = (timedelta(days=days) for days in REVIEW_DAYS)
         if first <= age < last:
-            used = found.utilization.get(each.kind)
+            percent = account_commitments.utilization.get(commitment.kind)
             yield DigestFinding(
                 kind=Kind.REVIEW,
-                subject=each.id,
-                what=f"{each.kind} ({each.what}): its first month is over; all {each.kind}s are "
-                + ("used to a part that is not known" if used is None else f"used to {used:.0f} %"),
+                subject=commitment.id,
+                what=f"{commitment.kind} ({commitment.what}): its first month is over; "
+                f"all {commitment.kind}s are "
+                + (
+                    "used to a part that is not known"
+                    if percent is None
+                    else f"used to {percent:.0f} %"
+                ),
                 todo="nearly all used: buy more of it; else leave it there",
             )
-    counts = Counter(each.kind for each in found.held)
-    for kind, used in found.utilization.items():
-        if used < USED_PERCENT and counts[kind]:
+    counts = Counter(commitment.kind for commitment in account_commitments.held)
+    for kind, percent in account_commitments.utilization.items():
+        if percent < USED_PERCENT and counts[kind]:
             yield DigestFinding(
                 kind=Kind.UNUSED_COMMITMENT,
                 subject=f"{kind}s",
                 owner="",
-                what=f"used to {used:.0f} % in the last 30 days; they cover "
-                f"{found.coverage.get(kind, 0.0):.0f} % of the need",
+                what=f"used to {percent:.0f} % in the last 30 days; they cover "
+                f"{account_commitments.coverage.get(kind, 0.0):.0f} % of the need",
                 todo="run what they are for, exchange a convertible one, and buy no more",
             )
 
 
-def _ends(each: Commitment, now: datetime) -> Iterator[DigestFinding]:
-    left = datetime.fromisoformat(each.ends) - now
+def _ending(commitment: Commitment, now: datetime) -> Iterator[DigestFinding]:
+    left = datetime.fromisoformat(commitment.ends) - now
+    # Each period gives a stage of its own, so each is reported once.
     days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)
     if days is not None:
         yield DigestFinding(
             kind=Kind.ENDING,
-            subject=each.id,
+            subject=commitment.id,
             stage=f"within {days} days",
-            what=f"{each.kind} ({each.what}) ends on {each.ends[:10]}, in {left.days} days",
+            what=f"{commitment.kind} ({commitment.what}) ends on {commitment.ends[:10]}, "
+            f"in {left.days} days",
             todo="then its machines cost the price on demand: buy again, or let it end",
         )

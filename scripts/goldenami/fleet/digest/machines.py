@@ -1,4 +1,4 @@
-"""Machines that are idle, held or too large, by the metrics that they send; what each costs."""
+"""Machines that are idle, held or too large by the metrics that they send, and what each costs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from goldenami.aws.session import Account, Client, translated
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 
 IDLE_H, HELD_H = 24.0, 120.0
-"""Hours of a week from which on an idle or a held machine is told of. A hold lasts 72 hours at
-most, so that one of 120 was made again and again."""
+"""Hours of a week from which an idle or a held machine is reported. A hold lasts 72 hours at most,
+so one of 120 hours was renewed again and again."""
 LOOKBACK = timedelta(days=14)
-"""What a machine's highest hour is of: a week of holidays makes nobody's machine too large."""
+"""Period of a machine's busiest hour: one week of holidays must not make a machine look too
+large."""
 LEAST_H = 48
-"""Hours that have to be known of those days."""
+"""Hours of that period that must have metrics."""
 CPU_LINE, GPU_LINE, MEMORY_LINE, DISK_LINE = 20.0, 30.0, 30.0, 30.0
-"""Percents that no hour exceeds where a machine is too large by it."""
+"""Percent of each resource; a machine is too large if no hour exceeds it."""
 EMPTY_GIB = 50
-"""Of a machine's volumes, less than which is not worth a decision."""
+"""Unused GiB of a machine's volumes from which they are reported."""
 SCRATCH = "/scratch"
 """Where the role instance_store mounts disks that are part of the machine's price."""
 DISK = "disks"
@@ -37,7 +38,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Usage:
-    """The highest hour of a machine by what was looked at, in percent, and the hours known."""
+    """A machine's busiest hour in percent by resource, and the number of hours with metrics."""
 
     type: str
     peaks: Mapping[str, float]
@@ -56,39 +57,44 @@ class Usage:
 
 
 def look(account: Account, region: str, begin: datetime, end: datetime) -> list[DigestFinding]:
-    """What the region's machines show of the week from `begin` to `end`. A machine that is gone
-    needs no decision."""
+    """Return the findings about the region's machines in the week from `begin` to `end`."""
     with translated(region):
-        here = {each.id: each for each in inventory.instances(account.ec2(region))}
-        cloudwatch, listed = account.client("cloudwatch", region), price_list.ask(account, region)
-        found = list(_by_hours(cloudwatch, here, begin, end, listed))
-        used = {
+        # A machine that is gone needs no decision.
+        machines_here = {
+            machine.id: machine for machine in inventory.instances(account.ec2(region))
+        }
+        cloudwatch, region_prices = (
+            account.client("cloudwatch", region),
+            price_list.ask(account, region),
+        )
+        findings = list(_idle_or_held(cloudwatch, machines_here, begin, end, region_prices))
+        usages = {
             instance: usage
             for instance, usage in _usage(cloudwatch, end - LOOKBACK, end).items()
-            if instance in here and usage.hours >= LEAST_H
+            if instance in machines_here and usage.hours >= LEAST_H
         }
-        for instance, usage in used.items():
-            found += _too_large(here[instance], usage, listed)
-        found += _empty_disks(
+        for instance, usage in usages.items():
+            findings += _too_large(machines_here[instance], usage, region_prices)
+        findings += _empty_disks(
             account,
-            listed,
+            region_prices,
             {
-                here[instance]: usage.peaks[DISK]
-                for instance, usage in used.items()
+                machines_here[instance]: usage.peaks[DISK]
+                for instance, usage in usages.items()
                 if usage.peaks.get(DISK, DISK_LINE) < DISK_LINE
             },
         )
-    return found
+    return findings
 
 
-def _by_hours(
+def _idle_or_held(
     cloudwatch: Client,
-    here: Mapping[str, AccountInstance],
+    machines_here: Mapping[str, AccountInstance],
     begin: datetime,
     end: datetime,
-    listed: RegionPrices,
+    region_prices: RegionPrices,
 ) -> Iterator[DigestFinding]:
-    for kind, name, line, what, todo in (
+    for kind, name, least_hours, verb, todo in (
         (
             Kind.IDLE,
             metrics.IDLE,
@@ -105,32 +111,33 @@ def _by_hours(
         ),
     ):
         for machine in metrics.idle_machines(cloudwatch, begin, end, name):
-            if machine.hours >= line and machine.instance in here:
-                usd = listed.machine_hour.get(machine.type)
+            if machine.hours >= least_hours and machine.instance in machines_here:
+                usd = region_prices.machine_hour.get(machine.type)
                 yield DigestFinding(
                     kind=kind,
-                    subject=f"{listed.region} {machine.instance}",
+                    subject=f"{region_prices.region} {machine.instance}",
                     todo=todo,
-                    what=f"{machine.type} {what} {machine.hours:.0f} of 168 hours",
-                    owner=here[machine.instance].owner,
+                    what=f"{machine.type} {verb} {machine.hours:.0f} of 168 hours",
+                    owner=machines_here[machine.instance].owner,
                     usd_week=None if usd is None else round(usd * machine.hours, 2),
                 )
 
 
 def _too_large(
-    machine: AccountInstance, usage: Usage, listed: RegionPrices
+    machine: AccountInstance, usage: Usage, region_prices: RegionPrices
 ) -> Iterator[DigestFinding]:
-    usd = listed.machine_hour.get(usage.type)
+    usd = region_prices.machine_hour.get(usage.type)
     week = None if usd is None else round(usd * usage.hours * 7 / LOOKBACK.days, 2)
-    smallest = next(iter(listed.of_family(usage.type.partition(".")[0])), "")
+    smallest = next(iter(region_prices.of_family(usage.type.partition(".")[0])), "")
     lines = {"GPU": GPU_LINE, "GPU memory": MEMORY_LINE}
-    # A machine of a GPU is chosen for the GPU: its processors can only be fewer in another size.
+    # A GPU machine is chosen for its GPU. Fewer CPUs come only with a cheaper size of the family,
+    # and the cheapest has none.
     if not (usage.has_gpu and usage.type == smallest):
         lines["CPU"] = CPU_LINE
     if low := usage.low(lines):
         yield DigestFinding(
             kind=Kind.UNDERUSED,
-            subject=f"{listed.region} {machine.id}",
+            subject=f"{region_prices.region} {machine.id}",
             owner=machine.owner,
             what=f"{usage.type}: in {LOOKBACK.days} days no hour above {low}",
             usd_week=week,
@@ -139,37 +146,41 @@ def _too_large(
 
 
 def _empty_disks(
-    account: Account, listed: RegionPrices, peaks: Mapping[AccountInstance, float]
+    account: Account, region_prices: RegionPrices, peaks: Mapping[AccountInstance, float]
 ) -> Iterator[DigestFinding]:
-    """Machines by how full their fullest file system was; volumes are asked for and priced only
-    where one is."""
+    """Yield machines with large unused volumes. `peaks` is how full the fullest file system of each
+    machine was, in percent."""
+    # Volumes and prices are read only if a machine is concerned.
     if not peaks:
         return
-    sizes = inventory.volume_gib(account.ec2(listed.region), [each.id for each in peaks])
-    usd = price_list.of_usage(account, price_list.GP3_GIB_MONTH, [listed.region]).usd.get(
-        listed.region
+    sizes = inventory.volume_gib(
+        account.ec2(region_prices.region), [machine.id for machine in peaks]
     )
-    for machine, peak in peaks.items():
+    usd = price_list.of_usage(account, price_list.GP3_GIB_MONTH, [region_prices.region]).usd.get(
+        region_prices.region
+    )
+    for machine, peak_percent in peaks.items():
         gib = sizes.get(machine.id, 0)
-        empty = gib * (1 - peak / 100)
-        if empty >= EMPTY_GIB:
+        unused_gib = gib * (1 - peak_percent / 100)
+        if unused_gib >= EMPTY_GIB:
             yield DigestFinding(
                 kind=Kind.EMPTY_DISK,
-                subject=f"{listed.region} {machine.id}",
+                subject=f"{region_prices.region} {machine.id}",
                 owner=machine.owner,
-                what=f"in {LOOKBACK.days} days no file system fuller than {peak:.0f} %, of {gib} "
-                "GiB in all",
+                what=f"in {LOOKBACK.days} days no file system fuller than {peak_percent:.0f} %, "
+                f"of {gib} GiB in all",
                 todo="launch the next one with smaller volumes",
-                usd_week=None if usd is None else round(empty * usd / WEEKS_OF_MONTH, 2),
+                usd_week=None if usd is None else round(unused_gib * usd / WEEKS_OF_MONTH, 2),
             )
 
 
 def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Usage]:
-    """By instance. Of several GPUs the busiest counts; memory of a GPU is a part of its own."""
+    """Return the usage by instance. The busiest of several GPUs counts; GPU memory is a resource of
+    its own."""
     peaks, types, hours = dict[str, dict[str, float]](), dict[str, str](), dict[str, int]()
     totals = {
-        _gpu(known): max(values)
-        for known, values in _series(
+        _gpu_key(dimensions): max(values)
+        for dimensions, values in _series(
             cloudwatch, metrics.GPU_MEMORY_TOTAL_MIB, "Maximum", since, until
         )
     }
@@ -179,23 +190,26 @@ def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Us
         (metrics.GPU_MEMORY_MIB, "Maximum"),
         (metrics.DISK_PERCENT, "Maximum"),
     ):
-        for known, values in _series(cloudwatch, name, statistic, since, until):
-            instance, peak = known[metrics.INSTANCE], max(values)
+        for dimensions, values in _series(cloudwatch, name, statistic, since, until):
+            instance, peak = dimensions[metrics.INSTANCE], max(values)
             if name == metrics.GPU_MEMORY_MIB:
-                peak = 100 * peak / totals.get(_gpu(known), peak or 1.0)
-            if known.get("path") == SCRATCH:
+                # Without its total, memory in use counts as full: no smaller GPU is advised.
+                peak = 100 * peak / totals.get(_gpu_key(dimensions), peak or 1.0)
+            # An empty scratch disk is no reason for smaller volumes: it costs nothing extra.
+            if dimensions.get("path") == SCRATCH:
                 continue
-            word, mine = _WORDS.get(name, DISK), peaks.setdefault(instance, {})
-            mine[word] = max(peak, mine.get(word, 0.0))
-            types[instance] = known.get(metrics.TYPE, "")
+            resource, instance_peaks = _WORDS.get(name, DISK), peaks.setdefault(instance, {})
+            instance_peaks[resource] = max(peak, instance_peaks.get(resource, 0.0))
+            types[instance] = dimensions.get(metrics.TYPE, "")
             hours[instance] = max(len(values), hours.get(instance, 0))
     return {
-        instance: Usage(types[instance], mine, hours[instance]) for instance, mine in peaks.items()
+        instance: Usage(types[instance], instance_peaks, hours[instance])
+        for instance, instance_peaks in peaks.items()
     }
 
 
-def _gpu(known: Mapping[str, str]) -> tuple[str, str]:
-    return known[metrics.INSTANCE], known.get("index", "")
+def _gpu_key(dimensions: Mapping[str, str]) -> tuple[str, str]:
+    return dimensions[metrics.INSTANCE], dimensions.get("index", "")
 
 
 def _series(
@@ -205,9 +219,10 @@ def _series(
     since: datetime,
     until: datetime,
 ) -> Iterable[tuple[dict[str, str], list[float]]]:
-    """Of machines, not of groups as a whole, and of those that sent something."""
+    """Yield the dimensions and hourly values of each machine's metric, without those of groups and
+    empty ones."""
     return (
-        (known, values)
-        for known, values in metrics.hourly(cloudwatch, name, statistic, since, until)
-        if metrics.INSTANCE in known and values
+        (dimensions, values)
+        for dimensions, values in metrics.hourly(cloudwatch, name, statistic, since, until)
+        if metrics.INSTANCE in dimensions and values
     )

@@ -1,4 +1,4 @@
-"""Weeks as a digest counts them, Monday to Sunday in UTC, and what was spent in each. Pure."""
+"""Weeks as a digest counts them, Monday to Sunday in UTC, and what each cost. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from goldenami.fleet.digest.findings import DigestFinding, Kind
 
 WEEK = timedelta(days=7)
 BEFORE = 4
-"""The same week of the month before is the one four weeks earlier: it has the same days."""
+"""Weeks back to the week to compare with, called the same week of the month before."""
 WEEKS = 13
-"""Weeks of bills that are asked for: a quarter, for the chart."""
+"""Weeks of bills that are read: a quarter, for the chart."""
 MISSED = 4
-"""Weeks of overspending that are looked at: those of runs that did not happen are told late."""
+"""Weeks that are checked for overspending: if runs were missed, their weeks are reported late."""
 MORE_PERCENT, MORE_USD = 20.0, 25.0
-"""What a week costs more than those that it is held against, to be told: both."""
+"""A week is reported if it exceeds the weeks before by this percentage and by these US dollars."""
 
 
 @dataclass(frozen=True)
 class Week:
-    """The week that begins on this Monday at 00:00 UTC: each has 168 hours, whatever clocks do."""
+    """The week that begins on this Monday at 00:00 UTC. It always has 168 hours: UTC has no summer
+    time."""
 
     monday: date
 
     @classmethod
     def before(cls, moment: datetime) -> Week:
-        """The last week that was over at that moment."""
+        """Return the last week that had ended at `moment`."""
         day = moment.astimezone(UTC).date()
         return cls(day - timedelta(days=day.weekday()) - WEEK)
 
@@ -39,7 +40,7 @@ class Week:
 
     @property
     def name(self) -> str:
-        """By ISO 8601, `2026-W48`; later weeks sort behind earlier ones."""
+        """The name by ISO 8601, such as `2026-W48`. Names sort by time."""
         year, week, _ = self.monday.isocalendar()
         return f"{year}-W{week:02}"
 
@@ -49,7 +50,7 @@ class Week:
 
     @property
     def end(self) -> datetime:
-        """The first moment after it."""
+        """The first moment after the week."""
         return self.begin + WEEK
 
 
@@ -65,77 +66,81 @@ class WeekSpent(Record):
 
     @property
     def is_fourth(self) -> bool:
-        """The same weeks in each digest: what has grown is told once in four weeks."""
+        """Whether this is one of every four weeks, the same ones in each digest: slow growth is
+        reported once in four weeks."""
         return int(self.week[-2:]) % BEFORE == 0
 
 
 def spent(week: Week, days: Mapping[date, Mapping[str, float]]) -> list[WeekSpent]:
-    """The weeks of a bill up to `week`, the oldest first; those before the first dollar are left
-    out: the account has no history of them."""
-    days, found = _with_fees_spread(days), list[WeekSpent]()
-    for each in (week.back(number) for number in range(WEEKS - 1, -1, -1)):
+    """Return the weeks of a bill up to `week`, the oldest first, from the first week with a bill
+    on."""
+    days, weeks = _with_fees_spread(days), list[WeekSpent]()
+    for earlier_week in (week.back(number) for number in range(WEEKS - 1, -1, -1)):
         services: dict[str, float] = {}
         for day in range(7):
-            for service, usd in days.get(each.monday + timedelta(days=day), {}).items():
+            for service, usd in days.get(earlier_week.monday + timedelta(days=day), {}).items():
                 services[service] = services.get(service, 0.0) + usd
-        if found or services:
-            found.append(WeekSpent(week=each.name, services=services))
-    return found
+        if weeks or services:
+            weeks.append(WeekSpent(week=earlier_week.name, services=services))
+    return weeks
 
 
 def _with_fees_spread(days: Mapping[date, Mapping[str, float]]) -> dict[date, dict[str, float]]:
-    """The days with what a service bills on a 1st, beyond the days beside it, spread over that
-    month: support, licences and taxes are no more spent on that day than on others."""
+    """Return the days with monthly fees spread over their month. A fee is what a service bills on a
+    1st beyond the days next to it: support, licences and taxes are not spent on that day alone."""
     spread = {day: dict(services) for day, services in days.items()}
     for first in (day for day in days if day.day == 1):
-        beside = [days.get(first + timedelta(days=step), {}) for step in (-1, 1)]
+        neighbours = [days.get(first + timedelta(days=step), {}) for step in (-1, 1)]
         length = calendar.monthrange(first.year, first.month)[1]
         for service, usd in days[first].items():
-            fee = max(0.0, usd - max(each.get(service, 0.0) for each in beside))
+            # The 1st also has its share of daily costs, about what the dearer neighbour cost.
+            fee = max(0.0, usd - max(neighbour.get(service, 0.0) for neighbour in neighbours))
             spread[first][service] -= fee
-            for number in range(length if fee else 0):
-                of_day = spread.setdefault(first + timedelta(days=number), {})
-                of_day[service] = of_day.get(service, 0.0) + fee / length
+            for offset in range(length if fee else 0):
+                day_services = spread.setdefault(first + timedelta(days=offset), {})
+                day_services[service] = day_services.get(service, 0.0) + fee / length
     return spread
 
 
 def overspent(weeks: list[WeekSpent]) -> Iterator[DigestFinding]:
-    """Weeks that cost much more than each of the four before, or, every fourth week, than each of
-    the four that ended a month ago: growth by little each week. Told against the same week of the
-    month before, with the service that grew most. Weeks of holidays make no other week dear."""
+    """Yield the weeks that cost much more than each of the four before. Every fourth week is also
+    compared with each of the four weeks that ended a month ago, which shows slow growth. A finding
+    names the same week of the month before and the service that grew most."""
+    # Compared with each of the four weeks: a cheap week of holidays makes no other week expensive.
     jumps = {
         number
         for number in range(BEFORE, len(weeks))
-        if _is_dear(weeks[number], weeks[number - BEFORE : number])
+        if _exceeds(weeks[number], weeks[number - BEFORE : number])
     }
     for number in range(max(BEFORE, len(weeks) - MISSED), len(weeks)):
-        now, before = weeks[number], weeks[number - BEFORE]
-        last = range(number - BEFORE + 1, number + 1)
+        this_week, before = weeks[number], weeks[number - BEFORE]
+        last_four = range(number - BEFORE + 1, number + 1)
         has_grown = (
-            now.is_fourth
-            and jumps.isdisjoint(last)
+            this_week.is_fourth
+            and jumps.isdisjoint(last_four)
             and number >= 2 * BEFORE - 1
-            and _is_dear(now, weeks[last.start - BEFORE : last.start])
+            and _exceeds(this_week, weeks[last_four.start - BEFORE : last_four.start])
         )
         if not (number in jumps or has_grown) or not before.usd:
             continue
-        grew = {
+        growth = {
             service: usd - before.services.get(service, 0.0)
-            for service, usd in now.services.items()
+            for service, usd in this_week.services.items()
         }
-        by = max(grew, key=lambda service: grew[service])
+        most_grown = max(growth, key=lambda service: growth[service])
         yield DigestFinding(
             kind=Kind.OVERSPENT,
             subject="the account",
-            stage=now.week,
-            usd_week=round(now.usd - before.usd, 2),
-            what=f"{units.dollars(now.usd)} in {now.week}, {units.dollars(before.usd)} in "
-            f"{before.week} ({units.change(now.usd, before.usd)}); most by {by}: "
-            f"{units.dollars(grew[by])} more",
+            stage=this_week.week,
+            usd_week=round(this_week.usd - before.usd, 2),
+            what=f"{units.dollars(this_week.usd)} in {this_week.week}, "
+            f"{units.dollars(before.usd)} in {before.week} "
+            f"({units.change(this_week.usd, before.usd)}); most by {most_grown}: "
+            f"{units.dollars(growth[most_grown])} more",
             todo="`golden costs --by account,region,type,owner` says by whom",
         )
 
 
-def _is_dear(now: WeekSpent, earlier: list[WeekSpent]) -> bool:
-    most = max(each.usd for each in earlier)
-    return now.usd - most >= max(MORE_USD, most * MORE_PERCENT / 100)
+def _exceeds(week: WeekSpent, earlier: list[WeekSpent]) -> bool:
+    highest = max(earlier_week.usd for earlier_week in earlier)
+    return week.usd - highest >= max(MORE_USD, highest * MORE_PERCENT / 100)

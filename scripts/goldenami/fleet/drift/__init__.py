@@ -1,1 +1,1 @@
-"""What runs against what was baked: the fleet, and the disks of its instances."""
+"""Compare what runs with what was baked: the fleet, and the disks of its instances."""

@@ -1,8 +1,8 @@
-"""The fleet view: who runs which AMI and build, and which of it is not what is published. It
-changes nothing.
+"""The fleet view: which instances run which AMI and build, and what differs from what is published.
+It changes nothing.
 
-Nine calls a region, and one more for each further image and each key; two more for each further
-page.
+It makes nine API calls a region, one more for each further image and each KMS key, and two more for
+each further page.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class _Published:
-    """What should run of one image in one region: the ledger, and the default version of the launch
+    """What should run of one image in one region: its ledger, and the default version of its launch
     template."""
 
     image: str
@@ -55,47 +55,52 @@ def look(
     account: Account,
     images: Mapping[str, list[str]],
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region)."""
-    hasty = account.with_short_timeouts()
-    results = in_parallel(looks(hasty, images, _read))
+    """Ask each region for its images (`images`: names by region). Return the record, and the errors
+    of regions that failed."""
+    quick_account = account.with_short_timeouts()
+    results = in_parallel(looks(quick_account, images, _read))
     withdrawn = {
         build_id
-        for there in results.done.values()
-        for ledger in there.ledgers.values()
+        for region_look in results.done.values()
+        for ledger in region_look.ledgers.values()
         for build_id in ledger.withdrawn
     }
 
-    def published(there: RegionLook, image: str) -> _Published:
-        ledger = there.ledgers[image].withdraw(*withdrawn)  # ids of builds are of one image
-        return _Published(image, ledger, there.defaults[image])
+    def published(region_look: RegionLook, image: str) -> _Published:
+        # A build withdrawn in one region is withdrawn in all; a build id belongs to one image only.
+        ledger = region_look.ledgers[image].withdraw(*withdrawn)
+        return _Published(image, ledger, region_look.defaults[image])
 
     fleets = {
-        region: [_fleet(there, published(there, image)) for image in there.ledgers]
-        for region, there in results.done.items()
+        region: [
+            _image_fleet(region_look, published(region_look, image))
+            for image in region_look.ledgers
+        ]
+        for region, region_look in results.done.items()
     }
     return FleetRecord(
         asked_at=clock.stamp(), regions=fleets, unreachable=results.causes
     ), results.failed
 
 
-def _read(look: RegionLook) -> RegionLook:
-    """Read here, in the region's thread, what is told when all regions have been read."""
-    # Each is read when it is first asked for, and then kept.
-    _ = look.amis, look.instances, look.made_from, look.groups
-    _ = look.defaults, look.ledgers, look.faults
-    return look
+def _read(region_look: RegionLook) -> RegionLook:
+    """Read all that the record needs while this runs in the region's own thread."""
+    # These are cached properties: the first access reads them, and later ones would run in turn.
+    _ = region_look.amis, region_look.instances, region_look.made_from, region_look.groups
+    _ = region_look.defaults, region_look.ledgers, region_look.faults
+    return region_look
 
 
-def _fleet(there: RegionLook, published: _Published) -> ImageFleet:
+def _image_fleet(region_look: RegionLook, published: _Published) -> ImageFleet:
     groups = {
         group.name: version
-        for group in there.groups
+        for group in region_look.groups
         for version in group.versions(published.image, published.default)
     }
     rows = [
-        _instance(instance, there, published)
-        for instance in there.instances
-        if _belongs(instance, there, published, groups)
+        _instance_row(instance, region_look, published)
+        for instance in region_look.instances
+        if _belongs(instance, region_look, published, groups)
     ]
     return ImageFleet(
         image=published.image,
@@ -106,42 +111,46 @@ def _fleet(there: RegionLook, published: _Published) -> ImageFleet:
             GroupRow(
                 name=name,
                 version=version,
-                drift=list(_of_version(f"launches version {version}", version, published)),
+                drift=list(_version_drift(f"launches version {version}", version, published)),
             )
             for name, version in groups.items()
         ],
         amis=[
-            AmiRow(id=ami.id, build_id=ami.build_id, drift=[_row(FleetDrift.AMI, text, None)])
-            for ami, text in there.faults
+            AmiRow(id=ami.id, build_id=ami.build_id, drift=[_drift_row(FleetDrift.AMI, text, None)])
+            for ami, text in region_look.faults
             if ami.image == published.image
         ],
-        metrics=_metrics(rows, there),
+        metrics=_metrics(rows, region_look),
         strangers={
             instance.id: instance.image_id
-            for instance in there.instances
-            if instance.image_id not in there.amis
-            and not _belongs(instance, there, published, groups)
+            for instance in region_look.instances
+            if instance.image_id not in region_look.amis
+            and not _belongs(instance, region_look, published, groups)
         },
     )
 
 
 def _belongs(
     instance: AccountInstance,
-    there: RegionLook,
+    region_look: RegionLook,
     published: _Published,
     groups: Mapping[str, str],
 ) -> bool:
-    ami = there.amis.get(instance.image_id)
+    ami = region_look.amis.get(instance.image_id)
     return (
+        # An instance of the image's group or template belongs to it with a foreign AMI, too: that
+        # is drift.
         (ami is not None and ami.image == published.image)
         or instance.group in groups
         or bool(published.template and instance.template == published.template)
     )
 
 
-def _instance(instance: AccountInstance, there: RegionLook, published: _Published) -> InstanceRow:
-    found = there.amis.get(instance.image_id)
-    ami = found if found and found.image == published.image else None
+def _instance_row(
+    instance: AccountInstance, region_look: RegionLook, published: _Published
+) -> InstanceRow:
+    image_ami = region_look.amis.get(instance.image_id)
+    ami = image_ami if image_ami and image_ami.image == published.image else None
     version = instance.template_version if instance.template == published.template else ""
     return InstanceRow(
         id=instance.id,
@@ -152,46 +161,49 @@ def _instance(instance: AccountInstance, there: RegionLook, published: _Publishe
         template_version=version,
         since=clock.stamp(instance.since) if instance.since else None,
         drift=[
-            *_of_build(instance, ami, published),
-            *_of_root(instance, ami, there),
-            *_of_version(f"launched by version {version}", version, published, instance.since),
+            *_build_drift(instance, ami, published),
+            *_root_drift(instance, ami, region_look),
+            *_version_drift(f"launched by version {version}", version, published, instance.since),
         ],
     )
 
 
-def _of_root(
-    instance: AccountInstance, ami: AccountAmi | None, there: RegionLook
+def _root_drift(
+    instance: AccountInstance, ami: AccountAmi | None, region_look: RegionLook
 ) -> Iterator[DriftRow]:
-    """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a
-    task. An instance that only begins or ends has none yet, or no more."""
-    if ami and instance.volume and there.made_from.get(instance.volume) not in ami.snapshots:
-        yield _row(
+    """Yield drift if the root volume was not made from the AMI's snapshot: somebody replaced it by
+    hand or by a replacement task."""
+    # An instance that starts or ends has no root volume yet, or no more.
+    if ami and instance.volume and region_look.made_from.get(instance.volume) not in ami.snapshots:
+        yield _drift_row(
             FleetDrift.ROOT,
             f"{instance.volume} was not made from the snapshot of {ami.id}",
             instance.since,
         )
 
 
-def _of_build(
+def _build_drift(
     instance: AccountInstance, ami: AccountAmi | None, published: _Published
 ) -> Iterator[DriftRow]:
     ledger = published.ledger
-    wanted = [entry.build_id for entry in (ledger.latest, ledger.of(Channel.CANDIDATE)) if entry]
+    current_builds = [
+        entry.build_id for entry in (ledger.latest, ledger.of(Channel.CANDIDATE)) if entry
+    ]
     if ami is None:
-        yield _row(
+        yield _drift_row(
             FleetDrift.FOREIGN,
             f"{instance.image_id} is no build of {published.image}",
             instance.since,
         )
     elif ami.build_id in ledger.withdrawn:
-        yield _row(
+        yield _drift_row(
             FleetDrift.WITHDRAWN,
             f"build {ami.build_id} was rolled back",
             instance.since,
             published.moved,
         )
-    elif ledger.latest and ami.build_id not in wanted:
-        yield _row(
+    elif ledger.latest and ami.build_id not in current_builds:
+        yield _drift_row(
             FleetDrift.OTHER,
             f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
             instance.since,
@@ -199,27 +211,29 @@ def _of_build(
         )
 
 
-def _of_version(
-    what: str, version: str, published: _Published, since: datetime | None = None
+def _version_drift(
+    action: str, version: str, published: _Published, since: datetime | None = None
 ) -> Iterator[DriftRow]:
     default = published.default
     if default and version not in ("", "$Default", str(default.number)):
-        yield _row(
+        yield _drift_row(
             FleetDrift.VERSION,
-            f"{what}, and the default is {default.number}",
+            f"{action}, and the default is {default.number}",
             since,
             published.moved,
         )
 
 
-def _row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
-    known = [moment for moment in moments if moment]
-    return DriftRow(kind=kind, what=what, since=clock.stamp(max(known)) if known else None)
+def _drift_row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
+    known_moments = [moment for moment in moments if moment]
+    return DriftRow(
+        kind=kind, what=what, since=clock.stamp(max(known_moments)) if known_moments else None
+    )
 
 
-def _metrics(rows: Sequence[InstanceRow], there: RegionLook) -> FleetMetrics:
-    made = [there.amis[row.ami].created for row in rows if row.build_id]
-    days = (clock.now() - min(made)).total_seconds() / DAY_S if made else None
+def _metrics(rows: Sequence[InstanceRow], region_look: RegionLook) -> FleetMetrics:
+    creation_times = [region_look.amis[row.ami].created for row in rows if row.build_id]
+    days = (clock.now() - min(creation_times)).total_seconds() / DAY_S if creation_times else None
     return FleetMetrics(
         instances=len(rows),
         drifted=sum(bool(row.drift) for row in rows),

@@ -1,5 +1,5 @@
-"""The record of `golden drift`: which instance runs what, and what of it is not as published; and
-its lines for people."""
+"""The record of `golden drift`, and its lines for a terminal: which instance runs what, and how it
+differs from what is published."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from goldenami.model.builds.build_records import Utc
 
 DRIFT_FILE = "drift.json"
 STRANGERS_SHOWN = 5
-"""Instances of others that are named; all of them are in the record."""
+"""How many foreign instances are named; the record has all."""
 
 
 class FleetDrift(StrEnum):
-    """How an instance or a group is not as published."""
+    """How an instance, group or AMI differs from what is published."""
 
     FOREIGN = "foreign AMI"
     WITHDRAWN = "withdrawn build"
@@ -30,8 +30,7 @@ class FleetDrift(StrEnum):
 
 
 class DriftRow(Record):
-    """One way in which something drifted; `since` is the earliest time at which that is known to be
-    so."""
+    """One difference. `since` is the earliest time at which it is known to exist, or None."""
 
     kind: Annotated[FleetDrift, Field(strict=False)]
     what: str
@@ -39,10 +38,8 @@ class DriftRow(Record):
 
 
 class InstanceRow(Record):
-    """One instance. `build_id` is empty where its AMI is no build of the image; `template_version`
-    where EC2 does not say that a launch template launched it; `since` is when its root volume was
-    attached.
-    """
+    """One instance. `build_id` is "" if its AMI is no build of the image. `template_version` is ""
+    if EC2 names no launch template for it. `since` is when its root volume was attached."""
 
     id: str
     ami: str
@@ -63,7 +60,7 @@ class GroupRow(Record):
 
 
 class AmiRow(Record):
-    """An AMI that everybody may read, or nobody can launch."""
+    """An AMI that everybody may read, or that nobody can launch."""
 
     id: str
     build_id: str
@@ -71,9 +68,8 @@ class AmiRow(Record):
 
 
 class FleetMetrics(Record):
-    """Figures of one image in one region, for whoever draws them. The age is that of the oldest AMI
-    that runs, in days; None where no build runs.
-    """
+    """Metrics of one image in one region. `oldest_build_days` is the age of the oldest running AMI,
+    or None if no build runs."""
 
     instances: int
     instances_by_build: dict[str, int]
@@ -85,8 +81,8 @@ class ImageFleet(Record):
     """Everything that runs or launches one image in one region. `latest` is the build that the
     ledger names.
 
-    `strangers` are instances in the region whose AMI this pipeline did not make and that this
-    image's template did not launch, with that AMI: no drift of this image.
+    `strangers` are instances whose AMI this pipeline did not make and that this image's template
+    did not launch, by id with their AMI. They are no drift of this image.
     """
 
     image: str
@@ -104,8 +100,8 @@ class ImageFleet(Record):
 
 
 class FleetRecord(Record):
-    """All images in all regions; a region that could not be read is in `unreachable` with the
-    cause, and only there."""
+    """All images in all regions. A region that could not be read is only in `unreachable`, with the
+    cause."""
 
     schema_version: Literal[1] = 1
     asked_at: Utc
@@ -121,7 +117,7 @@ class FleetRecord(Record):
 
 
 def headline(record: FleetRecord) -> str:
-    """One line: how many of how many drifted, and which regions are silent."""
+    """One line: how many instances drifted, and which regions could not be read."""
     fleets = [fleet for fleets in record.regions.values() for fleet in fleets]
     drifted = sum(fleet.metrics.drifted for fleet in fleets)
     count = sum(fleet.metrics.instances for fleet in fleets)
@@ -135,7 +131,7 @@ def headline(record: FleetRecord) -> str:
 
 
 def show(record: FleetRecord) -> Iterator[str]:
-    """The record for a terminal."""
+    """Lines for a terminal."""
     for region, fleets in record.regions.items():
         for fleet in fleets:
             number = fleet.template_version

@@ -1,5 +1,5 @@
-"""An instance's disk from outside: a temporary snapshot of its root volume, of which only changed
-blocks are read.
+"""Read an instance's disk from outside: a temporary snapshot of its root volume, of which only the
+changed blocks are read.
 
 Nothing runs on the instance, so nothing there can lie. What the instance keeps in memory is not on
 its volume.
@@ -32,11 +32,11 @@ from goldenami.model.builds.sparse_disk import BLOCK
 def opened(
     account: Account, target: RunningInstance, build: BuildFolder, folder: Path, progress: Progress
 ) -> Iterator[LookedAt]:
-    """The disk of an instance for as long as the context lasts; then its snapshot is gone.
+    """Open the disk of an instance; its snapshot is deleted when the context ends.
 
-    What did not change comes from the disk of `build` on this machine, else from the AMI's
-    snapshot. `folder` holds the blocks meanwhile. Raises Unreachable where the disk cannot be read,
-    and what AWS refuses.
+    Unchanged blocks come from the disk of `build` on this machine, or else from the AMI's snapshot.
+    `folder` holds the blocks meanwhile. Raises Unreachable if the disk cannot be read, or if AWS
+    refuses a call.
     """
     if not target.volume:
         raise Unreachable(
@@ -45,6 +45,7 @@ def opened(
     folder.mkdir(parents=True, exist_ok=True)
     ec2, ebs = account.ec2(target.region), account.ebs(target.region)
     with translated(target.region), contextlib.ExitStack() as stack:
+        # Entered first, so deleted last, after the disks that read from it are closed.
         with progress.step("snapshot", f"of {target.volume}"):
             snapshot = stack.enter_context(temporary_snapshot(ec2, target.instance, target.volume))
         with progress.step("changed blocks"):
@@ -55,30 +56,39 @@ def opened(
             stack.callback(disk.close)
             changed = disk.list(target.baked if base is not None else "")
             disk.fetch()
-        unseen = [disk_check.MEMORY, "local disks", *(f"volume {other}" for other in target.others)]
-        found = LookedAt(
+        unseen = [
+            disk_check.MEMORY,
+            "local disks",
+            *(f"volume {volume}" for volume in target.others),
+        ]
+        looked_at = LookedAt(
             label=f"{target.instance} in {target.region}",
             disk=disk,
             unseen=unseen,
             launch=running_instance.launch(account, target),
         )
+        # Only with a base and EBS's list of changes do unchanged blocks come from the base.
         if changed is None or base is None:
-            why = (
+            cause = (
                 f"the AMI is of account {target.owner}"
                 if target.owner
                 else (f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
             )
-            progress.say(f"{why}: every block is read")
+            progress.say(f"{cause}: every block is read")
         else:
             extents = merged((index * BLOCK, (index + 1) * BLOCK) for index in changed)
-            found = replace(
-                found,
+            looked_at = replace(
+                looked_at,
                 base=base,
                 changed=extents,
                 disk=ChangedBlocks(disk.size, base, extents, disk.read),
             )
-        yield found
-        sources = [each for each in (disk, base) if isinstance(each, SnapshotDisk)]
+        yield looked_at
+        sources = [
+            snapshot_disk
+            for snapshot_disk in (disk, base)
+            if isinstance(snapshot_disk, SnapshotDisk)
+        ]
         read = sum(source.blocks_read for source in sources) * BLOCK
         progress.say(f"{units.size(read)} came from EBS")
 
@@ -86,8 +96,10 @@ def opened(
 def _base(
     ebs: object, target: RunningInstance, build: BuildFolder, folder: Path
 ) -> SnapshotDisk | BakedDisk | None:
-    if build.read_bake().disk_sha256 == target.disk_sha256 and (here := BakedDisk.here(build)):
-        return here
+    if build.read_bake().disk_sha256 == target.disk_sha256 and (
+        local_disk := BakedDisk.here(build)
+    ):
+        return local_disk
     if not target.baked:
         return None
     disk = SnapshotDisk(ebs, target.baked, folder)

@@ -1,5 +1,5 @@
-"""One instance, as EC2 tells of it: where it is, which build it should be, which volume it runs
-on."""
+"""One instance as EC2 describes it: where it runs, which build it should be, and which volumes it
+has."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _ENDED = ("terminated", "shutting-down")
 
 @dataclass(frozen=True)
 class RunningInstance:
-    """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline
-    did not make it; `volume` is its root volume, `others` its further ones; `baked` the snapshot of
-    its AMI, empty where the AMI is gone. `owner` is the account whose AMI it is, where that is
-    another one; `key` the name of its key pair, `hostname` EC2's private name of it.
-    """
+    """An instance that exists. `image` and `build_id` are its AMI's tags, or "" if this pipeline
+    did not make the AMI. `volume` is its root volume, `others` are its further ones. `baked` is its
+    AMI's snapshot, or "" if the AMI is gone. `owner` is the AMI's account if that is another one,
+    or "". `key` is the name of its key pair, `hostname` its private name in EC2."""
 
     region: str
     instance: str
@@ -45,7 +44,7 @@ class RunningInstance:
     others: tuple[str, ...] = ()
 
     def demand_build(self, image: str) -> None:
-        """NotVerified (drift) where its AMI is no build of `image`."""
+        """Raises NotVerified (drift) if its AMI is no build of `image`."""
         if self.image != image or not self.build_id:
             raise NotVerified(
                 f"drift: {self.instance} runs {self.ami}, which is no build of {image}",
@@ -54,7 +53,7 @@ class RunningInstance:
 
 
 def replacing(region: str, instance: str) -> str:
-    """How who suspects a machine replaces it, for a hint."""
+    """The hint on how to replace a machine that one suspects."""
     return (
         f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the "
         "machine; its group launches another, else you do"
@@ -62,28 +61,33 @@ def replacing(region: str, instance: str) -> str:
 
 
 def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
-    """The instance with that id in one of `regions`.
+    """Return the instance with that id in one of `regions`.
 
-    BadInput where there is none, Unreachable where it has ended or a region that may have it did
-    not answer.
+    Raises BadInput if there is none, and Unreachable if it has ended, or if a region that may have
+    it did not answer.
     """
     if not INSTANCE_ID.fullmatch(instance):
         raise BadInput(f"`{instance}` is no id of an instance", hint="such as i-0123456789abcdef0")
-    names, hasty = list(regions), account.with_short_timeouts()
-    results = for_each_region(names, lambda region: _described(hasty, region, instance))
+    region_names, quick_account = list(regions), account.with_short_timeouts()
+    results = for_each_region(
+        region_names, lambda region: _described(quick_account, region, instance)
+    )
     for region, described in results.done.items():
         if described is not None:
             return _target(account, region, described)
+    # A region that did not answer may have the instance: then it is not known to be missing.
     if results.failed:
         raise combined_error(results.failed, f"{instance} was not found", "then run again", {})
     raise BadInput(
-        f"there is no instance {instance} in {', '.join(names) or 'any region of the definition'}",
+        f"there is no instance {instance} in "
+        f"{', '.join(region_names) or 'any region of the definition'}",
         hint="--region names another region; EC2 forgets an instance about an hour after its end",
     )
 
 
 def _described(account: Account, region: str, instance: str) -> dict[str, Any] | None:
     with translated(region):
+        # With InstanceIds, EC2 refuses an unknown id; a filter just finds nothing.
         for reservation in pages(
             account.ec2(region),
             "describe_instances",
@@ -102,19 +106,19 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
             hint="`golden drift IMAGE` lists the instances that are there",
         )
     with translated(region):
-        ec2, name = account.ec2(region), described["ImageId"]
-        ami = images.get(ec2, [name]).get(name, Image({}))
-        shared = None if ami.raw else images.shared(ec2, name)
-    own, volumes = ami.tags, _volumes(described)
+        ec2, ami_id = account.ec2(region), described["ImageId"]
+        ami = images.get(ec2, [ami_id]).get(ami_id, Image({}))
+        shared = None if ami.raw else images.shared(ec2, ami_id)
+    ami_tags, volumes = ami.tags, _volumes(described)
     root = volumes.pop(described.get("RootDeviceName", ""), "")
     return RunningInstance(
         region=region,
         instance=instance,
         ami=described["ImageId"],
-        image=own.get(tags.IMAGE, ""),
-        build_id=own.get(tags.BUILD_ID, ""),
-        disk_sha256=own.get(tags.DISK_SHA256, ""),
-        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""),
+        image=ami_tags.get(tags.IMAGE, ""),
+        build_id=ami_tags.get(tags.BUILD_ID, ""),
+        disk_sha256=ami_tags.get(tags.DISK_SHA256, ""),
+        manifest_sha256=ami_tags.get(tags.MANIFEST_SHA256, ""),
         volume=root,
         baked=ami.snapshot if ami.raw else "",
         owner=str(shared.raw["OwnerId"]) if shared else "",
@@ -125,11 +129,11 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
 
 
 def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
-    """An instance of another account's AMI with its build, by the publish records of this machine;
-    Unreachable where none names the AMI.
+    """Return `target`, whose AMI is another account's, with the build that a publish record of this
+    machine names for the AMI. Raises Unreachable if no record names it.
 
-    EC2 shows an AMI's tags to its owner alone, and its snapshot cannot be listed by whoever only
-    launches it: `baked` is empty.
+    EC2 shows an AMI's tags only to its owner, and a launcher cannot list its snapshot, so `baked`
+    is "".
     """
     for build in builds.builds:
         published = build.read_published().get(target.region)
@@ -150,26 +154,26 @@ def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
 
 
 def launch(account: Account, target: RunningInstance) -> LaunchedWith:
-    """What an instance was given; its key is unknown where the pair is gone."""
+    """Return what the instance was launched with; its key is None if the key pair is gone."""
     with translated(target.region):
         ec2 = account.ec2(target.region)
-        given = ec2.describe_instance_attribute(
+        user_data = ec2.describe_instance_attribute(
             InstanceId=target.instance, Attribute="userData"
         ).get("UserData", {})
         pairs = []
         if target.key:
-            named = [{"Name": "key-name", "Values": [target.key]}]
-            pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
+            filters = [{"Name": "key-name", "Values": [target.key]}]
+            pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=filters)["KeyPairs"]
     return LaunchedWith(
-        base64.b64decode(given.get("Value", "")),
-        # EC2 takes * and ? of a filter for wildcards.
+        base64.b64decode(user_data.get("Value", "")),
+        # The filter may match more: EC2 reads * and ? in a key pair's name as wildcards.
         next((pair.get("PublicKey") for pair in pairs if pair["KeyName"] == target.key), None),
         target.hostname or None,
     )
 
 
 def _volumes(described: dict[str, Any]) -> dict[str, str]:
-    """EBS volumes by their device names."""
+    """Return the ids of EBS volumes by device name."""
     return {
         device["DeviceName"]: str(device["Ebs"]["VolumeId"])
         for device in described.get("BlockDeviceMappings", [])

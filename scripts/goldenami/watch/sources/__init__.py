@@ -1,1 +1,2 @@
-"""What `watch` looks at, one module a kind of source. One that fails does not stop the others."""
+"""The sources that `watch` reads, one module for each kind. If one fails, the others are still
+read."""

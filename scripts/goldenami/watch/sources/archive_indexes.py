@@ -1,9 +1,5 @@
-"""The apt archives of an image, each looked at by itself: apt checks signature, expiry, digests and
-sizes.
-
-Indexes are fetched anew each time: apt keeps the newer of two Release files, so that with
-yesterday's at hand a mirror that serves an older one would go unseen.
-"""
+"""The apt archives of an image, each read on its own: apt checks signature, expiry, digests and
+sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +26,8 @@ from goldenami.watch.watch_records import SourceStatus
 
 @dataclass(frozen=True)
 class Archives:
-    """The archives of one base: `apt` has those that answered, `down` names the others."""
+    """The archives of one base. `apt` has those that answered, `roots` has each of them on its own,
+    `down` names the others."""
 
     apt: AptRoot
     roots: Mapping[str, AptRoot]
@@ -40,7 +37,7 @@ class Archives:
 
 
 def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -> Archives:
-    """Ask each archive of `base`, and those of `vendors`, for its indexes; `cache` holds them."""
+    """Read the indexes of each archive of `base` and of `vendors` into the folder `cache.watch`."""
     sources = mirrors.sources(
         base.distribution, base.release, backports=base.backports, vendors=vendors
     )
@@ -83,6 +80,8 @@ def _status_name(archive: str, suite: str) -> str:
 
 def _update(root: AptRoot) -> list[Suite]:
     with root.locked():
+        # apt keeps the newer of two Release files: with yesterday's at hand, a mirror that serves
+        # an older one would go unnoticed.
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         root.configure()
         root.update()
@@ -92,7 +91,7 @@ def _update(root: AptRoot) -> list[Suite]:
 def _merged(
     folder: Path, sources: Sequence[Source], roots: Mapping[str, AptRoot], architecture: str
 ) -> AptRoot:
-    """apt names indexes by their URI, so they only change folders."""
+    """Return one root with the indexes of all archives that answered."""
     uris = {archive: root.uris[archive] for archive, root in roots.items()}
     root = AptRoot(
         folder=folder / "all", sources=tuple(sources), uris=uris, architecture=architecture
@@ -107,54 +106,58 @@ def _merged(
             (folder / "all" / key.name).hardlink_to(key)
         root.configure()
         for archive_root in roots.values():
+            # apt names an index by its URI, so it stays valid in another folder.
             for path in (archive_root.folder / "lists").glob("*_*"):
                 (root.folder / "lists" / path.name).hardlink_to(path)
     return root
 
 
 ReleasedOn = Callable[[str, str], date | None]
-"""The day on which an archive got a version of a package, if its server says so."""
+"""Looks up the day on which an archive got a version of a package; None if its server does not
+say."""
 
 
 def released_on(apt: AptRoot, rule: UpdateRule) -> ReleasedOn:
-    """An index has no dates, so the file's own is asked for, where the rule wants an age: mirrors
-    keep it."""
+    """Return the lookup of release days for `rule`; it is always None if the rule wants no minimum
+    age."""
 
-    def age(name: str, version: str) -> date | None:
+    def release_day(name: str, version: str) -> date | None:
         if not rule.minimum_age_days:
             return None
+        # An index has no dates, but mirrors keep the time of the file.
         deb = apt.file(name, version)
         if deb.archive not in apt.uris:
             return None
         return http_documents.changed(f"{apt.addresses[deb.archive]}/{deb.path}")
 
-    return age
+    return release_day
 
 
 def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
-    """Archives that contradict the lock; one that can't even be asked is among them."""
+    """Return the archives that contradict the lock, or one row with the error if they cannot be
+    compared."""
     try:
         return [
             SourceStatus(name=name, error=error)
-            for find in (_regressed, _backwards, _disagreements)
-            for name, error in find(lock, archives)
+            for check in (_older_suites, _emptied_or_older, _disagreements)
+            for name, error in check(lock, archives)
         ]
     except GoldenError as error:
         return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
 
 
-def _regressed(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
-    for found in regressions(lock, archives.suites):
-        yield f"suite {found.suite}", found.error
+def _older_suites(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+    for regression in regressions(lock, archives.suites):
+        yield f"suite {regression.suite}", regression.error
 
 
-def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
-    """Archives that answer and have nothing more of what the lock took, which apt calls a
-    success; or only an older version of a package."""
+def _emptied_or_older(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+    """Yield archives that are empty, which apt calls a success, or that have only older versions
+    than the lock."""
     for archive, root in archives.roots.items():
         names = [name for name, package in lock.packages.items() if package.origin == archive]
-        found = root.entries(names)
-        if names and not found:
+        entries = root.entries(names)
+        if names and not entries:
             yield (
                 archive,
                 (
@@ -162,8 +165,8 @@ def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
                     f"{lock.image} took from it"
                 ),
             )
-        anywhere = archives.apt.entries(sorted(found))
-        for name, (newest, *_) in sorted(anywhere.items()):
+        newest_entries = archives.apt.entries(sorted(entries))
+        for name, (newest, *_) in sorted(newest_entries.items()):
             locked = lock.packages[name].version
             if Version(newest.version) < Version(locked):
                 yield archive, f"goes backwards: {name} {locked} -> {newest.version}"
@@ -176,12 +179,12 @@ def _disagreements(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
         digests = root.digests(names)
         for name in names:
             locked = lock.packages[name]
-            served = digests.get((name, locked.version), locked.sha256)
-            if served != locked.sha256:
+            served_sha256 = digests.get((name, locked.version), locked.sha256)
+            if served_sha256 != locked.sha256:
                 yield (
                     archive,
                     (
-                        f"disagrees about {name} {locked.version}: SHA-256 {served[:12]}, "
+                        f"disagrees about {name} {locked.version}: SHA-256 {served_sha256[:12]}, "
                         f"locked from {locked.origin} {locked.sha256[:12]}"
                     ),
                 )

@@ -1,7 +1,7 @@
-"""Drivers that an image's archives have, over all branches.
+"""The drivers that an image's archives offer, in all branches.
 
-A pin in the image's definition or preferences never hides a version here: indexes are read, not
-solved.
+Pins in the image's definition or in apt's preferences hide no version here: indexes are read, not
+resolved.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from goldenami.packages.apt import AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 
 
-def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[DriverRequest]:
-    """What the role would ask for; a branch that its platform file can't express is left out."""
-    answered = []
-    for branch in sorted(set(names), key=int):
+def requests(root: Path, definition: Definition, branches: Iterable[str]) -> list[DriverRequest]:
+    """Return what the role would request for each branch."""
+    branch_requests = []
+    for branch in sorted(set(branches), key=int):
+        # The role's file for a platform cannot express every branch.
         with contextlib.suppress(BadInput):
-            answered += driver_requests.requests(
+            branch_requests += driver_requests.requests(
                 root, definition, definition.variables("nvidia_driver"), branches=[branch]
             )
-    return answered
+    return branch_requests
 
 
 def offers(
@@ -38,21 +39,27 @@ def offers(
     apt: AptRoot,
     released_on: ReleasedOn,
 ) -> list[VersionOffer]:
-    """Every driver version of the image's flavours in the indexes."""
-    asked = requests(root, definition, compatibility.CUDA_OF_BRANCH)
-    names = {name for request in asked for name in (request.dkms_package, request.userland_package)}
+    """Return every driver version of the image's flavours in the indexes."""
+    role_requests = requests(root, definition, compatibility.CUDA_OF_BRANCH)
+    names = {
+        name
+        for request in role_requests
+        for name in (request.dkms_package, request.userland_package)
+    }
     entries = apt.entries(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
-    known = dict[str, VersionOffer]()
-    for request in asked:
+    by_version = dict[str, VersionOffer]()
+    for request in role_requests:
         refusal = compatibility.branch_refusal(request.branch, gpus)
         for offer in _offers(request, entries, released_on):
             offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
-            other = known.get(offer.version, offer)
-            # One flavour's modules are enough.
-            taken = offer if other.refusal and not offer.refusal else other
-            known[offer.version] = replace(taken, security=offer.security or other.security)
-    return list(known.values())
+            earlier = by_version.get(offer.version, offer)
+            # A version is refused only if both flavours are: the modules of one are enough.
+            installable = offer if earlier.refusal and not offer.refusal else earlier
+            by_version[offer.version] = replace(
+                installable, security=offer.security or earlier.security
+            )
+    return list(by_version.values())
 
 
 def _offers(
@@ -64,15 +71,16 @@ def _offers(
         name: {compatibility.upstream(entry.version) for entry in entries.get(name, [])}
         for name in (request.dkms_package, request.userland_package)
     }
-    whole = set.intersection(*versions.values())
+    complete_versions = set.intersection(*versions.values())
     for name in versions:
         for entry in entries.get(name, []):
             version = compatibility.upstream(entry.version)
             if version.partition(".")[0] != request.branch:
                 continue
-            half = (
+            # Modules without the userland of that version, or the reverse, cannot be installed.
+            refusal = (
                 ""
-                if version in whole
+                if version in complete_versions
                 else driver_fit.half_a_driver(
                     request, has_userland=name == request.userland_package
                 )
@@ -83,5 +91,5 @@ def _offers(
                 entry.place,
                 entry.security,
                 released_on(name, entry.version),
-                half,
+                refusal,
             )

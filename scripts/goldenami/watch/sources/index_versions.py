@@ -24,7 +24,8 @@ from goldenami.watch.watch_records import SourceStatus
 def look(
     name: str, index: Callable[[], Index] = Index.configured
 ) -> tuple[SourceStatus, list[VersionOffer]]:
-    """Every version that is not withdrawn, with the day on which its first file came."""
+    """Return the source, and every version that is not withdrawn, with the day of its first
+    file."""
     title = f"Python index: {name}"
     try:
         where, page = index().page(canonicalize_name(name))
@@ -36,13 +37,17 @@ def look(
 
 
 def parse(document: http_documents.Document, where: str, title: str) -> list[VersionOffer]:
-    """The offers of one project page; Unreachable where it is none."""
+    """Return the offers of one project page. Raises Unreachable if it is no such page."""
     released: dict[str, date | None] = {}
     for file in project_pages.listed(document, where):
         version, day = _version(file), _day(file)
         if version is not None:
-            earlier = released.get(version)
-            released[version] = day if earlier is None else min(earlier, day) if day else earlier
+            first_day = released.get(version)
+            if first_day is None:
+                released[version] = day
+            # Files of one version may come days apart; its age counts from the first.
+            elif day:
+                released[version] = min(first_day, day)
     return [
         VersionOffer(version, branch(version), title, released=day)
         for version, day in released.items()
@@ -50,12 +55,12 @@ def parse(document: http_documents.Document, where: str, title: str) -> list[Ver
 
 
 def branch(version: str) -> str:
-    """The series within which a framework's fixes come: "2.9.1" -> "2.9"."""
+    """The series within which a framework's fixes are released: "2.9.1" -> "2.9"."""
     return ".".join(version.split(".")[:2])
 
 
 def order(version: str) -> Version:
-    """Python's order of versions (PEP 440), for `judge`."""
+    """Sort key for Python's order of versions (PEP 440), for `judge`."""
     return Version(version)
 
 
@@ -73,5 +78,6 @@ def _version(file: Any) -> str | None:
 def _day(file: dict[str, Any]) -> date | None:
     try:
         return datetime.fromisoformat(str(file["upload-time"])).astimezone(UTC).date()
+    # An index may send any date; one near year 1 or 9999 overflows in another time zone.
     except (KeyError, ValueError, OverflowError):
         return None

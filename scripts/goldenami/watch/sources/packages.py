@@ -1,4 +1,4 @@
-"""A lock's kernel, CUDA and other packages against the indexes."""
+"""Compare a lock's kernel, CUDA and other packages with the indexes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from goldenami.watch.watch_records import PackageUpdate
 
 
 class WatchedComponent(StrEnum):
-    """What a definition's `watch` section can name, beside frameworks."""
+    """The components that a definition's `watch` section can name, besides frameworks."""
 
     KERNEL = "kernel"
     DRIVER = "driver"
@@ -52,12 +52,11 @@ _SOURCES = (
     ),
     (WatchedComponent.CUDA, re.compile(r"nvidia-cuda-toolkit|(cuda|lib(cu|np|nv))[a-z-]*-\d+-\d+")),
 )
-"""Components by the name of a source package, as Debian, Ubuntu and NVIDIA's repository have
-them."""
+"""The component of a source package by its name, in Debian, Ubuntu and NVIDIA's repository."""
 
 
 def component(package: Package) -> WatchedComponent:
-    """The component that a package of a lock belongs to."""
+    """Return the component that a package of a lock belongs to."""
     return next(
         (name for name, pattern in _SOURCES if pattern.fullmatch(package.source)),
         WatchedComponent.PACKAGES,
@@ -65,65 +64,71 @@ def component(package: Package) -> WatchedComponent:
 
 
 def from_archives(lock: Lock) -> dict[str, Package]:
-    """What of a lock an archive may have newer: packages, and modules' sources but the driver's."""
+    """Return the lock's packages of which an archive may have newer versions: those from archives,
+    and the sources of modules other than the driver's."""
     sources = {
-        made.source_package: made.build[made.source_package]
-        for made in lock.kernel_modules.values()
+        modules.source_package: modules.build[modules.source_package]
+        for modules in lock.kernel_modules.values()
     }
     return {
         name: package
         for name, package in (sources | lock.packages).items()
+        # Only origins that name an archive have versions to compare with.
         if package.origin not in LOOSE and "://" not in package.origin
     }
 
 
 _FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
-"""Lists whose versions are those of the archives."""
+"""Vulnerability feeds whose versions are those of the archives."""
 _SIGNED = re.compile(r"linux-(signed|meta|aws).*")
-"""Sources of the kernel's packages: the lists name `linux`."""
+"""Source packages of the kernel; the feeds call them `linux`."""
 _REBUILT = re.compile(r"\+b\d+$")
-"""What a binary package's version has behind its source's, where it was only built again."""
+"""Suffix of a binary package's version if it was rebuilt from the same source."""
 
 
 @dataclass(frozen=True)
 class KnownVulnerabilities:
-    """Those of one lock that a version mends.
+    """The known vulnerabilities of one lock that a newer version fixes.
 
-    A fix need not come from a suite of security updates: a point release brings many. So what
-    mends a known vulnerability is a security update, wherever it comes from.
+    Not every fix comes from a suite of security updates: a point release brings many. So a version
+    that fixes a known vulnerability counts as a security update, wherever it comes from.
     """
 
     mendable: tuple[Vulnerability, ...] = ()
 
     def mended(self, source: str, locked: str, available: str) -> list[str]:
-        """What `available` of a source package mends, as `locked` has it. Packages whose
-        versions are not their source's are left out: others of the same source say it."""
+        """Return the vulnerabilities of version `locked` of a source package that `available`
+        fixes."""
+        # Packages whose versions are not their source's never match; others of the source do.
         name = _SIGNED.sub("linux", source)
         before, after = (_REBUILT.sub("", version) for version in (locked, available))
         return sorted(
             {
-                one.id
-                for one in self.mendable
-                if (one.part, one.version) == (name, before)
-                and Version(before) < Version(one.fix) <= Version(after)
+                vulnerability.id
+                for vulnerability in self.mendable
+                if (vulnerability.part, vulnerability.version) == (name, before)
+                and Version(before) < Version(vulnerability.fix) <= Version(after)
             }
         )
 
 
 def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
-    """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked."""
+    """Return what the newest `golden cve` found in the build of a lock; empty if it was never
+    run."""
     path = ImageFolder.of(root, image).build(lock_sha256[: lockfile.ID_LENGTH]).path / CVE_FILE
     if not path.exists():
         return KnownVulnerabilities()
     record = records.read(path, CveRecord)
-    found = record.findings if record.lock_sha256 == lock_sha256 else []
-    return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
+    findings = record.findings if record.lock_sha256 == lock_sha256 else []
+    return KnownVulnerabilities(
+        tuple(finding for finding in findings if finding.fix and finding.feed in _FEEDS)
+    )
 
 
 @dataclass(frozen=True)
 class PackageOffers:
-    """What the archives have of a lock's packages. A version that mends something `known` is a
-    security update; `released_on` says when a version came out."""
+    """The versions that archives offer of a lock's packages. A version that fixes a vulnerability
+    in `known` is a security update. `released_on` looks up a version's release day."""
 
     lock: Lock
     apt: AptRoot
@@ -131,13 +136,13 @@ class PackageOffers:
     released_on: ReleasedOn
 
     def kernels(self, definition: Definition) -> list[VersionOffer]:
-        """The kernels that the image could have."""
+        """Return the kernels that the image could have."""
         kernels = driver_fit.kernels(self.apt, definition.kernel)
         entries = self.apt.entries([kernel.package for kernel in kernels])
         offers = []
         for kernel in kernels:
-            found = entries[kernel.package]
-            entry = next(entry for entry in found if entry.version == kernel.version)
+            kernel_entries = entries[kernel.package]
+            entry = next(entry for entry in kernel_entries if entry.version == kernel.version)
             mends = self.known.mended("linux", self.lock.kernel.version, entry.version)
             offers.append(
                 VersionOffer(
@@ -154,14 +159,14 @@ class PackageOffers:
     def judge(
         self, names: list[str], rule: UpdateRule, today: date
     ) -> tuple[list[PackageUpdate], Judgement]:
-        """What of `names` the rule moves, or else what it leaves, and the verdict on all of
-        them."""
-        found, preferred = self.apt.entries(names), self.apt.preferred(names)
+        """Return the packages of `names` that the rule updates, or else those that it leaves, and
+        one verdict on all."""
+        entries, preferred = self.apt.entries(names), self.apt.preferred(names)
         locked = from_archives(self.lock)
         judged = list[tuple[PackageUpdate, Judgement]]()
-        for name in sorted(preferred.keys() & found.keys()):
+        for name in sorted(preferred.keys() & entries.keys()):
             package = locked[name]
-            offers = list(self._newer(name, package, found[name], preferred[name]))
+            offers = list(self._newer(name, package, entries[name], preferred[name]))
             judgement = judge(rule, LockedVersion(package.version, ""), offers, today)
             if judgement.verdict is UpdateVerdict.CURRENT:
                 continue
@@ -173,12 +178,12 @@ class PackageOffers:
                 security=judgement.available in security,
             )
             judged.append((update, judgement))
-        return _together(judged, len(names))
+        return _combined(judged, len(names))
 
     def _newer(
         self, name: str, package: Package, entries: Sequence[IndexEntry], preferred: str
     ) -> Iterator[VersionOffer]:
-        """Up to the version that apt would choose."""
+        """Yield newer versions, up to the one that apt would choose."""
         for entry in entries:
             if not Version(package.version) < Version(entry.version) <= Version(preferred):
                 continue
@@ -194,7 +199,7 @@ class PackageOffers:
 
 
 def kernel(definition: Definition, apt: AptRoot, version: str) -> Kernel:
-    """The kernel of that version, as `PackageOffers.kernels` offers it."""
+    """Return the kernel of that version, one of those that `PackageOffers.kernels` offers."""
     return next(
         kernel for kernel in driver_fit.kernels(apt, definition.kernel) if kernel.version == version
     )
@@ -206,8 +211,8 @@ def series(release: str) -> str:
 
 
 def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[VersionOffer]:
-    """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says
-    so."""
+    """Return the CUDA releases in the archives; each has a refusal if the locked driver or a
+    declared GPU cannot use it."""
     names = [
         name
         for name in apt.names(driver_fit.CUDA_RUNTIME.pattern)
@@ -216,6 +221,7 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
     newest = dict[str, tuple[str, IndexEntry]]()
     for name, entries in apt.entries(names).items():
         for entry in entries:
+            # Entries come newest first, and several packages have the same release.
             newest.setdefault(driver_fit.cuda_release(entry.version), (name, entry))
     driver = lock.driver.version if lock.driver else ""
     return [
@@ -231,17 +237,17 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
     ]
 
 
-def _together(
+def _combined(
     judged: list[tuple[PackageUpdate, Judgement]],
     count: int,
 ) -> tuple[list[PackageUpdate], Judgement]:
-    moving = [one for one in judged if one[1].verdict is UpdateVerdict.UPDATE]
-    shown = moving or judged
-    if not shown:
+    moving = [pair for pair in judged if pair[1].verdict is UpdateVerdict.UPDATE]
+    reported = moving or judged
+    if not reported:
         return [], Judgement(f"{count} packages", UpdateVerdict.CURRENT)
-    updates, first = [update for update, _ in shown], shown[0][1]
+    updates, first = [update for update, _ in reported], reported[0][1]
     security = sum(update.security for update in updates)
-    mends = sorted({name for _, judgement in shown for name in judgement.mends})
+    mends = sorted({name for _, judgement in reported for name in judgement.mends})
     names = units.some([update.name for update in updates], 6)
     return updates, Judgement(
         f"{len(updates)} newer, {security} by security" if moving else f"{len(updates)} newer",
