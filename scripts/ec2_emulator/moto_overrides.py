@@ -50,11 +50,11 @@ class Ec2Api(
     SpotPriceApi,
     EC2Response,
 ):
-    """EC2: the handlers of this package, then moto's."""
+    """EC2's handlers. moto's class is the last base, so this package's handlers come first."""
 
 
 def install() -> None:
-    """Replace moto's handlers and models; an application that is made afterwards has them."""
+    """Replace moto's handlers and models. Only an application that is made afterwards has them."""
     for owner, name, replacement in (
         (moto.ec2.models.elastic_block_store, "Snapshot", EmulatedSnapshot),
         (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),

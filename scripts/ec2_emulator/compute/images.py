@@ -61,7 +61,7 @@ class EmulatedImage(Ami):
         self.root_device_name = self.fields.get("RootDeviceName", "/dev/sda1")
         self.platform, self.kernel_id, self.instance_id = None, None, None
         self.launch_permissions = []
-        self.creation_date = STATE.made()
+        self.creation_date = STATE.creation_date()
         self.made_at, self.disabled = time.monotonic(), False
         self.has_failed = False
         self.source: tuple[str, str] | None = None
