@@ -31,6 +31,7 @@ def paginate(
     start = 0
     if token:
         try:
+            # The prefix distinguishes this emulator's tokens from other Base64.
             start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
         except (ValueError, binascii.Error):
             raise bad_token(f"The token '{token}' is invalid") from None

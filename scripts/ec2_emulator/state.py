@@ -148,6 +148,7 @@ class EmulatorState:
     def is_over(self, since: float, wait: Callable[[EmulatorSettings], float]) -> bool:
         """Return whether a wait that began at `since` (monotonic seconds) is over, or was over
         while earlier settings held."""
+        # Each settings object with the time until which it held; the present one holds until now.
         periods = [*self.history, (time.monotonic(), self.settings)]
         return any(since + wait(settings) <= until for until, settings in periods if until >= since)
 

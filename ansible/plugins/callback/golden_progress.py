@@ -88,6 +88,7 @@ class CallbackModule(CallbackBase):
         """Print a line if the task started a service, by a module or by systemctl in a command."""
         task, output = result._task, result._result
         command = output.get("cmd") or ""
+        # `cmd` is a list of the module command, and a text of the module shell.
         start = STARTS.search(command if isinstance(command, str) else " ".join(command))
         is_service_module = task.action.rpartition(".")[2] in (
             "service",

@@ -42,7 +42,8 @@ EXTRA = {"nvidia-uvm-tools": 1, "nvidia-modeset": 254}
 """Nodes beside the GPUs' own, with their minor numbers: CUDA needs those in CONTROL, tools those in
 EXTRA."""
 SCRATCH = "/scratch"
-"""Where the role instance_store mounts local disks. A job that gets GPUs gets them, too."""
+"""The folder at which the role instance_store mounts local disks. A job that gets GPUs gets these
+disks, too."""
 LINKS = 40
 """The number of links that Linux follows (path_resolution(7))."""
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 BLOCK = 512 << 10
 """Bytes that EBS loads at once: the block size of snapshots (EBS direct APIs)."""
 FRAMEWORKS = Path("/opt/ml/FRAMEWORKS.json")
-"""What role frameworks installed: module, environment and origin of each."""
+"""List of what the role frameworks installed: each module with its environment and origin."""
 SKIPPED = (
     "/proc/",
     "/sys/",

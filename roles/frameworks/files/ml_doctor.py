@@ -83,13 +83,13 @@ HINTS = {
 
 
 class Machine:
-    """What files say about the machine. `root` is another tree in tests."""
+    """The machine, as files show it. `root` is another tree in tests."""
 
     def __init__(self, root):
         self.root = Path(root)
 
     def at(self, path):
-        """Return where an absolute path is."""
+        """Return an absolute path below the root."""
         return self.root / path.lstrip("/")
 
     @property

@@ -18,7 +18,7 @@ from ec2_emulator.storage import encryption
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 DEPRECATION_YEARS = 10
-"""How far ahead a deprecation date may be (API_EnableImageDeprecation)."""
+"""Years from now within which a deprecation date has to lie (API_EnableImageDeprecation)."""
 
 
 @rule(EC2_API + "API_EnableImageDeprecation.html")

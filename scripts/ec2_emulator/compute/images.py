@@ -185,6 +185,7 @@ def deprecated_is_hidden(
     return is_deprecated and image.owner_id != account and not include_deprecated
 
 
+# Filters that compare one field of `EmulatedImage.shown`.
 _FILTERS = {
     "architecture": "Architecture",
     "image-id": "ImageId",

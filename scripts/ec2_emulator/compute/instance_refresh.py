@@ -42,6 +42,7 @@ class EmulatedRefresh:
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
+        # Several states may have passed since the last call.
         while self.status in RUNNING and STATE.is_over(
             self.moved_at, lambda settings: settings.refresh_s
         ):
@@ -105,6 +106,7 @@ class GroupInstance(InstanceState):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Noted at the launch: the group's template may change later.
         self._launched_with: dict[str, Any] | None = None
         group = self.auto_scaling_group
         if group is not None and group.ec2_launch_template is not None:
@@ -155,6 +157,7 @@ def _running_refresh(group: FakeAutoScalingGroup) -> EmulatedRefresh | None:
 
 def _refreshes(group: FakeAutoScalingGroup) -> list[EmulatedRefresh]:
     """Return the group's refreshes, oldest first, in their present states."""
+    # moto's groups have no refreshes, so an attribute of the group holds them.
     refreshes: list[EmulatedRefresh] = vars(group).setdefault("refreshes", [])
     for refresh in refreshes:
         refresh.advance()
@@ -227,6 +230,7 @@ class InstanceRefreshApi(AutoScalingResponse):
         refresh = EmulatedRefresh(
             group, desired, self._get_param("Preferences") or {}, _present_configuration(group)
         )
+        # A missing template is refused now, before anything is replaced.
         for template in _launch_templates(desired or {}):
             try:
                 group.ec2_backend._get_template_from_args(template)
@@ -265,6 +269,7 @@ class InstanceRefreshApi(AutoScalingResponse):
             ]:
                 age = STATE.now() - member.instance.launch_time.replace(tzinfo=datetime.UTC)
                 in_grace_period = age.total_seconds() < (group.health_check_grace_period or 0)
+                # None, the default, respects the grace period.
                 if self._get_param("HealthStatus") == "Unhealthy" and not (
                     in_grace_period and respects_grace is not False
                 ):

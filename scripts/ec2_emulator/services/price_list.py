@@ -72,6 +72,7 @@ def _product(service: str, usd: float, unit: str, attributes: dict[str, str]) ->
         "serviceCode": service,
         "publicationDate": PUBLISHED,
         "version": "1",
+        # AWS's keys of terms and dimensions are opaque; a product here has one of each.
         "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
         "product": {"attributes": attributes},
     }

@@ -91,6 +91,7 @@ def create_group(
     group = _moto_group(
         resource_name, _numbers(cloudformation_json), account_id, region_name, **others
     )
+    # Kept for the next update, which asks what the template has changed.
     vars(group)["declared"] = _sizes(cloudformation_json)
     return group
 
@@ -145,6 +146,7 @@ def update_group(
 def delete_group(group: FakeAutoScalingGroup, account_id: str, region_name: str) -> None:
     """Delete a group unless somebody has already."""
     backend = autoscaling_backends[account_id][region_name]
+    # Compared by identity: somebody may have made another group of that name.
     if backend.autoscaling_groups.get(group.name) is group:
         backend.delete_auto_scaling_group(group.name)
 

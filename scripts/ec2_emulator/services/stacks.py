@@ -56,6 +56,7 @@ def active_template(template: str, parameters: dict[str, str], account: str, reg
         }
     for body in document["Resources"].values():
         properties = body.get("Properties", {})
+        # AWS::NoValue, with which CloudFormation chooses the name: the property has to go.
         if name := clean_json(properties.pop("BucketName", None), resource_map):
             properties["BucketName"] = name
     return re.sub(
@@ -186,6 +187,7 @@ def execute_change_set(
     change_set.execution_status = "EXECUTE_COMPLETE"
     stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
+    # A rollback deletes only resources that were not there before.
     before = set(stack.resource_map._parsed_resources)
     stack.description = change_set.template_dict.get("Description")
     try:
@@ -270,12 +272,14 @@ def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
     for stack in list(backend.stacks.values()):
         if name_or_stack_id in (stack.name, stack.stack_id):
             for body in stack.resource_map._resource_json_map.values():
+                # moto knows only Retain.
                 if body.get("DeletionPolicy") == "RetainExceptOnCreate":
                     body["DeletionPolicy"] = "Retain"
             for reason in _obstacles(stack):
                 stack.status = "DELETE_FAILED"
                 stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
                 return
+            # moto deletes no managed policy with its stack.
             for policy in _policies(stack).values():
                 _iam(stack).delete_policy(policy.arn)
             _moto_delete(backend, stack.stack_id)

@@ -186,6 +186,7 @@ def _token(snapshot: EmulatedSnapshot, index: int) -> str:
 
 def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
     """Flip a bit of a stored block and return its new checksum. For tests: no API of AWS can."""
+    # The control API has no credentials, so every account is searched.
     for account in ec2_backends:
         stored_snapshot = ec2_backends[account][region].snapshots.get(snapshot)
         if (
@@ -237,6 +238,7 @@ class EbsDirectApi(EBSResponse):
         )
         # It waits for blocks until CompleteSnapshot seals it.
         snapshot.sealed_at = None
+        # Timeout is in minutes, 60 if it is not given.
         snapshot.timeout_s = 60.0 * (self._get_param("Timeout") or 60)
         tags = self._get_param("Tags") or []
         snapshot.add_tags({tag["Key"]: tag["Value"] for tag in tags})
@@ -263,6 +265,7 @@ class EbsDirectApi(EBSResponse):
         block_is_inside(snapshot, index)
         checksum = self._get_param("Checksum")
         digest = block_is_what_was_signed(data, checksum, self._get_param("ChecksumAlgorithm"))
+        # Calls run in parallel (server._PARALLEL): the block is stored before its digest is listed.
         STATE.blocks.put(digest, data)
         snapshot.written[index] = digest
         snapshot.touched_at = time.monotonic()
@@ -271,6 +274,7 @@ class EbsDirectApi(EBSResponse):
     def complete_snapshot(self) -> ActionResult:
         """Verify the whole snapshot and seal it. A repeated call gets the same answer."""
         snapshot = self._find("SnapshotId")
+        # A repeated call finds a sealed snapshot, and is not late.
         if snapshot.sealed_at is None:
             block_comes_in_time(snapshot)
         count_is_what_was_written(snapshot, self._get_param("ChangedBlocksCount"))

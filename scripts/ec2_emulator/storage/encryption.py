@@ -83,6 +83,7 @@ class SigningApi(KmsResponse):
         if self._get_param("MessageType") == "DIGEST":
             key: Any = self.kms_backend.describe_key(self._get_param("KeyId")).private_key
             algorithm = _HASHES[answer["SigningAlgorithm"]]
+            # Prehashed: the message is a digest already.
             signature = key.private_key.sign(
                 self._get_param("Message"), ECDSA(Prehashed(algorithm))
             )

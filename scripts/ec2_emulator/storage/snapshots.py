@@ -38,6 +38,7 @@ class EmulatedSnapshot(Snapshot):
         source = getattr(self.volume, "snapshot_id", None)
         self.parent = find(self.ec2_backend, source) if source else None
         self.start_time = STATE.creation_date()
+        # A copy: the volume may be written to later.
         self.written: dict[int, bytes] = dict(vars(self.volume).get("written", {}))
         if self.parent is not None and self.parent.encrypted:
             self.encrypted, self.kms_key_id = True, self.parent.kms_key_id
@@ -63,6 +64,7 @@ class EmulatedSnapshot(Snapshot):
 
     def content(self) -> dict[int, bytes]:
         """Return the digest, by index, of every block that is not known to be zero."""
+        # A child's own blocks hide its parent's.
         inherited = self.parent.content() if self.parent is not None else {}
         return dict(sorted({**inherited, **self.written}.items()))
 

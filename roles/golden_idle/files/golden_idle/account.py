@@ -110,6 +110,7 @@ class Account:
             connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES}
         )
         session = boto3.session.Session(region_name=instance.region)
+        # Made here, by one thread: making a client uses the session.
         self._clients: dict[str, Any] = {
             name: session.client(name, config=config)
             for name in ("cloudwatch", "autoscaling", "ssm")

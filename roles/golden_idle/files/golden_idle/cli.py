@@ -68,6 +68,7 @@ def _state(root: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((root / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise NotRunning("the agent does not run: `systemctl status golden-idle`") from None
+    # A state that is too old is that of an agent that hangs or was stopped.
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]
     if age > MISSING_S:
         raise NotRunning(
@@ -123,6 +124,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    # So written, the condition refuses NaN, too.
     if not arguments.speed >= 1:
         raise WrongSettings("--speed has to be 1 or more")
     Agent(arguments.root, arguments.speed).run()

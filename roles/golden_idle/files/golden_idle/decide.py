@@ -38,7 +38,7 @@ class Sample:
     typed: bool
     """whether somebody typed at a terminal"""
     stalled: float = 0.0
-    """part of the last minute in which something waited for disks, where it was looked at"""
+    """share of the time since the last look in which something waited for disks; 0 between looks"""
     timer: str = ""
     """the unit of a timer, or cron, that ran: all use of the machine counts as its use"""
     spun: float = 0.0

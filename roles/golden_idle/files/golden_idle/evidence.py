@@ -93,7 +93,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Signs:
-    """What two looks show."""
+    """The signs that two looks show."""
 
     used: tuple[str, ...] = ()
     """people, and jobs that make progress"""

@@ -102,6 +102,7 @@ def _row(
         "Unit": unit,
         "Timestamp": at,
         "Dimensions": [
+            # CloudWatch takes only ASCII.
             {"Name": key, "Value": value.encode("ascii", "replace").decode()}
             for key, value in dimensions
         ],
@@ -141,22 +142,24 @@ def _memory(root: Path) -> float:
 
 def _disks(root: Path) -> Iterator[Figure]:
     """Yield the use of each mounted block device once, at its first mount point."""
-    seen: set[str] = set()
+    counted: set[str] = set()
     # PID 1's mounts: this unit's sandbox has mounts of its own.
     for line in (root / "proc/1/mounts").read_text(encoding="utf-8").splitlines():
         device, path, file_system = line.split()[:3]
+        # A squashfs or ISO image is always full.
         if (
             not device.startswith("/dev/")
-            or device in seen
+            or device in counted
             or file_system in ("squashfs", "iso9660")
         ):
             continue
-        seen.add(device)
+        counted.add(device)
         try:
             space = os.statvfs(path)
         except OSError:
             continue
         used = space.f_blocks - space.f_bfree
+        # As df(1): blocks that are reserved for root are neither used nor free.
         if used + space.f_bavail:
             own = (
                 ("path", path),

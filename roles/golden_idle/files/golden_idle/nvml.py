@@ -100,6 +100,7 @@ class Nvml:
         `expected`."""
         try:
             gpus = [self._gpu(index) for index in range(self._count())]
+        # Closed, so that the next question loads the library again: it may be a new driver's.
         except NvmlError:
             self.close()
             raise
@@ -150,7 +151,7 @@ class Nvml:
         there is none."""
         try:
             status: int = getattr(self._library, name)(*arguments)
-        except AttributeError:
+        except AttributeError:  # an older library lacks the function
             status = 12
         if status not in (0, may):
             raise NvmlError(_ERRORS.get(status, f"{name} says {status}"))

@@ -183,6 +183,7 @@ def is_webhook(target: str) -> bool:
     """Return whether the target is an https address with a host."""
     try:
         parts = urlsplit(target)
+        # urlsplit checks a port only when it is read.
         good = parts.port is None or parts.port > 0
     except ValueError:
         return False
