@@ -138,8 +138,8 @@ def gpus_on_bus(root: Path) -> int:
 
 
 def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: float) -> Sample:
-    """Return what was used between two readings, as of `at`. A new network card or unit counts from
-    the next reading on: its counter holds an earlier time's use."""
+    """Return what was used between two readings, as of `at`. A new network card counts from the
+    next reading on: its counter began before."""
     seconds = later.at - earlier.at
     return Sample(
         at=at,
