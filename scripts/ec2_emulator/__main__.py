@@ -1,4 +1,5 @@
-"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export."""
+"""Command line of the emulator, `python -m ec2_emulator [--port N]`: it prints what to export and
+serves until interrupted."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import gc
 import signal
 import sys
 
-# moto's modules are never garbage: looking for it is a third of the start, and a fifth of each
-# call.
+# moto's modules are never garbage. Searching them for it would take a third of the start, and a
+# fifth of each call.
 gc.disable()
 
 from ec2_emulator import server  # noqa: E402 - see above
@@ -35,21 +36,23 @@ def main() -> int:
         metavar="N",
         help="AMIs and snapshots seem N days older than they are, so that `retire` finds something",
     )
-    given = options.parse_args()
-    STATE.settings = EmulatorSettings(backdate_days=given.backdate_days)
+    arguments = options.parse_args()
+    STATE.settings = EmulatorSettings(backdate_days=arguments.backdate_days)
+    # SIGTERM ends the server as Ctrl-C does.
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
-        served = server.make(given.port)
+        http_server = server.make(arguments.port)
+        # Later collections leave out all that is loaded by now, and look only at what calls make.
         gc.freeze()
         gc.enable()
         print(
-            f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
+            f"export AWS_ENDPOINT_URL=http://127.0.0.1:{http_server.server_port}\n"
             "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator "
             "AWS_REGION=us-east-1 "
             "AWS_DEFAULT_REGION=us-east-1",
             flush=True,
         )
-        served.serve_forever(poll_interval=0.02)
+        http_server.serve_forever(poll_interval=0.02)
     return 0
 
 

@@ -1,5 +1,5 @@
-"""Answers that moto does not make: stated ones, of calls that read what no command makes, such as
-fleets and bills; and the first one, of a call with a token that was used."""
+"""Answers that moto does not give: those that a test states for what no command makes, such as
+fleets and bills, and the first answer again if a client token is used twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ec2_emulator.state import STATE, ApiCall, StatedAnswer
 Data = dict[str, Any]
 CE_API = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/"
 _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
-"""What the token of a page is called, where it is not NextToken."""
+"""Names of the page token by service, if it is not NextToken."""
 
 
 NOTHING = (
@@ -27,48 +27,51 @@ NOTHING = (
     StatedAnswer(call="savingsplans:DescribeSavingsPlans", answer={"savingsPlans": []}),
     StatedAnswer(call="ec2:DescribeReservedInstances", answer={"ReservedInstances": []}),
 )
-"""Answers to an account that bought and commits to nothing."""
+"""Answers to an account without bills, savings plans and reservations."""
 
 
 def fields(body: bytes) -> Data:
-    """The fields of a request: JSON's, or those of a form."""
+    """Return the fields of a request, which is JSON or a form."""
     if body.startswith(b"{"):
-        found: Data = json.loads(body)
-        return found
+        json_fields: Data = json.loads(body)
+        return json_fields
     return dict(parse_qsl(body.decode("latin-1")))
 
 
 @rule(CE_API + "API_GetCostAndUsage.html")
 def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
-    """What is stated for the request; None where nothing is. Cost Explorer says that it has no
-    data."""
-    known = [
-        each
-        for each in (*NOTHING, *STATE.settings.answers)
-        if each.call == call.name and each.region in ("*", call.region)
+    """Return the stated answer to the request, or None if there is none. Cost Explorer refuses
+    instead: it says that it has no data."""
+    candidates = [
+        candidate
+        for candidate in (*NOTHING, *STATE.settings.answers)
+        if candidate.call == call.name and candidate.region in ("*", call.region)
     ]
-    asked = fields(body) if known else {}
-    fitting = [each.answer for each in known if each.asked.items() <= asked.items()]
-    if not fitting:
+    request = fields(body) if candidates else {}
+    matching_answers = [
+        candidate.answer for candidate in candidates if candidate.asked.items() <= request.items()
+    ]
+    if not matching_answers:
         if call.service == "ce":
             raise ApiError("DataUnavailableException", "The requested data is unavailable")
         return None
     merged: Data = {}
-    for answer in fitting:
+    for answer in matching_answers:
         for name, value in answer.items():
-            before = merged.get(name, [])
-            merged[name] = [*before, *value] if isinstance(value, list) else value
+            earlier_items = merged.get(name, [])
+            merged[name] = [*earlier_items, *value] if isinstance(value, list) else value
     token = _TOKENS.get(call.service, "NextToken")
+    # A copy of the items: the loop adds the token.
     for name, value in list(merged.items()):
         if isinstance(value, list):
-            limit = int(asked.get("MaxResults") or 1000)
-            merged[name], merged[token] = listing.paginate(value, limit, asked.get(token))
+            limit = int(request.get("MaxResults") or 1000)
+            merged[name], merged[token] = listing.paginate(value, limit, request.get(token))
     return {name: value for name, value in merged.items() if value is not None}
 
 
 @rule(CE_API + "API_budgets_DescribeBudgets.html")
 def describe_budgets(self: BudgetsResponse) -> str:
-    """The last page has no token."""
+    """Return all budgets in one page, which has no token (moto's has the token null)."""
     budgets = self.backend.describe_budgets(account_id=self._get_param("AccountId"))
     return json.dumps({"Budgets": budgets})
 
@@ -85,34 +88,35 @@ IDEMPOTENT = {
         "IdempotentParameterMismatch",
     ),
 }
-"""Calls that a ClientToken makes idempotent, and how another request with it is refused (EBS:
-https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
+"""Calls that a ClientToken makes idempotent, with the error code if another request has the same
+token (EBS: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
 
 
-def _as_it_is_now(call: ApiCall, answer: Response) -> Response:
-    """The answer with the snapshot's state of now."""
-    shown = json.loads(answer.get_data())
+def _with_present_status(call: ApiCall, answer: Response) -> Response:
+    """Return the first answer of StartSnapshot with the snapshot's present status."""
+    body = json.loads(answer.get_data())
     for account in ec2_backends:
-        known = ec2_backends[account][call.region].snapshots
-        if shown["SnapshotId"] in known:
-            shown["Status"] = known[shown["SnapshotId"]].status
-    return Response(json.dumps(shown), answer.status, content_type=answer.content_type)
+        snapshots = ec2_backends[account][call.region].snapshots
+        if body["SnapshotId"] in snapshots:
+            body["Status"] = snapshots[body["SnapshotId"]].status
+    return Response(json.dumps(body), answer.status, content_type=answer.content_type)
 
 
 @rule(EC2_API + "Run_Instance_Idempotency.html")
 def same_token_same_answer(call: ApiCall, body: bytes, make: Callable[[], Response]) -> Response:
-    """The same ClientToken gives the first answer again, and a refusal for another request."""
-    asked = fields(body) if call.name in IDEMPOTENT else {}
-    token = asked.pop("ClientToken", "")
+    """The same ClientToken gets the first answer again; with another request it is refused."""
+    request = fields(body) if call.name in IDEMPOTENT else {}
+    token = request.pop("ClientToken", "")
     if not token:
         return make()
     key = (call.name, call.region, call.key, token)
     if key not in STATE.tokens:
         answer = make()
+        # A refused request does not use up its token.
         if answer.status_code < 300:
-            STATE.tokens[key] = (asked, answer)
+            STATE.tokens[key] = (request, answer)
         return answer
-    before, answer = STATE.tokens[key]
-    if before != asked:
+    first_request, answer = STATE.tokens[key]
+    if first_request != request:
         raise ApiError(IDEMPOTENT[call.name], f"the token {token} belongs to another request")
-    return _as_it_is_now(call, answer) if call.service == "ebs" else answer
+    return _with_present_status(call, answer) if call.service == "ebs" else answer

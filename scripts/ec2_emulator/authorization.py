@@ -1,4 +1,4 @@
-"""What AWS does before a service sees a call: who calls, with what right; and how it refuses."""
+"""Authentication and authorization of calls, and refusals in each service's protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
 Environ = dict[str, Any]
 
 _QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sts"})
-"""Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
+"""Services that refuse with AccessDenied; those that speak JSON, with AccessDeniedException."""
 _SIGNED_AS = {"monitoring": "cloudwatch"}
 """Signing names that differ from IAM's prefix
 (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
@@ -44,7 +44,7 @@ def regions() -> frozenset[str]:
 
 
 def identify(environ: Environ, body: bytes) -> ApiCall | None:
-    """The call that a request is; None where it is not signed."""
+    """Return the call that a request makes, or None if it is not signed."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     if scope is None:
         return None
@@ -55,19 +55,21 @@ def identify(environ: Environ, body: bytes) -> ApiCall | None:
 
 
 def _action(environ: Environ, body: bytes, service: str) -> str:
+    # A service's protocol decides where the action is: JSON in a header, Query in the form or the
+    # query string, REST in the method and the path.
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
-    sent = environ.get("QUERY_STRING", "").encode()
+    query = environ.get("QUERY_STRING", "").encode()
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-        sent += b"&" + body
-    if found := re.search(rb"(?:^|&)Action=(\w+)", sent):
-        return found[1].decode()
+        query += b"&" + body
+    if match := re.search(rb"(?:^|&)Action=(\w+)", query):
+        return match[1].decode()
     handler = BaseResponse(service_name=service)
     return handler._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
 
 
 def authorize(state: EmulatorState, call: ApiCall) -> None:
-    """Raise what AWS would answer before the service looks at the call."""
+    """Raise AWS's refusal if the region is not enabled or the caller lacks a right."""
     settings = state.settings
     if call.region not in regions() or call.region in settings.disabled_regions:
         raise _not_enabled(call.service)
@@ -76,21 +78,22 @@ def authorize(state: EmulatorState, call: ApiCall) -> None:
 
 
 def demand(state: EmulatorState, call: ApiCall, action: str) -> None:
-    """Raise AWS's refusal where the caller may not do `action`."""
+    """Raise AWS's refusal if the caller may not do `action`."""
     settings = state.settings
     denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
     allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
+    # A denial outweighs a permission, as in IAM.
     if matches(action, denied) or not matches(action, allowed):
         raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
 
 
 def matches(action: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns, such as `ec2:Describe*`, is of the action."""
+    """Return whether one of the patterns, such as `ec2:Describe*`, matches the action."""
     return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
 def _not_enabled(service: str) -> ApiError:
-    """A region that is not enabled knows no credentials
+    """Return the refusal of a region that is not enabled: it knows no credentials
     (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
     https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
     if service == "ec2":
@@ -106,21 +109,22 @@ def _not_enabled(service: str) -> ApiError:
 
 
 def _denied(call: ApiCall, action: str, account: str) -> ApiError:
-    """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
-    who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
-    why = f"because no identity-based policy allows the {action} action"
+    """Return the refusal of a caller without the right
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html)."""
+    caller = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
+    reason = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
         return ApiError(
             "UnauthorizedOperation",
-            f"You are not authorized to perform this operation. {who} {why}",
+            f"You are not authorized to perform this operation. {caller} {reason}",
             403,
         )
     code = "AccessDenied" if call.service in _QUERY else "AccessDeniedException"
-    return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
+    return ApiError(code, f"{caller} {reason}", 403 if code == "AccessDenied" else 400)
 
 
 def render(result: object, call: ApiCall, environ: Environ) -> Response:
-    """A refusal, or a call's answer, in the protocol that the service speaks."""
+    """Return a refusal or a call's answer in the protocol that the service speaks."""
     model: ServiceModel = get_service_model(call.service)
     protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
     is_refusal = isinstance(result, ServiceException)

@@ -1,4 +1,5 @@
-"""What IAM asks for when an API is called: the action of the same name, but for these."""
+"""IAM actions that an API call needs: the action of its own name, with the exceptions listed
+here."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
 }
 """Calls to the actions that they need instead of their own: none for GetCallerIdentity
 (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html), and for S3
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html. Who may not
-list a bucket is not told that an object is missing:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html. A caller
+who may not list a bucket is not told that an object is missing:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html."""
 
 KEY_ACTIONS = (
@@ -34,7 +35,7 @@ KEY_ACTIONS = (
     "kms:ReEncryptFrom",
     "kms:ReEncryptTo",
 )
-"""What the caller needs on a key that he names for snapshots."""
+"""Actions that the caller needs on a KMS key that a request names for snapshots."""
 
 EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
     (
@@ -82,14 +83,16 @@ EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
         "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html",
     ),
 )
-"""(pattern of the call, pattern of its body, actions that it needs beside its own, the page that
-says so)."""
+"""(pattern of the call, pattern of its body, additional actions that it needs, the page that says
+so)."""
 
 
 def actions(name: str, body: bytes) -> tuple[str, ...]:
-    """IAM's actions for the call `name`, such as `ec2:RegisterImage`, with that body."""
+    """Return the IAM actions that the call `name`, such as `ec2:RegisterImage`, needs with that
+    body."""
     needed = list(OTHER_ACTIONS.get(name, (name,)))
-    for call, content, more, _page in EXTRA:
-        if re.fullmatch(call, name) and re.search(content, body):
-            needed += more
+    for call_pattern, body_pattern, extra_actions, _page in EXTRA:
+        if re.fullmatch(call_pattern, name) and re.search(body_pattern, body):
+            needed += extra_actions
+    # Without duplicates, in order: the first action that is denied is named in the refusal.
     return tuple(dict.fromkeys(needed))

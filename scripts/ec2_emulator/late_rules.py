@@ -1,4 +1,4 @@
-"""Lateness as data: which calls of which regions answer late, wrong or not at all."""
+"""Rules that say which calls in which regions are answered late, wrong or not at all."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from pydantic import Field
 
 
 class LateMode(StrEnum):
-    """What a call may meet. `lateness` keeps each, with AWS's page."""
+    """What can happen to a call. `lateness` implements each mode and names AWS's page."""
 
     STALE = "stale"
     """A read answers as it did before a write of the last `seconds`."""
     NOT_FOUND = "not-found"
-    """What was made in the last `seconds` is not known yet."""
+    """A resource that was made in the last `seconds` is not found yet."""
     IN_USE = "in-use"
-    """What was held by something that went in the last `seconds` seems held still."""
+    """A resource seems to be in use still if its user was removed in the last `seconds`."""
     REFUSED = "refused"
     """The call is refused with `code` and `status`."""
     THROTTLED = "throttled"
-    """The call is refused in the service's word for too many."""
+    """The call is refused with the service's error for too many requests."""
     OUT = "out"
-    """The region answers that it is not available."""
+    """The region answers that it is unavailable."""
     SLOW = "slow"
-    """The call is looked at after `seconds`."""
+    """The call is handled after `seconds`."""
     HANGING = "hanging"
     """No answer for `seconds`, then the connection breaks; a change of the settings ends it
     earlier."""
     CUT = "cut"
-    """The connection breaks before the call is looked at
+    """The connection breaks before the call is handled
     (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html)."""
     LOST = "lost"
-    """The call is carried out and the connection breaks before the answer: both look alike."""
+    """The call is carried out, and the connection breaks before the answer. A client cannot tell it
+    from `CUT`."""
 
 
 class LateRule(Record):
-    """One mode for some calls. `calls` (`ec2:Describe*`) and `regions` are patterns; `share` of
-    them are met, and of those the first `times` (0: all)."""
+    """A mode for some calls. `calls` (`ec2:Describe*`) and `regions` are patterns. The rule applies
+    to a `share` of the matching calls, and of those to the first `times` (0: to all)."""
 
     mode: LateMode
     calls: tuple[str, ...] = ("*",)

@@ -1,5 +1,4 @@
-"""Answers that come late, are out of date or do not come: the one place where `late_rules` are
-applied."""
+"""The only place where `late_rules` are applied: answers that are late, out of date or missing."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ FAULTS = "https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-bou
 
 _READS = ("Describe", "Get", "List")
 _REMEMBERED, _SERVICES = 4, frozenset({"ec2", "ssm", "autoscaling"})
-"""Answers kept for a request, and of which services: those whose reads AWS does not promise to be
-up to date."""
+"""The number of answers kept for a request, and the services whose answers are kept: AWS does not
+promise that their reads are up to date."""
 _ID = re.compile(rb"\b(?:ami|snap|lt|i|sg|vol|key)-[0-9a-f]{17}\b")
 _POLL_S = 0.05
 
@@ -37,7 +36,8 @@ Environ = dict[str, Any]
 
 @dataclass
 class Memory:
-    """What was answered, written, made and removed, and when (monotonic seconds)."""
+    """The answers, writes, made ids and removals so far, each with its time (monotonic seconds),
+    and how often each rule applied."""
 
     answers: dict[tuple[str, ...], list[tuple[float, Response]]] = field(default_factory=dict)
     writes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -47,22 +47,25 @@ class Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self) -> None:
-        for each in (self.answers, self.writes, self.made, self.removed, self.met):
-            each.clear()
+        for memories in (self.answers, self.writes, self.made, self.removed, self.met):
+            memories.clear()
 
-    def note(self, call: ApiCall, body: bytes, answer: Response, at: float) -> None:
-        """Remember an answer of moto's to a call that was asked at `at`."""
+    def note(self, call: ApiCall, body: bytes, answer: Response, began: float) -> None:
+        """Remember moto's answer to a call that began at `began` (monotonic seconds)."""
         with self.lock:
             if is_read(call):
                 if call.service in _SERVICES:
-                    kept = self.answers.setdefault(_request(call, body), [])
-                    kept.append((at, answer))
-                    del kept[:-_REMEMBERED]
+                    kept_answers = self.answers.setdefault(_request(call, body), [])
+                    kept_answers.append((began, answer))
+                    del kept_answers[:-_REMEMBERED]
             elif answer.status_code < 300:
-                self.writes.setdefault((call.service, call.region), []).append(at)
-                self.removed[call.name, call.region] = at
+                self.writes.setdefault((call.service, call.region), []).append(began)
+                self.removed[call.name, call.region] = began
+                # Ids that the answer has and the request has not are new.
                 self.made.update(
-                    dict.fromkeys(set(_ID.findall(answer.get_data())) - set(_ID.findall(body)), at)
+                    dict.fromkeys(
+                        set(_ID.findall(answer.get_data())) - set(_ID.findall(body)), began
+                    )
                 )
 
 
@@ -70,7 +73,7 @@ MEMORY = Memory()
 
 
 def is_read(call: ApiCall) -> bool:
-    """Whether the call changes nothing."""
+    """Return whether the call changes nothing."""
     return call.action.startswith(_READS)
 
 
@@ -80,26 +83,29 @@ def _request(call: ApiCall, body: bytes) -> tuple[str, ...]:
 
 @rule(CONSISTENCY)
 def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> Response | None:
-    """A read after a write may answer as before it, and the next one may be up to date.
+    """A read after a write may answer as before the write, and the next one may be up to date.
 
-    It is the answer that the same request got; None where none of them was right until `seconds`
-    ago. EC2 says so of itself, and SSM and Auto Scaling promise nothing else; DynamoDB's consistent
-    reads are never stale.
+    Return the last answer to the same request from before a write of the last `seconds`, or None if
+    there is none. EC2's page says so of EC2, and SSM and Auto Scaling promise nothing else;
+    DynamoDB's consistent reads are never stale.
     """
     with MEMORY.lock:
         writes = MEMORY.writes.get((call.service, call.region), [])
-        for at, answer in reversed(MEMORY.answers.get(_request(call, body), [])):
-            after = bisect.bisect_right(writes, at)
-            if after < len(writes):
-                return answer if writes[after] >= now - seconds else None
+        for answered, answer in reversed(MEMORY.answers.get(_request(call, body), [])):
+            # The first write after this answer is the one that made it stale.
+            next_write = bisect.bisect_right(writes, answered)
+            if next_write < len(writes):
+                return answer if writes[next_write] >= now - seconds else None
     return None
 
 
 @rule(CONSISTENCY)
 def unknown_yet(body: bytes, seconds: float, now: float) -> dict[bytes, bytes]:
-    """What was made a moment ago may not be found yet by its id, neither by a read nor by a change.
+    """A resource that was made a moment ago may not be found by its id, neither by a read nor by a
+    change.
 
-    Ids in the request that are too new, each with one of the same kind that does not exist.
+    Return the ids in the request that are too new, each with an id of the same kind that does not
+    exist.
     """
     with MEMORY.lock:
         return {
@@ -113,17 +119,20 @@ IN_USE = {
     "ec2:DeleteSnapshot": ("ec2:DeregisterImage", "InvalidSnapshot.InUse"),
     "ec2:DeleteSecurityGroup": ("ec2:TerminateInstances", "DependencyViolation"),
 }
-"""Calls that are refused while what used their target seems to be there: by whose end, in what
-words."""
+"""Calls that are refused while their target seems to be in use, each with the call that removed the
+user and the error code."""
 
 
 @rule(EC2_API + "errors-overview.html")
 def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
-    """What an AMI or an instance used may be refused as in use for a while after that one went."""
+    """A resource may be refused as in use for a while after the AMI or instance that used it was
+    removed."""
     if call.name in IN_USE:
-        ended, code = IN_USE[call.name]
-        if now - MEMORY.removed.get((ended, call.region), now - seconds - 1) < seconds:
-            raise ApiError(code, f"what {ended.partition(':')[2]} removed seems to be there still")
+        removal, code = IN_USE[call.name]
+        if now - MEMORY.removed.get((removal, call.region), now - seconds - 1) < seconds:
+            raise ApiError(
+                code, f"what {removal.partition(':')[2]} removed seems to be there still"
+            )
 
 
 _TOO_MANY = {
@@ -137,14 +146,15 @@ _TOO_MANY = {
 
 @rule(THROTTLING)
 def throttled(call: ApiCall) -> ApiError:
-    """A call beyond the account's rate in a region is refused, and so may be its repetition."""
+    """Return the refusal of a call beyond the account's rate in a region; a retry may be refused,
+    too."""
     code, status = _TOO_MANY.get(call.service, ("ThrottlingException", 400))
     return ApiError(code, "Request limit exceeded.", status)
 
 
 @rule(EC2_API + "errors-overview.html#api-error-codes-table-server")
 def unavailable(call: ApiCall) -> ApiError:
-    """A region that is out answers every call with a server error."""
+    """Return the server error with which an unavailable region answers every call."""
     return ApiError(
         "Unavailable" if call.service == "ec2" else "ServiceUnavailable",
         f"{call.region} is unavailable",
@@ -154,30 +164,35 @@ def unavailable(call: ApiCall) -> ApiError:
 
 @rule(FAULTS)
 def hang(seconds: float) -> None:
-    """A region may be impaired while others are not: its calls are not answered, and then the
-    connection breaks."""
+    """Wait, then break the connection: an impaired region does not answer, while others do."""
     rules, ends = STATE.settings.late, time.monotonic() + seconds
+    # New settings have another tuple, so a change of the settings ends the wait.
     while STATE.settings.late is rules and time.monotonic() < ends:
         time.sleep(_POLL_S)
     raise ConnectionResetError("a hanging region")
 
 
-def _met(call: ApiCall) -> Iterator[LateRule]:
-    """The rules that the call meets; the same seed and order of calls meet the same ones."""
+def _applying_rules(call: ApiCall) -> Iterator[LateRule]:
+    """Yield the rules that apply to the call. The same seed and order of calls give the same
+    rules."""
     settings, number = STATE.settings, len(STATE.calls)
-    for index, each in enumerate(settings.late):
+    for index, late_rule in enumerate(settings.late):
         dice = random.Random(f"{settings.late_seed} {index} {number}")  # noqa: S311 - no secret
-        fits = any(fnmatchcase(call.name, name) for name in each.calls) and any(
-            fnmatchcase(call.region, name) for name in each.regions
+        fits = any(fnmatchcase(call.name, pattern) for pattern in late_rule.calls) and any(
+            fnmatchcase(call.region, pattern) for pattern in late_rule.regions
         )
         with MEMORY.lock:
-            if fits and dice.random() < each.share and not 0 < each.times <= MEMORY.met[each]:
-                MEMORY.met[each] += 1
-                yield each
+            if (
+                fits
+                and dice.random() < late_rule.share
+                and not 0 < late_rule.times <= MEMORY.met[late_rule]
+            ):
+                MEMORY.met[late_rule] += 1
+                yield late_rule
 
 
 def _refuse(call: ApiCall, modes: dict[LateMode, LateRule]) -> None:
-    """Raise what the call meets instead of an answer."""
+    """Delay the call, or raise what it gets instead of an answer, before it is handled."""
     if LateMode.HANGING in modes:
         hang(modes[LateMode.HANGING].seconds)
     if LateMode.CUT in modes:
@@ -198,26 +213,27 @@ def _refuse(call: ApiCall, modes: dict[LateMode, LateRule]) -> None:
 def apply(
     call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], Response]
 ) -> Response:
-    """The answer to a call: moto's (`answer`), or what the rules of the settings make of it."""
-    modes = {each.mode: each for each in _met(call)}
+    """Return the answer to a call: that of `answer` (moto's), or what the settings' rules make of
+    it."""
+    modes = {late_rule.mode: late_rule for late_rule in _applying_rules(call)}
     call.met = tuple(modes)
     _refuse(call, modes)
     now = time.monotonic()
     if (
         LateMode.STALE in modes
         and is_read(call)
-        and (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now))
+        and (stale := stale_answer(call, body, modes[LateMode.STALE].seconds, now))
     ):
-        return old
+        return stale
     if LateMode.NOT_FOUND in modes and (
         hidden := unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)
     ):
         return _without(hidden, environ, body, answer)
-    given = answer(environ)
-    MEMORY.note(call, body, given, now)
+    response = answer(environ)
+    MEMORY.note(call, body, response, now)
     if LateMode.LOST in modes:
         raise ConnectionResetError("after the call")
-    return given
+    return response
 
 
 def _without(
@@ -226,12 +242,12 @@ def _without(
     body: bytes,
     answer: Callable[[Environ], Response],
 ) -> Response:
-    """The answer where some ids do not exist: AWS's own refusal, or an empty list, with the ids put
-    back."""
-    for name, other in hidden.items():
-        body = body.replace(name, other)
-    given = answer({**environ, "wsgi.input": io.BytesIO(body)})
-    text = given.get_data()
-    for name, other in hidden.items():
-        text = text.replace(other, name)
-    return Response(text, given.status, given.headers)
+    """Return the answer as if the hidden ids did not exist: AWS's own refusal or an empty list,
+    with the ids put back."""
+    for name, absent in hidden.items():
+        body = body.replace(name, absent)
+    response = answer({**environ, "wsgi.input": io.BytesIO(body)})
+    text = response.get_data()
+    for name, absent in hidden.items():
+        text = text.replace(absent, name)
+    return Response(text, response.status, response.headers)

@@ -1,4 +1,4 @@
-"""Pages and filters of calls that list."""
+"""Pages and filters of list calls."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def paginate(
 ) -> tuple[Sequence[T], str | None]:
     """A list call returns at most MaxResults items and a token for the rest; a foreign token is
     refused."""
-    _demand(limit, 1)
+    _check_limit(limit, 1)
     start = 0
     if token:
         try:
+            # The prefix distinguishes this emulator's tokens from other Base64.
             start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
         except (ValueError, binascii.Error):
             raise bad_token(f"The token '{token}' is invalid") from None
@@ -39,7 +40,9 @@ def paginate(
     return items[start:end], next_token
 
 
-def _demand(limit: int | None, least: int) -> None:
+def _check_limit(limit: int | None, least: int) -> None:
+    """Raise EC2's refusal if MaxResults is less than `least`
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html#api-pagination)."""
     if limit is not None and limit < least:
         raise invalid_parameter(
             f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
@@ -55,16 +58,16 @@ def answer(
     least: int = 1,
     most: int = 1000,
 ) -> ActionResult:
-    """The page of `items` that the request asks for, as the list `name`."""
+    """Return the page of `items` that the request asks for, as the list `name`."""
     limit, token = api._get_param("MaxResults"), api._get_param("NextToken")
-    _demand(limit, least)
+    _check_limit(limit, least)
     page, following = paginate(list(items), limit, token, most=most)
     return ActionResult({name: page, "NextToken": following})
 
 
 def wildcard(text: str) -> re.Pattern[str]:
-    """EC2's wildcards: `*` for any characters, `?` for one, a backslash before either for
-    itself."""
+    """Return a pattern for EC2's wildcards: `*` for any characters, `?` for one, a backslash before
+    either for itself."""
     parts = re.findall(r"\\.|.", text, re.DOTALL)
     return re.compile(
         "".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1])) for part in parts), re.DOTALL
@@ -76,8 +79,8 @@ def select(
     filters: Mapping[str, Sequence[str]],
     value: Callable[[T, str], Sequence[str]],
 ) -> list[T]:
-    """Items for which every filter has a value that matches one of its patterns; `value` refuses
-    unknown names."""
+    """Return the items that match one pattern of every filter. `value` returns an item's values for
+    a filter's name, and refuses unknown names."""
     patterns = {name: [wildcard(text) for text in texts] for name, texts in filters.items()}
     return [
         item
@@ -89,13 +92,13 @@ def select(
     ]
 
 
-def filters_of(given: Sequence[Mapping[str, Any]] | None) -> dict[str, list[str]]:
-    """The `Filters` parameter as name to values."""
-    return {each["Name"]: list(each.get("Values", [])) for each in given or []}
+def filters_of(filters: Sequence[Mapping[str, Any]] | None) -> dict[str, list[str]]:
+    """Return the `Filters` parameter as a mapping of names to values."""
+    return {entry["Name"]: list(entry.get("Values", [])) for entry in filters or []}
 
 
 def tag_values(tags: Mapping[str, str], name: str) -> list[str] | None:
-    """The values of a filter about tags; None where `name` is another filter."""
+    """Return the values for a filter by tags, or None if `name` is another filter."""
     if name.startswith("tag:"):
         return [tags[name[4:]]] if name[4:] in tags else []
     return {"tag-key": list(tags), "tag-value": list(tags.values())}.get(name)

@@ -1,4 +1,4 @@
-"""Puts this package's handlers and models in the place of moto's, in this process."""
+"""Replacement of moto's handlers and models by this package's, in this process."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Ec2Api(
     SpotPriceApi,
     EC2Response,
 ):
-    """EC2: the handlers of this package, then moto's."""
+    """EC2's handlers. moto's class is the last base, so this package's handlers come first."""
 
 
 def install() -> None:
-    """Replace moto's handlers and models; an application that is made afterwards has them."""
-    for where, name, replacement in (
+    """Replace moto's handlers and models. Only an application that is made afterwards has them."""
+    for owner, name, replacement in (
         (moto.ec2.models.elastic_block_store, "Snapshot", EmulatedSnapshot),
         (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),
         (moto.autoscaling.models, "InstanceState", GroupInstance),
@@ -64,22 +64,22 @@ def install() -> None:
         (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
         (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
         (BudgetsResponse, "describe_budgets", answers.describe_budgets),
-        (SpotFleetRequest, "spot_fleet_request_config", property(launches.asked_of_fleet)),
+        (SpotFleetRequest, "spot_fleet_request_config", property(launches.fleet_request)),
         (CloudFormationBackend, "create_change_set", stacks.create_change_set),
         (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),
         (CloudFormationBackend, "delete_stack", stacks.delete_stack),
         (moto.cloudformation.models.ChangeSet, "diff", stacks.differences),
         (moto.cloudformation.models.Stack, "parameter_list", property(stacks.parameter_list)),
-        # moto's is no order, so queries miss
+        # moto's comparison is no order, so queries for metrics miss some.
         (
             moto.cloudwatch.models.Dimension,
             "__lt__",
-            lambda one, other: (one.name, one.value) < (other.name, other.value),
+            lambda left, right: (left.name, left.value) < (right.name, right.value),
         ),
-        # of each request
+        # moto lists a handler's methods at each request.
         (moto.core.responses, "method_names_from_class", functools.cache(method_names_from_class)),
     ):
-        setattr(where, name, replacement)
+        setattr(owner, name, replacement)
     stack_resources.install()
     scheduled_actions.install()
     for urls, handler in (

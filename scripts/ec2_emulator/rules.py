@@ -1,5 +1,5 @@
-"""The rules that AWS has and moto lacks: each a function with the page that demands it, whose
-docstring says what; and how a call is refused."""
+"""Registry of the rules that AWS has and moto lacks, and the errors that refuse calls. A rule is a
+function; its docstring says what AWS's page demands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
 
 
 RULES: dict[str, str] = {}
-"""The page of every rule; tests/aws/test_rules_tables.py has a call for each that refuses one."""
+"""Function names to the pages of their rules. tests/aws/test_rules_tables.py has a refused call for
+each rule that refuses."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,8 +35,8 @@ def rule(page: str) -> Callable[[F], F]:
 
 
 class ApiError(ServiceException):
-    """An error with code and message; `status` where AWS answers another one than 400 and no model
-    says so."""
+    """An error with a code and a message. `status` is the HTTP status if it is not 400 and no model
+    of the service says so."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
         super().__init__(code, message)
@@ -43,5 +44,5 @@ class ApiError(ServiceException):
 
 
 def invalid_parameter(message: str) -> ApiError:
-    """EC2's refusal of a parameter."""
+    """Return EC2's refusal of a parameter's value."""
     return ApiError("InvalidParameterValue", message)

@@ -1,5 +1,5 @@
-"""The server: an application that logs, authorizes and refuses as AWS does, then moto with its
-handlers replaced."""
+"""The emulator's HTTP server: it logs, authorizes and refuses calls as AWS does, then asks moto
+with its handlers replaced."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-# Else 1,300 alien snapshots are "self"'s.
+# Otherwise the 1,300 snapshots of moto's default AMIs belong to the caller ("self").
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-# It knows the caller's own AMIs only: `launchable` knows all.
+# moto's validation knows only the caller's own AMIs; `images.launchable` knows shared ones, too.
 os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)
 
 from moto.core.exceptions import ServiceException
@@ -39,35 +39,37 @@ CONTROL = "/_emulator/"
 """The control API: GET calls, POST reset, POST damage, POST write, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
-"""Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe
-for threads."""
+"""Calls that run in parallel, as their handlers lock for themselves. All others run one at a time:
+moto's handlers are not safe for threads."""
 
 
 class Dispatcher(DomainDispatcherApplication):
-    """moto's choice of a service by its host, asked once a host: moto lists its own folder each
-    time."""
+    """moto's choice of a service by the host name, kept for each host: moto lists its own folder
+    each time."""
 
     def __init__(self) -> None:
         super().__init__(create_backend_app)
-        self._known: dict[str | None, Any] = {}
+        self._backends_by_host: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
-        if host not in self._known:
+        if host not in self._backends_by_host:
             if (
                 host
                 and "." in host
-                and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns)
+                and not any(
+                    pattern.match(f"http://{host}") for _, pattern in self.backend_url_patterns
+                )
             ):
                 raise NotImplementedError(host)
-            self._known[host] = super().get_backend_for_host(host)
-        return self._known[host]
+            self._backends_by_host[host] = super().get_backend_for_host(host)
+        return self._backends_by_host[host]
 
 
 class EmulatorApplication:
     """The WSGI application."""
 
     def __init__(self) -> None:
-        # Codes that a model lacks are AWS's habit.
+        # moto warns of error codes that a service's model lacks; AWS itself uses such codes.
         warnings.filterwarnings("ignore", module="moto.core.serialize")
         moto_overrides.install()
         self._moto = Dispatcher()
@@ -93,6 +95,7 @@ class EmulatorApplication:
         return answer(environ, start)
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> Response:
+        """Return the answer that a test states, or that moto gives."""
         if call.name in _PARALLEL:
             return self._ask_moto(call, environ)
         body = environ["wsgi.input"].getvalue()
@@ -119,8 +122,8 @@ class EmulatorApplication:
 
 
 def _body(environ: authorization.Environ) -> bytes:
-    """What was sent. SDKs compress large requests to CloudWatch; what S3 is given compressed it
-    keeps so."""
+    """Return the request's body, decompressed: SDKs compress large requests to CloudWatch. S3 keeps
+    objects as they were sent."""
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and "/s3/" not in environ.get(
         "HTTP_AUTHORIZATION", ""
@@ -132,41 +135,43 @@ def _body(environ: authorization.Environ) -> bytes:
 
 
 def _control(environ: authorization.Environ, body: bytes) -> Response:
-    what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(CONTROL)}"
+    """Return the answer to a request to the control API, which is not an AWS call."""
+    command = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(CONTROL)}"
     answer: object = None
     with STATE.lock:
-        if what == "GET calls":
+        if command == "GET calls":
             answer = [asdict(call) for call in STATE.calls]
-        elif what == "POST reset":
+        elif command == "POST reset":
             moto_api_backend.reset()
             STATE.reset()
             lateness.MEMORY.forget()
-        elif what == "POST damage":
+        elif command == "POST damage":
             answer = ebs_direct.damage(**json.loads(body))
-        elif what == "POST write":
+        elif command == "POST write":
             root_volumes.write(**json.loads(body))
-        elif what == "PATCH settings":
+        elif command == "PATCH settings":
             merged = {**STATE.settings.model_dump(mode="json"), **json.loads(body)}
             STATE.set(EmulatorSettings.model_validate_json(json.dumps(merged)))
             answer = merged
         else:
-            return Response(f"no such control: {what}\n", 404)
+            return Response(f"no such control: {command}\n", 404)
     return Response(json.dumps(answer), content_type="application/json")
 
 
 class _Handler(MotoRequestHandler):
-    """moto's handler without a line for each request: the control API has them."""
+    """moto's handler without a log line for each request: `GET /_emulator/calls` lists them."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
-        """A rule of `lateness` broke it; the client would wait for the answer else."""
+        """Close the connection that a rule of `lateness` broke; otherwise the client waits for the
+        answer."""
         self.close_connection = True
 
 
 def make(port: int) -> BaseWSGIServer:
-    """A server that listens on loopback (port 0: the kernel chooses)."""
+    """Return a server that listens on loopback (port 0: the kernel chooses)."""
     return make_server(
         "127.0.0.1", port, EmulatorApplication(), threaded=True, request_handler=_Handler
     )

@@ -1,8 +1,8 @@
-"""What the emulator holds beside moto's own state: settings, the log of calls, remembered client
-tokens, blocks.
+"""The emulator's state beside moto's own: settings, the log of calls, remembered client tokens and
+blocks.
 
-One process is one account. Handlers are made by moto for each request, without arguments, so they
-find it here.
+One process is one account. moto makes a handler for each request without arguments, so handlers
+find the state here.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ USD_HOUR = {
     "g6e.4xlarge": 3.00424,
     "g6e.8xlarge": 4.52856,
 }
-"""GPU types in us-east-1, as https://aws.amazon.com/ec2/pricing/on-demand/ had them in 2024-12;
-here in all regions."""
+"""On-demand prices (US dollars an hour) of GPU types in us-east-1 on
+https://aws.amazon.com/ec2/pricing/on-demand/ in 2024-12; here the prices of all regions."""
 
 
 class StatedAnswer(Record):
-    """What a call of a region is answered where its request has all of `asked`. Lists of several
-    answers to one request are one list, which comes in pages."""
+    """The answer to a call in a region if its request has all fields of `asked`. If several answers
+    match, their lists are joined and come in pages."""
 
     call: str
     answer: dict[str, Any]
@@ -61,26 +61,28 @@ class StatedAnswer(Record):
 
 
 class EmulatorSettings(Record):
-    """What a test may set, by PATCH of the control API; `reset` brings the defaults back."""
+    """Settings that a test changes by PATCH of the control API; `reset` restores the defaults."""
 
     pending_s: float = 0.2
     """Seconds that a snapshot, an AMI or a parameter of type aws:ec2:image stays unfinished."""
     page_most: int = 10_000
-    """Items of a page at most, whatever the call allows: few things make many pages."""
+    """The most items in a page, whatever the call allows: with a small number, few items make many
+    pages."""
     refresh_s: float = 0.2
     """Seconds that an instance refresh stays in each of its states."""
     backdate_days: float = 0.0
-    """Days by which AMIs and snapshots that are made from now on seem older than they are."""
+    """Days by which AMIs and snapshots that are made from now on appear older than they are."""
     clock_ahead_s: float = 0.0
     """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
     schedule_ahead_s: float = 0.0
-    """Seconds by which Auto Scaling is ahead of that clock when it does scheduled actions."""
+    """Seconds by which Auto Scaling is ahead of that clock when it carries out scheduled
+    actions."""
     denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or
     `ebs:*`."""
     allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here
-    may do all."""
+    """IAM policies: access key (or `*`) to patterns of the only actions that it may do. A key that
+    is not listed may do all."""
     disabled_regions: tuple[str, ...] = ()
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
@@ -88,26 +90,26 @@ class EmulatorSettings(Record):
     has_default_vpc: bool = True
     """Whether each region has a default network."""
     instance_address: str = ""
-    """The public address that instances say they have, for a test that runs one; empty: one that
+    """The public address of every instance, for a test that runs one; "": moto's addresses, where
     nobody answers."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
     """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
     answers: tuple[StatedAnswer, ...] = ()
-    """What calls answer that read what no command makes: bills, reservations, fleets."""
+    """Answers to calls that read what no command makes: bills, reservations, fleets."""
     usd_spot: dict[str, float] = Field(default_factory=dict)
-    """Spot prices of availability zones, in shares of the price on demand."""
+    """Spot prices of availability zones, as shares of the on-demand price."""
     spot_taken: int = 0
-    """So many Spot instances are taken back, each a moment after its launch."""
+    """The number of Spot instances that EC2 takes back, each a moment after its launch."""
     late: tuple[LateRule, ...] = ()
     """Calls that answer late, out of date or not at all."""
     late_seed: int = 0
-    """What decides which of them, where a rule's share is less than one."""
+    """The seed that decides to which calls a rule with a share below 1 applies."""
 
 
 @dataclass
 class ApiCall:
-    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix; `met`
-    are the modes of `late_rules` that it met."""
+    """An API call as it arrived. `service` is IAM's prefix, mostly the signing name, too; `met` are
+    the modes of the `late_rules` that applied to it."""
 
     service: str
     action: str
@@ -118,7 +120,8 @@ class ApiCall:
 
     @property
     def name(self) -> str:
-        """`ec2:RegisterImage`; what IAM asks for is `actions`, and mostly the same."""
+        """Return the call's name, such as `ec2:RegisterImage`. The IAM actions that it needs are in
+        `actions`."""
         return f"{self.service}:{self.action}"
 
 
@@ -138,28 +141,30 @@ class EmulatorState:
     """Spot instances that were taken back."""
 
     def set(self, settings: EmulatorSettings) -> None:
-        """Change the settings; what was over under the old ones stays so."""
+        """Change the settings. A wait that was over under the old settings stays over."""
         self.history.append((time.monotonic(), self.settings))
         self.settings = settings
 
     def is_over(self, since: float, wait: Callable[[EmulatorSettings], float]) -> bool:
-        """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of
-        now or of before."""
+        """Return whether a wait that began at `since` (monotonic seconds) is over, or was over
+        while earlier settings held."""
+        # Each settings object with the time until which it held; the present one holds until now.
         periods = [*self.history, (time.monotonic(), self.settings)]
         return any(since + wait(settings) <= until for until, settings in periods if until >= since)
 
-    def made(self) -> datetime.datetime:
-        """The date of what is made now, without a time zone, as moto keeps dates."""
+    def creation_date(self) -> datetime.datetime:
+        """Return the creation date for new AMIs and snapshots, without a time zone, as moto keeps
+        dates."""
         return self.now().replace(tzinfo=None) - datetime.timedelta(
             days=self.settings.backdate_days
         )
 
     def now(self) -> datetime.datetime:
-        """The emulator's clock, in UTC without fractions."""
+        """Return the time of the emulator's clock, in UTC and whole seconds."""
         return clock.now() + datetime.timedelta(seconds=self.settings.clock_ahead_s)
 
     def reset(self) -> None:
-        """Forget everything; moto's own state is reset beside it by the caller."""
+        """Forget everything. The caller resets moto's own state."""
         self.settings = EmulatorSettings()
         self.history.clear()
         self.calls.clear()

@@ -1,9 +1,9 @@
-"""A line as each role and each task starts, with the seconds since the beginning.
+"""Progress lines as each role and task starts, with the seconds since the beginning.
 
-The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows
-them as its progress. `golden-start FILE:LINE UNIT TASK` is a task that started a service. The file
-that the environment variable GOLDEN_TIMINGS names gets the seconds of each role as JSON, {role:
-seconds, two decimals}, also when a task failed.
+The lines start with `golden-role NAME` and `golden-task`. They are made for a program: the bake
+shows them as its progress. `golden-start FILE:LINE UNIT TASK` is a task that started a service. The
+file that the environment variable GOLDEN_TIMINGS names gets the seconds of each role as JSON,
+{role: seconds, two decimals}, also if a task failed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ DOCUMENTATION = """
 
 
 class CallbackModule(CallbackBase):
-    """Counts the time from one task's start to the next one's as the first one's role's."""
+    """Prints progress lines and counts seconds. The time until the next task's start is that of the
+    earlier task's role."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -50,19 +51,19 @@ class CallbackModule(CallbackBase):
         self._begin(task)
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
-        """A handler begins: its role's time, too."""
+        """A handler begins; its time is its role's."""
         self._begin(task)
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A task has ended well."""
+        """A task has succeeded."""
         self._tell_start(result)
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
-        """So has one round of a loop."""
+        """A round of a task's loop has succeeded."""
         self._tell_start(result)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """The end of the run: write what was counted."""
+        """The run has ended: write the seconds of each role."""
         self._count()
         path = os.environ.get("GOLDEN_TIMINGS")
         if path:
@@ -72,6 +73,7 @@ class CallbackModule(CallbackBase):
             part.replace(path)
 
     def _begin(self, task: Any) -> None:
+        # Before the role changes: the seconds so far are the earlier role's.
         self._count()
         role = task._role.get_name() if task._role else "playbook"
         elapsed = self._since - self._began
@@ -83,12 +85,20 @@ class CallbackModule(CallbackBase):
         )
 
     def _tell_start(self, result: Any) -> None:
-        task, said = result._task, result._result
-        command = said.get("cmd") or ""
-        asked = STARTS.search(command if isinstance(command, str) else " ".join(command))
-        module = task.action.rpartition(".")[2] in ("service", "systemd", "systemd_service")
-        unit = asked["unit"] if asked else said.get("name")
-        if asked or (module and said.get("changed") and said.get("state") == "started"):
+        """Print a line if the task started a service, by a module or by systemctl in a command."""
+        task, output = result._task, result._result
+        command = output.get("cmd") or ""
+        # `cmd` is a list of the module command, and a text of the module shell.
+        start = STARTS.search(command if isinstance(command, str) else " ".join(command))
+        is_service_module = task.action.rpartition(".")[2] in (
+            "service",
+            "systemd",
+            "systemd_service",
+        )
+        unit = start["unit"] if start else output.get("name")
+        if start or (
+            is_service_module and output.get("changed") and output.get("state") == "started"
+        ):
             place = f"roles/{task.get_path().rpartition('/roles/')[2]}"
             self._display.display(
                 f"golden-start {place} {unit} {task.get_name().rpartition(' : ')[2]}"

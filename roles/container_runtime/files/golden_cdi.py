@@ -30,27 +30,31 @@ SPECIFICATION = "run/cdi/golden-nvidia.json"
 DRIVER = "proc/driver/nvidia"
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 IN_CONTAINERS = (LIBRARIES, "/usr/lib64")
-"""Where the loaders of Debian's and of Red Hat's families look without a cache (ld.so(8))."""
+"""Folders in which the loaders of Debian's and of Red Hat's families look without a cache
+(ld.so(8))."""
 REQUIRED = ("libcuda.so.1", "libnvidia-ml.so.1")
 SMI = "/usr/bin/nvidia-smi"
 MAJOR = 195
-"""Of all nodes but UVM's, whose number /proc/devices says (Linux: admin-guide/devices.txt)."""
+"""The major number of NVIDIA's device nodes, except UVM's, which /proc/devices names (Linux:
+admin-guide/devices.txt)."""
 CONTROL = {"nvidiactl": 255, "nvidia-uvm": 0}
 EXTRA = {"nvidia-uvm-tools": 1, "nvidia-modeset": 254}
-"""Nodes beside the GPUs' own, with minor numbers: CUDA needs the first two, tools the others."""
+"""Nodes beside the GPUs' own, with their minor numbers: CUDA needs those in CONTROL, tools those in
+EXTRA."""
 SCRATCH = "/scratch"
-"""Where the role instance_store mounts local disks. A job that gets GPUs gets them, too."""
+"""The folder at which the role instance_store mounts local disks. A job that gets GPUs gets these
+disks, too."""
 LINKS = 40
-"""As many links as Linux follows (path_resolution(7))."""
+"""The number of links that Linux follows (path_resolution(7))."""
 
 
 class Refused(Exception):
-    """The driver is not whole: one line, with what to do."""
+    """The driver is incomplete. The text is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: UUID as nvidia-smi prints it, number of its device node, address on the PCI bus."""
+    """A GPU: its UUID as nvidia-smi prints it, the number of its device node, its PCI address."""
 
     uuid: str
     minor: int
@@ -58,7 +62,8 @@ class Gpu:
 
 
 def driver_version(root: Path) -> str:
-    """The version of the kernel module that is loaded: `550.163.01`."""
+    """Return the version of the loaded kernel module, such as `550.163.01`. Raises Refused if none
+    is loaded."""
     path = root / DRIVER / "version"
     match = re.search(
         r"^NVRM version:.*?\s(\d+(?:\.\d+){1,2})\s", path.read_text() if path.is_file() else ""
@@ -71,8 +76,9 @@ def driver_version(root: Path) -> str:
 
 
 def gpus(root: Path) -> list[Gpu]:
-    """The GPUs that the driver has taken, in the order of the PCI bus, which is nvidia-smi's."""
-    found: list[Gpu] = []
+    """Return the GPUs that the driver has taken, in the order of the PCI bus, which is
+    nvidia-smi's. Raises Refused if one cannot be given to a container."""
+    taken: list[Gpu] = []
     for path in sorted(root.glob(f"{DRIVER}/gpus/*/information")):
         fields = dict(re.findall(r"^([^:]+?)\s*:\s*(.*?)\s*$", path.read_text(), re.MULTILINE))
         if fields.get("GPU Excluded") == "Yes":
@@ -93,91 +99,98 @@ def gpus(root: Path) -> list[Gpu]:
                 "run `nvidia-smi -mig 0`, or use container_runtime_gpu_source: nvidia"
             )
         gpu = Gpu(uuid, int(minor), bus)
-        for other in found:
-            if gpu.minor == other.minor or uuid == other.uuid:
+        for earlier in taken:
+            if gpu.minor == earlier.minor or uuid == earlier.uuid:
                 raise Refused(
-                    f"the GPUs at {other.bus} and {bus} have one number ({minor}) or UUID: "
+                    f"the GPUs at {earlier.bus} and {bus} have one number ({minor}) or UUID: "
                     "reboot, and see the kernel's log for `NVRM`"
                 )
-        found.append(gpu)
-    if not found:
+        taken.append(gpu)
+    if not taken:
         raise Refused(f"the driver has no GPU (/{DRIVER}/gpus): see the kernel's log for `NVRM`")
-    return found
+    return taken
 
 
 def follow(root: Path, name: str) -> str:
-    """The absolute path within `root` that links at `name` end at; no link leads out of `root`.
+    """Return the absolute path within `root` at which the links at `name` end. No link leads out of
+    `root`.
 
-    OSError where they form a loop.
+    Raises OSError if the links form a loop.
     """
     for _ in range(LINKS):
         path = root / name.lstrip("/")
         if not path.is_symlink():
             return name
+        # Path.resolve() would take an absolute link for one of this machine, not of `root`.
         name = posixpath.normpath(posixpath.join(posixpath.dirname(name), path.readlink()))
     raise OSError(f"{name}: too many links")
 
 
 def libraries(root: Path, version: str) -> dict[str, set[str]]:
-    """Files of the driver's libraries of exactly `version`, each with the names that load it."""
+    """Return the files of the driver's libraries of exactly `version`, each with the names that
+    load it."""
     required = [_required(root, name, version) for name in REQUIRED]
-    found: dict[str, set[str]] = {}
+    names_by_file: dict[str, set[str]] = {}
     for folder in sorted({LIBRARIES, *map(posixpath.dirname, required)}):
-        # libx.so alone is the linker's.
+        # A name without a version, libx.so, is for the linker alone.
         for link in sorted((root / folder.lstrip("/")).glob("lib*.so.*")):
             try:
                 file = follow(root, f"{folder}/{link.name}")
             except OSError:
                 continue  # a loop among other libraries' links
             if file.endswith(f".so.{version}") and (root / file.lstrip("/")).is_file():
-                found.setdefault(file, {posixpath.basename(file)}).add(link.name)
-    found[required[0]].add("libcuda.so")
-    return found
+                names_by_file.setdefault(file, {posixpath.basename(file)}).add(link.name)
+    names_by_file[required[0]].add("libcuda.so")
+    return names_by_file
 
 
 def _required(root: Path, name: str, version: str) -> str:
+    """Return the file of a library without which no program uses a GPU. Raises Refused if it is
+    missing or of another version than the loaded module."""
     try:
         file = follow(root, f"{LIBRARIES}/{name}")
     except OSError as error:
         raise Refused(f"{error}: install the driver's libraries again") from None
     if not (root / file.lstrip("/")).is_file():
         raise Refused(f"{LIBRARIES}/{name} is missing: install the driver's libraries")
-    has = posixpath.basename(file).partition(".so.")[2]
-    if has != version:
+    installed = posixpath.basename(file).partition(".so.")[2]
+    if installed != version:
         raise Refused(
-            f"the loaded kernel module is of driver {version}, {name} of {has}: "
+            f"the loaded kernel module is of driver {version}, {name} of {installed}: "
             "reboot, and if that does not help install both of one version"
         )
     return file
 
 
 def nodes(root: Path, minors: dict[str, int], *, required: bool) -> list[dict[str, str]]:
-    """CDI's entries of the nodes in /dev; Refused where a required one is not the driver's."""
-    found = []
+    """Return CDI's entries for the nodes in /dev. Raises Refused if a required node is missing, or
+    if a node is not the driver's."""
+    entries = []
     for name, minor in minors.items():
         path = root / "dev" / name
         if os.path.lexists(path):
             status, major = path.lstat(), _major(root, name)
             if not stat.S_ISCHR(status.st_mode):
                 raise Refused(f"/dev/{name} is no device: {_MAKE_ANEW}")
-            if (has := (os.major(status.st_rdev), os.minor(status.st_rdev))) != (major, minor):
+            if (actual := (os.major(status.st_rdev), os.minor(status.st_rdev))) != (major, minor):
                 raise Refused(
-                    f"/dev/{name} is device {has[0]}:{has[1]}, the driver's is "
+                    f"/dev/{name} is device {actual[0]}:{actual[1]}, the driver's is "
                     f"{major}:{minor}: {_MAKE_ANEW}"
                 )
-            found.append({"path": f"/dev/{name}"})
+            entries.append({"path": f"/dev/{name}"})
         elif required:
             raise Refused(
                 f"/dev/{name} is missing: run `nvidia-modprobe -u -c 0`, then "
                 "`systemctl restart golden-cdi`"
             )
-    return found
+    return entries
 
 
 _MAKE_ANEW = "remove it, then run `systemctl restart golden-cdi`"
 
 
 def _major(root: Path, name: str) -> int:
+    """Return the major number of a node. Linux chooses UVM's when its module is loaded."""
     if not name.startswith("nvidia-uvm"):
         return MAJOR
     path = root / "proc/devices"
@@ -193,10 +206,13 @@ def _major(root: Path, name: str) -> int:
 
 
 def specification(root: Path) -> dict[str, Any]:
-    """The whole specification; each GPU has the names `<index>` and `<UUID>`, all of them `all`."""
+    """Return the whole specification. Each GPU has the names `<index>` and `<UUID>`; `all` names
+    all GPUs."""
     version = driver_version(root)
     files = libraries(root, version)
-    own = {gpu: nodes(root, {f"nvidia{gpu.minor}": gpu.minor}, required=True) for gpu in gpus(root)}
+    nodes_by_gpu = {
+        gpu: nodes(root, {f"nvidia{gpu.minor}": gpu.minor}, required=True) for gpu in gpus(root)
+    }
     mounts = [
         _mount(file, f"{folder}/{name}")
         for file, names in sorted(files.items())
@@ -208,9 +224,9 @@ def specification(root: Path) -> dict[str, Any]:
         mounts.append(_mount(smi, SMI))
     if re.search(rf"^\S+ {SCRATCH} ", (root / "proc/mounts").read_text(), re.MULTILINE):
         mounts.append(_mount(SCRATCH, SCRATCH, "rw"))
-    devices = {str(index): entries for index, entries in enumerate(own.values())}
-    devices |= {gpu.uuid: entries for gpu, entries in own.items()}
-    devices["all"] = [entry for entries in own.values() for entry in entries]
+    devices = {str(index): entries for index, entries in enumerate(nodes_by_gpu.values())}
+    devices |= {gpu.uuid: entries for gpu, entries in nodes_by_gpu.items()}
+    devices["all"] = [entry for entries in nodes_by_gpu.values() for entry in entries]
     return {
         "cdiVersion": "0.5.0",
         "kind": "nvidia.com/gpu",
@@ -248,6 +264,7 @@ def main() -> int:
         print(f"golden-cdi: containers get no GPU: {refusal}", file=sys.stderr)
         return 1
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Written by rename: an engine may read it at any time.
     part = path.with_name(f".{path.name}.part")
     part.write_text(text + "\n")
     part.chmod(0o644)

@@ -2,12 +2,13 @@
 
     record.py LIST
 
-Frameworks are those of /opt/ml/FRAMEWORKS.json. Each environment's modules are imported in a Python
-of it, without rights, under an audit hook. Listed is what Python opened or the process had mapped.
-Of a library counts what loading it reads (`read_by_loader`); any other file is whole. Compiled
-modules count as not installed, and what needs them is left out: code for other CPUs than this one's
-would end in SIGILL on some machines, and not on others. LIST has a line for each file, by path: the
-path, and as offset+length in bytes its parts. It prints `changed` where its bytes are new.
+The frameworks are those of /opt/ml/FRAMEWORKS.json. Each environment's modules are imported by its
+own Python, without rights, under an audit hook. The list has the files that Python opened or the
+process had mapped: of a library the parts that loading it reads (`read_by_loader`), any other file
+as a whole. Compiled modules count as not installed, and modules that need them are left out: code
+for other CPUs than this one's would end in SIGILL on some machines, and not on others. LIST has a
+line for each file, sorted by path: the path and its parts, as offset+length in bytes. The program
+prints `changed` if the list is new.
 
 Runs on the image's python3 (3.10 or newer) from standard input, with the standard library alone.
 """
@@ -28,7 +29,7 @@ from typing import NamedTuple
 BLOCK = 512 << 10
 """Bytes that EBS loads at once: the block size of snapshots (EBS direct APIs)."""
 FRAMEWORKS = Path("/opt/ml/FRAMEWORKS.json")
-"""What role frameworks installed: module, environment and origin of each."""
+"""List of what the role frameworks installed: each module with its environment and origin."""
 SKIPPED = (
     "/proc/",
     "/sys/",
@@ -40,15 +41,15 @@ SKIPPED = (
     "/home/",
     "/var/cache/",
 )
-"""Not on the disk, or of one machine."""
+"""Beginnings of paths that are not on the disk, or that belong to one machine."""
 GPU_CODE = frozenset({b".nv_fatbin", b"__nv_relfatbin"})
-"""Sections with code of GPUs; CUDA reads a kernel's when it is first used (CUDA_MODULE_LOADING,
-lazy since 11.7)."""
+"""Sections with code for GPUs. CUDA reads a kernel when it is first used (CUDA_MODULE_LOADING, lazy
+since 11.7)."""
 WRITE, ALLOCATED, LARGE = 1, 2, 1 << 28
-"""SHF_WRITE; SHF_ALLOC: the loader maps the section (elf(5)); SHF_X86_64_LARGE: tables that lie
-apart, being large."""
+"""SHF_WRITE; SHF_ALLOC: the loader maps the section (elf(5)); SHF_X86_64_LARGE: large tables, which
+lie apart."""
 NO_BITS, RELOCATIONS = 8, 4
-"""SHT_NOBITS: a section without bytes in the file. SHT_RELA: words of 8 bytes, of each three the
+"""SHT_NOBITS: a section without bytes in the file. SHT_RELA: entries of three words of 8 bytes, the
 first an address."""
 PAGE_BITS = 12
 TRACE = """
@@ -82,7 +83,8 @@ print(json.dumps([sorted(seen), failed]))
 
 
 def imported(environment: str, modules: Sequence[str], without: Sequence[str]) -> set[str]:
-    """Paths that importing `modules` reads; SystemExit with Python's own words where that fails."""
+    """Return the paths that importing `modules` reads. Raises SystemExit with Python's own message
+    if it fails."""
     argv = [
         "runuser",
         "-u",
@@ -98,24 +100,25 @@ def imported(environment: str, modules: Sequence[str], without: Sequence[str]) -
         json.dumps(without),
         *modules,
     ]
-    done = subprocess.run(argv, text=True, capture_output=True, check=False, cwd="/")
-    if done.returncode:
+    process = subprocess.run(argv, text=True, capture_output=True, check=False, cwd="/")
+    if process.returncode:
         raise SystemExit(
-            f"importing {', '.join(modules)} in {environment} failed: {done.stderr.strip()[-2000:]}"
+            f"importing {', '.join(modules)} in {environment} failed: "
+            f"{process.stderr.strip()[-2000:]}"
         )
-    paths, failed = json.loads(done.stdout.splitlines()[-1])
+    paths, failed = json.loads(process.stdout.splitlines()[-1])
     for line in failed:
         print(f"not recorded: {line}")
     return {str(Path(path).resolve()) for path in paths if path.startswith("/")}
 
 
 def on_disk(path: str) -> bool:
-    """Whether the file is the image's."""
+    """Return whether the path is a file of the image."""
     return not path.startswith(SKIPPED) and Path(path).is_file() and not Path(path).is_symlink()
 
 
 class Section(NamedTuple):
-    """One section of a library: where it is in memory and in the file, in bytes."""
+    """A section of a library: where it is in memory and in the file, in bytes."""
 
     name: bytes
     kind: int
@@ -125,35 +128,38 @@ class Section(NamedTuple):
     size: int
 
     def blocks(self, begin: int, length: int) -> range:
-        """The file's blocks that hold so many of its bytes from its byte `begin` on."""
+        """Return the file's blocks that hold the section's `length` bytes from `begin` on."""
         return range(
             (self.offset + begin) // BLOCK, (self.offset + begin + length - 1) // BLOCK + 1
         )
 
 
 def sections(source: int) -> list[Section]:
-    """Those of a 64-bit little-endian library that have bytes in the file and are mapped."""
+    """Return the sections of a 64-bit little-endian library that have bytes in the file and are
+    mapped."""
     head = os.pread(source, 64, 0)
+    # elf(5): e_shoff, then e_shentsize, e_shnum and e_shstrndx.
     (start,) = struct.unpack_from("<Q", head, 0x28)
     width, count, names = struct.unpack_from("<HHH", head, 0x3A)
     table = os.pread(source, width * count, start)
+    # After sh_name: sh_type, sh_flags, sh_addr, sh_offset and sh_size.
     rows = [
         Section(b"", *struct.unpack_from("<4xIQQQQ", table, width * number))
         for number in range(count)
     ]
     text = os.pread(source, rows[names].size, rows[names].offset) if rows else b""
-    starts = [struct.unpack_from("<I", table, width * number)[0] for number in range(count)]
+    name_starts = [struct.unpack_from("<I", table, width * number)[0] for number in range(count)]
     return [
-        row._replace(name=text[at : text.index(b"\0", at)])
-        for row, at in zip(rows, starts, strict=True)
+        row._replace(name=text[name_start : text.index(b"\0", name_start)])
+        for row, name_start in zip(rows, name_starts, strict=True)
         if row.size and row.kind != NO_BITS and row.flags & ALLOCATED
     ]
 
 
-def relocated(source: int, found: Sequence[Section]) -> list[int]:
-    """Pages of memory in which the loader writes addresses."""
+def relocated(source: int, mapped: Sequence[Section]) -> list[int]:
+    """Return the pages of memory in which the loader writes addresses, sorted."""
     pages: set[int] = set()
-    for section in found:
+    for section in mapped:
         if section.kind == RELOCATIONS:
             words = array("Q", os.pread(source, section.size, section.offset))
             pages.update({address >> PAGE_BITS for address in words[::3]})
@@ -161,51 +167,56 @@ def relocated(source: int, found: Sequence[Section]) -> list[int]:
 
 
 def read_by_loader(source: int) -> set[int]:
-    """Blocks of a library's file that loading it reads: code and constants whole, of what can be
-    written and of large tables the pages with addresses.
-    """
-    found = sections(source)
-    pages, wanted = relocated(source, found), {0}
-    for section in found:
+    """Return the blocks of a library's file that loading it reads: code and constants as a whole,
+    of writable sections and large tables only the pages with addresses."""
+    mapped = sections(source)
+    # Block 0 has the file's header.
+    pages, blocks = relocated(source, mapped), {0}
+    for section in mapped:
         if section.flags & (WRITE | LARGE):
             low = bisect_left(pages, section.address >> PAGE_BITS)
             high = bisect_right(pages, (section.address + section.size - 1) >> PAGE_BITS)
-            wanted.update(section.blocks(0, 1))
+            blocks.update(section.blocks(0, 1))
             for page in pages[low:high]:
-                wanted.update(section.blocks(max(0, (page << PAGE_BITS) - section.address), 1))
+                blocks.update(section.blocks(max(0, (page << PAGE_BITS) - section.address), 1))
+        # CUDA reads the GPUs' code later, kernel by kernel.
         elif section.name not in GPU_CODE:
-            wanted.update(section.blocks(0, section.size))
-    return wanted
+            blocks.update(section.blocks(0, section.size))
+    return blocks
 
 
 def parts(path: str) -> list[tuple[int, int]]:
-    """Offset and end of what is read of the file, in whole blocks but for its end."""
+    """Return the (offset, end) ranges of the file that are read: whole blocks, except at its
+    end."""
     size = Path(path).stat().st_size
     source = os.open(path, os.O_RDONLY)
     try:
+        # A small file is loaded as one block; only a 64-bit little-endian ELF file has parts.
         if size <= BLOCK or os.pread(source, 6, 0) != b"\x7fELF\x02\x01":
             return [(0, size)]
-        wanted = read_by_loader(source)
+        blocks = read_by_loader(source)
     finally:
         os.close(source)
-    found: list[tuple[int, int]] = []
-    for block in sorted(wanted):
+    ranges: list[tuple[int, int]] = []
+    for block in sorted(blocks):
         begin, end = block * BLOCK, min(size, (block + 1) * BLOCK)
-        if found and found[-1][1] == begin:
-            found[-1] = (found[-1][0], end)
+        if ranges and ranges[-1][1] == begin:
+            ranges[-1] = (ranges[-1][0], end)
         else:
-            found.append((begin, end))
-    return found
+            ranges.append((begin, end))
+    return ranges
 
 
 def main() -> None:
-    """Import, and write the list."""
+    """Import the frameworks and write the list."""
     target, modules, compiled = sys.argv[1], dict[str, list[str]](), list[str]()
-    for one in json.loads(FRAMEWORKS.read_text(encoding="utf-8")) if FRAMEWORKS.exists() else []:
-        if one["origin"] == "source":
-            compiled.append(one["module"])
+    for framework in (
+        json.loads(FRAMEWORKS.read_text(encoding="utf-8")) if FRAMEWORKS.exists() else []
+    ):
+        if framework["origin"] == "source":
+            compiled.append(framework["module"])
         else:
-            modules.setdefault(one["environment"], []).append(one["module"])
+            modules.setdefault(framework["environment"], []).append(framework["module"])
     paths = {
         path
         for environment, names in modules.items()
@@ -216,10 +227,10 @@ def main() -> None:
         for path in sorted(filter(on_disk, paths))
         if Path(path).stat().st_size
     ]
-    text, place = "".join(lines), Path(target)
-    if not place.exists() or place.read_text(encoding="utf-8") != text:
-        place.write_text(text, encoding="utf-8")
-        place.chmod(0o644)
+    text, list_file = "".join(lines), Path(target)
+    if not list_file.exists() or list_file.read_text(encoding="utf-8") != text:
+        list_file.write_text(text, encoding="utf-8")
+        list_file.chmod(0o644)
         print("changed")
 
 

@@ -1,5 +1,4 @@
-"""Print as JSON what this image says about itself: packages, kernels, Python distributions,
-upgradable packages."""
+"""Print as JSON the image's packages, kernels, Python distributions and upgradable packages."""
 
 import importlib.metadata
 import json
@@ -13,12 +12,12 @@ PYTHON_FOLDERS = (
     "opt/*/lib/python3*/site-packages",
     "opt/ml/*/lib/python3*/site-packages",
 )
-"""Where Python distributions live: the distribution's, pip's as root, and virtual environments
+"""Folders of Python distributions: the system's, those of pip as root, and virtual environments
 below /opt."""
 
 
 def packages() -> dict[str, str]:
-    """Installed packages and their versions."""
+    """Return the installed packages and their versions."""
     argv = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     return {
@@ -29,19 +28,23 @@ def packages() -> dict[str, str]:
 
 
 def kernels() -> list[str]:
-    """Releases of the kernels in /boot."""
+    """Return the releases of the kernels in /boot."""
     return sorted(path.name.partition("-")[2] for path in Path("/boot").glob("vmlinuz-*"))
 
 
 def distributions() -> dict[str, str]:
-    """Python distributions and their versions, by their normalised names (PEP 503)."""
+    """Return Python distributions and their versions, by their normalised names (PEP 503)."""
     folders = [str(folder) for pattern in PYTHON_FOLDERS for folder in Path("/").glob(pattern)]
-    found = importlib.metadata.distributions(path=folders)
-    return {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version for one in found}
+    installed = importlib.metadata.distributions(path=folders)
+    return {
+        re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version
+        for distribution in installed
+    }
 
 
 def upgradable() -> list[str]:
-    """Packages for which the configured sources have a newer version, held ones among them."""
+    """Return packages for which the configured sources have a newer version, including held
+    ones."""
     argv = [
         "apt-get",
         "--simulate",

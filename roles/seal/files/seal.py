@@ -126,7 +126,8 @@ REMOVE = {
     ],
     "temporary": ["tmp/*", "tmp/.[!.]*", "var/tmp/*", "var/tmp/.[!.]*"],
 }
-"""What goes, by reason: shell patterns below the root. Folders go with what is in them."""
+"""Shell patterns, below the root, of what is removed, by reason. Folders are removed with their
+content."""
 
 HOME_FILES = [
     ".*_history",
@@ -160,15 +161,16 @@ HOME_FILES = [
     ".local/state",
     "nohup.out",
 ]
-"""Patterns below each home: histories, caches of pip, torch and ComputeCache, credentials,
-Ansible's leftovers."""
+"""Patterns of what is removed below each home: histories, caches (of pip, torch, CUDA's compiler),
+credentials, Ansible's leftovers."""
 
 ACCESS = ["etc/ssh/ssh_host_*"]
-"""Removed last, with what is in every home's .ssh: the connection that runs this depends on it."""
+"""Patterns that are removed last, with every home's .ssh: the connection that runs this program
+needs them."""
 
 UNCOMPILED = ["usr/share/netplan"]
-"""Folders of Python modules that no package compiles: at their first run, as root, Python would
-write .pyc files."""
+"""Folders of Python modules that no package compiles: Python would write .pyc files at their first
+run as root."""
 
 HOSTS = (
     "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
@@ -176,28 +178,29 @@ HOSTS = (
 )
 ACL = ("system.posix_acl_access", "system.posix_acl_default")
 BACKUP = "etc/shadow-"
-"""A copy of shadow: cloud-init has `passwd` lock the default user, who is locked already, and that
-makes one."""
+"""A copy of shadow. cloud-init has `passwd` lock the default user, who is locked already, and
+`passwd` makes this copy."""
 LOCKED = "!*"
-"""A password that no hash equals, without the hash that stood there; login by key still works."""
+"""A password field that no password's hash equals. Unlike `!` before the old hash it holds no hash;
+login by key works still."""
 DAY_S = 24 * 60 * 60
 
 
 class Seal:
-    """One pass over the tree at `root`; `act` false only reports. `changes` counts the lines
-    printed."""
+    """A pass over the tree at `root`. Without `act` it only reports. `changes` counts the printed
+    lines."""
 
     def __init__(self, root: Path, epoch: int, *, act: bool) -> None:
         self.root, self.epoch, self.act, self.changes = root, epoch, act, 0
 
-    def report(self, reason: str, path: Path, what: str = "") -> None:
+    def report(self, reason: str, path: Path, detail: str = "") -> None:
         """Print one change."""
         self.changes += 1
-        print(f"{reason}: /{path.relative_to(self.root)}{what and f' ({what})'}")
+        print(f"{reason}: /{path.relative_to(self.root)}{detail and f' ({detail})'}")
 
     def remove(self, reason: str, patterns: list[str]) -> None:
-        """Remove what matches; a link is removed, never followed."""
-        for path in sorted(found for pattern in patterns for found in self.root.glob(pattern)):
+        """Remove what matches. A link is removed, never followed."""
+        for path in sorted(match for pattern in patterns for match in self.root.glob(pattern)):
             if (
                 reason == "package caches"
                 and path.name in ("lock", "partial")
@@ -205,15 +208,15 @@ class Seal:
             ):
                 continue  # apt's empty folders belong to a clean system
             if not os.path.lexists(path):
-                continue  # went with its folder
+                continue  # was removed with its folder
             if path == self.root / BACKUP:
-                continue  # passwords() makes a copy of it
+                continue  # passwords() makes it equal to shadow
             self.report(reason, path)
             if self.act:
                 _delete(path)
 
     def content(self, reason: str, name: str, text: str) -> None:
-        """Make the file `name` hold exactly `text`, keeping its inode's owner and mode."""
+        """Make the file `name` hold exactly `text`. Its inode keeps owner and mode."""
         path = self.root / name
         if (
             path.is_symlink()
@@ -236,18 +239,19 @@ class Seal:
                 path.symlink_to(target)
 
     def homes(self) -> list[str]:
-        """Every account's home that exists, without its leading slash ("" is the root folder)."""
+        """Return every account's home that exists, without its leading slash ("" is the root
+        folder)."""
         lines = (self.root / "etc/passwd").read_text(encoding="utf-8").splitlines()
-        named = {line.split(":")[5].strip("/") for line in lines if line.count(":") == 6}
-        there = {str(path.relative_to(self.root)) for path in self.root.glob("home/*")}
-        return sorted(home for home in named | there | {"root"} if (self.root / home).is_dir())
+        from_passwd = {line.split(":")[5].strip("/") for line in lines if line.count(":") == 6}
+        existing = {str(path.relative_to(self.root)) for path in self.root.glob("home/*")}
+        return sorted(
+            home for home in from_passwd | existing | {"root"} if (self.root / home).is_dir()
+        )
 
     def logs(self) -> None:
-        """Remove every log, wtmp, btmp and lastlog too: systemd-tmpfiles makes those anew with
-        their modes.
-
-        journald goes to /run first: it would answer the loss of its file with a new one.
-        """
+        """Remove every log, also wtmp, btmp and lastlog: systemd-tmpfiles makes those again with
+        their modes."""
+        # journald moves to /run first: if its file vanished, it would make a new one.
         if self.act and self.root == Path("/"):
             subprocess.run(
                 ["journalctl", "--relinquish-var"], check=True, stdout=subprocess.DEVNULL
@@ -265,11 +269,11 @@ class Seal:
                     os.removexattr(journal, name)
 
     def identity(self) -> None:
-        """An empty machine-id (a missing or `uninitialized` one would make the boot a first boot),
-        neutral names."""
+        """Empty the machine-id, and make host names and name servers neutral."""
         machine_id = self.root / "etc/machine-id"
         if os.path.ismount(machine_id) and self.act:
             subprocess.run(["umount", str(machine_id)], check=True)
+        # Empty: a missing or `uninitialized` one would make the boot a first boot.
         self.content("identity", "etc/machine-id", "")
         if (self.root / "var/lib/dbus").is_dir():
             self.link("identity", "var/lib/dbus/machine-id", "/etc/machine-id")
@@ -280,8 +284,8 @@ class Seal:
             self.content("network", "etc/resolv.conf", "")
 
     def stamps(self) -> None:
-        """Say that /etc and /var fit this /usr: else a first boot rebuilds hwdb and ldconfig's
-        cache."""
+        """Write systemd-update-done's stamps, which say that /etc and /var fit this /usr. Without
+        them a first boot rebuilds hwdb and ldconfig's cache."""
         text = (
             "# This file was created by systemd-update-done. Its only\n"
             "# purpose is to hold a timestamp of the time this directory\n"
@@ -292,7 +296,7 @@ class Seal:
             self.content("identity", name, text)
 
     def passwords(self) -> None:
-        """Lock every password; the day of its last change (1970-based) becomes the image's date."""
+        """Lock every password. The day of its last change (since 1970) becomes the image's date."""
         for name in ("etc/shadow", "etc/gshadow"):
             path = self.root / name
             before = path.read_text(encoding="utf-8")
@@ -313,7 +317,9 @@ class Seal:
                 shutil.chown(backup, shadow.stat().st_uid, shadow.stat().st_gid)
 
     def _locked(self, name: str, line: str) -> str:
+        """Return a line of shadow or gshadow with its password locked."""
         fields = line.split(":")
+        # In gshadow an empty password admits only members, so it is as good as locked (gshadow(5)).
         if not re.fullmatch(r"[!*]+", fields[1]) and not (
             name == "etc/gshadow" and fields[1] == ""
         ):
@@ -323,18 +329,18 @@ class Seal:
         return ":".join(fields) + "\n"
 
     def _shadowed(self) -> None:
+        """Remove passwords from passwd itself, which everybody may read; "x" refers to shadow."""
         path = self.root / "etc/passwd"
         lines = [line.split(":") for line in path.read_text(encoding="utf-8").splitlines()]
-        open_ones = [fields for fields in lines if len(fields) == 7 and fields[1] != "x"]
-        for fields in open_ones:
+        unshadowed = [fields for fields in lines if len(fields) == 7 and fields[1] != "x"]
+        for fields in unshadowed:
             self.report("password", path, fields[0])
             fields[1] = "x"
-        if open_ones and self.act:
+        if unshadowed and self.act:
             path.write_text("".join(":".join(fields) + "\n" for fields in lines), encoding="utf-8")
 
     def bytecode(self) -> None:
-        """Compile what packages left out, checked by the source's hash: times are clamped later,
-        and would not fit."""
+        """Compile the Python modules that no package compiles."""
         argv = [
             sys.executable,
             "-I",
@@ -342,21 +348,21 @@ class Seal:
             "-m",
             "compileall",
             "-q",
+            # By the source's hash: times are clamped later, and would not match.
             "--invalidation-mode",
             "checked-hash",
         ]
         for folder in filter(Path.is_dir, (self.root / name for name in UNCOMPILED)):
             before = {path: path.read_bytes() for path in folder.rglob("*.pyc")}
-            # In a process of its own: which constants are shared within a .pyc depends on what else
-            # is in memory.
+            # In its own process: which constants a .pyc shares depends on what else is in memory.
             subprocess.run([*argv, str(folder)], check=True)
             for path in sorted(folder.rglob("*.pyc")):
                 if before.get(path) != path.read_bytes():
                     self.report("bytecode", path)
 
     def initramfs(self) -> None:
-        """Create every kernel's initramfs after its inputs are neutral; reported where its bytes
-        changed."""
+        """Create every kernel's initramfs, once its inputs are neutral. A change of its bytes is
+        reported."""
         for kernel in sorted(self.root.glob("boot/vmlinuz-*")):
             release = kernel.name.partition("-")[2]
             image = kernel.with_name(f"initrd.img-{release}")
@@ -367,14 +373,14 @@ class Seal:
                 "LC_ALL": "C.UTF-8",
             }
             argv = ["update-initramfs", "-c", "-k", release]
-            done = subprocess.run(argv, env=env, text=True, capture_output=True, check=False)
-            if done.returncode or not image.exists():
-                raise SystemExit(f"update-initramfs failed for {release}: {done.stderr.strip()}")
+            process = subprocess.run(argv, env=env, text=True, capture_output=True, check=False)
+            if process.returncode or not image.exists():
+                raise SystemExit(f"update-initramfs failed for {release}: {process.stderr.strip()}")
             if image.read_bytes() != before:
                 self.report("initramfs", image)
 
     def neutral(self) -> None:
-        """All that does not concern the access to the machine."""
+        """Remove and reset everything except the access to the machine."""
         for reason, patterns in REMOVE.items():
             self.remove(reason, patterns)
         for home in self.homes():
@@ -386,8 +392,8 @@ class Seal:
             self.stamps()
 
     def access(self) -> None:
-        """The keys of every account and of the host; systemd would make root's folder of keys at
-        the first boot."""
+        """Remove the keys of every account and of the host."""
+        # root's own folder stays, empty: systemd would make it again at the first boot.
         folders = [f"{home}/.ssh".lstrip("/") for home in self.homes() if home != "root"]
         self.remove("access", [*folders, "root/.ssh/*", *ACCESS])
 
@@ -410,7 +416,7 @@ def _delete(path: Path) -> None:
 
 
 def main() -> int:
-    """Seal or check; the status is 1 for a check that found something."""
+    """Seal or check. The exit status is 1 if a check found something."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--epoch", type=int, default=0)
@@ -425,7 +431,7 @@ def main() -> int:
         seal.bytecode()
     if args.initramfs and not args.check:
         seal.initramfs()
-        seal.neutral()  # the tool's own log and temporary files
+        seal.neutral()  # once more: update-initramfs leaves a log and temporary files
     seal.access()
     os.sync()
     return 1 if args.check and seal.changes else 0

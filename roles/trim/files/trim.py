@@ -24,9 +24,9 @@ from pathlib import Path
 HOME = "opt/ml"
 SITES = "*/lib/python3*/site-packages"
 SMALLEST_COPY = 1 << 16
-"""Bytes, 64 KiB: smaller copies are many and gain little."""
+"""64 KiB, in bytes: smaller copies are many and gain little."""
 
-# Only makers of numerical tables (scipy/special/_precompute) import a test of theirs.
+# Only scripts that make numerical tables (scipy/special/_precompute) import one of these.
 TEST_SUITES = (
     "numpy/tests/*",
     "numpy/*/tests/*",
@@ -39,65 +39,69 @@ TEST_SUITES = (
     "networkx/*/tests/*",
 )
 """Patterns of paths below site-packages; `*` crosses folders."""
-# Cython's output beside the modules that were compiled from it; .pxd and .pyx, which others import,
-# stay. Of CUPTI's libraries Triton's profiler loads the shared ones.
+# Cython's output, beside the modules that were compiled from it; .pxd and .pyx stay, as others
+# import them. Triton's profiler loads CUPTI's shared libraries, not the static ones.
 LEFTOVERS = ("cuda/bindings/*.cpp", "triton/backends/nvidia/lib/cupti/*_static.a")
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, links among them, in the order of their paths."""
-    for place, names, found in os.walk(folder):
-        names.sort()
-        yield from (Path(place, name) for name in sorted(found))
+    """Yield every file below a folder, including links, in the order of their paths."""
+    for parent, folder_names, file_names in os.walk(folder):
+        # os.walk descends in the order of this list.
+        folder_names.sort()
+        yield from (Path(parent, name) for name in sorted(file_names))
 
 
 def remove(site: Path, patterns: Sequence[str]) -> dict[Path, int]:
-    """Remove what the patterns name, and folders that are empty then; the bytes of each file."""
-    gone = dict[Path, int]()
+    """Remove the files that match the patterns, and folders that are then empty. Return the removed
+    files with their sizes in bytes."""
+    removed = dict[Path, int]()
     for path in files(site):
         name = path.relative_to(site).as_posix()
         if any(fnmatchcase(name, pattern) for pattern in patterns):
-            gone[path] = path.lstat().st_size
+            removed[path] = path.lstat().st_size
             path.unlink()
-    folders = {parent for path in gone for parent in path.parents if site in parent.parents}
+    folders = {parent for path in removed for parent in path.parents if site in parent.parents}
     for folder in sorted(folders, reverse=True):  # the deepest first
         if not any(folder.iterdir()):
             folder.rmdir()
-    return gone
+    return removed
 
 
-def correct_records(site: Path, gone: dict[Path, int]) -> None:
-    """Have the RECORD of each wheel name the files that are left."""
+def correct_records(site: Path, removed: dict[Path, int]) -> None:
+    """Correct each wheel's RECORD: it names only the files that remain."""
     for record in sorted(site.glob("*.dist-info/RECORD")):
         lines = record.read_text(encoding="utf-8").splitlines()
         rows = [row for row in csv.reader(lines) if row]
         paths = [Path(os.path.normpath(site / row[0])) for row in rows]
-        sizes = [gone[path] for path in paths if path in gone]
+        sizes = [removed[path] for path in paths if path in removed]
         if not sizes:
             continue
-        left = [row for row, path in zip(rows, paths, strict=True) if path not in gone]
+        remaining = [row for row, path in zip(rows, paths, strict=True) if path not in removed]
         with record.open("w", encoding="utf-8", newline="") as sink:
-            csv.writer(sink, lineterminator="\r\n").writerows(left)  # as pip writes it
+            csv.writer(sink, lineterminator="\r\n").writerows(remaining)  # pip writes RECORD so
         wheel = record.parent.name.removesuffix(".dist-info")
         print(f"removed {len(sizes)} files of {wheel}: {sum(sizes) / 1e6:.1f} MB")
 
 
 def link_copies(home: Path) -> None:
-    """Make one of files with equal content, mode and owner: a copy becomes a link to the first."""
+    """Make one file of those with equal content, mode and owner: each copy becomes a hard link to
+    the first."""
 
     def key(path: Path) -> tuple[int, ...]:
         status = path.lstat()
         return status.st_size, status.st_mode, status.st_uid, status.st_gid
 
-    large = [
+    large_files = [
         path
         for path in files(home)
         if not path.is_symlink() and path.lstat().st_size >= SMALLEST_COPY
     ]
-    counts = Counter(map(key, large))
-    alike = sorted(path for path in large if counts[key(path)] > 1)
-    alike.sort(key=key)
-    for _, group in groupby(alike, key):
+    # Only files whose size, mode and owner another file has, too, are read.
+    counts = Counter(map(key, large_files))
+    candidates = sorted(path for path in large_files if counts[key(path)] > 1)
+    candidates.sort(key=key)
+    for _, group in groupby(candidates, key):
         firsts = dict[str, Path]()
         for path in group:
             with path.open("rb") as file:
@@ -108,6 +112,7 @@ def link_copies(home: Path) -> None:
 
 
 def _link(home: Path, path: Path, first: Path) -> None:
+    # Linked beside and renamed: the path exists at every moment.
     aside = path.with_name(f".{path.name}.trim")
     os.link(first, aside)
     aside.replace(path)

@@ -1,5 +1,4 @@
-"""What happens to an AMI after it was made: describe, share, deprecate, disable, protect,
-deregister."""
+"""Calls for existing AMIs (describe, share, deprecate, protect, deregister) and snapshots."""
 
 from __future__ import annotations
 
@@ -19,14 +18,15 @@ from ec2_emulator.storage import encryption
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 DEPRECATION_YEARS = 10
-"""How far ahead a deprecation date may be (API_EnableImageDeprecation)."""
+"""Years from now within which a deprecation date has to lie (API_EnableImageDeprecation)."""
 
 
 @rule(EC2_API + "API_EnableImageDeprecation.html")
-def deprecation_date(given: datetime.datetime) -> datetime.datetime:
+def deprecation_date(requested: datetime.datetime) -> datetime.datetime:
     """A deprecation date is rounded to the minute, not in the past, and at most ten years
     ahead."""
-    now, moment = STATE.now(), given.replace(tzinfo=datetime.UTC)
+    now, moment = STATE.now(), requested.replace(tzinfo=datetime.UTC)
+    # Half a minute more, then without seconds: this rounds to the nearest minute.
     moment = (moment + datetime.timedelta(seconds=30)).replace(second=0, microsecond=0)
     limit = now + DEPRECATION_YEARS * datetime.timedelta(days=365)
     if moment < now.replace(second=0) or moment > limit:
@@ -79,7 +79,9 @@ class ImageLifecycleApi(EC2BaseResponse):
     """The handlers."""
 
     def _image(self) -> EmulatedImage:
-        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+        """Return the AMI that the request names. Another account's is refused as not found, even if
+        it is shared (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
+        """
         self.error_on_dryrun()
         image = images.find(self.ec2_backend, self._get_param("ImageId"))
         if image.owner_id != self.current_account:
@@ -89,11 +91,11 @@ class ImageLifecycleApi(EC2BaseResponse):
     def describe_images(self) -> ActionResult:
         self.error_on_dryrun()
         account, ids = self.current_account, self._get_param("ImageIds", [])
-        found = [images.find(self.ec2_backend, each) for each in ids]
+        named_images = [images.find(self.ec2_backend, image_id) for image_id in ids]
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
         visible = [
             image
-            for image in found or images.visible(account, self.region)
+            for image in named_images or images.visible(account, self.region)
             if (not owners or image.owner_id in owners)
             and not images.disabled_is_hidden(image, self._get_param("IncludeDisabled"))
             and not images.deprecated_is_hidden(
@@ -112,7 +114,7 @@ class ImageLifecycleApi(EC2BaseResponse):
         return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
 
     def modify_image_attribute(self) -> ActionResult:
-        """Its description, as Packer sets it, or who may launch it."""
+        """Set the AMI's description, as Packer does, or change who may launch it."""
         image = self._image()
         if (description := self._get_param("Description.Value")) is not None:
             image.description = description
@@ -154,15 +156,18 @@ class ImageLifecycleApi(EC2BaseResponse):
         return ActionResult({"Return": True})
 
 
-def _known(backend: Any, name: str) -> EmulatedSnapshot:
-    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+def _existing_snapshot(backend: Any, name: str) -> EmulatedSnapshot:
+    """Return a snapshot of the region by its id. One that does not exist is refused
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
+    """
     snapshot = backend.snapshots.get(name)
     if snapshot is None:
         raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
     return snapshot  # type: ignore[no-any-return]
 
 
-def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
+def _described_snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
+    """Return a snapshot as DescribeSnapshots shows it."""
     return {
         "SnapshotId": snapshot.id,
         "State": snapshot.status,
@@ -179,7 +184,8 @@ def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
 
 
 def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
-    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html"""
+    """Return the values of a filter. Commands filter snapshots by tags alone
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html)."""
     tags = listing.tag_values({tag["key"]: tag["value"] for tag in snapshot.get_tags()}, name)
     if tags is None:
         raise invalid_parameter(f"The filter '{name}' is invalid")
@@ -191,33 +197,37 @@ class SnapshotApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
-        """Snapshots are listed by owner, filter and who may make volumes from them, in pages, and
-        MaxResults excludes ids."""
+        """Snapshots are listed by owner, by filter and by who may make volumes from them. They come
+        in pages; MaxResults and ids exclude each other."""
         ids = self._get_param("SnapshotIds", [])
         if ids and self._get_param("MaxResults") is not None:
             raise ApiError(
                 "InvalidParameterCombination", "maxResults and snapshotIds exclude each other"
             )
-        found = [_known(self.ec2_backend, name) for name in ids]
-        me = self.current_account
-        owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
+        named_snapshots = [_existing_snapshot(self.ec2_backend, name) for name in ids]
+        account = self.current_account
+        owners = [
+            account if owner == "self" else owner for owner in self._get_param("OwnerIds", [])
+        ]
         snapshots = [
             snapshot
-            for snapshot in found or self.ec2_backend.snapshots.values()
+            for snapshot in named_snapshots or self.ec2_backend.snapshots.values()
             if not owners or snapshot.owner_id in owners
         ]
         if "all" in self._get_param("RestorableByUserIds", []):
             snapshots = [
-                each for each in snapshots if "all" in each.create_volume_permission_groups
+                snapshot
+                for snapshot in snapshots
+                if "all" in snapshot.create_volume_permission_groups
             ]
         snapshots = listing.select(
             snapshots, listing.filters_of(self._get_param("Filters")), _snapshot_filter
         )
-        return listing.answer(self, "Snapshots", map(_snapshot, snapshots), least=5)
+        return listing.answer(self, "Snapshots", map(_described_snapshot, snapshots), least=5)
 
     def delete_snapshot(self) -> ActionResult:
         self.error_on_dryrun()
-        snapshot = _known(self.ec2_backend, self._get_param("SnapshotId"))
+        snapshot = _existing_snapshot(self.ec2_backend, self._get_param("SnapshotId"))
         snapshot_of_an_ami_stays(self.ec2_backend, snapshot.id)
         del self.ec2_backend.snapshots[snapshot.id]
         return EmptyResult()

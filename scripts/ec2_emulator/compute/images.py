@@ -1,5 +1,4 @@
-"""AMIs that keep what they were registered with, their states, who may see them, and what they may
-be made of."""
+"""AMIs: registering, copying and creating them, their states, and who may see them."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ KEPT = (
 
 
 class EmulatedImage(Ami):
-    """An AMI. `Ami.__init__`, which would make a volume of 15 GiB, is not called on purpose."""
+    """An AMI that keeps the fields it was registered with."""
 
     def __init__(
         self,
@@ -49,6 +48,7 @@ class EmulatedImage(Ami):
         fields: Mapping[str, Any],
         devices: Sequence[Mapping[str, Any]],
     ) -> None:
+        # No super().__init__(): moto's would make a volume of 15 GiB.
         self.ec2_backend, self.id = backend, random_ami_id()
         self.name, self.description = name, description
         self.owner_id = backend.account_id
@@ -61,7 +61,7 @@ class EmulatedImage(Ami):
         self.root_device_name = self.fields.get("RootDeviceName", "/dev/sda1")
         self.platform, self.kernel_id, self.instance_id = None, None, None
         self.launch_permissions = []
-        self.creation_date = STATE.made()
+        self.creation_date = STATE.creation_date()
         self.made_at, self.disabled = time.monotonic(), False
         self.has_failed = False
         self.source: tuple[str, str] | None = None
@@ -71,16 +71,22 @@ class EmulatedImage(Ami):
 
     @property
     def state(self) -> str:
-        """`pending` for a little while, then `available`; `disabled` when somebody said so."""
+        """Return `disabled` or `failed` if the AMI is so; else `pending` for the setting
+        `pending_s`, then `available`."""
         if self.disabled:
             return "disabled"
         if self.has_failed:
             return "failed"
-        return "available" if STATE.is_over(self.made_at, lambda at: at.pending_s) else "pending"
+        return (
+            "available"
+            if STATE.is_over(self.made_at, lambda settings: settings.pending_s)
+            else "pending"
+        )
 
     @state.setter
     def state(self, value: str) -> None:
-        """moto's DisableImage and EnableImage set it; who lost access does not regain it."""
+        """Set by moto's DisableImage and EnableImage. Accounts that lost access do not regain
+        it."""
         self.disabled = value == "disabled"
         if self.disabled:
             self.launch_permissions.clear()
@@ -96,6 +102,7 @@ class EmulatedImage(Ami):
         return {tag["key"]: tag["value"] for tag in self.get_tags()}
 
     def shown(self) -> dict[str, Any]:
+        """Return the AMI as DescribeImages shows it."""
         source, region = self.source or (None, None)
         return {
             **self.fields,
@@ -125,7 +132,7 @@ class EmulatedImage(Ami):
 
 
 def visible(account: str, region: str) -> list[EmulatedImage]:
-    """AMIs of that region which `account` owns, or may launch."""
+    """Return the AMIs of a region that `account` owns or may launch."""
     images = [
         image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()
     ]
@@ -143,8 +150,8 @@ def visible(account: str, region: str) -> list[EmulatedImage]:
 
 @rule(EC2_API + "errors-overview.html")
 def find(backend: Any, image_id: str) -> EmulatedImage:
-    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was
-    InvalidAMIID.NotFound, as is another account's that is not shared."""
+    """Return an AMI by its id. One that was deregistered is refused as InvalidAMIID.Unavailable;
+    one that never existed, or that another account does not share, as InvalidAMIID.NotFound."""
     for image in visible(backend.account_id, backend.region_name):
         if image.id == image_id:
             return image
@@ -155,7 +162,7 @@ def find(backend: Any, image_id: str) -> EmulatedImage:
 
 @rule(EC2_GUIDE + "disable-an-ami.html#disable-ami")
 def launchable(backend: Any, image_id: str) -> EmulatedImage:
-    """An AMI that is disabled, pending or deregistered cannot be launched or copied, by whatever
+    """An AMI that is disabled, pending or deregistered cannot be launched or copied, whatever
     refers to it."""
     image = find(backend, image_id)
     if image.state != "available":
@@ -164,18 +171,21 @@ def launchable(backend: Any, image_id: str) -> EmulatedImage:
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
-def disabled_is_hidden(image: EmulatedImage, asked: bool | None) -> bool:
+def disabled_is_hidden(image: EmulatedImage, include_disabled: bool | None) -> bool:
     """A disabled AMI does not appear in DescribeImages unless IncludeDisabled is given."""
-    return image.disabled and not asked
+    return image.disabled and not include_disabled
 
 
 @rule(EC2_GUIDE + "ami-deprecate.html")
-def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool | None) -> bool:
+def deprecated_is_hidden(
+    image: EmulatedImage, account: str, include_deprecated: bool | None
+) -> bool:
     """A deprecated AMI appears to its owner, and to others only with IncludeDeprecated."""
     is_deprecated = image.deprecation is not None and image.deprecation <= STATE.now()
-    return is_deprecated and image.owner_id != account and not asked
+    return is_deprecated and image.owner_id != account and not include_deprecated
 
 
+# Filters that compare one field of `EmulatedImage.shown`.
 _FILTERS = {
     "architecture": "Architecture",
     "image-id": "ImageId",
@@ -234,15 +244,16 @@ def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
         )
 
 
-def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    ebs = given.get("Ebs", {})
+def _device(backend: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a device of an AMI, with the size and encryption of its snapshot and the defaults."""
+    ebs = mapping.get("Ebs", {})
     if "SnapshotId" not in ebs:
-        return dict(given)
+        return dict(mapping)
     snapshot = snapshot_is_ready(backend, ebs["SnapshotId"])
     size = ebs.get("VolumeSize", snapshot.volume_size)
     volume_holds_snapshot(size, snapshot)
     return {
-        **given,
+        **mapping,
         "Ebs": {
             "DeleteOnTermination": True,
             "VolumeType": "gp2",
@@ -270,7 +281,8 @@ class ImageRegistrationApi(EC2BaseResponse):
         name = self._get_param("Name")
         name_is_free(self.ec2_backend, name)
         devices = [
-            _device(self.ec2_backend, each) for each in self._get_param("BlockDeviceMappings", [])
+            _device(self.ec2_backend, mapping)
+            for mapping in self._get_param("BlockDeviceMappings", [])
         ]
         root = fields.get("RootDeviceName")
         if not any(
@@ -289,7 +301,8 @@ class ImageRegistrationApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_CopyImage.html")
     def copy_image(self) -> ActionResult:
-        """A key is looked at later: a copy by one that cannot be used fails."""
+        """CopyImage answers before it uses the key: the copy fails later if the key cannot be
+        used."""
         self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         source = launchable(
@@ -327,6 +340,7 @@ class ImageRegistrationApi(EC2BaseResponse):
                         self.ec2_backend, original.encrypted or encrypted, key
                     ),
                 )
+                # A copy has no parent, so it holds every block itself.
                 snapshot.written = original.content()
                 snapshot.add_tags(dict(tags))
                 ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": snapshot.encrypted}
@@ -339,8 +353,9 @@ class ImageRegistrationApi(EC2BaseResponse):
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
         name_is_free(self.ec2_backend, name)
         tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
-        seen = visible(self.current_account, self.region)
-        parent = next((image for image in seen if image.id == instance.image_id), None)
+        visible_images = visible(self.current_account, self.region)
+        parent = next((image for image in visible_images if image.id == instance.image_id), None)
+        # The instance's AMI may be deregistered, or no longer shared.
         fields = (
             dict(parent.fields)
             if parent

@@ -1,4 +1,5 @@
-"""Instance refreshes of Auto Scaling groups: they replace, fail, roll back, and refuse to."""
+"""Instance refreshes of Auto Scaling groups: they replace instances, fail, roll back or are
+refused."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _NEXT = {
 
 @dataclass
 class EmulatedRefresh:
-    """One refresh of a group, and what the group was like before."""
+    """A refresh of a group, with the group's configuration before it."""
 
     group: FakeAutoScalingGroup
     desired: dict[str, Any] | None
@@ -41,7 +42,10 @@ class EmulatedRefresh:
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
-        while self.status in RUNNING and STATE.is_over(self.moved_at, lambda at: at.refresh_s):
+        # Several states may have passed since the last call.
+        while self.status in RUNNING and STATE.is_over(
+            self.moved_at, lambda settings: settings.refresh_s
+        ):
             self.move(_NEXT[self.status])
 
     def move(self, status: str) -> None:
@@ -53,32 +57,40 @@ class EmulatedRefresh:
         self.status = status
 
     def _replace(self, configuration: dict[str, Any] | None) -> str:
-        """Take a configuration as it is, a launch template in the place of a mixed instances
-        policy, too."""
-        group, wanted = self.group, copy.deepcopy(configuration or {})
-        if wanted:
-            group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
+        """Apply a configuration, replace the instances and return the refresh's next status. A
+        configuration that has only a launch template removes the mixed instances policy."""
+        group, target = self.group, copy.deepcopy(configuration or {})
+        if target:
+            group.mixed_instances_policy = target.get("MixedInstancesPolicy")
             group._set_launch_configuration(
-                "", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy
+                "", target.get("LaunchTemplate") or {}, group.mixed_instances_policy
             )
         image = ssm_parameters.resolve(group.account_id, group.region, group.image_id)
-        skip = bool(self.preferences.get("SkipMatching"))
-        old = [
-            each for each in group.instance_states if not (skip and each.instance.image_id == image)
+        skip_matching = bool(self.preferences.get("SkipMatching"))
+        old_members = [
+            member
+            for member in group.instance_states
+            if not (skip_matching and member.instance.image_id == image)
         ]
+        # New instances first: if their launch is refused, the old ones still run.
         try:
-            if old:
-                group.replace_autoscaling_group_instances(len(old), group.get_propagated_tags())
+            if old_members:
+                group.replace_autoscaling_group_instances(
+                    len(old_members), group.get_propagated_tags()
+                )
         except ServiceException:
             if self.preferences.get("AutoRollback") and self.status == "InProgress":
                 return "RollbackInProgress"
             return "Failed"
-        if old:
-            group.ec2_backend.terminate_instances([each.instance.id for each in old])
-        group.instance_states = [each for each in group.instance_states if each not in old]
+        if old_members:
+            group.ec2_backend.terminate_instances([member.instance.id for member in old_members])
+        group.instance_states = [
+            member for member in group.instance_states if member not in old_members
+        ]
         return "Successful"
 
     def shown(self) -> dict[str, Any]:
+        """Return the refresh as DescribeInstanceRefreshes shows it."""
         return {
             "InstanceRefreshId": self.id,
             "AutoScalingGroupName": self.group.name,
@@ -89,11 +101,12 @@ class EmulatedRefresh:
 
 
 class GroupInstance(InstanceState):
-    """An instance of a group, which shows the template and version that it was launched with, also
-    by two tags of EC2's own (API_Instance)."""
+    """An instance of a group. It shows the template and version that it was launched with, and has
+    them in two tags that EC2 sets (API_Instance)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Noted at the launch: the group's template may change later.
         self._launched_with: dict[str, Any] | None = None
         group = self.auto_scaling_group
         if group is not None and group.ec2_launch_template is not None:
@@ -113,7 +126,8 @@ class GroupInstance(InstanceState):
         return self._launched_with
 
 
-def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+def _present_configuration(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
+    """Return the group's configuration for a rollback, or None if it has no launch template."""
     if group.mixed_instances_policy:
         return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
     if group.ec2_launch_template is None:
@@ -126,32 +140,34 @@ def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
     }
 
 
-def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
-    """The launch templates of a desired configuration."""
+def _launch_templates(desired: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the launch templates that a desired configuration names."""
     mixed = (desired.get("MixedInstancesPolicy") or {}).get("LaunchTemplate", {})
-    named = [
+    templates = [
         desired.get("LaunchTemplate"),
         mixed.get("LaunchTemplateSpecification"),
-        *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides") or []),
+        *(override.get("LaunchTemplateSpecification") for override in mixed.get("Overrides") or []),
     ]
-    return [each for each in named if each]
+    return [template for template in templates if template]
 
 
-def _running(group: FakeAutoScalingGroup) -> EmulatedRefresh | None:
-    return next((each for each in _refreshes(group) if each.status in RUNNING), None)
+def _running_refresh(group: FakeAutoScalingGroup) -> EmulatedRefresh | None:
+    return next((refresh for refresh in _refreshes(group) if refresh.status in RUNNING), None)
 
 
 def _refreshes(group: FakeAutoScalingGroup) -> list[EmulatedRefresh]:
+    """Return the group's refreshes, oldest first, in their present states."""
+    # moto's groups have no refreshes, so an attribute of the group holds them.
     refreshes: list[EmulatedRefresh] = vars(group).setdefault("refreshes", [])
-    for each in refreshes:
-        each.advance()
+    for refresh in refreshes:
+        refresh.advance()
     return refreshes
 
 
 @rule(ASG_API + "API_StartInstanceRefresh.html#API_StartInstanceRefresh_Errors")
 def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
     """A group has one refresh in progress at most."""
-    running = _running(group)
+    running = _running_refresh(group)
     if running is not None:
         raise ApiError(
             "InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress"
@@ -160,14 +176,14 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
 
 @rule(ASG_GUIDE + "instance-refresh-rollback.html")
 def why_irreversible(refresh: EmulatedRefresh) -> str | None:
-    """There is no rollback without a desired configuration, from $Latest or $Default, or with an
-    SSM parameter."""
+    """Return why the refresh cannot be rolled back, or None: there is no rollback without a desired
+    configuration, with version $Latest or $Default, or with an SSM parameter for the AMI."""
     group = refresh.group
     if not refresh.desired:
         return "no desired configuration is specified"
     versions = {
         group.launch_template_version if group.ec2_launch_template else None,
-        *(each.get("Version") for each in _named(refresh.desired)),
+        *(template.get("Version") for template in _launch_templates(refresh.desired)),
     }
     if versions & {"$Latest", "$Default"}:
         return "the launch template's version is $Latest or $Default"
@@ -178,8 +194,8 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
 
 @rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
 def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
-    """What is not in progress cannot be rolled back."""
-    running = _running(group)
+    """Return the refresh to roll back. The call is refused if none is in progress."""
+    running = _running_refresh(group)
     if running is None:
         raise ApiError(
             "ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress"
@@ -191,13 +207,15 @@ class InstanceRefreshApi(AutoScalingResponse):
     """The handlers."""
 
     def call_action(self) -> TYPE_RESPONSE:
-        """Every refresh of the account goes on first."""
+        """Bring every refresh of the account to its present state before any call."""
         for group in list(self.autoscaling_backend.autoscaling_groups.values()):
             _refreshes(group)
         return super().call_action()  # type: ignore[no-any-return]
 
     def _group(self) -> FakeAutoScalingGroup:
-        """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html"""
+        """Return the group that the request names
+        (https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html).
+        """
         name = self._get_param("AutoScalingGroupName")
         group = self.autoscaling_backend.autoscaling_groups.get(name)
         if group is None:
@@ -210,18 +228,19 @@ class InstanceRefreshApi(AutoScalingResponse):
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
         refresh = EmulatedRefresh(
-            group, desired, self._get_param("Preferences") or {}, _before(group)
+            group, desired, self._get_param("Preferences") or {}, _present_configuration(group)
         )
-        for each in _named(desired or {}):
+        # A missing template is refused now, before anything is replaced.
+        for template in _launch_templates(desired or {}):
             try:
-                group.ec2_backend._get_template_from_args(each)
+                group.ec2_backend._get_template_from_args(template)
             except ServiceException as error:
                 raise ApiError(
                     "ValidationError", f"You must use a valid fully-formed launch template. {error}"
                 ) from None
-        why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
-        if why is not None:
-            raise ApiError("ValidationError", f"AutoRollback is not possible: {why}")
+        reason = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
+        if reason is not None:
+            raise ApiError("ValidationError", f"AutoRollback is not possible: {reason}")
         _refreshes(group).append(refresh)
         return ActionResult({"InstanceRefreshId": refresh.id})
 
@@ -233,34 +252,40 @@ class InstanceRefreshApi(AutoScalingResponse):
             refreshes, self._get_param("MaxRecords") or 50, self._get_param("NextToken"), most=100
         )
         return ActionResult(
-            {"InstanceRefreshes": [each.shown() for each in page], "NextToken": next_token}
+            {"InstanceRefreshes": [refresh.shown() for refresh in page], "NextToken": next_token}
         )
 
     @rule(ASG_API + "API_SetInstanceHealth.html")
     def set_instance_health(self) -> ActionResult:
-        """An instance that is set to Unhealthy is terminated and replaced; within the grace period
-        of its group only where the call does not respect that."""
-        name, respected = self._get_param("InstanceId"), self._get_param("ShouldRespectGracePeriod")
+        """An instance that is set to Unhealthy is terminated and replaced; within its group's grace
+        period only if the call does not respect that."""
+        instance_id, respects_grace = (
+            self._get_param("InstanceId"),
+            self._get_param("ShouldRespectGracePeriod"),
+        )
         for group in self.autoscaling_backend.autoscaling_groups.values():
-            for each in [each for each in group.instance_states if each.instance.id == name]:
-                age = STATE.now() - each.instance.launch_time.replace(tzinfo=datetime.UTC)
-                spared = age.total_seconds() < (group.health_check_grace_period or 0)
+            for member in [
+                state for state in group.instance_states if state.instance.id == instance_id
+            ]:
+                age = STATE.now() - member.instance.launch_time.replace(tzinfo=datetime.UTC)
+                in_grace_period = age.total_seconds() < (group.health_check_grace_period or 0)
+                # None, the default, respects the grace period.
                 if self._get_param("HealthStatus") == "Unhealthy" and not (
-                    spared and respected is not False
+                    in_grace_period and respects_grace is not False
                 ):
-                    self.autoscaling_backend.notify_terminate_instances([name])
-                    group.ec2_backend.terminate_instances([name])
+                    self.autoscaling_backend.notify_terminate_instances([instance_id])
+                    group.ec2_backend.terminate_instances([instance_id])
                 return ActionResult({})
         raise ApiError(
             "ValidationError",
-            f"Instance Id not found - No managed instance found for instance ID {name}",
+            f"Instance Id not found - No managed instance found for instance ID {instance_id}",
         )
 
     def rollback_instance_refresh(self) -> ActionResult:
         """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html"""
         refresh = in_progress(self._group())
-        why = why_irreversible(refresh)
-        if why is not None:
-            raise ApiError("IrreversibleInstanceRefresh", why)
+        reason = why_irreversible(refresh)
+        if reason is not None:
+            raise ApiError("IrreversibleInstanceRefresh", reason)
         refresh.move("RollbackInProgress")
         return ActionResult({"InstanceRefreshId": refresh.id})

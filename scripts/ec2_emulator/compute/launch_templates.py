@@ -17,19 +17,22 @@ from ec2_emulator.compute import resource_tags
 from ec2_emulator.rules import EC2_API, ApiError, invalid_parameter, rule
 
 MOST = 200
-"""Versions a page, and versions a deletion."""
+"""The most versions in a page, and in a deletion."""
 
 
 class EmulatedTemplate(LaunchTemplate):
     """A template whose versions keep their numbers when others go: no number is used again."""
 
     def create_version(self, data: dict[str, Any], description: str) -> LaunchTemplateVersion:
+        # moto numbers by counting, so it would use a deleted version's number again.
         self.highest: int = getattr(self, "highest", 0) + 1
         self.versions.append(LaunchTemplateVersion(self, self.highest, data, description))
         return self.versions[-1]
 
     def get_version(self, num: Any) -> LaunchTemplateVersion:
-        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+        """Return a version by its number, $Latest or $Default
+        (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
+        """
         wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(
             str(num), num
         )
@@ -45,17 +48,17 @@ class EmulatedTemplate(LaunchTemplate):
 
 
 @rule(EC2_API + "API_CreateLaunchTemplateVersion.html")
-def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A version with SourceVersion has that one's parameters but for the snapshots, overwritten by
+def inherited(source: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A version with SourceVersion has the source's parameters except its snapshots, overwritten by
     its own."""
     data = copy.deepcopy(dict(source))
     for device in data.get("BlockDeviceMappings", []):
         device.get("Ebs", {}).pop("SnapshotId", None)
-    return {**data, **{key: value for key, value in given.items() if value is not None}}
+    return {**data, **{key: value for key, value in changes.items() if value is not None}}
 
 
-def why_it_stays(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
-    """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
+def why_not_deletable(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
+    """Return the error code and message why a version cannot be deleted, or None if it can."""
     if all(str(version.number) != number for version in template.versions):
         return "launchTemplateVersionDoesNotExist", f"version {number} does not exist"
     if str(template.default_version_number) == number:
@@ -67,16 +70,21 @@ class LaunchTemplateApi(EC2BaseResponse):
     """The handlers."""
 
     def _template(self) -> EmulatedTemplate:
-        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyLaunchTemplate.html"""
-        name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
-        if bool(name) == bool(tid):
+        """Return the template that the request names by its name or its id
+        (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyLaunchTemplate.html).
+        """
+        name, template_id = (
+            self._get_param("LaunchTemplateName"),
+            self._get_param("LaunchTemplateId"),
+        )
+        if bool(name) == bool(template_id):
             raise ApiError(
                 "InvalidParameterCombination",
                 "either LaunchTemplateId or LaunchTemplateName is required",
             )
         template = (
-            self.ec2_backend.get_launch_template(tid)
-            if tid
+            self.ec2_backend.get_launch_template(template_id)
+            if template_id
             else self.ec2_backend.get_launch_template_by_name(name)
         )
         return template  # type: ignore[no-any-return]
@@ -133,39 +141,42 @@ class LaunchTemplateApi(EC2BaseResponse):
         return ActionResult({"LaunchTemplateVersion": self._version(version)})
 
     def delete_launch_template(self) -> ActionResult:
-        """One that does not exist is not found, and moto misses a parameter."""
+        """Delete a template. One that does not exist is refused as not found (moto reports a
+        missing parameter)."""
         self.error_on_dryrun()
         template = self._template()
         self.ec2_backend.delete_launch_template(template.name, template.id)
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def delete_launch_template_versions(self) -> ActionResult:
-        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteLaunchTemplateVersions.html"""
+        """Versions can be deleted, up to 200 at once, but not the default one; each has an answer
+        (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteLaunchTemplateVersions.html).
+        """
         self.error_on_dryrun()
-        template, gone, kept = self._template(), [], []
+        template, deleted, refused = self._template(), [], []
         names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}
         versions = self._get_param("Versions", [])
         if len(versions) > MOST:
             raise invalid_parameter(f"{len(versions)} versions, at most {MOST}")
         for number in versions:
-            why = why_it_stays(template, number)
-            if why is not None:
-                error = {"Code": why[0], "Message": why[1]}
-                kept.append({**names, "VersionNumber": int(number), "ResponseError": error})
+            reason = why_not_deletable(template, number)
+            if reason is not None:
+                error = {"Code": reason[0], "Message": reason[1]}
+                refused.append({**names, "VersionNumber": int(number), "ResponseError": error})
             else:
                 template.versions.remove(template.get_version(number))
-                gone.append({**names, "VersionNumber": int(number)})
+                deleted.append({**names, "VersionNumber": int(number)})
         return ActionResult(
             {
-                "SuccessfullyDeletedLaunchTemplateVersions": gone,
-                "UnsuccessfullyDeletedLaunchTemplateVersions": kept,
+                "SuccessfullyDeletedLaunchTemplateVersions": deleted,
+                "UnsuccessfullyDeletedLaunchTemplateVersions": refused,
             }
         )
 
     def describe_launch_template_versions(self) -> ActionResult:
         self.error_on_dryrun()
         if self._get_param("Filters"):
-            raise NotImplementedError  # of versions nobody filters
+            raise NotImplementedError  # no command filters versions
         pairs = self.ec2_backend.describe_launch_template_versions(
             self._get_param("LaunchTemplateName"),
             self._get_param("LaunchTemplateId"),

@@ -1,4 +1,4 @@
-"""Launches: which AMI may be launched, on what type, and what the instance has from it."""
+"""Launches of instances: which AMI, on which type, and what the instance gets from its AMI."""
 
 from __future__ import annotations
 
@@ -23,43 +23,44 @@ from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances
 TAKEN_AFTER_S = 0.2
+"""Seconds from the launch of a Spot instance until EC2 takes it back (`spot_taken`)."""
 
 
 @rule(EC2_GUIDE + "block-device-mapping-concepts.html")
 def devices_of(
-    image: EmulatedImage, *given: Sequence[Mapping[str, Any]] | None
+    image: EmulatedImage, *overrides: Sequence[Mapping[str, Any]] | None
 ) -> list[dict[str, Any]]:
     """An instance has the AMI's devices, overridden by the template's, overridden by the
     request's."""
     merged: dict[str, dict[str, Any]] = {}
-    for mappings in (image.devices, *given):
-        for each in mappings or []:
-            before = merged.get(each["DeviceName"], {})
-            ebs = each.get("Ebs") or {}
+    for mappings in (image.devices, *overrides):
+        for mapping in mappings or []:
+            inherited = merged.get(mapping["DeviceName"], {})
+            ebs = mapping.get("Ebs") or {}
+            # A field that an override leaves out is None in moto's parameters.
             stated = {key: value for key, value in ebs.items() if value is not None}
-            merged[each["DeviceName"]] = {
-                **before,
-                **each,
-                "Ebs": {**before.get("Ebs", {}), **stated},
+            merged[mapping["DeviceName"]] = {
+                **inherited,
+                **mapping,
+                "Ebs": {**inherited.get("Ebs", {}), **stated},
             }
     return list(merged.values())
 
 
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
-def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[str, Any]:
+def metadata_of(image: EmulatedImage, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch
     says otherwise."""
     options: dict[str, Any] = {}
     if image.fields.get("ImdsSupport"):
         options = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
-    for each in given:
-        options.update(each or {})
+    for override in overrides:
+        options.update(override or {})
     return options
 
 
 def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwargs: Any) -> Any:
-    """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets
-    call."""
+    """Replaces `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets call."""
     interfaces = kwargs.get("nics") or [{}]
     default_network(kwargs.get("subnet_id") or interfaces[0].get("SubnetId"))
     template = kwargs.get("launch_template") or {}
@@ -76,7 +77,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings")
     )
-    for ebs in (each["Ebs"] for each in kwargs["block_device_mappings"]):
+    for ebs in (mapping["Ebs"] for mapping in kwargs["block_device_mappings"]):
         snapshot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
         if snapshot is not None and ebs.get("VolumeSize"):
             images.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
@@ -97,18 +98,20 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
 
 @rule(EC2_API + "errors-overview.html")
 def default_network(network: str | None) -> None:
-    """What names neither a network nor a subnet is of the default network, if a region has one."""
+    """A launch or a group without a network uses the region's default network, and is refused if
+    there is none."""
     if not network and not STATE.settings.has_default_vpc:
         raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
 
 
-def asked_of_fleet(fleet: SpotFleetRequest) -> dict[str, Any]:
-    """In the place of moto's, which keeps a part."""
+def fleet_request(fleet: SpotFleetRequest) -> dict[str, Any]:
+    """Return the whole request for a fleet: moto's property keeps a part of it."""
     return dict(vars(fleet).get("asked", {}))
 
 
 def take_back(instance: Any) -> None:
     """EC2 takes a Spot instance back when it needs the capacity, and its StateReason says so."""
+    # A timer's thread runs this; handlers run under the same lock.
     with STATE.lock:
         if instance.state == "running":
             instance.terminate()
@@ -117,15 +120,15 @@ def take_back(instance: Any) -> None:
 
 
 def some_type(requirements: Mapping[str, Any]) -> str | None:
-    """A type that InstanceRequirements allow, as a group would choose one."""
-    allowed = [listing.wildcard(each) for each in requirements.get("AllowedInstanceTypes", [])]
+    """Return a type that InstanceRequirements allow, or None if no type does."""
+    allowed = [listing.wildcard(text) for text in requirements.get("AllowedInstanceTypes", [])]
     least = (int(requirements.get(name, {}).get("Min", 0)) for name in ("VCpuCount", "MemoryMiB"))
     vcpus, mib = least
     return next(
         (
             name
             for name, described in sorted(INSTANCE_TYPES.items())
-            if any(each.fullmatch(name) for each in allowed)
+            if any(pattern.fullmatch(name) for pattern in allowed)
             and described["VCpuInfo"]["DefaultVCpus"] >= vcpus
             and described["MemoryInfo"]["SizeInMiB"] >= mib
         ),
@@ -136,15 +139,17 @@ def some_type(requirements: Mapping[str, Any]) -> str | None:
 @rule(ASG_GUIDE + "ts-as-launch-template.html")
 def group_type(group: FakeAutoScalingGroup) -> str | None:
     """A group launches a type that its mixed instances policy or its template names, and is refused
-    without any."""
+    if neither names one."""
     if group.ec2_launch_template is None:
         return group.launch_config.instance_type if group.launch_config else None
     policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
     data = group.ec2_launch_template.get_version(group.launch_template_version).data
-    for each in (*(policy.get("Overrides") or []), data):
-        chosen = each.get("InstanceType") or some_type(each.get("InstanceRequirements") or {})
-        if chosen:
-            return str(chosen)
+    for settings in (*(policy.get("Overrides") or []), data):
+        type_name = settings.get("InstanceType") or some_type(
+            settings.get("InstanceRequirements") or {}
+        )
+        if type_name:
+            return str(type_name)
     raise ApiError(
         "ValidationError",
         "You must use a valid fully-formed launch template. "
@@ -171,29 +176,29 @@ class LaunchApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_DescribeSpotFleetRequests.html")
     def request_spot_fleet(self) -> ActionResult:
-        """A fleet shows all that it was asked for."""
+        """DescribeSpotFleetRequests shows the whole request for a fleet."""
         answer = super().request_spot_fleet()  # type: ignore[misc]
-        made = self.ec2_backend.spot_fleet_requests[answer.result["SpotFleetRequestId"]]
-        made.asked = self._get_param("SpotFleetRequestConfig")
+        fleet = self.ec2_backend.spot_fleet_requests[answer.result["SpotFleetRequestId"]]
+        fleet.asked = self._get_param("SpotFleetRequestConfig")
         return answer  # type: ignore[no-any-return]
 
     @rule(EC2_API + "API_DescribeSpotInstanceRequests.html")
     def request_spot_instances(self) -> ActionResult:
-        """A request shows the volumes that it was asked for."""
+        """DescribeSpotInstanceRequests shows the volumes that were requested."""
         answer = super().request_spot_instances()  # type: ignore[misc]
-        for each in answer.result["SpotInstanceRequests"]:
-            each.launch_specification.block_device_mappings = self._get_param(
+        for request in answer.result["SpotInstanceRequests"]:
+            request.launch_specification.block_device_mappings = self._get_param(
                 "LaunchSpecification.BlockDeviceMappings", []
             )
         return answer  # type: ignore[no-any-return]
 
     def delete_key_pair(self) -> ActionResult:
-        named = (self._get_param("KeyName"), self._get_param("KeyPairId"))
+        name_and_id = (self._get_param("KeyName"), self._get_param("KeyPairId"))
         pair = next(
             (
-                each
-                for each in self.ec2_backend.key_pairs.values()
-                if named in ((each.key_name, None), (None, each.id))
+                candidate
+                for candidate in self.ec2_backend.key_pairs.values()
+                if name_and_id in ((candidate.key_name, None), (None, candidate.id))
             ),
             None,
         )

@@ -1,5 +1,5 @@
-"""A resource's own tags, found by its id: moto holds an expression to every tag of the account for
-each."""
+"""Tags of a resource, found by its id. moto would match every tag of the account with an expression
+for each resource."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ec2_emulator.rules import EC2_API, invalid_parameter, rule
 
 
 def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
-    """As `DescribeTags` has them."""
-    name = resource.id  # type: ignore[attr-defined]
-    if not name:
+    """Return a resource's tags in the form of `DescribeTags`."""
+    resource_id = resource.id  # type: ignore[attr-defined]
+    if not resource_id:
         return []
-    kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), "")
+    resource_type = EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource_id), "")
     tags = resource.ec2_backend.tags  # type: ignore[attr-defined]
     return [
-        {"resource_id": name, "key": key, "value": value, "resource_type": kind}
-        for key, value in tags.get(name, {}).items()
+        {"resource_id": resource_id, "key": key, "value": value, "resource_type": resource_type}
+        for key, value in tags.get(resource_id, {}).items()
     ]
 
 
@@ -29,17 +29,17 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
 def tags_for(
     resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]
 ) -> dict[str, str]:
-    """The tags that `TagSpecifications` give a type of resource; another type than `allowed` is
-    refused."""
-    for each in specifications:
-        if each.get("ResourceType") not in allowed:
+    """Return the tags that `TagSpecifications` give to a type of resource. A type that is not in
+    `allowed` is refused."""
+    for specification in specifications:
+        if specification.get("ResourceType") not in allowed:
             raise invalid_parameter(
-                f"'{each.get('ResourceType')}' is not a valid taggable resource type for this "
-                "operation."
+                f"'{specification.get('ResourceType')}' is not a valid taggable resource type "
+                "for this operation."
             )
     return {
         tag["Key"]: tag.get("Value", "")
-        for each in specifications
-        if each["ResourceType"] == resource
-        for tag in each.get("Tags", [])
+        for specification in specifications
+        if specification["ResourceType"] == resource
+        for tag in specification.get("Tags", [])
     }

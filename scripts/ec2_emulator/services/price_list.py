@@ -1,5 +1,4 @@
-"""AWS's price list and the history of Spot prices, from `EmulatorSettings`: what machines and
-storage cost.
+"""AWS's price list and the history of Spot prices, from `EmulatorSettings`.
 
 moto has no price list at all, and one Spot price for everything.
 """
@@ -17,9 +16,9 @@ from ec2_emulator import listing
 from ec2_emulator.state import STATE
 
 PAGE = 100
-"""Products of a page, and the most that MaxResults may be (API_pricing_GetProducts)."""
+"""Products in a page, and the upper bound of MaxResults (API_pricing_GetProducts)."""
 EVERYWHERE = "*"
-"""In the settings: a price in all regions that have none of their own."""
+"""The key in the settings for the prices of all regions that have none of their own."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1")
 PUBLISHED = "2024-12-02T18:00:00Z"
 BY_USAGE = (
@@ -27,13 +26,15 @@ BY_USAGE = (
     ("AmazonEC2", "EBS:VolumeUsage.gp3", 0.08, "GB-Mo", "volumeApiName", "gp3"),
     ("AmazonCloudWatch", "CW:MetricMonitorUsage", 0.30, "Metrics", "group", "Metric"),
 )
-"""What is sold by usage, alike in all regions."""
+"""Products sold by usage, at one price in all regions: (service, usage type, USD, unit, attribute,
+its value)."""
 SPOT_SHARE = 0.4
-"""Of the price on demand, where the settings name no Spot price: about what GPUs cost."""
+"""The Spot price as a share of the on-demand price if the settings name none: about what GPUs
+cost."""
 
 
 def usd_hour(region: str) -> dict[str, float]:
-    """Dollars for an hour on demand of each type that has a price in a region."""
+    """Return the on-demand price (US dollars an hour) of each type that has one in a region."""
     return {
         **STATE.settings.usd_hour.get(EVERYWHERE, {}),
         **STATE.settings.usd_hour.get(region, {}),
@@ -41,8 +42,8 @@ def usd_hour(region: str) -> dict[str, float]:
 
 
 def _products() -> Iterator[dict[str, Any]]:
-    named = STATE.settings.usd_hour.keys() - {EVERYWHERE}
-    for region in sorted(named | set(REGIONS)):
+    priced_regions = STATE.settings.usd_hour.keys() - {EVERYWHERE}
+    for region in sorted(priced_regions | set(REGIONS)):
         for name, usd in sorted(usd_hour(region).items()):
             yield _product(
                 "AmazonEC2",
@@ -71,25 +72,26 @@ def _product(service: str, usd: float, unit: str, attributes: dict[str, str]) ->
         "serviceCode": service,
         "publicationDate": PUBLISHED,
         "version": "1",
+        # AWS's keys of terms and dimensions are opaque; a product here has one of each.
         "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
         "product": {"attributes": attributes},
     }
 
 
-def get_products(asked: dict[str, Any]) -> dict[str, Any]:
-    """The price list has the products that match every filter, each as JSON in a string, a hundred
-    in a page."""
-    wanted = {each["Field"]: each["Value"] for each in asked.get("Filters", ())}
-    found = [
+def get_products(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a page of the products that match every filter, each as JSON in a string."""
+    required = {filter_["Field"]: filter_["Value"] for filter_ in request.get("Filters", ())}
+    matching = [
         json.dumps(product)
         for product in _products()
-        if asked["ServiceCode"] == product["serviceCode"]
+        if request["ServiceCode"] == product["serviceCode"]
         and all(
-            product["product"]["attributes"].get(field) == value for field, value in wanted.items()
+            product["product"]["attributes"].get(field) == value
+            for field, value in required.items()
         )
     ]
     page, token = listing.paginate(
-        found, asked.get("MaxResults"), asked.get("NextToken"), most=PAGE
+        matching, request.get("MaxResults"), request.get("NextToken"), most=PAGE
     )
     return {
         "FormatVersion": "aws_v1",
@@ -102,22 +104,23 @@ class SpotPriceApi(EC2BaseResponse):
     """The handlers."""
 
     def describe_spot_price_history(self) -> ActionResult:
-        """Each type has a Spot price in each of its zones, which the region's price on demand
-        bounds."""
+        """Return a Spot price for each type in each of its zones, as a share of the region's
+        on-demand price."""
         prices, shares = usd_hour(self.region), STATE.settings.usd_spot
-        wanted = self._get_param("InstanceTypes", []) or prices
+        types = self._get_param("InstanceTypes", []) or prices
         zones = self.ec2_backend.describe_instance_type_offerings("availability-zone", {})
         history = [
             {
-                "InstanceType": each["InstanceType"],
-                "AvailabilityZone": each["Location"],
+                "InstanceType": offering["InstanceType"],
+                "AvailabilityZone": offering["Location"],
                 "ProductDescription": "Linux/UNIX",
                 "Timestamp": STATE.now(),
                 "SpotPrice": format(
-                    shares.get(each["Location"], SPOT_SHARE) * prices[each["InstanceType"]], ".6f"
+                    shares.get(offering["Location"], SPOT_SHARE) * prices[offering["InstanceType"]],
+                    ".6f",
                 ),
             }
-            for each in zones
-            if each["InstanceType"] in prices and each["InstanceType"] in wanted
+            for offering in zones
+            if offering["InstanceType"] in prices and offering["InstanceType"] in types
         ]
         return listing.answer(self, "SpotPriceHistory", history)

@@ -1,4 +1,4 @@
-"""SSM parameters: those of data type aws:ec2:image appear only after AWS has looked for their
+"""SSM parameters. Those of data type aws:ec2:image appear only after AWS has looked for their
 AMI."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PREFIX = "resolve:ssm:"
 
 @dataclass(frozen=True)
 class PendingParameter:
-    """A version that PutParameter answered for and that does not exist yet."""
+    """A version that PutParameter has confirmed and that does not exist yet."""
 
     account: str
     region: str
@@ -34,20 +34,23 @@ def settle() -> None:
     """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the
     AMI is available."""
     with STATE.lock:
-        for each in list(STATE.pending_parameters):
-            if STATE.is_over(each.since, lambda at: at.pending_s):
-                STATE.pending_parameters.remove(each)
-                backend, value = ssm_backends[each.account][each.region], each.parameter.value
+        for pending in list(STATE.pending_parameters):
+            if STATE.is_over(pending.since, lambda settings: settings.pending_s):
+                STATE.pending_parameters.remove(pending)
+                backend, value = (
+                    ssm_backends[pending.account][pending.region],
+                    pending.parameter.value,
+                )
                 if any(
                     image.id == value and image.state == "available"
-                    for image in images.visible(each.account, each.region)
+                    for image in images.visible(pending.account, pending.region)
                 ):
-                    backend._parameters[each.parameter.name].append(each.parameter)
+                    backend._parameters[pending.parameter.name].append(pending.parameter)
 
 
 @rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
 def resolve(account: str, region: str, image: str) -> str:
-    """`resolve:ssm:NAME`, with a version or label or without, is the AMI that the parameter
+    """`resolve:ssm:NAME`, with or without a version or label, is the AMI that the parameter
     holds."""
     if not image.startswith(PREFIX):
         return image
@@ -69,38 +72,40 @@ class ParameterApi(SimpleSystemManagerResponse):
 
     @rule("https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html")
     def put_parameter(self) -> ActionResult:
-        """No parameter changes its type, and none is replaced unless that is asked for.
+        """A parameter never changes its type, and is replaced only with Overwrite.
 
-        A version of type aws:ec2:image is taken back, to appear later.
+        A version of data type aws:ec2:image appears later (`settle`).
         """
         name = self._get_param("Name")
-        mine = (self.current_account, self.region, name)
-        ahead = [
-            each
-            for each in STATE.pending_parameters
-            if (each.account, each.region, each.parameter.name) == mine
+        key = (self.current_account, self.region, name)
+        pending_versions = [
+            pending
+            for pending in STATE.pending_parameters
+            if (pending.account, pending.region, pending.parameter.name) == key
         ]
-        if ahead and not self._get_param("Overwrite"):
+        if pending_versions and not self._get_param("Overwrite"):
             raise ApiError(
                 "ParameterAlreadyExists",
                 "The parameter already exists. To overwrite this value, set the "
                 "overwrite option in the request to true.",
             )
-        before = self.ssm_backend.get_parameter(name)
-        if before is not None and before.parameter_type != self._get_param("Type"):
+        existing = self.ssm_backend.get_parameter(name)
+        if existing is not None and existing.parameter_type != self._get_param("Type"):
             raise ApiError(
                 "HierarchyTypeMismatchException",
-                f"{name} is a {before.parameter_type}, and stays one",
+                f"{name} is a {existing.parameter_type}, and stays one",
             )
         answer = super().put_parameter()
         if self._get_param("DataType") != "aws:ec2:image":
             return answer
+        # moto has stored the version at once: take it back.
         versions = self.ssm_backend._parameters[name]
-        late = versions.pop()
-        late.version += len(ahead)
+        new_version = versions.pop()
+        # moto counted without the versions that are pending still.
+        new_version.version += len(pending_versions)
         if not versions:
             del self.ssm_backend._parameters[name]
         STATE.pending_parameters.append(
-            PendingParameter(self.current_account, self.region, time.monotonic(), late)
+            PendingParameter(self.current_account, self.region, time.monotonic(), new_version)
         )
-        return ActionResult({"Version": late.version, "Tier": late.tier})
+        return ActionResult({"Version": new_version.version, "Tier": new_version.tier})

@@ -1,7 +1,7 @@
-"""What CloudFormation makes of a template and moto does not: some resources, which are only listed,
-and how a group changes.
+"""Resources of stacks that moto does not make, which are only listed, and Auto Scaling groups that
+change in place.
 
-A number that a template gives as text becomes one, as CloudFormation does it.
+A number that a template gives as text becomes a number, as in CloudFormation.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _NAMED_BY = {
     "AWS::AutoScaling::WarmPool": "",
     "AWS::Budgets::Budget": "",
 }
-"""Types that moto makes nothing of, each with the property that names it."""
+"""Types that moto does not make, each with the property that names a resource, or "" if none
+does."""
 
 
 class ListedResource:
-    """A resource that is listed with its stack, and nowhere else: no command reads it."""
+    """A resource that only its stack lists: no command reads it otherwise."""
 
     def __init__(self, name: str, account: str, region: str) -> None:
         self.physical_resource_id, self._place = name, f"{region}:{account}"
@@ -34,7 +35,7 @@ class ListedResource:
     def create_from_cloudformation_json(
         cls,
         resource_name: str,
-        _given: Data,
+        _cloudformation_json: Data,
         account_id: str,
         region_name: str,
         **_: Any,
@@ -47,10 +48,10 @@ class ListedResource:
         return original_resource
 
     def delete(self, _account: str, _region: str) -> None:
-        """Nothing of it is anywhere."""
+        """Do nothing: the resource exists only in the list."""
 
     def get_cfn_attribute(self, _attribute: str) -> str:
-        """The ARN, an alarm's only attribute."""
+        """Return the ARN: an alarm has no other attribute."""
         return f"arn:{self._partition}:cloudwatch:{self._place}:alarm:{self.physical_resource_id}"
 
 
@@ -59,22 +60,24 @@ LISTED = [
         kind,
         (ListedResource, CloudFormationModel),
         {
+            # Default arguments keep each class's values: a plain lambda would see the last ones.
             "cloudformation_type": staticmethod(lambda kind=kind: kind),
             "cloudformation_name_type": staticmethod(lambda named_by=named_by: named_by),
         },
     )
     for kind, named_by in _NAMED_BY.items()
 ]
-"""moto finds them by their base."""
+"""moto finds resource types among the subclasses of CloudFormationModel; nothing else uses the
+list."""
 
 
 def _numbers(cloudformation_json: Data) -> Data:
-    """A group's description with numbers that are numbers."""
-    given = dict(cloudformation_json["Properties"])
+    """Return a group's resource with its sizes as numbers."""
+    properties = dict(cloudformation_json["Properties"])
     for name in ("MinSize", "MaxSize", "DesiredCapacity", "HealthCheckGracePeriod"):
-        if name in given:
-            given[name] = int(given[name])
-    return {**cloudformation_json, "Properties": given}
+        if name in properties:
+            properties[name] = int(properties[name])
+    return {**cloudformation_json, "Properties": properties}
 
 
 def create_group(
@@ -84,17 +87,19 @@ def create_group(
     region_name: str,
     **others: Any,
 ) -> FakeAutoScalingGroup:
-    """AWS::AutoScaling::AutoScalingGroup, made."""
+    """Make an AWS::AutoScaling::AutoScalingGroup."""
     group = _moto_group(
         resource_name, _numbers(cloudformation_json), account_id, region_name, **others
     )
+    # Kept for the next update, which asks what the template has changed.
     vars(group)["declared"] = _sizes(cloudformation_json)
     return group
 
 
 def _sizes(cloudformation_json: Data) -> Data:
-    given = _numbers(cloudformation_json)["Properties"]
-    return {name: given.get(name) for name in ("MinSize", "MaxSize", "DesiredCapacity")}
+    """Return the sizes that a template declares, or None for those that it leaves out."""
+    properties = _numbers(cloudformation_json)["Properties"]
+    return {name: properties.get(name) for name in ("MinSize", "MaxSize", "DesiredCapacity")}
 
 
 def update_group(
@@ -104,60 +109,63 @@ def update_group(
     account_id: str,
     region_name: str,
 ) -> FakeAutoScalingGroup:
-    """The same group changed: its machines stay (moto would make another one).
+    """Change a group in place, so that its machines stay: moto would make another group.
 
     With IgnoreUnmodifiedGroupSizeProperties a size that the template has not changed stays, too
     (aws-attribute-updatepolicy.html).
     """
-    given, sizes = _numbers(cloudformation_json)["Properties"], _sizes(cloudformation_json)
+    properties, sizes = _numbers(cloudformation_json)["Properties"], _sizes(cloudformation_json)
     policy = cloudformation_json.get("UpdatePolicy", {}).get("AutoScalingScheduledAction", {})
     if str(policy.get("IgnoreUnmodifiedGroupSizeProperties")).lower() == "true":
-        now = {
+        present = {
             "MinSize": original_resource.min_size,
             "MaxSize": original_resource.max_size,
             "DesiredCapacity": original_resource.desired_capacity,
         }
-        before = vars(original_resource)["declared"]
-        given |= {name: now[name] for name, size in sizes.items() if size == before[name]}
+        declared = vars(original_resource)["declared"]
+        properties |= {
+            name: present[name] for name, size in sizes.items() if size == declared[name]
+        }
     vars(original_resource)["declared"] = sizes
     return autoscaling_backends[account_id][region_name].update_auto_scaling_group(
         name=original_resource.name,
-        availability_zones=given.get("AvailabilityZones", []),
-        desired_capacity=given.get("DesiredCapacity"),
-        max_size=given["MaxSize"],
-        min_size=given["MinSize"],
+        availability_zones=properties.get("AvailabilityZones", []),
+        desired_capacity=properties.get("DesiredCapacity"),
+        max_size=properties["MaxSize"],
+        min_size=properties["MinSize"],
         launch_config_name="",
-        launch_template=given.get("LaunchTemplate", {}),
-        vpc_zone_identifier=",".join(given.get("VPCZoneIdentifier", [])),
-        health_check_period=given.get("HealthCheckGracePeriod", 0),
-        health_check_type=given.get("HealthCheckType", ""),
-        new_instances_protected_from_scale_in=given.get("NewInstancesProtectedFromScaleIn"),
-        mixed_instances_policy=given.get("MixedInstancesPolicy"),
+        launch_template=properties.get("LaunchTemplate", {}),
+        vpc_zone_identifier=",".join(properties.get("VPCZoneIdentifier", [])),
+        health_check_period=properties.get("HealthCheckGracePeriod", 0),
+        health_check_type=properties.get("HealthCheckType", ""),
+        new_instances_protected_from_scale_in=properties.get("NewInstancesProtectedFromScaleIn"),
+        mixed_instances_policy=properties.get("MixedInstancesPolicy"),
     )
 
 
 def delete_group(group: FakeAutoScalingGroup, account_id: str, region_name: str) -> None:
-    """Delete a group, if nobody has."""
+    """Delete a group unless somebody has already."""
     backend = autoscaling_backends[account_id][region_name]
+    # Compared by identity: somebody may have made another group of that name.
     if backend.autoscaling_groups.get(group.name) is group:
         backend.delete_auto_scaling_group(group.name)
 
 
 def protects(group: Any) -> bool:
-    """Whether the resource is a group that cannot go: it would have to be scaled in, and has a
-    protected machine.
+    """Return whether the resource is a group that cannot be deleted, as a machine is protected from
+    scaling in.
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-instance-protection.html
     """
     return (
         isinstance(group, FakeAutoScalingGroup)
         and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
-        and any(each.protected_from_scale_in for each in group.instance_states)
+        and any(member.protected_from_scale_in for member in group.instance_states)
     )
 
 
 def install() -> None:
-    """Replace what moto does with a group; the classes above are found by themselves."""
+    """Replace moto's functions for groups. moto finds the classes of `LISTED` without that."""
     group: Any = FakeAutoScalingGroup
     group.create_from_cloudformation_json = staticmethod(create_group)
     group.update_from_cloudformation_json = staticmethod(update_group)

@@ -1,5 +1,5 @@
-"""CloudFormation where moto's is too kind: conditions, rights of the caller, imports, failures and
-what is retained.
+"""CloudFormation's rules that moto lacks: conditions, rights of the caller, imports, failures and
+retained resources.
 
 Pages are of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/.
 """
@@ -29,47 +29,53 @@ from ec2_emulator.services.ssm_parameters import settle
 from ec2_emulator.state import STATE
 
 _CREATES = {"AWS::S3::Bucket": "s3:CreateBucket", "AWS::IAM::Role": "iam:CreateRole"}
-"""The right that making a thing needs, by its type: CloudFormation acts as its caller."""
+"""The right that creating a resource of a type needs: CloudFormation acts with its caller's
+rights."""
 _LEAVES_NOTHING: set[str] = set()
 """Ids of change sets that were made with OnStackFailure=DELETE."""
 _moto_create = CloudFormationBackend.create_change_set
 _moto_delete = CloudFormationBackend.delete_stack
 
 
-def holding(template: str, parameters: dict[str, str], account: str, region: str) -> str:
-    """Resources and outputs whose condition does not hold are not part of a stack.
+def active_template(template: str, parameters: dict[str, str], account: str, region: str) -> str:
+    """Return a template without the resources and outputs whose condition does not hold, with its
+    SSM references resolved.
 
     conditions-section-structure.html
     """
-    whole = Stack.parse_template(template)
-    known = ResourceMap("", "", parameters, {}, region, account, {**whole, "Outputs": {}}, None)
-    known.load()
+    document = Stack.parse_template(template)
+    resource_map = ResourceMap(
+        "", "", parameters, {}, region, account, {**document, "Outputs": {}}, None
+    )
+    resource_map.load()
     for section in ("Resources", "Outputs"):
-        whole[section] = {
+        document[section] = {
             name: body
-            for name, body in whole.get(section, {}).items()
-            if "Condition" not in body or known.lazy_condition_map[body["Condition"]]
+            for name, body in document.get(section, {}).items()
+            if "Condition" not in body or resource_map.lazy_condition_map[body["Condition"]]
         }
-    for body in whole["Resources"].values():
+    for body in document["Resources"].values():
         properties = body.get("Properties", {})
-        if name := clean_json(properties.pop("BucketName", None), known):
+        # AWS::NoValue, with which CloudFormation chooses the name: the property has to go.
+        if name := clean_json(properties.pop("BucketName", None), resource_map):
             properties["BucketName"] = name
     return re.sub(
         r"\{\{resolve:ssm:([^}]+)\}\}",
         lambda match: dynamic_reference(account, region, match[1]),
-        json.dumps(whole),
+        json.dumps(document),
     )
 
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
 def dynamic_reference(account: str, region: str, name: str) -> str:
-    """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value
-    when it is deployed."""
+    """`{{resolve:ssm:NAME}}` in a template, with or without a version, is the parameter's value at
+    the time of deployment."""
     settle()
-    found = ssm_backends[account][region].get_parameter(name)
-    if found is None or found.parameter_type == "SecureString":
+    parameter = ssm_backends[account][region].get_parameter(name)
+    if parameter is None or parameter.parameter_type == "SecureString":
         raise ApiError("ValidationError", f"Parameters: [ssm:{name}] cannot be found.")
-    return json.dumps(found.value)[1:-1]
+    # The value goes into a JSON string, so it is escaped and its quotes are cut off.
+    return json.dumps(parameter.value)[1:-1]
 
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html")
@@ -81,40 +87,47 @@ def create_change_set(
     parameters: dict[str, str],
     **others: Any,
 ) -> tuple[str, str]:
-    """CreateChangeSet, into which goes what the conditions let in."""
-    same = [stack for stack in backend.stacks.values() if stack.name == stack_name]
-    if others["change_set_type"] == "CREATE" and same:
-        if same[0].status != "REVIEW_IN_PROGRESS":
+    """Replaces CreateChangeSet: the template loses the resources whose condition does not hold."""
+    same_name = [stack for stack in backend.stacks.values() if stack.name == stack_name]
+    if others["change_set_type"] == "CREATE" and same_name:
+        if same_name[0].status != "REVIEW_IN_PROGRESS":
             raise ApiError("AlreadyExistsException", f"Stack [{stack_name}] already exists")
-        del backend.stacks[same[0].stack_id]
-    held = holding(template, parameters, backend.account_id, backend.region_name)
-    made, stack_id = _moto_create(backend, stack_name, change_set_name, held, parameters, **others)
-    if others["change_set_type"] == "CREATE" and same:  # first change sets share their stack
+        del backend.stacks[same_name[0].stack_id]
+    active = active_template(template, parameters, backend.account_id, backend.region_name)
+    change_set_id, stack_id = _moto_create(
+        backend, stack_name, change_set_name, active, parameters, **others
+    )
+    # Change sets for a stack that was not executed yet share one stack; moto makes one for each.
+    if others["change_set_type"] == "CREATE" and same_name:
         stack = backend.stacks.pop(stack_id)
-        stack.stack_id = backend.change_sets[made].stack_id = stack_id = same[0].stack_id
+        stack.stack_id = backend.change_sets[change_set_id].stack_id = stack_id = same_name[
+            0
+        ].stack_id
         backend.stacks[stack_id] = stack
-    return made, stack_id
+    return change_set_id, stack_id
 
 
 def differences(change_set: ChangeSet) -> list[Change]:
-    """What changes, also where that is only a parameter that a resource refers to
-    (DescribeChangeSet)."""
-    known = change_set.stack.resource_map
-    now = {row["ParameterKey"]: row["ParameterValue"] for row in parameter_list(change_set.stack)}
-    others = {
-        name: value for name, value in change_set.parameters.items() if now.get(name) != value
+    """Return the changes of a change set (DescribeChangeSet). A resource also changes if only a
+    parameter that it refers to does."""
+    resource_map = change_set.stack.resource_map
+    present = {
+        row["ParameterKey"]: row["ParameterValue"] for row in parameter_list(change_set.stack)
     }
-    found = known.build_resource_diff(change_set.template_dict, others)
-    bodies = {**known._resource_json_map, **change_set.template_dict["Resources"]}
+    changed_parameters = {
+        name: value for name, value in change_set.parameters.items() if present.get(name) != value
+    }
+    diff = resource_map.build_resource_diff(change_set.template_dict, changed_parameters)
+    bodies = {**resource_map._resource_json_map, **change_set.template_dict["Resources"]}
     return [
         Change(action=action, logical_resource_id=name, resource_type=bodies[name]["Type"])
-        for action, names in found.items()
+        for action, names in diff.items()
         for name in names
     ]
 
 
 def parameter_list(stack: Stack) -> list[dict[str, str]]:
-    """Parameters of a stack as text, a list with commas (DescribeStacks)."""
+    """Return a stack's parameters as text; a list has commas (DescribeStacks)."""
     return [
         {
             "ParameterKey": name,
@@ -125,30 +138,34 @@ def parameter_list(stack: Stack) -> list[dict[str, str]]:
 
 
 def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
-    """What a template names by a fixed name and retains, and is there without being the stack's,
-    can be imported.
+    """Return existing resources that a template can import: it names them by a fixed name and
+    retains them, and the stack does not have them yet.
 
     import-resources-automatically.html
     """
     partition = get_partition(stack.region_name)
-    named: dict[str, tuple[str, Any]] = {
+    by_type: dict[str, tuple[str, Any]] = {
         "AWS::DynamoDB::Table": (
             "TableName",
             dynamodb_backends[stack.account_id][stack.region_name].tables,
         ),
         "AWS::S3::Bucket": ("BucketName", s3_backends[stack.account_id][partition].buckets),
     }
-    found = {}
+    imports = {}
     for name, body in template["Resources"].items():
-        key, there = named.get(body["Type"], ("", {}))
-        thing = there.get(body.get("Properties", {}).get(key, ""))
-        if thing and "DeletionPolicy" in body and name not in stack.resource_map._resource_json_map:
-            found[name] = thing
-    return found
+        key, existing = by_type.get(body["Type"], ("", {}))
+        resource = existing.get(body.get("Properties", {}).get(key, ""))
+        if (
+            resource
+            and "DeletionPolicy" in body
+            and name not in stack.resource_map._resource_json_map
+        ):
+            imports[name] = resource
+    return imports
 
 
-def _refused(changes: list[Change]) -> Iterator[str]:
-    """Why the caller may not make what the changes add."""
+def _refusals(changes: list[Change]) -> Iterator[str]:
+    """Yield why the caller may not create resources that the changes add."""
     denied = STATE.settings.denied.get("*", ())
     for change in changes:
         action = _CREATES.get(change.resource_type, "")
@@ -163,16 +180,18 @@ def _refused(changes: list[Change]) -> Iterator[str]:
 def execute_change_set(
     backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
 ) -> None:
-    """Roll back a change that fails; a first one under OnStackFailure=DELETE leaves no stack."""
+    """A change that fails is rolled back. A stack's first change leaves no stack with
+    OnStackFailure=DELETE."""
     change_set = backend.describe_change_set(change_set_name)
     assert change_set is not None
     change_set.execution_status = "EXECUTE_COMPLETE"
     stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
+    # A rollback deletes only resources that were not there before.
     before = set(stack.resource_map._parsed_resources)
     stack.description = change_set.template_dict.get("Description")
     try:
-        for refusal in _refused(change_set.changes):
+        for refusal in _refusals(change_set.changes):
             raise ApiError("AccessDenied", refusal)
         _import(stack, change_set)
         change_set.apply()
@@ -193,25 +212,27 @@ def execute_change_set(
 
 
 def _import(stack: Stack, change_set: ChangeSet) -> None:
-    there = importable(stack, change_set.template_dict)
+    resources = importable(stack, change_set.template_dict)
     for change in change_set.changes:
         name = change.logical_resource_id
         if change.action == "Import":
-            there[name].cf_resource_type = change.resource_type
-            there[name].logical_resource_id = name
-            stack.resource_map._parsed_resources[name] = there[name]
+            resources[name].cf_resource_type = change.resource_type
+            resources[name].logical_resource_id = name
+            stack.resource_map._parsed_resources[name] = resources[name]
 
 
 def _roll_back(stack: Stack, before: set[str]) -> None:
-    """Delete what the change made, but not what it imported."""
-    made = stack.resource_map
+    """Delete the resources that the change created, but not those that it imported."""
+    resource_map = stack.resource_map
     for name, policy in _policies(stack).items():
         if name not in before:
             _iam(stack).delete_policy(policy.arn)
-    for name in sorted((made._parsed_resources.keys() - before) & made._resource_json_map.keys()):
-        body = made._resource_json_map[name]
+    for name in sorted(
+        (resource_map._parsed_resources.keys() - before) & resource_map._resource_json_map.keys()
+    ):
+        body = resource_map._resource_json_map[name]
         if body.get("DeletionPolicy") != "Retain":
-            made._delete_resource(made._parsed_resources.pop(name), body)
+            resource_map._delete_resource(resource_map._parsed_resources.pop(name), body)
 
 
 def _iam(stack: Stack) -> IAMBackend:
@@ -219,16 +240,17 @@ def _iam(stack: Stack) -> IAMBackend:
 
 
 def _policies(stack: Stack) -> dict[str, Any]:
-    """The stack's managed policies by logical name; moto deletes none of them."""
+    """Return the stack's managed policies by logical name. moto never deletes them, so the callers
+    do."""
     return {
-        name: each
-        for name, each in stack.resource_map._parsed_resources.items()
-        if isinstance(each, ManagedPolicy) and each.arn in _iam(stack).managed_policies
+        name: resource
+        for name, resource in stack.resource_map._parsed_resources.items()
+        if isinstance(resource, ManagedPolicy) and resource.arn in _iam(stack).managed_policies
     }
 
 
-def _in_the_way(stack: Stack) -> Iterator[str]:
-    """Why a resource cannot go."""
+def _obstacles(stack: Stack) -> Iterator[str]:
+    """Yield why a resource of the stack cannot be deleted."""
     yield from (
         f"{name}: Cannot delete a policy attached to entities."
         for name, policy in _policies(stack).items()
@@ -236,26 +258,28 @@ def _in_the_way(stack: Stack) -> Iterator[str]:
     )
     yield from (
         f"{name}: You cannot delete an AutoScalingGroup while there are instances"
-        for name, each in stack.resource_map._parsed_resources.items()
-        if stack_resources.protects(each)
+        for name, resource in stack.resource_map._parsed_resources.items()
+        if stack_resources.protects(resource)
     )
 
 
 def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
-    """What is to be retained stays, whether it may go with a failed creation or not; what cannot go
-    fails the stack.
+    """Delete a stack. Resources to retain stay, also those that may go with a failed creation; a
+    resource that cannot be deleted fails the deletion.
 
     TemplateReference/aws-attribute-deletionpolicy.html
     """
     for stack in list(backend.stacks.values()):
         if name_or_stack_id in (stack.name, stack.stack_id):
             for body in stack.resource_map._resource_json_map.values():
+                # moto knows only Retain.
                 if body.get("DeletionPolicy") == "RetainExceptOnCreate":
                     body["DeletionPolicy"] = "Retain"
-            for reason in _in_the_way(stack):
+            for reason in _obstacles(stack):
                 stack.status = "DELETE_FAILED"
                 stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
                 return
+            # moto deletes no managed policy with its stack.
             for policy in _policies(stack).values():
                 _iam(stack).delete_policy(policy.arn)
             _moto_delete(backend, stack.stack_id)
@@ -271,10 +295,15 @@ class StackApi(CloudFormationResponse):
         if self._get_param("OnStackFailure") == "DELETE":
             _LEAVES_NOTHING.add(change_set.change_set_id)
         imports = self._get_bool_param("ImportExistingResources", False)
-        found = importable(change_set.stack, change_set.template_dict) if imports else {}
+        importable_resources = (
+            importable(change_set.stack, change_set.template_dict) if imports else {}
+        )
         for change in change_set.changes:
-            change.action = "Import" if change.logical_resource_id in found else change.action
+            change.action = (
+                "Import" if change.logical_resource_id in importable_resources else change.action
+            )
         return answer
 
     def _validate_different_update(self, *_: Any) -> None:
-        """A change set without changes is made, and has failed."""
+        """Accept a change set without changes, which moto refuses: AWS makes it, with the status
+        FAILED."""

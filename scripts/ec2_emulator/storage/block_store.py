@@ -1,5 +1,5 @@
-"""Blocks of snapshots, stored once each in a file without a name: little memory, and nothing
-survives the process."""
+"""Storage for blocks of snapshots, each stored once, in an unnamed file: it needs little memory and
+ends with the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html).""
 
 
 class BlockStore:
-    """Content by its SHA-256 digest."""
+    """Blocks by their SHA-256 digests."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the process
@@ -33,6 +33,7 @@ class BlockStore:
             self._slots[digest] = slot
 
     def get(self, digest: bytes) -> bytes:
+        # No lock: a digest gets its slot after its block is written, and a slot never changes.
         return os.pread(self._file.fileno(), BLOCK, self._slots[digest] * BLOCK)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""The EBS direct APIs."""
+"""The EBS direct APIs: writing, completing, listing and reading the blocks of snapshots."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ec2_emulator.storage.block_store import BLOCK
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
-"""Bounds of MaxResults, and the first is the default page (API_ListSnapshotBlocks)."""
+"""Upper and lower bound of MaxResults; the upper one is the default (API_ListSnapshotBlocks)."""
 
 
 class InvalidRequest(ApiError):
-    """A refusal with its documented reason."""
+    """A refusal with the reason that AWS documents."""
 
     def __init__(
         self,
@@ -126,8 +126,8 @@ def parent_fits(
     *,
     by_default: bool,
 ) -> None:
-    """A parent is a complete snapshot, no larger than its child, and decides about encryption; an
-    unencrypted one is refused where encryption by default is on.
+    """A parent is a completed snapshot, no larger than its child, and decides about encryption. An
+    unencrypted one is refused if encryption by default is on.
 
     https://docs.aws.amazon.com/ebs/latest/userguide/ebsapis-using-encryption.html
     """
@@ -175,7 +175,7 @@ def readable_when_complete(snapshot: EmulatedSnapshot) -> EmulatedSnapshot:
 
 @rule(EBS_GUIDE + "ebsapi-permissions.html")
 def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
-    """Who reads blocks of an encrypted snapshot has to be allowed kms:Decrypt."""
+    """A caller who reads blocks of an encrypted snapshot has to be allowed kms:Decrypt."""
     if snapshot.encrypted:
         authorization.demand(STATE, caller, "kms:Decrypt")
 
@@ -185,15 +185,19 @@ def _token(snapshot: EmulatedSnapshot, index: int) -> str:
 
 
 def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
-    """Flip a bit of a stored block, checksum included, as no API can; returns the new checksum."""
+    """Flip a bit of a stored block and return its new checksum. For tests: no API of AWS can."""
+    # The control API has no credentials, so every account is searched.
     for account in ec2_backends:
-        stored = ec2_backends[account][region].snapshots.get(snapshot)
-        if isinstance(stored, EmulatedSnapshot) and (digest := stored.digest(block)) is not None:
+        stored_snapshot = ec2_backends[account][region].snapshots.get(snapshot)
+        if (
+            isinstance(stored_snapshot, EmulatedSnapshot)
+            and (digest := stored_snapshot.digest(block)) is not None
+        ):
             data = bytearray(STATE.blocks.get(digest))
             data[bit // 8] ^= 1 << bit % 8
-            stored.written[block] = hashlib.sha256(data).digest()
-            STATE.blocks.put(stored.written[block], bytes(data))
-            return _base64(stored.written[block])
+            stored_snapshot.written[block] = hashlib.sha256(data).digest()
+            STATE.blocks.put(stored_snapshot.written[block], bytes(data))
+            return _base64(stored_snapshot.written[block])
     raise _missing(snapshot)
 
 
@@ -205,7 +209,8 @@ class EbsDirectApi(EBSResponse):
         return ec2_backends[self.current_account][self.region]
 
     def _find(self, name: str) -> EmulatedSnapshot:
-        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_PutSnapshotBlock.html"""
+        """Return the snapshot that a parameter names
+        (https://docs.aws.amazon.com/ebs/latest/APIReference/API_PutSnapshotBlock.html)."""
         snapshot = self._backend.snapshots.get(self._get_param(name))
         if snapshot is None:
             raise _missing(self._get_param(name))
@@ -218,8 +223,8 @@ class EbsDirectApi(EBSResponse):
             raise InvalidRequest(
                 f"the size of a volume is 1 to 65536 GiB, not {size}", "INVALID_VOLUME_SIZE"
             )
-        named, key = self._get_param("ParentSnapshotId"), self._get_param("KmsKeyArn")
-        parent = self._find("ParentSnapshotId") if named else None
+        parent_id, key = self._get_param("ParentSnapshotId"), self._get_param("KmsKeyArn")
+        parent = self._find("ParentSnapshotId") if parent_id else None
         encrypted = self._get_param("Encrypted")
         if parent is None:
             key = encryption.key_of_new(backend, encrypted, key)
@@ -231,7 +236,9 @@ class EbsDirectApi(EBSResponse):
         snapshot = snapshots.make(
             backend, size, self._get_param("Description") or "", parent=parent, kms_key=key
         )
+        # It waits for blocks until CompleteSnapshot seals it.
         snapshot.sealed_at = None
+        # Timeout is in minutes, 60 if it is not given.
         snapshot.timeout_s = 60.0 * (self._get_param("Timeout") or 60)
         tags = self._get_param("Tags") or []
         snapshot.add_tags({tag["Key"]: tag["Value"] for tag in tags})
@@ -245,7 +252,7 @@ class EbsDirectApi(EBSResponse):
                 "BlockSize": BLOCK,
                 "Description": snapshot.description,
                 "Tags": tags,
-                "ParentSnapshotId": named,
+                "ParentSnapshotId": parent_id,
                 "KmsKeyArn": key,
             }
         )
@@ -258,14 +265,16 @@ class EbsDirectApi(EBSResponse):
         block_is_inside(snapshot, index)
         checksum = self._get_param("Checksum")
         digest = block_is_what_was_signed(data, checksum, self._get_param("ChecksumAlgorithm"))
+        # Calls run in parallel (server._PARALLEL): the block is stored before its digest is listed.
         STATE.blocks.put(digest, data)
         snapshot.written[index] = digest
         snapshot.touched_at = time.monotonic()
         return ActionResult({"Checksum": checksum, "ChecksumAlgorithm": "SHA256"})
 
     def complete_snapshot(self) -> ActionResult:
-        """Verify the whole and seal it; again is the same answer again."""
+        """Verify the whole snapshot and seal it. A repeated call gets the same answer."""
         snapshot = self._find("SnapshotId")
+        # A repeated call finds a sealed snapshot, and is not late.
         if snapshot.sealed_at is None:
             block_comes_in_time(snapshot)
         count_is_what_was_written(snapshot, self._get_param("ChangedBlocksCount"))
@@ -305,7 +314,8 @@ class EbsDirectApi(EBSResponse):
     def _listed(
         self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]
     ) -> ActionResult:
-        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html"""
+        """Return a page of blocks as the list `name`
+        (https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html)."""
         limit = self._get_param("MaxResults")
         if limit is not None and not LEAST_BLOCKS <= limit <= MOST_BLOCKS:
             raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")

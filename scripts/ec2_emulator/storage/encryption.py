@@ -1,4 +1,4 @@
-"""Keys: what new snapshots are encrypted by, who manages a key, and signatures of digests."""
+"""KMS keys: the key of a new snapshot, who manages a key, and signatures of digests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 
 
 def aws_key(backend: Any) -> str:
-    """The ARN of the key that AWS keeps for EBS."""
+    """Return the ARN of the key that AWS manages for EBS; it is created at the first use."""
     kms = kms_backends[backend.account_id][backend.region_name]
     if not kms.alias_exists(AWS_ALIAS):
         kms.create_alias(
@@ -66,21 +66,26 @@ class SigningApi(KmsResponse):
     """The handlers."""
 
     def describe_key(self) -> str:
-        """As moto does, which makes AWS's own keys when they are asked for; but AWS manages these
+        """Return moto's answer, with AWS as the manager of AWS's own keys, which moto makes when
+        they are described
         (https://docs.aws.amazon.com/kms/latest/APIReference/API_DescribeKey.html)."""
         answer = json.loads(super().describe_key())
-        found = answer["KeyMetadata"]
-        aliases = self.kms_backend.describe_key(found["KeyId"]).aliases
+        metadata = answer["KeyMetadata"]
+        aliases = self.kms_backend.describe_key(metadata["KeyId"]).aliases
         if any(alias.startswith("alias/aws/") for alias in aliases):
-            found["KeyManager"] = "AWS"
+            metadata["KeyManager"] = "AWS"
         return json.dumps(answer)
 
     def sign(self) -> str:
-        """As moto does, which knows keys and algorithms; but moto hashes a digest once more."""
+        """Return moto's answer with a signature of the digest itself: moto hashes a digest once
+        more."""
         answer = json.loads(super().sign())
         if self._get_param("MessageType") == "DIGEST":
             key: Any = self.kms_backend.describe_key(self._get_param("KeyId")).private_key
-            kind = _HASHES[answer["SigningAlgorithm"]]
-            signature = key.private_key.sign(self._get_param("Message"), ECDSA(Prehashed(kind)))
+            algorithm = _HASHES[answer["SigningAlgorithm"]]
+            # Prehashed: the message is a digest already.
+            signature = key.private_key.sign(
+                self._get_param("Message"), ECDSA(Prehashed(algorithm))
+            )
             answer["Signature"] = base64.b64encode(signature).decode()
         return json.dumps(answer)

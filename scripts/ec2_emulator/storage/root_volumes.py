@@ -1,4 +1,4 @@
-"""Root volumes of instances: what is written to them."""
+"""Root volumes of instances, and writes to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ec2_emulator.storage.block_store import BLOCK
 
 
 def _root_of(instance: Any) -> Any:
-    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateReplaceRootVolumeTask.html"""
+    """Return an instance's root volume, or refuse an instance without one
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateReplaceRootVolumeTask.html)."""
     device = instance.block_device_mapping.get(instance.root_device_name)
     if device is None:
         raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' has no root volume")
@@ -23,28 +24,27 @@ def _root_of(instance: Any) -> Any:
 
 
 def written(volume: Any) -> dict[int, bytes]:
-    """Digests, by index, of the blocks of a volume that were written since it was made from its
-    snapshot."""
+    """Return the digests, by index, of the blocks that were written to a volume since it was made
+    from its snapshot."""
     blocks: dict[int, bytes] = vars(volume).setdefault("written", {})
     return blocks
 
 
 def write(instance: str, region: str, offset: int, data: str) -> None:
-    """Write Base64 `data` at `offset` of an instance's root volume, as its kernel would. For tests:
-    AWS has no such call. A snapshot that is made afterwards has it, one that was made before has
-    not.
-    """
-    backend, rest = ec2_backends[MY_ACCOUNT][region], memoryview(base64.b64decode(data))
+    """Write `data` (Base64) at `offset` (bytes) of an instance's root volume, as its kernel would.
+    For tests: AWS has no such call. Only a snapshot that is made afterwards has the data."""
+    backend, remaining = ec2_backends[MY_ACCOUNT][region], memoryview(base64.b64decode(data))
     volume = _root_of(backend.get_instance(instance))
     source = snapshots.find(backend, volume.snapshot_id) if volume.snapshot_id else None
-    while rest:
-        index, at = divmod(offset, BLOCK)
+    while remaining:
+        index, start = divmod(offset, BLOCK)
+        # A block that was not written yet has the snapshot's content, or zeros.
         digest = written(volume).get(index) or (
             source.digest(index) if source is not None else None
         )
         block = bytearray(STATE.blocks.get(digest) if digest else bytes(BLOCK))
-        part = rest[: BLOCK - at]
-        block[at : at + len(part)] = part
+        part = remaining[: BLOCK - start]
+        block[start : start + len(part)] = part
         written(volume)[index] = hashlib.sha256(block).digest()
         STATE.blocks.put(written(volume)[index], bytes(block))
-        rest, offset = rest[len(part) :], offset + len(part)
+        remaining, offset = remaining[len(part) :], offset + len(part)

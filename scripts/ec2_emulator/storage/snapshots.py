@@ -1,5 +1,4 @@
-"""Snapshots with content: blocks of 512 KiB by index, a parent for the rest, and the states of a
-real one."""
+"""Snapshots with content: blocks of 512 KiB by index, a parent for the rest, and real states."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ BLOCKS_PER_GIB = 2**30 // BLOCK
 
 @dataclass(frozen=True)
 class NoVolume:
-    """In the place of the volume of a snapshot that was not made from one: AWS shows this id."""
+    """Stands for the volume of a snapshot that was not made from a volume: AWS shows this id."""
 
     size: int
     id: str = "vol-ffffffff"
@@ -31,15 +30,15 @@ class NoVolume:
 
 
 class EmulatedSnapshot(Snapshot):
-    """A snapshot. moto makes one from a volume, whose blocks it has as they are then; StartSnapshot
-    makes one that waits for blocks. It is encrypted as what it was made from.
-    """
+    """A snapshot. moto makes one from a volume, with the blocks that the volume has at that time;
+    StartSnapshot makes one that waits for blocks. It is encrypted like its parent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         source = getattr(self.volume, "snapshot_id", None)
         self.parent = find(self.ec2_backend, source) if source else None
-        self.start_time = STATE.made()
+        self.start_time = STATE.creation_date()
+        # A copy: the volume may be written to later.
         self.written: dict[int, bytes] = dict(vars(self.volume).get("written", {}))
         if self.parent is not None and self.parent.encrypted:
             self.encrypted, self.kms_key_id = True, self.parent.kms_key_id
@@ -49,24 +48,29 @@ class EmulatedSnapshot(Snapshot):
 
     @property
     def status(self) -> str:
-        """`pending` until sealed and a little longer; `error` where nobody wrote for the time
-        agreed on."""
+        """Return `pending` until the snapshot is sealed and for `pending_s` after that, or `error`
+        if nobody wrote to it before its timeout."""
         if self.sealed_at is None:
             return pending_until_complete(self)
-        return "completed" if STATE.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
+        return (
+            "completed"
+            if STATE.is_over(self.sealed_at, lambda settings: settings.pending_s)
+            else "pending"
+        )
 
     @status.setter
     def status(self, _value: str) -> None:
-        """moto sets `completed` at once."""
+        """Do nothing: moto sets `completed` at once."""
 
     def content(self) -> dict[int, bytes]:
-        """Digest by index of every block that is not known to be zero."""
+        """Return the digest, by index, of every block that is not known to be zero."""
+        # A child's own blocks hide its parent's.
         inherited = self.parent.content() if self.parent is not None else {}
         return dict(sorted({**inherited, **self.written}.items()))
 
     def digest(self, index: int) -> bytes | None:
-        found = self.written.get(index)
-        return found if found is not None or self.parent is None else self.parent.digest(index)
+        written = self.written.get(index)
+        return written if written is not None or self.parent is None else self.parent.digest(index)
 
     def lineage(self) -> set[str]:
         return {self.id} | (self.parent.lineage() if self.parent is not None else set())
@@ -80,8 +84,8 @@ class EmulatedSnapshot(Snapshot):
 
 
 def find(backend: Any, snapshot_id: str) -> EmulatedSnapshot | None:
-    """A snapshot of the backend's region, also of another account: an AMI that is shared brings its
-    own."""
+    """Return a snapshot of the backend's region, or None. It may be another account's, as an
+    instance of a shared AMI needs that account's snapshot."""
     for owner in [backend.account_id, *ec2_backends]:
         if snapshot_id in ec2_backends[owner][backend.region_name].snapshots:
             snapshot = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
@@ -90,7 +94,7 @@ def find(backend: Any, snapshot_id: str) -> EmulatedSnapshot | None:
 
 
 def get_snapshot(self: Any, snapshot_id: str) -> EmulatedSnapshot:
-    """In the place of moto's, which knows the account's own."""
+    """Replaces moto's, which finds only the account's own snapshots."""
     snapshot = find(self, snapshot_id)
     if snapshot is None:
         raise InvalidSnapshotIdError
@@ -105,7 +109,7 @@ def make(
     parent: EmulatedSnapshot | None = None,
     kms_key: str | None = None,
 ) -> EmulatedSnapshot:
-    """A snapshot in `backend` of no volume that anybody may see."""
+    """Make a snapshot in `backend` that comes from no volume."""
     snapshot = EmulatedSnapshot(
         backend,
         random_snapshot_id(),
@@ -121,18 +125,15 @@ def make(
 
 @rule(EBS_API + "API_StartSnapshot.html")
 def pending_until_complete(snapshot: EmulatedSnapshot) -> str:
-    """A snapshot that was started is pending until it is completed, and is cancelled when nobody
-    writes for Timeout."""
+    """A snapshot that was started is pending until it is completed, and is cancelled if nobody
+    writes to it for the time of Timeout."""
     return "error" if time.monotonic() - snapshot.touched_at > snapshot.timeout_s else "pending"
 
 
 def linear_checksum(written: dict[int, bytes]) -> str:
-    """The checksum of a snapshot is that of its blocks' checksums, in ascending order of their
-    index.
-
-    The digests themselves are concatenated, not their Base64 (so do AWS's own tools, for instance
-    coldsnap).
-    """
+    """Return the checksum of a snapshot: that of its blocks' checksums, in ascending order of their
+    index."""
+    # AWS's own tools, such as coldsnap, join the digests themselves, not their Base64.
     return base64.b64encode(
         hashlib.sha256(b"".join(written[index] for index in sorted(written))).digest()
     ).decode()

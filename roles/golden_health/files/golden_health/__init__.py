@@ -1,5 +1,5 @@
-"""golden-health: whether this machine is whole, as a look at its GPUs, disks and clock shows.
+"""golden-health: checks of this machine's GPUs, disks and clock for faults.
 
-Python's standard library, the driver, and golden_idle for calls to AWS. docs/health.md describes
-what it does.
+It needs Python's standard library, the driver, and golden_idle for calls to AWS. docs/health.md
+describes what it does.
 """

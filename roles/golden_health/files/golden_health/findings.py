@@ -1,7 +1,7 @@
-"""What is wrong with a machine, in words: a function of its facts and of what its type has.
+"""Findings: what is wrong with a machine, in words, by its facts and by what its type has.
 
-A finding is `broken` where another machine of the type would not have it. What the image, a
-setting or a user's program brought along, a new machine would have, too.
+A finding is `broken` if another machine of the type would not have it. A fault that comes from the
+image, a setting or a user's program would be on a new machine, too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 Facts = Mapping[str, Any]
 MEMORY_SHARE = 0.9
-"""Of the type's memory: ECC of GDDR6 takes a sixteenth, the driver a little more."""
+"""The share of the type's memory that a GPU has at least: ECC of GDDR6 takes a sixteenth, the
+driver a little more."""
 SLOWDOWNS = {0x8: "hardware slowdown", 0x40: "hardware thermal slowdown", 0x80: "power brake"}
-"""nvml.h, nvmlClocksThrottleReason...: those that no load of a healthy machine brings about."""
+"""Bits of nvml.h's nvmlClocksThrottleReason that no load of a healthy machine sets."""
 HOT = 0x20
-"""The same: warmer than its driver wants it, which a hot day may bring about."""
+"""The bit for a GPU that is warmer than its driver wants it, as on a hot day."""
 XIDS = {
     48: "uncorrected memory error",
     64: "remapping a row failed",
@@ -29,67 +30,70 @@ XIDS = {
     140: "unrecovered memory error",
 }
 OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
-"""NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were
-contained or mended. Any other Xid is told of, and nothing follows from it."""
+"""Xids that a user's program causes, and errors that were contained or repaired (NVIDIA's "XID
+Errors" document). Any Xid that is in neither list is reported, but does not make the machine
+broken."""
 SLOW = " within "
-"""What a call has in its error that did not return."""
+"""Text in the error of a call that did not return in time."""
 ACTIVE = "4: ACTIVE"
-"""Of a port that works (Linux: Documentation/ABI/stable/sysfs-class-infiniband)."""
+"""The state of a port that works (Linux: Documentation/ABI/stable/sysfs-class-infiniband)."""
 SETTLED_S = 600
-"""Seconds after boot until which a clock may still be on its way."""
+"""Seconds after boot in which the clock may be unsynchronized still."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, with the number of its GPU."""
+    """A fault in words, with the number of its GPU if it has one."""
 
     text: str
     broken: bool
 
 
-def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
-    """All that is wrong, as far as the driver was asked; `kind` is what the instance's type has,
-    None where nobody knows."""
-    found = list(_of_machine(facts, kind))
-    if not facts["bus"] and not (kind and kind["gpus"]):
-        return found
-    found += [*_of_bus(facts, kind), *_of_log(facts)]
+def judge(facts: Facts, expected: Mapping[str, Any] | None) -> list[Finding]:
+    """Return all findings. Facts from the driver may be missing. `expected` is what the instance's
+    type has, or None if the type is unknown."""
+    results = list(_of_machine(facts, expected))
+    if not facts["bus"] and not (expected and expected["gpus"]):
+        return results
+    results += [*_of_bus(facts, expected), *_of_log(facts)]
     if "gpus" in facts:
-        found += [*_of_driver(facts), *_of_counts(facts), *_of_switches(facts)]
-        alike = dict[tuple[str, bool], list[str]]()
+        results += [*_of_driver(facts), *_of_counts(facts), *_of_switches(facts)]
+        # GPUs with the same finding share a line.
+        gpus_by_finding = dict[tuple[str, bool], list[str]]()
         for gpu in facts["gpus"]:
-            for each in (
-                *_of_gpu(gpu, kind or {}, facts["persistence"]),
-                *_of_awake(gpu.get("awake", {}), kind or {}),
+            for finding in (
+                *_of_gpu(gpu, expected or {}, facts["persistence"]),
+                *_of_awake(gpu.get("awake", {}), expected or {}),
             ):
-                alike.setdefault(each, []).append(str(gpu["number"]))
-        found += [
+                gpus_by_finding.setdefault(finding, []).append(str(gpu["number"]))
+        results += [
             Finding(f"GPU {', '.join(numbers)}: {text}", broken)
-            for (text, broken), numbers in alike.items()
+            for (text, broken), numbers in gpus_by_finding.items()
         ]
-    return found
+    return results
 
 
 def unanswered(facts: Facts) -> bool:
-    """Whether a call did not return in time, which a machine at work may be too slow for."""
-    said = [
+    """Return whether a call did not return in time. A busy machine may be too slow for it."""
+    errors = [
         facts["error"],
         facts["cuda_error"],
-        *(each["error"] for each in facts["lost"]),
+        *(gpu["error"] for gpu in facts["lost"]),
         *(gpu.get("awake", {}).get("error", "") for gpu in facts["gpus"]),
     ]
-    return any(SLOW in text for text in said)
+    return any(SLOW in text for text in errors)
 
 
-def is_narrow(facts: Facts, kind: Mapping[str, Any] | None) -> bool:
-    """Whether a GPU has fewer lanes than its type, as a healthy one may have that rests."""
-    wanted = kind["pcie_width"] if kind else 0
-    return any(gpu["width"] is not None and gpu["width"] < wanted for gpu in facts["gpus"])
+def is_narrow(facts: Facts, expected: Mapping[str, Any] | None) -> bool:
+    """Return whether a GPU has fewer PCIe lanes than its type. A healthy one may, while it
+    rests."""
+    expected_width = expected["pcie_width"] if expected else 0
+    return any(gpu["width"] is not None and gpu["width"] < expected_width for gpu in facts["gpus"])
 
 
-def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
-    if kind and facts["disks"] < kind["disks"]:
-        yield Finding(f"{facts['disks']} of {kind['disks']} local disks", True)
+def _of_machine(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if expected and facts["disks"] < expected["disks"]:
+        yield Finding(f"{facts['disks']} of {expected['disks']} local disks", True)
     for name, state in facts["controllers"]:
         if state not in ("live", "connecting", "new"):
             yield Finding(f"disk {name}: its controller is {state}", True)
@@ -110,11 +114,12 @@ def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Findin
 def _of_driver(facts: Facts) -> Iterator[Finding]:
     if facts["error"]:
         yield Finding(f"NVML: {facts['error']}", False)
-    divided = any(gpu["mig"] for gpu in facts["gpus"])  # CUDA sees parts, or none
+    # CUDA sees the parts of a divided GPU, or none.
+    divided = any(gpu["mig"] for gpu in facts["gpus"])
     if facts["cuda_error"] and not divided:
         yield Finding(f"CUDA: {facts['cuda_error']}", False)
-    for each in facts["lost"]:
-        yield Finding(f"GPU {each['number']}: {each['error']}", True)
+    for gpu in facts["lost"]:
+        yield Finding(f"GPU {gpu['number']}: {gpu['error']}", True)
     library = facts.get("library", "").rpartition(".so.")[2]
     cuda = facts.get("cuda_library", "").rpartition(".so.")[2]
     if cuda and library and cuda != library:
@@ -125,38 +130,44 @@ def _of_driver(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _of_bus(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+def _of_bus(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Finding]:
     bus, switches = facts["bus"], facts["switches"]
-    if kind and len(bus) != kind["gpus"]:
+    if expected and len(bus) != expected["gpus"]:
         yield Finding(
-            f"{len(bus)} of {kind['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}", True
+            f"{len(bus)} of {expected['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}", True
         )
-    if kind and switches < kind["nvswitches"]:
-        yield Finding(f"{switches} of {kind['nvswitches']} NVSwitches on the bus", True)
+    if expected and switches < expected["nvswitches"]:
+        yield Finding(f"{switches} of {expected['nvswitches']} NVSwitches on the bus", True)
 
 
 def _of_counts(facts: Facts) -> Iterator[Finding]:
-    bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
-    missing = sorted(set(bus) - known)
+    bus, known_to_driver = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
+    missing = sorted(set(bus) - known_to_driver)
     if not facts["error"] and len(missing) > len(facts["lost"]):
-        # Another driver than the GPUs want knows none of them, on a new machine, too.
-        yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", bool(known))
+        # A driver that is not for these GPUs knows none of them, as on a new machine.
+        yield Finding(
+            f"on the bus, unknown to the driver: {', '.join(missing)}", bool(known_to_driver)
+        )
     for gpu in facts["gpus"]:
         if facts["cuda"] and gpu["bus"] not in facts["cuda"] and not gpu["mig"]:
             yield Finding(f"GPU {gpu['number']}: CUDA does not see it", True)
 
 
-def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
-    """What one GPU says of itself; `kind` is empty where its type is unknown."""
-    remapped, memory = gpu["remapped"] or [0, 0, 0, 0], kind.get("memory_mib", gpu["memory_mib"])
+def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
+    """Return the findings of a GPU at rest: (text, broken). `expected` is empty if the type is
+    unknown."""
+    remapped, memory = (
+        gpu["remapped"] or [0, 0, 0, 0],
+        expected.get("memory_mib", gpu["memory_mib"]),
+    )
     links = gpu["nvlinks"]
     words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
     slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
     rows = (
         (
-            not words.issuperset(kind.get("gpu", "").lower().split()),
+            not words.issuperset(expected.get("gpu", "").lower().split()),
             False,
-            f"is {gpu['name']}, not {kind.get('gpu')}",
+            f"is {gpu['name']}, not {expected.get('gpu')}",
         ),
         (
             not MEMORY_SHARE <= gpu["memory_mib"] / memory <= 2 - MEMORY_SHARE,
@@ -186,18 +197,19 @@ def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tupl
             f"NVLinks down: {', '.join(str(link) for link, up in enumerate(links) if not up)}",
         ),
         (
-            len(links) < kind.get("nvlinks", 0),
+            len(links) < expected.get("nvlinks", 0),
             True,
-            f"{len(links)} of {kind.get('nvlinks')} NVLinks",
+            f"{len(links)} of {expected.get('nvlinks')} NVLinks",
         ),
     )
     return [(text, broken) for wrong, broken, text in rows if wrong]
 
 
-def _of_awake(awake: Facts, kind: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """What one GPU shows while it copies; nothing where it did not have to."""
+def _of_awake(awake: Facts, expected: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return the findings of a GPU while it copied: (text, broken), or an empty list if it did
+    not."""
     error, whole = awake.get("error", ""), awake.get("whole", True)
-    width, generation = kind.get("pcie_width", 0), kind.get("pcie_generation", 0)
+    width, generation = expected.get("pcie_width", 0), expected.get("pcie_generation", 0)
     rows = (
         (error, SLOW in error, error),
         (not whole, True, "copies are not whole"),
@@ -212,9 +224,9 @@ def _of_awake(awake: Facts, kind: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _of_log(facts: Facts) -> Iterator[Finding]:
-    """Each once, however often the kernel's log has it."""
-    known = facts.get("gpus", [])
-    names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in known}
+    """Yield the findings of the kernel's log, each once, however often it is logged."""
+    gpus = facts.get("gpus", [])
+    names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in gpus}
     xids = {(device, int(text)) for device, text in facts["xids"]}
     for device, text in sorted(xids):
         if text not in OF_PROGRAMS:
@@ -223,6 +235,7 @@ def _of_log(facts: Facts) -> Iterator[Finding]:
     for device, text in sorted({(device, text) for device, text in facts["sxids"]}):
         yield Finding(f"NVSwitch {device}: SXid {text}", False)
     for device, words in sorted({(device, words) for device, words in facts["failures"]}):
+        # Xid 79 says already that the GPU has fallen off the bus.
         if "bus" not in words or (f"PCI:{device[:-2]}", 79) not in xids:
             yield Finding(f"{device or 'a GPU'}: {words}", True)
 
@@ -235,6 +248,6 @@ def _of_switches(facts: Facts) -> Iterator[Finding]:
         yield Finding(f"nvidia-fabricmanager is {manager or 'not installed'}", False)
     if version and facts.get("driver") and version != facts["driver"]:
         yield Finding(f"fabric manager {version} beside driver {facts['driver']}", False)
-    for one in sorted({one for one, _ in facts["not_peers"]}):
-        others = [str(other) for each, other in facts["not_peers"] if each == one]
-        yield Finding(f"GPU {one}: does not reach the memory of GPU {', '.join(others)}", False)
+    for number in sorted({number for number, _ in facts["not_peers"]}):
+        others = [str(second) for first, second in facts["not_peers"] if first == number]
+        yield Finding(f"GPU {number}: does not reach the memory of GPU {', '.join(others)}", False)

@@ -1,5 +1,5 @@
-"""Calls into NVIDIA's libraries that end. A call that hangs in the kernel cannot be ended, but its
-process can be left."""
+"""Calls into NVIDIA's libraries with a time limit. A call that hangs in the kernel cannot be ended,
+so each runs in a process that can be left behind."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import Any
 CALL_S = 60.0
 # A GPU that is badly cooled throttles after half a minute.
 LOAD_S = 60.0
-"""Seconds that a call and a load may take; who asks sets them first."""
+"""Seconds that a call and a load may take. Callers set them before they ask."""
 
 Facts = dict[str, Any]
 _under_way: dict[int, tuple[str, float]] = {}
-"""Thread -> the call that it waits for, and since when (monotonic seconds)."""
+"""Threads to the calls that they wait for, with their starts (monotonic seconds)."""
 _sending = threading.Lock()
 
 
@@ -39,15 +39,16 @@ class Failed(Exception):
 
 
 def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
-    """A question's answer, in a process of its own; `error` where it fails or does not return."""
+    """Return a question's answer from a process of its own, or `error` if it fails or does not
+    return."""
     return together(question, [arguments])[0]
 
 
 def in_turn(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> list[Facts]:
-    """The same of several by one process, in which libraries start once; by one for each where a
-    call hangs."""
-    found = bounded(_rows, question, cases).get("rows") if cases else []
-    return together(question, cases) if found is None else list(found)
+    """Return the answers to several cases from one process, in which libraries start once. If a
+    call hangs, each case gets a process of its own."""
+    rows = bounded(_rows, question, cases).get("rows") if cases else []
+    return together(question, cases) if rows is None else list(rows)
 
 
 def _rows(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> Facts:
@@ -61,28 +62,30 @@ def _rows(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> Facts
 
 
 def together(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> list[Facts]:
-    """The same of several at once."""
-    asked = []
+    """Return the answers to several cases, each from a process of its own, all at the same time."""
+    children = []
     for arguments in cases:
-        end, pipe = os.pipe()
+        read_end, write_end = os.pipe()
         child = os.fork()
         if not child:
-            _answer(pipe, question, arguments)
-        os.close(pipe)
-        asked.append((end, child))
+            _answer(write_end, question, arguments)
+        os.close(write_end)
+        children.append((read_end, child))
     # While a library is loaded, Python's lock keeps `_watch` from counting.
     deadline = time.monotonic() + 5 * CALL_S + LOAD_S
-    return [_answered(end, child, deadline) for end, child in asked]
+    return [_receive(read_end, child, deadline) for read_end, child in children]
 
 
-def _answered(end: int, child: int, deadline: float) -> Facts:
+def _receive(read_end: int, child: int, deadline: float) -> Facts:
+    """Return the answer that a child writes before the deadline (monotonic seconds), and kill the
+    child."""
     text = b""
-    while select.select([end], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        if not (piece := os.read(end, 1 << 16)):
+    while select.select([read_end], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not (chunk := os.read(read_end, 1 << 16)):
             break
-        text += piece
-    os.close(end)
-    # It is not waited for: a process that hangs in the kernel does not end.
+        text += chunk
+    os.close(read_end)
+    # No waitpid: a process that hangs in the kernel does not end.
     os.kill(child, signal.SIGKILL)
     return (
         dict(json.loads(text)) if text else {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
@@ -90,20 +93,21 @@ def _answered(end: int, child: int, deadline: float) -> Facts:
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
-    """Answer into the pipe and end, without SSH's connection, which any process keeps open."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    """Write the answer to the pipe and end this process."""
+    # A process that hangs would keep SSH's connection open by its standard streams.
+    null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
-        os.dup2(nowhere, stream)
+        os.dup2(null, stream)
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
     try:
-        found = question(*arguments)
+        answer = question(*arguments)
     except Exception as error:
-        found = {"error": str(error) or repr(error)}
-    _send(pipe, found)
+        answer = {"error": str(error) or repr(error)}
+    _send(pipe, answer)
 
 
 def _watch(pipe: int) -> None:
-    """Answer in place of a call that does not return."""
+    """Answer with an error if a call does not return in time."""
     while True:
         time.sleep(0.05)
         for name, since in list(_under_way.values()):
@@ -111,16 +115,16 @@ def _watch(pipe: int) -> None:
                 _send(pipe, {"error": f"{name} did not return within {CALL_S:g} s"})
 
 
-def _send(pipe: int, found: Facts) -> None:
-    _sending.acquire()  # for good: one answer is enough
+def _send(pipe: int, answer: Facts) -> None:
+    _sending.acquire()  # never released: only the first answer is sent
     with os.fdopen(pipe, "w") as sink:
-        json.dump(found, sink)
+        json.dump(answer, sink)
     os._exit(0)
 
 
 class Library:
-    """A library whose calls return 0 or a number that says why not. `words`: its call for what a
-    number means."""
+    """A library whose calls return 0 or an error number. `words` is the name of its call that
+    describes a number."""
 
     def __init__(self, name: str, words: str) -> None:
         self._library, self._words = ctypes.CDLL(name), words
@@ -133,7 +137,7 @@ class Library:
         self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        """Make a call; Failed where it returns another number than 0."""
+        """Make a call. Raises Failed if it returns another number than 0."""
         _under_way[threading.get_ident()] = name, time.monotonic()
         status = getattr(self._library, name)(*arguments)
         del _under_way[threading.get_ident()]
@@ -141,36 +145,38 @@ class Library:
             raise Failed(f"{name} returned {status} ({self.words(status)})", status)
 
     def words(self, status: int) -> str:
-        """What a number means; NVML returns the text, CUDA writes where it is."""
-        ask, text = getattr(self._library, self._words), c_char_p()
+        """Return the description of an error number. NVML returns the text, CUDA writes a pointer
+        to it."""
+        function, text = getattr(self._library, self._words), c_char_p()
         if self._words == "nvmlErrorString":
-            ask.restype = c_char_p
-            return str(ask(status).decode())
-        ask(status, byref(text))
+            function.restype = c_char_p
+            return str(function(status).decode())
+        function(status, byref(text))
         return (text.value or b"unknown").decode()
 
     def number(self, name: str, *arguments: Any, kind: Any = c_uint) -> int:
-        """The number that a call writes through its last argument."""
+        """Return the number that a call writes through its last argument."""
         value = kind()
         self(name, *arguments, byref(value))
         return int(value.value)
 
     def numbers(self, count: int, name: str, *arguments: Any) -> list[int]:
-        """The numbers that a call writes through its last `count` arguments."""
+        """Return the numbers that a call writes through its last `count` arguments."""
         values = [c_uint() for _ in range(count)]
         self(name, *arguments, *(byref(value) for value in values))
         return [value.value for value in values]
 
     def text(self, name: str, *arguments: Any) -> str:
-        """The text that a call writes to a buffer."""
+        """Return the text that a call writes to a buffer."""
         buffer = (c_char * 96)()
         self(name, *arguments, buffer, c_uint(len(buffer)))
         return buffer.value.decode()
 
     def optional(self, question: Any) -> Any:
-        """An answer, or None where this GPU or this driver has none."""
+        """Return an answer, or None if this GPU or this driver has none."""
         try:
             return question()
+        # An older library lacks the call.
         except AttributeError:
             return None
         except Failed as error:

@@ -1,9 +1,9 @@
-"""What there is to know of a machine's GPUs while they rest: by the driver's NVML, the PCI bus, the
-kernel's log and systemd.
+"""Facts about a machine's GPUs at rest: from the driver's NVML, the PCI bus, the kernel's log and
+systemd.
 
-Both the machine's own look and the GPU checks (tests/image/nvidia_driver) ask by it. It needs only
-the standard library and the driver. Each GPU is asked in a process of its own: a call that hangs
-in the kernel cannot be ended, but its process can be left.
+Both golden-health and the GPU checks (tests/image/nvidia_driver) use this module. It needs only the
+standard library and the driver. Each GPU is asked in a process of its own: a call that hangs in the
+kernel cannot be ended, but its process can be left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FAILURE = re.compile(
 LOGGED = {"xids": XID, "sxids": SXID, "failures": FAILURE}
 WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
-"""Memory that goes to a GPU and back, and seconds until which its link is at full speed."""
+"""Bytes that are copied to a GPU and back, and seconds after which its link is at full speed."""
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
 
 
@@ -58,17 +58,17 @@ class Pci(ctypes.Structure):
 
 
 def gather(root: Path, *, cuda: bool = True) -> Facts:
-    """All facts of the machine below `root`; CUDA's only where asked, since its start takes a
+    """Return all facts of the machine below `root`; CUDA's only if `cuda`, since its start takes a
     second of a processor. A GPU that does not answer is in `lost` by its number, and only there."""
     return gpus(cuda=cuda) | around(root)
 
 
 def around(root: Path) -> Facts:
-    """What the driver need not be asked for, nor its daemons be ready."""
+    """Return the facts that need neither an answer of the driver nor its daemons."""
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
     version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-    # Of what the kernel's ring no longer has, the journal has this boot's.
+    # The kernel's ring buffer forgets old lines; the journal has them since this boot.
     log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
         "bus": addresses,
@@ -81,9 +81,9 @@ def around(root: Path) -> Facts:
 
 
 def gpus(*, cuda: bool) -> Facts:
-    """The driver's version and each GPU, and what NVML or CUDA says where it fails. `cuda` has
-    CUDA's number of each GPU by PCI address: NVML has others."""
-    nothing: Facts = {
+    """Return the driver's version, the facts of each GPU, and the errors of NVML and CUDA. `cuda`
+    has CUDA's number of each GPU by PCI address: NVML numbers them otherwise."""
+    empty: Facts = {
         "error": "",
         "cuda_error": "",
         "cuda_library": "",
@@ -92,14 +92,14 @@ def gpus(*, cuda: bool) -> Facts:
         "lost": [],
         "not_peers": [],
     }
-    answer = nothing | bounded(driver)
+    answer = empty | bounded(driver)
     count = answer.get("count", 0)
     for number, row in enumerate(in_turn(at_rest, [(number,) for number in range(count)])):
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
     if not answer["gpus"]:
         return answer
     switched = [row["number"] for row in answer["gpus"] if row["nvlinks"]]
-    peers = bounded(strangers, switched) if switched else {}
+    peers = bounded(unreachable_pairs, switched) if switched else {}
     started = bounded(start_cuda) if cuda else {}
     return answer | {
         "not_peers": peers.get("not_peers", []),
@@ -111,31 +111,32 @@ def gpus(*, cuda: bool) -> Facts:
 
 
 def start_cuda() -> Facts:
-    """Its library's file, and its number of each GPU by PCI address."""
+    """Return the file of CUDA's library, and CUDA's number of each GPU by PCI address."""
     library = cuda_library()
     return {"file": library.file, "numbers": cuda_numbers(library)}
 
 
 def cuda_numbers(library: Library) -> dict[str, int]:
-    """CUDA's number of each GPU by PCI address."""
+    """Return CUDA's number of each GPU by PCI address."""
     numbers = dict[str, int]()
     for number in range(library.number("cuDeviceGetCount", kind=c_int)):
         address = (c_char * 32)()
         library("cuDeviceGetPCIBusId", address, len(address), number)
+        # As in sysfs: a domain of four digits, where the libraries may write eight.
         numbers[address.value.decode().lower()[-12:]] = number
     return numbers
 
 
 @functools.cache
 def cuda_library() -> Library:
-    """CUDA, ready for work: through the driver alone, without toolkit or framework."""
+    """Return CUDA's driver library, initialised. It needs neither toolkit nor framework."""
     library = Library("libcuda.so.1", "cuGetErrorName")
     library("cuInit", 0)
     return library
 
 
 def at_rest(number: int) -> Facts:
-    """What NVML says of one GPU that does not change while it works."""
+    """Return what NVML says of a GPU and what its work does not change."""
     nvml, memory, pci = management(), Memory(), Pci()
     device = handle(nvml, number)
     nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
@@ -172,43 +173,45 @@ def at_rest(number: int) -> Facts:
 
 
 def wake(rows: list[Facts], link: tuple[int, int]) -> None:
-    """Have GPUs copy something, and put into each one's row what its link then is: an idle GPU
-    saves power by a slower link, and on some boards by a narrower one. `link`: generation and
-    lanes of a healthy one."""
-    whole = [row for row in rows if not row["mig"]]
-    cases = [(row["number"], row["bus"], link) for row in whole]
-    for row, answer in zip(whole, in_turn(awake, cases), strict=True):
+    """Have GPUs copy data, and put the state of each one's link into its row: an idle GPU saves
+    power by a slower link, and on some boards by a narrower one. `link` is the generation and the
+    number of lanes of a healthy GPU."""
+    # CUDA sees the parts of a divided GPU (MIG), not the GPU.
+    undivided = [row for row in rows if not row["mig"]]
+    cases = [(row["number"], row["bus"], link) for row in undivided]
+    for row, answer in zip(undivided, in_turn(awake, cases), strict=True):
         row["awake"] = answer
 
 
 def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
-    """One GPU's fastest and widest link while it copies, and whether the copies are whole; nothing
-    where CUDA does not see it."""
+    """Return a GPU's fastest and widest link while it copies, and whether the copies are whole, or
+    an empty answer if CUDA does not see the GPU."""
     nvml, cuda = management(), cuda_library()
     device, context, numbers = handle(nvml, number), c_void_p(), cuda_numbers(cuda)
     if bus not in numbers:
         return {}
     cuda("cuCtxCreate_v2", byref(context), 0, numbers[bus])
     try:
-        size, here, there = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
-        for memory in (here, there):
+        size, first, second = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
+        for memory in (first, second):
             cuda("cuMemAlloc_v2", byref(memory), size)
-        sent, back = (
+        pattern, received = (
             bytes(range(256)) * (AWAKE_BYTES >> 8),
             ctypes.create_string_buffer(AWAKE_BYTES),
         )
         best, whole, ends = (0, 0), True, time.monotonic() + AWAKE_S
         while True:
-            cuda("cuMemcpyHtoD_v2", here, sent, size)
-            cuda("cuMemcpyDtoDAsync_v2", there, here, size, None)
+            cuda("cuMemcpyHtoD_v2", first, pattern, size)
+            cuda("cuMemcpyDtoDAsync_v2", second, first, size, None)
             cuda("cuCtxSynchronize")
-            seen = [
-                nvml.optional(functools.partial(nvml.number, what, device)) or 0
-                for what in (GENERATION, WIDTH)
+            present = [
+                nvml.optional(functools.partial(nvml.number, query, device)) or 0
+                for query in (GENERATION, WIDTH)
             ]
-            best = (max(best[0], seen[0]), max(best[1], seen[1]))
-            cuda("cuMemcpyDtoH_v2", back, there, size)
-            whole &= back.raw == sent
+            best = (max(best[0], present[0]), max(best[1], present[1]))
+            cuda("cuMemcpyDtoH_v2", received, second, size)
+            whole &= received.raw == pattern
+            # A link at full speed ends the test early; a slow one gets its time.
             if not any(map(operator.lt, best, link)) or time.monotonic() >= ends:
                 return {"generation": best[0], "width": best[1], "whole": whole}
     finally:
@@ -216,21 +219,23 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
 
 
 def links(nvml: Library, device: c_void_p) -> list[int]:
-    """Whether each NVLink that the GPU has is up."""
+    """Return whether each NVLink of the GPU is up (1 or 0)."""
     ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
-    found = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
-    return [up for up in found if up is not None]
+    states = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
+    return [up for up in states if up is not None]
 
 
-def strangers(numbers: list[int]) -> Facts:
-    """Pairs of GPUs of which the first cannot reach the second's memory."""
+def unreachable_pairs(numbers: list[int]) -> Facts:
+    """Return pairs of GPUs of which the first cannot reach the second's memory."""
     nvml = management()
     handles = {number: handle(nvml, number) for number in numbers}
 
-    def reaches(one: int, other: int) -> bool:
-        ask = functools.partial(nvml.number, "nvmlDeviceGetP2PStatus", handles[one], handles[other])
-        # 0 is nvml.h's NVML_P2P_STATUS_OK; a question that fails is no way.
-        return all(nvml.optional(functools.partial(ask, what)) == 0 for what in (READ, WRITE))
+    def reaches(first: int, second: int) -> bool:
+        ask = functools.partial(
+            nvml.number, "nvmlDeviceGetP2PStatus", handles[first], handles[second]
+        )
+        # 0 is nvml.h's NVML_P2P_STATUS_OK; a question that fails counts as unreachable.
+        return all(nvml.optional(functools.partial(ask, access)) == 0 for access in (READ, WRITE))
 
     pairs = itertools.permutations(numbers, 2)
     return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
@@ -238,21 +243,21 @@ def strangers(numbers: list[int]) -> Facts:
 
 @functools.cache
 def management() -> Library:
-    """NVML, ready for questions."""
+    """Return NVML, initialised."""
     nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
     nvml("nvmlInit_v2")
     return nvml
 
 
 def handle(nvml: Library, number: int) -> c_void_p:
-    """NVML's handle of a GPU."""
+    """Return NVML's handle of a GPU."""
     device = c_void_p()
     nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
     return device
 
 
 def driver() -> Facts:
-    """What the driver is, and how many GPUs it has."""
+    """Return the driver's version, NVML's file and the number of GPUs."""
     nvml = management()
     return {
         "driver": nvml.text("nvmlSystemGetDriverVersion"),
@@ -262,18 +267,19 @@ def driver() -> Facts:
 
 
 def on_bus(root: Path) -> tuple[list[str], int]:
-    """PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
+    """Return the PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
     addresses, switches = [], 0
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        kind = (device / "class").read_text().strip()
+        pci_class = (device / "class").read_text().strip()
         if (device / "vendor").read_text().strip() == NVIDIA:
-            addresses += [device.name] if kind.startswith(GPU_CLASSES) else []
-            switches += kind.startswith(SWITCH_CLASS)
+            addresses += [device.name] if pci_class.startswith(GPU_CLASSES) else []
+            switches += pci_class.startswith(SWITCH_CLASS)
     return addresses, switches
 
 
 def output(*argv: str) -> str:
-    """What a command prints; nothing where it is not installed, and that it hangs where it does."""
+    """Return what a command prints, "" if it is not installed, or a line that says that it
+    hangs."""
     try:
         return subprocess.run(
             argv,

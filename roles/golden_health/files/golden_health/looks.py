@@ -1,4 +1,5 @@
-"""The command `golden-health`: what the last look found; and a look, with who is told of it."""
+"""The command `golden-health`: it examines the machine, tells logins and AWS, and says what the
+last look found."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ from golden_health.findings import Finding
 
 SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
 LOGIN = Path("run/motd.d/40-golden-health")
-"""What a login is told (pam_motd(8))."""
+"""The file that a login shows (pam_motd(8))."""
 QUICK_S, PATIENT_S = 2.0, 30.0
-"""Seconds that a call may take after a boot, and on a machine that may be at work."""
+"""Seconds that a call may take: at the first look after a boot, and on a machine that may be
+busy."""
 TAG, TAG_LENGTH, METRIC = "goldenami:health", 256, "golden_health_findings"
 NEVER, IDLE, ALWAYS = "never", "idle", "always"
 KEYS = {"replace": str, "publish_enabled": bool, "types": dict}
+"""The settings and the types of their values."""
 TRIES_S = (0, 20, 60, 180)
 """Seconds before each try to tell AWS: the network may come after this unit."""
 HEALTHY, ILL, WRONG, UNKNOWN = 0, 1, 2, 3
@@ -34,7 +37,8 @@ State = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 healthy or done, 1 something was found, 2 wrong settings, 3 no look yet."""
+    """Run the command. The exit status is 0: healthy or done, 1: something was found, 2: wrong
+    settings, 3: no look yet."""
     arguments = parser().parse_args(argv)
     run: Callable[[Path], int] = arguments.command
     try:
@@ -50,10 +54,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's grammar."""
-    made = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
-    made.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
-    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    """Return the parser of the command line."""
+    command_line = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
+    command_line.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
+    commands = command_line.add_subparsers(metavar="COMMAND", required=True)
     texts = {
         status: "say what the last look found",
         look: "look, as its timer does, and tell",
@@ -61,15 +65,16 @@ def parser() -> argparse.ArgumentParser:
     }
     for command, text in texts.items():
         commands.add_parser(command.__name__, help=text).set_defaults(command=command)
-    return made
+    return command_line
 
 
 def status(root: Path) -> int:
-    """What the last look found."""
+    """Print what the last look found."""
     state = read(root)
     if state is None:
         print("golden-health has not looked yet: `systemctl status golden-health`", file=sys.stderr)
         return UNKNOWN
+    # The state is in /run and ends with the boot, so the time since boot serves as a clock.
     minutes = (time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]) / 60
     print(f"{words(state) or 'healthy'}\n{minutes:.0f} minutes ago, in {state['seconds']:.1f} s")
     for line in state["told"]:
@@ -78,13 +83,13 @@ def status(root: Path) -> int:
 
 
 def check(root: Path) -> int:
-    """Whether the settings are right."""
+    """Check the settings."""
     load(root)
     return HEALTHY
 
 
 def load(root: Path) -> dict[str, Any]:
-    """The image's settings; WrongSettings, one line, for the first thing that is wrong."""
+    """Return the image's settings. Raises WrongSettings for the first one that is wrong."""
     path = root / SETTINGS
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -92,9 +97,9 @@ def load(root: Path) -> dict[str, Any]:
         raise WrongSettings(
             f"{path}: {error}: bake the image with the role golden_health"
         ) from None
-    for key, kind in KEYS.items():
-        if not isinstance(values.get(key), kind):
-            raise WrongSettings(f"{path}: {key} is {values.get(key)!r}, no {kind.__name__}")
+    for key, value_type in KEYS.items():
+        if not isinstance(values.get(key), value_type):
+            raise WrongSettings(f"{path}: {key} is {values.get(key)!r}, no {value_type.__name__}")
     if values["replace"] not in (NEVER, IDLE, ALWAYS):
         raise WrongSettings(
             f"{path}: replace is {values['replace']!r}: write {NEVER}, {IDLE} or {ALWAYS}"
@@ -103,30 +108,32 @@ def load(root: Path) -> dict[str, Any]:
 
 
 def look(root: Path) -> int:
-    """Look, say it to logins, and then to AWS."""
-    known, earlier = load(root), read(root)
+    """Examine the machine, and tell logins and then AWS."""
+    settings, earlier = load(root), read(root)
     if earlier is None:
+        # First what is known without the driver, whose daemons may not be ready yet.
         facts = machine_facts.around(root)
-        found = findings.judge(facts, known["types"].get(facts["type"]))
-        say(root, "\n".join(each.text for each in found))
+        first_findings = findings.judge(facts, settings["types"].get(facts["type"]))
+        say(root, "\n".join(finding.text for finding in first_findings))
         machine_facts.wait_for_daemons()
     state = looked(
         root,
-        known,
+        settings,
         PATIENT_S if earlier else QUICK_S,
         cuda=earlier is None or bool(earlier["findings"]),
     )
     if state["again"]:
-        state = looked(root, known, PATIENT_S, cuda=True)
+        # A busy machine may have been too slow for the short limit.
+        state = looked(root, settings, PATIENT_S, cuda=True)
     replaced = bool(earlier and earlier["replaced"])
-    if known["publish_enabled"]:
+    if settings["publish_enabled"]:
         state["told"] = [told] if (told := persistently(lambda: publish(state))) else []
     if (
-        known["replace"] != NEVER
+        settings["replace"] != NEVER
         and not replaced
         and any(row["broken"] for row in state["findings"])
     ):
-        if known["replace"] == IDLE and wait_for_jobs(root, state):
+        if settings["replace"] == IDLE and wait_for_jobs(root, state):
             return look(root)  # it may have been mended meanwhile
         refused = persistently(replace)
         replaced = not refused
@@ -135,26 +142,26 @@ def look(root: Path) -> int:
     return HEALTHY
 
 
-def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -> State:
-    """One look, written down where calls have so long."""
+def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool) -> State:
+    """Examine the machine and write down the result. A call may take `call_s` seconds."""
     began = time.monotonic()
     gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
     facts, earlier = machine_facts.gather(root, cuda=cuda), (read(root) or {}).get("log", {})
-    # The kernel's log forgets; a fault lasts until the machine boots.
+    # The kernel's log forgets lines, but a fault lasts until the machine boots.
     log = {
         name: sorted({*facts[name], *map(tuple, earlier.get(name, ()))})
         for name in gpu_facts.LOGGED
     }
     facts |= log
-    kind = known["types"].get(facts["type"])
+    expected = settings["types"].get(facts["type"])
 
     def judged() -> State:
-        found = findings.judge(facts, kind)
+        results = findings.judge(facts, expected)
         state = {
             "at": time.clock_gettime(time.CLOCK_BOOTTIME),
             "seconds": time.monotonic() - began,
             "type": facts["type"],
-            "findings": [vars(each) for each in found],
+            "findings": [vars(finding) for finding in results],
             "told": [],
             "replaced": False,
             "log": log,
@@ -164,40 +171,41 @@ def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -
         return state
 
     state = judged()
-    wanted = not facts["cuda_error"] and (cuda or findings.is_narrow(facts, kind))
-    if wanted and not any(jobs.users_of_cuda(root)):
-        link = (kind["pcie_generation"], kind["pcie_width"]) if kind else (0, 0)
+    can_wake = not facts["cuda_error"] and (cuda or findings.is_narrow(facts, expected))
+    # Copies would disturb a program that uses the GPUs.
+    if can_wake and not any(jobs.users_of_cuda(root)):
+        link = (expected["pcie_generation"], expected["pcie_width"]) if expected else (0, 0)
         gpu_facts.wake(facts["gpus"], link)
         state = judged()
     return state
 
 
 def words(state: State) -> str:
-    """A line for each finding."""
+    """Return a line for each finding."""
     return "\n".join(Finding(**row).text for row in state["findings"])
 
 
 def read(root: Path) -> State | None:
-    """The last look since boot."""
+    """Return the last look since boot, or None if there was none."""
     path = root / STATE
-    found: State | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return found
+    state: State | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return state
 
 
 def write(root: Path, state: State) -> None:
-    """For `golden-health status`, and for logins where something is wrong."""
+    """Write the state for `golden-health status`, and for logins if something is wrong."""
     put(root / STATE, json.dumps(state))
     say(root, words(state), *state["told"])
 
 
 def say(root: Path, said: str, *told: str) -> None:
-    """Tell logins what is wrong, and what follows; nothing where nothing is."""
+    """Tell logins what is wrong and what follows, or nothing if `said` is empty."""
     lines = ("golden-health found on this machine:", said, *told)
     put(root / LOGIN, "\n".join(lines) + "\n" if said else "")
 
 
 def put(path: Path, text: str) -> None:
-    """Write a file at once, readable to all; none without text."""
+    """Write a file atomically, readable to all, or remove it if there is no text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
@@ -208,46 +216,47 @@ def put(path: Path, text: str) -> None:
 
 
 def persistently(tell: Callable[[], None]) -> str:
-    """Tell AWS something; why it could not be told, where it never took it."""
-    refused = ""
+    """Tell AWS something, and again if it fails. Return "", or why AWS never took it."""
+    failure = ""
     for seconds in TRIES_S:
         time.sleep(seconds)
         try:
             tell()
         except AccountError as error:
-            refused = str(error)
+            failure = str(error)
             if error.never:
                 break
         else:
             return ""
-    print(refused, flush=True)
-    return refused
+    print(failure, flush=True)
+    return failure
 
 
 def publish(state: State) -> None:
-    """The number of findings as a metric, and their words as the instance's tag."""
-    here, minute = account.connect(), Minute()
-    dimensions = dict(here.instance.dimensions)
-    if group := here.group():
+    """Publish the number of findings as a metric, and their words as a tag of the instance."""
+    connection, minute = account.connect(), Minute()
+    dimensions = dict(connection.instance.dimensions)
+    if group := connection.group():
         dimensions[metrics.GROUP] = group
     metrics.add(minute, iter([Figure(METRIC, float(len(state["findings"])))]))
-    here.put(metrics.data(minute, time.time(), dimensions))
-    here.tag(TAG, (words(state).replace("\n", " / ") or "healthy")[:TAG_LENGTH])
+    connection.put(metrics.data(minute, time.time(), dimensions))
+    connection.tag(TAG, (words(state).replace("\n", " / ") or "healthy")[:TAG_LENGTH])
 
 
 def wait_for_jobs(root: Path, state: State) -> bool:
-    """Until nobody works here; whether there was anybody."""
-    watch, said = jobs.Watch(root), ""
+    """Wait until nobody works here. Return whether there was somebody."""
+    watch, reported_job = jobs.Watch(root), ""
     while not watch.is_quiet():
-        if watch.quiet.job != said:
-            said = watch.quiet.job
-            write(root, state | {"told": [f"not replaced while a job runs: {said}"]})
-    return bool(said)
+        if watch.quiet.job != reported_job:
+            reported_job = watch.quiet.job
+            write(root, state | {"told": [f"not replaced while a job runs: {reported_job}"]})
+    return bool(reported_job)
 
 
 def replace() -> None:
-    """Tell the instance's group that it is broken; AccountError where it is in none."""
-    here = account.connect()
-    if not here.group():
+    """Tell the instance's group that the instance is broken. Raises AccountError if it is in no
+    group."""
+    connection = account.connect()
+    if not connection.group():
         raise AccountError("not replaced: the instance is in no Auto Scaling group", never=True)
-    here.fail()
+    connection.fail()

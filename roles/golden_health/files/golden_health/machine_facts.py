@@ -1,4 +1,4 @@
-"""What there is to know of a machine beside its GPUs: its type, local disks and clock."""
+"""Facts about a machine beside its GPUs: its type, local disks, network adapters and clock."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from golden_health import gpu_facts
 from golden_health.gpu_calls import Facts
 
 DISK = "Amazon EC2 NVMe Instance Storage"
-"""What the controllers of local disks call themselves (EC2 user guide, "SSD instance store
-volumes")."""
+"""The model that controllers of local disks name (EC2 user guide, "SSD instance store volumes")."""
 DAEMONS = ("nvidia-persistenced", "nvidia-fabricmanager", "golden-instance-store")
 DAEMONS_S = 120.0
 """Seconds: longer than systemd waits for one to start (90)."""
 EFA = "0xefa"
-"""The adapter's device numbers, 0xefa0 and on, begin so (Linux: drivers/infiniband/hw/efa)."""
+"""The beginning of the device numbers of Elastic Fabric Adapters, 0xefa0 and on (Linux:
+drivers/infiniband/hw/efa)."""
 PERSISTENCE = "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service"
 UNSYNCHRONIZED = 5  # adjtimex(2), TIME_ERROR
 TIMEX_BYTES = 208
 
 
 def gather(root: Path, *, cuda: bool) -> Facts:
-    """All facts of the machine below `root`, those of its GPUs among them, CUDA's where asked."""
+    """Return all facts of the machine below `root` with those of its GPUs, and CUDA's if `cuda`."""
     return gpu_facts.gpus(cuda=cuda) | around(root)
 
 
 def wait_for_daemons() -> None:
-    """Until those have started whose work a look would take for a fault, or have failed to."""
+    """Wait until the daemons have started or failed whose absence would look like a fault."""
 
-    def starts() -> bool:
-        said = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
-        return bool(re.search(r"^(ActiveState=activating|Job=\d+)$", said, re.MULTILINE))
+    def are_starting() -> bool:
+        states = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
+        return bool(re.search(r"^(ActiveState=activating|Job=\d+)$", states, re.MULTILINE))
 
-    ends = time.monotonic() + DAEMONS_S
-    while starts() and time.monotonic() < ends:
+    deadline = time.monotonic() + DAEMONS_S
+    while are_starting() and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
 def around(root: Path) -> Facts:
-    """Those for which the driver need not be asked."""
+    """Return the facts for which the driver need not be asked."""
     controllers = [
         folder
         for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
@@ -67,22 +67,23 @@ def around(root: Path) -> Facts:
 
 
 def read_only(root: Path) -> Iterator[str]:
-    """Which of the image's file systems are read-only, though their disk is not, as a verified
-    root's is: ext4 makes itself so after an error. The flag of a mount alone is this unit's own."""
+    """Yield the image's file systems that are read-only although their disk is not: ext4 makes
+    itself read-only after an error. A verified root's disk is read-only itself."""
     for line in _text(root / "proc/self/mountinfo").splitlines():
-        mount, _, system = line.partition(" - ")
-        _, _, disk, _, place, *_ = mount.split()
+        mount, _, file_system = line.partition(" - ")
+        _, _, disk, _, mount_point, *_ = mount.split()
+        # The file system's own flag: the mount's alone may be of this unit's sandbox.
         if (
-            place in ("/", "/persist")
-            and "ro" in system.split()[-1].split(",")
+            mount_point in ("/", "/persist")
+            and "ro" in file_system.split()[-1].split(",")
             and (_text(root / f"sys/dev/block/{disk}/ro") == "0")
         ):
-            yield place
+            yield mount_point
 
 
 def adapters(root: Path) -> Iterator[tuple[str, str]]:
-    """Each Elastic Fabric Adapter that the machine was launched with, and the state of its port; ""
-    without a driver. How many a launch asked for, no machine knows."""
+    """Yield each Elastic Fabric Adapter that the machine was launched with, and the state of its
+    port, or "" without a driver. No machine knows how many its launch asked for."""
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         if _text(device / "device").startswith(EFA):
             ports = sorted(device.glob("infiniband/*/ports/1/state"))
@@ -90,7 +91,7 @@ def adapters(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def is_synchronized() -> bool:
-    """Whether a server keeps the kernel's clock right, whichever program asks it."""
+    """Return whether a server keeps the kernel's clock right, whichever program asks the server."""
     state = ctypes.create_string_buffer(TIMEX_BYTES)  # modes 0: nothing is set
     return bool(ctypes.CDLL(None).adjtimex(state) != UNSYNCHRONIZED)
 

@@ -1,5 +1,6 @@
-"""golden-idle: publishes how busy a machine is, protects it while it is, and says or ends it when
-it is not.
+"""golden-idle: it publishes how busy a machine is, protects a busy machine from scale-in, and gives
+notice of an idle one or ends it.
 
-Python's standard library, and the distribution's boto3 for calls to AWS. docs/idle.md describes it.
+It needs Python's standard library, and the distribution's boto3 for calls to AWS. docs/idle.md
+describes it.
 """

@@ -1,7 +1,7 @@
-"""The instance and its account: who it is, its group, metrics, protection, notices.
+"""The instance and its account: identity, group, metrics, protection and notices.
 
-boto3 is loaded at the first call. Every call has short limits and ends in AccountError, one line.
-Credentials are the instance profile's.
+boto3 is loaded at the first call. Every call has short timeouts and fails with AccountError, in one
+line. Credentials are the instance profile's.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from golden_idle import metrics, settings
 
 IMDS = "http://169.254.169.254"
 CONNECT_S, READ_S, TRIES = 3, 10, 2
+"""Seconds until a connection and an answer, and the attempts of a call."""
 SUBJECT = 99
-"""Characters of a subject: ASCII, one line (SNS API reference, Publish: fewer than 100)."""
+"""The most characters of a subject, which is one line of ASCII (SNS API reference, Publish: fewer
+than 100)."""
 REFUSED = frozenset(
     {"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "InvalidParameter"}
 )
-"""PutMetricData's answers to a request that will never be accepted (its page in CloudWatch's API
+"""PutMetricData's error codes for a request that will never be accepted (CloudWatch's API
 reference)."""
 
 
 class AccountError(Exception):
-    """What could not be done, in one line. `never`: the same request will not succeed later."""
+    """A call that failed, in one line. `never` says that the same request will not succeed
+    later."""
 
     def __init__(self, text: str, *, never: bool = False) -> None:
         super().__init__(text)
@@ -41,7 +44,7 @@ class AccountError(Exception):
 
 @dataclass(frozen=True)
 class Instance:
-    """This machine by the names that EC2 has for it."""
+    """This machine as EC2 describes it."""
 
     id: str
     type: str
@@ -50,20 +53,20 @@ class Instance:
 
     @property
     def dimensions(self) -> dict[str, str]:
-        """As CloudWatch's agent has them by `append_dimensions`."""
+        """Return the dimensions that CloudWatch's agent adds by `append_dimensions`."""
         return {"InstanceId": self.id, "ImageId": self.image, "InstanceType": self.type}
 
 
 def this_instance() -> Instance:
-    """Who this machine is, by the metadata service (IMDSv2)."""
+    """Return this machine's identity from the metadata service (IMDSv2)."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
     try:
-        asked = urllib.request.Request(  # noqa: S310 - http, to IMDS
+        token_request = urllib.request.Request(  # noqa: S310 - http, to IMDS
             f"{base}/latest/api/token",
             method="PUT",
             headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
         )
-        token = _answer(asked)
+        token = _answer(token_request)
         document = json.loads(
             _answer(
                 urllib.request.Request(  # noqa: S310 - http, to IMDS
@@ -90,13 +93,13 @@ def _answer(request: urllib.request.Request) -> str:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """The metadata service is never behind a proxy."""
+    """Return an opener without proxies: the metadata service is never behind one."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Account:
-    """Calls to AWS on behalf of one instance. Two threads use it: boto3's clients allow that,
-    sessions do not."""
+    """Calls to AWS for one instance. Two threads use it: boto3's clients allow that, sessions do
+    not."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -107,6 +110,7 @@ class Account:
             connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES}
         )
         session = boto3.session.Session(region_name=instance.region)
+        # Made here, by one thread: making a client uses the session.
         self._clients: dict[str, Any] = {
             name: session.client(name, config=config)
             for name in ("cloudwatch", "autoscaling", "ssm")
@@ -115,7 +119,8 @@ class Account:
         self._instances = functools.partial(session.client, "ec2", config=config)
 
     @contextmanager
-    def _calling(self, what: str) -> Iterator[None]:
+    def _calling(self, action: str) -> Iterator[None]:
+        """Turn boto3's errors into AccountError."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
 
         try:
@@ -123,34 +128,34 @@ class Account:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             raise AccountError(
-                f"{what}: {' '.join(str(error).split())}", never=code in REFUSED
+                f"{action}: {' '.join(str(error).split())}", never=code in REFUSED
             ) from None
         except BotoCoreError as error:
-            raise AccountError(f"{what}: {' '.join(str(error).split())}") from None
+            raise AccountError(f"{action}: {' '.join(str(error).split())}") from None
 
     def group(self) -> str:
-        """The Auto Scaling group that the instance is in, empty for none."""
+        """Return the name of the instance's Auto Scaling group, or "" if it is in none."""
         with self._calling("which group"):
-            found = self._clients["autoscaling"].describe_auto_scaling_instances(
+            answer = self._clients["autoscaling"].describe_auto_scaling_instances(
                 InstanceIds=[self.instance.id]
             )
-        # A machine of a warm pool is nobody's yet, and cannot be protected.
+        # A machine in a warm pool does no work yet, and cannot be protected.
         return next(
             (
-                str(each["AutoScalingGroupName"])
-                for each in found["AutoScalingInstances"]
-                if not each["LifecycleState"].startswith("Warmed")
+                str(row["AutoScalingGroupName"])
+                for row in answer["AutoScalingInstances"]
+                if not row["LifecycleState"].startswith("Warmed")
             ),
             "",
         )
 
     def kept(self, group: str) -> int:
-        """How many machines the group has at least, where it has no more; else 0: one may go."""
+        """Return the group's least size if it is no larger, or 0 if a machine may leave it."""
         with self._calling("how many the group keeps"):
-            [found] = self._clients["autoscaling"].describe_auto_scaling_groups(
+            [row] = self._clients["autoscaling"].describe_auto_scaling_groups(
                 AutoScalingGroupNames=[group]
             )["AutoScalingGroups"]
-        return int(found["MinSize"]) if found["DesiredCapacity"] <= found["MinSize"] else 0
+        return int(row["MinSize"]) if row["DesiredCapacity"] <= row["MinSize"] else 0
 
     def put(self, data: list[dict[str, Any]]) -> None:
         """Publish a minute's metrics."""
@@ -160,7 +165,7 @@ class Account:
             )
 
     def protect(self, group: str, protected: bool) -> None:
-        """Protect the instance from its group's scale-in, or no more."""
+        """Protect the instance from its group's scale-in, or end the protection."""
         with self._calling("scale-in protection"):
             self._clients["autoscaling"].set_instance_protection(
                 AutoScalingGroupName=group,
@@ -176,7 +181,7 @@ class Account:
             )
 
     def tag(self, key: str, value: str) -> None:
-        """Give the instance a tag; its value without what EC2 allows in none."""
+        """Give the instance a tag. Characters that EC2 forbids in a value become spaces."""
         with self._calling("tag"):
             self._instances().create_tags(
                 Resources=[self.instance.id],
@@ -184,7 +189,7 @@ class Account:
             )
 
     def fail(self) -> None:
-        """Have the instance's group replace it, within the time after a launch, too."""
+        """Have the instance's group replace it, also within the grace period after a launch."""
         with self._calling("replace"):
             self._clients["autoscaling"].set_instance_health(
                 InstanceId=self.instance.id,
@@ -193,10 +198,11 @@ class Account:
             )
 
     def notify(self, target: str, subject: str, text: str) -> None:
-        """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM
-        parameter holds."""
+        """Send a notice to an SNS topic, a webhook (in Slack's format), or the webhook whose
+        address is in an SSM parameter."""
         if settings.is_topic(target):
             with self._calling("notice"):
+                # A topic may be in another region; its ARN names it.
                 self._topics(region_name=target.split(":")[3]).publish(
                     TopicArn=target, Subject=subject[:SUBJECT], Message=text
                 )
@@ -216,7 +222,8 @@ class Account:
 
 @functools.cache
 def connect() -> Account:
-    """The account of this instance, once it can be told which one it is."""
+    """Return the account of this instance. Raises AccountError until the metadata service says
+    which instance it is."""
     instance = this_instance()
     try:
         return Account(instance)
@@ -225,7 +232,8 @@ def connect() -> Account:
 
 
 def post(address: str, message: Mapping[str, str]) -> None:
-    """Send JSON to a webhook; AccountError, without the address, where it does not take it."""
+    """Send JSON to a webhook. Raises AccountError if it fails, without the address, which is a
+    secret."""
     if not settings.is_webhook(address):
         raise AccountError("notice: the webhook's address does not begin with https://")
     request = urllib.request.Request(  # noqa: S310 - https, as checked above
@@ -242,7 +250,7 @@ def post(address: str, message: Mapping[str, str]) -> None:
         raise AccountError(
             f"notice: the webhook cannot be reached: {getattr(error, 'reason', error)}"
         ) from None
-    except (http.client.HTTPException, ValueError) as error:  # their words have the address
+    except (http.client.HTTPException, ValueError) as error:  # their texts contain the address
         raise AccountError(
             f"notice: the webhook's address or answer is none ({type(error).__name__})"
         ) from None

@@ -1,4 +1,4 @@
-"""The agent: samples every ten seconds, decides, publishes each minute, and takes the step that
+"""The agent: it samples every ten seconds, decides, publishes each minute, and takes the step that
 follows."""
 
 from __future__ import annotations
@@ -25,35 +25,36 @@ from golden_idle.steps import Progress, Stage, Step, next_step
 
 STATE = Path("run/golden-idle/state.json")
 ENDED = "goldenami:ended"
-"""The tag that says why the machine has ended, to a hub that looks for it."""
+"""The tag that tells a hub why the machine has ended."""
 MINUTE_S = 60
 
 
 class Clock:
-    """CLOCK_BOOTTIME, `speed` times as fast: 1 but for a rehearsal."""
+    """CLOCK_BOOTTIME, `speed` times as fast: 1 except in a rehearsal."""
 
     def __init__(self, speed: float) -> None:
         self.speed = speed
 
     def now(self) -> float:
-        """Seconds since the machine started, those of a suspend among them."""
+        """Return the seconds since the machine started, including those of a suspend."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) * self.speed
 
 
 def log(text: str) -> None:
-    """To the journal."""
+    """Print a line, which goes to the journal."""
     print(text, flush=True)
 
 
 def tell_systemd(text: str) -> None:
-    """What sd_notify(3) sends."""
+    """Send a message to systemd, as sd_notify(3) does."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            # @ stands for the null byte that begins an abstract address (unix(7)).
             connection.sendto(text.encode(), path.replace("@", "\0", 1) if path[0] == "@" else path)
 
 
 class Agent:
-    """One machine, watched until the process is told to end."""
+    """The agent of a machine, which runs until the process is told to end."""
 
     def __init__(self, root: Path, speed: float) -> None:
         self.root, self.settings, self.clock = root, settings.load(root), Clock(speed)
@@ -68,14 +69,16 @@ class Agent:
         )
         self._end = threading.Event()
         (root / holds.FOLDER).mkdir(parents=True, exist_ok=True)
+        # As /tmp: everybody may write a hold, and nobody may remove another's.
         (root / holds.FOLDER).chmod(0o1777)
 
     def run(self) -> None:
-        """Until SIGTERM."""
+        """Run until SIGTERM or SIGINT."""
         signal.signal(signal.SIGTERM, lambda *_: self._end.set())
         signal.signal(signal.SIGINT, lambda *_: self._end.set())
         self._publisher.start()
         earlier = machine.read(self.root)
+        # Waits until the clock's next multiple of PERIOD_S, so that slow samples do not add up.
         while not self._end.wait((PERIOD_S - self.clock.now() % PERIOD_S) / self.clock.speed):
             later = machine.read(self.root)
             self._look(earlier, later)
@@ -85,7 +88,7 @@ class Agent:
         self._nvml.close()
 
     def _look(self, earlier: machine.Reading, later: machine.Reading) -> None:
-        """One sample and all that follows from it."""
+        """Take a sample, and do all that follows from it."""
         gpus, lost = self._gpus()
         now = later.at * self.clock.speed
         look = None
@@ -93,17 +96,21 @@ class Agent:
             holders = tuple(self._nvml.processes()) if gpus else ()
             look = evidence.look(self.root, later.at, self._sampler.seen, holders)
         self._samples.append(self._sampler.sample(earlier, later, gpus, lost, now, look))
+        # decide() needs one sample from before the window.
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()
-        held = holds.read(
+        holds_now = holds.read(
             self.root / holds.FOLDER,
             now / self.clock.speed,
             self.settings.longest_hold_hours,
             tidy=True,
         )
-        ours = [Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held]
-        decision = decide(list(self._samples), now, self.settings, ours)
-        is_free_now = is_free(list(self._samples), now, self.settings, ours)
+        # Files of holds have real seconds, which a rehearsal's clock has not.
+        scaled_holds = [
+            Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in holds_now
+        ]
+        decision = decide(list(self._samples), now, self.settings, scaled_holds)
+        is_free_now = is_free(list(self._samples), now, self.settings, scaled_holds)
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
         metrics.add(
             self._minute,
@@ -111,7 +118,7 @@ class Agent:
                 [
                     Figure(metrics.IDLE, float(decision.idle)),
                     Figure(metrics.FREE, float(is_free_now)),
-                    Figure("golden_idle_held", float(bool(held))),
+                    Figure("golden_idle_held", float(bool(holds_now))),
                     Figure("golden_idle_gpu_lost", float(bool(lost))),
                 ]
             ),
@@ -124,7 +131,8 @@ class Agent:
         self._write_state(decision, now)
 
     def _gpus(self) -> tuple[list[Gpu], str]:
-        """The GPUs, and why one cannot be asked. One that leaves the bus is still expected."""
+        """Return the GPUs, and why one cannot be asked or "". A GPU that leaves the bus is still
+        expected."""
         self._gpus_known = max(self._gpus_known, machine.gpus_on_bus(self.root))
         if not self._gpus_known:
             return [], ""
@@ -141,12 +149,12 @@ class Agent:
             self._progress, self._failure = Progress(), ""
             self._publisher.protect(True)
             notice.take_back(self.root)
-        elif step is not Step.NOTHING and (kept := self._kept()):
-            if self._failure != kept:
-                log(kept)
-            # Nobody is told of an end that does not come; the group may still take it, once it
+        elif step is not Step.NOTHING and (reason_to_stay := self._reason_to_stay()):
+            if self._failure != reason_to_stay:
+                log(reason_to_stay)
+            # No notice of an end that does not come. The group may still take the machine, once it
             # keeps fewer.
-            self._failure, self._progress = kept, Progress().failed(now)
+            self._failure, self._progress = reason_to_stay, Progress().failed(now)
             self._publisher.protect(False)
         elif step is not Step.NOTHING:
             try:
@@ -161,51 +169,53 @@ class Agent:
                 )
                 log(f"{self._progress.stage}: {decision.reason}")
 
-    def _kept(self) -> str:
-        """Why an idle machine stays: its group is as small as a calendar, or its spare machines,
-        let it be."""
+    def _reason_to_stay(self) -> str:
+        """Return why an idle machine stays, or "": its group is as small as a calendar or its spare
+        machines allow."""
         if self.settings.action is Action.LEAVE_GROUP:
-            # AWS refuses the end of such a machine also where this cannot be asked.
+            # If this call fails, AWS itself refuses to make the group smaller.
             with suppress(AccountError):
-                here = account.connect()
-                if (group := here.group()) and (least := here.kept(group)):
-                    return f"stays, though idle: the group {group} keeps {least} machines now"
+                connection = account.connect()
+                if (group := connection.group()) and (least_size := connection.kept(group)):
+                    return f"stays, though idle: the group {group} keeps {least_size} machines now"
         return ""
 
     def _notify(self, decision: Decision, now: float) -> None:
-        here = account.connect()
-        quiet = (now - (decision.quiet_since or now)) / 60
-        lines = notice.lines(here.instance, self.settings, quiet)
+        connection = account.connect()
+        quiet_minutes = (now - (decision.quiet_since or now)) / 60
+        lines = notice.lines(connection.instance, self.settings, quiet_minutes)
         if self._gpus_known:
             lines += notice.of_holders(notice.holders(self._nvml.processes(), self.root))
         if refusal := self._refusal():
             lines.append(f"That will not happen: {refusal}.")
-        here.notify(
-            self.settings.target, notice.subject(here.instance, self.settings), "\n".join(lines)
+        connection.notify(
+            self.settings.target,
+            notice.subject(connection.instance, self.settings),
+            "\n".join(lines),
         )
         if self.settings.action is not Action.NOTIFY:
             notice.tell_terminals(self.root, "\n".join(lines))
 
     def _act(self) -> None:
-        """What was announced."""
+        """Take the action that was announced."""
         if refusal := self._refusal():
             raise AccountError(refusal)
         if self.settings.action is Action.POWEROFF:
-            with suppress(AccountError):  # it ends all the same
+            with suppress(AccountError):  # the machine powers off without the tag, too
                 account.connect().tag(ENDED, f"idle for {self.settings.window_minutes} minutes")
-            done = subprocess.run(
+            process = subprocess.run(
                 self.settings.poweroff_command, capture_output=True, text=True, check=False
             )
-            if done.returncode:
+            if process.returncode:
                 raise AccountError(
-                    f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}"
+                    f"{' '.join(self.settings.poweroff_command)}: {process.stderr.strip()}"
                 )
         elif self.settings.action is Action.LEAVE_GROUP:
             account.connect().leave_group()
         self._publisher.protect(False)
 
     def _refusal(self) -> str:
-        """Why the action cannot be taken on this instance, empty where it can."""
+        """Return why the action cannot be taken on this instance, or "" if it can."""
         if self.settings.action is Action.POWEROFF and (group := account.connect().group()):
             return (
                 f"poweroff is refused: the group {group} would replace the instance; "
@@ -216,10 +226,10 @@ class Agent:
         return ""
 
     def _write_state(self, decision: Decision, now: float) -> None:
-        """For `golden-idle why` and `status`, in this machine's real seconds."""
-        real = self.clock.speed
+        """Write the state for `golden-idle why` and `status`, in real seconds."""
+        speed = self.clock.speed
         state = {
-            "at": now / real,
+            "at": now / speed,
             "idle": decision.idle,
             "reason": decision.reason,
             "stage": self._progress.stage,

@@ -21,12 +21,12 @@ OK, WRONG, NOT_RUNNING = 0, 2, 3
 
 
 class NotRunning(Exception):
-    """There is no agent, or it has stopped looking."""
+    """The agent does not run, or has stopped taking samples."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 something that was asked for or configured is wrong, 3 the agent does
-    not run."""
+    """Run the command. The exit status is 0: done, 2: an argument or a setting is wrong, 3: the
+    agent does not run."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(command=function)
-        return added
+        subparser = commands.add_parser(name, help=text, description=text)
+        subparser.set_defaults(command=function)
+        return subparser
 
     command("why", _why, "say why the machine counts as busy or idle")
     status = command("status", _status, "say all that the agent knows")
@@ -63,10 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _state(root: Path) -> dict[str, Any]:
+    """Return the agent's state. Raises NotRunning if there is none, or an old one."""
     try:
         state: dict[str, Any] = json.loads((root / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise NotRunning("the agent does not run: `systemctl status golden-idle`") from None
+    # A state that is too old is that of an agent that hangs or was stopped.
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]
     if age > MISSING_S:
         raise NotRunning(
@@ -115,11 +117,14 @@ def _release(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    known = settings.read_image(arguments.file) if arguments.file else settings.load(arguments.root)
-    print(f"action {known.action}, window {known.window_minutes} minutes")
+    machine_settings = (
+        settings.read_image(arguments.file) if arguments.file else settings.load(arguments.root)
+    )
+    print(f"action {machine_settings.action}, window {machine_settings.window_minutes} minutes")
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    # So written, the condition refuses NaN, too.
     if not arguments.speed >= 1:
         raise WrongSettings("--speed has to be 1 or more")
     Agent(arguments.root, arguments.speed).run()

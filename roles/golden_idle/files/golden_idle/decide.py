@@ -1,4 +1,4 @@
-"""Whether a machine is idle: a function of samples, lines and holds, and of nothing else."""
+"""The decision whether a machine is idle: a function of samples, limits and holds alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from golden_idle.settings import Settings
 PERIOD_S = 10
 """Seconds between samples."""
 STALLED = 0.05
-"""Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a
-tenth."""
+"""Limit for the share of time in which something waits for disks: an idle machine's journal waits a
+thousandth, 100 requests of 1 ms a second a tenth."""
 BOOT_S = 900
-"""Seconds after the start in which user data, drivers and containers are busy by themselves."""
+"""Seconds after boot in which user data, drivers and containers are busy by themselves."""
 MISSING_S = 3 * PERIOD_S
 """Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a
 starved machine."""
@@ -23,14 +23,14 @@ starved machine."""
 
 @dataclass(frozen=True)
 class Sample:
-    """What was used since the sample before. `at` is of CLOCK_BOOTTIME: nobody sets it, and it
-    counts a suspend."""
+    """What was used since the sample before. `at` is in seconds of CLOCK_BOOTTIME, which nobody
+    sets and which counts a suspend."""
 
     at: float
     gpus: tuple[float, ...]
     """the highest utilization of each GPU since the sample before, percent"""
     lost: str
-    """why a GPU cannot be asked; empty where all were"""
+    """why a GPU cannot be asked, or "" if all answered"""
     cores: float
     """busy cores: 1.0 is one thread that never waits"""
     network_mb_s: float
@@ -38,22 +38,22 @@ class Sample:
     typed: bool
     """whether somebody typed at a terminal"""
     stalled: float = 0.0
-    """part of the last minute in which something waited for disks, where it was looked at"""
+    """share of the time since the last look in which something waited for disks; 0 between looks"""
     timer: str = ""
-    """the unit of a timer, or cron, that ran: what the whole machine used is taken for its use"""
+    """the unit of a timer, or cron, that ran: all use of the machine counts as its use"""
     spun: float = 0.0
-    """cores that ask again and again and get nothing"""
+    """busy cores of programs that only poll"""
     used: tuple[str, ...] = ()
-    """signs of people, and of jobs that go on"""
+    """signs of people, and of jobs that make progress"""
     waits: tuple[str, ...] = ()
-    """signs of jobs that wait for others"""
+    """signs of jobs that wait for an answer"""
     waited_since: float = math.inf
-    """when something but a wait was last seen"""
+    """when something other than a wait was last seen"""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """A user's word that the machine is needed, until a time of CLOCK_BOOTTIME."""
+    """A user's statement that the machine is needed, until a time of CLOCK_BOOTTIME."""
 
     until: float
     user: str
@@ -62,7 +62,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Decision:
-    """Idle or not, since when it has been quiet, and why in words for people."""
+    """Whether the machine is idle, since when it has been quiet, and why, in words for people."""
 
     idle: bool
     quiet_since: float | None
@@ -73,20 +73,22 @@ class Decision:
 def decide(
     samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
 ) -> Decision:
-    """Idle where samples without a gap cover the whole window before `now`, and every one is below
-    every line.
+    """Decide: a machine is idle if samples without a gap cover the whole window before `now`, and
+    every one is below every limit.
 
-    `samples` are in the order of time. Whatever cannot be known is busy.
+    `samples` are in the order of time. Anything unknown counts as busy.
     """
     begin = now - settings.window_s
     if not samples:
         return Decision(False, None, "no sample yet")
+    # The last sample before the window belongs to it: without one, the window is not covered.
     covering = [index for index, sample in enumerate(samples) if sample.at <= begin]
     recent = samples[covering[-1] if covering else 0 :]
-    over = [found for sample in recent[1:] for found in above(sample, settings)]
-    kept = [(at, reason) for at, reason, lasts in over if lasts or at >= now]
-    busy = max([*_gaps(recent, now), *kept], default=None)
-    quiet_since = busy[0] if busy else recent[0].at
+    uses = [use for sample in recent[1:] for use in above(sample, settings)]
+    # A timer's work keeps the machine busy only while it goes on.
+    busy_times = [(at, reason) for at, reason, lasts in uses if lasts or at >= now]
+    last_busy = max([*_gaps(recent, now), *busy_times], default=None)
+    quiet_since = last_busy[0] if last_busy else recent[0].at
     minutes = max(0.0, now - quiet_since) / 60
     if current := [hold for hold in holds if hold.until > now]:
         last = max(current, key=lambda hold: hold.until)
@@ -95,13 +97,13 @@ def decide(
             quiet_since,
             f"held for {(last.until - now) / 60:.0f} more minutes by {last.user}: {last.reason}",
         )
-    if busy:
-        if busy[0] >= now:
-            return Decision(False, None, f"{busy[1]}, now")
+    if last_busy:
+        if last_busy[0] >= now:
+            return Decision(False, None, f"{last_busy[1]}, now")
         return Decision(
             False,
             quiet_since,
-            f"{busy[1]}, {minutes:.0f} minutes ago; idle after "
+            f"{last_busy[1]}, {minutes:.0f} minutes ago; idle after "
             f"{settings.window_minutes} quiet ones",
         )
     if not covering:
@@ -116,23 +118,25 @@ def decide(
 def is_free(
     samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
 ) -> bool:
-    """Whether nobody uses the machine, as seen in the window: it can be somebody's at once.
+    """Return whether nobody has used the machine in the window, so that somebody can have it at
+    once.
 
-    Unlike an idle one it may have just started; what a boot itself uses is nobody's use.
+    Unlike an idle machine it may have just started: what the boot itself uses is nobody's use.
     """
-    seen = [
+    recent = [
         replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
         for sample in samples
         if sample.at > now - settings.window_s
     ]
     used = any(
-        lasts or sample.at >= now for sample in seen for _, _, lasts in above(sample, settings)
+        lasts or sample.at >= now for sample in recent for _, _, lasts in above(sample, settings)
     )
-    return bool(seen) and not used and not any(hold.until > now for hold in holds)
+    return bool(recent) and not used and not any(hold.until > now for hold in holds)
 
 
 def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
-    """Times at which nobody had looked for too long, and at which time went backwards."""
+    """Yield (time, reason) of the gaps in which no sample was taken for too long, and of steps
+    backwards in time."""
     for earlier, later in pairwise([*(sample.at for sample in samples), now]):
         if not 0 <= later - earlier <= MISSING_S:
             yield (
@@ -143,15 +147,15 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
 
 
 def waits_only(sample: Sample, settings: Settings) -> bool:
-    """Whether nothing but waits keeps a machine at this sample."""
+    """Return whether nothing but waits keeps the machine busy at this sample."""
     return not any(lasts for _, _, lasts in above(replace(sample, waits=()), settings))
 
 
 def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
-    """When and why something was in use, and whether that counts for a window: a timer's work
-    counts while it runs.
+    """Yield (time, reason, lasts) for each use above its limit. `lasts` says whether the use counts
+    for a whole window: a timer's work counts only while it runs.
 
-    A figure that is no number is above its line.
+    A figure that is not a number is above its limit.
     """
     at, lasts = sample.at, not sample.timer
     if sample.lost:
@@ -159,15 +163,16 @@ def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool
     for number, percent in enumerate(sample.gpus):
         if not percent <= settings.gpu_percent:
             yield at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}", True
-    for what, value, line in (
+    for name, value, limit in (
         ("cores", sample.cores - sample.spun, settings.cores),
         ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
         ("of the time something waits for disks", sample.stalled, STALLED),
     ):
-        if not value <= line:
+        # Not `value > limit`: NaN, which is unknown, has to count as above.
+        if not value <= limit:
             yield (
                 at,
-                f"{_figure(value)} {what}, line {line:g}" + f" ({sample.timer})" * (not lasts),
+                f"{_figure(value)} {name}, line {limit:g}" + f" ({sample.timer})" * (not lasts),
                 lasts,
             )
     if sample.typed:

@@ -1,6 +1,6 @@
-"""What people and their jobs do that no counter of the whole machine shows.
+"""Signs of people and their jobs that no counter of the whole machine shows.
 
-Two looks, a minute apart, make signs. docs/idle.md says what each sign means.
+A sign comes from two looks, a minute apart. docs/idle.md says what each sign means.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from golden_idle.notebooks import UNKNOWN, Server
 from golden_idle.sockets import Connection
 
 LOOK_S = 60
-"""Seconds between looks. All bytes and page faults below are of a minute."""
+"""Seconds between looks. All numbers of bytes and page faults below are for a minute."""
 TRAFFIC = 2048
-"""Bytes that a client sends without a person: keep-alives of SSH each 15 s are 208, of a page of VS
-Code 228, and 720 where SSH forwards those."""
+"""Bytes that a client may send without a person: keep-alives of SSH every 15 s are 208 bytes, of a
+page of VS Code 228, and 720 if SSH forwards those."""
 ENVELOPE = 1.25
-"""Bytes of SSH for a byte that is forwarded: 1.05 of a page's questions."""
+"""Bytes of SSH for each forwarded byte, at most: requests of a page need 1.05."""
 TRANSFER, STORED = 65_536, 6_000_000
-"""Bytes of a job: with other machines, 1 kB/s, which is more than it says of its health; with
-disks, 0.1 MB/s, which is more than logs."""
+"""Bytes that show a job: with other machines 1 kB/s, which is more than health checks; with disks
+0.1 MB/s, which is more than logs."""
 QUESTION = 200
-"""Bytes: a question by HTTP has more, what keeps a connection to a database less."""
+"""Bytes of a request: one by HTTP has more, a keep-alive of a database's connection less."""
 ANSWER_MS = 900_000
-"""After so long nobody waits for an answer: NAT gateways drop what is silent for 350 s."""
+"""Milliseconds after which nobody waits for an answer: NAT gateways drop a connection that is
+silent for 350 s."""
 CONTAINERS, HOLDER, HOT = 0.05, 0.002, 0.2
-"""Cores: of all containers, of one that holds GPU memory (a notebook's kernel without work has
-0.0001), of one whose threads are looked at."""
+"""Cores: of all containers; of a process that holds GPU memory (a notebook's kernel without work
+uses 0.0001); of a process whose threads are examined."""
 SPINNING, STILL_BYTES, STILL_FAULTS = 0.6, 1024, 50
-"""Part of a thread's time in the kernel that makes it a spin (0.77 where it asks a socket); what a
-job at work exceeds."""
+"""The share of a thread's time in the kernel that shows polling (0.77 if it polls a socket), and
+the bytes and page faults that a job at work exceeds."""
 _KERNEL_THREAD = 0x200000
 """PF_KTHREAD, include/linux/sched.h."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -53,12 +54,13 @@ _DAEMON = re.compile(
     rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
     rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service"
 )
-"""Control groups of the machine's own; `systemd-run`'s and notebooks' units hold people's work."""
+"""Control groups of the machine's own daemons. Units of `systemd-run` and of notebooks are left
+out: they run people's work."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process at a look. `began`, in ticks, tells it from a later one of its number."""
+    """A process at a look. `began`, in ticks, tells it from a later process with the same id."""
 
     began: int
     name: str
@@ -66,10 +68,10 @@ class Process:
     """`daemon`, `person`, `container`, `ssh`, `editor` or `jupyter`"""
     state: str = ""
     cpu_s: float = 0.0
-    """of it, and of its children that ended"""
+    """of the process and of its children that have ended"""
     faults: int = 0
     moved: int = 0
-    """bytes read and written by calls: files, pipes, terminals"""
+    """bytes read and written by system calls: files, pipes, terminals"""
     sockets: tuple[int, ...] = ()
     threads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """seconds outside and inside the kernel, of the threads of a process that computes"""
@@ -79,7 +81,8 @@ class Process:
 
 @dataclass(frozen=True)
 class Look:
-    """All but daemons, connections, Jupyter servers, and who holds GPU memory, at a second."""
+    """The state at a second: processes without daemons, connections, Jupyter servers, and the
+    processes that hold GPU memory."""
 
     at: float
     processes: Mapping[int, Process]
@@ -90,38 +93,42 @@ class Look:
 
 @dataclass(frozen=True)
 class Signs:
-    """What two looks show."""
+    """The signs that two looks show."""
 
     used: tuple[str, ...] = ()
-    """people, and jobs that go on"""
+    """people, and jobs that make progress"""
     waits: tuple[str, ...] = ()
-    """jobs that wait for others"""
+    """jobs that wait for an answer"""
     spun: float = 0.0
-    """cores that ask again and again and get nothing"""
+    """busy cores of processes that only poll"""
     gpus_spin: bool = False
-    """whether all who hold GPU memory do nothing but that, while GPUs spin"""
+    """whether all processes that hold GPU memory only poll, while GPUs spin"""
     stuck: bool = False
-    """whether a process waits for a disk or a file system and gets nothing"""
+    """whether a process waits for a disk or a file system and makes no progress"""
 
 
 def look(root: Path, at: float, earlier: Look | None, holders: tuple[int, ...] = ()) -> Look:
-    """Look at all processes; `earlier` says which are known, and which computed since."""
+    """Look at all processes. `earlier` has the kinds of known processes, and shows which have
+    computed since."""
     folder = root / "proc"
     processes = dict[int, Process]()
-    networks = {_link(folder / "self/ns/net"): folder / "self/ns/net"}
-    own = _link(folder / "self/ns/pid")
+    namespaces = {_link(folder / "self/ns/net"): folder / "self/ns/net"}
+    own_pids = _link(folder / "self/ns/pid")
     for entry in filter(str.isdigit, _names(folder)):
-        known = earlier.processes.get(int(entry)) if earlier else None
+        before = earlier.processes.get(int(entry)) if earlier else None
         try:
-            process = _process(folder / entry, own, known, at - earlier.at if earlier else LOOK_S)
+            process = _process(
+                folder / entry, own_pids, before, at - earlier.at if earlier else LOOK_S
+            )
         except (OSError, ValueError, IndexError):
-            continue  # it has ended meanwhile
+            continue  # the process has ended meanwhile
         if process and process.kind != "daemon":
             processes[int(entry)] = process
+            # A container has connections of its own, which this namespace does not show.
             if process.kind == "container":
-                networks.setdefault(_link(folder / entry / "ns/net"), folder / entry / "ns/net")
-    asked = [pid for pid, each in processes.items() if each.kind == "jupyter"]
-    return Look(at, processes, sockets.read(networks), notebooks.ask(root, asked), holders)
+                namespaces.setdefault(_link(folder / entry / "ns/net"), folder / entry / "ns/net")
+    jupyter_pids = [pid for pid, process in processes.items() if process.kind == "jupyter"]
+    return Look(at, processes, sockets.read(namespaces), notebooks.ask(root, jupyter_pids), holders)
 
 
 def _link(path: Path) -> str:
@@ -141,21 +148,25 @@ def _text(path: Path) -> bytes:
         return file.read(1 << 16)
 
 
-def _process(folder: Path, own: str, known: Process | None, seconds: float) -> Process | None:
-    """A process that is no thread of the kernel."""
-    before, _, after = _text(folder / "stat").rpartition(b")")
-    words = after.split()
+def _process(
+    folder: Path, own_pids: str, earlier: Process | None, seconds: float
+) -> Process | None:
+    """Return a process, or None for a kernel thread or a zombie."""
+    # The name may contain spaces and parentheses, so the last one ends it (proc_pid_stat(5)).
+    head, _, tail = _text(folder / "stat").rpartition(b")")
+    words = tail.split()
     if int(words[6]) & _KERNEL_THREAD or words[0] == b"Z":
         return None
-    began, name = int(words[19]), before.partition(b"(")[2].decode(errors="replace")
-    if known is not None and (known.began, known.name) != (began, name):
-        known = None
-    kind = known.kind if known else _kind(folder, own, name)
+    began, name = int(words[19]), head.partition(b"(")[2].decode(errors="replace")
+    if earlier is not None and (earlier.began, earlier.name) != (began, name):
+        earlier = None
+    kind = earlier.kind if earlier else _kind(folder, own_pids, name)
     if kind == "daemon":
         return Process(began, name, kind)
     cpu = sum(map(int, words[11:15])) / _TICKS
     io = dict(line.split(b": ") for line in _text(folder / "io").splitlines())
-    hot = known is not None and cpu - known.cpu_s >= HOT * seconds
+    # Reading each thread is costly, so only of a process that computes.
+    hot = earlier is not None and cpu - earlier.cpu_s >= HOT * seconds
     return Process(
         began,
         name,
@@ -170,7 +181,7 @@ def _process(folder: Path, own: str, known: Process | None, seconds: float) -> P
     )
 
 
-def _kind(folder: Path, own: str, name: str) -> str:
+def _kind(folder: Path, own_pids: str, name: str) -> str:
     if name.startswith("sshd"):
         return "ssh"
     words = _text(folder / "cmdline")
@@ -178,7 +189,7 @@ def _kind(folder: Path, own: str, name: str) -> str:
         return "jupyter"
     if any(editor in words for editor in _EDITORS):
         return "editor"
-    if _link(folder / "ns/pid") not in (own, ""):
+    if _link(folder / "ns/pid") not in (own_pids, ""):
         return "container"
     group = _text(folder / "cgroup").splitlines()[-1]
     return "daemon" if _DAEMON.search(group) else "person"
@@ -198,21 +209,22 @@ def _threads(folder: Path) -> Iterator[tuple[str, tuple[float, float]]]:
 
 
 def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
-    """What happened between two looks. `gpus_spin`: GPUs that worked did no more than that."""
+    """Return the signs of what happened between two looks. `gpus_spin` says that the GPUs that
+    worked only polled."""
     seconds = max(1.0, later.at - earlier.at)
     pairs = {
-        pid: (earlier.processes[pid], each)
-        for pid, each in later.processes.items()
-        if pid in earlier.processes and earlier.processes[pid].began == each.began
+        pid: (earlier.processes[pid], process)
+        for pid, process in later.processes.items()
+        if pid in earlier.processes and earlier.processes[pid].began == process.began
     }
-    cores = {pid: (new.cpu_s - old.cpu_s) / seconds for pid, (old, new) in pairs.items()}
-    spins = {
+    cores = {pid: (after.cpu_s - before.cpu_s) / seconds for pid, (before, after) in pairs.items()}
+    spinning = {
         pid
-        for pid, (old, new) in pairs.items()
-        if ((gpus_spin and pid in later.holders) or _spins(old, new, seconds))
-        and _still(old, new, earlier, later)
+        for pid, (before, after) in pairs.items()
+        if ((gpus_spin and pid in later.holders) or _spins(before, after, seconds))
+        and _is_still(before, after, earlier, later)
     }
-    spun = sum(cores.pop(pid) for pid in spins)
+    spun = sum(cores.pop(pid) for pid in spinning)
     used = (
         *_jobs(pairs, cores, later.holders, seconds / LOOK_S),
         *_clients(earlier, later, seconds),
@@ -222,45 +234,54 @@ def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
         used,
         tuple(_waits(earlier, later)),
         spun,
-        gpus_spin and bool(later.holders) and spins.issuperset(later.holders),
+        gpus_spin and bool(later.holders) and spinning.issuperset(later.holders),
         any(
-            old.state == new.state == "D" and not _went_on(old, new) for old, new in pairs.values()
+            before.state == after.state == "D" and not _makes_progress(before, after)
+            for before, after in pairs.values()
         ),
     )
 
 
-def _went_on(old: Process, new: Process) -> bool:
-    return (old.cpu_s, old.moved, old.faults) != (new.cpu_s, new.moved, new.faults)
+def _makes_progress(before: Process, after: Process) -> bool:
+    """Return whether a process has computed, read, written or touched memory."""
+    return (before.cpu_s, before.moved, before.faults) != (after.cpu_s, after.moved, after.faults)
 
 
-def _spins(old: Process, new: Process, seconds: float) -> bool:
-    """Whether each thread that runs asks the kernel most of the time."""
-    ran = [
-        (user - old.threads[name][0], system - old.threads[name][1])
-        for name, (user, system) in new.threads.items()
-        if name in old.threads
+def _spins(before: Process, after: Process, seconds: float) -> bool:
+    """Return whether each thread that runs is in the kernel most of the time."""
+    times = [
+        (user - before.threads[name][0], system - before.threads[name][1])
+        for name, (user, system) in after.threads.items()
+        if name in before.threads
     ]
-    hot = [(user, system) for user, system in ran if user + system >= HOT / 2 * seconds]
+    hot = [(user, system) for user, system in times if user + system >= HOT / 2 * seconds]
     return bool(hot) and all(system >= SPINNING * (user + system) for user, system in hot)
 
 
-def _still(old: Process, new: Process, earlier: Look, later: Look) -> bool:
-    """Whether a process has read, written, sent and touched nothing."""
-    sent = sum(_bytes(earlier.connections.get(key), each) for key, each in _own(later, new))
+def _is_still(before: Process, after: Process, earlier: Look, later: Look) -> bool:
+    """Return whether a process has read, written, sent and touched nearly nothing."""
+    sent = sum(
+        _bytes_moved(earlier.connections.get(key), connection)
+        for key, connection in _connections_of(later, after)
+    )
     return (
-        new.moved - old.moved <= STILL_BYTES
+        after.moved - before.moved <= STILL_BYTES
         and sent <= STILL_BYTES
-        and new.faults - old.faults <= STILL_FAULTS
+        and after.faults - before.faults <= STILL_FAULTS
     )
 
 
-def _own(at: Look, process: Process) -> Iterator[tuple[str, Connection]]:
+def _connections_of(moment: Look, process: Process) -> Iterator[tuple[str, Connection]]:
     inodes = set(process.sockets)
-    return ((key, each) for key, each in at.connections.items() if each.inode in inodes)
+    return (
+        (key, connection)
+        for key, connection in moment.connections.items()
+        if connection.inode in inodes
+    )
 
 
-def _bytes(old: Connection | None, new: Connection) -> int:
-    return new.received + new.sent - (old.received + old.sent if old else 0)
+def _bytes_moved(before: Connection | None, after: Connection) -> int:
+    return after.received + after.sent - (before.received + before.sent if before else 0)
 
 
 def _jobs(
@@ -269,70 +290,76 @@ def _jobs(
     holders: tuple[int, ...],
     minutes: float,
 ) -> Iterator[str]:
-    contained = sum(used for pid, used in cores.items() if pairs[pid][1].kind == "container")
-    if contained >= CONTAINERS:
-        yield f"containers use {contained:.2f} cores"
-    for pid, (old, new) in pairs.items():
+    container_cores = sum(
+        core_share for pid, core_share in cores.items() if pairs[pid][1].kind == "container"
+    )
+    if container_cores >= CONTAINERS:
+        yield f"containers use {container_cores:.2f} cores"
+    for pid, (before, after) in pairs.items():
         if pid in holders and cores.get(pid, 0) >= HOLDER:
-            yield f"{new.name} ({pid}) holds GPU memory and computes"
-        if pid in cores and new.stored - old.stored >= STORED * minutes:
-            yield f"{new.name} ({pid}) reads or writes disks"
-        if new.state == "D" and _went_on(old, new):
-            yield f"{new.name} ({pid}) waits for a disk or a file system, and goes on"
+            yield f"{after.name} ({pid}) holds GPU memory and computes"
+        if pid in cores and after.stored - before.stored >= STORED * minutes:
+            yield f"{after.name} ({pid}) reads or writes disks"
+        if after.state == "D" and _makes_progress(before, after):
+            yield f"{after.name} ({pid}) waits for a disk or a file system, and goes on"
 
 
 def _clients(earlier: Look, later: Look, seconds: float) -> Iterator[str]:
-    """Data beyond what keeps a connection: of users, and of jobs with other machines.
+    """Yield signs of data beyond keep-alives: from users, and of jobs with other machines.
 
-    What a session forwards to a server of this machine is not its own: that server is looked at.
+    Data that a session forwards to a server on this machine does not count as the session's: that
+    server is examined itself.
     """
     minutes = seconds / LOOK_S
-    # sshd holds a session's connection twice; the later process is the one that forwards.
-    last = {inode: pid for pid, each in sorted(later.processes.items()) for inode in each.sockets}
+    # Two processes of sshd hold a session's connection; the later one forwards.
+    last_user = {
+        inode: pid for pid, process in sorted(later.processes.items()) for inode in process.sockets
+    }
     for pid, process in later.processes.items():
-        came = passed = outside = 0
-        for key, new in _own(later, process):
-            old = earlier.connections.get(key)
-            if last[new.inode] == pid:
-                came += (new.received - (old.received if old else 0)) * new.accepted
-            passed += (new.sent - (old.sent if old else 0)) * (not new.accepted)
-            outside += _bytes(old, new) * (not new.local)
+        received = forwarded = outside = 0
+        for key, after in _connections_of(later, process):
+            before = earlier.connections.get(key)
+            if last_user[after.inode] == pid:
+                received += (after.received - (before.received if before else 0)) * after.accepted
+            forwarded += (after.sent - (before.sent if before else 0)) * (not after.accepted)
+            outside += _bytes_moved(before, after) * (not after.local)
         if process.kind in _JOBS and outside >= TRANSFER * minutes:
             yield f"{process.name} ({pid}) moves data to or from other machines"
-        # A page of Jupyter asks by itself, so its server's word counts where it gives one.
+        # A page of Jupyter polls by itself, so the server's own answer counts if it gives one.
         silent = later.servers.get(str(pid), UNKNOWN) == UNKNOWN
         by_user = process.kind in ("ssh", "editor") or (process.kind == "jupyter" and silent)
-        if by_user and came - ENVELOPE * passed > TRAFFIC * minutes:
+        if by_user and received - ENVELOPE * forwarded > TRAFFIC * minutes:
             yield f"{process.name} ({pid}) gets data from its user"
 
 
 def _waits(earlier: Look, later: Look) -> Iterator[str]:
-    """Jobs with a connection on which the last that went was a question, not an answer.
+    """Yield jobs that have a connection on which the last message was a request and not an answer.
 
-    The parts of Jupyter talk to each other: of theirs, connections to other machines.
+    The parts of Jupyter talk to each other, so only their connections to other machines count.
     """
     for pid, process in later.processes.items():
         if process.kind in (*_JOBS, "jupyter"):
-            mine = [
-                (earlier.connections.get(key), each)
-                for key, each in _own(later, process)
-                if not (each.local and process.kind == "jupyter")
+            connections = [
+                (earlier.connections.get(key), connection)
+                for key, connection in _connections_of(later, process)
+                if not (connection.local and process.kind == "jupyter")
             ]
-            if any(_is_asked(old, new) for old, new in mine):
+            if any(_awaits_answer(before, after) for before, after in connections):
                 yield f"{process.name} ({pid}) waits for an answer"
 
 
-def _is_asked(old: Connection | None, new: Connection) -> bool:
-    """Whether the other end owes an answer.
+def _awaits_answer(before: Connection | None, after: Connection) -> bool:
+    """Return whether the other end owes an answer.
 
-    The kernel's times are in steps of some ms: what went both ways in one step was a question if
-    it was long enough. A connection that is new has sent one byte, its handshake.
+    The kernel's times are in steps of some milliseconds. If both directions have the same time, the
+    message that was sent counts as a request if it was long enough. A new connection has sent one
+    byte, its handshake.
     """
-    if new.accepted or new.sent <= 1 or new.received_ms > ANSWER_MS:
+    if after.accepted or after.sent <= 1 or after.received_ms > ANSWER_MS:
         return False
-    asked = new.sent - (old.sent if old else 0) >= QUESTION
+    is_request = after.sent - (before.sent if before else 0) >= QUESTION
     return (
-        not new.received
-        or new.sent_ms < new.received_ms
-        or (new.sent_ms == new.received_ms and asked)
+        not after.received
+        or after.sent_ms < after.received_ms
+        or (after.sent_ms == after.received_ms and is_request)
     )

@@ -1,8 +1,8 @@
-"""Holds: a user's word that the machine is needed, with a reason and an end.
+"""Holds: a user's statement that the machine is needed, with a reason and an end.
 
-A hold is a file in a folder as /tmp: everybody on the machine may make one there, and nobody may
-remove another's. So the agent trusts nothing of it but its owner, and reads no link, no device and
-no large file. A reboot, which ends all work, ends holds.
+A hold is a file in a folder like /tmp: everybody on the machine may make one there, and nobody may
+remove another's. So the agent trusts only its owner, and reads no link, no device and no large
+file. A reboot ends all work, and so it ends holds.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ FOLDER = Path("run/golden-idle/holds")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 MOST_FILES, MOST_BYTES, MOST_REASON = 10_000, 4096, 200
 MOST_OF_ONE = 20
-"""Holds of one user that count, those that last longest."""
+"""The number of a user's holds that count: those that last longest."""
 WRITING_S = 60
-"""Seconds that a file may take to become a hold."""
+"""Seconds that writing a hold may take."""
 
 
 class WrongHold(Exception):
-    """One line: what is wrong with what was asked for."""
+    """What is wrong with the requested hold, in one line."""
 
 
 def duration(text: str, longest_hours: int) -> float:
-    """Seconds of `30m`, `4h` or `2d`; WrongHold where that is no time, or too long for a hold."""
+    """Return the seconds of `30m`, `4h` or `2d`. Raises WrongHold if it is no time, or too long for
+    a hold."""
     match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if match is None or not int(match[1]):
         raise WrongHold(
@@ -50,7 +51,8 @@ def duration(text: str, longest_hours: int) -> float:
 
 
 def write(folder: Path, until: float, reason: str) -> None:
-    """Put down a hold of the user who runs this."""
+    """Write a hold of the user who runs this. Raises WrongHold if the reason is bad or the file
+    cannot be written."""
     reason = " ".join(reason.split())
     if not reason or len(reason) > MOST_REASON:
         raise WrongHold(f"give a reason of at most {MOST_REASON} characters: others will read it")
@@ -65,7 +67,7 @@ def write(folder: Path, until: float, reason: str) -> None:
 
 
 def release(folder: Path) -> int:
-    """Remove the holds of the user who runs this; how many there were."""
+    """Remove the holds of the user who runs this, and return their number."""
     mine = [
         path for path in folder.glob(f"{os.getuid()}-*.json") if path.lstat().st_uid == os.getuid()
     ]
@@ -75,8 +77,8 @@ def release(folder: Path) -> int:
 
 
 def read(folder: Path, now: float, longest_hours: int, *, tidy: bool = False) -> list[Hold]:
-    """The holds that have not ended. Files that are no hold are passed over, and so is one that
-    lasts too long.
+    """Return the holds that have not ended. Files that are no holds are ignored, and so are holds
+    that last too long.
 
     `tidy` removes those, so that nobody can fill the folder and hide the holds of others.
     """
@@ -85,26 +87,27 @@ def read(folder: Path, now: float, longest_hours: int, *, tidy: bool = False) ->
             paths = [Path(entry.path) for entry in islice(entries, MOST_FILES)]
     except OSError:
         return []
-    held = {
+    holds = {
         path: hold
         for path in paths
         for hold in _hold(path)
         if now < hold.until <= now + longest_hours * 3600
     }
     owners = Counter[str]()
-    for path, hold in sorted(held.items(), key=lambda one: -one[1].until):
+    for path, hold in sorted(holds.items(), key=lambda item: -item[1].until):
         owners[hold.user] += 1
         if owners[hold.user] > MOST_OF_ONE:
-            del held[path]
+            del holds[path]
     if tidy:
-        _remove(path for path in paths if path not in held)
-    return [held[path] for path in sorted(held)]
+        _remove(path for path in paths if path not in holds)
+    return [holds[path] for path in sorted(holds)]
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    """Remove files that are no holds, but none that somebody may be writing."""
+    """Remove files that are no holds, except those that somebody may be writing."""
     for path in paths:
         with suppress(OSError):
+            # By ctime: a file's owner can set its mtime, but not this.
             if time.time() - path.lstat().st_ctime > WRITING_S:
                 path.unlink()
 
@@ -120,7 +123,9 @@ def _hold(path: Path) -> Iterator[Hold]:
 
 
 def read_plain(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a user's file, and its owner; none of what is no plain file."""
+    """Return the first bytes of a user's file and its owner's id. A file that is not a plain one
+    counts as empty."""
+    # O_NOFOLLOW: a link could name any file. O_NONBLOCK: opening a FIFO would wait for its writer.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(file)
@@ -130,7 +135,7 @@ def read_plain(path: Path) -> tuple[bytes, int]:
 
 
 def user_name(uid: int) -> str:
-    """The account's name, or its number where it has none."""
+    """Return the account's name, or its number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

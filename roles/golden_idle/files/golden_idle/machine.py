@@ -1,6 +1,6 @@
-"""What a machine uses, from the kernel's counters: two readings make a sample.
+"""What a machine uses, by the kernel's counters. A sample comes from two readings.
 
-`root` is `/`, or for tests a folder that looks like it.
+`root` is `/`, or in tests a folder that looks like it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from golden_idle.nvml import Gpu
 from golden_idle.settings import Settings
 
 NVIDIA, DISPLAY = "0x10de", "0x03"
-"""PCI's number of the vendor, and the class of display controllers, which GPUs without a display
-have, too."""
+"""PCI's vendor number, and the class of display controllers, which GPUs without a display have,
+too."""
 TIMER = 0.01
-"""Cores of a timer's unit that does something; cron itself looks once a minute, in less than a
+"""Cores that a timer's unit uses if it works. cron itself wakes each minute, and needs less than a
 thousandth."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -34,14 +34,16 @@ class Reading:
 
     at: float
     busy_s: float
-    """core-seconds of processes and of the kernel for them, and those that the host took away"""
+    """core-seconds of processes, of the kernel for them, and those that the host took away
+    (steal)"""
     idle_s: float
-    """core-seconds that the kernel counts as idle, waits for disks not among them"""
+    """core-seconds that the kernel counts as idle, without waits for disks"""
     all_s: float
     networks: Mapping[str, int]
     """bytes received and sent, by network card"""
     terminals: Mapping[str, int]
-    """when a program last read what somebody typed, by terminal; ns, compared for change alone"""
+    """when a program last read what somebody typed, by terminal: nanoseconds, only compared for
+    change"""
     stalled_s: float = 0.0
     """seconds in which something waited for disks (Documentation/accounting/psi.rst, `some` of
     io)"""
@@ -69,20 +71,22 @@ def read(root: Path) -> Reading:
 
 
 def _stalled(path: Path) -> float:
-    """Seconds; none where the kernel keeps no pressure."""
+    """Return the seconds in which something waited for disks, or 0 if the kernel keeps no
+    pressure."""
     return int(_text(path).split("total=", 1)[1].split()[0]) / 1e6 if path.exists() else 0.0
 
 
 @functools.cache
 def _units(root: Path) -> frozenset[str]:
+    """Return the units that timers start, with cron and atd."""
     folders = [root / folder / "systemd/system" for folder in ("etc", "usr/lib")]
-    found = {path.stem + ".service" for folder in folders for path in folder.glob("*.timer")}
-    return frozenset(found | {"cron.service", "atd.service"})
+    units = {path.stem + ".service" for folder in folders for path in folder.glob("*.timer")}
+    return frozenset(units | {"cron.service", "atd.service"})
 
 
 def _timers(root: Path) -> Iterator[tuple[str, float]]:
     for unit in _units(root):
-        with suppress(OSError):  # it does not run
+        with suppress(OSError):  # the unit does not run
             yield (
                 unit,
                 int(_text(root / "sys/fs/cgroup/system.slice" / unit / "cpu.stat").split()[1])
@@ -95,8 +99,8 @@ def _text(path: Path) -> str:
 
 
 def _real(folder: Path) -> set[str]:
-    """Names in a folder of /sys that are devices; a partition, array, bridge or container's end
-    would count twice."""
+    """Return the names in a folder of /sys that are devices. Bytes of a partition, array, bridge or
+    container's end would count twice."""
     return (
         {path.name for path in folder.iterdir() if (path / "device").exists()}
         if folder.is_dir()
@@ -114,17 +118,17 @@ def _networks(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def _terminals(folder: Path) -> Iterator[tuple[str, int]]:
-    """The kernel sets a terminal's access time when a program reads from it (tty_update_time, in
-    steps of 8 s)."""
+    """Yield each terminal's access time (ns): the kernel sets it when a program reads from the
+    terminal (tty_update_time, in steps of 8 s)."""
     for path in folder.glob("[0-9]*"):
         try:
             yield path.name, path.stat().st_atime_ns
         except OSError:
-            continue  # closed meanwhile
+            continue  # the terminal was closed meanwhile
 
 
 def gpus_on_bus(root: Path) -> int:
-    """GPUs that the PCI bus shows, whether or not a driver has them."""
+    """Return the number of NVIDIA's GPUs on the PCI bus, whether or not a driver has them."""
     folder = root / "sys/bus/pci/devices"
     devices = folder.iterdir() if folder.is_dir() else ()
     return sum(
@@ -134,8 +138,8 @@ def gpus_on_bus(root: Path) -> int:
 
 
 def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: float) -> Sample:
-    """What was used between two readings, as of `at`. What is new counts from now on: it brings a
-    past of its own."""
+    """Return what was used between two readings, as of `at`. A new network card counts from the
+    next reading on: its counter began before."""
     seconds = later.at - earlier.at
     return Sample(
         at=at,
@@ -149,7 +153,7 @@ def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: flo
 
 
 def _timer(earlier: Mapping[str, float], later: Mapping[str, float], seconds: float) -> str:
-    """The unit of a timer that has just run, empty for none."""
+    """Return the timer's unit that has just used most, or "" if none ran."""
     ran = {unit: used - earlier.get(unit, 0.0) for unit, used in later.items()}
     most = max(ran, key=lambda unit: ran[unit], default="")
     return most if most and ran[most] >= TIMER * seconds else ""
@@ -161,7 +165,8 @@ def _rate(earlier: Mapping[str, int], later: Mapping[str, int], seconds: float) 
 
 
 class Sampler:
-    """Samples with their signs: readings each ten seconds, looks each minute, when one is `due`."""
+    """Makes samples with signs, from readings every ten seconds and looks every minute, when one is
+    `due`."""
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.seen: Look | None = None
@@ -171,7 +176,7 @@ class Sampler:
         self._timer = ""
 
     def due(self, now: float) -> bool:
-        """Whether a look is to be taken."""
+        """Return whether a look is due."""
         return now - self._looked_at >= LOOK_S
 
     def sample(
@@ -183,26 +188,28 @@ class Sampler:
         now: float,
         look: Look | None = None,
     ) -> Sample:
-        """The sample of two readings, and of a look where one was taken."""
-        found = sample(earlier, later, gpus, lost, now)
-        self._timer = self._timer or found.timer
+        """Return the sample from two readings, and from a look if one was taken."""
+        result = sample(earlier, later, gpus, lost, now)
+        self._timer = self._timer or result.timer
         self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
         if look is not None:
             self._signs = evidence.signs(self.seen, look, self._gpus_spin) if self.seen else Signs()
-            found = replace(
-                found, used=self._signs.used, waits=self._signs.waits, stalled=self._stalled(later)
+            result = replace(
+                result, used=self._signs.used, waits=self._signs.waits, stalled=self._stalled(later)
             )
             self.seen, self._looked_at, self._gpus_spin = look, now, True
             self._looked, self._timer = later, ""
         if self._signs.gpus_spin:
-            found = replace(found, gpus=tuple(0 if gpu.spins else gpu.peak for gpu in gpus))
-        found = replace(found, spun=min(self._signs.spun, found.cores))
-        if not waits_only(found, self._settings):
+            result = replace(result, gpus=tuple(0 if gpu.spins else gpu.peak for gpu in gpus))
+        # Signs are of a minute, a sample of ten seconds: no more cores poll than are busy.
+        result = replace(result, spun=min(self._signs.spun, result.cores))
+        if not waits_only(result, self._settings):
             self._waited_since = now
-        return replace(found, waited_since=self._waited_since)
+        return replace(result, waited_since=self._waited_since)
 
     def _stalled(self, later: Reading) -> float:
-        """The part of the time since the last look; none of a timer's, and of what is stuck."""
+        """Return the share of the time since the last look in which something waited for disks, or
+        0 if a timer ran or a process is stuck."""
         earlier = self._looked
         if earlier is None or later.at <= earlier.at or self._timer or self._signs.stuck:
             return 0.0

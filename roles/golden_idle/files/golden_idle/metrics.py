@@ -1,9 +1,9 @@
-"""Figures of a minute, with the names, dimensions and units of CloudWatch's own agent, so that its
+"""Metrics of a minute, with the names, dimensions and units of CloudWatch's own agent, so that its
 dashboards fit.
 
-Names: "Metrics collected by the CloudWatch agent on Linux" and "Collect NVIDIA GPU metrics" of
-CloudWatch's guide. `golden_idle` and `golden_idle_gpu_lost` are ours: the part of a minute's
-samples for which that was so.
+The names are from "Metrics collected by the CloudWatch agent on Linux" and "Collect NVIDIA GPU
+metrics" of CloudWatch's guide. `golden_idle` and `golden_idle_gpu_lost` are this project's: the
+share of a minute's samples for which that was so.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PERCENT, UNIT_NONE = "Percent", "None"
 GPU_USE, GROUP = "nvidia_smi_utilization_gpu", "AutoScalingGroupName"
 IDLE, FREE = "golden_idle", "golden_free"
 OF_GROUP = {IDLE: "golden_unused", FREE: FREE}
-"""What comes by the group alone, and its name there: of `golden_idle` another one, since a sum over
-all machines is taken from its own."""
+"""Metrics that are also sent by the group alone, with their names there. `golden_idle` has another
+name: a sum over all machines is taken from its own."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value at one sample. `dimensions` are its own, without those of the instance."""
+    """A metric's value at a sample. `dimensions` are its own, without the instance's."""
 
     name: str
     value: float
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass
 class Statistic:
-    """Values of one metric within a minute, as PutMetricData takes them."""
+    """Values of a metric within a minute, as PutMetricData takes them."""
 
     count: int = 0
     total: float = 0.0
@@ -46,7 +46,7 @@ class Statistic:
     most: float = float("-inf")
 
     def add(self, value: float) -> None:
-        """One more value."""
+        """Add a value."""
         self.count += 1
         self.total += value
         self.least, self.most = min(self.least, value), max(self.most, value)
@@ -57,7 +57,7 @@ Minute = dict[tuple[str, str, tuple[tuple[str, str], ...]], Statistic]
 
 
 def add(minute: Minute, figures: Iterator[Figure]) -> None:
-    """Add what one sample has."""
+    """Add a sample's figures to a minute."""
     for figure in figures:
         minute.setdefault((figure.name, figure.unit, figure.dimensions), Statistic()).add(
             figure.value
@@ -65,57 +65,58 @@ def add(minute: Minute, figures: Iterator[Figure]) -> None:
 
 
 def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[str, Any]]:
-    """PutMetricData's `MetricData` of a minute that ended at `at`, in seconds since 1970.
+    """Return PutMetricData's `MetricData` for a minute that ended at `at`, in seconds since 1970.
 
-    In a group the use of all GPUs comes once more, by the group alone: what target tracking can
-    scale by, which finds a metric by all of its dimensions (the other agent's
-    "aggregation_dimensions"). So do the shares of machines that are free and unused.
+    In a group the use of all GPUs is sent once more, by the group alone, for target tracking: it
+    finds a metric by all of its dimensions (the other agent's "aggregation_dimensions"). So are the
+    shares of machines that are free and unused.
     """
     rows = [
-        _row(name, unit, at, (*own, *instance.items()), each)
-        for (name, unit, own), each in minute.items()
+        _row(name, unit, at, (*own, *instance.items()), statistic)
+        for (name, unit, own), statistic in minute.items()
         if name != FREE
     ]
     if GROUP in instance:
         rows += [
-            _row(OF_GROUP[name], unit, at, ((GROUP, instance[GROUP]),), each)
-            for (name, unit, _), each in minute.items()
+            _row(OF_GROUP[name], unit, at, ((GROUP, instance[GROUP]),), statistic)
+            for (name, unit, _), statistic in minute.items()
             if name in OF_GROUP
         ]
-    gpus = [each for (name, _, _), each in minute.items() if name == GPU_USE]
+    gpus = [statistic for (name, _, _), statistic in minute.items() if name == GPU_USE]
     if gpus and GROUP in instance:
         total = Statistic(
-            sum(each.count for each in gpus),
-            sum(each.total for each in gpus),
-            min(each.least for each in gpus),
-            max(each.most for each in gpus),
+            sum(statistic.count for statistic in gpus),
+            sum(statistic.total for statistic in gpus),
+            min(statistic.least for statistic in gpus),
+            max(statistic.most for statistic in gpus),
         )
         rows.append(_row(GPU_USE, UNIT_NONE, at, ((GROUP, instance[GROUP]),), total))
     return rows
 
 
 def _row(
-    name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], each: Statistic
+    name: str, unit: str, at: float, dimensions: Iterable[tuple[str, str]], statistic: Statistic
 ) -> dict[str, Any]:
     return {
         "MetricName": name,
         "Unit": unit,
         "Timestamp": at,
         "Dimensions": [
+            # CloudWatch takes only ASCII.
             {"Name": key, "Value": value.encode("ascii", "replace").decode()}
             for key, value in dimensions
         ],
         "StatisticValues": {
-            "SampleCount": each.count,
-            "Sum": each.total,
-            "Minimum": each.least,
-            "Maximum": each.most,
+            "SampleCount": statistic.count,
+            "Sum": statistic.total,
+            "Minimum": statistic.least,
+            "Maximum": statistic.most,
         },
     }
 
 
 def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> Iterator[Figure]:
-    """All of one sample but the decision's."""
+    """Yield all figures of a sample except the decision's."""
     if later.all_s > earlier.all_s:
         idle = (later.idle_s - earlier.idle_s) / (later.all_s - earlier.all_s)
         yield Figure("cpu_usage_active", 100 * (1 - idle), PERCENT, (("cpu", "cpu-total"),))
@@ -129,8 +130,8 @@ def figures(root: Path, earlier: Reading, later: Reading, gpus: list[Gpu]) -> It
 
 
 def _memory(root: Path) -> float:
-    """Percent in use, without what the kernel gives up at once: buffers, cache and reclaimable
-    slabs."""
+    """Return the percentage of memory in use, without buffers, cache and reclaimable slabs, which
+    the kernel gives up at once."""
     rows = (
         line.split() for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
     )
@@ -140,19 +141,29 @@ def _memory(root: Path) -> float:
 
 
 def _disks(root: Path) -> Iterator[Figure]:
-    """Each mounted block device once, where it is mounted first; PID 1's view, since ours has
-    mounts of its own."""
-    seen: set[str] = set()
+    """Yield the use of each mounted block device once, at its first mount point."""
+    counted: set[str] = set()
+    # PID 1's mounts: this unit's sandbox has mounts of its own.
     for line in (root / "proc/1/mounts").read_text(encoding="utf-8").splitlines():
-        device, path, kind = line.split()[:3]
-        if not device.startswith("/dev/") or device in seen or kind in ("squashfs", "iso9660"):
+        device, path, file_system = line.split()[:3]
+        # A squashfs or ISO image is always full.
+        if (
+            not device.startswith("/dev/")
+            or device in counted
+            or file_system in ("squashfs", "iso9660")
+        ):
             continue
-        seen.add(device)
+        counted.add(device)
         try:
             space = os.statvfs(path)
         except OSError:
             continue
         used = space.f_blocks - space.f_bfree
+        # As df(1): blocks that are reserved for root are neither used nor free.
         if used + space.f_bavail:
-            own = (("path", path), ("device", device.removeprefix("/dev/")), ("fstype", kind))
+            own = (
+                ("path", path),
+                ("device", device.removeprefix("/dev/")),
+                ("fstype", file_system),
+            )
             yield Figure("disk_used_percent", 100 * used / (used + space.f_bavail), PERCENT, own)

@@ -1,7 +1,7 @@
-"""Jupyter servers, asked by their own API for what they last did.
+"""Jupyter servers, which are asked by their own API for what they last did.
 
-Their users' files have the token. What a file says is its user's word: it has to be of the user
-whose process it names, so that nobody's token goes to somebody else's port.
+Their users' files have the token. A file is only its user's word: it has to belong to the user
+whose process it names, so that nobody's token is sent to somebody else's port.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILES = tuple(
 
 @dataclass(frozen=True)
 class Server:
-    """What a server last did, as text that is compared for change; how many cells run."""
+    """What a server last did, as text that is compared for change, and how many cells run."""
 
     did: str
     running: int
@@ -37,22 +37,24 @@ UNKNOWN = Server("unknown", 0)
 
 
 def ask(root: Path, processes: list[int]) -> dict[str, Server]:
-    """The servers among these processes, by number."""
-    found = dict[str, Server]()
+    """Return the servers among these processes, by process id."""
+    servers = dict[str, Server]()
     for pid, name in itertools.product(processes, _FILES):
         folder = root / "proc" / str(pid)
         try:
             for file in root.glob(name.format(pid)):
                 text, owner = holds.read_plain(file)
                 if owner == folder.stat().st_uid:
-                    found[str(pid)] = _server(json.loads(text), folder)
+                    servers[str(pid)] = _server(json.loads(text), folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            found.setdefault(str(pid), UNKNOWN)  # a home's file system may be broken, too
-    return found
+            servers.setdefault(
+                str(pid), UNKNOWN
+            )  # the server is broken, or the file system of its user's home
+    return servers
 
 
 def _token(environment: Path) -> str:
-    """The one that JupyterHub gave to a user's server."""
+    """Return the token that JupyterHub gave to a user's server, or ""."""
     words = environment.read_bytes().split(b"\0")
     name = b"JUPYTERHUB_API_TOKEN="
     return next((word.removeprefix(name).decode() for word in words if word.startswith(name)), "")
@@ -62,17 +64,18 @@ def _server(values: Mapping[str, Any], process: Path) -> Server:
     token = values["token"] or _token(process / "environ")
     kernels = _get(values, token, "api/kernels")
     folder = Path(values.get("root_dir") or values["notebook_dir"])
-    did = [str(each["last_activity"]) for each in kernels]
-    for each in _get(values, token, "api/sessions"):
+    activity = [str(row["last_activity"]) for row in kernels]
+    for row in _get(values, token, "api/sessions"):
         with suppress(OSError):
-            did.append(str((folder / each["path"]).stat().st_mtime_ns))
-    running = sum(each["execution_state"] == "busy" for each in kernels)
-    return Server(" ".join(sorted(did)), running)
+            activity.append(str((folder / row["path"]).stat().st_mtime_ns))
+    running = sum(row["execution_state"] == "busy" for row in kernels)
+    return Server(" ".join(sorted(activity)), running)
 
 
 def _get(values: Mapping[str, Any], token: str, path: str) -> Any:
     scheme = "https" if values.get("secure") else "http"
     address = f"{scheme}://127.0.0.1:{int(values['port'])}{values['base_url']}{path}"
+    # Without no_track_activity the question itself would count as activity.
     request = urllib.request.Request(  # noqa: S310 - http, on this machine
         f"{address}?no_track_activity=1", headers={"Authorization": f"token {token}"}
     )
@@ -82,7 +85,7 @@ def _get(values: Mapping[str, Any], token: str, path: str) -> Any:
 
 
 def activity(earlier: Mapping[str, Server], later: Mapping[str, Server]) -> Iterator[str]:
-    """What notebooks did between two looks."""
+    """Yield what notebooks did between two looks."""
     for pid, server in later.items():
         if server.running:
             yield f"Jupyter ({pid}) runs a cell"

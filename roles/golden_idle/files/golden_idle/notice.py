@@ -1,4 +1,4 @@
-"""The words of a notice: which machine, since when, what will happen, and how to keep it."""
+"""The text of a notice: which machine is idle, since when, what will happen, and how to keep it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from golden_idle.holds import user_name
 from golden_idle.settings import Action, Settings
 
 LOGIN = Path("run/motd.d/50-golden-idle")
-"""What a login is told (pam_motd(8))."""
+"""The file that a login shows (pam_motd(8))."""
 _CONSEQUENCE = {
     Action.NOTIFY: "Nothing is stopped: the action is `notify`. "
     "In a group it may now be scaled in.",
@@ -23,12 +23,12 @@ _CONSEQUENCE = {
 
 
 def subject(instance: Instance, settings: Settings) -> str:
-    """One line of ASCII, as an SNS subject has to be."""
+    """Return the subject: one line of ASCII, as SNS requires."""
     return f"{instance.id} ({instance.type}, {instance.region}) is idle: {settings.action}"
 
 
 def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[str]:
-    """What every notice says."""
+    """Return the lines of every notice."""
     return [
         f"{instance.id} has been idle for {quiet_minutes:.0f} minutes.",
         _CONSEQUENCE[settings.action].format(minutes=settings.grace_minutes),
@@ -36,19 +36,19 @@ def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[
     ]
 
 
-def of_holders(found: Sequence[str]) -> list[str]:
-    """A line for processes that hold GPU memory, which keeps no machine busy; none where there are
-    none."""
+def of_holders(holder_names: Sequence[str]) -> list[str]:
+    """Return a line about processes that hold GPU memory, which keeps no machine busy, or an empty
+    list if there are none."""
     return (
-        [f"Processes that hold GPU memory, and compute nothing: {', '.join(found)}."]
-        if found
+        [f"Processes that hold GPU memory, and compute nothing: {', '.join(holder_names)}."]
+        if holder_names
         else []
     )
 
 
 def holders(processes: Sequence[int], root: Path) -> list[str]:
-    """`python3 (ann, 4242)` for each process that still runs."""
-    found = []
+    """Return `python3 (ann, 4242)` for each process that still runs."""
+    names = []
     for pid in processes:
         folder = root / "proc" / str(pid)
         try:
@@ -58,17 +58,18 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
             )
         except OSError:
             continue
-        found.append(f"{''.join(filter(str.isprintable, name))} ({user_name(uid)}, {pid})")
-    return found
+        names.append(f"{''.join(filter(str.isprintable, name))} ({user_name(uid)}, {pid})")
+    return names
 
 
 def tell_terminals(root: Path, text: str) -> None:
-    """Tell who is logged in, as wall(1) does, and who logs in until the machine is busy again."""
-    with suppress(OSError):  # the target has been told, and that is what an action needs
+    """Tell users who are logged in, as wall(1) does, and those who log in until the machine is busy
+    again."""
+    with suppress(OSError):  # the action needs only the notice to the target, which was sent
         (root / LOGIN).parent.mkdir(parents=True, exist_ok=True)
         (root / LOGIN).write_text(f"{text}\n", encoding="utf-8")
     for path in (root / "dev/pts").glob("[0-9]*"):
-        with suppress(OSError):  # it is closed, or its reader has stopped it
+        with suppress(OSError):  # the terminal is closed, or stopped by its reader
             file = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
             try:
                 os.write(file, f"\n{text}\n".replace("\n", "\r\n").encode())
@@ -77,5 +78,5 @@ def tell_terminals(root: Path, text: str) -> None:
 
 
 def take_back(root: Path) -> None:
-    """A login is told nothing more."""
+    """Remove the text that a login shows."""
     (root / LOGIN).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""GPUs as the driver's NVML shows them, by ctypes: structures and numbers are nvml.h's."""
+"""GPUs by the driver's NVML library, through ctypes. Structures and numbers are nvml.h's."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _ARCHITECTURES = {
 }
 """NVML_DEVICE_ARCH_*, in nvidia-smi's words."""
 SPIN_PERCENT, SPIN_POWER = 99, 0.5
-"""Utilization, and part of the power limit, of a kernel that does nothing but poll."""
+"""Utilization in percent, and the share of the power limit, of a kernel that only polls."""
 UTILIZATION = 1
 """NVML_GPU_UTILIZATION_SAMPLES"""
 _NAME, _PROCESSES, MIB = 96, 128, 1 << 20
 
 
 class NvmlError(Exception):
-    """Why GPUs cannot be asked, in words."""
+    """The reason why GPUs cannot be asked, in words."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. `peak` is its highest utilization since it was last asked, `utilization` that of
-    now; percent, MiB."""
+    """A GPU. `peak` is its highest utilization since it was last asked, `utilization` the present
+    one, both in percent; memory is in MiB."""
 
     index: int
     name: str
@@ -88,44 +88,47 @@ class _Process(ctypes.Structure):
 
 
 class Nvml:
-    """The library, loaded when GPUs are first asked for, and anew after an error. Until then no GPU
-    is held open."""
+    """The library. It is loaded at the first question about GPUs, and again after an error; until
+    then no GPU is held open."""
 
     def __init__(self) -> None:
         self._library: Any = None
-        self._asked: dict[int, int] = {}
+        self._last_sample_at: dict[int, int] = {}
 
     def gpus(self, expected: int) -> list[Gpu]:
-        """All GPUs; NvmlError where one cannot be asked or fewer are there than `expected`."""
+        """Return all GPUs. Raises NvmlError if one cannot be asked, or if there are fewer than
+        `expected`."""
         try:
-            found = [self._gpu(index) for index in range(self._count())]
+            gpus = [self._gpu(index) for index in range(self._count())]
+        # Closed, so that the next question loads the library again: it may be a new driver's.
         except NvmlError:
             self.close()
             raise
-        if len(found) < expected:
+        if len(gpus) < expected:
             self.close()
-            raise NvmlError(f"the driver has {len(found)} of {expected} GPUs")
-        return found
+            raise NvmlError(f"the driver has {len(gpus)} of {expected} GPUs")
+        return gpus
 
     def processes(self) -> list[int]:
-        """Processes that hold a GPU's memory; none where the driver does not say."""
-        found: set[int] = set()
+        """Return the ids of processes that hold a GPU's memory, or an empty list if the driver does
+        not say."""
+        pids: set[int] = set()
         try:
             for index in range(self._count()):
-                number, kept = ctypes.c_uint(_PROCESSES), (_Process * _PROCESSES)()
+                number, buffer = ctypes.c_uint(_PROCESSES), (_Process * _PROCESSES)()
                 self._call(
                     "nvmlDeviceGetComputeRunningProcesses_v3",
                     self._handle(index),
                     ctypes.byref(number),
-                    kept,
+                    buffer,
                 )
-                found |= {process.pid for process in kept[: number.value]}
+                pids |= {process.pid for process in buffer[: number.value]}
         except NvmlError:
             return []
-        return sorted(found)
+        return sorted(pids)
 
     def close(self) -> None:
-        """Let the driver go: a reset or a new driver needs that."""
+        """Close the library: a reset or a new driver needs that."""
         if self._library is not None:
             self._library.nvmlShutdown()
         self._library = None
@@ -144,10 +147,11 @@ class Nvml:
         return number.value
 
     def _call(self, name: str, *arguments: Any, may: int | None = None) -> bool:
-        """Whether the call had an answer: `may` is the status of one that has none."""
+        """Return whether the call had an answer. `may` is a status that is allowed and means that
+        there is none."""
         try:
             status: int = getattr(self._library, name)(*arguments)
-        except AttributeError:
+        except AttributeError:  # an older library lacks the function
             status = 12
         if status not in (0, may):
             raise NvmlError(_ERRORS.get(status, f"{name} says {status}"))
@@ -183,42 +187,48 @@ class Nvml:
         )
 
     def _power(self, device: ctypes.c_void_p) -> float:
-        """The part of its limit that a GPU draws; 1 where it does not say."""
+        """Return the share of its power limit that a GPU draws, or 1 if it does not say."""
         drawn, limit = ctypes.c_uint(), ctypes.c_uint()
-        said = self._call(
+        is_known = self._call(
             "nvmlDeviceGetPowerUsage", device, ctypes.byref(drawn), may=NOT_SUPPORTED
         ) and self._call(
             "nvmlDeviceGetEnforcedPowerLimit", device, ctypes.byref(limit), may=NOT_SUPPORTED
         )
-        return drawn.value / limit.value if said and limit.value else 1.0
+        return drawn.value / limit.value if is_known and limit.value else 1.0
 
     def _peak(self, index: int, device: ctypes.c_void_p) -> int:
-        """The highest of the samples that the driver keeps (some seconds of them) since they were
-        last asked for.
+        """Return the highest of the driver's samples since the last call; the driver keeps some
+        seconds of them.
 
-        The rate of now covers a second at most: a burst between two samples would go unseen.
+        The present rate covers a second at most, so a burst between two of our samples would go
+        unseen.
         """
-        since, kind, number = self._asked.get(index, 0), ctypes.c_uint(), ctypes.c_uint()
+        since, value_type, number = (
+            self._last_sample_at.get(index, 0),
+            ctypes.c_uint(),
+            ctypes.c_uint(),
+        )
         arguments = [
             device,
             ctypes.c_uint(UTILIZATION),
             ctypes.c_ulonglong(since),
-            ctypes.byref(kind),
+            ctypes.byref(value_type),
             ctypes.byref(number),
         ]
-        if not (self._may(arguments, None) and number.value):
+        # Without a buffer the call returns the number of samples that one needs.
+        if not (self._get_samples(arguments, None) and number.value):
             return 0
-        kept = (_Sample * number.value)()
-        if not self._may(arguments, kept):
+        buffer = (_Sample * number.value)()
+        if not self._get_samples(arguments, buffer):
             return 0
-        samples = [each for each in kept[: number.value] if each.at > since]
-        self._asked[index] = max([since, *(each.at for each in samples)])
-        return max((each.value.unsigned for each in samples), default=0)
+        samples = [sample for sample in buffer[: number.value] if sample.at > since]
+        self._last_sample_at[index] = max([since, *(sample.at for sample in samples)])
+        return max((sample.value.unsigned for sample in samples), default=0)
 
-    def _may(self, arguments: list[Any], kept: Any) -> bool:
-        """Whether the driver has samples: some GPUs keep none, and between two samples there may be
-        no new one."""
-        status: int = self._library.nvmlDeviceGetSamples(*arguments, kept)
+    def _get_samples(self, arguments: list[Any], buffer: Any) -> bool:
+        """Return whether the driver has samples. Some GPUs keep none, and there may be no new
+        one."""
+        status: int = self._library.nvmlDeviceGetSamples(*arguments, buffer)
         if status not in (0, NOT_SUPPORTED, NOT_FOUND):
             raise NvmlError(_ERRORS.get(status, f"nvmlDeviceGetSamples says {status}"))
         return status == 0

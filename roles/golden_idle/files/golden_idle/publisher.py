@@ -1,8 +1,7 @@
-"""What is told to AWS beside the samples, in a thread of its own: a network that hangs must not
-cost a sample.
+"""Messages to AWS, in a thread of their own: a network that hangs must not cost a sample.
 
 Metrics of the last hour wait for the network. Scale-in protection follows the machine's state at
-once, and is set again from time to time, since a person or a deployment may have changed it.
+once. It is set again from time to time, since a person or a deployment may have changed it.
 """
 
 from __future__ import annotations
@@ -16,15 +15,16 @@ from golden_idle.account import AccountError
 from golden_idle.metrics import Minute
 
 KEPT = 60
-"""Minutes of metrics."""
+"""Minutes of metrics that are kept while AWS cannot be reached."""
 TRY_S = 60
-"""Seconds after which a machine that publishes no metrics looks after its protection."""
+"""Seconds after which a machine that publishes no metrics checks its protection."""
 AGAIN_S = 900
 """Seconds after which protection is set again and the group is looked up again."""
 
 
 class Publisher(threading.Thread):
-    """Sends on its own; what cannot be sent is said once, by `log`, and is in `trouble`."""
+    """The thread that sends. A failure is logged once by `log`, and is in `trouble` until it
+    ends."""
 
     def __init__(
         self, *, protects: bool, clock: Callable[[], float], log: Callable[[str], None]
@@ -46,14 +46,15 @@ class Publisher(threading.Thread):
         self._wake.set()
 
     def protect(self, wanted: bool) -> None:
-        """Want the instance protected from scale-in, or not."""
+        """Ask for the instance's protection from scale-in, or for its end."""
         changed, self._wanted = self._wanted != wanted, wanted
         if changed or self._clock() - self._woken_at >= TRY_S:
             self._woken_at = self._clock()
             self._wake.set()
 
     def state(self) -> dict[str, object]:
-        """For people: the group, whether it is protected, minutes that wait, what goes wrong."""
+        """Return the state for people: the group, whether the instance is protected, minutes that
+        wait, and failures."""
         return {
             "instance": self._instance,
             "group": self._group,
@@ -63,7 +64,7 @@ class Publisher(threading.Thread):
         }
 
     def stop(self) -> None:
-        """Send what there is once more, and end."""
+        """Try once more to send what waits, and end."""
         self._end.set()
         self._wake.set()
         self.join(account.READ_S)
@@ -71,8 +72,8 @@ class Publisher(threading.Thread):
     # --- its own thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work whenever woken: each minute of metrics wakes it, and so does a change; and again
-        where that failed."""
+        """Work whenever woken, by a minute of metrics or a change, and every TRY_S seconds, also
+        after a failure."""
         while not self._end.is_set():
             self._wake.wait(TRY_S)
             self._wake.clear()
@@ -81,20 +82,20 @@ class Publisher(threading.Thread):
                 self._try("protection", self._set_protection)
                 self._try("metrics", self._send)
 
-    def _try(self, what: str, work: Callable[[], None]) -> bool:
-        """Whether it worked. Any exception is only said: a thread that ended would end all
-        protection."""
+    def _try(self, subject: str, work: Callable[[], None]) -> bool:
+        """Do some work and return whether it succeeded."""
         try:
             work()
+        # Any exception is only logged: if this thread ended, all protection would end.
         except Exception as error:
-            text = str(error) if isinstance(error, AccountError) else f"{what}: {error!r}"
-            if self._trouble.get(what) != text:
+            text = str(error) if isinstance(error, AccountError) else f"{subject}: {error!r}"
+            if self._trouble.get(subject) != text:
                 self._log(text)
-            self._trouble = {**self._trouble, what: text}
+            self._trouble = {**self._trouble, subject: text}
             return False
-        if what in self._trouble:
-            self._log(f"{what}: works again")
-            self._trouble = {key: text for key, text in self._trouble.items() if key != what}
+        if subject in self._trouble:
+            self._log(f"{subject}: works again")
+            self._trouble = {key: text for key, text in self._trouble.items() if key != subject}
         return True
 
     def _identify(self) -> None:
@@ -107,6 +108,7 @@ class Publisher(threading.Thread):
     def _set_protection(self) -> None:
         due = self._set != self._wanted or self._clock() - self._set_at >= AGAIN_S
         if self._protects and self._group and due:
+            # The agent's thread may change it during the call.
             wanted = self._wanted
             account.connect().protect(self._group, wanted)
             self._set, self._set_at = wanted, self._clock()
@@ -123,5 +125,6 @@ class Publisher(threading.Thread):
                 if not error.never:
                     raise
                 self._log(f"a minute of metrics is dropped: {error}")
+            # The agent's thread may have pushed this minute out meanwhile: the queue has a limit.
             if self._minutes and self._minutes[0][0] == at:
                 self._minutes.popleft()

@@ -1,4 +1,4 @@
-"""The settings: what the image says, and over it what a launch says.
+"""The settings: those of the image, which a launch's settings override.
 
 Both are JSON objects with the same keys.
 """
@@ -16,21 +16,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 IMAGE, LAUNCH = Path("etc/golden-idle.json"), Path("etc/golden-idle.local.json")
-"""Below the root of the file system. User data writes the second one; it alone may hold a webhook's
-address."""
+"""Paths below the root. User data writes the second file; it alone may hold a webhook's address."""
 LEAST_WINDOW, LEAST_GRACE = 15, 5
-"""Minutes. A build or a download pauses for less than the first; a person needs the second to write
-a hold."""
+"""The least window and grace, in minutes: a build or a download pauses for less than the first, and
+a person needs the second to write a hold."""
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _PARAMETER = re.compile(r"ssm:/[A-Za-z0-9._/-]{1,1000}")
 
 
 class WrongSettings(Exception):
-    """One line: which file or key, what is wrong with it, what to do."""
+    """A wrong setting, in one line: which file or key, what is wrong with it, what to do."""
 
 
 class Action(StrEnum):
-    """What happens when the machine is idle. Each but `none` begins with a notice."""
+    """What happens when the machine is idle. Each except `none` begins with a notice."""
 
     NONE = "none"
     NOTIFY = "notify"
@@ -40,7 +39,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What roles/golden_idle/README.md says of each variable, without the role's prefix."""
+    """The settings. roles/golden_idle/README.md describes each, with the role's prefix."""
 
     action: Action
     target: str
@@ -73,13 +72,13 @@ _WHOLE = {
     "longest_hold_hours": 1,
     "longest_wait_hours": 0,
 }
-"""Whole numbers, and the least of each."""
+"""Settings that are whole numbers, with the least value of each."""
 _LINES = ("gpu_percent", "cores", "network_mb_s")
 
 
 def load(root: Path) -> Settings:
-    """The settings of the machine whose files are below `root`; WrongSettings for the first thing
-    that is wrong."""
+    """Return the settings of the machine whose files are below `root`. Raises WrongSettings for the
+    first one that is wrong."""
     image, launch = root / IMAGE, root / LAUNCH
     values = _read(image)
     check_image(values)
@@ -87,7 +86,7 @@ def load(root: Path) -> Settings:
 
 
 def read_image(path: Path) -> Settings:
-    """The settings of an image's file alone, as a bake checks it before it is installed."""
+    """Return the settings of an image's file alone: a bake checks it before it is installed."""
     values = _read(path)
     check_image(values)
     return check(values)
@@ -115,7 +114,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def check_image(values: Mapping[str, Any]) -> None:
-    """WrongSettings where an image holds a webhook's address: whoever has it may write there."""
+    """Raise WrongSettings if an image holds a webhook's address: anybody who has it may write
+    there."""
     if str(values.get("target", "")).startswith("https:"):
         raise WrongSettings(
             "target: a webhook's address is a secret, and an image holds none: put it into an SSM "
@@ -124,7 +124,7 @@ def check_image(values: Mapping[str, Any]) -> None:
 
 
 def check(values: Mapping[str, Any]) -> Settings:
-    """`values` as settings; WrongSettings for the first thing that is wrong."""
+    """Return `values` as settings. Raises WrongSettings for the first one that is wrong."""
     for key in KEYS:
         if key not in values:
             raise WrongSettings(f"{key} is missing")
@@ -151,6 +151,7 @@ def check(values: Mapping[str, Any]) -> Settings:
 
 def _check_numbers(values: Mapping[str, Any]) -> None:
     for key, least in _WHOLE.items():
+        # Not isinstance: a bool is an int, too.
         if type(values[key]) is not int or values[key] < least:
             raise WrongSettings(
                 f"{key} is {values[key]!r}: it has to be a whole number from {least} on"
@@ -174,14 +175,15 @@ def _check_target(action: Action, target: Any) -> None:
 
 
 def is_topic(target: str) -> bool:
-    """Whether it is the ARN of an SNS topic."""
+    """Return whether the target is the ARN of an SNS topic."""
     return bool(_TOPIC.fullmatch(target))
 
 
 def is_webhook(target: str) -> bool:
-    """Whether it is an https address with a host."""
+    """Return whether the target is an https address with a host."""
     try:
         parts = urlsplit(target)
+        # urlsplit checks a port only when it is read.
         good = parts.port is None or parts.port > 0
     except ValueError:
         return False
@@ -194,5 +196,5 @@ def is_webhook(target: str) -> bool:
 
 
 def is_target(target: str) -> bool:
-    """Whether a notice can be sent there."""
+    """Return whether a notice can be sent to the target."""
     return is_topic(target) or is_webhook(target) or bool(_PARAMETER.fullmatch(target))

@@ -1,4 +1,4 @@
-"""TCP connections as the kernel counts them, by sock_diag(7).
+"""TCP connections with the kernel's counts, by sock_diag(7).
 
 Numbers and layouts are those of linux/inet_diag.h and linux/tcp.h.
 """
@@ -26,7 +26,8 @@ _NETWORK = 0x40000000
 
 @dataclass(frozen=True)
 class Connection:
-    """An established connection; bytes are of its whole life, and those that were sent arrived."""
+    """An established connection. Bytes are those of its whole life; sent ones have been
+    acknowledged."""
 
     inode: int
     accepted: bool
@@ -41,43 +42,46 @@ class Connection:
 
 
 def read(namespaces: Mapping[str, Path]) -> dict[str, Connection]:
-    """All connections of the network namespaces, whose files are given, by namespace and inode."""
-    found = dict[str, Connection]()
+    """Return the connections of the network namespaces, by namespace and inode. `namespaces` has
+    the namespaces' files."""
+    connections = dict[str, Connection]()
     for name, path in namespaces.items():
         try:
             with _within(path):
                 rows = list(_rows())
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the namespace has ended meanwhile
         listening = {port for state, port, *_ in rows if state == _LISTEN}
-        for state, port, inode, local, info in rows:
-            if state == _ESTABLISHED and inode and len(info) >= 136:
-                sent_ms, _, received_ms = struct.unpack_from("=3I", info, 44)
-                sent, received = struct.unpack_from("=2Q", info, 120)
-                found[f"{name} {inode}"] = Connection(
+        for state, port, inode, local, tcp_info in rows:
+            if state == _ESTABLISHED and inode and len(tcp_info) >= 136:
+                # struct tcp_info: tcpi_last_data_sent, ..._ack_sent, ..._data_recv; then at 120
+                # tcpi_bytes_acked and tcpi_bytes_received.
+                sent_ms, _, received_ms = struct.unpack_from("=3I", tcp_info, 44)
+                sent, received = struct.unpack_from("=2Q", tcp_info, 120)
+                connections[f"{name} {inode}"] = Connection(
                     inode, port in listening, local, received, sent, sent_ms, received_ms
                 )
-    return found
+    return connections
 
 
 @contextmanager
 def _within(path: Path) -> Iterator[None]:
-    """In another network namespace, this thread alone."""
+    """Run the block in another network namespace, for this thread alone."""
     if path.stat().st_ino == _OWN.stat().st_ino:
         yield
         return
-    own, other = os.open(_OWN, os.O_RDONLY), -1
+    own_file, other_file = os.open(_OWN, os.O_RDONLY), -1
     try:
-        other = os.open(path, os.O_RDONLY)
-        _enter(other)
+        other_file = os.open(path, os.O_RDONLY)
+        _enter(other_file)
         try:
             yield
         finally:
-            _enter(own)
+            _enter(own_file)
     finally:
-        os.close(own)
-        if other >= 0:
-            os.close(other)
+        os.close(own_file)
+        if other_file >= 0:
+            os.close(other_file)
 
 
 def _enter(file: int) -> None:
@@ -87,9 +91,11 @@ def _enter(file: int) -> None:
 
 
 def _rows() -> Iterator[tuple[int, int, int, bool, bytes]]:
-    """State, own port, inode, whether the other end is here, and the bytes of struct tcp_info."""
+    """Yield each socket's state, own port, inode, whether the other end is on this machine, and the
+    bytes of struct tcp_info."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _DIAG) as kernel:
         for family in (socket.AF_INET, socket.AF_INET6):
+            # struct nlmsghdr, then struct inet_diag_req_v2 without a socket's address.
             kernel.send(
                 struct.pack(
                     "=IHHII BBBBI 48x",
@@ -116,22 +122,23 @@ def _answers(kernel: socket.socket) -> Iterator[tuple[int, int, int, bool, bytes
             if kind in (_DONE, _ERROR):
                 return
             yield _row(data[16:length])
+            # Messages are aligned to 4 bytes (NLMSG_ALIGN).
             data = data[length + 3 & ~3 :]
 
 
 def _row(message: bytes) -> tuple[int, int, int, bool, bytes]:
-    """struct inet_diag_msg, with its attributes behind it."""
+    """Return the row of a struct inet_diag_msg and the attributes behind it."""
     (inode,) = struct.unpack_from("=I", message, 68)
-    own, other, info, at = message[8:24], message[24:40], b"", 72
-    while at + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, at)
-        if kind == _INFO:
-            info = message[at + 4 : at + length]
-        at += max(4, length + 3 & ~3)
+    source, destination, tcp_info, offset = message[8:24], message[24:40], b"", 72
+    while offset + 4 <= len(message):
+        length, attribute = struct.unpack_from("=HH", message, offset)
+        if attribute == _INFO:
+            tcp_info = message[offset + 4 : offset + length]
+        offset += max(4, length + 3 & ~3)
     return (
         message[1],
         int.from_bytes(message[4:6]),
         inode,
-        own == other or other[:1] == b"\x7f",
-        info,
+        source == destination or destination[:1] == b"\x7f",
+        tcp_info,
     )

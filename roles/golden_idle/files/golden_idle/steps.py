@@ -1,5 +1,5 @@
-"""What follows from a decision: notice, grace, and only then the action, each right after a fresh
-sample."""
+"""The step that follows from a decision: a notice, a grace period, and only then the action, each
+right after a fresh sample."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from golden_idle.decide import Decision
 from golden_idle.settings import Action, Settings
 
 RETRY_S = 600
-"""Seconds after which what failed is tried again."""
+"""Seconds after which a failed step is tried again."""
 
 
 class Stage(StrEnum):
-    """How far an idle machine is."""
+    """How far the steps of an idle machine have got."""
 
     BUSY = "busy"
     NOTIFIED = "notified"
@@ -22,7 +22,7 @@ class Stage(StrEnum):
 
 
 class Step(StrEnum):
-    """What is to be done now."""
+    """The step to take now."""
 
     NOTHING = "nothing"
     PROTECT = "protect"
@@ -32,7 +32,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """The stage and since when; before `not_before` nothing is tried again. Times are of
+    """The stage, and since when. Nothing is tried again before `not_before`. Times are seconds of
     CLOCK_BOOTTIME."""
 
     stage: Stage = Stage.BUSY
@@ -40,16 +40,16 @@ class Progress:
     not_before: float = 0.0
 
     def to(self, stage: Stage, now: float) -> Progress:
-        """The next stage."""
+        """Return the progress at the next stage."""
         return Progress(stage, now)
 
     def failed(self, now: float) -> Progress:
-        """The same stage; its step is tried again later."""
+        """Return the same stage, whose step is tried again later."""
         return replace(self, not_before=now + RETRY_S)
 
 
 def next_step(progress: Progress, decision: Decision, settings: Settings, now: float) -> Step:
-    """The step to take. A machine that is busy, whatever its stage was, is protected."""
+    """Return the step to take. A busy machine is protected, whatever its stage was."""
     if not decision.idle:
         return Step.PROTECT
     if now < progress.not_before or progress.stage is Stage.DONE:
