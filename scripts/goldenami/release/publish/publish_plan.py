@@ -210,7 +210,7 @@ def _region(
         moves_template=moves_template,
         template=default.number if default else None,
         template_ami=default.ami if default else None,
-        astray=tuple(_misplaced(state, plan, moves)),
+        misplaced=tuple(_misplaced(state, plan, moves)),
         ledger=state.ledger.digest,
     )
 
@@ -346,7 +346,7 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
             f"move the default of {pointers.template_name(plan.image)}: "
             f"{before if region.template else 'no template'} -> a version with {target}"
         )
-    yield from (f"bring back: {text}" for text in region.astray)
+    yield from (f"bring back: {text}" for text in region.misplaced)
     yield from (f"refresh the group {group}" for group in region.refresh)
 
 

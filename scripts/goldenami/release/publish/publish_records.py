@@ -43,7 +43,7 @@ class RegionPublishPlan(Record):
 
     `encryption` is that of the snapshot to be made. `moves` are the channels that move, with the
     AMI that each named before. `template` is the number of the launch template's default version,
-    or None if there is no template. `astray` are pointers that differ from the ledger.
+    or None if there is no template. `misplaced` are pointers that differ from the ledger.
     """
 
     region: str
@@ -61,7 +61,7 @@ class RegionPublishPlan(Record):
     moves_template: bool = False
     refresh: tuple[str, ...] = ()
     ledger: Sha256
-    astray: tuple[str, ...] = ()
+    misplaced: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -72,7 +72,7 @@ class RegionPublishPlan(Record):
             or self.moves
             or self.moves_template
             or self.refresh
-            or self.astray
+            or self.misplaced
         )
 
 
