@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import metrics, notify, tags
+from goldenami.aws import tags
+from goldenami.aws.services import metrics, notify
 from goldenami.core import clock, records
 from goldenami.fleet.digest import memory
 from goldenami.fleet.digest.findings import Kind

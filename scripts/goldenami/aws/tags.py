@@ -9,7 +9,7 @@ import getpass
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.core import clock
@@ -114,3 +114,12 @@ def from_list(listed: Iterable[Mapping[str, str]] | None) -> Tags:
 def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[str, Any]]:
     """TagSpecifications: `tags` on each of the resource types that a call creates."""
     return [{"ResourceType": kind, "Tags": to_list(tags)} for kind in resource_types]
+
+
+def optional_time(text: str | None) -> datetime | None:
+    """A time, or None where there is none or a person wrote something else into the tag."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -61,7 +61,7 @@ class Checkout:
         return Store(self.cache.folder, remote=self._remote(location) if location else None)
 
     def _remote(self, location: str) -> Remote:
-        from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
+        from goldenami.aws.services.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
 
         bucket, _ = S3Store.location(location, "GOLDEN_STORE_S3")
         return S3Store.at(self.account().bucket(bucket), location)

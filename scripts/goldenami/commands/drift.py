@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, BuildId, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout

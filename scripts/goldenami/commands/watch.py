@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.commands import AsJson, OptionalImage, Strict, Wait, print_record, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import make_lock

@@ -35,7 +35,7 @@ def of_environment(root: Path, account: Account) -> Signer | None:
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - as in dsse.py
 
     if match := _KMS.fullmatch(name):
-        from goldenami.aws import kms_signer  # noqa: PLC0415 - botocore, for keys of KMS only
+        from goldenami.aws.services import kms_signer  # noqa: PLC0415 - botocore, for keys of KMS only
 
         kms = account.kms(match["region"])
         public = serialization.load_der_public_key(kms_signer.public_der(kms, name))

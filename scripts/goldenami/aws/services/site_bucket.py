@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 
-from goldenami.aws.remote_store import S3Store
+from goldenami.aws.services.remote_store import S3Store
 from goldenami.aws.session import Client, translated
 
 
