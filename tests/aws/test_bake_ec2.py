@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ec2_emulator import iam
 from goldenami.core import records
-from goldenami.local import packer
+from goldenami.local.machine import packer
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import (
     Accel,

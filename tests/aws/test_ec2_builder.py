@@ -20,7 +20,7 @@ from goldenami.image.bake import bake
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     BAKE_FILE,

@@ -17,7 +17,7 @@ from goldenami.image.lock.compilation.kernel_modules import (
     ModuleOutcome,
     compile_modules,
 )
-from goldenami.local import module_signing
+from goldenami.local.kernel import module_signing
 from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import Busy
 from goldenami.core.process import ProcessId
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from support.waiting import until
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"

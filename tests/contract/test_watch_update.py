@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.update_policy import UpdateVerdict

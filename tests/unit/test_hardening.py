@@ -9,7 +9,7 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.image.verify import hardening
-from goldenami.local import hardening_scan
+from goldenami.local.checks import hardening_scan
 from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.hardening_records import (

@@ -14,7 +14,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, compile_modules
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.lockfile import Target
 from goldenami.model.definitions import recipes
 from goldenami.packages.apt import Deb

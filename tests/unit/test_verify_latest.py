@@ -14,8 +14,8 @@ from goldenami.core.errors import BadInput, GoldenError, HostNotReady, NotVerifi
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.verify import verify
-from goldenami.local import ssh
 from goldenami.local.disk import disk
+from goldenami.local.machine import ssh
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (

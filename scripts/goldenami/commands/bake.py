@@ -27,7 +27,7 @@ from goldenami.image.lock import lint
 from goldenami.image.report import report
 from goldenami.image.security import provenance, sbom
 from goldenami.image.verify import verify
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verdict

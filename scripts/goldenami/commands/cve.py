@@ -18,7 +18,7 @@ from goldenami.core.yaml_lines import nearest
 from goldenami.image.report import report
 from goldenami.image.security import cve, feeds, provenance, published_provenance, waivers
 from goldenami.image.security.feeds import FeedPlaces
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.security_records import CVE_FILE, Feed
 from goldenami.model.definitions.definition import CveRule
 

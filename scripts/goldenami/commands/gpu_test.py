@@ -26,7 +26,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs
 from goldenami.image.report import report
 from goldenami.image.security import provenance
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.supported import hardware

@@ -18,7 +18,7 @@ from goldenami.image.lock import lint, resolution, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.resolution import LockInputs
 from goldenami.image.scaffold import templates
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file

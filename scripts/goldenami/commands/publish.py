@@ -34,7 +34,7 @@ from goldenami.image.lock import lint
 from goldenami.image.report import report
 from goldenami.image.security import provenance
 from goldenami.image.security.provenance import Attestor
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge

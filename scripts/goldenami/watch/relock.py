@@ -10,7 +10,7 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, NoFit, Unreachable
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition

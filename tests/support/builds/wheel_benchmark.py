@@ -21,7 +21,7 @@ from goldenami.image.lock import frameworks
 from goldenami.image.lock.build_decision import Workload
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.image.lock.frameworks import FrameworkResolver
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
 from goldenami.model.builds.lockfile import Origin, Target

@@ -20,9 +20,10 @@ from goldenami.core.errors import NoFit
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.security import components, dsse, provenance, sbom
-from goldenami.local import container, how_far, workspace
-from goldenami.local.oci_layout import WORK, OciLayout
-from goldenami.local.sandbox import program
+from goldenami.local.host import workspace
+from goldenami.local.machine import container
+from goldenami.local.sandbox import how_far, program
+from goldenami.local.tree.oci_layout import WORK, OciLayout
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord

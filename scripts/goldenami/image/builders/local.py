@@ -11,8 +11,9 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import container, how_far, ssh, workspace
-from goldenami.local.sandbox import namespaces, program
+from goldenami.local.host import workspace
+from goldenami.local.machine import container, ssh
+from goldenami.local.sandbox import how_far, namespaces, program
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind, VerifyRecord

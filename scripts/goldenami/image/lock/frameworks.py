@@ -23,7 +23,7 @@ from goldenami.image.lock.build_decision import Decision
 from goldenami.image.lock.compilation import dummy_packages, wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelCompiler, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
-from goldenami.local import container
+from goldenami.local.machine import container
 from goldenami.model.builds.build_records import Allowance
 from goldenami.model.builds.lockfile import (
     Choice,

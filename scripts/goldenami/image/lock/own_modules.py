@@ -15,7 +15,8 @@ from goldenami.image.lock import addressed_files
 from goldenami.image.lock.compilation import driver_fit, kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
-from goldenami.local import container, dkms_source, module_signing
+from goldenami.local.kernel import dkms_source, module_signing
+from goldenami.local.machine import container
 from goldenami.model.builds.lockfile import Choice, Kernel, PassedOver, Signature
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import KernelModule, ModuleSource

@@ -18,7 +18,7 @@ from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.builder import Builder
 from goldenami.image.verify import hardening
-from goldenami.local import host_tools, workspace
+from goldenami.local.host import host_tools, workspace
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     REPORT_FILE,

@@ -20,10 +20,10 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.wait import wait_until
-from goldenami.local import container, events, hardening_scan, image_tests, ssh
+from goldenami.local.checks import hardening_scan, image_tests, unused_space
 from goldenami.local.disk import disk
-from goldenami.local.reader import unused_space
-from goldenami.local.sandbox import program
+from goldenami.local.machine import container, ssh
+from goldenami.local.sandbox import events, program
 from goldenami.local.tree import rootfs, sealed
 from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted

@@ -17,7 +17,7 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Busy, NotVerified
 from goldenami.core.terminal.progress import Progress
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord

@@ -21,8 +21,8 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import host_tools, how_far, workspace
-from goldenami.local.sandbox import program
+from goldenami.local.host import host_tools, workspace
+from goldenami.local.sandbox import how_far, program
 from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (

@@ -18,7 +18,7 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.wait import wait_until
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 
 ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"

@@ -16,7 +16,7 @@ from testinfra import backend as known
 from testinfra.backend import base, chroot, docker, local, podman, ssh
 from testinfra.host import Host
 
-from goldenami.local.machine_shell import OPENED, MachineShell
+from goldenami.local.machine.machine_shell import OPENED, MachineShell
 
 _WHO_LOGGED_IN = ""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
 
