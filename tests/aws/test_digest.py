@@ -22,10 +22,10 @@ from goldenami.model.builds.security_records import (
     CveRecord,
     Feed,
     FeedStatus,
-    Rating,
     Vulnerability,
 )
 from goldenami.model.supported import support
+from goldenami.model.supported.scales import Rating
 from support.aws import unbound
 from support.aws.digest_weeks import EC2, REGION, S3, Webhook, Weeks, send, told
 from support.aws.emulator import Emulator

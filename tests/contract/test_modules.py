@@ -18,7 +18,7 @@ from goldenami.image.lock.compilation.kernel_modules import (
     compile_modules,
 )
 from goldenami.local.kernel import module_signing
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb
 from support.builds import sample_inputs

@@ -18,9 +18,9 @@ from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.local.host import other_machine
 from goldenami.local.tree import owners
 from goldenami.local.tree.oci_layout import OciLayout
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
+from goldenami.model.locked import lockfile
 from goldenami.packages import store
 from support.builds.checkout import ROOT
 from support.builds.podman import Podman

@@ -17,9 +17,9 @@ from goldenami.local.tree import image_layers
 from goldenami.local.tree import tree as trees
 from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.local.tree.rootfs import BASE_EPOCH
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import ImageFolder
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from support.aws.registry import CREATED
 from support.builds.tools import need
 from support.files import write

@@ -17,8 +17,9 @@ from goldenami.image.security.cve import Subject
 from goldenami.image.security.feeds import FeedPlaces
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.lockfile import Lock
-from goldenami.model.builds.security_records import CveRecord, Feed, Rating
+from goldenami.model.builds.security_records import CveRecord, Feed
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.supported.scales import Rating
 from goldenami.packages import container_layers
 from goldenami.packages.registries import Blob, LockedContainer
 from goldenami.packages.store import Store

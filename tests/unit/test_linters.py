@@ -113,7 +113,7 @@ def test_imports_complain(tmp_path: Path) -> None:
         ("goldenami/aws/tags.py", "from goldenami.local import ssh"),
         ("goldenami/image/bake/bake.py", "import botocore.config"),
         ("goldenami/release/publish/publish.py", "from ec2_emulator import server"),
-        ("ec2_emulator/server.py", "from goldenami.model.builds import lockfile"),
+        ("ec2_emulator/server.py", "from goldenami.model.locked import lockfile"),
         ("goldenami/odd.py", ""),
     ):
         with (tmp_path / "scripts" / module).open("a", encoding="utf-8") as source:

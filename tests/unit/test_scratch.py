@@ -15,8 +15,8 @@ from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, compile_modules
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.local.host import workspace
-from goldenami.model.builds.lockfile import Target
-from goldenami.model.definitions import recipes
+from goldenami.model.locked.lockfile import Target
+from goldenami.model.roles import recipes
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store

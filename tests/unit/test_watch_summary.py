@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from goldenami.core.markdown import cell
-from goldenami.model.builds.lockfile import Package
 from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
+from goldenami.model.locked.lockfile import Package
 from goldenami.packages.package_diff import PackageMove
 from goldenami.watch.watch_records import (
     ComponentRow,

@@ -13,11 +13,11 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.operation import residency
 from goldenami.model.operation.residency import AllowedRegions
 from goldenami.model.supported import hardware

@@ -45,6 +45,7 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 Lax = Annotated[T, Field(strict=False)]
 """What a file gives as text, such as an enum's value."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def canonical(data: Any) -> str:

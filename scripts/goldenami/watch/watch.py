@@ -10,11 +10,10 @@ from pathlib import Path
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.model.supported import vendor_archives
+from goldenami.model.locked import lockfile, vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResult

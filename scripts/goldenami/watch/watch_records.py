@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.core.records import Record
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BuildId, Utc
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages import package_diff
 from goldenami.packages.package_diff import PackageMove
 

@@ -24,8 +24,8 @@ from goldenami.image.lock.frameworks import FrameworkResolver
 from goldenami.local.host import workspace
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
-from goldenami.model.builds.lockfile import Origin, Target
 from goldenami.model.builds.plans import WheelPlan
+from goldenami.model.locked.lockfile import Origin, Target
 from goldenami.model.supported import instruction_sets
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import PyFile

@@ -46,9 +46,9 @@ from goldenami.model.builds.build_records import (
     Check,
     CoverageRecord,
 )
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 from goldenami.model.definitions.definition import IMMUTABLE
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import base_images
 from goldenami.model.supported.architectures import ARCHITECTURES
 

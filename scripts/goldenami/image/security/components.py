@@ -20,13 +20,13 @@ from goldenami.core import records
 from goldenami.core.errors import NotVerified
 from goldenami.local.disk import grub
 from goldenami.local.tree import owners
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
-from goldenami.model.builds.locked_downloads import LockedDownload
-from goldenami.model.builds.lockfile import CompiledWheel, KernelModules, Lock, Package
 from goldenami.model.builds.part_facts import PARTS_FILE, PartFacts, TreeFacts, wheel_key
 from goldenami.model.definitions.definition import DRIVER_MODULES
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.locked_downloads import LockedDownload
+from goldenami.model.locked.lockfile import CompiledWheel, KernelModules, Lock, Package
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.packages import container_layers, local_repository

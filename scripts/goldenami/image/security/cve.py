@@ -22,17 +22,17 @@ from goldenami.image.security.feeds import FeedPlaces, Parser
 from goldenami.image.security.waivers import Waivers
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.security_records import (
     CVE_FILE,
     CveRecord,
     Feed,
     FeedStatus,
-    Rating,
     Vulnerability,
 )
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.platforms import RELEASES
+from goldenami.model.supported.scales import Rating
 from goldenami.packages.store import Store
 
 VEX_FILE = "cve.vex.json"

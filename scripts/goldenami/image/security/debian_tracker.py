@@ -15,7 +15,8 @@ from debian.debian_support import Version
 
 from goldenami.core.errors import Unreachable
 from goldenami.image.security.feeds import FeedData
-from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
+from goldenami.model.builds.security_records import Feed, Vulnerability
+from goldenami.model.supported.scales import Rating
 
 UNIMPORTANT, END_OF_LIFE = "unimportant", "end-of-life"
 """Urgencies (security-tracker documentation): a flaw without consequence in Debian; no fix will

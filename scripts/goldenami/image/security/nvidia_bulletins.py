@@ -18,8 +18,9 @@ from typing import Any
 
 from goldenami.core.errors import Unreachable
 from goldenami.image.security.feeds import FeedData
-from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
+from goldenami.model.builds.security_records import Feed, Vulnerability
 from goldenami.model.supported import compatibility
+from goldenami.model.supported.scales import Rating
 
 _BULLETIN = re.compile(r"(?:^|/)(\d+)/\1\.json$")
 _TITLE = re.compile(r"GPU Display Driver", re.IGNORECASE)

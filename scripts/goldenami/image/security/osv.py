@@ -16,7 +16,8 @@ from packaging.version import Version as PythonVersion
 
 from goldenami.core.errors import Unreachable
 from goldenami.image.security.feeds import FeedData
-from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
+from goldenami.model.builds.security_records import Feed, Vulnerability
+from goldenami.model.supported.scales import Rating
 
 _WORDS = {
     "moderate": Rating.MEDIUM,

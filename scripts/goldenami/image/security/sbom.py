@@ -10,7 +10,7 @@ from goldenami.core import records
 from goldenami.image.security import components, cyclonedx, spdx
 from goldenami.image.security.components import Materials
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store
 
 CYCLONEDX, SPDX = "sbom.cdx.json", "sbom.spdx.json"

@@ -30,7 +30,7 @@ from goldenami.model.builds.build_records import (
     VerifyRecord,
 )
 from goldenami.model.builds.hardening_records import HARDENING_FILE
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 
 _OF_A_VERDICT = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
 """A build's record of a verify, and what is made of it."""

@@ -14,12 +14,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from goldenami.core import shell
-from goldenami.model.builds.hardening_records import (
-    HardeningLevel,
-    HardeningRule,
-    HardeningScan,
-    RuleOutcome,
-)
+from goldenami.model.builds.hardening_records import HardeningRule, HardeningScan, RuleOutcome
+from goldenami.model.supported.scales import HardeningLevel
 
 CONTENT = Path("/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml")
 """Of Debian's package ssg-debian."""

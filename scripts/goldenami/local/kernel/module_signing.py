@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
 from goldenami.core.errors import BadInput
-from goldenami.model.builds.lockfile import Signature
+from goldenami.model.locked.lockfile import Signature
 
 KEY = "GOLDEN_MODULE_KEY"
 """Environment variable: a PEM file with the private key, not encrypted, and its certificate.

@@ -28,7 +28,7 @@ from goldenami.model import program_files
 from goldenami.model.builds.build_records import BLOCKS_FILE, Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 
 R = TypeVar("R")
 

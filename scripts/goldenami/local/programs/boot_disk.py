@@ -32,7 +32,7 @@ from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord
 from goldenami.model.builds.hardening_records import HardeningScan
 from goldenami.model.builds.plans import VerifyPlan, VerifyResult
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 from goldenami.model.supported import instruction_sets
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}

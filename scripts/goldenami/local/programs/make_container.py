@@ -22,7 +22,7 @@ from goldenami.local.tree.oci_layout import WORK, OciLayout
 from goldenami.model import program_files
 from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 
 PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
 """What dpkg removes only where it is named: a machine does not boot without."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from goldenami.core.terminal.meter import Counted
 from goldenami.model.builds.build_records import ROLES_JOINED_BY
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan
+from goldenami.model.locked.lockfile import Lock
 
 _PACKAGES = "var/lib/dpkg/info/*.list"
 """One for each package, written as it is unpacked (dpkg's own database)."""

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Lax, Record
-from goldenami.model.builds.build_records import BuildId, Outcome, Sha256, Utc
+from goldenami.core.records import Lax, Record, Sha256
+from goldenami.model.builds.build_records import BuildId, Outcome, Utc
+from goldenami.model.supported.scales import Rating
 
 CVE_FILE = "cve.json"
 
@@ -25,21 +26,6 @@ class Feed(StrEnum):
     KEV = "kev"
     NONE = "none"
     """no list: of what is in containers that none knows"""
-
-
-class Rating(StrEnum):
-    """How bad one is, in the words of CVSS; distributions rate few, so `unknown` is common."""
-
-    UNKNOWN = "unknown"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-    def at_least(self, other: Rating) -> bool:
-        """What nobody has rated never is."""
-        order = list(Rating)
-        return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)
 
 
 class FeedStatus(Record):

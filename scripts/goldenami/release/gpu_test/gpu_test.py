@@ -44,7 +44,7 @@ from goldenami.model.builds.gpu_proofs import (
     nonce_of,
     required,
 )
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 from goldenami.release.gpu_test.capacity import Offer
 
 GRACE = timedelta(minutes=30)

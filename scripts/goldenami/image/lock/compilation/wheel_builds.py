@@ -24,15 +24,15 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.local.host import host_tools, workspace
 from goldenami.local.sandbox import how_far, program
 from goldenami.model import program_files
-from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (
     Tree,
     WheelPlan,
     WheelResult,
     WheelTests,
 )
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import Recipe
+from goldenami.model.locked.lockfile import Framework, Lock, Target
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import Recipe
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.local_repository import LocalRepository

@@ -16,8 +16,8 @@ import jinja2.exceptions
 
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
-from goldenami.model.definitions.role_packages import rendered, variables
-from goldenami.model.definitions.role_specs import table, tasks
+from goldenami.model.roles.role_packages import rendered, variables
+from goldenami.model.roles.role_specs import table, tasks
 
 _WRITERS = {
     "copy": "dest",

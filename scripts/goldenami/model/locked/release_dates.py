@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from goldenami.core.errors import Unreachable
-from goldenami.model.builds.lockfile import Lock, Suite
+from goldenami.model.locked.lockfile import Lock, Suite
 
 
 @dataclass(frozen=True)

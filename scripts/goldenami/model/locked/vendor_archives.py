@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldenami.core.errors import BadInput
-from goldenami.model.builds.lockfile import Lock
-from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages.mirrors import VendorArchive
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from goldenami.core.records import Record
-from goldenami.model.builds.build_records import Allowance
+from goldenami.model.roles.recipes import Allowance
 from goldenami.packages.pypi import PyFile, PythonIndex
 
 

@@ -13,7 +13,7 @@ from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
 
-_STEPS = "scripts/goldenami/model/definitions/role_order.py"
+_STEPS = "scripts/goldenami/model/roles/role_order.py"
 """Where the order of the roles is written."""
 
 

@@ -19,7 +19,7 @@ from jinja2.utils import missing
 
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
-from goldenami.model.definitions.role_specs import role_spec, table
+from goldenami.model.roles.role_specs import role_spec, table
 from goldenami.model.supported.platforms import Platform
 
 

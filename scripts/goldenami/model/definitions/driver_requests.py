@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import ANY, NEWEST, Definition
+from goldenami.model.roles import role_packages
 from goldenami.model.supported import compatibility, hardware
 from goldenami.model.supported.platforms import PLATFORMS
 

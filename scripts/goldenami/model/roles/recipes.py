@@ -15,10 +15,9 @@ from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Lax, Record
+from goldenami.core.records import Lax, Record, Sha256
 from goldenami.core.yaml_lines import nearest
 from goldenami.model import program_files
-from goldenami.model.builds.build_records import Allowance, Sha256
 
 FOLDER = "roles/frameworks/files"
 """A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON
@@ -41,6 +40,21 @@ class FrameworkSource(Record):
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
     sha256: Sha256 | None = None
+
+
+class Allowance(Record):
+    """Code beyond the baseline that is reached only where the CPU has it, or device code for one
+    GPU only.
+
+    `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of
+    functions (or `device code *` for the parts of a file, never the whole) and `extensions`
+    (instruction sets, or `sm_*`) are shell patterns; `reason` says what makes it safe.
+    """
+
+    files: str
+    symbols: str = "*"
+    extensions: Annotated[list[str], Field(min_length=1)]
+    reason: Annotated[str, Field(min_length=1)]
 
 
 PTX = "+ptx"

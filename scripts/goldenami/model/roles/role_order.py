@@ -11,7 +11,7 @@ from typing import Any
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
-from goldenami.model.definitions.role_specs import table
+from goldenami.model.roles.role_specs import table
 
 STEPS = (
     ("os_updates",),

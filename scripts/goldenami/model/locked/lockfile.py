@@ -17,14 +17,14 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Lax, Record
 from goldenami.model import program_files
-from goldenami.model.builds import locked_hardware
-from goldenami.model.builds.build_records import Allowance
-from goldenami.model.builds.locked_downloads import LockedDownload
-from goldenami.model.builds.locked_hardware import HardwareLock
-from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions.definition import DRIVER_MODULES, Definition
 from goldenami.model.definitions.definition_file import without_publish
-from goldenami.model.definitions.role_specs import tasks
+from goldenami.model.locked import locked_hardware
+from goldenami.model.locked.locked_downloads import LockedDownload
+from goldenami.model.locked.locked_hardware import HardwareLock
+from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.model.roles.recipes import Allowance
+from goldenami.model.roles.role_specs import tasks
 from goldenami.packages.apt import Deb
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
