@@ -22,7 +22,7 @@ from goldenami.aws.channels import evidence
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.ledger import GpuProof, Ledger
 from goldenami.core import clock, records
-from goldenami.image.security import signers
+from goldenami.image.provenance import signers
 from goldenami.model.builds import gpu_proofs
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.gpu_proofs import GpuTestRecord

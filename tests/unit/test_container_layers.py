@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.image.security import components, cve, osv, sbom, waivers
-from goldenami.image.security.cve import Subject
-from goldenami.image.security.feeds import FeedPlaces
+from goldenami.image.cve import cve, osv, waivers
+from goldenami.image.cve.cve import Subject
+from goldenami.image.cve.feeds import FeedPlaces
+from goldenami.image.sbom import components, sbom
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import CveRecord, Feed

@@ -15,7 +15,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import clock, records
 from goldenami.core.errors import NotVerified, Unreachable
-from goldenami.image.security import cve, debian_tracker, feeds, nvidia_bulletins, osv, waivers
+from goldenami.image.cve import cve, debian_tracker, feeds, nvidia_bulletins, osv, waivers
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability

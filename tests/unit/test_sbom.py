@@ -16,8 +16,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.image.security import components, sbom
-from goldenami.image.security.components import ImagePart, SourcePackage
+from goldenami.image.sbom import components, sbom
+from goldenami.image.sbom.components import ImagePart, SourcePackage
 from goldenami.local.tree import read_facts
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.locked.lockfile import KernelModules, Lock, Signature

@@ -24,8 +24,9 @@ from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.lock import lint
+from goldenami.image.provenance import provenance
 from goldenami.image.report import report
-from goldenami.image.security import provenance, sbom
+from goldenami.image.sbom import sbom
 from goldenami.image.verify import verify
 from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import BuildFolder

@@ -22,7 +22,8 @@ from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import proposal, watch, watch_summary
 from goldenami.watch.relock import Relock
-from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, SourceStatus, WatchRecord
+from goldenami.watch.sources.source_records import SourceStatus
+from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, WatchRecord
 
 FOLDER = "build/watch"
 """Where record, summary and log of `watch` are."""

@@ -38,7 +38,8 @@ from goldenami.watch.sources.packages import (
     PackageOffers,
     WatchedComponent,
 )
-from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
+from goldenami.watch.sources.source_records import PackageUpdate, SourceStatus
+from goldenami.watch.watch_records import ComponentRow
 
 
 @dataclass(frozen=True)

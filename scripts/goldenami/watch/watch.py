@@ -20,7 +20,8 @@ from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResul
 from goldenami.watch.sources import archive_indexes, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
-from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecord
+from goldenami.watch.sources.source_records import SourceStatus
+from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
 
 def watched(

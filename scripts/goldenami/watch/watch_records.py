@@ -14,26 +14,10 @@ from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
 from goldenami.packages import package_diff
 from goldenami.packages.package_diff import PackageMove
+from goldenami.watch.sources.source_records import PackageUpdate, SourceStatus
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"
-
-
-class SourceStatus(Record):
-    """One source, and when it was last changed or why it could not be looked at."""
-
-    name: str
-    changed: str = ""
-    error: str = ""
-
-
-class PackageUpdate(Record):
-    """One package of a row that stands for many."""
-
-    name: str
-    locked: str
-    available: str
-    security: bool
 
 
 class ComponentRow(Record):

@@ -19,7 +19,8 @@ from goldenami.core import clock, records
 from goldenami.core.errors import NoFit
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.bake.bake_inputs import BakeInputs
-from goldenami.image.security import components, dsse, provenance, sbom
+from goldenami.image.provenance import dsse, provenance
+from goldenami.image.sbom import components, sbom
 from goldenami.local.host import workspace
 from goldenami.local.machine import container
 from goldenami.local.sandbox import how_far, program

@@ -27,7 +27,7 @@ from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.worker_pool import Budget
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.release.publish import channel_moves
 from goldenami.release.publish.publish_records import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (

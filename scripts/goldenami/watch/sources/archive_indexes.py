@@ -25,7 +25,7 @@ from goldenami.model.locked.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import LOOSE, AptRoot
 from goldenami.packages.mirrors import Source, VendorArchive
-from goldenami.watch.watch_records import SourceStatus
+from goldenami.watch.sources.source_records import SourceStatus
 
 
 @dataclass(frozen=True)

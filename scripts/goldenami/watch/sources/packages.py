@@ -28,7 +28,7 @@ from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Kernel, Lock, Package
 from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
-from goldenami.watch.watch_records import PackageUpdate
+from goldenami.watch.sources.source_records import PackageUpdate
 
 
 class WatchedComponent(StrEnum):

@@ -20,8 +20,8 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.image.security import dsse, signers
-from goldenami.image.security.signers import KEY
+from goldenami.image.provenance import dsse, signers
+from goldenami.image.provenance.signers import KEY
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord, checkout_commit

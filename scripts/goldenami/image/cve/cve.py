@@ -16,10 +16,11 @@ from packageurl import PackageURL
 
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, Unreachable
-from goldenami.image.security import components, debian_tracker, feeds, nvidia_bulletins, osv, vex
-from goldenami.image.security.components import ImagePart, Materials
-from goldenami.image.security.feeds import FeedPlaces, Parser
-from goldenami.image.security.waivers import Waivers
+from goldenami.image.cve import debian_tracker, feeds, nvidia_bulletins, osv, vex
+from goldenami.image.cve.feeds import FeedPlaces, Parser
+from goldenami.image.cve.waivers import Waivers
+from goldenami.image.sbom import components
+from goldenami.image.sbom.components import ImagePart, Materials
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core.errors import Unreachable
-from goldenami.image.security.feeds import FeedData
+from goldenami.image.cve.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Vulnerability
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.scales import Rating

@@ -17,8 +17,8 @@ from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.security import provenance, signers
-from goldenami.image.security.provenance import LIST
+from goldenami.image.provenance import provenance, signers
+from goldenami.image.provenance.provenance import LIST
 from goldenami.model.builds.build_records import checkout_commit
 
 

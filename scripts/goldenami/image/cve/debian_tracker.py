@@ -14,7 +14,7 @@ from typing import Any
 from debian.debian_support import Version
 
 from goldenami.core.errors import Unreachable
-from goldenami.image.security.feeds import FeedData
+from goldenami.image.cve.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Vulnerability
 from goldenami.model.supported.scales import Rating
 

@@ -26,8 +26,8 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
-from goldenami.image.security import components
-from goldenami.image.security.components import ImagePart, Materials
+from goldenami.image.sbom import components
+from goldenami.image.sbom.components import ImagePart, Materials
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
 

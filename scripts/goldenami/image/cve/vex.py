@@ -19,9 +19,9 @@ from cyclonedx.model.vulnerability import (
     VulnerabilitySource,
 )
 
-from goldenami.image.security import cyclonedx
-from goldenami.image.security.components import Materials
-from goldenami.image.security.waivers import Waiver
+from goldenami.image.cve.waivers import Waiver
+from goldenami.image.sbom import cyclonedx
+from goldenami.image.sbom.components import Materials
 from goldenami.model.builds.security_records import CveRecord, Feed
 from goldenami.model.builds.security_records import Vulnerability as Finding
 

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version as PythonVersion
 
 from goldenami.core.errors import Unreachable
-from goldenami.image.security.feeds import FeedData
+from goldenami.image.cve.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Vulnerability
 from goldenami.model.supported.scales import Rating
 

@@ -7,8 +7,8 @@ byte.
 from __future__ import annotations
 
 from goldenami.core import records
-from goldenami.image.security import components, cyclonedx, spdx
-from goldenami.image.security.components import Materials
+from goldenami.image.sbom import components, cyclonedx, spdx
+from goldenami.image.sbom.components import Materials
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store

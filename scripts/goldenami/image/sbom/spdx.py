@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from goldenami.core import clock
-from goldenami.image.security.components import ImagePart, Materials
+from goldenami.image.sbom.components import ImagePart, Materials
 
 _UNSAID = {
     "downloadLocation": "NOASSERTION",
