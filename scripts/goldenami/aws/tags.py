@@ -116,7 +116,7 @@ def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[s
     return [{"ResourceType": kind, "Tags": to_list(tags)} for kind in resource_types]
 
 
-def optional_time(text: str | None) -> datetime | None:
+def optional(text: str | None) -> datetime | None:
     """A time, or None where there is none or a person wrote something else into the tag."""
     try:
         moment = datetime.fromisoformat(text or "")

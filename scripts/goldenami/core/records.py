@@ -41,11 +41,11 @@ class NewerRecord(UserWarning):
     """A record of a newer schema was read as far as it is known."""
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 Lax = Annotated[T, Field(strict=False)]
 """What a file gives as text, such as an enum's value."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def canonical(data: Any) -> str:

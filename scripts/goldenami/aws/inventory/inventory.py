@@ -31,7 +31,7 @@ from goldenami.aws.inventory.topology import (
     Topology,
 )
 from goldenami.aws.session import Account, Client, translated
-from goldenami.aws.tags import optional_time
+from goldenami.aws.tags import optional
 from goldenami.core.terminal.meter import Counter
 from goldenami.core.worker_pool import WorkerPool
 
@@ -183,11 +183,11 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
             image=own_tags.get(tags.IMAGE, ""),
             build_id=own_tags.get(tags.BUILD_ID, ""),
             snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
-            deprecated=optional_time(image.get("DeprecationTime")),
-            announced=optional_time(own_tags.get(tags.RETIRING)),
-            disabled=optional_time(own_tags.get(tags.DISABLED)),
+            deprecated=optional(image.get("DeprecationTime")),
+            announced=optional(own_tags.get(tags.RETIRING)),
+            disabled=optional(own_tags.get(tags.DISABLED)),
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
-            last_launched=optional_time(image.get("LastLaunchedTime")),
+            last_launched=optional(image.get("LastLaunchedTime")),
             public=image.get("Public", False),
             signed=tags.PROVENANCE_SHA256 in own_tags,
             signed_by=own_tags.get(tags.SIGNED_BY, ""),
@@ -208,7 +208,7 @@ def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
             state=SnapshotState(snapshot["State"]),
             image=own_tags.get(tags.IMAGE, ""),
             build_id=own_tags.get(tags.BUILD_ID, ""),
-            expires=optional_time(own_tags.get(tags.EXPIRES)),
+            expires=optional(own_tags.get(tags.EXPIRES)),
             parent=own_tags.get(tags.PARENT, ""),
             volume_gib=snapshot["VolumeSize"],
             full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
@@ -359,7 +359,7 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
                 volume=root.get("VolumeId", ""),
                 # Unlike LaunchTime, a stop and a start leave it as it is.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
-                expires=optional_time(own_tags.get(tags.EXPIRES, "")),
+                expires=optional(own_tags.get(tags.EXPIRES, "")),
                 image=own_tags.get(tags.IMAGE, ""),
                 owner=_owner(instance, own_tags),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),

@@ -20,7 +20,7 @@ from goldenami.aws.instances import instances
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.inventory import NOT_TERMINATED
 from goldenami.aws.session import Client
-from goldenami.aws.tags import optional_time
+from goldenami.aws.tags import optional
 from goldenami.core import clock
 
 
@@ -93,7 +93,7 @@ def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Lef
         id=name,
         owner=own_tags.get(tags.OWNER, ""),
         image=own_tags.get(tags.IMAGE, ""),
-        expires=optional_time(own_tags[tags.EXPIRES]),
+        expires=optional(own_tags[tags.EXPIRES]),
     )
 
 

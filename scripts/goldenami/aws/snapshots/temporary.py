@@ -15,7 +15,7 @@ from typing import Any
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, pages, tolerate, wait_for
 from goldenami.aws.session import Client
-from goldenami.aws.tags import optional_time
+from goldenami.aws.tags import optional
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed, Unreachable
 from goldenami.core.process import ProcessId
@@ -69,7 +69,7 @@ def remove_dead(ec2: Client, instance: str) -> None:
     """Remove what earlier runs on this instance left that ended here, or have expired."""
     for snapshot in _of(ec2, instance):
         own = tags.from_list(snapshot["Tags"])
-        maker, expires = ProcessId.parse(own[tags.OWNER]), optional_time(own.get(tags.EXPIRES))
+        maker, expires = ProcessId.parse(own[tags.OWNER]), optional(own.get(tags.EXPIRES))
         if (maker and maker.has_ended) or (expires is not None and expires < clock.now()):
             _remove(ec2, snapshot["SnapshotId"])
 
