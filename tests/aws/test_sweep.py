@@ -145,7 +145,7 @@ from pathlib import Path
 from goldenami.aws.session import Account
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.model.builds.plans import BakePlan
 from goldenami.model.operation.residency import AllowedRegions
 

@@ -80,7 +80,7 @@ import sys
 import time
 from pathlib import Path
 from goldenami.core.errors import HostNotReady
-from goldenami.local import events
+from goldenami.local.sandbox import events
 from goldenami.local.sandbox import program
 from goldenami.model.builds.plans import ContainerAccess, ProgramPlan
 

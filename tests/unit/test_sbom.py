@@ -36,7 +36,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from goldenami.core import records
-from goldenami.image.security import sbom
+from goldenami.image.sbom import sbom
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store

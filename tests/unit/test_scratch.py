@@ -43,7 +43,7 @@ RECIPE = recipes.Recipe(
 ENDLESS = """
 import sys
 from pathlib import Path
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 with workspace.scratch_in(Path(sys.argv[1]), "other") as folder:
     print(folder, flush=True)
     sys.stdin.read()
