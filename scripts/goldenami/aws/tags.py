@@ -117,7 +117,7 @@ def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[s
 
 
 def optional(text: str | None) -> datetime | None:
-    """A time, or None where there is none or a person wrote something else into the tag."""
+    """Parse a time with its zone, or return None: a person may write anything into a tag."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

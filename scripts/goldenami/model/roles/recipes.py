@@ -43,12 +43,12 @@ class FrameworkSource(Record):
 
 
 class Allowance(Record):
-    """Code beyond the baseline that is reached only where the CPU has it, or device code for one
-    GPU only.
+    """An exception for the coverage check: code beyond the baseline that runs only if the CPU
+    supports it, or device code for one GPU only.
 
     `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of
     functions (or `device code *` for the parts of a file, never the whole) and `extensions`
-    (instruction sets, or `sm_*`) are shell patterns; `reason` says what makes it safe.
+    (instruction sets, or `sm_*`) are shell patterns. `reason` says why it is safe.
     """
 
     files: str

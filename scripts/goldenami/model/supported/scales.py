@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class HardeningLevel(StrEnum):
-    """Levels of ANSSI's guide BP-028, each with the rules of those before it."""
+    """Levels of ANSSI's guide BP-028. Each includes the rules of the levels before it."""
 
     MINIMAL = "minimal"
     INTERMEDIARY = "intermediary"
@@ -19,7 +19,8 @@ class HardeningLevel(StrEnum):
 
 
 class Rating(StrEnum):
-    """How bad one is, in the words of CVSS; distributions rate few, so `unknown` is common."""
+    """Severity in the words of CVSS. Distributions rate few vulnerabilities, so `unknown` is
+    common."""
 
     UNKNOWN = "unknown"
     LOW = "low"
@@ -28,6 +29,6 @@ class Rating(StrEnum):
     CRITICAL = "critical"
 
     def at_least(self, other: Rating) -> bool:
-        """What nobody has rated never is."""
+        """Whether it is as severe as `other`; never, if it is unknown."""
         order = list(Rating)
         return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)

@@ -6,7 +6,7 @@ from goldenami.core.records import Record
 
 
 class SourceStatus(Record):
-    """One source, and when it was last changed or why it could not be looked at."""
+    """One source: when it last changed, or why it could not be read."""
 
     name: str
     changed: str = ""
@@ -14,7 +14,7 @@ class SourceStatus(Record):
 
 
 class PackageUpdate(Record):
-    """One package of a row that stands for many."""
+    """One package of a row that covers many."""
 
     name: str
     locked: str
