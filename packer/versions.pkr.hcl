@@ -1,5 +1,5 @@
 # `packer init packer` fetches the plugins. Packer 1.6, the newest that distributions carry, has them built in and
-# rejects the block: scripts/goldenami/local/packer.py gives it these templates without what it does not know.
+# rejects the block: scripts/goldenami/local/machine/packer.py gives it these templates without what it does not know.
 packer {
   required_version = ">= 1.6.6"
 

@@ -94,7 +94,7 @@ def key() -> Iterator[debrepo.Key]:
 def names() -> list[str]:
     """Everything that the CPU image's roles name on Debian 13."""
     from goldenami.image.lock.resolution import BASE_PACKAGES
-    from goldenami.model.definitions import role_packages
+    from goldenami.model.roles import role_packages
     from goldenami.model.supported.platforms import PLATFORMS
 
     given = {

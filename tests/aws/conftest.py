@@ -14,8 +14,9 @@ from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.definitions import role_files, role_rules
+from goldenami.model.definitions import role_rules
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.roles import role_files
 from support.aws import quick
 from support.aws.emulator import Emulator, Faults, environment, retry_at_once, running
 from support.aws.kill_proxy import KillProxy

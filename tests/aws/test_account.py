@@ -9,8 +9,8 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import stacks
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
+from goldenami.aws.services import stacks
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress

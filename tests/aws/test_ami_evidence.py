@@ -14,8 +14,8 @@ from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.ec2 import Ec2Builder
-from goldenami.image.security.signers import KEY
-from goldenami.local.reader import disk_manifest
+from goldenami.image.provenance.signers import KEY
+from goldenami.local.disk import disk_manifest
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.limits import Unreadable
 from goldenami.model.builds import disk_blocks

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from ec2_emulator import iam
 from goldenami.core import records
-from goldenami.local import packer
-from goldenami.model.builds import lockfile
+from goldenami.local.machine import packer
 from goldenami.model.builds.build_records import (
     Accel,
     BakeRecord,
@@ -23,6 +22,7 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.locked import lockfile
 from support.builds import checkout
 from support.builds.builds import define
 from support.builds.tools import granted

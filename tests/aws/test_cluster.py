@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import stacks
+from goldenami.aws.services import stacks
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, Checkout

@@ -19,7 +19,7 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, ExitCode, GoldenError
 from goldenami.core.terminal.progress import Progress
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file

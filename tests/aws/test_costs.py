@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import metrics
+from goldenami.aws.services import metrics
 from goldenami.core import clock
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import By

@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import metrics, notify, tags
+from goldenami.aws import tags
+from goldenami.aws.services import metrics, notify
 from goldenami.core import clock, records
 from goldenami.fleet.digest import memory
 from goldenami.fleet.digest.findings import Kind
@@ -21,10 +22,10 @@ from goldenami.model.builds.security_records import (
     CveRecord,
     Feed,
     FeedStatus,
-    Rating,
     Vulnerability,
 )
 from goldenami.model.supported import support
+from goldenami.model.supported.scales import Rating
 from support.aws import unbound
 from support.aws.digest_weeks import EC2, REGION, S3, Webhook, Weeks, send, told
 from support.aws.emulator import Emulator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, TYPE, Fleet

@@ -9,9 +9,9 @@ import boto3
 import pytest
 from goldenami import cli
 from goldenami.core import records
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState

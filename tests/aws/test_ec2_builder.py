@@ -20,18 +20,12 @@ from goldenami.image.bake import bake
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.build_records import (
-    BAKE_FILE,
-    Allowance,
-    Ami,
-    BakeRecord,
-    CoverageRecord,
-    Outcome,
-)
-from goldenami.model.builds.lockfile import Framework, Lock, Origin
+from goldenami.model.builds.build_records import BAKE_FILE, Ami, BakeRecord, CoverageRecord, Outcome
 from goldenami.model.builds.plans import BakePlan
+from goldenami.model.locked.lockfile import Framework, Lock, Origin
+from goldenami.model.roles.recipes import Allowance
 from goldenami.packages.pypi import PyFile
 from support.aws import unbound
 from support.aws.emulator import Emulator

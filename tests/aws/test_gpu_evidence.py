@@ -22,11 +22,12 @@ from goldenami.aws.channels import evidence
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.ledger import GpuProof, Ledger
 from goldenami.core import clock, records
-from goldenami.image.security import signers
-from goldenami.model.builds import gpu_proofs, lockfile
+from goldenami.image.provenance import signers
+from goldenami.model.builds import gpu_proofs
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import gpu_evidence
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge

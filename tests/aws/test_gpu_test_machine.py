@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.gpu_proofs import GpuTestRecord, required
-from goldenami.model.builds.lockfile import Driver, Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Driver, Lock
 from support.builds import builds, checkout
 from support.builds.builds import GPU_IMAGE
 from support.builds.tools import granted

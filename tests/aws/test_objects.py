@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws.remote_store import S3Store
+from goldenami.aws.services.remote_store import S3Store
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode, HostNotReady
 from goldenami.core.records import sha256_file

@@ -12,9 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import notify, tags
-from goldenami.aws.remote_store import S3Store
-from goldenami.aws.site_bucket import SiteBucket
+from goldenami.aws import tags
+from goldenami.aws.services import notify
+from goldenami.aws.services.remote_store import S3Store
+from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.core import records
 from support import trees
 from support.aws import digest_weeks, references, retirement, unbound

@@ -9,7 +9,7 @@ from ec2_emulator import iam
 from goldenami.aws import tags
 from goldenami.core import records
 from goldenami.image.bake import bake_inputs
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from support.aws import publisher
 from support.aws.emulator import Emulator
 from support.builds.builds import IMAGE

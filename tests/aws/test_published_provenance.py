@@ -9,8 +9,8 @@ import boto3
 import pytest
 from cryptography.hazmat.primitives import serialization
 from goldenami.core import records
-from goldenami.image.security import signers
-from goldenami.image.security.signers import KEY
+from goldenami.image.provenance import signers
+from goldenami.image.provenance.signers import KEY
 from goldenami.model.builds.build_records import BakeRecord
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When

@@ -7,7 +7,7 @@ import re
 
 import boto3
 import pytest
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.aws.session import Account
 from goldenami.core.errors import BadInput
 from goldenami.model.operation.residency import AllowedRegions

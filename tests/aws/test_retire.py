@@ -11,7 +11,8 @@ import pytest
 from goldenami.aws.channels.lease import take_lease
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import build_name
-from goldenami.aws.inventory.topology import AccountAmi, AmiState, Topology
+from goldenami.aws.images import AmiState
+from goldenami.aws.inventory.topology import AccountAmi, Topology
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError, HostNotReady
 from goldenami.core.terminal.progress import Progress

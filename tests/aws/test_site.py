@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws.site_bucket import SiteBucket
+from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.image.report import site
 from goldenami.image.report.site import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder

@@ -21,7 +21,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.core.process import ProcessId
 from goldenami.image.bake import bake_inputs
 from goldenami.image.builders import ec2
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.release.retire import sweep
 from support.aws import publisher
 from support.aws.emulator import Emulator
@@ -145,7 +145,7 @@ from pathlib import Path
 from goldenami.aws.session import Account
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.model.builds.plans import BakePlan
 from goldenami.model.operation.residency import AllowedRegions
 

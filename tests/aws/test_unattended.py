@@ -10,9 +10,9 @@ import pytest
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.core import clock, records
 from goldenami.core.errors import ExitCode
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.release.publish.release_steps import Release, ReleaseStep
 from support.aws.emulator import Emulator
 from support.builds import builds

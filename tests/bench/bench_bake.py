@@ -13,8 +13,8 @@ from bench import harness
 from bench.harness import Checkout
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.records import read
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BakeRecord, VerifyRecord
+from goldenami.model.locked import lockfile
 
 AIMS_S = {
     "base + container": 60,

@@ -21,8 +21,8 @@ from goldenami.core import shell
 from goldenami.local.disk import disk
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import cpu, vm
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Accel
+from goldenami.model.locked import lockfile
 from goldenami.model.supported import instruction_sets
 from goldenami.packages import mirrors
 

@@ -29,9 +29,10 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, resolve
 from goldenami.image.lock.build_decision import Measurement
 from goldenami.image.lock.resolution import LockInputs, opened
-from goldenami.model.builds import locked_hardware
-from goldenami.model.definitions import definition_file, recipes
+from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import locked_hardware
+from goldenami.model.roles import recipes
 from goldenami.packages import store
 from support.builds import wheel_benchmark
 

@@ -23,9 +23,8 @@ from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.resolution import LockInputs, opened
-from goldenami.model.definitions import definition_file
+from goldenami.model.definitions import definition_file, driver_requests
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.supported import driver_requests
 from goldenami.packages.store import Store
 
 AIM_SHARE, AIM_S = 0.45, 200

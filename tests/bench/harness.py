@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from goldenami.core.records import canonical, write_text
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.locked import lockfile
 from support.builds import checkout
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages import apt, store
 from support.builds.checkout import ROOT
 from support.debian import debrepo, watch_checkout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.process import ProcessId
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from support.builds import checkout, tools
 from support.builds.bakes import (
     IMAGE,

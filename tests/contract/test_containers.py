@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.local.disk import disk
-from goldenami.model.builds import disk_blocks, lockfile
+from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_records import BakeRecord, Outcome, Verdict, VerifyRecord
+from goldenami.model.locked import lockfile
 from support.builds.checkout import ROOT, leftovers
 
 pytestmark = pytest.mark.slow

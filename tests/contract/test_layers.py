@@ -13,8 +13,8 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.image.bake import bake_inputs, toolchain_digest
 from goldenami.local.tree.layers import RECORD, LayerRecord
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BakeRecord
+from goldenami.model.locked import lockfile
 from support.builds import checkout
 from support.builds.bakes import (
     IMAGE,

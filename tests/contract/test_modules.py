@@ -17,8 +17,8 @@ from goldenami.image.lock.compilation.kernel_modules import (
     ModuleOutcome,
     compile_modules,
 )
-from goldenami.local import module_signing
-from goldenami.model.builds import lockfile
+from goldenami.local.kernel import module_signing
+from goldenami.model.locked import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb
 from support.builds import sample_inputs

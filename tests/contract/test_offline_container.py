@@ -15,12 +15,12 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import container_image
 from goldenami.image.bake.bake_inputs import BakeInputs
-from goldenami.local import other_machine
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.host import other_machine
 from goldenami.local.tree import owners
-from goldenami.model.builds import lockfile
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
+from goldenami.model.locked import lockfile
 from goldenami.packages import store
 from support.builds.checkout import ROOT
 from support.builds.podman import Podman

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from goldenami.image.lock.compilation import kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, dkms_sources

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import Busy
 from goldenami.core.process import ProcessId
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from support.waiting import until
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -21,7 +21,7 @@ from pathlib import Path
 from goldenami.core import process, records
 from goldenami.core.process import ProcessId
 from goldenami.core.wait import wait_until
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.local.code_coverage.coverage import CodeFacts, KnownCode
 from goldenami.local.sandbox import namespaces
 from goldenami.model.builds import disk_blocks
@@ -52,7 +52,7 @@ with workspace.scratch_in(folder / "work", "x") as work, namespaces.own_cgroup()
 SWEEP = """
 import shutil, sys
 from pathlib import Path
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.local.sandbox import namespaces
 from goldenami.packages import local_repository
 namespaces.CGROUP_PREFIX = sys.argv[2]
@@ -63,7 +63,7 @@ for path in local_repository.abandoned(Path(sys.argv[1]) / "repos"):
 HOLDING = """
 import sys
 from pathlib import Path
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 with workspace.image_lock(Path(sys.argv[1]), "demo"):
     print(sys.stdin.readline())
 """

@@ -19,9 +19,9 @@ import pytest
 import yaml
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store
 from support.builds import checkout
 from support.builds.bakes import finish, settle

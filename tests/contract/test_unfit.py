@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path

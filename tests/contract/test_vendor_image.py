@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome, VerifyRecord
-from goldenami.model.builds.lockfile import Origin
-from goldenami.model.definitions import recipes
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Origin
+from goldenami.model.roles import recipes
 from support.builds import bakes, checkout
 from support.debian import debrepo, demo_wheel, dkms_sources, docker_ce, pyindex
 from support.debian.pyindex import PyIndex

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.records import sha256_file
-from goldenami.image.security import components
+from goldenami.image.sbom import components
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.builds import sample_inputs

@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 from goldenami import cli
 from goldenami.core import records
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.builds.security_records import (
     CVE_FILE,
     CveRecord,
     Feed,
     FeedStatus,
-    Rating,
     Vulnerability,
 )
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.model.supported.scales import Rating
 from goldenami.packages.pypi import PyFile, PythonIndex
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, pyindex

@@ -10,11 +10,11 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.watch import watch, watch_summary
 from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
-from goldenami.local import workspace
-from goldenami.model.builds import lockfile
+from goldenami.local.host import workspace
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.model.locked import lockfile
 from goldenami.watch import watch
 from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock

@@ -15,11 +15,11 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.local.code_coverage import coverage
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import CoverageRequest
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import Patch, UpstreamTests
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import Patch, UpstreamTests
 from goldenami.model.supported import instruction_sets
 from goldenami.packages import store
 from goldenami.packages.pypi import Index, PyFile

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.local import shell_backends
+from goldenami.local.machine import shell_backends
 
 RunProgram = Callable[..., dict[str, Any]]
 

@@ -12,8 +12,8 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.builders.local import LocalBuilder
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
+from goldenami.model.locked import lockfile
 from goldenami.packages.store import Store
 from support.builds import sample_plan
 from support.builds.tools import ROOT

@@ -13,9 +13,9 @@ from goldenami import cli
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import ExitCode
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, Disk, Host
+from goldenami.model.locked import lockfile
 from support.builds.tools import ROOT, need
 
 IMAGE = "debian-13-ml-cpu"

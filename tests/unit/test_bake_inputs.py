@@ -13,9 +13,9 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.image.bake import bake_inputs
 from goldenami.image.lock.compilation import wheel_builds
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock, Package, Step
 from goldenami.model.builds.plans import BakePlan
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock, Package, Step
 from goldenami.packages.store import Store
 from support.builds import sample_inputs
 from support.builds.sample_lock import sample

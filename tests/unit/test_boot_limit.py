@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 
 
 @pytest.mark.parametrize("text", ["10m", "0", "-1", "nan", "inf", "600 s"])

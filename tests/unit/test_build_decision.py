@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from goldenami.image.lock import build_decision
 from goldenami.image.lock.build_decision import Measurement, Workload
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Origin
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import BuildInstructions, Recipe, Wheel
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Origin
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import BuildInstructions, Recipe, Wheel
 from support import trees
 
 ROOT = Path(__file__).resolve().parents[2]

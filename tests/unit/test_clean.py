@@ -20,8 +20,8 @@ from goldenami.core.process import ProcessId
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.verify import verify
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.locked import lockfile
 from support.builds import builds
 
 HOLD = """

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 from ec2_emulator.state import USD_HOUR
-from goldenami.aws import metrics, tags
+from goldenami.aws import tags
 from goldenami.aws.channels import launch_data
 from goldenami.aws.pricing.price_list import RegionPrices
-from goldenami.aws.stacks import StackTemplate
+from goldenami.aws.services import metrics
+from goldenami.aws.services.stacks import StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.fleet.cluster import cluster_template
 from goldenami.model.definitions import definition_file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import StageFailed
-from goldenami.local.container import Container
+from goldenami.local.machine.container import Container
 from goldenami.local.programs import open_session
 
 

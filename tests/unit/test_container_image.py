@@ -12,14 +12,14 @@ import pytest
 from goldenami.core import records
 from goldenami.core.errors import NoFit
 from goldenami.image.bake import bake_inputs, container_image
-from goldenami.local import workspace
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.host import workspace
 from goldenami.local.tree import image_layers
 from goldenami.local.tree import tree as trees
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.local.tree.rootfs import BASE_EPOCH
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import ImageFolder
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from support.aws.registry import CREATED
 from support.builds.tools import need
 from support.files import write

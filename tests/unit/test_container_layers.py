@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.image.security import components, cve, osv, sbom, waivers
-from goldenami.image.security.cve import Subject
-from goldenami.image.security.feeds import FeedPlaces
+from goldenami.image.cve import cve, osv, waivers
+from goldenami.image.cve.cve import Subject
+from goldenami.image.cve.feeds import FeedPlaces
+from goldenami.image.sbom import components, sbom
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.lockfile import Lock
-from goldenami.model.builds.security_records import CveRecord, Feed, Rating
+from goldenami.model.builds.security_records import CveRecord, Feed
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.supported.scales import Rating
 from goldenami.packages import container_layers
 from goldenami.packages.registries import Blob, LockedContainer
 from goldenami.packages.store import Store

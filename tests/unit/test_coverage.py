@@ -13,9 +13,10 @@ from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
 from goldenami.local.programs import read_code
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_records import Allowance, CoverageRecord, Finding
+from goldenami.model.builds.build_records import CoverageRecord, Finding
 from goldenami.model.builds.plans import CoverageRequest
+from goldenami.model.locked import lockfile
+from goldenami.model.roles.recipes import Allowance
 from goldenami.model.supported import architectures, instruction_sets
 from iced_x86 import CpuidFeature
 from support.builds import sample_plan, tools

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import NoFit
 from goldenami.image.lock import build_decision, cuda_wheels
-from goldenami.model.builds.lockfile import Origin
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import CudaWheel, Wheel
+from goldenami.model.locked.lockfile import Origin
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import CudaWheel, Wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from goldenami.model.builds import lockfile
-from goldenami.model.definitions import role_files
+from goldenami.model.locked import lockfile
+from goldenami.model.roles import role_files
 from support.builds.definitions import IMAGE, edit, load, refused
 from support.files import write
 

@@ -15,11 +15,12 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import clock, records
 from goldenami.core.errors import NotVerified, Unreachable
-from goldenami.image.security import cve, debian_tracker, feeds, nvidia_bulletins, osv, waivers
+from goldenami.image.cve import cve, debian_tracker, feeds, nvidia_bulletins, osv, waivers
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Rating, Vulnerability
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
 from goldenami.model.definitions import definition_file
+from goldenami.model.supported.scales import Rating
 from goldenami.packages.store import Store
 from goldenami.release.publish import release_gate
 from support.builds import builds

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import definition, definition_file, role_order
+from goldenami.model.definitions import definition, definition_file
+from goldenami.model.roles import role_order
 from goldenami.model.supported import hardware
 from support import trees
 from support.builds.definitions import IMAGE, edit, edited, load, refused, with_variable

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from support.builds.definitions import IMAGE, edit, load, refused
 
 
@@ -97,7 +97,7 @@ def test_a_variable_that_would_not_reach_its_role(root: Path) -> None:
 
 def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
     shutil.rmtree(root / "roles/limits")
-    steps = "scripts/goldenami/model/definitions/role_order.py"
+    steps = "scripts/goldenami/model/roles/role_order.py"
     assert f"roles/limits: no such folder, and STEPS in {steps}" in refused(root)
 
 

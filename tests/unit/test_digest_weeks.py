@@ -12,8 +12,9 @@ from goldenami.fleet.digest import from_records, weeks
 from goldenami.fleet.digest.findings import DigestFinding, Kind, saving
 from goldenami.fleet.digest.weeks import Week
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.security_records import CveRecord, Feed, Rating, Vulnerability
+from goldenami.model.builds.security_records import CveRecord, Feed, Vulnerability
 from goldenami.model.supported import support
+from goldenami.model.supported.scales import Rating
 from support.builds import digest_data, report_data
 
 

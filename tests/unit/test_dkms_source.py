@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.local import dkms_source
+from goldenami.local.kernel import dkms_source
 from support.debian import debrepo, dkms_sources
 from support.debian.debrepo import Package
 

@@ -14,8 +14,8 @@ from goldenami.local.programs.compile_modules import (
     first_error,
     lacks,
 )
-from goldenami.model.builds.lockfile import Kernel, PassedOver
-from goldenami.model.supported.driver_requests import DriverRequest
+from goldenami.model.definitions.driver_requests import DriverRequest
+from goldenami.model.locked.lockfile import Kernel, PassedOver
 from goldenami.packages.apt import AptRoot, Deb
 from support.debian.debrepo import Package, kernel_packages
 from support.debian.resolver import Resolver

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import NoFit
-from goldenami.model.definitions import role_packages
+from goldenami.model.roles import role_packages
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.platforms import RELEASES
 from jinja2 import Environment, StrictUndefined

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from goldenami.model.definitions import definition_file, role_packages
-from goldenami.model.supported import driver_requests
+from goldenami.model.definitions import definition_file, driver_requests
+from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]

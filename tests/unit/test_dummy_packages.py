@@ -6,7 +6,7 @@ import pytest
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.image.lock.compilation import dummy_packages
-from goldenami.model.builds.lockfile import CompiledWheel, Framework, Origin, Package, Target
+from goldenami.model.locked.lockfile import CompiledWheel, Framework, Origin, Package, Target
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 from support.builds import sample_inputs

@@ -23,8 +23,8 @@ from goldenami.image.lock.build_decision import Measurement, Measurements, Workl
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
-from goldenami.model.builds.lockfile import CompiledWheel, Origin, Target
-from goldenami.model.definitions import recipes
+from goldenami.model.locked.lockfile import CompiledWheel, Origin, Target
+from goldenami.model.roles import recipes
 from goldenami.packages.pypi import VARIABLE, Archive, Index, Interpreter, PyFile
 from goldenami.packages.store import Store
 from support.builds import checkout

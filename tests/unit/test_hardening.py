@@ -9,12 +9,11 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, NotVerified
 from goldenami.image.verify import hardening
-from goldenami.local import hardening_scan
+from goldenami.local.checks import hardening_scan
 from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.hardening_records import (
     HARDENING_FILE,
-    HardeningLevel,
     HardeningRecord,
     HardeningRule,
     HardeningScan,
@@ -22,6 +21,7 @@ from goldenami.model.builds.hardening_records import (
 )
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition, HardeningGate, Security
+from goldenami.model.supported.scales import HardeningLevel
 from goldenami.release.publish import release_gate
 from support.builds import builds
 from support.builds.tools import need

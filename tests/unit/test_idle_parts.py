@@ -18,7 +18,7 @@ from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.settings import Action, WrongSettings
-from goldenami.aws import metrics as names
+from goldenami.aws.services import metrics as names
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition_file
 from support import files

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local import image_tests
-from goldenami.local.image_tests import ImageTests
+from goldenami.local.checks import image_tests
+from goldenami.local.checks.image_tests import ImageTests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
 from support.files import write

@@ -13,7 +13,8 @@ import pytest
 from goldenami import cli
 from goldenami.core.errors import ExitCode
 from goldenami.image.scaffold import molecule_project
-from goldenami.model.definitions import definition_file, role_files
+from goldenami.model.definitions import definition_file
+from goldenami.model.roles import role_files
 from support.builds.definitions import edit, load, refused
 from support.builds.tools import ROOT, complaints, schema_complaints
 from support.files import write

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from goldenami.image.lock import lint
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import hardware
 from support import trees
 

@@ -16,8 +16,8 @@ from goldenami.image.lock import cuda, frameworks
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds.lockfile import Target
 from goldenami.model.definitions import definition_file
+from goldenami.model.locked.lockfile import Target
 from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages.pypi import VARIABLE, Index
 from goldenami.packages.store import Store

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import hardware
 from support import trees
 from support.builds.sample_lock import IMAGE, sample

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.local.machine_shell import OPENED, Done, MachineShell, ShellLost
+from goldenami.local.machine.machine_shell import OPENED, Done, MachineShell, ShellLost
 from support.builds.checkout import processes
 from support.waiting import until
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from goldenami.core.errors import BadInput
-from goldenami.local import module_signing
+from goldenami.local.kernel import module_signing
 from support.debian.module_keys import certificate, write
 
 MODULE = b"\x7fELF" + bytes(range(256)) * 40

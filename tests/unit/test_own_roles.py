@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.model.builds import lockfile
-from goldenami.model.definitions import role_order
+from goldenami.model.locked import lockfile
+from goldenami.model.roles import role_order
 from support.builds.definitions import IMAGE, edit, load, refused
 from support.files import write
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.image.bake import bake_inputs
-from goldenami.local import packer
-from goldenami.model.builds import lockfile
+from goldenami.local.machine import packer
+from goldenami.model.locked import lockfile
 from goldenami.model.supported import base_images
 from goldenami.model.supported.platforms import PLATFORMS
 from support import trees

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from goldenami.local import packer
+from goldenami.local.machine import packer
 
 HINT = "a bake has no network, only the lock's packages)"
 

@@ -12,8 +12,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed
 from goldenami.core.process import ProcessId
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import events
-from goldenami.local.sandbox import namespaces, program
+from goldenami.local.sandbox import events, namespaces, program
 from goldenami.model.builds.plans import ContainerAccess, ProgramPlan
 from support.builds.checkout import processes
 from support.builds.tools import need
@@ -81,7 +80,7 @@ import sys
 import time
 from pathlib import Path
 from goldenami.core.errors import HostNotReady
-from goldenami.local import events
+from goldenami.local.sandbox import events
 from goldenami.local.sandbox import program
 from goldenami.model.builds.plans import ContainerAccess, ProgramPlan
 

@@ -10,8 +10,8 @@ import goldenami
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
-from goldenami.model.builds import lockfile
-from goldenami.model.definitions import recipes
+from goldenami.model.locked import lockfile
+from goldenami.model.roles import recipes
 from goldenami.model.supported import hardware
 from support.builds.definitions import IMAGE, edit, load, refused
 from support.builds.sample_lock import sample

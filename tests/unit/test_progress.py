@@ -15,7 +15,7 @@ from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import how_far
+from goldenami.local.sandbox import how_far
 from goldenami.model.builds.plans import BakePlan, BakeStep
 from support.builds.tools import ROOT
 from support.files import write

@@ -17,8 +17,8 @@ from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.images import Image
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
-from goldenami.image.security import provenance, signers
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance import provenance, signers
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
 from support.aws import unbound

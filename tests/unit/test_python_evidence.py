@@ -6,11 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami.image.cve import cve
 from goldenami.image.lock import lint
-from goldenami.image.security import components, cve
-from goldenami.model.builds.lockfile import Lock
-from goldenami.model.builds.python_packages import PythonPackages
+from goldenami.image.sbom import components
 from goldenami.model.builds.security_records import Feed
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.locked.python_packages import PythonPackages
 from goldenami.model.supported import hardware
 from goldenami.packages.pypi import PyFile, PythonIndex
 from goldenami.packages.store import Store

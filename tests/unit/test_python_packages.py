@@ -17,10 +17,10 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds.lockfile import Lock
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.role_packages import rendered
-from goldenami.model.definitions.role_specs import tasks
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.roles import recipes
+from goldenami.model.roles.role_packages import rendered
+from goldenami.model.roles.role_specs import tasks
 from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import VARIABLE

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import SourceKind
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import SourceKind
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """

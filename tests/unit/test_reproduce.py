@@ -12,8 +12,8 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.image.bake import reproduce
-from goldenami.local import other_machine
 from goldenami.local.disk import disk
+from goldenami.local.host import other_machine
 from goldenami.model.builds.build_records import BakeRecord, Disk, Host
 from support.builds.tools import need, need_disk_tools, need_reproducible_disks
 from support.files import write

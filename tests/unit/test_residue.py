@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue, sealed
-from goldenami.model.definitions import role_files
-from goldenami.model.definitions.role_order import ROLE_ORDER
+from goldenami.model.roles import role_files
+from goldenami.model.roles.role_order import ROLE_ORDER
 from support import trees
 from support.builds.tools import ROOT
 from support.security import canaries

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.local.tree import residue
-from goldenami.model.definitions import role_files
-from goldenami.model.definitions.role_order import ROLE_ORDER
+from goldenami.model.roles import role_files
+from goldenami.model.roles.role_order import ROLE_ORDER
 from support.builds.tools import ROOT
 from support.files import write
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import ANY
-from goldenami.model.definitions.role_order import ROLE_ORDER
-from goldenami.model.definitions.role_specs import role_spec
+from goldenami.model.roles import role_packages
+from goldenami.model.roles.role_order import ROLE_ORDER
+from goldenami.model.roles.role_specs import role_spec
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 from support.files import write
 

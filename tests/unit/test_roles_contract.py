@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.model.definitions.role_order import ROLE_ORDER
+from goldenami.model.roles.role_order import ROLE_ORDER
 from support.builds.tools import ROOT
 from support.files import write
 from support.rules import role_rules as rules

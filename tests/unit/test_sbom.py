@@ -16,11 +16,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.image.security import components, sbom
-from goldenami.image.security.components import ImagePart, SourcePackage
+from goldenami.image.sbom import components, sbom
+from goldenami.image.sbom.components import ImagePart, SourcePackage
 from goldenami.local.tree import read_facts
-from goldenami.model.builds.lockfile import KernelModules, Lock, Signature
 from goldenami.model.builds.part_facts import PARTS_FILE
+from goldenami.model.locked.lockfile import KernelModules, Lock, Signature
 from goldenami.packages.store import Store
 from packageurl import PackageURL
 from spdx_tools.spdx.parser.parse_anything import parse_file
@@ -36,9 +36,9 @@ WRITE = """
 import sys
 from pathlib import Path
 from goldenami.core import records
-from goldenami.image.security import sbom
+from goldenami.image.sbom import sbom
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store
 lock, cache, build = map(Path, sys.argv[1:])
 sbom.write_missing(BuildFolder(build), records.read(lock, Lock), Store(cache))

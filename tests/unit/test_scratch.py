@@ -14,9 +14,9 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, compile_modules
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
-from goldenami.local import workspace
-from goldenami.model.builds.lockfile import Target
-from goldenami.model.definitions import recipes
+from goldenami.local.host import workspace
+from goldenami.model.locked.lockfile import Target
+from goldenami.model.roles import recipes
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
@@ -43,7 +43,7 @@ RECIPE = recipes.Recipe(
 ENDLESS = """
 import sys
 from pathlib import Path
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 with workspace.scratch_in(Path(sys.argv[1]), "other") as folder:
     print(folder, flush=True)
     sys.stdin.read()

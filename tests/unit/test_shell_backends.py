@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from goldenami.local import shell_backends
+from goldenami.local.machine import shell_backends
 
 LAST_WORD = '#!/bin/sh\nfor word; do :; done\nexec sh -c "$word"\n'
 """A way in that leads to this machine: its last argument is what runs there."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.local.tree import residue
-from goldenami.model.definitions import role_files
-from goldenami.model.supported import vendor_archives
+from goldenami.model.locked import vendor_archives
+from goldenami.model.roles import role_files
 from support.builds.checkout import ROOT
 from support.builds.definitions import IMAGE, edited, load, refused
 from support.files import write

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 
 
 class Machine(socketserver.TCPServer):

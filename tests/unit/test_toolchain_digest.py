@@ -22,7 +22,7 @@ AFTERWARDS = {
     "tree/sealed",
 }
 """What the program uses for the sealed tree, of which no layer is kept."""
-BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
+BESIDE = {"machine/ssh", "programs/read_code", "sandbox/events", "sandbox/program"}
 """What starts it, reaches the container, reads what is there and reports."""
 
 
@@ -44,7 +44,7 @@ def checkout(tmp_path: Path) -> Path:
         "ansible.cfg",
         "ansible/plugins/callback/golden_progress.py",
         "packer/golden.pkr.hcl",
-        "scripts/goldenami/local/container.py",
+        "scripts/goldenami/local/machine/container.py",
         "scripts/goldenami/local/programs/bake_tree.py",
     ],
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
+from goldenami.local.checks import unused_space
 from goldenami.local.disk import boot_regions, disk
-from goldenami.local.reader import unused_space
 from goldenami.local.reader.block_source import RawFile
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 from support.drift import small_image

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
-from goldenami.model.supported import vendor_archives
+from goldenami.model.locked import lockfile, vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from support.builds.definitions import edit, load
 from support.files import write

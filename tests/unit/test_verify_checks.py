@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records, shell
-from goldenami.local import image_tests
+from goldenami.local.checks import image_tests
 from goldenami.local.programs import boot_disk
 from goldenami.local.vm import cpu
 from goldenami.model.builds.build_records import Check, CodeFile, CoverageRecord, Disk, Outcome

@@ -14,9 +14,8 @@ from goldenami.core.errors import BadInput, GoldenError, HostNotReady, NotVerifi
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.verify import verify
-from goldenami.local import ssh
 from goldenami.local.disk import disk
-from goldenami.model.builds import lockfile
+from goldenami.local.machine import ssh
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     REPORT_FILE,
@@ -27,8 +26,9 @@ from goldenami.model.builds.build_records import (
     Outcome,
     Verdict,
 )
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import VerifyResult
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from support.builds import builds
 from support.builds.tools import need
 

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 from goldenami.core.errors import Unreachable
-from goldenami.model.builds.lockfile import Package
+from goldenami.model.locked.lockfile import Package
 from goldenami.packages.http_documents import Document
 from goldenami.watch.sources import index_versions, packages
 from goldenami.watch.sources.packages import WatchedComponent

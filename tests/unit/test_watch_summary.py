@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 from goldenami.core.markdown import cell
-from goldenami.model.builds.lockfile import Package
 from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
+from goldenami.model.locked.lockfile import Package
 from goldenami.packages.package_diff import PackageMove
-from goldenami.watch.watch_records import (
-    ComponentRow,
-    LockChange,
-    SourceStatus,
-    WatchRecord,
-)
+from goldenami.watch.sources.source_records import SourceStatus
+from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 from goldenami.watch.watch_summary import BODY_LIMIT, headline, markdown
 
 

@@ -17,8 +17,8 @@ from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.image.lock.cuda_wheels import FittedRecipe
-from goldenami.model.builds.lockfile import CompiledWheel, Framework, Origin, Package, Target
-from goldenami.model.definitions.recipes import (
+from goldenami.model.locked.lockfile import CompiledWheel, Framework, Origin, Package, Target
+from goldenami.model.roles.recipes import (
     BuildInstructions,
     CudaAdditions,
     Patch,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.image.verify import verify
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BAKE_FILE, VERIFY_FILE
 from support.builds import builds
@@ -21,7 +21,7 @@ from support.files import write
 KEEP = """
 import os, signal, sys
 from pathlib import Path
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import BuildFolder
 
 made, build, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,6 @@ from pydantic import Field
 
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, wait_for
-from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
@@ -35,6 +35,19 @@ COPY_WAIT_S = 6 * 3600.0
 and on the other copies ("Copy an Amazon EC2 AMI")."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 """Seconds between polls; the last pause repeats, since EC2 throttles DescribeImages."""
+
+
+class AmiState(StrEnum):
+    """States of an image ("Image", Amazon EC2 API reference)."""
+
+    PENDING = "pending"
+    AVAILABLE = "available"
+    DISABLED = "disabled"
+    INVALID = "invalid"
+    DEREGISTERED = "deregistered"
+    TRANSIENT = "transient"
+    FAILED = "failed"
+    ERROR = "error"
 
 
 class ImageSpec(Record):

@@ -9,7 +9,7 @@ import getpass
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.core import clock
@@ -113,3 +113,12 @@ def from_list(listed: Iterable[Mapping[str, str]] | None) -> Tags:
 def specifications(tags: Mapping[str, str], *resource_types: str) -> list[dict[str, Any]]:
     """TagSpecifications that put `tags` on each of the resource types that a call creates."""
     return [{"ResourceType": kind, "Tags": to_list(tags)} for kind in resource_types]
+
+
+def optional(text: str | None) -> datetime | None:
+    """Parse a time with its zone, or return None: a person may write anything into a tag."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

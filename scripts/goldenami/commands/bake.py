@@ -24,14 +24,15 @@ from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.lock import lint
+from goldenami.image.provenance import provenance
 from goldenami.image.report import report
-from goldenami.image.security import provenance, sbom
+from goldenami.image.sbom import sbom
 from goldenami.image.verify import verify
-from goldenami.local import workspace
-from goldenami.model.builds import lockfile
+from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verdict
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.watch import proposal
 
 BuilderOption = Annotated[

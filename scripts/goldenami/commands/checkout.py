@@ -13,11 +13,11 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.operation import residency
 from goldenami.model.operation.residency import AllowedRegions
 from goldenami.model.supported import hardware
@@ -61,7 +61,7 @@ class Checkout:
         return Store(self.cache.folder, remote=self._remote(location) if location else None)
 
     def _remote(self, location: str) -> Remote:
-        from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
+        from goldenami.aws.services.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
 
         bucket, _ = S3Store.location(location, "GOLDEN_STORE_S3")
         return S3Store.at(self.account().bucket(bucket), location)

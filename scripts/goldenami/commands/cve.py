@@ -15,10 +15,11 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
+from goldenami.image.cve import cve, feeds, waivers
+from goldenami.image.cve.feeds import FeedPlaces
+from goldenami.image.provenance import provenance, published_provenance
 from goldenami.image.report import report
-from goldenami.image.security import cve, feeds, provenance, published_provenance, waivers
-from goldenami.image.security.feeds import FeedPlaces
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.security_records import CVE_FILE, Feed
 from goldenami.model.definitions.definition import CveRule
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, BuildId, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
@@ -19,7 +19,7 @@ from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.fleet.drift import fleet, fleet_records, outside, running_instance
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE
 from goldenami.fleet.drift.running_instance import RunningInstance
-from goldenami.image.security import provenance, published_provenance
+from goldenami.image.provenance import provenance, published_provenance
 from goldenami.local.drift import baked_disk, disk_check, disk_records, manifest, may_differ
 from goldenami.local.drift.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.drift.launched_with import LaunchedWith

@@ -25,11 +25,11 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs
+from goldenami.image.provenance import provenance
 from goldenami.image.report import report
-from goldenami.image.security import provenance
-from goldenami.local import workspace
-from goldenami.model.builds import lockfile
+from goldenami.local.host import workspace
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
+from goldenami.model.locked import lockfile
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import capacity, gpu_evidence, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes

@@ -18,11 +18,11 @@ from goldenami.image.lock import lint, resolution, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.resolution import LockInputs
 from goldenami.image.scaffold import templates
-from goldenami.local import workspace
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
+from goldenami.local.host import workspace
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="it is not there, or empty")]
 RoleName = Annotated[str, typer.Argument(metavar="NAME", help="as its variables begin")]

@@ -31,10 +31,10 @@ from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import lint
+from goldenami.image.provenance import provenance
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.image.report import report
-from goldenami.image.security import provenance
-from goldenami.image.security.provenance import Attestor
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge

@@ -14,7 +14,7 @@ from goldenami.commands import AsJson, DryRun, ImageName, Regions, print_record,
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.release.publish import container_tags, registry_pushes
 from goldenami.release.retire import retire, sweep
 from goldenami.release.retire.retention import RetentionPolicy

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
 from goldenami.aws.channels import channels
-from goldenami.aws.remote_store import S3Store
+from goldenami.aws.services import notify
+from goldenami.aws.services.remote_store import S3Store
+from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.aws.session import Account, home_region, translated
-from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import (
     AsJson,
     DryRun,

@@ -12,7 +12,7 @@ from goldenami.commands import Wait
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.image.bake import clean, garbage
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import ImageFolder
 
 

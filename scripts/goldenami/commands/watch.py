@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import notify
+from goldenami.aws.services import notify
 from goldenami.commands import AsJson, OptionalImage, Strict, Wait, print_record, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import make_lock
@@ -22,7 +22,8 @@ from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import proposal, watch, watch_summary
 from goldenami.watch.relock import Relock
-from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, SourceStatus, WatchRecord
+from goldenami.watch.sources.source_records import SourceStatus
+from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, WatchRecord
 
 FOLDER = "build/watch"
 """Folder of the record, the summary and the log of `watch`."""

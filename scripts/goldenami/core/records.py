@@ -42,6 +42,7 @@ class NewerRecord(UserWarning):
     """Warning that a record of a newer schema was read, and only its known fields understood."""
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 Lax = Annotated[T, Field(strict=False)]

@@ -12,8 +12,6 @@ from packaging.requirements import Requirement
 
 from goldenami.core import records, units
 from goldenami.core.errors import GoldenError
-from goldenami.model.builds.locked_downloads import LockedDownload
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
@@ -25,6 +23,8 @@ from goldenami.model.definitions.update_policy import (
     judge,
     overdue,
 )
+from goldenami.model.locked.locked_downloads import LockedDownload
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import compatibility
 from goldenami.packages import http_documents, mirrors, registries
 from goldenami.packages.apt import AptRoot
@@ -38,7 +38,8 @@ from goldenami.watch.sources.packages import (
     PackageOffers,
     WatchedComponent,
 )
-from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
+from goldenami.watch.sources.source_records import PackageUpdate, SourceStatus
+from goldenami.watch.watch_records import ComponentRow
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, NoFit, Unreachable
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.local import workspace
-from goldenami.model.builds.lockfile import Lock
+from goldenami.local.host import workspace
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.model.locked.lockfile import Lock
 from goldenami.watch import watch
 from goldenami.watch.image_watcher import WatchResult
 from goldenami.watch.sources.packages import WatchedComponent

@@ -10,18 +10,18 @@ from pathlib import Path
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.model.supported import vendor_archives
+from goldenami.model.locked import lockfile, vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResult
 from goldenami.watch.sources import archive_indexes, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
-from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecord
+from goldenami.watch.sources.source_records import SourceStatus
+from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
 
 def watched(

@@ -8,32 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.core.records import Record
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BuildId, Utc
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.update_policy import Mover, UpdateVerdict
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages import package_diff
 from goldenami.packages.package_diff import PackageMove
+from goldenami.watch.sources.source_records import PackageUpdate, SourceStatus
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"
-
-
-class SourceStatus(Record):
-    """One source: when it last changed, or why it could not be read."""
-
-    name: str
-    changed: str = ""
-    error: str = ""
-
-
-class PackageUpdate(Record):
-    """One package of a row that covers many."""
-
-    name: str
-    locked: str
-    available: str
-    security: bool
 
 
 class ComponentRow(Record):

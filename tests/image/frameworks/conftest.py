@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.model.definitions import recipes
+from goldenami.model.roles import recipes
 
 PROBES = Path(__file__).parent / "probes"
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from goldenami.aws.images import AmiState
 from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
     AccountSnapshot,
-    AmiState,
     Launcher,
     LauncherKind,
     SnapshotState,

@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import metrics, notify
+from goldenami.aws.services import metrics, notify
 from goldenami.core import clock
 from goldenami.fleet.digest.weeks import WEEKS, Week
 

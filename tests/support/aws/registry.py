@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import (
     DRIVER_LABEL,

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from goldenami.core.wait import wait_until
-from goldenami.model.builds import lockfile
-from goldenami.model.definitions import definition, definition_file, role_order
+from goldenami.model.definitions import definition, definition_file
+from goldenami.model.locked import lockfile
+from goldenami.model.roles import role_order
 
 from support.builds import checkout
 from support.files import write

@@ -25,7 +25,7 @@ from goldenami import cli
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
-from goldenami.model.builds import disk_blocks, gpu_proofs, lockfile
+from goldenami.model.builds import disk_blocks, gpu_proofs
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
     BLOCKS_FILE,
@@ -42,8 +42,9 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.release.publish.publish_records import PublishRecord
 
 from support.builds import sample_lock

@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from goldenami.local import image_tests
-from goldenami.local.image_tests import ImageTests
+from goldenami.local.checks import image_tests
+from goldenami.local.checks.image_tests import ImageTests
 from goldenami.local.programs import boot_disk
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.locked import lockfile
 
 
 def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:

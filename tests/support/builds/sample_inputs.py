@@ -7,8 +7,8 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake.bake_inputs import BakeInputs
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.packages.store import Store
 
 from support.builds.checkout import ROOT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from goldenami.model.builds.locked_hardware import HardwareLock
-from goldenami.model.builds.lockfile import BaseLock, Kernel, Lock, Package
+from goldenami.model.locked.locked_hardware import HardwareLock
+from goldenami.model.locked.lockfile import BaseLock, Kernel, Lock, Package
 
 IMAGE = "debian-13-ml-cpu"
 HARDWARE = HardwareLock(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from goldenami.image.bake import bake_inputs
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, Tree
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 
 def sample(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:

@@ -14,9 +14,9 @@ from goldenami.model.builds.security_records import (
     CveRecord,
     Feed,
     FeedStatus,
-    Rating,
     Vulnerability,
 )
+from goldenami.model.supported.scales import Rating
 
 from support.builds import report_data as data
 

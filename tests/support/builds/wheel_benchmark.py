@@ -21,11 +21,11 @@ from goldenami.image.lock import frameworks
 from goldenami.image.lock.build_decision import Workload
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.image.lock.frameworks import FrameworkResolver
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
-from goldenami.model.builds.lockfile import Origin, Target
 from goldenami.model.builds.plans import WheelPlan
+from goldenami.model.locked.lockfile import Origin, Target
 from goldenami.model.supported import instruction_sets
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import PyFile

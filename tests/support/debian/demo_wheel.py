@@ -12,9 +12,9 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
-from goldenami.model.builds.lockfile import Lock, Target
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import BuildInstructions, Recipe
+from goldenami.model.locked.lockfile import Lock, Target
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import BuildInstructions, Recipe
 from goldenami.packages import mirrors, store
 from goldenami.packages.apt import store_requests
 from goldenami.packages.pypi import Index, PyFile

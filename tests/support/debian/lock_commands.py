@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 IMAGE = "debian-13-ml-cpu"
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"

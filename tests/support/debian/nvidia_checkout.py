@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 from support.builds import checkout
 from support.debian import debrepo

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
 from support.debian import debrepo

@@ -12,8 +12,8 @@ from goldenami.aws.channels import attestations
 from goldenami.aws.session import Client
 from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
-from goldenami.image.security import signers
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance import signers
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.local.drift.disk_records import DiskRecord
 from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_folder import BuildFolder

@@ -18,7 +18,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.local.sandbox import namespaces
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.packages import store
 
 from support.builds import checkout

@@ -13,7 +13,6 @@ from goldenami.aws import images, tags
 from goldenami.aws.images import ImageSpec
 from goldenami.core import records
 from goldenami.image.builders import ec2 as ec2_builder
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
     LOCK_FILE,
@@ -24,6 +23,7 @@ from goldenami.model.builds.build_records import (
     BuilderKind,
     Host,
 )
+from goldenami.model.locked import lockfile
 
 from support.builds import builds
 from support.builds.builds import FIRST, IMAGE

@@ -26,10 +26,10 @@ from typing import Any
 
 import boto3
 from goldenami.core import records, shell
-from goldenami.local import container
-from goldenami.local.container import BootableContainer
 from goldenami.local.disk import disk
 from goldenami.local.disk.disk import DiskLayout
+from goldenami.local.machine import container
+from goldenami.local.machine.container import BootableContainer
 from goldenami.local.sandbox import namespaces
 from goldenami.local.tree import layers, rootfs
 from goldenami.local.vm import vm

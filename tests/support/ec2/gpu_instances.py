@@ -11,8 +11,8 @@ import shutil
 import time
 from pathlib import Path
 
-from goldenami.local import container
-from goldenami.local.container import BootableContainer
+from goldenami.local.machine import container
+from goldenami.local.machine.container import BootableContainer
 from goldenami.local.tree import layers, rootfs
 from goldenami.model.supported import hardware
 

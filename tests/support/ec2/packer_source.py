@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from goldenami.local import packer
+from goldenami.local.machine import packer
 
 from support.builds.tools import ROOT
 

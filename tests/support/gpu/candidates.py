@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from goldenami.core import records
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, Checkout, RegionState

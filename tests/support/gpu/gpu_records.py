@@ -10,7 +10,7 @@ from typing import Any
 from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.core import clock
-from goldenami.image.security import signers
+from goldenami.image.provenance import signers
 from goldenami.model.builds import gpu_proofs
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
 from goldenami.release.gpu_test import gpu_evidence

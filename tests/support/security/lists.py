@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from goldenami.image.security import feeds
+from goldenami.image.cve import feeds
 from goldenami.model.builds.security_records import Feed
 
 from support.loopback import Loopback, QuietHandler

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from goldenami.image.security import signers
+from goldenami.image.provenance import signers
 
 from support.builds.tools import find
 

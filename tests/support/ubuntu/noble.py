@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from goldenami.image.lock.resolution import BASE_PACKAGES, SEED
-from goldenami.model.definitions import definition_file, role_packages
+from goldenami.model.definitions import definition_file
+from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages import mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests

@@ -16,8 +16,7 @@ from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
-from goldenami.aws.images import Image
-from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import RegionResults, for_each_region
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock

@@ -17,12 +17,12 @@ from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.channels.pointers import read as read_parameters
+from goldenami.aws.images import AmiState
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
     AccountSnapshot,
-    AmiState,
     Launcher,
     LauncherKind,
     SnapshotState,
@@ -31,6 +31,7 @@ from goldenami.aws.inventory.topology import (
     Topology,
 )
 from goldenami.aws.session import Account, Client, translated
+from goldenami.aws.tags import optional
 from goldenami.core.terminal.meter import Counter
 from goldenami.core.worker_pool import WorkerPool
 
@@ -449,12 +450,3 @@ def parameters(
         with tolerate(*_NO_PARAMETER):
             by_name[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]
     return by_name
-
-
-def optional(text: str | None) -> datetime | None:
-    """Parse a time with its zone, or return None: a person may write anything into a tag."""
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -18,8 +18,9 @@ from goldenami.aws import tags
 from goldenami.aws.calls import pages, tolerate
 from goldenami.aws.instances import instances
 from goldenami.aws.inventory import inventory
-from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
+from goldenami.aws.inventory.inventory import NOT_TERMINATED
 from goldenami.aws.session import Client
+from goldenami.aws.tags import optional
 from goldenami.core import clock
 
 

@@ -11,20 +11,20 @@ from typing import TypeVar
 
 from botocore import exceptions as aws
 
-from goldenami.aws import encryption
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.images import AmiState
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
     AccountSnapshot,
-    AmiState,
     Launcher,
     TemplateVersion,
 )
 from goldenami.aws.session import Account, code, translated
+from goldenami.aws.snapshots import encryption
 
 T = TypeVar("T")
 

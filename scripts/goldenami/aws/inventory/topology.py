@@ -13,24 +13,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, build_name, template_name
+from goldenami.aws.images import AmiState
 
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
 _RECORD = re.compile(
     rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$"
 )
-
-
-class AmiState(StrEnum):
-    """States of an image ("Image", Amazon EC2 API reference)."""
-
-    PENDING = "pending"
-    AVAILABLE = "available"
-    DISABLED = "disabled"
-    INVALID = "invalid"
-    DEREGISTERED = "deregistered"
-    TRANSIENT = "transient"
-    FAILED = "failed"
-    ERROR = "error"
 
 
 class SnapshotState(StrEnum):

@@ -21,7 +21,8 @@ from typing import Literal, Self
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.model.builds.build_records import Sha256, Utc
+from goldenami.core.records import Sha256
+from goldenami.model.builds.build_records import Utc
 from goldenami.model.builds.disk_blocks import PIECE, SLOT, BlockMap
 
 STATE_FILE = "upload.json"

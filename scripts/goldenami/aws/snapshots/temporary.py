@@ -13,8 +13,8 @@ from typing import Any
 
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, pages, tolerate, wait_for
-from goldenami.aws.inventory.inventory import optional
 from goldenami.aws.session import Client
+from goldenami.aws.tags import optional
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed, Unreachable
 from goldenami.core.process import ProcessId

@@ -120,7 +120,7 @@ class Progress:
             self._open.remove(name)
 
     def relay(self, event: dict[str, Any]) -> None:
-        """Show an event of a process in the namespaces (local/events.py)."""
+        """Show an event of a process in the namespaces (local/sandbox/events.py)."""
         if event["kind"] == "step":
             self._said.clear()
             self._relayed[event["name"]] = stack = ExitStack()

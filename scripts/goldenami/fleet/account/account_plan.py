@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from goldenami.aws import stacks
 from goldenami.aws.calls import tolerate
 from goldenami.aws.channels.lease import TABLE
 from goldenami.aws.regions import for_each_region
+from goldenami.aws.services import stacks
+from goldenami.aws.services.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.aws.session import Account, check_regions
-from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 

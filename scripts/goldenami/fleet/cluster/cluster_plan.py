@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from goldenami.aws import stacks
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.instances import instance_types
 from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
+from goldenami.aws.services import stacks
+from goldenami.aws.services.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.aws.session import Account
-from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.cluster import arrivals, choices, cluster_costs, cluster_template

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from goldenami.aws import stacks
 from goldenami.aws.calls import pages
+from goldenami.aws.services import stacks
+from goldenami.aws.services.stacks import DeployedStack
 from goldenami.aws.session import Account
-from goldenami.aws.stacks import DeployedStack
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.cluster import cluster_template

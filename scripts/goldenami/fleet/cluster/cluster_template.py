@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from goldenami.aws import metrics, tags
+from goldenami.aws import tags
 from goldenami.aws.channels import pointers
 from goldenami.aws.pricing.price_list import RegionPrices
-from goldenami.aws.stacks import StackIdentity, StackTemplate
+from goldenami.aws.services import metrics
+from goldenami.aws.services.stacks import StackIdentity, StackTemplate
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions.definition import Definition

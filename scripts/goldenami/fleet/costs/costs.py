@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal
 
-from goldenami.aws import metrics, tags
+from goldenami.aws import tags
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import Topology
@@ -17,6 +17,7 @@ from goldenami.aws.pricing import billing, price_list, prices
 from goldenami.aws.pricing.billing import DOLLARS, BudgetState
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.regions import in_parallel
+from goldenami.aws.services import metrics
 from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError

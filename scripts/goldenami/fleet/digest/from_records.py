@@ -12,7 +12,8 @@ from goldenami.core import units
 from goldenami.fleet.costs.commitments import Commitments
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, GroupRow
-from goldenami.model.builds.security_records import CveRecord, Rating, Vulnerability
+from goldenami.model.builds.security_records import CveRecord, Vulnerability
+from goldenami.model.supported.scales import Rating
 from goldenami.model.supported.support import PartSupport, SupportState
 from goldenami.release.retire.status import StatusRecord
 

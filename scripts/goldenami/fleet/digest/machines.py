@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import metrics
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountInstance
 from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
+from goldenami.aws.services import metrics
 from goldenami.aws.session import Account, Client, translated
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import Field
 
 from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_attribute, read_lease
-from goldenami.aws.notify import shortened
+from goldenami.aws.services.notify import shortened
 from goldenami.aws.session import Account, Client, translated
 from goldenami.core.errors import GoldenError, Unanswered
 from goldenami.core.records import Record, SharedRecord

@@ -13,12 +13,13 @@ from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.builders.builder import Builder
-from goldenami.local import host_tools, packer, workspace
+from goldenami.local.host import host_tools, workspace
+from goldenami.local.machine import packer
 from goldenami.local.tree.owners import UNOWNED, WHEEL
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, Component, Host, Timing
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakeResult
+from goldenami.model.locked.lockfile import Lock
 
 SPACE_FACTOR = 3
 """Free space needed, in units of the packages' installed size: the tree, the disk, and the tools'

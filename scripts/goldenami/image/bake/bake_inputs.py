@@ -22,12 +22,13 @@ from goldenami.image.bake import toolchain_digest
 from goldenami.image.lock.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild
 from goldenami.image.lock.compilation.wheel_builds import WheelCompiler
-from goldenami.model.builds import locked_downloads, lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
-from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
-from goldenami.model.builds.lockfile import Lock, Step
+from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY
 from goldenami.model.builds.plans import BakePlan, BakeStep, CoverageRequest, Tree
-from goldenami.model.supported import base_images, vendor_archives
+from goldenami.model.locked import locked_downloads, lockfile, vendor_archives
+from goldenami.model.locked.lockfile import Lock, Step
+from goldenami.model.roles.recipes import Allowance
+from goldenami.model.supported import base_images
 from goldenami.packages import local_repository, mirrors, registries
 from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from goldenami.local import workspace
+from goldenami.local.host import workspace
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 

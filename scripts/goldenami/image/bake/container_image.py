@@ -19,15 +19,17 @@ from goldenami.core import clock, records
 from goldenami.core.errors import NoFit
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.bake.bake_inputs import BakeInputs
-from goldenami.image.security import components, dsse, provenance, sbom
-from goldenami.local import container, how_far, workspace
-from goldenami.local.oci_layout import WORK, OciLayout
-from goldenami.local.sandbox import program
-from goldenami.model.builds import lockfile
+from goldenami.image.provenance import dsse, provenance
+from goldenami.image.sbom import components, sbom
+from goldenami.local.host import workspace
+from goldenami.local.machine import container
+from goldenami.local.sandbox import how_far, program
+from goldenami.local.tree.oci_layout import WORK, OciLayout
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord
-from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock, Step
 from goldenami.model.supported import compatibility
 from goldenami.packages.registries import LEAST_DRIVER_LABEL
 

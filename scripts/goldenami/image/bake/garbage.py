@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.image.bake import bake_inputs
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 from goldenami.packages.store import Store
 
 _SHA256 = re.compile(r'"sha256": "([0-9a-f]{64})"')

@@ -18,7 +18,7 @@ from goldenami.core.errors import BadInput, Busy, StageFailed
 from goldenami.core.process import ProcessId, is_left
 from goldenami.core.wait import wait_until
 from goldenami.image.bake.bake_inputs import BakeInputs
-from goldenami.local import container, packer
+from goldenami.local.machine import container, packer
 from goldenami.local.sandbox import namespaces, program
 from goldenami.model.builds.plans import ContainerAccess
 from goldenami.packages.store import Store

@@ -8,7 +8,7 @@ from goldenami.core import records
 from goldenami.image.bake import bake_inputs
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.lock.compilation import wheel_builds
-from goldenami.model.builds import lockfile
+from goldenami.model.locked import lockfile
 
 VARIABLES, ROLES = "packer.pkrvars.json", "packer.roles.json"
 """Files of build/IMAGE: Packer's variables, which name the file of the roles' variables."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from goldenami.core.errors import StageFailed
 from goldenami.local.disk import compare
-from goldenami.local.other_machine import another_machine
+from goldenami.local.host.other_machine import another_machine
 from goldenami.model.builds.build_records import BakeRecord
 
 SHOWN = 20

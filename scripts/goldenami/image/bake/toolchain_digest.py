@@ -16,8 +16,8 @@ LIBRARIES = ("ansible-core", "jinja2", "mitogen")
 FILES = ("ansible.cfg", "ansible/plugins/**/*.py", "packer/*.pkr.hcl")
 """Files that say how Packer and Ansible are called."""
 MODULES = (
-    "container",
-    "packer",
+    "machine/container",
+    "machine/packer",
     "programs/bake_tree",
     "sandbox/namespaces",
     "tree/layers",

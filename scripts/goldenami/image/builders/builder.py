@@ -10,8 +10,8 @@ from typing import Protocol
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
+from goldenami.model.locked.lockfile import Lock
 
 
 class Builder(Protocol):

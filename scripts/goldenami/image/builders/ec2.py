@@ -30,10 +30,12 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.terminal.progress import LongWait, Progress
 from goldenami.core.wait import wait_until
-from goldenami.local import how_far, image_tests, packer, ssh
+from goldenami.local.checks import image_tests
+from goldenami.local.checks.image_tests import ImageTests
 from goldenami.local.code_coverage import coverage
-from goldenami.local.image_tests import ImageTests
-from goldenami.local.reader import disk_manifest
+from goldenami.local.disk import disk_manifest
+from goldenami.local.machine import packer, ssh
+from goldenami.local.sandbox import how_far
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -44,9 +46,9 @@ from goldenami.model.builds.build_records import (
     Check,
     CoverageRecord,
 )
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 from goldenami.model.definitions.definition import IMMUTABLE
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import base_images
 from goldenami.model.supported.architectures import ARCHITECTURES
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import container, how_far, ssh, workspace
-from goldenami.local.sandbox import namespaces, program
-from goldenami.model.builds import lockfile
+from goldenami.local.host import workspace
+from goldenami.local.machine import container, ssh
+from goldenami.local.sandbox import how_far, namespaces, program
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind, VerifyRecord
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, BootPlan, VerifyPlan, VerifyResult
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 GROWTH_BYTES = 1 << 30
 """Bytes by which the volume is larger than the image, so that a check sees the root grow."""

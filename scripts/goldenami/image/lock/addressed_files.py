@@ -16,9 +16,9 @@ from goldenami.core import shell, yaml_lines
 from goldenami.core.errors import BadInput, Replaced, Vanished
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import Key, YamlFile
-from goldenami.model.builds.locked_downloads import LockedDownload, store_requests
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition, Download
+from goldenami.model.locked.locked_downloads import LockedDownload, store_requests
 from goldenami.packages import http_documents, mirrors, signing_keys
 from goldenami.packages.apt import DOWNLOADED, Deb
 from goldenami.packages.http_documents import NotThere, Refused

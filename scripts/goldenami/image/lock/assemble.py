@@ -8,17 +8,9 @@ from email.utils import parsedate_to_datetime
 from goldenami.image.lock.compilation import dummy_packages
 from goldenami.image.lock.compilation.driver_fit import FittedDriver
 from goldenami.image.lock.resolution import LOCAL_SUITE, Resolution
-from goldenami.model.builds import locked_hardware, lockfile
-from goldenami.model.builds.lockfile import (
-    BaseLock,
-    Cuda,
-    Driver,
-    Kernel,
-    Lock,
-    Package,
-    Step,
-)
-from goldenami.model.definitions import role_packages
+from goldenami.model.locked import locked_hardware, lockfile
+from goldenami.model.locked.lockfile import BaseLock, Cuda, Driver, Kernel, Lock, Package, Step
+from goldenami.model.roles import role_packages
 from goldenami.model.supported import compatibility
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb

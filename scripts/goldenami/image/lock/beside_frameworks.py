@@ -17,11 +17,11 @@ from goldenami.core.errors import BadInput, NoFit, Vanished
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds.lockfile import Choice
-from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.python_checks import KEY
+from goldenami.model.locked.lockfile import Choice
+from goldenami.model.locked.python_packages import PythonPackages
 from goldenami.packages.pypi import Index, PyFile
 
 OWN_ENVIRONMENT = "python"

@@ -17,8 +17,8 @@ from goldenami.core import records
 from goldenami.core.records import Record
 from goldenami.image.lock import cuda_wheels
 from goldenami.model import program_files
-from goldenami.model.builds.lockfile import Origin
-from goldenami.model.definitions.recipes import CudaWheel, Recipe
+from goldenami.model.locked.lockfile import Origin
+from goldenami.model.roles.recipes import CudaWheel, Recipe
 
 FILE = "roles/frameworks/files/measurements.json"
 LEAST_SPEEDUP = 1.10

@@ -12,9 +12,9 @@ from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds.lockfile import Choice, Cuda, PassedOver
-from goldenami.model.definitions import role_packages
-from goldenami.model.definitions.recipes import CudaWheel
+from goldenami.model.locked.lockfile import Choice, Cuda, PassedOver
+from goldenami.model.roles import role_packages
+from goldenami.model.roles.recipes import CudaWheel
 from goldenami.model.supported import compatibility
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from goldenami.core.errors import NoFit
 from goldenami.local.code_coverage import fatbin
 from goldenami.local.code_coverage.fatbin import DeviceImage
-from goldenami.model.definitions.recipes import PTX, CudaWheel, Recipe, Wheel
+from goldenami.model.roles.recipes import PTX, CudaWheel, Recipe, Wheel
 from goldenami.model.supported import compatibility
 
 

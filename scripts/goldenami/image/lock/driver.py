@@ -8,8 +8,9 @@ from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import DriverCandidate, FittedDriver
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds.lockfile import Choice, Kernel
-from goldenami.model.supported import driver_requests, hardware
+from goldenami.model.definitions import driver_requests
+from goldenami.model.locked.lockfile import Choice, Kernel
+from goldenami.model.supported import hardware
 from goldenami.packages import signing_keys
 
 

@@ -23,9 +23,8 @@ from goldenami.image.lock.build_decision import Decision
 from goldenami.image.lock.compilation import dummy_packages, wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelCompiler, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
-from goldenami.local import container
-from goldenami.model.builds.build_records import Allowance
-from goldenami.model.builds.lockfile import (
+from goldenami.local.machine import container
+from goldenami.model.locked.lockfile import (
     Choice,
     CompiledWheel,
     Framework,
@@ -33,8 +32,8 @@ from goldenami.model.builds.lockfile import (
     PassedOver,
     Target,
 )
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import Recipe, SourceKind
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import Allowance, Recipe, SourceKind
 from goldenami.model.supported.architectures import GccVersion
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.pypi import Archive, Index, Interpreter, PyFile

@@ -12,9 +12,9 @@ from pathlib import Path
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError, NoFit
 from goldenami.core.records import Record
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import compatibility, hardware, support
 from goldenami.model.supported.hardware import Family, Maker, by_modules
 from goldenami.model.supported.support import SupportState

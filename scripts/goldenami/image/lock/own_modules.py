@@ -15,10 +15,11 @@ from goldenami.image.lock import addressed_files
 from goldenami.image.lock.compilation import driver_fit, kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
-from goldenami.local import container, dkms_source, module_signing
-from goldenami.model.builds.lockfile import Choice, Kernel, PassedOver, Signature
+from goldenami.local.kernel import dkms_source, module_signing
+from goldenami.local.machine import container
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import KernelModule, ModuleSource
+from goldenami.model.locked.lockfile import Choice, Kernel, PassedOver, Signature
 from goldenami.packages import http_documents
 from goldenami.packages.apt import Deb
 from goldenami.packages.download import StoreRequest

@@ -13,11 +13,12 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import addressed_files, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
-from goldenami.model.builds.lockfile import Choice, KernelModules, Package, Suite
-from goldenami.model.builds.python_packages import PythonPackages
-from goldenami.model.definitions import role_packages, source_checks
+from goldenami.model.definitions import source_checks
 from goldenami.model.definitions.definition import CONTAINERS, Definition
-from goldenami.model.supported import vendor_archives
+from goldenami.model.locked import vendor_archives
+from goldenami.model.locked.lockfile import Choice, KernelModules, Package, Suite
+from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 from goldenami.packages import mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests

@@ -20,10 +20,10 @@ from goldenami.image.lock import (
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
 from goldenami.image.lock.resolution import LockInputs, Resolution, opened
-from goldenami.model.builds import locked_hardware, lockfile
-from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
-from goldenami.model.definitions import recipes
-from goldenami.model.supported import hardware, release_dates
+from goldenami.model.locked import locked_hardware, lockfile, release_dates
+from goldenami.model.locked.lockfile import Choice, Cuda, Kernel, Lock, Target
+from goldenami.model.roles import recipes
+from goldenami.model.supported import hardware
 from goldenami.packages.apt import DOWNLOADED
 from goldenami.packages.pypi import Index
 

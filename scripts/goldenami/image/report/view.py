@@ -26,8 +26,9 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.container_records import CONTAINER_FILE, ContainerRecord
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord
-from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Rating, Vulnerability
-from goldenami.model.supported import release_dates
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Vulnerability
+from goldenami.model.locked import release_dates
+from goldenami.model.supported.scales import Rating
 
 LockData = Mapping[str, Any]
 

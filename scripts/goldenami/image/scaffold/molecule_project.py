@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from goldenami.model import program_files
-from goldenami.model.definitions import role_order
+from goldenami.model.roles import role_order
 
 FOLDER = "build/molecule-project"
 _SHARED = ("ansible.cfg", ".config/molecule/config.yml", "molecule/shared")

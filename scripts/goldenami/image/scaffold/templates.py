@@ -16,7 +16,7 @@ import goldenami
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.model import program_files
-from goldenami.model.definitions import role_order
+from goldenami.model.roles import role_order
 
 _HERE = Path(__file__).parent
 _HIDDEN, _TEMPLATE = "dot_", ".in"

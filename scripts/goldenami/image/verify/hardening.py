@@ -13,12 +13,12 @@ from goldenami.core.records import Record
 from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.hardening_records import (
-    HardeningLevel,
     HardeningRecord,
     HardeningRule,
     HardeningScan,
     RuleOutcome,
 )
+from goldenami.model.supported.scales import HardeningLevel
 
 PATH = "packer/hardening.yml"
 

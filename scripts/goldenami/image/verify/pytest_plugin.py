@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from goldenami.core import records
-from goldenami.local import how_far
+from goldenami.local.sandbox import how_far
 from goldenami.model.builds.build_records import Check, Outcome
 from goldenami.model.builds.gpu_proofs import NOT_ASKED
 

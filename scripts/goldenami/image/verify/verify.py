@@ -18,7 +18,7 @@ from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.builder import Builder
 from goldenami.image.verify import hardening
-from goldenami.local import host_tools, workspace
+from goldenami.local.host import host_tools, workspace
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     REPORT_FILE,
@@ -30,7 +30,7 @@ from goldenami.model.builds.build_records import (
     VerifyRecord,
 )
 from goldenami.model.builds.hardening_records import HARDENING_FILE
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 
 _VERDICT_FILES = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
 """Files of a build that hold a verdict or are made from one."""

@@ -30,14 +30,9 @@ from goldenami.core.records import Record
 from goldenami.local.code_coverage import fatbin
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
-from goldenami.model.builds.build_records import (
-    COVERAGE_FILE,
-    Allowance,
-    CodeFile,
-    CoverageRecord,
-    Finding,
-)
+from goldenami.model.builds.build_records import COVERAGE_FILE, CodeFile, CoverageRecord, Finding
 from goldenami.model.builds.plans import CoverageRequest
+from goldenami.model.roles.recipes import Allowance
 
 WHOLE = "file"
 """Symbol of a finding about a file as a whole."""

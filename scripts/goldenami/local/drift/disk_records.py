@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.core import units
-from goldenami.core.records import Record
-from goldenami.model.builds.build_records import BuildId, Sha256, Utc
+from goldenami.core.records import Record, Sha256
+from goldenami.model.builds.build_records import BuildId, Utc
 
 SHOWN, NAMED = 50, 5
 """Differences that are shown, and paths of an area that are named; the record has all of them."""

@@ -17,18 +17,18 @@ from typing import TypeVar
 
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
-from goldenami.local import container, events, packer
 from goldenami.local.code_coverage import coverage
-from goldenami.local.container import BootableContainer, Container
 from goldenami.local.disk import disk, immutable
+from goldenami.local.machine import container, packer
+from goldenami.local.machine.container import BootableContainer, Container
 from goldenami.local.programs.read_code import ReadAhead, reading_ahead
-from goldenami.local.sandbox import program
+from goldenami.local.sandbox import events, program
 from goldenami.local.tree import layers, owners, read_facts, rootfs, sealed
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import BLOCKS_FILE, Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 
 R = TypeVar("R")
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.wait import wait_until
-from goldenami.local import container, events, hardening_scan, image_tests, ssh
+from goldenami.local.checks import hardening_scan, image_tests, unused_space
 from goldenami.local.disk import disk
-from goldenami.local.reader import unused_space
-from goldenami.local.sandbox import program
+from goldenami.local.machine import container, ssh
+from goldenami.local.sandbox import events, program
 from goldenami.local.tree import rootfs, sealed
 from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
@@ -32,7 +32,7 @@ from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord
 from goldenami.model.builds.hardening_records import HardeningScan
 from goldenami.model.builds.plans import VerifyPlan, VerifyResult
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 from goldenami.model.supported import instruction_sets
 
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}

@@ -19,10 +19,9 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local import events
 from goldenami.local.code_coverage import coverage, elf
 from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
-from goldenami.local.sandbox import program
+from goldenami.local.sandbox import events, program
 from goldenami.local.tree import rootfs
 from goldenami.model.builds.plans import WheelPlan, WheelResult, WheelTests
 

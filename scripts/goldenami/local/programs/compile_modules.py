@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from goldenami.core import records, shell
-from goldenami.local import dkms_source, module_signing
+from goldenami.local.kernel import dkms_source, module_signing
 from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult

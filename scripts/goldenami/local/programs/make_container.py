@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core import records, shell
-from goldenami.local import container, events
-from goldenami.local.oci_layout import WORK, OciLayout
+from goldenami.local.machine import container
 from goldenami.local.programs import bake_tree
-from goldenami.local.sandbox import program
+from goldenami.local.sandbox import events, program
 from goldenami.local.tree import apt_sources, image_layers, layers, read_facts, rootfs, sealed
 from goldenami.local.tree import tree as trees
+from goldenami.local.tree.oci_layout import WORK, OciLayout
 from goldenami.model import program_files
 from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
-from goldenami.model.definitions import role_files
+from goldenami.model.roles import role_files
 
 PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
 """Packages without which a machine does not boot: dpkg removes them only if they are named."""

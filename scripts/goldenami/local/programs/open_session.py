@@ -10,7 +10,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, space
 from goldenami.core.terminal.meter import Meter
-from goldenami.local import ssh
+from goldenami.local.machine import ssh
 from goldenami.local.vm import vm
 from goldenami.model.builds.build_records import Accel
 from goldenami.model.builds.plans import BootPlan

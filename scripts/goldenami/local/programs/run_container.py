@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.local import container
-from goldenami.local.container import BootableContainer
+from goldenami.local.machine import container
+from goldenami.local.machine.container import BootableContainer
 from goldenami.local.programs import bake_tree
 from goldenami.local.tree import layers
 from goldenami.model.builds.plans import BakePlan

@@ -11,7 +11,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.process import ProcessId
 from goldenami.core.wait import wait_until
-from goldenami.local import container
+from goldenami.local.machine import container
 from goldenami.local.programs.run_container import UP_FILE
 from goldenami.local.sandbox import namespaces
 from goldenami.model.builds.plans import BakePlan, ContainerAccess

@@ -15,8 +15,7 @@ from goldenami.core.errors import GoldenError, StageFailed, space
 from goldenami.core.records import Record
 from goldenami.core.terminal.meter import Counted
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import events
-from goldenami.local.sandbox import namespaces
+from goldenami.local.sandbox import events, namespaces
 from goldenami.model.builds.plans import ProgramPlan
 
 PLAN_FILE, RESULT_FILE = "plan.json", "result.json"
@@ -42,7 +41,7 @@ def call(
     """Run the program `module` with `plan`, show its steps, and return its result. `look` says how
     far a step is.
 
-    An expected failure arrives as an event (local/events.py) and is raised here. If the program
+    An expected failure arrives as an event (events.py) and is raised here. If the program
     ends otherwise, StageFailed has its last lines.
     """
     with (

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.process import ProcessId
-from goldenami.local import container, events
+from goldenami.local.machine import container
+from goldenami.local.sandbox import events
 from goldenami.local.tree.layers import DamagedLayer, Stack
 from goldenami.model.builds.plans import Tree, TreePlan
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import ExitCode, GoldenError, space
 from goldenami.core.records import Record
-from goldenami.local import events, host_tools
 from goldenami.local.drift import baked_disk, disk_check
 from goldenami.local.drift.launched_with import LaunchedWith
-from goldenami.local.sandbox import namespaces
+from goldenami.local.host import host_tools
+from goldenami.local.sandbox import events, namespaces
 from goldenami.local.vm import imds, vm
 from goldenami.model.builds.build_folder import BuildFolder
 

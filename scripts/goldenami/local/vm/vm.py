@@ -28,7 +28,8 @@ from goldenami.core import clock, shell
 from goldenami.core.errors import HostNotReady, NotVerified, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
-from goldenami.local import host_tools, ssh
+from goldenami.local.host import host_tools
+from goldenami.local.machine import ssh
 from goldenami.local.vm import imds
 from goldenami.model.builds.build_records import Accel
 

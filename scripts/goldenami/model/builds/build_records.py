@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from goldenami.core.records import Lax, Record
+from goldenami.core.records import Lax, Record, Sha256
 
 BAKE_FILE = "bake.json"
 VERIFY_FILE = "verify.json"
@@ -37,7 +37,6 @@ def _utc(text: str) -> str:
     return text
 
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 BuildId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -190,21 +189,6 @@ class BakeRecord(Record):
                 f"build_id {self.build_id} does not begin lock_sha256 {self.lock_sha256}"
             )
         return self
-
-
-class Allowance(Record):
-    """An exception for the coverage check: code beyond the baseline that runs only if the CPU
-    supports it, or device code for one GPU only.
-
-    `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of
-    functions (or `device code *` for the parts of a file, never the whole) and `extensions`
-    (instruction sets, or `sm_*`) are shell patterns. `reason` says why it is safe.
-    """
-
-    files: str
-    symbols: str = "*"
-    extensions: Annotated[list[str], Field(min_length=1)]
-    reason: Annotated[str, Field(min_length=1)]
 
 
 class Finding(Record):

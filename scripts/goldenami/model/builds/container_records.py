@@ -7,15 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from goldenami.core.records import Record
-from goldenami.model.builds.build_records import BuildId, Bytes, Seconds, Sha256, Utc
+from goldenami.core.records import Record, Sha256
+from goldenami.model.builds.build_records import BuildId, Bytes, Seconds, Utc
 
 CONTAINER_FILE = "container.json"
-Repository = Annotated[
-    str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
-]
-"""A registry and a name in it, without a tag (OCI distribution specification, "Pulling
-manifests")."""
 LAYOUT = "container"
 """The folder of the image, in OCI's image layout."""
 

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Record, SharedRecord
+from goldenami.core.records import Record, Sha256, SharedRecord
 from goldenami.model import program_files
-from goldenami.model.builds.build_records import BuildId, Sha256, Utc
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.build_records import BuildId, Utc
+from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported.hardware import Family, GpuType
 
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"

@@ -9,21 +9,9 @@ from pydantic import Field
 
 from goldenami.core.records import Lax, Record
 from goldenami.model.builds.build_records import BuildId
+from goldenami.model.supported.scales import HardeningLevel
 
 HARDENING_FILE = "hardening.json"
-
-
-class HardeningLevel(StrEnum):
-    """Levels of ANSSI's guide BP-028. Each includes the rules of the levels before it."""
-
-    MINIMAL = "minimal"
-    INTERMEDIARY = "intermediary"
-    ENHANCED = "enhanced"
-
-    @property
-    def within(self) -> tuple[HardeningLevel, ...]:
-        levels = tuple(HardeningLevel)
-        return levels[: levels.index(self) + 1]
 
 
 class RuleOutcome(StrEnum):

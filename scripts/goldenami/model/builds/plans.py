@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from goldenami.core.records import Record
+from goldenami.core.records import Record, Sha256
 from goldenami.model.builds.build_records import (
     Accel,
-    Allowance,
     Ami,
     Boot,
     BuildId,
@@ -19,12 +18,11 @@ from goldenami.model.builds.build_records import (
     Check,
     Disk,
     Seconds,
-    Sha256,
 )
 from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.hardening_records import HardeningScan
 from goldenami.model.builds.part_facts import PartFacts
-from goldenami.model.definitions.recipes import Patch
+from goldenami.model.roles.recipes import Allowance, Patch
 
 
 class ProgramPlan(Record):

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Lax, Record
-from goldenami.model.builds.build_records import BuildId, Outcome, Sha256, Utc
+from goldenami.core.records import Lax, Record, Sha256
+from goldenami.model.builds.build_records import BuildId, Outcome, Utc
+from goldenami.model.supported.scales import Rating
 
 CVE_FILE = "cve.json"
 
@@ -25,22 +26,6 @@ class Feed(StrEnum):
     KEV = "kev"
     NONE = "none"
     """no list, for parts of containers that none covers"""
-
-
-class Rating(StrEnum):
-    """Severity in the words of CVSS. Distributions rate few vulnerabilities, so `unknown` is
-    common."""
-
-    UNKNOWN = "unknown"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-    def at_least(self, other: Rating) -> bool:
-        """Whether it is as severe as `other`; never, if it is unknown."""
-        order = list(Rating)
-        return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)
 
 
 class FeedStatus(Record):

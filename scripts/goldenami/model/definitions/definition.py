@@ -11,16 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Lax, Section
-from goldenami.model.builds.build_records import Sha256
-from goldenami.model.builds.hardening_records import HardeningLevel
-from goldenami.model.builds.security_records import Rating
-from goldenami.model.definitions import role_order
+from goldenami.core.records import Lax, Section, Sha256
 from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.operation.cluster_section import ClusterSection
 from goldenami.model.operation.publish_section import Publish
 from goldenami.model.operation.residency import Residency
+from goldenami.model.roles import role_order
 from goldenami.model.supported.platforms import Distribution
+from goldenami.model.supported.scales import HardeningLevel, Rating
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
 from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import WantedContainer

@@ -15,14 +15,7 @@ from goldenami.core.errors import BadInput, together
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
-from goldenami.model.definitions import (
-    python_checks,
-    recipes,
-    role_files,
-    role_order,
-    role_rules,
-    source_checks,
-)
+from goldenami.model.definitions import operation_checks, python_checks, role_rules, source_checks
 from goldenami.model.definitions.definition import (
     ADDED,
     DRIVER_MODULES,
@@ -31,9 +24,9 @@ from goldenami.model.definitions.definition import (
     Base,
     Definition,
 )
-from goldenami.model.definitions.role_specs import RoleSpec, role_spec
-from goldenami.model.operation import operation_checks
 from goldenami.model.operation.publish_section import Publish, VolumeType
+from goldenami.model.roles import recipes, role_files, role_order
+from goldenami.model.roles.role_specs import RoleSpec, role_spec
 from goldenami.model.supported import compatibility, hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS

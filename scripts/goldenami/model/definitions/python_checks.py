@@ -10,9 +10,9 @@ from packaging.utils import canonicalize_name
 
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile
-from goldenami.model.definitions import recipes
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.definitions.role_specs import role_spec
+from goldenami.model.roles import recipes
+from goldenami.model.roles.role_specs import role_spec
 
 KEY = "python_packages"
 ROLE = "frameworks"

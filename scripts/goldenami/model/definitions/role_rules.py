@@ -16,10 +16,10 @@ from typing import Any
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import Key, YamlFile
 from goldenami.model import program_files
-from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import ANY, NEWEST, Definition
-from goldenami.model.definitions.role_files import known
-from goldenami.model.definitions.role_specs import table, tasks
+from goldenami.model.roles import role_packages
+from goldenami.model.roles.role_files import known
+from goldenami.model.roles.role_specs import table, tasks
 from goldenami.model.supported import hardware
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 

@@ -12,8 +12,8 @@ from cryptography import x509
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
-from goldenami.model.definitions import role_files
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.roles import role_files
 
 _TAKEN = ("debian", "ubuntu", "built", "downloads")
 """Beginnings of archives' names that mean something else in locks."""

@@ -8,9 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from goldenami.core.records import Lax, Section
-from goldenami.model.builds.container_records import Repository
 from goldenami.model.operation.cluster_section import Monitoring
 
+Repository = Annotated[
+    str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
+]
+"""A registry and a name in it, without a tag (OCI distribution specification, "Pulling
+manifests")."""
 REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 """Names of regions, such as eu-west-1, us-gov-west-1 and eusc-de-east-1."""
 TAG_KEY = r"^[\w .:/=+@-]{1,128}$"

@@ -22,7 +22,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
-from goldenami.image.security import dsse, signers
+from goldenami.image.provenance import dsse, signers
 from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu, required
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware

@@ -32,7 +32,8 @@ from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders import ec2 as ec2_builder
-from goldenami.local import image_tests, ssh
+from goldenami.local.checks import image_tests
+from goldenami.local.machine import ssh
 from goldenami.model.builds.build_records import Check, Outcome
 from goldenami.model.builds.gpu_proofs import (
     GPU_PROPERTY,
@@ -43,7 +44,7 @@ from goldenami.model.builds.gpu_proofs import (
     nonce_of,
     required,
 )
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock
 from goldenami.release.gpu_test.capacity import Offer
 
 GRACE = timedelta(minutes=30)

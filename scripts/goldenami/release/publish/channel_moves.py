@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import encryption, images
+from goldenami.aws import images
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import (
     ImageInAccount,
@@ -18,9 +18,10 @@ from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.lease import Lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
-from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.images import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
+from goldenami.aws.snapshots import encryption
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, Busy, NotVerified
 from goldenami.core.terminal.progress import Progress

@@ -18,11 +18,11 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Busy, NotVerified
 from goldenami.core.terminal.progress import Progress
-from goldenami.local.oci_layout import OciLayout
-from goldenami.model.builds import lockfile
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked import lockfile
 from goldenami.model.supported import compatibility
 from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.release.publish import registry_pushes

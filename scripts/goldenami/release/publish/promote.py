@@ -15,7 +15,7 @@ from goldenami.aws.channels.channels import (
 )
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, partly_withdrawn
-from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.images import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions
 from goldenami.core.errors import BadInput, NotVerified

@@ -13,22 +13,21 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
-from goldenami.aws import encryption, images, tags
+from goldenami.aws import images, tags
 from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import attestations, pointers
 from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.aws.channels.lease import BUILD, LIFE_S, Lease, hold_leases
 from goldenami.aws.channels.pointers import Version
-from goldenami.aws.images import Image
-from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import ebs
+from goldenami.aws.snapshots import ebs, encryption
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.worker_pool import Budget
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.release.publish import channel_moves
 from goldenami.release.publish.publish_records import (

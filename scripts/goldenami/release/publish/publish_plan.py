@@ -19,7 +19,7 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.security.provenance import Attestor
+from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds.build_records import Ami
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.publish_section import Publish

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.aws.channels.ledger import Channel, GpuProof
-from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
-from goldenami.core.records import Record
-from goldenami.model.builds.build_records import BuildId, Sha256, Utc
+from goldenami.aws.snapshots.encryption import SnapshotEncryption
+from goldenami.core.records import Record, Sha256
+from goldenami.model.builds.build_records import BuildId, Utc
 from goldenami.model.builds.sparse_disk import BLOCK
 
 

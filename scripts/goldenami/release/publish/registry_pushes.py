@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from goldenami.aws.session import Account, translated
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.operation.residency import registry_region
 
 SILENCE_S = 60

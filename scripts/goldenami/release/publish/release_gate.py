@@ -9,8 +9,8 @@ from pathlib import Path
 
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.image.security.provenance import Attestor
-from goldenami.model.builds import disk_blocks, lockfile
+from goldenami.image.provenance.provenance import Attestor
+from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (
     BakeRecord,
@@ -22,9 +22,10 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.gpu_proofs import Asked
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {

@@ -18,8 +18,7 @@ from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion, Regio
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, partly_withdrawn, withdrawn_in
 from goldenami.aws.channels.pointers import Version
-from goldenami.aws.images import Image
-from goldenami.aws.inventory.topology import AmiState
+from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
 from goldenami.aws.session import Account, check_regions
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, StageFailed

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from goldenami.aws import encryption, images, tags
+from goldenami.aws import images, tags
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion
-from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import ebs
+from goldenami.aws.snapshots import ebs, encryption
+from goldenami.aws.snapshots.encryption import SnapshotEncryption
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap

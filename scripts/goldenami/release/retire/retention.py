@@ -25,12 +25,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.aws.channels.pointers import build_name
+from goldenami.aws.images import AmiState
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.references import ReferenceKind, References
 from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountSnapshot,
-    AmiState,
     SnapshotState,
     TemplateVersion,
     Topology,

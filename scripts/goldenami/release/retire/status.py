@@ -17,8 +17,9 @@ from pydantic import Field
 
 from goldenami.aws.channels import channels, evidence, pointers, refresh
 from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
+from goldenami.aws.images import AmiState
 from goldenami.aws.inventory.region_look import RegionLook, looks
-from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, AmiState
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
 from goldenami.aws.pricing import price_list, prices
 from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account, translated

@@ -14,14 +14,14 @@ from debian.debian_support import Version
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import sha256_text
-from goldenami.model.builds.lockfile import Lock, Suite
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdateRule
-from goldenami.model.supported.release_dates import iso, regressions
+from goldenami.model.locked.lockfile import Lock, Suite
+from goldenami.model.locked.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import LOOSE, AptRoot
 from goldenami.packages.mirrors import Source, VendorArchive
-from goldenami.watch.watch_records import SourceStatus
+from goldenami.watch.sources.source_records import SourceStatus
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from goldenami.core.errors import BadInput
 from goldenami.image.lock.compilation import driver_fit
+from goldenami.model.definitions import driver_requests
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.driver_requests import DriverRequest
 from goldenami.model.definitions.update_policy import VersionOffer
-from goldenami.model.supported import compatibility, driver_requests, hardware
-from goldenami.model.supported.driver_requests import DriverRequest
+from goldenami.model.supported import compatibility, hardware
 from goldenami.packages.apt import AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 

@@ -18,7 +18,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.model.definitions.update_policy import VersionOffer
 from goldenami.packages import http_documents, project_pages
 from goldenami.packages.pypi import Index
-from goldenami.watch.watch_records import SourceStatus
+from goldenami.watch.sources.source_records import SourceStatus
 
 
 def look(

@@ -13,9 +13,7 @@ from debian.debian_support import Version
 
 from goldenami.core import records, units
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import ImageFolder
-from goldenami.model.builds.lockfile import Kernel, Lock, Package
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
@@ -26,9 +24,11 @@ from goldenami.model.definitions.update_policy import (
     VersionOffer,
     judge,
 )
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Kernel, Lock, Package
 from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
-from goldenami.watch.watch_records import PackageUpdate
+from goldenami.watch.sources.source_records import PackageUpdate
 
 
 class WatchedComponent(StrEnum):

@@ -14,10 +14,10 @@ from debian.debian_support import Version
 from goldenami.core.errors import NoFit
 from goldenami.image.lock.compilation import kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
-from goldenami.model.builds.lockfile import Choice, Kernel, Package, PassedOver, Signature
 from goldenami.model.definitions.definition import DRIVER_MODULES, KernelFlavour
+from goldenami.model.definitions.driver_requests import VERSION, DriverRequest
+from goldenami.model.locked.lockfile import Choice, Kernel, Package, PassedOver, Signature
 from goldenami.model.supported import compatibility
-from goldenami.model.supported.driver_requests import VERSION, DriverRequest
 from goldenami.packages.apt import AptRoot
 
 MAX_COMPILATIONS = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
-from goldenami.model.builds.lockfile import Package
+from goldenami.model.locked.lockfile import Package
 from goldenami.packages.apt import Deb
 from goldenami.packages.store import Store
 

@@ -20,11 +20,12 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import how_far, module_signing, workspace
-from goldenami.local.sandbox import namespaces, program
-from goldenami.model.builds.lockfile import KernelModules, Lock, Package, Signature
+from goldenami.local.host import workspace
+from goldenami.local.kernel import module_signing
+from goldenami.local.sandbox import how_far, namespaces, program
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult, Tree
 from goldenami.model.definitions.definition import DRIVER_MODULES
+from goldenami.model.locked.lockfile import KernelModules, Lock, Package, Signature
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.store import Store

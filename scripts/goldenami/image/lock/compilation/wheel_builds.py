@@ -21,18 +21,18 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import host_tools, how_far, workspace
-from goldenami.local.sandbox import program
+from goldenami.local.host import host_tools, workspace
+from goldenami.local.sandbox import how_far, program
 from goldenami.model import program_files
-from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (
     Tree,
     WheelPlan,
     WheelResult,
     WheelTests,
 )
-from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import Recipe
+from goldenami.model.locked.lockfile import Framework, Lock, Target
+from goldenami.model.roles import recipes
+from goldenami.model.roles.recipes import Recipe
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.local_repository import LocalRepository

@@ -1,0 +1,1 @@
+"""Other services, one a module: stacks, buckets, a signing key, messages, metrics."""

@@ -1,0 +1,1 @@
+"""What is known against a build: vulnerabilities, and why one is let pass."""

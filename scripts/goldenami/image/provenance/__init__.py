@@ -1,0 +1,1 @@
+"""Where a build comes from, signed."""

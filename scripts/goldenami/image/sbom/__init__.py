@@ -1,0 +1,1 @@
+"""What a build holds, as bills of materials."""

@@ -1,2 +1,0 @@
-"""The parts of a build and what is known against them: bills of materials, vulnerabilities,
-provenance."""

@@ -1,0 +1,1 @@
+"""What is asked of a sealed disk: its tests, a hardening guide, its unused blocks."""

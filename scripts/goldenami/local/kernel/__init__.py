@@ -1,0 +1,1 @@
+"""Sources of kernel modules, and their signatures."""

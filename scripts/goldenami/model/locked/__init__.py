@@ -1,0 +1,1 @@
+"""What a lock holds, and what it is held against."""

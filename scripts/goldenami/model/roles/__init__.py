@@ -1,0 +1,1 @@
+"""What roles and the recipes of frameworks say of themselves."""
