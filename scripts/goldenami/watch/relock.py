@@ -15,8 +15,8 @@ from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.locked.lockfile import Lock
-from goldenami.watch import watch
 from goldenami.watch.image_watcher import WatchResult
+from goldenami.watch.sources import packages
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 
@@ -86,7 +86,7 @@ class Relock:
         definition_text = path.read_text(encoding="utf-8")
         try:
             lock, digest = self.make_lock(
-                self._follow_branch(result, path, definition_text), watch.constraints(result)
+                self._follow_branch(result, path, definition_text), _constraints(result)
             )
         # Also on an interrupt, which is no Exception.
         except BaseException:
@@ -111,3 +111,54 @@ class Relock:
         if declared_branch not in (branch, definition.NEWEST):
             records.write_text(path, definition_file.with_branch(path, definition_text, branch))
         return definition_file.load(self.root, path)
+
+
+def _constraints(result: WatchResult) -> LockConstraints:
+    """Return the constraints of a new lock: it keeps every component and package that no row moves.
+
+    What moves goes to the version that was judged, not to the newest one by then, nor to the newest
+    of another suite.
+    """
+    lock = result.image.lock
+    rows = {row.component: row for row in result.rows}
+    kept_components = {
+        name
+        for name in WatchedComponent
+        if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE
+    }
+    packages_row = rows[WatchedComponent.PACKAGES]
+    moving = (
+        {update.name: update.available for update in packages_row.moving}
+        if packages_row.verdict is UpdateVerdict.UPDATE
+        else {}
+    )
+    pinned = {
+        name: package
+        for name, package in packages.from_archives(lock).items()
+        if (
+            packages.component(package) in kept_components
+            or (packages.component(package) is WatchedComponent.PACKAGES and name not in moving)
+        )
+    }
+    build_packages = {
+        name: package
+        for modules in lock.compiled_modules().values()
+        for name, package in modules.build.items()
+        if packages.component(package) in kept_components and "://" not in package.origin
+    }
+    return LockConstraints(
+        kernel=lock.kernel
+        if WatchedComponent.KERNEL in kept_components
+        else packages.kernel(
+            result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available
+        ),
+        driver=_driver_version(rows.get(WatchedComponent.DRIVER)),
+        packages={name: package.version for name, package in pinned.items()} | moving,
+        stock={**build_packages, **pinned},
+    )
+
+
+def _driver_version(row: ComponentRow | None) -> str:
+    if row is None:
+        return ""
+    return row.available if row.verdict is UpdateVerdict.UPDATE else row.locked

@@ -9,17 +9,14 @@ from pathlib import Path
 
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
-from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Base
-from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.locked import lockfile, vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResult
-from goldenami.watch.sources import archive_indexes, index_versions, packages
+from goldenami.watch.sources import archive_indexes, index_versions
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.sources.source_records import SourceStatus
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
@@ -83,54 +80,3 @@ def look(
         rows=rows,
         warnings=warnings,
     ), results
-
-
-def constraints(result: WatchResult) -> LockConstraints:
-    """Return the constraints of a new lock: it keeps every component and package that no row moves.
-
-    What moves goes to the version that was judged, not to the newest one by then, nor to the newest
-    of another suite.
-    """
-    lock = result.image.lock
-    rows = {row.component: row for row in result.rows}
-    kept_components = {
-        name
-        for name in WatchedComponent
-        if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE
-    }
-    packages_row = rows[WatchedComponent.PACKAGES]
-    moving = (
-        {update.name: update.available for update in packages_row.moving}
-        if packages_row.verdict is UpdateVerdict.UPDATE
-        else {}
-    )
-    pinned = {
-        name: package
-        for name, package in packages.from_archives(lock).items()
-        if (
-            packages.component(package) in kept_components
-            or (packages.component(package) is WatchedComponent.PACKAGES and name not in moving)
-        )
-    }
-    build_packages = {
-        name: package
-        for modules in lock.compiled_modules().values()
-        for name, package in modules.build.items()
-        if packages.component(package) in kept_components and "://" not in package.origin
-    }
-    return LockConstraints(
-        kernel=lock.kernel
-        if WatchedComponent.KERNEL in kept_components
-        else packages.kernel(
-            result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available
-        ),
-        driver=_driver_version(rows.get(WatchedComponent.DRIVER)),
-        packages={name: package.version for name, package in pinned.items()} | moving,
-        stock={**build_packages, **pinned},
-    )
-
-
-def _driver_version(row: ComponentRow | None) -> str:
-    if row is None:
-        return ""
-    return row.available if row.verdict is UpdateVerdict.UPDATE else row.locked

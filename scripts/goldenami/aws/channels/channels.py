@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from goldenami.aws import images, tags
+from goldenami.aws import images
 from goldenami.aws.channels import attestations, evidence, launch_data, pointers, refresh
 from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.channels.lease import Lease, read_lease
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
+from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import RegionResults, for_each_region
 from goldenami.aws.session import Account, Client
-from goldenami.core import clock
 from goldenami.core.errors import BadInput, Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
@@ -111,19 +110,6 @@ def differing(ledgers: Mapping[str, Ledger]) -> str:
     }
     listed = ", ".join(f"{region} {build}" for region, build in builds.items())
     return f"the regions' `latest` differ: {listed}" if len(set(builds.values())) > 1 else ""
-
-
-def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
-    """A ledger entry made now by this process, under the lease."""
-    return LedgerEntry(
-        build_id=build_id,
-        ami=ami,
-        baked_at=baked_at,
-        since=clock.stamp(),
-        by=tags.owner(),
-        fence=lease.fence,
-        gpu=gpu,
-    )
 
 
 @dataclass(frozen=True)

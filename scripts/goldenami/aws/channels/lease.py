@@ -25,7 +25,7 @@ from botocore import exceptions as aws
 
 from goldenami.aws import tags
 from goldenami.aws.calls import tolerate, wait_for
-from goldenami.aws.channels.ledger import Ledger
+from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, Busy, GoldenError, StageFailed
@@ -292,3 +292,16 @@ def _renew_until(lease: Lease, stop: threading.Event) -> None:
             lease.renew()
     with ignored:  # a lease that is not released expires by itself
         lease.release()
+
+
+def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
+    """A ledger entry made now by this process, under the lease."""
+    return LedgerEntry(
+        build_id=build_id,
+        ami=ami,
+        baked_at=baked_at,
+        since=clock.stamp(),
+        by=tags.owner(),
+        fence=lease.fence,
+        gpu=gpu,
+    )

@@ -1,33 +1,28 @@
-"""Checks a definition against the checkout. Role variables are checked against the role's
-argument_specs, because Ansible accepts an unknown extra variable silently."""
+"""Whether a definition fits the checkout."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import GenericAlias
-from typing import Any, Literal
 
-from pydantic import BaseModel, create_model
-
-from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, together
-from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
-from goldenami.model.definitions import operation_checks, python_checks, role_rules, source_checks
+from goldenami.model.definitions import (
+    operation_checks,
+    python_checks,
+    role_checks,
+    role_rules,
+    source_checks,
+)
 from goldenami.model.definitions.definition import (
-    ADDED,
     DRIVER_MODULES,
-    NEWEST,
-    REQUIRED_ROLES,
     Base,
     Definition,
 )
 from goldenami.model.operation.publish_section import Publish, VolumeType
-from goldenami.model.roles import recipes, role_files, role_order
-from goldenami.model.roles.role_specs import RoleSpec, role_spec
-from goldenami.model.supported import compatibility, hardware
+from goldenami.model.roles import recipes, role_order
+from goldenami.model.supported import hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS
 
@@ -45,7 +40,7 @@ def check(
         *_check_release(source, definition.base),
         *_check_hardware(root, source, definition),
         *role_order.mistakes(root, source, definition.roles),
-        *_check_roles(root, source, definition),
+        *role_checks.mistakes(root, source, definition),
         *_check_platforms(root, source, definition),
         *_check_frameworks(root, source, definition),
         *_check_modules(source, definition),
@@ -58,7 +53,7 @@ def check(
         problems += _check_publish(root, source, definition, definition.publish, regions)
     # These checks take values that the checks above have found valid.
     problems = problems or [
-        *_check_branch(root, source, definition),
+        *role_checks.branch(root, source, definition),
         *source_checks.customized(root, source, definition),
     ]
     problems = problems or [*role_rules.broken(root, source, definition)]
@@ -228,73 +223,6 @@ def _check_publish(
         )
 
 
-def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    known_roles = role_order.known(root)
-    for role in definition.roles:
-        if role not in known_roles:
-            continue  # role_order reports it
-        variables = definition.variables(role)
-        if role in ADDED:
-            yield source.error(
-                ("roles", role), "is no role to list", hint=f"write `{role}:` beside `roles`"
-            )
-            continue
-        yield from _check_variables(source, role_spec(root, role), variables)
-        for path in role_files.brought(root, role, variables):
-            if problem := role_files.misplaced(path):
-                yield source.error(("roles", role), f"brings {path}, which {problem}")
-    for role in REQUIRED_ROLES:
-        if role not in definition.roles:
-            yield source.error(
-                ("roles",), f"`{role}` is missing; every image needs {', '.join(REQUIRED_ROLES)}"
-            )
-
-
-def _check_variables(source: YamlFile, spec: RoleSpec, variables: Mapping[str, Any]) -> Mistakes:
-    role, typed = spec.name, dict[str, Any]()
-    for name, value in variables.items():
-        key = ("roles", role, name)
-        if name not in spec.options:
-            suggestion = (
-                nearest(name, spec.settable)
-                if spec.settable
-                else "the role's defaults/main.yml and meta/argument_specs.yml name none"
-            )
-            yield source.error(key, f"unknown role variable; {suggestion}")
-        elif name not in spec.settable:
-            yield source.error(key, "is derived by `lock` and cannot be set")
-        elif not name.startswith(f"{role}_"):
-            yield source.error(
-                key,
-                f"does not reach the role: its variables begin with `{role}_`",
-                hint=f"rename it in roles/{role}",
-            )
-        elif value is not None or spec.defaults[name] is not None:
-            typed[name] = value
-    yield from _mistyped(source, role, spec.options, typed)
-
-
-def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    if "nvidia_driver" not in definition.roles:
-        return
-    branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
-        "nvidia_driver_branch"
-    ]
-    if branch == NEWEST:
-        return
-    if not str(branch).isdecimal():
-        yield source.error(
-            ("roles", "nvidia_driver", "nvidia_driver_branch"),
-            f"`{branch}` is no branch such as `535`",
-        )
-        return
-    refusal = compatibility.branch_refusal(
-        str(branch), hardware.architectures(root, definition.hardware)
-    )
-    if refusal:
-        yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
-
-
 def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     platform = PLATFORMS.get(definition.base.release)
     if platform is None:
@@ -330,37 +258,3 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
         yield source.error(
             ("frameworks",), "the list `frameworks` and the role `frameworks` need each other"
         )
-
-
-_TYPES = {"str": str, "path": str, "int": int, "bool": bool, "float": float, "dict": dict}
-"""Types of argument_specs. For a type that is not here, any value is accepted."""
-
-
-def _mistyped(
-    source: YamlFile, role: str, options: dict[str, Any], values: dict[str, Any]
-) -> Mistakes:
-    types = _model({name: (_type_of(options[name]), ...) for name in values})
-    try:
-        yaml_lines.validate(source, types, values, at=("roles", role))
-    except BadInput as error:
-        yield error
-
-
-def _type_of(option: dict[str, Any]) -> Any:
-    """Return the type of an option of argument_specs for pydantic."""
-    kind = option.get("type", "str")
-    if kind == "list":
-        inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
-        return GenericAlias(list, _type_of(inner))
-    if kind == "dict" and "options" in option:
-        return _model(
-            {
-                name: (_type_of(inner), ... if inner.get("required") else None)
-                for name, inner in option["options"].items()
-            }
-        )
-    return Literal[*option["choices"]] if option.get("choices") else _TYPES.get(kind, Any)
-
-
-def _model(fields: dict[str, Any]) -> type[BaseModel]:
-    return create_model("Options", __config__=Record.model_config, **fields)

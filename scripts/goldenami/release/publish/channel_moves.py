@@ -15,7 +15,7 @@ from goldenami.aws.channels.channels import (
     RestorePoint,
 )
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
-from goldenami.aws.channels.lease import Lease
+from goldenami.aws.channels.lease import Lease, new_entry
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import AmiState
@@ -218,7 +218,7 @@ def apply(
     With `reuse_version` a version of the template that launches this AMI is used, whatever the
     definition says now, and a default that a person set stays.
     """
-    entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
+    entry = new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     # A build that channels name again, on purpose, is not withdrawn any more.
     ledger = lease.ledger.readmit(plan.build_id)
     for channel in move.channels:
