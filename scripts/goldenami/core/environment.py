@@ -88,22 +88,22 @@ def misspelt(name: str) -> tuple[str, bool]:
     """Return the known variable that `name` may be a misspelling of, or "" if `name` is known or
     near none; and whether it starts like a family, of which another machine may have more."""
     known_names, families = set[str](), list[str]()
-    ours = [*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS]
-    for entry, meaning in (item for group in ours for item in group.items()):
-        known_names.add(entry)
-        if "<" in entry:
-            families.append(entry.partition("<")[0])
-            known_names |= {
-                families[-1] + end
-                for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", meaning)
-            }
+    for group in (*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS):
+        for entry, meaning in group.items():
+            known_names.add(entry)
+            if "<" in entry:
+                family = entry.partition("<")[0]
+                families.append(family)
+                members = re.findall(rf"`(?:{family}|_)([A-Z_]+)`", meaning)
+                known_names.update(family + member for member in members)
+    is_of_family = name.startswith(tuple(families))
+    if name in known_names:
+        return "", is_of_family
     # Without the prefix, which all have in common and by which any two would be near.
     ends = [
         variable.removeprefix(PREFIX) for variable in sorted(known_names) if "<" not in variable
     ]
-    near = (
-        difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7)
-        if name not in known_names
-        else []
-    )
-    return (PREFIX + near[0] if near else "", name.startswith(tuple(families)))
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7)
+    if not near:
+        return "", is_of_family
+    return PREFIX + near[0], is_of_family

@@ -127,13 +127,14 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
     """Return one error for all `errors` of the file or folder `where`."""
     if len(errors) == 1:
         return errors[0]
-    lines = [
-        line
-        for error in errors
-        for line in (
-            error.tail.splitlines() or [error.message + (f": {error.hint}" if error.hint else "")]
-        )
-    ]
+    lines = list[str]()
+    for error in errors:
+        if error.tail:
+            lines += error.tail.splitlines()
+        elif error.hint:
+            lines.append(f"{error.message}: {error.hint}")
+        else:
+            lines.append(error.message)
     return BadInput(
         f"{where} has {len(lines)} mistakes", tail="\n".join(lines), hint="correct the lines above"
     )

@@ -13,5 +13,11 @@ def cell(text: str) -> str:
 
 def rows(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table. Cells are escaped, heads are not."""
-    for line in (heads, ["---"] * len(heads), *([cell(text) for text in row] for row in cells)):
-        yield f"| {' | '.join(line)} |"
+    yield _line(heads)
+    yield _line(["---"] * len(heads))
+    for row in cells:
+        yield _line(map(cell, row))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

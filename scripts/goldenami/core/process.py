@@ -54,13 +54,17 @@ class ProcessId:
         except OSError:
             return None
         fields = text.rpartition(")")[2].split()  # a program's name may have spaces and brackets
-        return None if fields[0] in _DEAD else cls(pid, int(fields[19]))
+        if fields[0] in _DEAD:
+            return None
+        return cls(pid, int(fields[19]))
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
         """Return the process whose `str` ends `text` (such as a folder's name), or None."""
         match = _TEXT.search(text)
-        return cls(int(match[1]), int(match[2]), match[3]) if match else None
+        if match is None:
+            return None
+        return cls(int(match[1]), int(match[2]), match[3])
 
     def __str__(self) -> str:
         return f"{self.pid}-{self.started}-{self.machine}"

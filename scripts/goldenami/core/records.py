@@ -76,7 +76,9 @@ def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
     with path.open("rb", buffering=0) as source:
         size = os.fstat(source.fileno()).st_size
         while hashed < size:
-            limit = final(hashed) if final else size
+            limit = size
+            if final:
+                limit = final(hashed)
             for first, end in sparse_file.data(source.fileno(), hashed, limit):
                 _hash_hole(digest, first - hashed)
                 for start in range(first, end, len(_ZEROS)):

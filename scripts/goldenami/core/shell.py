@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from goldenami.core.errors import HostNotReady, StageFailed
 
@@ -36,7 +37,9 @@ class CommandFailed(StageFailed):
     def __init__(
         self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None
     ) -> None:
-        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        how = f"exited with status {status}"
+        if status < 0:
+            how = f"was killed by signal {-status}"
         super().__init__(f"{Path(argv[0]).name} {how}", log=log, tail=last_lines(output))
         self.argv = list(argv)
         self.status = status
@@ -89,8 +92,11 @@ class Command:
         self, *, check: bool = True, timeout_s: float | None = None, stdin: str | None = None
     ) -> str:
         """Run it and return its standard output. Standard error is shown only by CommandFailed."""
+        source: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+        if stdin is not None:
+            source = {"input": stdin}
         try:
-            completed = subprocess.run(
+            completed: subprocess.CompletedProcess[str] = subprocess.run(
                 list(self.argv),
                 env=environment(self.env),
                 cwd=self.cwd,
@@ -99,7 +105,7 @@ class Command:
                 capture_output=True,
                 timeout=timeout_s,
                 check=False,
-                **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+                **source,
             )
         except FileNotFoundError as error:
             if error.filename != self.argv[0]:

@@ -11,7 +11,11 @@ _BINARY = ("KiB", "MiB", "GiB", "TiB")
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+    if value < 9.995:
+        return f"{value:.2f}"
+    if value < 99.95:
+        return f"{value:.1f}"
+    return f"{value:.0f}"
 
 
 def size(count: int) -> str:
@@ -48,13 +52,11 @@ def percent(part: float, whole: float) -> str:
     if whole <= 0:
         return ""
     share = 100 * part / whole
-    return (
-        f"{share:.0f} %"
-        if share >= 9.95 or share == 0
-        else f"{share:.1f} %"
-        if share >= 0.05
-        else "<0.1 %"
-    )
+    if share >= 9.95 or share == 0:
+        return f"{share:.0f} %"
+    if share >= 0.05:
+        return f"{share:.1f} %"
+    return "<0.1 %"
 
 
 def change(now: float, before: float | None) -> str:
@@ -65,8 +67,8 @@ def change(now: float, before: float | None) -> str:
         return "="
     if before == 0:
         return "new"
-    share = percent(abs(now - before), before)
-    return f"{'+' if now > before else MINUS}{share}"
+    sign = "+" if now > before else MINUS
+    return sign + percent(abs(now - before), before)
 
 
 def dollars(usd: float | None, digits: int = 2) -> str:
@@ -77,24 +79,33 @@ def dollars(usd: float | None, digits: int = 2) -> str:
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
     """Return a price in US dollars as text: "$1.20 a month", "<= $1.20" if it is an upper bound
     (not `exact`), or "price not known" for None."""
-    return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
+    if usd is None:
+        return "price not known"
+    bound = "" if exact else "<= "
+    return f"{bound}${usd:.2f}{per}"
 
 
 def total(amounts: Iterable[float | None]) -> float | None:
     """Return the sum of US dollars, or None if any amount is None."""
     all_amounts = list(amounts)
-    return None if None in all_amounts else sum(usd for usd in all_amounts if usd is not None)
+    if None in all_amounts:
+        return None
+    return sum(usd for usd in all_amounts if usd is not None)
 
 
 def some(names: Sequence[str], limit: int) -> str:
     """Return the first `limit` names as text, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    text = ", ".join(names[:limit])
+    if len(names) > limit:
+        text += f" and {len(names) - limit} more"
+    return text
 
 
 def growth(count: int) -> str:
     """Return a difference in bytes as text: "12.0 MiB more", "3.00 KiB less", "no more and no
     less"."""
-    if count == 0:
-        return "no more and no less"
-    return f"{size(abs(count))} {'more' if count > 0 else 'less'}"
+    if count > 0:
+        return f"{size(count)} more"
+    if count < 0:
+        return f"{size(-count)} less"
+    return "no more and no less"

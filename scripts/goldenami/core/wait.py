@@ -54,7 +54,9 @@ def growing(first_s: float, factor: float, most_s: float) -> Iterator[float]:
 
 
 def _pauses(poll_s: float | Iterable[float]) -> Iterator[float]:
+    if not isinstance(poll_s, Iterable):
+        poll_s = [poll_s]
     pause = 0.0
-    for pause in poll_s if isinstance(poll_s, Iterable) else [poll_s]:
+    for pause in poll_s:
         yield pause
     yield from itertools.repeat(pause)

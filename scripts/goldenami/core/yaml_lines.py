@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from goldenami.core import units
 from goldenami.core.errors import BadInput, together
 
 Key = tuple[str | int, ...]
@@ -44,11 +45,11 @@ class YamlFile:
     others: dict[Key, Path] = field(default_factory=dict)
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
-        name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
         path = self.others.get(self._nearest(key), self.path)
-        return BadInput(
-            f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}", hint=hint
-        )
+        place = f"{path}:{self.line_of(key)}: "
+        if name := _dotted(key):
+            place += f"{name}: "
+        return BadInput(f"{place}{problem}", hint=hint)
 
     def repeated(
         self, key: Key, names: Sequence[str], *rest: str, hint: str = ""
@@ -77,6 +78,17 @@ class YamlFile:
         return YamlFile(self.path, _merged(self.data, more.data, depth), more.lines | lines, others)
 
 
+def _dotted(key: Key) -> str:
+    """Return a key as messages show it: parts joined by dots, items of lists counted from 1."""
+    words = list[str]()
+    for part in key:
+        if isinstance(part, int):
+            words.append(str(part + 1))
+        else:
+            words.append(part)
+    return ".".join(words)
+
+
 def _merged(base: Any, more: Any, depth: int) -> Any:
     if not depth or not isinstance(base, dict) or not isinstance(more, dict):
         return more
@@ -93,10 +105,9 @@ def nearest(word: str, known_words: Iterable[str]) -> str:
     close.sort(key=lambda candidate: sorted(candidate) != sorted(word))
     if close:
         return f"did you mean `{close[0]}`?"
-    more = f" and {len(sorted_words) - SHOWN} more" if len(sorted_words) > SHOWN else ""
-    return (
-        f"known: {', '.join(sorted_words[:SHOWN])}{more}" if sorted_words else "there is none yet"
-    )
+    if not sorted_words:
+        return "there is none yet"
+    return f"known: {units.some(sorted_words, SHOWN)}"
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
@@ -149,7 +160,8 @@ def _about_quotes(expected_type: str, value: Any) -> str:
             unquoted = yaml.safe_load(value)
         except yaml.YAMLError:
             return ""
-        return "; take the quotes away" if type(unquoted).__name__ == expected_type else ""
+        if type(unquoted).__name__ == expected_type:
+            return "; take the quotes away"
     return ""
 
 
@@ -164,9 +176,10 @@ def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(
-        (model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None
-    )
+    for part in getattr(annotation, "__args__", ()):
+        if model := _model_in(part):
+            return model
+    return None
 
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
@@ -239,9 +252,8 @@ def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
             lines[(*at, index)] = value.start_mark.line + 1
             _walk(path, value, (*at, index), lines)
     elif node.tag in _NUMBERS and _OTHER_NUMBER.fullmatch(node.value):
-        name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in at)
         raise BadInput(
-            f"{path}:{node.start_mark.line + 1}: {name}: YAML reads {node.value} as "
+            f"{path}:{node.start_mark.line + 1}: {_dotted(at)}: YAML reads {node.value} as "
             f"another number, {yaml.safe_load(node.value)}",
             hint=f'write it in quotes, "{node.value}", or as a decimal number',
         )

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield a line for each row, with two spaces between columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

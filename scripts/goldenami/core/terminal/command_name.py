@@ -27,8 +27,9 @@ def program() -> str:
     if called_as.name == name and shutil.which(name) != str(called_as):
         name = shlex.quote(str(called_as))
     elif called_as.name != name and checkout_program.exists():
-        is_here = relative.exists() and relative.samefile(checkout_program)  # as for `make`
-        name = str(relative) if is_here else shlex.quote(str(checkout_program))
+        name = shlex.quote(str(checkout_program))
+        if relative.exists() and relative.samefile(checkout_program):  # as for `make`
+            name = str(relative)
     # The last `--root` counts: scripts/golden puts one in front of the person's words.
     roots = [value for word, value in itertools.pairwise(sys.argv[1:]) if word == "--root"]
     if roots and Path(roots[-1]).resolve() != CHECKOUT:

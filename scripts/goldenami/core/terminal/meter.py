@@ -72,7 +72,7 @@ class Meter:
         """Yield a function that any thread calls with the number of bytes that have arrived."""
         began, line = time.monotonic(), _Line(self.say, name, total)
         with self._row(name, total) as row:
-            yield row.advance if row else line.advance
+            yield (row or line).advance
         seconds = time.monotonic() - began
         self.say(f"{name}: {units.size(total)} in {units.duration(seconds)}")
 
@@ -133,13 +133,9 @@ class Meter:
                 # An interrupt doesn't wait for threads that transfer, so their rows don't end: the
                 # display has to be stopped at exit, to leave the terminal in order.
                 atexit.register(self._shown.stop)
-            row = _Row(
-                name,
-                self._shown,
-                self._shown.add_task(
-                    name, total=total, unit="" if total is None else BYTES, expected_s=expected_s
-                ),
-            )
+            unit = "" if total is None else BYTES
+            task = self._shown.add_task(name, total=total, unit=unit, expected_s=expected_s)
+            row = _Row(name, self._shown, task)
             self._rows.append(row)
         try:
             yield row
@@ -160,11 +156,9 @@ class _Bar(BarColumn):
         super().__init__(_BAR_WIDTH)
 
     def render(self, task: Task) -> ProgressBar:
-        total, done = (
-            (task.total, task.completed)
-            if task.total
-            else (task.fields["expected_s"] or None, task.elapsed or 0.0)
-        )
+        total, done = task.total, task.completed
+        if not total:
+            total, done = task.fields["expected_s"] or None, task.elapsed or 0.0
         if total and done >= total:
             total = None  # a full bar would say that the step has ended
         return ProgressBar(
@@ -186,25 +180,33 @@ class _Figures(ProgressColumn):
 
 def _done(task: Task) -> str:
     done, total, unit = int(task.completed), int(task.total or 0), str(task.fields["unit"])
+    if not unit:
+        return ""
+    text, limit = f"{unit} {done}", str(total)
     if unit == BYTES:
-        return f"{units.size(done)} of {units.size(total)}" if total else units.size(done)
-    if unit:
-        return f"{unit} {done} of {total}" if total else f"{unit} {done}"
-    return ""
+        text, limit = units.size(done), units.size(total)
+    if total:
+        text += f" of {limit}"
+    return text
 
 
 def _rate(task: Task) -> str:
-    if task.fields["unit"] == BYTES:
-        return f"{task.speed / 1e6:.1f} MB/s" if task.speed else ""
-    return units.clock(task.elapsed or 0.0)
+    if task.fields["unit"] != BYTES:
+        return units.clock(task.elapsed or 0.0)
+    if not task.speed:
+        return ""
+    return f"{task.speed / 1e6:.1f} MB/s"
 
 
 def _left(task: Task) -> str:
     if task.total and task.completed >= task.total:
         return "finishing"
-    expected = task.fields["expected_s"] - (task.elapsed or 0.0)
-    left = task.time_remaining if task.fields["unit"] == BYTES else expected
-    return f"{units.clock(left)} left" if left and left >= 1 else ""
+    left = task.fields["expected_s"] - (task.elapsed or 0.0)
+    if task.fields["unit"] == BYTES:
+        left = task.time_remaining
+    if left is None or left < 1:
+        return ""
+    return f"{units.clock(left)} left"
 
 
 class _Line:

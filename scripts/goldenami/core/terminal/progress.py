@@ -108,8 +108,12 @@ class Progress:
     @contextmanager
     def _running(self, name: str, detail: str = "") -> Iterator[Counter]:
         expected = self._expected().get(name, 0.0)
-        about = f" (about {units.clock(expected)})" if expected >= 1 else ""
-        self.say(f"{name}{': ' + detail if detail else ''}{about}")
+        line = name
+        if detail:
+            line += f": {detail}"
+        if expected >= 1:
+            line += f" (about {units.clock(expected)})"
+        self.say(line)
         if self._open:
             self._within.add(name)
         self._open.append(name)
