@@ -27,10 +27,36 @@ FETCH_RETRIES = 2
 """A mirror that hangs costs (1 + retries) x 2 timeouts for each suite, since apt's http method
 connects anew once in each try. Suites follow each other: two minutes for Debian's two."""
 
+_CONFIGURATION = """\
+Dir "{folder}/";
+Dir::Etc "{folder}/etc/";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{folder}/";
+Dir::Etc::preferencesparts "{folder}/etc/preferences.d/";
+Dir::State "{folder}/";
+Dir::State::lists "{folder}/lists/";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache/";
+Dir::Log "/dev/null";
+APT::Architecture "{architecture}";
+APT::Architectures {{"{architecture}";}};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::ForceHash "SHA256";
+Acquire::Retries "{retries}";
+Acquire::http::Timeout "{timeout_s}";
+Acquire::https::Timeout "{timeout_s}";
+#clear DPkg::Pre-Install-Pkgs;
+#clear APT::Update;
+APT::Update::Error-Mode "any";
+"""
+"""Template of apt.conf. Without Sandbox::User, apt would become the user `_apt`, who cannot reach a
+cache in root's home."""
+
 _URI_LINE = re.compile(
     r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})"
 )
-
 
 _UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
 """apt's line about an unmet dependency: `a : Depends: b (>= 2) but 1 is to be installed` of the
@@ -61,13 +87,12 @@ class Deb:
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
     """Return requests for the packages that are in an archive; `uris` has the archives' URIs."""
-    return [
-        StoreRequest(
-            deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}"
-        )
-        for deb in debs
-        if deb.archive not in LOOSE
-    ]
+    requests = []
+    for deb in debs:
+        if deb.archive not in LOOSE:
+            url, title = f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}"
+            requests.append(StoreRequest(deb.sha256, deb.size, url, title))
+    return requests
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,9 @@ class IndexEntry:
 
     @property
     def place(self) -> str:
-        return self.archive if self.suite == "./" else f"{self.archive} {self.suite}"
+        if self.suite == "./":
+            return self.archive
+        return f"{self.archive} {self.suite}"
 
     @property
     def security(self) -> bool:
@@ -124,36 +151,15 @@ class AptRoot:
         (self.folder / "golden.sources").write_text(self._sources(), encoding="utf-8")
 
     def _configuration(self) -> str:
-        folder = self.folder
-        return "\n".join(
-            [
-                f'Dir "{folder}/";',
-                f'Dir::Etc "{folder}/etc/";',
-                'Dir::Etc::sourcelist "/dev/null";',
-                f'Dir::Etc::sourceparts "{folder}/";',
-                f'Dir::Etc::preferencesparts "{folder}/etc/preferences.d/";',
-                f'Dir::State "{folder}/";',
-                f'Dir::State::lists "{folder}/lists/";',
-                f'Dir::State::status "{folder}/status";',
-                f'Dir::Cache "{folder}/cache/";',
-                'Dir::Log "/dev/null";',
-                f'APT::Architecture "{self.architecture}";',
-                f'APT::Architectures {{"{self.architecture}";}};',
-                'APT::Install-Recommends "false";',
-                # apt would become the user `_apt`, who cannot reach a cache in root's home.
-                'APT::Sandbox::User "root";',
-                'Acquire::Languages "none";',
-                'Acquire::ForceHash "SHA256";',
-                f'Acquire::Retries "{FETCH_RETRIES}";',
-                f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
-                f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";',
-                "#clear DPkg::Pre-Install-Pkgs;",
-                "#clear APT::Update;",
-                'APT::Update::Error-Mode "any";',
-                *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()),
-                "",
-            ]
+        text = _CONFIGURATION.format(
+            folder=self.folder,
+            architecture=self.architecture,
+            retries=FETCH_RETRIES,
+            timeout_s=FETCH_TIMEOUT_S,
         )
+        for name, value in mirrors.proxy_settings().items():
+            text += f'{name} "{value}";\n'
+        return text
 
     def _sources(self) -> str:
         stanzas = []
@@ -184,18 +190,11 @@ class AptRoot:
             with self._logged_in():
                 shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
-            lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
-            cause = next(
-                (line for line in lines if "://" in line), lines[0] if lines else error.message
-            )
-            # Without the reason from the `Err:` line, apt says only: has no Release file.
-            reason = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
-            cause += f" ({reason[1]})" if reason and reason[1] not in cause else ""
+            variables = ", ".join(mirrors.variable(source.archive) for source in self.sources)
             raise Unreachable(
-                f"apt could not read the indexes: {cause}",
+                f"apt could not read the indexes: {_update_cause(error)}",
                 hint="check that this mirror is reachable and current: the URIs come from this "
-                "machine's apt sources "
-                f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
+                f"machine's apt sources or from {variables}",
             ) from None
 
     @contextmanager
@@ -255,14 +254,13 @@ class AptRoot:
                 tail=error.tail,
                 hint="the names come from roles/*/vars and the definition",
             ) from None
-        files = [_uri_line(line) for line in text.splitlines() if line.startswith("'")]
+        files = list(_uri_lines(text))
         stanzas = self._stanzas([_file_name(match["file"]) for match in files])
         return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
 
     def _stanzas(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Packages]:
-        text = shell.output(
-            ["apt-cache", "show", *(f"{name}={version}" for name, version in names)], env=self._env
-        )
+        wanted = [f"{name}={version}" for name, version in names]
+        text = shell.output(["apt-cache", "show", *wanted], env=self._env)
         parsed = Packages.iter_paragraphs(text, use_apt_pkg=False)
         return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
 
@@ -295,9 +293,8 @@ class AptRoot:
 
     def versions(self, package: str) -> list[str]:
         """Return a package's versions, newest first in Debian's order."""
-        return list(
-            dict.fromkeys(entry.version for entry in self.entries([package]).get(package, []))
-        )
+        entries = self.entries([package]).get(package, [])
+        return list(dict.fromkeys(entry.version for entry in entries))
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
         """Return the entries of each package, newest first. Of equal versions that of the security
@@ -310,14 +307,19 @@ class AptRoot:
             columns = [part.strip() for part in line.split("|")]
             if len(columns) == 3:
                 uri, suite = columns[2].split()[:2]
-                archive = next(
-                    (name for name, base in self.uris.items() if uri.rstrip("/") == base), BUILT
-                )
-                suite = suite if suite == "./" else suite.partition("/")[0]
-                entries.setdefault(columns[0], []).append(IndexEntry(columns[1], archive, suite))
+                if suite != "./":
+                    suite = suite.partition("/")[0]
+                entry = IndexEntry(columns[1], self._archive_at(uri), suite)
+                entries.setdefault(columns[0], []).append(entry)
         for versions in entries.values():
             versions.sort(key=lambda entry: (Version(entry.version), entry.security), reverse=True)
         return entries
+
+    def _archive_at(self, uri: str) -> str:
+        for archive, base in self.uris.items():
+            if uri.rstrip("/") == base:
+                return archive
+        return BUILT
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
         """Return the versions that apt would install, by package; packages without one are left
@@ -352,7 +354,7 @@ class AptRoot:
         text = shell.output(
             ["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env
         )
-        match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
+        match = next(_uri_lines(text))
         return self._deb(match, self._stanzas([(package, version)]))
 
     def releases(self) -> list[dict[str, str]]:
@@ -375,11 +377,15 @@ class AptRoot:
         lists; "" for a file of a distribution."""
         # The Release file doesn't tell: a flat archive's names no suite, others may name Debian's.
         for source in self.sources:
-            place = self.uris[source.archive].partition("://")[2]
-            for suite in source.suites if source.vendor else ():
-                suite_folder = "" if source.flat else f"dists/{suite}/"
-                if name.startswith(_in_lists(f"{place}/{suite_folder}")):
-                    return source.archive if source.flat else f"{source.archive} {suite}"
+            if source.vendor is None:
+                continue
+            base = self.uris[source.archive].partition("://")[2]
+            for suite in source.suites:
+                place, title = f"{base}/dists/{suite}/", f"{source.archive} {suite}"
+                if source.flat:
+                    place, title = f"{base}/", source.archive
+                if name.startswith(_in_lists(place)):
+                    return title
         return ""
 
 
@@ -396,11 +402,20 @@ def _suite(release: Release) -> str:
     (`trixie-updates`, whose suite is `stable-updates`), or Ubuntu's suite (`noble-updates`, whose
     codename is that of the release, `noble`)."""
     codename, suite = release.get("Codename", ""), release.get("Suite", "")
-    return str(suite if codename and suite.startswith(codename) else codename or suite or "./")
+    if codename and suite.startswith(codename):
+        return str(suite)
+    return str(codename or suite or "./")
+
+
+def _uri_lines(output: str) -> Iterator[re.Match[str]]:
+    """Yield the parsed lines with addresses of apt's `--print-uris`. Raises Unreachable if one has
+    no SHA-256."""
+    for line in output.splitlines():
+        if line.startswith("'"):
+            yield _uri_line(line)
 
 
 def _uri_line(line: str) -> re.Match[str]:
-    """Return the parsed line of `--print-uris`. Raises Unreachable if it has no SHA-256."""
     # Skipping such a line would leave the package out of the lock unseen.
     match = _URI_LINE.match(line)
     if match is None:
@@ -416,8 +431,27 @@ def _file_name(text: str) -> tuple[str, str]:
     return name, version
 
 
+def _errors(lines: Iterable[str]) -> list[str]:
+    """Return apt's errors among the lines of its output."""
+    return [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
+
+
+def _update_cause(error: shell.CommandFailed) -> str:
+    """Return why apt could not read the indexes: the first error that names an address, if any."""
+    causes = _errors(error.output.splitlines())
+    causes.sort(key=lambda line: "://" not in line)
+    cause = [*causes, error.message][0]
+    # Without the reason from the `Err:` line, apt says only: has no Release file.
+    reason = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
+    if reason and reason[1] not in cause:
+        cause += f" ({reason[1]})"
+    return cause
+
+
 def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines()]
-    unmet = next((match[0] for line in lines if (match := _UNMET.search(line))), "")
-    error = next((line[3:] for line in lines if line.startswith("E: ")), "no reason given")
-    return f"apt finds no solution: {unmet or error}"
+    for line in lines:
+        if unmet := _UNMET.search(line):
+            return f"apt finds no solution: {unmet[0]}"
+    cause = [*_errors(lines), "no reason given"][0]
+    return f"apt finds no solution: {cause}"

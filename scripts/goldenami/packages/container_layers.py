@@ -139,8 +139,10 @@ def _debs(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Cont
             origin = (source, source_version.strip("()") or version)
             qualifiers = {"arch": fields.get("Architecture", ""), "distro": distribution}
             # Lists of vulnerabilities name source packages, so the purl names one that differs.
-            if origin != (name, version):
-                qualifiers["upstream"] = source if origin[1] == version else "@".join(origin)
+            if origin[1] != version:
+                qualifiers["upstream"] = "@".join(origin)
+            elif source != name:
+                qualifiers["upstream"] = source
             yield Contained(
                 name=name,
                 version=version,

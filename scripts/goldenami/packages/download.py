@@ -83,7 +83,8 @@ class Http:
 
     def get(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         url, login = without_login(url)
-        headers = headers | ({"Authorization": login} if login else {})
+        if login:
+            headers = headers | {"Authorization": login}
         proxy_url = mirrors.proxy(url)
         with self._lock:
             if proxy_url not in self._pools:
@@ -94,7 +95,9 @@ class Http:
 def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
     """Return connections through `proxy`, whose address may hold a user and a password."""
     parts = urlsplit(proxy)
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    login = None
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return urllib3.ProxyManager(
         address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options
@@ -128,8 +131,7 @@ class Part:
         while chunk := file.read(CHUNK):
             self.digest.update(chunk)
             self.size += len(chunk)
-        lines = self._note.read_text(encoding="utf-8").splitlines() if self._note.is_file() else []
-        self.origin = (lines[0], lines[1]) if len(lines) == 2 else ("", "")
+        self.origin = _noted_origin(self._note)
         self.fresh = False
 
     def begin(self, address: str, version: str) -> None:
@@ -165,6 +167,16 @@ class Part:
     @property
     def _path(self) -> Path:
         return self.target.with_name(self.target.name + PART)
+
+
+def _noted_origin(note: Path) -> tuple[str, str]:
+    """Return the origin in a part's note, or two "" if there is no whole note."""
+    if not note.is_file():
+        return "", ""
+    lines = note.read_text(encoding="utf-8").splitlines()
+    if len(lines) != 2:
+        return "", ""
+    return lines[0], lines[1]
 
 
 @contextlib.contextmanager
@@ -236,8 +248,11 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
     address, version = part.origin
     # Without a strong version nobody can tell whether the rest would be of the same file.
     resumes = 0 < part.size < item.size and address == item.address and version != ""
-    headers = {"Range": f"bytes={part.size}-", "If-Range": version} if resumes else {}
-    with http.get(item.url, {"Accept-Encoding": "identity", **headers}) as reply:
+    headers, accepted = {"Accept-Encoding": "identity"}, [200]
+    if resumes:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": version}
+        accepted.append(206)
+    with http.get(item.url, headers) as reply:
         if reply.status in (404, 410):
             raise Vanished(
                 f"{item.name} is no longer at {item.address}",
@@ -249,7 +264,7 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
         ):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
-        if reply.status not in ((200, 206) if resumes else (200,)):
+        if reply.status not in accepted:
             raise Unreachable(
                 f"{item.address} answered {reply.status}", hint="check the mirror, then run again"
             )
@@ -283,4 +298,6 @@ def _continues(reply: urllib3.BaseHTTPResponse, size: int) -> bool:
 def _version(reply: urllib3.BaseHTTPResponse) -> str:
     """Return the file's version: a strong ETag or the date of its last change, else ""."""
     etag = reply.headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return reply.headers.get("Last-Modified", "")

@@ -136,12 +136,9 @@ def _answer(
     try:
         where, login = without_login(where)
         # Not compressed, so that the limit on transferred bytes is one on memory, too.
-        sent = {
-            "Accept-Encoding": "identity",
-            "User-Agent": "goldenami",
-            **(headers or {}),
-            **({"Authorization": login} if login else {}),
-        }
+        sent = {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(headers or {})}
+        if login:
+            sent["Authorization"] = login
         with (
             _pool(where, certificates=certificates) as http,
             http.request(method, where, preload_content=False, headers=sent) as reply,
@@ -196,7 +193,9 @@ def _pool(
     )
     options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
     proxy = mirrors.proxy(url)
-    return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    if proxy:
+        return download.through_proxy(proxy, **options)
+    return urllib3.PoolManager(**options)
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:
@@ -239,8 +238,10 @@ def _file(path: Path, limit: int) -> Document:
 
 
 def _day(text: str | None) -> date | None:
+    if not text:
+        return None
     try:
-        return parsedate_to_datetime(text).date() if text else None
+        return parsedate_to_datetime(text).date()
     except ValueError:
         return None
 

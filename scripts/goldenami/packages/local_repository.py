@@ -113,11 +113,9 @@ def built_at(store: Store, deb: Deb) -> int:
 def contents(folder: Path) -> set[str]:
     """Return the SHA-256 of every package in the repository; none if there is no index."""
     index = folder / "Packages"
-    return (
-        set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M))
-        if index.is_file()
-        else set()
-    )
+    if not index.is_file():
+        return set()
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M))
 
 
 def _file(deb: Deb) -> str:

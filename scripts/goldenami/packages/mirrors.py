@@ -26,7 +26,9 @@ KEYRINGS = Path("/usr/share/keyrings")
 
 
 def _as_gpg_shows(value: object) -> object:
-    return value.replace(" ", "").upper() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.replace(" ", "").upper()
+    return value
 
 
 Fingerprint = Annotated[
@@ -111,7 +113,9 @@ def sources(
 ) -> list[Source]:
     """Return the archives and suites from which an image of the release is resolved."""
     if distribution == "debian":
-        suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
+        suites: tuple[str, ...] = (release, f"{release}-updates")
+        if backports:
+            suites += (f"{release}-backports",)
         archives = [
             Source("debian", suites, _DEBIAN_COMPONENTS, "debian-archive-keyring"),
             Source(
@@ -124,19 +128,10 @@ def sources(
     else:
         suites = (release, f"{release}-updates", f"{release}-security")
         archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
-    return [
-        *archives,
-        *(
-            Source(
-                vendor.name,
-                vendor.suites or ("./",),
-                vendor.components,
-                f"golden-{vendor.name}",
-                vendor,
-            )
-            for vendor in vendors
-        ),
-    ]
+    for vendor in vendors:
+        suites, key = vendor.suites or ("./",), f"golden-{vendor.name}"
+        archives.append(Source(vendor.name, suites, vendor.components, key, vendor))
+    return archives
 
 
 # APT_CONFIG is the key of the cache only: another configuration has other sources.
@@ -168,17 +163,13 @@ def variable(archive: str) -> str:
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
     """Return the base URI of each archive, from the environment, this machine's apt sources or
     `vendors`. Raises Unreachable with the first archive that has none."""
-    configured: Mapping[str, str] = {
-        **{vendor.name: vendor.uri for vendor in vendors},
-        **_configured(os.environ.get("APT_CONFIG")),
-    }
+    configured = {vendor.name: vendor.uri for vendor in vendors}
+    configured |= _configured(os.environ.get("APT_CONFIG"))
     uris: dict[str, str] = {}
     for archive in archives:
-        uri = (
-            os.environ.get(variable(archive))
-            or configured.get(archive)
-            or (archive if "://" in archive else "")
-        )
+        uri = os.environ.get(variable(archive)) or configured.get(archive)
+        if not uri and "://" in archive:
+            uri = archive
         if not uri:
             raise Unreachable(
                 f"no mirror of the archive `{archive}` is known: this machine's apt sources have "
@@ -213,7 +204,9 @@ def logged_in(address: str, name: str, variable: str | None) -> str:
     """Return `address` with the login from `variable`, to download from. Never show it."""
     user, password = (quote(part, safe="") for part in login(name, variable))
     scheme, _, rest = address.partition("://")
-    return f"{scheme}://{user}:{password}@{rest}" if user else address
+    if not user:
+        return address
+    return f"{scheme}://{user}:{password}@{rest}"
 
 
 def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> dict[str, str]:
@@ -244,26 +237,22 @@ def proxy(url: str) -> str | None:
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     if proxy_bypass(host):  # no_proxy
         return None
-    settings = {name.lower(): value for name, value in proxy_settings().items()}
-    # Settings of https fall back to those of http.
-    levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))
-    specific = next(
-        (setting for level in levels if (setting := settings.get(f"{level}::proxy::{host}"))), ""
-    )
-    program = next(
-        (setting for level in levels if (setting := settings.get(f"{level}::proxy-auto-detect"))),
-        "",
-    )
-    general = next(
-        (setting for level in levels if (setting := settings.get(f"{level}::proxy"))), ""
-    )
-    address = (
-        specific
-        or (_detected(program, f"{scheme}://{host}/") if program else "")
-        or general
-        or os.environ.get(f"{scheme}_proxy", "")
-    )
-    return None if not address or address.upper() == "DIRECT" else address
+    address = _proxy_setting(scheme, f"proxy::{host}")
+    if not address and (program := _proxy_setting(scheme, "proxy-auto-detect")):
+        address = _detected(program, f"{scheme}://{host}/")
+    address = address or _proxy_setting(scheme, "proxy") or os.environ.get(f"{scheme}_proxy", "")
+    if address.upper() in ("", "DIRECT"):
+        return None
+    return address
+
+
+def _proxy_setting(scheme: str, name: str) -> str:
+    """Return the value of apt's setting, or "". Settings of https fall back to those of http."""
+    settings = {key.lower(): value for key, value in proxy_settings().items()}
+    for level in (scheme, "http"):
+        if value := settings.get(f"acquire::{level}::{name}"):
+            return value
+    return ""
 
 
 @cache
@@ -295,8 +284,6 @@ def keyring_variable(name: str) -> str:
 def _keyrings(name: str) -> list[Path]:
     # Newer releases of keyring packages end in .pgp, older ones in .gpg.
     override = os.environ.get(keyring_variable(name))
-    return (
-        [Path(override)]
-        if override
-        else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]
-    )
+    if override:
+        return [Path(override)]
+    return [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]

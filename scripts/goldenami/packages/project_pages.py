@@ -74,6 +74,7 @@ def _no_page(where: str) -> Unreachable:
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and [
-        type(entry.get(key)) for key in ("filename", "url", "hashes")
-    ] == [str, str, dict]
+    if not isinstance(entry, dict):
+        return False
+    kinds = [type(entry.get(key)) for key in ("filename", "url", "hashes")]
+    return kinds == [str, str, dict]

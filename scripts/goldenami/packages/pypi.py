@@ -40,19 +40,33 @@ _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
 _PIP = """
-import fnmatch, sys
+import fnmatch
+import sys
+
 from pip._internal.models.search_scope import SearchScope
 from pip._vendor.packaging import markers, utils
-release, patterns, own = sys.argv.pop(1), sys.argv.pop(1).split(), markers.default_environment
+
+release = sys.argv.pop(1)
+patterns = sys.argv.pop(1).split()
+
+own_environment = markers.default_environment
 wanted = {"python_version": release, "python_full_version": f"{release}.0"}
-markers.default_environment = lambda: {**own(), **wanted}
-pages = SearchScope.get_index_urls_locations
-def of_one_index(scope, project):
+markers.default_environment = lambda: {**own_environment(), **wanted}
+
+all_pages = SearchScope.get_index_urls_locations
+
+def pages_of_one_index(scope, project):
+    pages = all_pages(scope, project)
     name = utils.canonicalize_name(project)
-    private = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    return pages(scope, project)[1:] if private else pages(scope, project)[:1]
-SearchScope.get_index_urls_locations = of_one_index
+    for pattern in patterns:
+        if fnmatch.fnmatchcase(name, pattern):
+            return pages[1:]
+    return pages[:1]
+
+SearchScope.get_index_urls_locations = pages_of_one_index
+
 from pip._internal.cli.main import main
+
 sys.exit(main())
 """
 """pip with two changes. It evaluates markers (`setuptools; python_version >= "3.12"`) for another
@@ -96,15 +110,14 @@ class Interpreter:
         platforms = [f"linux_{self.machine}"]
         for minor in range(_OLDEST_GLIBC, self.glibc + 1):
             platforms.append(f"manylinux_2_{minor}_{self.machine}")
-            platforms += [f"{_ALIASES[minor]}_{self.machine}"] if minor in _ALIASES else []
-        return [
-            "--python-version",
-            self.release,
-            "--implementation",
-            "cp",
-            *(word for abi in (tag, "abi3", "none") for word in ("--abi", abi)),
-            *(word for name in platforms for word in ("--platform", name)),
-        ]
+            if minor in _ALIASES:
+                platforms.append(f"{_ALIASES[minor]}_{self.machine}")
+        options = ["--python-version", self.release, "--implementation", "cp"]
+        for abi in (tag, "abi3", "none"):
+            options += ["--abi", abi]
+        for platform in platforms:
+            options += ["--platform", platform]
+        return options
 
 
 class PythonIndex(Section):
@@ -143,8 +156,10 @@ class Index:
     def configured(cls, private: PythonIndex | None = None) -> Index:
         """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
-        pairs = (line.partition("=") for line in lines)
-        settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
+        settings = dict[str, str]()
+        for line in lines:
+            name, _, value = line.partition("=")
+            settings[name.rpartition(".")[2]] = value.strip("'\"")
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
             certificates=settings.get("cert"),
@@ -202,22 +217,28 @@ class Index:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_DEFAULT_TIMEOUT": "60",
         }
-        optional = {
-            "PIP_CERT": self.certificates,
-            **self._proxies(),
-            "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None,
-        }
-        return environment | {name: value for name, value in optional.items() if value}
+        environment |= self._proxies()
+        if self.certificates:
+            environment["PIP_CERT"] = self.certificates
+        if self.private:
+            environment["PIP_EXTRA_INDEX_URL"] = self.private.opened()
+        return environment
 
     def _proxies(self) -> dict[str, str]:
+        """Return the variables of the proxy for both indexes; none if neither needs one."""
         # pip takes one proxy for all indexes. Hosts that need none are excluded by no_proxy.
-        urls = [self.url, *([self.private.url] if self.private else [])]
+        urls = [self.url]
+        if self.private:
+            urls.append(self.private.url)
         proxies = {urlsplit(url).hostname or "": mirrors.proxy(url) for url in urls}
-        proxy = next(filter(None, proxies.values()), "")
+        proxy = next(filter(None, proxies.values()), None)
+        if proxy is None:
+            return {}
+        environment = {"http_proxy": proxy, "https_proxy": proxy}
         direct = [os.environ.get("no_proxy", ""), *(host for host in proxies if not proxies[host])]
-        return dict.fromkeys(("http_proxy", "https_proxy"), proxy) | (
-            {"no_proxy": ",".join(filter(None, direct))} if proxy else {}
-        )
+        if no_proxy := ",".join(filter(None, direct)):
+            environment["no_proxy"] = no_proxy
+        return environment
 
     def _refused(
         self, requirements: Sequence[str], error: shell.CommandFailed
@@ -227,14 +248,14 @@ class Index:
             for line in error.output.splitlines()
             if line.startswith("ERROR: ")
         ]
+        reason = (lines or [error.message])[-1]
         if re.search(r"Connection|Timeout|Temporary failure|Max retries", error.output):
             return Unreachable(
-                f"pip could not reach the package index: {(lines or [error.message])[-1]}",
+                f"pip could not reach the package index: {reason}",
                 hint=f"check pip's index-url on this machine, or set {VARIABLE}",
                 tail=error.tail,
             )
         hint = "another version in the recipe, or a release with a newer Python"
-        reason = (lines or [error.message])[-1]
         if "ResolutionImpossible" in error.output and len(requirements) > 1:
             hint = (
                 "they share one choice of versions: "
@@ -254,26 +275,19 @@ class Index:
             canonicalize_name(item["metadata"]["name"]),
             info["archive_info"]["hashes"]["sha256"],
         )
-        entry = next(
-            (
-                candidate
-                for candidate in self._files(project)
-                if candidate["filename"] == filename
-                and candidate["hashes"].get("sha256", digest) == digest
-            ),
-            None,
-        )
-        if entry is None:
-            raise Unreachable(
-                f"the package index lists no {filename} with the SHA-256 that pip saw",
-                hint="it changed in between: run again",
-            )
-        return PyFile(
-            project=project,
-            version=item["metadata"]["version"],
-            filename=filename,
-            sha256=digest,
-            size=self._size(entry),
+        for entry in self._files(project):
+            listed_digest = entry["hashes"].get("sha256", digest)
+            if entry["filename"] == filename and listed_digest == digest:
+                return PyFile(
+                    project=project,
+                    version=item["metadata"]["version"],
+                    filename=filename,
+                    sha256=digest,
+                    size=self._size(entry),
+                )
+        raise Unreachable(
+            f"the package index lists no {filename} with the SHA-256 that pip saw",
+            hint="it changed in between: run again",
         )
 
     def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
@@ -308,33 +322,29 @@ class Index:
     def store_requests(self, files: Iterable[PyFile]) -> list[StoreRequest]:
         """Return requests for files. Raises Vanished if the index no longer has a file, and
         Unreachable if it has another SHA-256."""
-        requests = []
-        for file in files:
-            if isinstance(file, Archive):
-                requests.append(StoreRequest(file.sha256, file.size, file.url, file.filename))
-                continue
-            entry = next(
-                (
-                    candidate
-                    for candidate in self._files(file.project)
-                    if candidate["filename"] == file.filename
-                ),
-                None,
+        return [
+            StoreRequest(file.sha256, file.size, self._url(file), file.filename) for file in files
+        ]
+
+    def _url(self, file: PyFile) -> str:
+        if isinstance(file, Archive):
+            return file.url
+        for entry in self._files(file.project):
+            if entry["filename"] == file.filename:
+                break
+        else:
+            raise Vanished(
+                f"{file.filename} is no longer on the package index",
+                hint="change the recipe's version, then `make lock`",
             )
-            if entry is None:
-                raise Vanished(
-                    f"{file.filename} is no longer on the package index",
-                    hint="change the recipe's version, then `make lock`",
-                )
-            if (index_sha256 := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
-                raise Unreachable(
-                    f"{file.filename}: the package index has SHA-256 {index_sha256[:12]}, "
-                    f"the lock names {file.sha256[:12]}",
-                    hint="the index serves something else than the lock names: find out why "
-                    "before a new lock takes it",
-                )
-            requests.append(StoreRequest(file.sha256, file.size, entry["url"], file.filename))
-        return requests
+        if (index_sha256 := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
+            raise Unreachable(
+                f"{file.filename}: the package index has SHA-256 {index_sha256[:12]}, "
+                f"the lock names {file.sha256[:12]}",
+                hint="the index serves something else than the lock names: find out why "
+                "before a new lock takes it",
+            )
+        return str(entry["url"])
 
     def fetch(
         self,
@@ -370,8 +380,10 @@ class Index:
         return without_login(address)[0], document
 
     def _address(self, project: str) -> str:
-        private = self.private if self.private and self.private.has(project) else None
-        return f"{private.opened() if private else self.url}/{project}/"
+        address = self.url
+        if self.private and self.private.has(project):
+            address = self.private.opened()
+        return f"{address}/{project}/"
 
     @cache  # noqa: B019 - an index is a value, and its listings do not change while a lock is made
     def _files(self, project: str) -> list[dict[str, Any]]:
@@ -400,7 +412,9 @@ def _with_login_of(page: str, address: str) -> str:
     page_parts, parts = urlsplit(page), urlsplit(address)
     server = page_parts.netloc.rpartition("@")[2]
     is_same_server = (page_parts.scheme, server) == (parts.scheme, parts.netloc)
-    return parts._replace(netloc=page_parts.netloc).geturl() if is_same_server else address
+    if not is_same_server:
+        return address
+    return parts._replace(netloc=page_parts.netloc).geturl()
 
 
 def _conflict(output: str) -> list[str]:

@@ -57,14 +57,16 @@ class WantedContainer(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_a_name(cls, value: Any) -> Any:
-        given = {"image": value} if isinstance(value, str) else value
-        name = given.get("image") if isinstance(given, dict) else None
-        if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise ValueError(
-                f"`{name}` is no whole name of an image: write its registry, too, such "
-                "as docker.io/library/redis:7"
-            )
-        return given
+        if isinstance(value, str):
+            value = {"image": value}
+        if isinstance(value, dict):
+            name = value.get("image")
+            if isinstance(name, str) and not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"`{name}` is no whole name of an image: write its registry, too, such "
+                    "as docker.io/library/redis:7"
+                )
+        return value
 
     @property
     def name(self) -> str:
@@ -77,7 +79,9 @@ class WantedContainer(Section):
     def asked(self) -> str:
         """The reference by which a registry is asked; a digest wins over a tag."""
         path, _, digest = self._parts()
-        return f"{path}@sha256:{digest}" if digest else self.name
+        if not digest:
+            return self.name
+        return f"{path}@sha256:{digest}"
 
     def _parts(self) -> tuple[str, str, str]:
         match = _NAME.fullmatch(self.image)
@@ -280,24 +284,31 @@ def _skopeo(
     mirror = os.environ.get(mirrors.variable(registry)) or f"https://{registry}"
     server, proxy = urlsplit(mirror), mirrors.proxy(mirror)
     user, password = mirrors.login(reference, login)
-    logins = {server.netloc: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}
-    prefix = "src-" if target else ""
+    logins = dict[str, dict[str, str]]()
+    if user:
+        auth = base64.b64encode(f"{user}:{password}".encode()).decode()
+        logins[server.netloc] = {"auth": auth}
+    limits, tls_option, targets = [f"--command-timeout={LIMIT_S}s"], "--tls-verify", list[str]()
+    if target:
+        limits, tls_option, targets = [], "--src-tls-verify", [target]
+    env = {"NO_PROXY": "*"}
+    if proxy:
+        env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
     # The login is in a file: every user of this machine can read arguments.
     with tempfile.NamedTemporaryFile("w", suffix=".json") as access:
-        json.dump({"auths": logins if user else {}}, access)
+        json.dump({"auths": logins}, access)
         access.flush()
         argv = [
             "skopeo",
             "--insecure-policy",
-            *([] if target else [f"--command-timeout={LIMIT_S}s"]),
+            *limits,
             command,
             *options,
-            f"--{prefix}tls-verify={json.dumps(server.scheme != 'http')}",
+            f"{tls_option}={json.dumps(server.scheme != 'http')}",
             f"--authfile={access.name}",
             f"docker://{server.netloc}{server.path.rstrip('/')}/{path}",
-            *filter(None, [target]),
+            *targets,
         ]
-        env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy} if proxy else {"NO_PROXY": "*"}
         try:
             return shell.output(argv, env=env)
         except shell.CommandFailed as error:

@@ -36,7 +36,9 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         return installed
     cached = folder / f"{vendor.name}.asc"
     if not cached.is_file() or fingerprints(cached.read_bytes()) != [vendor.fingerprint]:
-        where = vendor.key if _is_whole(vendor.key) else f"{uri}/{vendor.key}"
+        where = vendor.key
+        if not _is_whole(where):
+            where = f"{uri}/{where}"
         data = http_documents.read(_with_login(where, uri, vendor), limit=LIMIT).data
         _demand(vendor, data, where, mirrors.variable(vendor.name))
         records.write_text(cached, armored(data))  # apt takes .asc for armored text

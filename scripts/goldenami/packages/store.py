@@ -176,8 +176,10 @@ class Store:
             finally:
                 stop.set()
         if errors:
-            more = f" (and {len(errors) - 1} more files)" if len(errors) > 1 else ""
-            raise type(errors[0])(f"{errors[0].message}{more}", hint=errors[0].hint)
+            message = errors[0].message
+            if len(errors) > 1:
+                message += f" (and {len(errors) - 1} more files)"
+            raise type(errors[0])(message, hint=errors[0].hint)
         return sum(item.size for item in missing)
 
     def pull(self, requests: Iterable[StoreRequest]) -> None:
