@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import units
-from goldenami.model.builds.build_records import BakeRecord
+from goldenami.model.builds.build_records import BakeRecord, Timing
 
 HAIRLINE = 0.0025
 """Least length of a bar, as a fraction: a step that took no time must still be seen."""
@@ -87,21 +87,15 @@ def _chart(
 def of_bake(bake: BakeRecord) -> list[Chart]:
     """The charts of bytes by component, the largest first, and of seconds by phase and role."""
     parts = sorted(bake.components, key=lambda part: (-part.bytes, part.name))
+    sizes = [(part.name, part.bytes) for part in parts]
     charts = [
-        shares(
-            "Bytes of each component",
-            "component",
-            [(part.name, part.bytes) for part in parts],
-            units.size,
-        ),
-        *(
-            shares(
-                f"Seconds of each {noun}",
-                noun,
-                [(step.name, step.seconds) for step in steps],
-                units.duration,
-            )
-            for noun, steps in (("phase", bake.phases), ("role", bake.roles))
-        ),
+        shares("Bytes of each component", "component", sizes, units.size),
+        _seconds("phase", bake.phases),
+        _seconds("role", bake.roles),
     ]
     return [chart for chart in charts if chart]
+
+
+def _seconds(noun: str, steps: Sequence[Timing]) -> Chart | None:
+    rows = [(step.name, step.seconds) for step in steps]
+    return shares(f"Seconds of each {noun}", noun, rows, units.duration)

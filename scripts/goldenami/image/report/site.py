@@ -74,6 +74,12 @@ def of_build(folder: BuildFolder) -> SiteBuild:
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     published = view.publication(folder) or {"regions": {}}
+    checks = verify.checks if verify else []
+    verdict = verify.verdict if verify else Verdict.NOT_VERIFIED
+    asked_at, rated, stops = "", "", 0
+    if security:
+        asked_at, rated = security.checked_at, view.rated(security.findings)
+        stops = sum(finding.stops for finding in security.findings)
     return SiteBuild(
         image=bake.image,
         build_id=bake.build_id,
@@ -81,14 +87,14 @@ def of_build(folder: BuildFolder) -> SiteBuild:
         started_at=bake.started_at,
         seconds=bake.seconds,
         bytes=bake.disk.bytes_allocated if bake.disk else None,
-        verified=verify is not None and verify.verdict is Verdict.VERIFIED,
-        verdict=str(verify.verdict if verify else Verdict.NOT_VERIFIED),
-        correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
-        checks=len(verify.checks) if verify else 0,
+        verified=verdict is Verdict.VERIFIED,
+        verdict=str(verdict),
+        correct=sum(check.outcome is Outcome.CORRECT for check in checks),
+        checks=len(checks),
         gpu=gpu[0].value if gpu else "",
-        asked_at=security.checked_at if security else "",
-        rated=view.rated(security.findings) if security else "",
-        stops=sum(finding.stops for finding in security.findings) if security else 0,
+        asked_at=asked_at,
+        rated=rated,
+        stops=stops,
         amis={region: entry["ami"] for region, entry in published["regions"].items()},
         report=folder.report.exists(),
         lock={key: lock[key] for key in _LOCK_KEYS if key in lock},

@@ -79,7 +79,9 @@ def run(
         progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
     # The next lines write them anew. They go after the record: a kill before it leaves all as is.
-    _forget(build, REPORT_FILE, SUMMARY_FILE, *([] if result.hardening else [HARDENING_FILE]))
+    _forget(build, REPORT_FILE, SUMMARY_FILE)
+    if not result.hardening:
+        _forget(build, HARDENING_FILE)
     point_latest(build)
     progress.remember()
     return record
@@ -184,11 +186,10 @@ def summary(record: VerifyRecord) -> str:
 def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
     """The error about a build that did not pass, with its first failed checks."""
     failed = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
-    lines = [
-        f"{check.outcome.value:>11}  {check.id}: "
-        f"{check.detail.splitlines()[0] if check.detail else ''}"
-        for check in failed[:12]
-    ]
+    lines = list[str]()
+    for check in failed[:12]:
+        first_line = check.detail.splitlines()[0] if check.detail else ""
+        lines.append(f"{check.outcome.value:>11}  {check.id}: {first_line}")
     return NotVerified(
         f"{record.image} {record.build_id} is not verified: {len(failed)} of "
         f"{len(record.checks)} checks",
