@@ -86,9 +86,8 @@ def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = Fals
         plan = inputs.plan(work, log, inputs.repository())
     result = builder.bake(inputs.lock, plan, progress, force=force)
     # `layers` names those that were there before this bake: not those that `_beside` just made.
-    result = result.model_copy(
-        update={"layers": [name for name in result.layers if name not in made_early]}
-    )
+    layers = [name for name in result.layers if name not in made_early]
+    result = result.model_copy(update={"layers": layers})
     record = _record(inputs, builder, work, result, (started, began))
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
@@ -201,10 +200,8 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     if blobs := sum(lock.container_blobs().values()) * bool(totals):
         totals[IN_NO_PACKAGE] -= blobs
         totals["containers"] = blobs
-    return [
-        Component(name=name, bytes=size)
-        for name, size in sorted(totals.items(), key=lambda item: -item[1])
-    ]
+    by_size = sorted(totals.items(), key=lambda item: -item[1])
+    return [Component(name=name, bytes=size) for name, size in by_size]
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:

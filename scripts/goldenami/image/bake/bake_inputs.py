@@ -302,11 +302,11 @@ def repositories(store: Store, digests: Collection[str]) -> list[Path]:
     # in a half-made one.
     parent = store.cache.repositories
     half_made = local_repository.abandoned(parent)
-    return [
-        folder
-        for folder in sorted(parent.glob("*"))
-        if folder in half_made or not local_repository.contents(folder).issubset(digests)
-    ]
+    folders = list[Path]()
+    for folder in sorted(parent.glob("*")):
+        if folder in half_made or not local_repository.contents(folder).issubset(digests):
+            folders.append(folder)
+    return folders
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
@@ -315,10 +315,9 @@ def views(lock: Lock) -> dict[str, set[str]]:
     by_step = dict[str, set[str]]()
     visible = {lock.packages[name].sha256 for name in lock.base_packages}
     for number, step in enumerate(lock.steps):
-        visible = visible | {lock.packages[name].sha256 for name in step.packages}
-        by_step[f"step-{number}"] = visible | {
-            package.sha256 for package in step.stand_ins.values()
-        }
+        visible.update(lock.packages[name].sha256 for name in step.packages)
+        dummies = {package.sha256 for package in step.stand_ins.values()}
+        by_step[f"step-{number}"] = visible | dummies
     return by_step
 
 
@@ -414,6 +413,8 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     """All variables of Ansible, which the image's tests read too: the roles', and the facts of the
     build."""
     build_id = lock_sha256[: lockfile.ID_LENGTH]
+    driver = lock.driver.version if lock.driver else None
+    cuda = lock.cuda.version if lock.cuda else None
     frameworks = {framework.wheel.project: framework.version for framework in lock.frameworks}
     return {
         **lock.variables,
@@ -430,8 +431,8 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
             "lock_sha256": lock_sha256,
             "source_date_epoch": lock.source_date_epoch,
             "kernel": lock.kernel.release,
-            "driver": lock.driver.version if lock.driver else None,
-            "cuda": lock.cuda.version if lock.cuda else None,
+            "driver": driver,
+            "cuda": cuda,
             "frameworks": frameworks,
         },
     }

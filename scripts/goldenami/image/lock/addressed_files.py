@@ -193,11 +193,10 @@ def _sample(path: Path, strip: int) -> dict[str, str]:
             # Every n-th file, so that the sample reaches the end of the tarball.
             chosen = set(names[:: -(-len(names) // SAMPLE) or 1])
         with tarfile.open(path) as archive:
-            sample = {
-                _below(member, strip): _digest(archive, member)
-                for member in _members(archive)
-                if member.name in chosen
-            }
+            sample = dict[str, str]()
+            for member in _members(archive):
+                if member.name in chosen:
+                    sample[_below(member, strip)] = _digest(archive, member)
     except tarfile.FilterError as error:
         raise BadInput(
             f"the tarball leads out of its folder: {error}", hint="do not trust it"

@@ -221,13 +221,9 @@ def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     """The lock has one kernel, and the modules were compiled for it with its own headers."""
-    other_kernels = sorted(
-        name
-        for name in lock.packages
-        if name.startswith("linux-image-") and name != lock.kernel.package
-    )
-    for name in other_kernels:
-        yield f"{name} is a second kernel beside {lock.kernel.package}"
+    for name in sorted(lock.packages):
+        if name.startswith("linux-image-") and name != lock.kernel.package:
+            yield f"{name} is a second kernel beside {lock.kernel.package}"
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
         yield f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
@@ -253,11 +249,10 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
         lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
     ):
         if part.state(checked_day) is SupportState.ENDED:
-            note = f" ({part.note})" if part.note else ""
-            yield (
-                f"support of {part.part} {part.version}{note} {part.words(checked_day)}: "
-                "plan the move to a newer one"
-            )
+            name = f"{part.part} {part.version}"
+            if part.note:
+                name += f" ({part.note})"
+            yield f"support of {name} {part.words(checked_day)}: plan the move to a newer one"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:

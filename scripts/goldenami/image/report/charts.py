@@ -57,13 +57,13 @@ def history(
 ) -> Chart | None:
     """A chart of values by build (or another `noun`), the oldest first, each with its change from
     the one before. None if there are fewer than two."""
-    values = [value for _, value in rows]
-    changes = [
-        units.change(now, last) for now, last in zip(values, values[:1] + values, strict=False)
-    ]
     if len(rows) < 2:
         return None
-    noted = [(*row, change) for row, change in zip(rows, changes, strict=True)]
+    noted = list[tuple[str, float, str]]()
+    _, previous_value = rows[0]
+    for label, value in rows:
+        noted.append((label, value, units.change(value, previous_value)))
+        previous_value = value
     return _chart(title, noun, "Change", noted, words)
 
 
@@ -77,10 +77,10 @@ def _chart(
     if not rows:
         return None
     longest = max(value for _, value, _ in rows) or 1
-    bars = [
-        Bar(label, words(value), row_note, round(max(HAIRLINE, value / longest), 5))
-        for label, value, row_note in rows
-    ]
+    bars = list[Bar]()
+    for label, value, row_note in rows:
+        length = round(max(HAIRLINE, value / longest), 5)
+        bars.append(Bar(label, words(value), row_note, length))
     return Chart(title, noun, note, tuple(bars))
 
 

@@ -180,16 +180,18 @@ def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
     by_role: dict[str, list[Check]] = {}
     for check in verify.checks if verify else ():
         by_role.setdefault(check.role, []).append(check)
-    rows = [
+    rows = list[dict[str, Any]]()
+    for role, checks in by_role.items():
         # sorted() is stable: checks with the same outcome stay in the order of the run.
-        {
-            "role": role,
-            "counts": _counts(checks),
-            "checks": tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
-            "failed": any(check.outcome is not Outcome.CORRECT for check in checks),
-        }
-        for role, checks in by_role.items()
-    ]
+        worst_first = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
+        rows.append(
+            {
+                "role": role,
+                "counts": _counts(checks),
+                "checks": tuple(worst_first),
+                "failed": worst_first[0].outcome is not Outcome.CORRECT,
+            }
+        )
     return sorted(rows, key=lambda group: not group["failed"])
 
 
@@ -207,12 +209,10 @@ def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
 def _driver(driver: LockData | None) -> tuple[Fact, ...]:
     if not driver:
         return (Fact("NVIDIA driver", "none"),)
-    supports = f", supports CUDA {driver['cuda']}" if driver.get("cuda") else ""
-    version = Fact(
-        "NVIDIA driver",
-        str(driver["version"]),
-        f"branch {driver['branch']}, {driver['flavour']} modules{supports}",
-    )
+    note = f"branch {driver['branch']}, {driver['flavour']} modules"
+    if driver.get("cuda"):
+        note += f", supports CUDA {driver['cuda']}"
+    version = Fact("NVIDIA driver", str(driver["version"]), note)
     modules = driver.get("modules")
     if not modules:
         return (version,)

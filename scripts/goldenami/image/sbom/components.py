@@ -191,11 +191,9 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
 
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
     sources = source_packages(lock, store)
-    return (
-        _deb(lock, name, package, sources[name])
-        for name, package in lock.packages.items()
-        if name in names
-    )
+    for name, package in lock.packages.items():
+        if name in names:
+            yield _deb(lock, name, package, sources[name])
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
@@ -221,7 +219,9 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
 
 
 def _files(lock: Lock) -> Iterator[ImagePart]:
-    return (_file(file, file.name) for file in lock.downloads if not file.package)
+    for file in lock.downloads:
+        if not file.package:
+            yield _file(file, file.name)
 
 
 def _file(file: LockedDownload, name: str) -> ImagePart:
@@ -261,17 +261,16 @@ def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
             depends=tuple(sorted(refs)),
         )
     for purl, inner_part in parts_by_purl.items():
-        yield replace(
-            inner_part, properties=tuple((CONTAINER, name) for name in containers_by_purl[purl])
-        )
+        owners_of_part = [(CONTAINER, name) for name in containers_by_purl[purl]]
+        yield replace(inner_part, properties=tuple(owners_of_part))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
     qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
     if source != SourcePackage(name, package.version):
-        qualifiers["upstream"] = source.name + (
-            f"@{source.version}" if source.version != package.version else ""
-        )
+        qualifiers["upstream"] = source.name
+        if source.version != package.version:
+            qualifiers["upstream"] += f"@{source.version}"
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
@@ -283,7 +282,8 @@ def _modules(lock: Lock, modules_name: str, modules: KernelModules, package: Pac
         vendor = modules_name
         facts.append(("flavour", lock.driver.flavour))
         cpe = f"cpe:2.3:a:nvidia:gpu_display_driver:{lock.driver.version}:*:*:*:*:linux:*:*"
-    facts += [("signer", modules.signature.signer)] if modules.signature else []
+    if modules.signature:
+        facts.append(("signer", modules.signature.signer))
     source_package, ancestors = modules.build.get(modules.source_package), list[ImagePart]()
     if source_package and "://" in source_package.origin:
         qualifiers = {
@@ -336,11 +336,11 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
     for sha256, file in files.items():
         compiled = compiled_by_sha256.get(sha256)
         facts = [("environment", name) for name in sorted(environments_by_sha256[sha256])]
-        facts += (
-            [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)]
-            if compiled
-            else []
-        )
+        ancestors = list[ImagePart]()
+        if compiled:
+            facts.append(("compiled-for", compiled.target.cpu))
+            facts.append(("compiled-with", compiled.compiler))
+            ancestors.append(_origin(compiled))
         vendor, qualifiers = _index(lock, file)
         purl = PackageURL("pypi", None, file.project, file.version, qualifiers).to_string()
         yield ImagePart(
@@ -350,7 +350,7 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
             sha256,
             vendor,
             properties=(("file", file.filename), *facts),
-            ancestors=(_origin(compiled),) if compiled else (),
+            ancestors=tuple(ancestors),
         )
 
 

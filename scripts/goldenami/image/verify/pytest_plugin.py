@@ -42,29 +42,26 @@ _MISSING = (
 )
 
 _SPELLED = {
-    word.lower(): word
-    for word in (
-        "CDI",
-        "CPU",
-        "CUDA",
-        "Docker",
-        "EC2",
-        "EFA",
-        "GPU",
-        "GPUs",
-        "GSP",
-        "Java",
-        "Molecule",
-        "NCCL",
-        "NVIDIA",
-        "NVLink",
-        "NVSwitch",
-        "PAM",
-        "Podman",
-        "PyTorch",
-        "SSH",
-        "UUID",
-    )
+    "cdi": "CDI",
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "docker": "Docker",
+    "ec2": "EC2",
+    "efa": "EFA",
+    "gpu": "GPU",
+    "gpus": "GPUs",
+    "gsp": "GSP",
+    "java": "Java",
+    "molecule": "Molecule",
+    "nccl": "NCCL",
+    "nvidia": "NVIDIA",
+    "nvlink": "NVLink",
+    "nvswitch": "NVSwitch",
+    "pam": "PAM",
+    "podman": "Podman",
+    "pytorch": "PyTorch",
+    "ssh": "SSH",
+    "uuid": "UUID",
 }
 """Words whose capitals a test's name cannot have."""
 

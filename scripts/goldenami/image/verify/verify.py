@@ -146,13 +146,12 @@ def point_latest(build: BuildFolder) -> None:
 def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
     """The newest other verified build of the image, by the time of its record, or None. With
     `whole` only builds whose disk `clean` has not removed."""
-    others = [
-        candidate
-        for candidate in build.image.builds
-        if candidate.build_id != build.build_id
-        and candidate.is_verified
-        and not (whole and _lost_its_disk(candidate))
-    ]
+    others = list[BuildFolder]()
+    for candidate in build.image.builds:
+        if candidate.build_id == build.build_id or not candidate.is_verified:
+            continue
+        if not (whole and _lost_its_disk(candidate)):
+            others.append(candidate)
     return max(others, key=lambda candidate: candidate.verify.stat().st_mtime, default=None)
 
 

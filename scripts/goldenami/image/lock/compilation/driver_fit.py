@@ -320,9 +320,9 @@ def module_build(
     package = driver.request.dkms_package
     # The DKMS package is unpacked, not installed, so apt is not asked to solve its dependencies.
     full_version = next(
-        dkms_version
-        for dkms_version in apt.versions(package)
-        if compatibility.upstream(dkms_version) == driver.version
+        version
+        for version in apt.versions(package)
+        if compatibility.upstream(version) == driver.version
     )
     return ModuleBuild(
         name=DRIVER_MODULES,

@@ -175,11 +175,12 @@ def _digests(files: Sequence[PyFile]) -> list[str]:
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
     """The frameworks with a compiled wheel that is missing from the store, or damaged there."""
-    return [
-        framework
-        for framework in lock.frameworks
-        if framework.made and not store.has(framework.wheel.sha256, framework.wheel.size)
-    ]
+    frameworks = list[Framework]()
+    for framework in lock.frameworks:
+        wheel = framework.wheel
+        if framework.made and not store.has(wheel.sha256, wheel.size):
+            frameworks.append(framework)
+    return frameworks
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
