@@ -44,8 +44,9 @@ def table(root: Path, name: str, depth: int = 1) -> YamlFile:
     row."""
     program_table, own_table = home(root) / name, root / name
     merged = yaml_lines.load(program_table)
-    is_added = own_table != program_table and own_table.is_file()
-    return merged.with_rows(yaml_lines.load(own_table), depth) if is_added else merged
+    if own_table == program_table or not own_table.is_file():
+        return merged
+    return merged.with_rows(yaml_lines.load(own_table), depth)
 
 
 def role(root: Path, name: str) -> Path:
@@ -54,8 +55,12 @@ def role(root: Path, name: str) -> Path:
     own_role, program_role = root / ROLES / name, home(root) / ROLES / name
     if program_role.is_dir() and _parts(own_role) <= {FILES}:
         return program_role
-    collected = [folder / name for folder in collected_roles(root) if (folder / name).is_dir()]
-    return own_role if own_role.is_dir() or not collected else collected[0]
+    if own_role.is_dir():
+        return own_role
+    for folder in collected_roles(root):
+        if (folder / name).is_dir():
+            return folder / name
+    return own_role
 
 
 def collected_roles(root: Path) -> list[Path]:
@@ -65,29 +70,32 @@ def collected_roles(root: Path) -> list[Path]:
 
 def roles(root: Path) -> set[str]:
     """Return the names of all roles."""
-    folders = (home(root) / ROLES, root / ROLES, *collected_roles(root))
-    return {path.parent.name for folder in folders for path in folder.glob("*/tasks")}
+    names = set[str]()
+    for folder in (home(root) / ROLES, root / ROLES, *collected_roles(root)):
+        names |= {path.parent.name for path in folder.glob("*/tasks")}
+    return names
 
 
 def twice(root: Path, name: str) -> str:
     """Return the folder of a second role of that name, or "" if there is none."""
     places = dict.fromkeys([home(root) / ROLES, root / ROLES, *collected_roles(root)])
     role_folders = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
-    return str(role_folders[1].relative_to(root)) if role_folders[1:] else ""
+    if len(role_folders) < 2:
+        return ""
+    return str(role_folders[1].relative_to(root))
 
 
 def taken(root: Path, name: str) -> str:
     """Return the repository's folder of a role `name`, or of its checks, if the program has one of
     that name, too; else ""."""
     program = home(root)
-    if program != root and (program / ROLES / name).is_dir():
-        own_parts = {
-            f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
-            f"{CHECKS}/{name}": set[str](),
-        }
-        return next(
-            (folder for folder in own_parts if not _parts(root / folder) <= own_parts[folder]), ""
-        )
+    if program == root or not (program / ROLES / name).is_dir():
+        return ""
+    own_parts = {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str]()
+    if not _parts(root / ROLES / name) <= own_parts:
+        return f"{ROLES}/{name}"
+    if _parts(root / CHECKS / name):
+        return f"{CHECKS}/{name}"
     return ""
 
 
@@ -105,13 +113,16 @@ def by_owner(root: Path, inputs: Iterable[str]) -> str:
     own_inputs, program_inputs = list[str](), list[str]()
     for name in inputs:
         is_of_program = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
-        (program_inputs if is_of_program and home(root) != root else own_inputs).append(name)
-    program_part = (
-        [f"{', '.join(program_inputs)} of goldenami {goldenami.__version__}"]
-        if program_inputs
-        else []
-    )
-    return "; ".join([*([", ".join(own_inputs)] if own_inputs else []), *program_part])
+        if is_of_program and home(root) != root:
+            program_inputs.append(name)
+        else:
+            own_inputs.append(name)
+    parts = list[str]()
+    if own_inputs:
+        parts.append(", ".join(own_inputs))
+    if program_inputs:
+        parts.append(f"{', '.join(program_inputs)} of goldenami {goldenami.__version__}")
+    return "; ".join(parts)
 
 
 def roles_path(root: Path, work: Path) -> str:
@@ -149,7 +160,9 @@ def _parts(folder: Path) -> set[str]:
 
 
 def _paths(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    if not folder.is_dir():
+        return {}
+    return {path.name: path for path in folder.iterdir()}
 
 
 def _link(folder: Path, targets: dict[str, Path]) -> None:

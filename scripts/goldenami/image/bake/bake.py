@@ -53,9 +53,9 @@ def exists(build: BuildFolder, builder: Builder) -> bool:
     record = build.read_bake()
     if builder.built(record):
         return record.disk is None or build.disk.exists()
-    origin = (
-        f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
-    )
+    origin = "here, as a disk"
+    if record.ami:
+        origin = f"in EC2 as {record.ami.id} in {record.ami.region}"
     raise BadInput(
         f"build {record.build_id} of {record.image} was baked {origin}",
         hint=f"`golden publish {record.image}` takes it to every region; `make bake "
@@ -86,9 +86,8 @@ def bake(inputs: BakeInputs, builder: Builder, work: Path, *, force: bool = Fals
         plan = inputs.plan(work, log, inputs.repository())
     result = builder.bake(inputs.lock, plan, progress, force=force)
     # `layers` names those that were there before this bake: not those that `_beside` just made.
-    result = result.model_copy(
-        update={"layers": [name for name in result.layers if name not in made_early]}
-    )
+    layers = [name for name in result.layers if name not in made_early]
+    result = result.model_copy(update={"layers": layers})
     record = _record(inputs, builder, work, result, (started, began))
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
@@ -115,12 +114,11 @@ def _beside(inputs: BakeInputs, builder: Builder, work: Path, steps: int) -> set
 
 def check_space(folder: Path, lock: Lock) -> None:
     """Raise HostNotReady if the disk cannot hold the tree, the image and their scratch."""
-    wheels = sum(file.size for files in lock.environments().values() for file in files)
-    files = sum(file.size for file in lock.downloads) + sum(lock.container_blobs().values())
-    needed = SPACE_FACTOR * (
-        UNPACKED * (wheels + files)
-        + sum(package.installed_size for package in lock.packages.values())
-    )
+    packed = sum(lock.container_blobs().values()) + sum(file.size for file in lock.downloads)
+    for wheels in lock.environments().values():
+        packed += sum(wheel.size for wheel in wheels)
+    installed = sum(package.installed_size for package in lock.packages.values())
+    needed = SPACE_FACTOR * (UNPACKED * packed + installed)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise HostNotReady(
@@ -135,7 +133,9 @@ def _record(
     inputs: BakeInputs, builder: Builder, work: Path, result: BakeResult, began: tuple[str, float]
 ) -> BakeRecord:
     """The record of a bake that began at `began`: by the wall clock, and in monotonic seconds."""
-    lock, roles = inputs.lock, packer.role_seconds(work)
+    lock, seconds = inputs.lock, packer.role_seconds(work)
+    phases = [Timing(name=name, seconds=taken) for name, taken in inputs.progress.phases.items()]
+    roles = [Timing(name=name, seconds=seconds[name]) for name in lock.roles if name in seconds]
     variables = records.read_object(BuildFolder(work / "out").variables)
     return BakeRecord(
         schema_version=1,
@@ -154,10 +154,8 @@ def _record(
             tools=host_tools.versions() if result.disk else {},
             distribution=host_tools.distribution(),
         ),
-        phases=[
-            Timing(name=name, seconds=seconds) for name, seconds in inputs.progress.phases.items()
-        ],
-        roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
+        phases=phases,
+        roles=roles,
         packages_count=packages_count(result.sizes, lock),
         disk=result.disk,
         ami=result.ami,
@@ -202,18 +200,15 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     if blobs := sum(lock.container_blobs().values()) * bool(totals):
         totals[IN_NO_PACKAGE] -= blobs
         totals["containers"] = blobs
-    return [
-        Component(name=name, bytes=size)
-        for name, size in sorted(totals.items(), key=lambda item: -item[1])
-    ]
+    by_size = sorted(totals.items(), key=lambda item: -item[1])
+    return [Component(name=name, bytes=size) for name, size in by_size]
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:
     """The number of packages in the tree: fewer than the lock's if a role purged one. The lock's
     for an AMI whose disk could not be read."""
-    return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(
-        lock.packages
-    )
+    count = sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes)
+    return count or len(lock.packages)
 
 
 def largest(sizes: dict[str, int]) -> list[Component]:
@@ -229,10 +224,10 @@ def _component(lock: Lock, package: str) -> str:
     if package == UNOWNED:
         return IN_NO_PACKAGE
     if package.startswith(WHEEL):
-        return (
-            "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"
-        )
+        project = package.removeprefix(WHEEL)
+        return "cuda" if project.startswith(("nvidia-", "cuda-")) else "frameworks"
     source = lock.packages[package].source if package in lock.packages else package
-    return next(
-        (name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system"
-    )
+    for name, prefixes in _COMPONENTS:
+        if source.startswith(prefixes):
+            return name
+    return "base system"

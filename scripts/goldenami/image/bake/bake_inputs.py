@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from goldenami.model.locked.lockfile import Lock, Step
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.supported import base_images
 from goldenami.packages import local_repository, mirrors, registries
-from goldenami.packages.apt import BUILT, LOOSE, store_requests
+from goldenami.packages.apt import BUILT, LOOSE, Deb, store_requests
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.local_repository import LocalRepository
 from goldenami.packages.pypi import Index
@@ -80,14 +80,12 @@ class BakeInputs:
 
     def lacking_modules(self) -> list[ModuleBuild]:
         """The builds of the lock's kernel modules that are missing from the store."""
-        locked_builds = [
-            (build, self.lock.packages.get(build.package)) for build in ModuleBuild.of(self.lock)
-        ]
-        return [
-            build
-            for build, package in locked_builds
-            if package is not None and not self.store.has(package.sha256, package.size)
-        ]
+        lacking = list[ModuleBuild]()
+        for build in ModuleBuild.of(self.lock):
+            package = self.lock.packages.get(build.package)
+            if package is not None and not self.store.has(package.sha256, package.size):
+                lacking.append(build)
+        return lacking
 
     def steps_before_modules(self) -> int:
         """The number of steps that can be made while the modules compile: 0 if no module is
@@ -103,35 +101,15 @@ class BakeInputs:
         """Fetch every file that the lock names into the store; compiled files only from a remote
         store. With `tools` also the packages that compiled its modules."""
         lock, store = self.lock, self.store
-        debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
-        wheels = [framework.wheel for framework in lock.frameworks if framework.made]
-        # A remote store may have compiled files; those that it lacks are compiled again.
-        store.pull(
-            [
-                StoreRequest(deb.sha256, deb.size, "", deb.name)
-                for deb in lock.debs()
-                if deb.archive == BUILT
-            ]
-            + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels]
-        )
-        for build in ModuleBuild.of(lock) if tools else self.lacking_modules():
-            debs += [build.source, *build.toolchain]
-        if wheel_builds.lacking(lock, store):
-            debs += [
-                dummy_packages.have(store, name, package)
-                if package.origin == BUILT
-                else package.deb(name)
-                for name, package in lock.toolchain.items()
-            ]
+        self._pull_compiled()
+        debs = self._needed_debs(tools=tools)
         files = wheel_builds.from_index(lock, store)
-        needed = [
-            *((file.sha256, file.size) for file in lock.downloads),
-            *((deb.sha256, deb.size) for deb in debs),
-            *((file.sha256, file.size) for file in files),
-            *lock.container_blobs().items(),
-        ]
+        needed = [(download.sha256, download.size) for download in lock.downloads]
+        needed += [(deb.sha256, deb.size) for deb in debs]
+        needed += [(file.sha256, file.size) for file in files]
+        needed += lock.container_blobs().items()
         with self.progress.in_all():  # each file is hashed: 5 GB take some seconds
-            missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in needed))
+            missing = store.missing(StoreRequest(sha256, size, "", "") for sha256, size in needed)
         if not missing:
             return
         missing_sha256 = {request.sha256 for request in missing}
@@ -139,27 +117,47 @@ class BakeInputs:
         with self.progress.download(
             "fetch", f"{total / 1e6:.0f} MB in {len(missing_sha256)} packages", total
         ) as on_bytes:
-            vendors = vendor_archives.of_lock(self.root, lock)
-            uris = mirrors.with_logins(
-                mirrors.locate(
-                    sorted({deb.archive for deb in debs if deb.sha256 in missing_sha256}), vendors
-                ),
-                vendors,
-            )
-            store.fetch(
-                locked_downloads.store_requests(
-                    file for file in lock.downloads if file.sha256 in missing_sha256
-                ),
-                on_bytes,
-            )
-            store.fetch(
-                store_requests([deb for deb in debs if deb.sha256 in missing_sha256], uris),
-                on_bytes,
-            )
+            downloads = [file for file in lock.downloads if file.sha256 in missing_sha256]
+            debs = [deb for deb in debs if deb.sha256 in missing_sha256]
+            archives = self._archives(debs)
+            store.fetch(locked_downloads.store_requests(downloads), on_bytes)
+            store.fetch(store_requests(debs, archives), on_bytes)
             registries.fetch(lock.containers, store, on_bytes)
             if any(file.sha256 in missing_sha256 for file in files):
                 private = lock.python.index if lock.python else None
                 Index.configured(private).fetch(files, store, on_bytes)
+
+    def _pull_compiled(self) -> None:
+        """Fetch compiled files from a remote store. Those that it lacks are compiled again."""
+        requests = list[StoreRequest]()
+        for deb in self.lock.debs():
+            if deb.archive == BUILT:
+                requests.append(StoreRequest(deb.sha256, deb.size, "", deb.name))
+        for framework in self.lock.frameworks:
+            if framework.made:
+                wheel = framework.wheel
+                requests.append(StoreRequest(wheel.sha256, wheel.size, "", wheel.filename))
+        self.store.pull(requests)
+
+    def _needed_debs(self, *, tools: bool) -> list[Deb]:
+        """The lock's packages from archives, and those that compile what the store lacks; with
+        `tools` also those that compiled what it has."""
+        debs = [deb for deb in self.lock.debs() if deb.archive not in LOOSE]
+        for build in ModuleBuild.of(self.lock) if tools else self.lacking_modules():
+            debs += [build.source, *build.toolchain]
+        if wheel_builds.lacking(self.lock, self.store):
+            for name, package in self.lock.toolchain.items():
+                if package.origin == BUILT:
+                    debs.append(dummy_packages.have(self.store, name, package))
+                else:
+                    debs.append(package.deb(name))
+        return debs
+
+    def _archives(self, debs: list[Deb]) -> Mapping[str, str]:
+        """The addresses of the packages' archives, with the logins that they need."""
+        vendors = vendor_archives.of_lock(self.root, self.lock)
+        uris = mirrors.locate(sorted({deb.archive for deb in debs}), vendors)
+        return mirrors.with_logins(uris, vendors)
 
     def compile_again(self, log: Path) -> None:
         """Compile the files that the lock names and this machine lacks. Their inputs have to be in
@@ -200,18 +198,17 @@ class BakeInputs:
         for build in self.lacking_modules():
             del debs[lock.packages[build.package].sha256]
         for step in lock.steps:
-            debs.update(
-                (package.sha256, dummy_packages.have(store, name, package))
-                for name, package in step.stand_ins.items()
-            )
-        for build in ModuleBuild.of(lock) if tools else ():
-            debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
-        others = wheel_builds.installed_wheels(lock) | {
-            f"{locked_downloads.FOLDER}/{file.file}": file.sha256
-            for file in lock.downloads
-            if not file.package
-        }
-        others |= {f"{registries.FOLDER}/{sha256}": sha256 for sha256 in lock.container_blobs()}
+            for name, package in step.stand_ins.items():
+                debs[package.sha256] = dummy_packages.have(store, name, package)
+        if tools:
+            for build in ModuleBuild.of(lock):
+                debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
+        others = wheel_builds.installed_wheels(lock)
+        for file in lock.downloads:
+            if not file.package:
+                others[f"{locked_downloads.FOLDER}/{file.file}"] = file.sha256
+        for sha256 in lock.container_blobs():
+            others[f"{registries.FOLDER}/{sha256}"] = sha256
         shape = records.canonical(
             {
                 "files": sorted([*debs, *others.values()]),
@@ -305,40 +302,33 @@ def repositories(store: Store, digests: Collection[str]) -> list[Path]:
     # in a half-made one.
     parent = store.cache.repositories
     half_made = local_repository.abandoned(parent)
-    return [
-        folder
-        for folder in sorted(parent.glob("*"))
-        if folder in half_made or not local_repository.contents(folder).issubset(digests)
-    ]
+    folders = list[Path]()
+    for folder in sorted(parent.glob("*")):
+        if folder in half_made or not local_repository.contents(folder).issubset(digests):
+            folders.append(folder)
+    return folders
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
     """For each step the SHA-256 of all that apt sees in it: its packages, those of earlier steps,
     and dummy packages."""
-    by_step, visible = (
-        dict[str, set[str]](),
-        {lock.packages[name].sha256 for name in lock.base_packages},
-    )
+    by_step = dict[str, set[str]]()
+    visible = {lock.packages[name].sha256 for name in lock.base_packages}
     for number, step in enumerate(lock.steps):
-        visible = visible | {lock.packages[name].sha256 for name in step.packages}
-        by_step[f"step-{number}"] = visible | {
-            package.sha256 for package in step.stand_ins.values()
-        }
+        visible.update(lock.packages[name].sha256 for name in step.packages)
+        dummies = {package.sha256 for package in step.stand_ins.values()}
+        by_step[f"step-{number}"] = visible | dummies
     return by_step
 
 
 def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
     """The folders that the coverage check (local/code_coverage) reads, the limits that it applies,
     and `known`, its cache."""
-    allowed = {
-        (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
-            files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}",
-            symbols=allowance.symbols,
-            extensions=allowance.extensions,
-            reason=allowance.reason,
-        )
-        for allowance in lock.allowances()
-    }
+    allowed = dict[tuple[str, ...], Allowance]()
+    for allowance in lock.allowances():
+        key = (allowance.files, allowance.symbols, *allowance.extensions)
+        files = f"opt/ml/*/lib/python3*/site-packages/{allowance.files}"
+        allowed[key] = allowance.model_copy(update={"files": files})
     return CoverageRequest(
         folders=list(CODE_FOLDERS),
         features=lock.hardware.features,
@@ -370,11 +360,7 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
     parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
     toolchain = toolchain_digest.digest(root)
     for number, step in enumerate(lock.steps):
-        step_variables = {
-            name: value
-            for name, value in all_variables.items()
-            if name.startswith((*(f"{role}_" for role in step.roles), "golden_"))
-        }
+        step_variables = _variables_of(step, all_variables, "golden_")
         path = work / f"step-{number}.json"
         records.write_text(path, records.canonical({**step_variables, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent, toolchain)
@@ -398,7 +384,9 @@ def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
     """SHA-256 over all that shapes a step's layer."""
     # Variables named golden_ are left out: only `provenance` reads their values. Other roles only
     # ask whether there is a seal, which every image has.
-    prefixes = tuple(f"{role}_" for role in step.roles)
+    roles = {role: lock.inputs.get(f"roles/{role}") for role in step.roles}
+    packages = {name: lock.packages[name].sha256 for name in step.packages}
+    stand_ins = {name: package.sha256 for name, package in step.stand_ins.items()}
     return records.sha256_text(
         records.canonical(
             {
@@ -406,23 +394,28 @@ def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
                 "format": FORMAT,
                 "toolchain": toolchain,
                 "playbook": lock.inputs.get("ansible"),
-                "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
-                "variables": {
-                    name: value
-                    for name, value in lock.variables.items()
-                    if name.startswith(prefixes)
-                },
-                "packages": {name: lock.packages[name].sha256 for name in step.packages},
-                "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
+                "roles": roles,
+                "variables": _variables_of(step, lock.variables),
+                "packages": packages,
+                "stand_ins": stand_ins,
             }
         )
     )
+
+
+def _variables_of(step: Step, variables: dict[str, Any], *more: str) -> dict[str, Any]:
+    """The variables of a step's roles, and those that begin with `more`."""
+    prefixes = (*(f"{role}_" for role in step.roles), *more)
+    return {name: value for name, value in variables.items() if name.startswith(prefixes)}
 
 
 def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     """All variables of Ansible, which the image's tests read too: the roles', and the facts of the
     build."""
     build_id = lock_sha256[: lockfile.ID_LENGTH]
+    driver = lock.driver.version if lock.driver else None
+    cuda = lock.cuda.version if lock.cuda else None
+    frameworks = {framework.wheel.project: framework.version for framework in lock.frameworks}
     return {
         **lock.variables,
         "golden_image": lock.image,
@@ -438,11 +431,9 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
             "lock_sha256": lock_sha256,
             "source_date_epoch": lock.source_date_epoch,
             "kernel": lock.kernel.release,
-            "driver": lock.driver.version if lock.driver else None,
-            "cuda": lock.cuda.version if lock.cuda else None,
-            "frameworks": {
-                framework.wheel.project: framework.version for framework in lock.frameworks
-            },
+            "driver": driver,
+            "cuda": cuda,
+            "frameworks": frameworks,
         },
     }
 

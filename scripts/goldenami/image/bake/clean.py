@@ -39,11 +39,9 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
             continue
         # Of a published build only disk and container image go: its records let the next upload be
         # a difference, and can be read back.
-        freed += [
-            free(large, f"{name}/{large.name}")
-            for large in (build.disk, build.layout)
-            if large.exists()
-        ]
+        for large in (build.disk, build.layout):
+            if large.exists():
+                freed.append(free(large, f"{name}/{large.name}"))
     if everything:
         image.latest_link.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.image}"]

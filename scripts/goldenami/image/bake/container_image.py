@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,31 +73,36 @@ exec "$@"
 
 def part(lock: Lock) -> Lock:
     """The part of a lock that shapes a container: without kernel modules, driver and services."""
-    left_out = set() if lock.variables.get("tools_container_enabled", True) else {"tools"}
+    kept_roles = {*GROUPS}
+    if not lock.variables.get("tools_container_enabled", True):
+        kept_roles -= {"tools"}
     # Steps keep their numbers, which name their packages in the repository.
-    steps = [_step(step, GROUPS.keys() - left_out) for step in lock.steps]
-    names = {*lock.base_packages, *(name for step in steps for name in step.packages)}
+    steps = [_step(step, kept_roles) for step in lock.steps]
+    names = {*lock.base_packages}.union(*(step.packages for step in steps))
+    packages = {name: package for name, package in lock.packages.items() if name in names}
     return lock.model_copy(
         update={
             "driver": None,
             "kernel_modules": {},
             "steps": steps,
-            "roles": [role for step in steps for role in step.roles],
-            "packages": {name: package for name, package in lock.packages.items() if name in names},
+            "roles": list(chain.from_iterable(step.roles for step in steps)),
+            "packages": packages,
         }
     )
 
 
 def _step(step: Step, kept_roles: Collection[str]) -> Step:
     roles = [role for role in step.roles if role in kept_roles]
-    return step.model_copy(
-        update={"roles": roles} if roles else {"roles": [], "packages": [], "stand_ins": {}}
-    )
+    if not roles:
+        return Step(roles=[], packages=[], stand_ins={})
+    return step.model_copy(update={"roles": roles})
 
 
 def least_driver(lock: Lock) -> str:
     """The oldest driver that runs the lock's CUDA, or "" without CUDA."""
-    return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]] if lock.cuda else ""
+    if not lock.cuda:
+        return ""
+    return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]]
 
 
 def check(lock: Lock) -> None:
@@ -174,7 +180,7 @@ def _plan(
     step_numbers = [number for number, step in enumerate(lock.steps) if step.roles]
     groups = [GROUPS[lock.steps[number].roles[0]] for number in step_numbers]
     # Of the base only KEPT and what the definition adds stays; packages of later steps all stay.
-    later = {name for step in lock.steps[1:] for name in step.packages}
+    later = chain.from_iterable(step.packages for step in lock.steps[1:])
     extra_packages = lock.variables.get("os_updates_extra_packages", [])
     return ContainerPlan(
         **bake_plan.model_dump()
@@ -194,9 +200,14 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
     environments = sorted(lock.environments())
     # With several environments the user says which one is meant (docs/containers.md).
     home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
-    folders = [f"{home}/bin"] * bool(home) + ["/opt/ml/bin"] * bool(environments)
-    folders += ["/usr/local/cuda/bin"] * bool(lock.cuda)
-    environment = {"PATH": ":".join([*folders, _PATH]), "LANG": "C.UTF-8"}
+    folders = [_PATH]
+    if lock.cuda:
+        folders.insert(0, "/usr/local/cuda/bin")
+    if environments:
+        folders.insert(0, "/opt/ml/bin")
+    if home:
+        folders.insert(0, f"{home}/bin")
+    environment = {"PATH": ":".join(folders), "LANG": "C.UTF-8"}
     if home:
         environment["VIRTUAL_ENV"] = home
     # Engines without CDI go by these variables.
@@ -212,9 +223,8 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
         "org.opencontainers.image.created": _created(lock),
         LOCK_LABEL: lock_sha256,
     }
-    labels |= {
-        f"goldenami.framework.{framework.name}": framework.version for framework in lock.frameworks
-    }
+    for framework in lock.frameworks:
+        labels[f"goldenami.framework.{framework.name}"] = framework.version
     if lock.cuda:
         labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
     if lock.driver:
@@ -241,6 +251,8 @@ def _attached(
     statement = provenance.of_container(
         record, commit, platform.python_version(), records.sha256_file(bill)
     )
-    text = dsse.sealed(statement, key) if key else records.canonical(statement)
+    text, media_type = records.canonical(statement), dsse.PAYLOAD_TYPE
+    if key:
+        text, media_type = dsse.sealed(statement, key), "application/vnd.dsse.envelope.v1+json"
     records.write_text(origin, text)
-    yield origin, "application/vnd.dsse.envelope.v1+json" if key else dsse.PAYLOAD_TYPE
+    yield origin, media_type

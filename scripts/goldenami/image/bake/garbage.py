@@ -36,20 +36,19 @@ def find(root: Path, store: Store) -> Garbage:
     """The files that nothing in the checkout `root` names. Before they are removed, find them again
     while nobody else uses the store: a run that began meanwhile may name one of them."""
     paths = [*root.glob(LOCKS), *root.glob("build/*/*/lock.json")]
-    named_digests = {
-        digest for path in paths for digest in _SHA256.findall(path.read_text(encoding="utf-8"))
-    }
+    named_digests = set[str]()
+    for path in paths:
+        named_digests.update(_SHA256.findall(path.read_text(encoding="utf-8")))
     return Garbage(store.garbage(named_digests), bake_inputs.repositories(store, named_digests))
 
 
 def shareable(root: Path, store: Store) -> tuple[dict[str, int], int]:
     """Objects that the committed locks name: bytes by SHA-256 of those in the store, and the number
     of missing ones."""
-    size_by_digest = {
-        digest: size
-        for path in sorted(root.glob(LOCKS))
-        for digest, size in lockfile.read(path)[0].objects().items()
-    }
+    size_by_digest = dict[str, int]()
+    for path in sorted(root.glob(LOCKS)):
+        lock, _ = lockfile.read(path)
+        size_by_digest |= lock.objects()
     present = {
         digest: size for digest, size in sorted(size_by_digest.items()) if store.has(digest, size)
     }

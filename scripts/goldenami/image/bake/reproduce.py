@@ -85,12 +85,12 @@ def _failure(first: _Bake, second: _Bake, conditions: str, scratch: Path) -> Sta
 
 
 def _files(first: Manifest, second: Manifest) -> list[str]:
-    digests = (
-        {path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
-        for manifest in (first, second)
-    )
-    before, after = digests
+    before, after = _digests(first), _digests(second)
     return sorted(path for path in before.keys() & after.keys() if before[path] != after[path])
+
+
+def _digests(manifest: Manifest) -> dict[str, str]:
+    return {path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
 
 
 def differences(first: Manifest, second: Manifest) -> list[str]:
@@ -99,7 +99,8 @@ def differences(first: Manifest, second: Manifest) -> list[str]:
     for path in sorted(first.keys() | second.keys()):
         before, after = first.get(path), second.get(path)
         if before is None or after is None:
-            lines.append(f"{path}: only in the {'second' if before is None else 'first'}")
+            bake = "second" if before is None else "first"
+            lines.append(f"{path}: only in the {bake}")
         elif before != after:
             keys = sorted(key for key in before | after if before.get(key) != after.get(key))
             lines.append(f"{path}: {', '.join(keys)}")

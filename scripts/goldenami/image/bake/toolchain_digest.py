@@ -30,22 +30,15 @@ def digest(root: Path, package: Path = PACKAGE) -> str:
     """SHA-256 over the files of the checkout `root`, the modules of the running `package`, and the
     libraries' versions."""
     home = program_files.home(root)
-    paths = {
-        str(path.relative_to(home)): path
-        for pattern in FILES
-        for path in sorted(home.glob(pattern))
-    }
-    paths |= {
-        f"scripts/goldenami/local/{name}.py": package / f"local/{name}.py" for name in MODULES
-    }
-    return records.sha256_text(
-        records.canonical(
-            {
-                "files": {name: records.sha256_file(path) for name, path in paths.items()},
-                "libraries": {name: _version(name) for name in LIBRARIES},
-            }
-        )
-    )
+    files = dict[str, str]()
+    for pattern in FILES:
+        for path in home.glob(pattern):
+            files[str(path.relative_to(home))] = records.sha256_file(path)
+    for name in MODULES:
+        module = package / f"local/{name}.py"
+        files[f"scripts/goldenami/local/{name}.py"] = records.sha256_file(module)
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return records.sha256_text(records.canonical({"files": files, "libraries": libraries}))
 
 
 def _version(name: str) -> str:

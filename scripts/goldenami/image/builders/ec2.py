@@ -72,7 +72,8 @@ _FACTS_COMMAND = (
 def instance_type(lock: Lock) -> str:
     """An instance type that runs the image's code: of its first declared family, or of one without
     GPUs."""
-    return f"{WITHOUT_GPU if lock.hardware.sm else lock.hardware.families[0]}.{SIZE}"
+    family = WITHOUT_GPU if lock.hardware.sm else lock.hardware.families[0]
+    return f"{family}.{SIZE}"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ class Ec2Builder:
             image = images.find(self._client(), spec.name)
             if image is not None:
                 images.check_ours(image, spec, self.region)
-                image = None if force and self._unpublished(image) else image
+                if force and self._unpublished(image):
+                    image = None
             if image is None:
                 self._demand_offered()
                 with progress.step("instance"):
@@ -384,9 +386,9 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             first, _, rest = entry.filename.partition("/")
-            scheme, _, name = (
-                rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
-            )
+            scheme, name = "purelib", entry.filename
+            if first.endswith(".data"):
+                scheme, _, name = rest.partition("/")
             if scheme in schemes and name:
                 entry.filename = f"{schemes[scheme]}{name}"
                 archive.extract(entry, environment)
@@ -453,18 +455,20 @@ def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     are the publisher's; a role may have removed some of the lock's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     installed = {name: version for _, name, version in rows}
-    wrong = [
-        f"{name} is {installed[name]}, not {package.version}"
-        for name, package in sorted(lock.packages.items())
-        if installed.get(name, package.version) != package.version
-    ]
-    wrong += [] if installed else ["dpkg names no package"]
+    wrong = list[str]()
+    for name, package in sorted(lock.packages.items()):
+        if installed.get(name, package.version) != package.version:
+            wrong.append(f"{name} is {installed[name]}, not {package.version}")
+    if not installed:
+        wrong.append("dpkg names no package")
+    check = Check.of_boot(
+        "packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8])
+    )
     publishers = sorted(installed.keys() - lock.packages.keys())
+    if wrong or not publishers:
+        return check
     listed = (
         f"{len(publishers)} packages are the publisher's, beside the lock: "
         f"{', '.join(publishers[:12])}"
     )
-    check = Check.of_boot(
-        "packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8])
-    )
-    return check if wrong else check.model_copy(update={"detail": listed if publishers else ""})
+    return check.model_copy(update={"detail": listed})

@@ -95,13 +95,15 @@ def _sized(download: Download, store: Store) -> LockedDownload:
     is_stored = store.check(download.sha256)
     # A file that is in the store already needs no server, which may be gone.
     size = path.stat().st_size if is_stored else http_documents.look(address).size
-    version = _VERSION.search(download.name)
+    version = download.sha256[:12]
+    if match := _VERSION.search(download.name):
+        version = match[1]
     return LockedDownload(
         url=download.url,
         name=download.name,
         sha256=download.sha256,
         size=size,
-        version=version[1] if version else download.sha256[:12],
+        version=version,
         login=download.login,
         signed_by=download.fingerprint,
     )
@@ -141,8 +143,9 @@ def _of(download: Download, locked: LockedDownload, path: Path) -> AddressedFile
             "strip": download.strip,
             "brings": f"{download.unpack}/**",
             "sample": _sample(path, download.strip),
-            **({"tool": "xz-utils"} if needs_xz else {}),
         }
+        if needs_xz:
+            variables["tool"] = "xz-utils"
     else:
         return _package(locked, path)
     return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **variables})
@@ -190,11 +193,10 @@ def _sample(path: Path, strip: int) -> dict[str, str]:
             # Every n-th file, so that the sample reaches the end of the tarball.
             chosen = set(names[:: -(-len(names) // SAMPLE) or 1])
         with tarfile.open(path) as archive:
-            sample = {
-                _below(member, strip): _digest(archive, member)
-                for member in _members(archive)
-                if member.name in chosen
-            }
+            sample = dict[str, str]()
+            for member in _members(archive):
+                if member.name in chosen:
+                    sample[_below(member, strip)] = _digest(archive, member)
     except tarfile.FilterError as error:
         raise BadInput(
             f"the tarball leads out of its folder: {error}", hint="do not trust it"
@@ -218,8 +220,10 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _below(member: tarfile.TarInfo, strip: int) -> str:
+    if not member.isfile():
+        return ""
     parts = PurePosixPath(member.name.lstrip("/")).parts
-    return "/".join(parts[strip:]) if member.isfile() else ""
+    return "/".join(parts[strip:])
 
 
 def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

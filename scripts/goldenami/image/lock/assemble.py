@@ -3,7 +3,9 @@ the bake."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from goldenami.image.lock.compilation import dummy_packages
 from goldenami.image.lock.compilation.driver_fit import FittedDriver
@@ -28,6 +30,9 @@ def assemble(
     with resolution.progress.step("steps"):
         steps = _steps(resolution, base_names, debs)
     definition, root = resolution.definition, resolution.root
+    driver = None
+    if resolution.fitted:
+        driver = _driver(resolution, resolution.fitted)
     base = BaseLock(
         distribution=definition.base.distribution,
         release=definition.base.release,
@@ -42,28 +47,35 @@ def assemble(
         disk_size_gib=definition.disk_size_gib,
         base=base,
         kernel=kernel,
-        driver=_driver(resolution, resolution.fitted) if resolution.fitted else None,
+        driver=driver,
         cuda=cuda,
         hardware=locked_hardware.derive(root, definition),
         choices=resolution.choices,
         base_packages=base_names,
-        packages={deb.name: Package.of(deb) for deb in debs},
+        packages=_packages(debs),
         frameworks=resolution.frameworks.frameworks,
         kernel_modules=resolution.kernel_modules,
-        toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
+        toolchain=_packages(resolution.frameworks.toolchain),
         extra_repos=definition.extra_repos,
         downloads=[file.locked for file in resolution.files],
         containers=resolution.containers,
         python=resolution.python,
         roles=definition.role_names,
         steps=steps,
-        variables={
-            name: value
-            for role in definition.role_names
-            for name, value in role_packages.variables(root, role, resolution.given(role)).items()
-        },
+        variables=_variables(resolution),
         inputs=lockfile.digests(root, definition),
     )
+
+
+def _packages(debs: Iterable[Deb]) -> dict[str, Package]:
+    return {deb.name: Package.of(deb) for deb in debs}
+
+
+def _variables(resolution: Resolution) -> dict[str, Any]:
+    variables = dict[str, Any]()
+    for role in resolution.definition.role_names:
+        variables |= role_packages.variables(resolution.root, role, resolution.given(role))
+    return variables
 
 
 def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
@@ -105,14 +117,13 @@ def _steps(resolution: Resolution, base: list[str], debs: list[Deb]) -> list[Ste
     complete = _apt_of(resolution, "whole", debs) if dummies else before_driver
     roles_so_far, installed_before, steps = list[str](), set(base), list[Step]()
     for roles in resolution.definition.steps:
-        step_apt = complete if "nvidia_driver" in roles else step_apt
+        if "nvidia_driver" in roles:
+            step_apt = complete
         roles_so_far += roles
         installed = {deb.name for deb in step_apt.solve(resolution.names(roles_so_far))}
-        used_dummies = {
-            name: Package.of(dummies[name])
-            for name in installed & dummies.keys()
-            if step_apt is before_driver
-        }
+        used_dummies = dict[str, Package]()
+        if step_apt is before_driver:
+            used_dummies = _packages(dummies[name] for name in installed & dummies.keys())
         new = installed - installed_before - used_dummies.keys()
         steps.append(Step(roles=roles, packages=sorted(new), stand_ins=used_dummies))
         installed_before |= new

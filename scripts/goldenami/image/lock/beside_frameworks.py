@@ -47,20 +47,19 @@ def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]
     except NoFit as error:
         why = error.message.partition(": ")[2]
         # pip says either `requested NAME...` or the name alone; the first is the surer one.
-        matches = [
-            number
-            for words in ("requested {0}", "{0.name}")
-            for number, requirement in enumerate(requirements)
-            if words.format(requirement) in why
-        ]
+        matches = list[int]()
+        for words in ("requested {0}", "{0.name}"):
+            for number, requirement in enumerate(requirements):
+                if words.format(requirement) in why:
+                    matches.append(number)
         at = source.error((KEY, *matches[:1]), error.message).message
         raise NoFit(at, hint=error.hint, tail=error.tail) from None
 
 
 def _demand(source: YamlFile, number: int, requirement: Requirement, index: Index) -> None:
     project = canonicalize_name(requirement.name)
-    private = index.private if index.private and index.private.has(project) else None
-    index_name = "python_index" if private else "the package index"
+    is_private = index.private is not None and index.private.has(project)
+    index_name = "python_index" if is_private else "the package index"
     try:
         versions = index.versions(project, prereleases=True)
     except Vanished:
@@ -87,11 +86,12 @@ def _demand(source: YamlFile, number: int, requirement: Requirement, index: Inde
 
 def _nearest(requirement: Requirement, versions: Sequence[str]) -> str:
     # Prereleases are shown only if there is nothing else.
-    final = [version for version in versions if not Version(version).is_prerelease] or list(
-        versions
-    )
+    final = [version for version in versions if not Version(version).is_prerelease]
+    final = final or list(versions)
     limits = [Version(specifier.version.removesuffix(".*")) for specifier in requirement.specifier]
-    below = sum(Version(version) < limits[0] for version in final) if limits else len(final)
+    below = len(final)
+    if limits:
+        below = sum(Version(version) < limits[0] for version in final)
     first = max(0, min(below - SHOWN // 2, len(final) - SHOWN))
     return f"the nearest are {', '.join(final[first : first + SHOWN])}"
 

@@ -93,12 +93,11 @@ def load(root: Path) -> list[Measurement]:
     """All committed measurements: goldenami's, then those of the repository `root`."""
     # In goldenami's own checkout both are one file, which is read once.
     paths = dict.fromkeys([program_files.home(root) / FILE, root / FILE])
-    return [
-        row
-        for path in paths
-        if path.exists()
-        for row in records.read(path, Measurements).measurements
-    ]
+    rows = list[Measurement]()
+    for path in paths:
+        if path.exists():
+            rows += records.read(path, Measurements).measurements
+    return rows
 
 
 def decide(
@@ -120,9 +119,8 @@ def decide(
         if (entry.framework, entry.version, entry.against) == (name, recipe.version, recipe.against)
     }
     if unmeasured := [cpu for cpu in cpus if cpu not in by_cpu]:
-        return Decision(
-            *_judged(recipe, cpus, sm, None, f"not measured on {', '.join(unmeasured)}")
-        )
+        figure = f"not measured on {', '.join(unmeasured)}"
+        return Decision(*_judged(recipe, cpus, sm, None, figure))
     # An image for several CPUs has one build, so the CPU with the least speedup decides.
     least = min((by_cpu[cpu] for cpu in cpus), key=lambda entry: entry.speedup)
     figure = f"{least.speedup:.2f}x over {least.against}, measured on {least.cpu}"
@@ -136,41 +134,39 @@ def _judged(
     measurement: Measurement | None,
     figure: str,
 ) -> tuple[Origin, str]:
-    wheel, only = recipe.wheel, recipe.only
-    uncovered = cuda_wheels.uncovered(wheel, sm)
-    loses_gpus = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
-    other_cpus = sorted(set(cpus) - set(only)) if only is not None else []
-    worst = measurement.worst if measurement else None
-    # The first case that holds decides, so the order matters.
-    cases: list[tuple[bool, Origin, str]] = [
-        (not recipe.has_build, Origin.WHEEL, "the recipe has no build"),
-        (
-            recipe.build.not_run is not None,
-            Origin.WHEEL,
-            f"recipe not run here: {recipe.build.not_run}",
-        ),
-        (wheel is None, Origin.SOURCE, f"the index has no wheel; {figure}"),
-        (
-            bool(uncovered),
-            Origin.SOURCE,
-            f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}",
-        ),
-        (loses_gpus, Origin.WHEEL, "a build would have no code for the GPUs"),
-        (
-            bool(other_cpus),
-            Origin.WHEEL,
-            f"a build is for {', '.join(only or [])} only, not for {', '.join(other_cpus)}",
-        ),
-        (measurement is None, Origin.WHEEL, f"the rule's default; {figure}"),
-        (
-            worst is not None and worst.ratio < LEAST_OF_A_WORKLOAD,
-            Origin.WHEEL,
-            f"{worst.name if worst else ''} would be {worst.ratio if worst else 0:.2f}x; {figure}",
-        ),
-        (
-            measurement is not None and measurement.speedup < LEAST_SPEEDUP,
-            Origin.WHEEL,
-            f"{figure}, less than {LEAST_SPEEDUP:.2f}x",
-        ),
-    ]
-    return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, figure))
+    # The first case that holds decides, so the order matters: first what leaves no choice, then
+    # the speed.
+    wheel = recipe.wheel
+    if not recipe.has_build:
+        return Origin.WHEEL, "the recipe has no build"
+    if recipe.build.not_run is not None:
+        return Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"
+    if wheel is None:
+        return Origin.SOURCE, f"the index has no wheel; {figure}"
+    if uncovered := cuda_wheels.uncovered(wheel, sm):
+        why = f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"
+        return Origin.SOURCE, why
+    if isinstance(wheel, CudaWheel) and recipe.build.cuda is None:
+        return Origin.WHEEL, "a build would have no code for the GPUs"
+    return _judged_by_speed(recipe.only, cpus, measurement, figure)
+
+
+def _judged_by_speed(
+    only: Sequence[str] | None,
+    cpus: Sequence[str],
+    measurement: Measurement | None,
+    figure: str,
+) -> tuple[Origin, str]:
+    """The case of a recipe whose wheel and build both run; `only` are the CPUs that a build is
+    for, or None for all."""
+    if only is not None and (other_cpus := sorted(set(cpus) - set(only))):
+        why = f"a build is for {', '.join(only)} only, not for {', '.join(other_cpus)}"
+        return Origin.WHEEL, why
+    if measurement is None:
+        return Origin.WHEEL, f"the rule's default; {figure}"
+    worst = measurement.worst
+    if worst is not None and worst.ratio < LEAST_OF_A_WORKLOAD:
+        return Origin.WHEEL, f"{worst.name} would be {worst.ratio:.2f}x; {figure}"
+    if measurement.speedup < LEAST_SPEEDUP:
+        return Origin.WHEEL, f"{figure}, less than {LEAST_SPEEDUP:.2f}x"
+    return Origin.SOURCE, figure

@@ -100,11 +100,11 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
 
 
 def _release_of_frameworks(resolver: FrameworkResolver) -> str:
-    cuda_by_framework = {
-        name: wheel.cuda
-        for name in resolver.request.names
-        if isinstance(wheel := resolver.fitting(name).recipe.wheel, CudaWheel)
-    }
+    cuda_by_framework = dict[str, str]()
+    for name in resolver.request.names:
+        wheel = resolver.fitting(name).recipe.wheel
+        if isinstance(wheel, CudaWheel):
+            cuda_by_framework[name] = wheel.cuda
     if len(set(cuda_by_framework.values())) == 1:
         return cuda_by_framework.popitem()[1]
     listed = ", ".join(
@@ -123,7 +123,10 @@ def of_wheels(
 ) -> Cuda:
     """The CUDA among `files`, which were resolved with the frameworks, or alone if there are
     none."""
-    parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
+    parts = list[PyFile]()
+    for file in files:
+        if any(fnmatchcase(file.project, pattern) for pattern in _PARTS):
+            parts.append(file)
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
     version = ".".join(runtime.version.split(".")[:2])
     why = _prove(resolution, version)
@@ -144,7 +147,9 @@ def _prove(resolution: Resolution, version: str) -> str:
     """The reason why CUDA `version` runs on the driver. Raises NoFit if it does not, or lacks a
     declared GPU architecture."""
     fitted = resolution.fitted
-    why = compatibility.check_cuda(version, fitted.driver) if fitted else "no driver in this image"
+    why = "no driver in this image"
+    if fitted:
+        why = compatibility.check_cuda(version, fitted.driver)
     compatibility.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
     return why
 

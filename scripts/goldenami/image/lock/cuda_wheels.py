@@ -78,9 +78,10 @@ def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:
     examined."""
     if wheel is None or wheel.sm is None:
         return []
-    device_images = [
-        DeviceImage(capability=int(name.removesuffix(PTX)), suffix="", ptx=kind)
-        for name in wheel.sm
-        for kind in ((False, True) if name.endswith(PTX) else (False,))
-    ]
+    device_images = list[DeviceImage]()
+    for name in wheel.sm:
+        capability = int(name.removesuffix(PTX))
+        device_images.append(DeviceImage(capability=capability, suffix="", ptx=False))
+        if name.endswith(PTX):
+            device_images.append(DeviceImage(capability=capability, suffix="", ptx=True))
     return fatbin.missing(device_images, sm)

@@ -62,11 +62,9 @@ def containers(
                     registries.resolve(declared, definition.base.architecture, store)
                 )
     with progress.in_all():  # each blob is hashed
-        sizes = {
-            sha256: size
-            for container in locked_containers
-            for sha256, size in container.blobs.items()
-        }
+        sizes = dict[str, int]()
+        for container in locked_containers:
+            sizes |= container.blobs
         lacking = sum(size for sha256, size in sizes.items() if not store.has(sha256, size))
     if lacking:
         with progress.download("layers", f"{lacking / 1e6:.0f} MB", lacking) as on_bytes:
@@ -87,23 +85,29 @@ def _said_of(source: YamlFile, index: int) -> Iterator[None]:
 
 def told_of(locked_containers: list[LockedContainer]) -> list[dict[str, Any]]:
     """The value of the role's variable `containers_images`."""
-    return [
-        {
-            "name": f"{container.called}:latest" if container.called else container.name,
-            "manifest": container.manifest.sha256,
-            "config": container.config.sha256,
-            "layers": [layer.sha256 for layer in container.layers],
-        }
-        for container in locked_containers
-    ]
+    rows = list[dict[str, Any]]()
+    for container in locked_containers:
+        name = f"{container.called}:latest" if container.called else container.name
+        layers = [layer.sha256 for layer in container.layers]
+        rows.append(
+            {
+                "name": name,
+                "manifest": container.manifest.sha256,
+                "config": container.config.sha256,
+                "layers": layers,
+            }
+        )
+    return rows
 
 
 def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:
     """`error`, with the definition's line if it is about a package that no archive has."""
-    match = _NOWHERE.search(error.message)
-    name = (match[1] or match[2]) if match else None
     source = _lines(root, definition)
-    for key in source.lines if name else ():
+    match = _NOWHERE.search(error.message)
+    if match is None:
+        return error
+    name = match[1] or match[2]
+    for key in source.lines:
         if key[0] == "roles" and _value(source, key) == name:
             archives = ", ".join(apt_source.archive for apt_source in apt.sources)
             mistake = source.error(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,23 +103,13 @@ class FrameworkResolver:
         """Decide on wheel or source, resolve, and build what is taken from source."""
         request = self.request
         fitted = {name: self.fitting(name) for name in request.names}
-        measurements = build_decision.load(self.root)
-        decisions = {
-            name: build_decision.decide(
-                name,
-                fitted_recipe.recipe,
-                request.cpus,
-                request.target.sm if fitted_recipe.recipe.build.cuda else [],
-                measurements,
-            )
-            for name, fitted_recipe in fitted.items()
-        }
+        decisions = self._decisions(fitted)
         lines_by_framework = {
             name: requirements(recipe, decisions[name].origin, request.target.sm)
             for name, recipe in fitted.items()
         }
         environments, pins = self._environments(lines_by_framework)
-        allowances = recipes.dispatching(self.root)
+        dispatching = recipes.dispatching(self.root)
         frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
         # A framework that needs another one gets its compiled wheel, so that has to be built first.
         for name in _in_order(fitted, environments):
@@ -143,22 +134,25 @@ class FrameworkResolver:
                 wheel=wheel,
                 requires=requires,
                 made=compiled,
-                allow=[
-                    allowance
-                    for file in [wheel, *requires]
-                    for pattern, rows in allowances.items()
-                    if fnmatchcase(file.project, pattern)
-                    for allowance in rows
-                ],
+                allow=_allowances(dispatching, [wheel, *requires]),
             )
-        return ResolvedFrameworks(
-            list(frameworks.values()),
-            list(toolchain.values()),
-            [
-                _choice(framework, fitted[name], decisions[name], request.target.cpu)
-                for name, framework in frameworks.items()
-            ],
-        )
+        choices = [
+            _choice(framework, fitted[name], decisions[name], request.target.cpu)
+            for name, framework in frameworks.items()
+        ]
+        return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), choices)
+
+    def _decisions(self, fitted: Mapping[str, FittedRecipe]) -> dict[str, Decision]:
+        """Whether each framework is taken as a wheel or from source."""
+        measurements = build_decision.load(self.root)
+        decisions = dict[str, Decision]()
+        for name, fitted_recipe in fitted.items():
+            recipe = fitted_recipe.recipe
+            sm = self.request.target.sm if recipe.build.cuda else []
+            decisions[name] = build_decision.decide(
+                name, recipe, self.request.cpus, sm, measurements
+            )
+        return decisions
 
     def fitting(self, name: str) -> FittedRecipe:
         """The recipe `name` with the wheel that fits the image's driver and GPUs."""
@@ -171,31 +165,27 @@ class FrameworkResolver:
         """The wheels of each framework's environment, and pip's constraints that pin them. All
         environments share one choice of versions."""
         python = self.image_python()
-        all_lines = [line for lines in lines_by_framework.values() for line in lines]
-        closure = self.index.resolve([*all_lines, *self.request.beside], [], python)
-        pins = [f"{file.project}=={file.version}" for file in closure]
+        all_lines = [*chain.from_iterable(lines_by_framework.values()), *self.request.beside]
+        closure = self.index.resolve(all_lines, [], python)
+        pins = _pinned(closure)
         if self.request.shared_environment:
             return dict.fromkeys(lines_by_framework, closure), pins
-        return {
-            name: self.index.resolve(lines, pins, python)
-            for name, lines in lines_by_framework.items()
-        }, pins
+        environments = dict[str, list[PyFile]]()
+        for name, lines in lines_by_framework.items():
+            environments[name] = self.index.resolve(lines, pins, python)
+        return environments, pins
 
     def environment(self, resolved: ResolvedFrameworks) -> list[PyFile]:
         """All wheels of the environment that the frameworks share, or [] if each has its own.
         Without frameworks the wheels of the request's `beside`."""
-        if resolved.frameworks:
-            files = (
-                {
-                    file.project: file
-                    for framework in resolved.frameworks
-                    for file in [*framework.requires, framework.wheel]
-                }
-                if self.request.shared_environment
-                else {}
-            )
-            return [files[project] for project in sorted(files)]
-        return self.index.resolve(self.request.beside, [], self.image_python())
+        if not resolved.frameworks:
+            return self.index.resolve(self.request.beside, [], self.image_python())
+        files = dict[str, PyFile]()
+        if self.request.shared_environment:
+            for framework in resolved.frameworks:
+                for file in (*framework.requires, framework.wheel):
+                    files[file.project] = file
+        return [files[project] for project in sorted(files)]
 
     def image_python(self) -> Interpreter:
         """The image's Python and glibc."""
@@ -209,17 +199,14 @@ class FrameworkResolver:
         pins: Sequence[str],
     ) -> WheelBuild:
         """Everything that shapes the wheel of a build, to the exact file."""
-        request = self.request
-        cuda = bool(request.target.sm and recipe.build.cuda)
-        debs = self.apt.solve(
-            [
-                "?essential",
-                "apt",
-                *wheel_builds.PACKAGES,
-                *recipe.build.packages,
-                *(wheel_builds.CUDA_PACKAGES if cuda else []),
-            ]
-        )
+        request, target = self.request, self.request.target
+        packages = ["?essential", "apt", *wheel_builds.PACKAGES, *recipe.build.packages]
+        if target.sm and recipe.build.cuda:
+            packages += wheel_builds.CUDA_PACKAGES
+        else:
+            # Without GPU code the image's GPUs shape neither the wheel nor its key.
+            target = target.model_copy(update={"sm": []})
+        debs = self.apt.solve(packages)
         dummies = dummy_packages.of_driver(self.store, debs, request.driver_sources, request.driver)
         python = interpreter(debs)
         source = _source(name, recipe, self.index)
@@ -229,22 +216,13 @@ class FrameworkResolver:
             *recipe.build.added(request.target.sm).requires,
         ]
         requires = self.index.resolve(lines, pins, python)
-        # Packages that only the tests need are in no image, so the image's pins do not bind them.
-        tests = (
-            self.index.resolve(
-                [
-                    *recipe.suite.requires,
-                    *(f"{file.project}=={file.version}" for file in runs_with),
-                ],
-                [],
-                python,
-            )
-            if recipe.suite
-            else []
-        )
-        installed_projects = {file.project for file in runs_with} | {source.project}
-        # Without GPU code the image's GPUs shape neither the wheel nor its key.
-        target = request.target if cuda else request.target.model_copy(update={"sm": []})
+        tests = list[PyFile]()
+        if recipe.suite:
+            # Packages that only the tests need are in no image, so the image's pins do not bind
+            # them.
+            test_lines = [*recipe.suite.requires, *_pinned(runs_with)]
+            tests = self.index.resolve(test_lines, [], python)
+        installed_projects = {source.project, *(file.project for file in runs_with)}
         return WheelBuild(
             name=name,
             recipe=recipe,
@@ -282,15 +260,30 @@ class FrameworkResolver:
         # a bake that lacks it compares its own build with the lock. This machine's own outcome
         # comes first: if a bake found that those bytes do not come out here, the next lock names
         # the new ones.
-        for framework in (
-            self.previous_frameworks if wheel_builds.known(self.store, build) is None else []
-        ):
-            if framework.made and framework.made.key == build.key:
-                return framework.wheel, _compiled_wheel(
-                    build, framework.made.compiler, framework.made.result
-                )
+        if wheel_builds.known(self.store, build) is None:
+            for framework in self.previous_frameworks:
+                made = framework.made
+                if made and made.key == build.key:
+                    return framework.wheel, _compiled_wheel(build, made.compiler, made.result)
         outcome = self.compiled(build)
         return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
+
+
+def _allowances(
+    dispatching: Mapping[str, list[Allowance]], wheels: Sequence[PyFile]
+) -> list[Allowance]:
+    """The allowances of each wheel in turn: a row that two of them have comes twice."""
+    allowed = list[Allowance]()
+    for wheel in wheels:
+        for pattern, rows in dispatching.items():
+            if fnmatchcase(wheel.project, pattern):
+                allowed += rows
+    return allowed
+
+
+def _pinned(files: Sequence[PyFile]) -> list[str]:
+    """pip's requirements for exactly the versions of `files`."""
+    return [f"{file.project}=={file.version}" for file in files]
 
 
 def _in_order(
@@ -314,10 +307,10 @@ def _in_order(
 def requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
     """pip's requirements: the index's wheel, or the packages that a build for `sm` needs to run."""
     build = fitted.recipe.build
-    needed_by_build = (
-        [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
-    )
-    return [*fitted.requirements, *fitted.recipe.requires, *needed_by_build]
+    lines = [*fitted.requirements, *fitted.recipe.requires]
+    if origin is Origin.SOURCE:
+        lines += [*build.runs_with, *build.added(sm).runs_with]
+    return lines
 
 
 def parts(
@@ -328,21 +321,16 @@ def parts(
     """The index's wheel of a framework (None if it has none), and the rest of `closure`, with the
     wheels that were built here in place of the index's."""
     own_project = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
-    compiled = {
-        framework.wheel.project: framework
-        for framework in built_frameworks.values()
-        if framework.made
-    }
+    compiled = dict[str, list[PyFile]]()
+    for framework in built_frameworks.values():
+        if framework.made:
+            compiled[framework.wheel.project] = [framework.wheel, *framework.requires]
     by_project = dict[str, PyFile]()
     for file in closure:
-        framework = compiled.get(file.project)
-        by_project.update(
-            (part.project, part)
-            for part in ([framework.wheel, *framework.requires] if framework else [file])
-        )
-    return by_project.pop(own_project, None), [
-        by_project[project] for project in sorted(by_project)
-    ]
+        for part in compiled.get(file.project, [file]):
+            by_project[part.project] = part
+    own_wheel = by_project.pop(own_project, None)
+    return own_wheel, [by_project[project] for project in sorted(by_project)]
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
@@ -386,43 +374,50 @@ def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWh
 
 
 def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu: str) -> Choice:
-    wheel, build = "the index's wheel", f"compiled for {cpu}"
-    taken, alternative = (
-        (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
-    )
-    passed_over = [
-        *fitted.passed_over,
-        *([(f"{framework.version}, {alternative}", decision.why)] if alternative else []),
-    ]
+    taken, alternative = "the index's wheel", f"compiled for {cpu}"
+    if framework.made:
+        taken, alternative = alternative, taken
+    passed_over = [PassedOver(what=what, reason=reason) for what, reason in fitted.passed_over]
+    # A recipe without a wheel leaves no alternative to a build.
+    if fitted.recipe.wheel or not framework.made:
+        what = f"{framework.version}, {alternative}"
+        passed_over.append(PassedOver(what=what, reason=decision.why))
     return Choice(
         component=framework.name,
         taken=f"{framework.version}, {taken}",
-        why="; ".join(part for part in (decision.why, fitted.why) if part),
-        passed_over=[PassedOver(what=what, reason=reason) for what, reason in passed_over],
+        why="; ".join(filter(None, (decision.why, fitted.why))),
+        passed_over=passed_over,
     )
 
 
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:
     """The value of the role's `frameworks_installed`, and so of FRAMEWORKS.json and the image's
     tests."""
-    return [
-        {
-            "name": framework.name,
-            "version": framework.version,
-            "module": modules[framework.name],
-            "environment": framework.environment,
-            "origin": framework.origin.value,
-            "distribution": framework.wheel.project,
-            "why": framework.why,
-            "gain": framework.gain,
-            "measured_on": framework.measured_on,
-            "cpu": framework.made.target.cpu if framework.made else None,
-            "flags": framework.made.target.options if framework.made else [],
-            "sm": framework.made.target.sm if framework.made else [],
-            "wheels": told([framework.wheel, *framework.requires]),
+    return [_variables(framework, modules[framework.name]) for framework in frameworks]
+
+
+def _variables(framework: Framework, module: str) -> dict[str, Any]:
+    target: dict[str, Any] = {"cpu": None, "flags": [], "sm": []}
+    if framework.made:
+        compiled_for = framework.made.target
+        target = {
+            "cpu": compiled_for.cpu,
+            "flags": compiled_for.options,
+            "sm": compiled_for.sm,
         }
-        for framework in frameworks
-    ]
+    return {
+        "name": framework.name,
+        "version": framework.version,
+        "module": module,
+        "environment": framework.environment,
+        "origin": framework.origin.value,
+        "distribution": framework.wheel.project,
+        "why": framework.why,
+        "gain": framework.gain,
+        "measured_on": framework.measured_on,
+        **target,
+        "wheels": told([framework.wheel, *framework.requires]),
+    }
 
 
 def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
@@ -433,9 +428,8 @@ def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
 def allowances(root: Path, wheels: Sequence[PyFile]) -> list[Allowance]:
     """Allowances for those of `wheels` that detect the CPU at run time and so may hold code for
     newer ones."""
-    return [
-        row
-        for pattern, rows in recipes.dispatching(root).items()
-        for row in rows
-        if any(fnmatchcase(file.project, pattern) for file in wheels)
-    ]
+    allowed = list[Allowance]()
+    for pattern, rows in recipes.dispatching(root).items():
+        if any(fnmatchcase(file.project, pattern) for file in wheels):
+            allowed += rows
+    return allowed

@@ -14,7 +14,7 @@ from goldenami.core.errors import BadInput, GoldenError, NoFit
 from goldenami.core.records import Record
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
-from goldenami.model.locked.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock, Package
 from goldenami.model.supported import compatibility, hardware, support
 from goldenami.model.supported.hardware import Family, Maker, by_modules
 from goldenami.model.supported.support import SupportState
@@ -79,11 +79,9 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
 
 def one_version(lock: Lock, _: Families) -> Iterator[str]:
     """A package that compiled the modules and is in the image too has the same version in both."""
-    toolchain = {
-        name: package
-        for modules in lock.compiled_modules().values()
-        for name, package in modules.build.items()
-    }
+    toolchain = dict[str, Package]()
+    for modules in lock.compiled_modules().values():
+        toolchain |= modules.build
     for name in sorted(toolchain.keys() & lock.packages.keys()):
         if toolchain[name].version != lock.packages[name].version:
             yield (
@@ -145,29 +143,23 @@ def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
 
 def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
     """The driver is new enough for the CUDA of every wheel."""
-    for name, files in _wheels(lock) if lock.driver else []:
+    if lock.driver is None:
+        return
+    for name, files in _wheels(lock):
         for file in files:
             if cuda := _cuda_of(file):
-                assert lock.driver is not None
-                yield from (
-                    f"{name}: {file.project} {file.version}: {message}"
-                    for message in _refusal(compatibility.check_cuda, cuda, lock.driver.version)
-                )
+                for message in _refusal(compatibility.check_cuda, cuda, lock.driver.version):
+                    yield f"{name}: {file.project} {file.version}: {message}"
 
 
 def _wheels(lock: Lock) -> list[tuple[str, list[PyFile]]]:
     """The wheels of each framework's environment, by the framework's name; without frameworks those
     of `python_packages`."""
     # With frameworks the other packages are in the frameworks' environments already.
-    packages_alone = (
-        [("python_packages", lock.python.wheels)] if lock.python and not lock.frameworks else []
-    )
+    if lock.python and not lock.frameworks:
+        return [("python_packages", lock.python.wheels)]
     return [
-        *(
-            (framework.name, [framework.wheel, *framework.requires])
-            for framework in lock.frameworks
-        ),
-        *packages_alone,
+        (framework.name, [framework.wheel, *framework.requires]) for framework in lock.frameworks
     ]
 
 
@@ -178,18 +170,21 @@ def _cuda_of(file: PyFile) -> str | None:
         return ".".join(file.version.split(".")[:2])
     if match := _CUDA_BUILD.search(file.version):
         return f"{match[1]}.{match[2]}"
-    match = _CUDA_PROJECT.search(file.project)
-    return f"{match[1]}.0" if match else None
+    if match := _CUDA_PROJECT.search(file.project):
+        return f"{match[1]}.0"
+    return None
 
 
 def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
     """In an image with declared GPUs each framework has code for them: compiled here, or from
     wheels with CUDA."""
-    for framework in lock.frameworks if lock.hardware.sm else []:
+    if not lock.hardware.sm:
+        return
+    for framework in lock.frameworks:
         wheel, compiled = framework.wheel, framework.made
-        has_code = bool(compiled and compiled.target.sm) or any(
-            map(_cuda_of, [wheel, *framework.requires])
-        )
+        has_code = compiled is not None and bool(compiled.target.sm)
+        if not has_code:
+            has_code = any(map(_cuda_of, [wheel, *framework.requires]))
         if framework.name not in _FOR_CPUS and not has_code:
             yield (
                 f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has "
@@ -201,7 +196,9 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
 def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
     """An image without declared GPUs has no wheels with CUDA, nor the libraries that those
     bring."""
-    for name, files in _wheels(lock) if not lock.hardware.sm else []:
+    if lock.hardware.sm:
+        return
+    for name, files in _wheels(lock):
         idle = [file for file in files if _cuda_of(file) or file.project.startswith("nvidia-")]
         if idle:
             size = sum(file.size for file in idle) / 1e9
@@ -224,12 +221,9 @@ def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     """The lock has one kernel, and the modules were compiled for it with its own headers."""
-    other_kernels = sorted(
-        name
-        for name in lock.packages
-        if name.startswith("linux-image-") and name != lock.kernel.package
-    )
-    yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in other_kernels)
+    for name in sorted(lock.packages):
+        if name.startswith("linux-image-") and name != lock.kernel.package:
+            yield f"{name} is a second kernel beside {lock.kernel.package}"
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
         yield f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
@@ -255,11 +249,10 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
         lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
     ):
         if part.state(checked_day) is SupportState.ENDED:
-            note = f" ({part.note})" if part.note else ""
-            yield (
-                f"support of {part.part} {part.version}{note} {part.words(checked_day)}: "
-                "plan the move to a newer one"
-            )
+            name = f"{part.part} {part.version}"
+            if part.note:
+                name += f" ({part.note})"
+            yield f"support of {name} {part.words(checked_day)}: plan the move to a newer one"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
@@ -278,9 +271,9 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
         )
     for name in lock.hardware.families:
         # A chip (Inferentia, Trainium) or another maker's GPU has no driver here.
-        unused = families[name].chip or (
-            gpus[name].name if name in gpus and name not in nvidia else None
-        )
+        unused = families[name].chip
+        if not unused and name in gpus and name not in nvidia:
+            unused = gpus[name].name
         if unused:
             yield f"the {unused} of {name} stays idle: goldenami installs drivers of NVIDIA only"
 
@@ -350,11 +343,11 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFi
     results += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
     # This rule needs the day, so it is no LintRule.
     results.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
-    return [
-        LintFinding(rule=name, severity=severity, message=message)
-        for name, severity, messages in results
-        for message in messages
-    ]
+    findings = list[LintFinding]()
+    for name, severity, messages in results:
+        for message in messages:
+            findings.append(LintFinding(rule=name, severity=severity, message=message))
+    return findings
 
 
 def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:

@@ -70,14 +70,11 @@ def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
         )
     if builds:
         resolution.offer_more([build.deb(outcome) for build, outcome in builds], {})
-    return [
-        {
-            "package": build.package,
-            "names": outcome.modules,
-            "signer": build.signature.signer if build.signature else "",
-        }
-        for build, outcome in builds
-    ]
+    rows = list[dict[str, Any]]()
+    for build, outcome in builds:
+        signer = build.signature.signer if build.signature else ""
+        rows.append({"package": build.package, "names": outcome.modules, "signer": signer})
+    return rows
 
 
 def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, ModuleOutcome]]:

@@ -159,12 +159,12 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
 def _with_files(constraints: LockConstraints, files: Sequence[AddressedFile]) -> LockConstraints:
     """`constraints` with the .deb files of `files`, which stay as they are, whatever the archives
     have."""
-    debs = [file.deb for file in files if file.deb]
-    return replace(
-        constraints,
-        packages={**constraints.packages, **{deb.name: deb.version for deb in debs}},
-        stock={**constraints.stock, **{deb.name: Package.of(deb) for deb in debs}},
-    )
+    packages, stock = {**constraints.packages}, {**constraints.stock}
+    for file in files:
+        if deb := file.deb:
+            packages[deb.name] = deb.version
+            stock[deb.name] = Package.of(deb)
+    return replace(constraints, packages=packages, stock=stock)
 
 
 def sources_of(root: Path, definition: Definition) -> list[Source]:
@@ -181,10 +181,8 @@ def sources_of(root: Path, definition: Definition) -> list[Source]:
 def _open(inputs: LockInputs) -> Resolution:
     definition, constraints = inputs.definition, inputs.constraints
     base, sources = definition.base, sources_of(inputs.root, definition)
-    uris = mirrors.locate(
-        [source.archive for source in sources],
-        [source.vendor for source in sources if source.vendor],
-    )
+    vendors = [source.vendor for source in sources if source.vendor]
+    uris = mirrors.locate([source.archive for source in sources], vendors)
     # One apt root for an image and its archives, kept between runs: apt fetches only changed
     # indexes.
     key = sha256_text(repr((definition.image, sources, sorted(uris.items()))))

@@ -53,7 +53,9 @@ def _kept_if_equal(previous: Lock | None, lock: Lock) -> Lock:
     if previous is None:
         return lock
     base_with_new_suites = previous.base.model_copy(update={"suites": lock.base.suites})
-    return previous if previous.model_copy(update={"base": base_with_new_suites}) == lock else lock
+    if previous.model_copy(update={"base": base_with_new_suites}) == lock:
+        return previous
+    return lock
 
 
 def _resolve(resolution: Resolution) -> Lock:
@@ -66,11 +68,10 @@ def _resolve(resolution: Resolution) -> Lock:
         kernel = resolution.fitted.kernel
     else:
         kernel, passed_over = own_modules.first(resolution, kernels)
-        why = (
-            "the newest on which its modules compile"
-            if passed_over
-            else _why_this_kernel(resolution, kernel)
-        )
+        if passed_over:
+            why = "the newest on which its modules compile"
+        else:
+            why = _why_this_kernel(resolution, kernel)
         resolution.choices.append(
             Choice(component="kernel", taken=kernel.release, why=why, passed_over=passed_over)
         )
@@ -82,9 +83,10 @@ def _resolve(resolution: Resolution) -> Lock:
         locked_cuda = cuda.of_packages(resolution, debs)
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
         locked_cuda = _from_index(resolution) or locked_cuda
+    total = sum(deb.size for deb in debs)
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
     with progress.download(
-        "fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages", lacking
+        "fetch", f"{total / 1e6:.0f} MB in {len(debs)} packages", lacking
     ) as on_bytes:
         resolution.fetch(debs, on_bytes)
     return assemble.assemble(resolution, kernel, locked_cuda, base, debs)
@@ -101,12 +103,11 @@ def _pin_what_stays(resolution: Resolution) -> None:
     """Pin the packages that stay. Offer from the store those that the archives have dropped."""
     apt, constraints = resolution.apt, resolution.constraints
     entries = apt.entries(sorted(constraints.stock))
-    resolution.offered = [
-        package.deb(name)
-        for name, package in sorted(constraints.stock.items())
-        if package.origin == DOWNLOADED
-        or package.version not in {entry.version for entry in entries.get(name, [])}
-    ]
+    resolution.offered = []
+    for name, package in sorted(constraints.stock.items()):
+        available = {entry.version for entry in entries.get(name, [])}
+        if package.origin == DOWNLOADED or package.version not in available:
+            resolution.offered.append(package.deb(name))
     resolution.fetch(resolution.offered)
     if resolution.offered:
         resolution.offer(resolution.offered)
@@ -136,7 +137,9 @@ def _from_index(resolution: Resolution) -> Cuda | None:
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
         )
         _derive_frameworks(resolution)
-        return cuda.of_wheels(resolution, files, request) if has_wheels else None
+        if not has_wheels:
+            return None
+        return cuda.of_wheels(resolution, files, request)
 
 
 def _derive_frameworks(resolution: Resolution) -> None:

@@ -270,28 +270,24 @@ def verify(build: BuildFolder, public_key: Path, names: Collection[str] = BYPROD
             hint=f"`golden publish {build.image.image} --build {build.build_id}`",
         )
     for region, entry in sorted(regions.items()):
+        paths = copies(build, region)
         try:
-            envelopes = Attestations(
-                *(path.read_text(encoding="utf-8") for path in copies(build, region))
-            )
+            envelopes = Attestations(*(path.read_text(encoding="utf-8") for path in paths))
         except FileNotFoundError as error:
             raise NotVerified(
                 f"{error.filename}: the build was published unsigned",
                 hint=f"set {KEY}, then `golden publish {build.image.image}` signs it",
             ) from None
         statement = hold(envelopes, key, region, entry.ami, entry.snapshot)
-        signed, current = (
-            _parts(statement, names),
-            _parts(_statement(build, region, entry.ami, entry.snapshot), names),
-        )
+        signed = _parts(statement, names)
+        current = _parts(_statement(build, region, entry.ami, entry.snapshot), names)
         for part in {**signed, **current}:
             if signed.get(part) != current.get(part):
                 raise NotVerified(
-                    f"{copies(build, region)[0]}: {part} differs: signed is "
+                    f"{paths[0]}: {part} differs: signed is "
                     f"{signed.get(part, 'none')}, here is {current.get(part, 'none')}",
                     hint=f"{_CHANGED}; a record that a command made again is signed "
-                    f"by `golden publish {build.image.image} --build "
-                    f"{build.build_id}`",
+                    f"by `golden publish {build.image.image} --build {build.build_id}`",
                 )
     _hold_bytes(build, build.read_bake())
     return sorted(regions)

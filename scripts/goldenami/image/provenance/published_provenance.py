@@ -73,11 +73,9 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
     envelopes = attestations.found(values, name, build_id)
     if envelopes is None:
-        reason = (
-            "has lost what was signed of it"
-            if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}
-            else "was published unsigned"
-        )
+        reason = "was published unsigned"
+        if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}:
+            reason = "has lost what was signed of it"
         raise NotVerified(
             f"{ami} in {region} {reason}",
             hint=f"set {signers.KEY}, then `golden publish {name} --build {build_id}` signs it",
@@ -86,8 +84,9 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
     signed = {tags.PROVENANCE_SHA256: envelopes.digest, **_signed_tags(statement)}
     for resource, own_tags in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
         # Of this tag only the commit is signed, not what stands beside it.
-        commit = own_tags.get(tags.GIT_COMMIT)
-        current = own_tags | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own_tags
+        current = {**own_tags}
+        if commit := own_tags.get(tags.GIT_COMMIT):
+            current[tags.GIT_COMMIT] = checkout_commit(commit)
         for tag, value in signed.items():
             if current.get(tag) != value:
                 raise NotVerified(

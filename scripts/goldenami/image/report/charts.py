@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import units
-from goldenami.model.builds.build_records import BakeRecord
+from goldenami.model.builds.build_records import BakeRecord, Timing
 
 HAIRLINE = 0.0025
 """Least length of a bar, as a fraction: a step that took no time must still be seen."""
@@ -57,13 +57,13 @@ def history(
 ) -> Chart | None:
     """A chart of values by build (or another `noun`), the oldest first, each with its change from
     the one before. None if there are fewer than two."""
-    values = [value for _, value in rows]
-    changes = [
-        units.change(now, last) for now, last in zip(values, values[:1] + values, strict=False)
-    ]
     if len(rows) < 2:
         return None
-    noted = [(*row, change) for row, change in zip(rows, changes, strict=True)]
+    noted = list[tuple[str, float, str]]()
+    _, previous_value = rows[0]
+    for label, value in rows:
+        noted.append((label, value, units.change(value, previous_value)))
+        previous_value = value
     return _chart(title, noun, "Change", noted, words)
 
 
@@ -77,31 +77,25 @@ def _chart(
     if not rows:
         return None
     longest = max(value for _, value, _ in rows) or 1
-    bars = [
-        Bar(label, words(value), row_note, round(max(HAIRLINE, value / longest), 5))
-        for label, value, row_note in rows
-    ]
+    bars = list[Bar]()
+    for label, value, row_note in rows:
+        length = round(max(HAIRLINE, value / longest), 5)
+        bars.append(Bar(label, words(value), row_note, length))
     return Chart(title, noun, note, tuple(bars))
 
 
 def of_bake(bake: BakeRecord) -> list[Chart]:
     """The charts of bytes by component, the largest first, and of seconds by phase and role."""
     parts = sorted(bake.components, key=lambda part: (-part.bytes, part.name))
+    sizes = [(part.name, part.bytes) for part in parts]
     charts = [
-        shares(
-            "Bytes of each component",
-            "component",
-            [(part.name, part.bytes) for part in parts],
-            units.size,
-        ),
-        *(
-            shares(
-                f"Seconds of each {noun}",
-                noun,
-                [(step.name, step.seconds) for step in steps],
-                units.duration,
-            )
-            for noun, steps in (("phase", bake.phases), ("role", bake.roles))
-        ),
+        shares("Bytes of each component", "component", sizes, units.size),
+        _seconds("phase", bake.phases),
+        _seconds("role", bake.roles),
     ]
     return [chart for chart in charts if chart]
+
+
+def _seconds(noun: str, steps: Sequence[Timing]) -> Chart | None:
+    rows = [(step.name, step.seconds) for step in steps]
+    return shares(f"Seconds of each {noun}", noun, rows, units.duration)

@@ -73,7 +73,12 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
     bake, checked, lock = _load(folder)
     old_bake, old_lock = _load_previous(previous, bake)
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
-    newest = max(bake.started_at, security.checked_at if security else "")
+    newest = bake.started_at
+    if security:
+        newest = max(newest, security.checked_at)
+    diff = None
+    if old_lock:
+        diff = package_diff.compare(old_lock["packages"], lock["packages"])
     return {
         "bake": bake,
         "verify": checked,
@@ -100,7 +105,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "moved": view.moved(old_lock, lock),
         "groups": view.groups(checked),
         "packages": lock["packages"],
-        "diff": package_diff.compare(old_lock["packages"], lock["packages"]) if old_lock else None,
+        "diff": diff,
     }
 
 

@@ -74,6 +74,12 @@ def of_build(folder: BuildFolder) -> SiteBuild:
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     published = view.publication(folder) or {"regions": {}}
+    checks = verify.checks if verify else []
+    verdict = verify.verdict if verify else Verdict.NOT_VERIFIED
+    asked_at, rated, stops = "", "", 0
+    if security:
+        asked_at, rated = security.checked_at, view.rated(security.findings)
+        stops = sum(finding.stops for finding in security.findings)
     return SiteBuild(
         image=bake.image,
         build_id=bake.build_id,
@@ -81,14 +87,14 @@ def of_build(folder: BuildFolder) -> SiteBuild:
         started_at=bake.started_at,
         seconds=bake.seconds,
         bytes=bake.disk.bytes_allocated if bake.disk else None,
-        verified=verify is not None and verify.verdict is Verdict.VERIFIED,
-        verdict=str(verify.verdict if verify else Verdict.NOT_VERIFIED),
-        correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
-        checks=len(verify.checks) if verify else 0,
+        verified=verdict is Verdict.VERIFIED,
+        verdict=str(verdict),
+        correct=sum(check.outcome is Outcome.CORRECT for check in checks),
+        checks=len(checks),
         gpu=gpu[0].value if gpu else "",
-        asked_at=security.checked_at if security else "",
-        rated=view.rated(security.findings) if security else "",
-        stops=sum(finding.stops for finding in security.findings) if security else 0,
+        asked_at=asked_at,
+        rated=rated,
+        stops=stops,
         amis={region: entry["ami"] for region, entry in published["regions"].items()},
         report=folder.report.exists(),
         lock={key: lock[key] for key in _LOCK_KEYS if key in lock},
@@ -132,12 +138,9 @@ def builds(site: Path, damaged: list[GoldenError]) -> dict[str, list[SiteBuild]]
             by_image.setdefault(build.image, []).append(build)
         except BadInput as error:
             damaged.append(error)
-    return {
-        image: sorted(
-            image_builds, key=lambda build: (build.started_at, build.build_id), reverse=True
-        )
-        for image, image_builds in sorted(by_image.items())
-    }
+    for image_builds in by_image.values():
+        image_builds.sort(key=lambda build: (build.started_at, build.build_id), reverse=True)
+    return dict(sorted(by_image.items()))
 
 
 def render(
@@ -174,20 +177,15 @@ def _section(
     image: str, image_builds: Sequence[SiteBuild], day: date, status: Answer
 ) -> dict[str, Any]:
     parts = support.of_lock(image_builds[0].lock) if image_builds and image_builds[0].lock else []
-    oldest_first = [
-        (f"{build.started_at[:10]} {build.build_id}", build) for build in reversed(image_builds)
-    ]
+    sizes, seconds = list[tuple[str, float]](), list[tuple[str, float]]()
+    for build in reversed(image_builds):
+        label = f"{build.started_at[:10]} {build.build_id}"
+        seconds.append((label, build.seconds))
+        if build.bytes:
+            sizes.append((label, build.bytes))
     drawn_charts = (
-        charts.history(
-            "Bytes on disk of each build",
-            [(label, build.bytes) for label, build in oldest_first if build.bytes],
-            units.size,
-        ),
-        charts.history(
-            "Time of each bake",
-            [(label, build.seconds) for label, build in oldest_first],
-            units.duration,
-        ),
+        charts.history("Bytes on disk of each build", sizes, units.size),
+        charts.history("Time of each bake", seconds, units.duration),
     )
     worst = min(
         parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max), default=None
@@ -233,6 +231,6 @@ def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:
 def _pointed(pointer: Mapping[str, Any] | None) -> str:
     if pointer is None:
         return "none"
-    return str(
-        pointer["build_id"] or ("not ours" if pointer["exists"] else "an AMI that does not exist")
-    )
+    if pointer["build_id"]:
+        return str(pointer["build_id"])
+    return "not ours" if pointer["exists"] else "an AMI that does not exist"

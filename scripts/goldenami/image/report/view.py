@@ -83,9 +83,9 @@ def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
     total, boots = len(verify.checks), len(verify.boots)
     wrong = [check for check in verify.checks if check.outcome is not Outcome.CORRECT]
     booted = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
+    noun = "boot" if boots == 1 else "boots"
     circumstances = (
-        f"{boots} boot{'' if boots == 1 else 's'} of the {booted} {verify.accel.upper()}, "
-        f"{units.duration(verify.seconds)}"
+        f"{boots} {noun} of the {booted} {verify.accel.upper()}, {units.duration(verify.seconds)}"
     )
     if not total:
         sentence = f"No check ran ({circumstances})."
@@ -118,14 +118,7 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         _cuda(lock.get("cuda")),
         _frameworks(lock.get("frameworks")),
         *_python_packages(lock.get("python")),
-        Fact(
-            "Tools",
-            _list(
-                f"{name} {_upstream(lock['packages'][name]['version'])}"
-                for name in TOOLS
-                if name in lock["packages"]
-            ),
-        ),
+        _tools(lock["packages"]),
         Fact("Hardware families", _list(hardware.get("families")) or "none"),
         Fact("GPU architectures", _list(f"sm_{sm}" for sm in hardware.get("sm") or ()) or "none"),
         Fact("CPU architectures", _list(hardware.get("cpus"))),
@@ -135,16 +128,26 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
     return tuple(fact for fact in lines if fact.value)
 
 
+def _tools(packages: Mapping[str, LockData]) -> Fact:
+    present = [name for name in TOOLS if name in packages]
+    return Fact(
+        "Tools", _list(f"{name} {_upstream(packages[name]['version'])}" for name in present)
+    )
+
+
 def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
     """Facts that differ from those of the lock `old`, each with its old and its new values. [] if
     `old` is None."""
-    before = {fact.term: fact.value.split(", ") for fact in facts(old)} if old else {}
-    current = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
-    return [
-        (term, _without(before[term], values), _without(values, before[term]))
-        for term, values in current
-        if values != before[term]
-    ]
+    if not old:
+        return []
+    before = {fact.term: fact.value.split(", ") for fact in facts(old)}
+    differences = list[tuple[str, str, str]]()
+    for fact in facts(lock):
+        old_values, values = before.get(fact.term), fact.value.split(", ")
+        if old_values is not None and values != old_values:
+            gone, new = _without(old_values, values), _without(values, old_values)
+            differences.append((fact.term, gone, new))
+    return differences
 
 
 def _without(values: list[str], others: list[str]) -> str:
@@ -177,16 +180,18 @@ def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
     by_role: dict[str, list[Check]] = {}
     for check in verify.checks if verify else ():
         by_role.setdefault(check.role, []).append(check)
-    rows = [
+    rows = list[dict[str, Any]]()
+    for role, checks in by_role.items():
         # sorted() is stable: checks with the same outcome stay in the order of the run.
-        {
-            "role": role,
-            "counts": _counts(checks),
-            "checks": tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
-            "failed": any(check.outcome is not Outcome.CORRECT for check in checks),
-        }
-        for role, checks in by_role.items()
-    ]
+        worst_first = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
+        rows.append(
+            {
+                "role": role,
+                "counts": _counts(checks),
+                "checks": tuple(worst_first),
+                "failed": worst_first[0].outcome is not Outcome.CORRECT,
+            }
+        )
     return sorted(rows, key=lambda group: not group["failed"])
 
 
@@ -204,12 +209,10 @@ def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
 def _driver(driver: LockData | None) -> tuple[Fact, ...]:
     if not driver:
         return (Fact("NVIDIA driver", "none"),)
-    supports = f", supports CUDA {driver['cuda']}" if driver.get("cuda") else ""
-    version = Fact(
-        "NVIDIA driver",
-        str(driver["version"]),
-        f"branch {driver['branch']}, {driver['flavour']} modules{supports}",
-    )
+    note = f"branch {driver['branch']}, {driver['flavour']} modules"
+    if driver.get("cuda"):
+        note += f", supports CUDA {driver['cuda']}"
+    version = Fact("NVIDIA driver", str(driver["version"]), note)
     modules = driver.get("modules")
     if not modules:
         return (version,)
@@ -233,14 +236,11 @@ def _cuda(cuda: LockData | None) -> Fact:
 def _frameworks(frameworks: Sequence[LockData] | None) -> Fact:
     if not frameworks:
         return Fact("Frameworks", "none")
-    compiled = _list(
-        framework["name"] for framework in frameworks if framework["origin"] == "source"
-    )
-    return Fact(
-        "Frameworks",
-        _list(f"{framework['name']} {framework['version']}" for framework in frameworks),
-        f"compiled for these CPUs and GPUs: {compiled}" if compiled else "",
-    )
+    versions = _list(f"{framework['name']} {framework['version']}" for framework in frameworks)
+    compiled = [framework["name"] for framework in frameworks if framework["origin"] == "source"]
+    if not compiled:
+        return Fact("Frameworks", versions)
+    return Fact("Frameworks", versions, f"compiled for these CPUs and GPUs: {_list(compiled)}")
 
 
 def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
@@ -289,7 +289,9 @@ def lock_of(folder: BuildFolder) -> dict[str, Any]:
 
 def publication(folder: BuildFolder) -> dict[str, Any] | None:
     """The content of publish.json, or None for a build that was not published from here."""
-    return records.read_object(folder.publish) if folder.publish.exists() else None
+    if not folder.publish.exists():
+        return None
+    return records.read_object(folder.publish)
 
 
 def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
@@ -308,7 +310,9 @@ def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
 def security(folder: BuildFolder) -> CveRecord | None:
     """The record of known vulnerabilities, or None if nobody looked for any."""
     path = folder.path / CVE_FILE
-    return records.read(path, CveRecord) if path.exists() else None
+    if not path.exists():
+        return None
+    return records.read(path, CveRecord)
 
 
 def vulnerabilities(record: CveRecord | None) -> list[Fact]:
@@ -316,27 +320,30 @@ def vulnerabilities(record: CveRecord | None) -> list[Fact]:
     if record is None:
         return []
     stops = sum(finding.stops for finding in record.findings)
-    return [
-        Fact(
-            "Vulnerabilities",
-            rated(record.findings) or "none is known",
-            f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {record.checked_at}",
-        )
-    ]
+    verb = "stops" if stops == 1 else "stop"
+    ratings = rated(record.findings) or "none is known"
+    note = f"{stops} of them {verb} a publish; asked {record.checked_at}"
+    return [Fact("Vulnerabilities", ratings, note)]
 
 
 def records_of(folder: BuildFolder) -> Iterator[str]:
     """Those of FILES that exist, by their paths in the build's folder. A folder stands for each of
     its files."""
-    for path in (folder.path / name for name in FILES):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
-            yield file.relative_to(folder.path).as_posix()
+    for name in FILES:
+        path = folder.path / name
+        if path.is_dir():
+            for file in sorted(path.iterdir()):
+                yield file.relative_to(folder.path).as_posix()
+        elif path.exists():
+            yield path.relative_to(folder.path).as_posix()
 
 
 def hardness(folder: BuildFolder) -> list[Fact]:
     """The hardening score; [] for a build that was not scanned."""
     path = folder.path / HARDENING_FILE
-    return [Fact("Hardening", str(records.read(path, HardeningRecord)))] if path.exists() else []
+    if not path.exists():
+        return []
+    return [Fact("Hardening", str(records.read(path, HardeningRecord)))]
 
 
 def container(folder: BuildFolder) -> list[Fact]:
@@ -344,11 +351,11 @@ def container(folder: BuildFolder) -> list[Fact]:
     if not folder.container.exists():
         return []
     record = records.read(folder.container, ContainerRecord)
-    layers = ", ".join(f"{layer.name} {units.size(layer.bytes)}" for layer in record.layers)
-    asks = f"; driver {record.least_driver} or newer" if record.least_driver else ""
-    return [
-        Fact("Container image", units.size(record.bytes), f"{layers}{asks}; sha256:{record.digest}")
-    ]
+    note = ", ".join(f"{layer.name} {units.size(layer.bytes)}" for layer in record.layers)
+    if record.least_driver:
+        note += f"; driver {record.least_driver} or newer"
+    note += f"; sha256:{record.digest}"
+    return [Fact("Container image", units.size(record.bytes), note)]
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:

@@ -125,23 +125,26 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[ImagePart]:
     # The boot loader, which has no SHA-256, is the host's: the tree has no facts about it.
-    keys = {
-        wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
-        for part in parts
-        if part.sha256
-    }
+    keys = {_key(part): part for part in parts if part.sha256}
     facts_by_ref = {part.ref: facts[key] for key, part in keys.items() if key in facts}
-    return [
-        replace(
-            part,
-            licence=fact.licence,
-            supplier=fact.supplier,
-            depends=tuple(sorted(keys[key].ref for key in fact.depends if key in keys)),
-        )
-        if (fact := facts_by_ref.get(part.ref))
-        else part
-        for part in parts
-    ]
+    parts_with_facts = list[ImagePart]()
+    for part in parts:
+        if fact := facts_by_ref.get(part.ref):
+            depends = sorted(keys[key].ref for key in fact.depends if key in keys)
+            part_with_facts = replace(
+                part, licence=fact.licence, supplier=fact.supplier, depends=tuple(depends)
+            )
+            parts_with_facts.append(part_with_facts)
+        else:
+            parts_with_facts.append(part)
+    return parts_with_facts
+
+
+def _key(part: ImagePart) -> str:
+    """The key of a part in the tree's facts."""
+    if part.vendor in ("pypi", PRIVATE):
+        return wheel_key(part.name, part.version)
+    return part.name
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
@@ -176,8 +179,10 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
     by_name = {}
     for name, package in lock.packages.items():
         # The lock has no version of the source, so the package's own control data is read.
-        match = _SOURCE.search(local_repository.control(store, package.deb(name)))
-        source, version = match.groups() if match else (name, None)
+        source: str = name
+        version: str | None = None
+        if match := _SOURCE.search(local_repository.control(store, package.deb(name))):
+            source, version = match.groups()
         if _SIGNED.match(source):
             source, version = _SIGNED.sub("linux", source), package.version
         by_name[name] = SourcePackage(source, version or package.version)
@@ -186,19 +191,18 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
 
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
     sources = source_packages(lock, store)
-    return (
-        _deb(lock, name, package, sources[name])
-        for name, package in lock.packages.items()
-        if name in names
-    )
+    for name, package in lock.packages.items():
+        if name in names:
+            yield _deb(lock, name, package, sources[name])
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
     for modules_name, modules in lock.compiled_modules().items():
         if name == modules.package:
             return _modules(lock, modules_name, modules, package)
-    if download := next((file for file in lock.downloads if file.package == name), None):
-        return replace(_file(download, name), source=source)
+    for download in lock.downloads:
+        if download.package == name:
+            return replace(_file(download, name), source=source)
     # The origin is an archive's name: `debian-security`, or a vendor's, such as `nvidia`.
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
@@ -215,16 +219,18 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
 
 
 def _files(lock: Lock) -> Iterator[ImagePart]:
-    return (_file(file, file.name) for file in lock.downloads if not file.package)
+    for file in lock.downloads:
+        if not file.package:
+            yield _file(file, file.name)
 
 
 def _file(file: LockedDownload, name: str) -> ImagePart:
     facts = {"checksum": f"sha256:{file.sha256}", "download_url": file.url}
     purl = PackageURL("generic", None, name, file.version, facts).to_string()
-    signer = (("signed-by", file.signed_by),) if file.signed_by else ()
-    return ImagePart(
-        name, file.version, purl, file.sha256, file.host, properties=signer, url=file.url
-    )
+    part = ImagePart(name, file.version, purl, file.sha256, file.host, url=file.url)
+    if file.signed_by:
+        return replace(part, properties=(("signed-by", file.signed_by),))
+    return part
 
 
 def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
@@ -255,17 +261,16 @@ def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
             depends=tuple(sorted(refs)),
         )
     for purl, inner_part in parts_by_purl.items():
-        yield replace(
-            inner_part, properties=tuple((CONTAINER, name) for name in containers_by_purl[purl])
-        )
+        owners_of_part = [(CONTAINER, name) for name in containers_by_purl[purl]]
+        yield replace(inner_part, properties=tuple(owners_of_part))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
     qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
     if source != SourcePackage(name, package.version):
-        qualifiers["upstream"] = source.name + (
-            f"@{source.version}" if source.version != package.version else ""
-        )
+        qualifiers["upstream"] = source.name
+        if source.version != package.version:
+            qualifiers["upstream"] += f"@{source.version}"
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
@@ -277,7 +282,8 @@ def _modules(lock: Lock, modules_name: str, modules: KernelModules, package: Pac
         vendor = modules_name
         facts.append(("flavour", lock.driver.flavour))
         cpe = f"cpe:2.3:a:nvidia:gpu_display_driver:{lock.driver.version}:*:*:*:*:linux:*:*"
-    facts += [("signer", modules.signature.signer)] if modules.signature else []
+    if modules.signature:
+        facts.append(("signer", modules.signature.signer))
     source_package, ancestors = modules.build.get(modules.source_package), list[ImagePart]()
     if source_package and "://" in source_package.origin:
         qualifiers = {
@@ -330,11 +336,11 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
     for sha256, file in files.items():
         compiled = compiled_by_sha256.get(sha256)
         facts = [("environment", name) for name in sorted(environments_by_sha256[sha256])]
-        facts += (
-            [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)]
-            if compiled
-            else []
-        )
+        ancestors = list[ImagePart]()
+        if compiled:
+            facts.append(("compiled-for", compiled.target.cpu))
+            facts.append(("compiled-with", compiled.compiler))
+            ancestors.append(_origin(compiled))
         vendor, qualifiers = _index(lock, file)
         purl = PackageURL("pypi", None, file.project, file.version, qualifiers).to_string()
         yield ImagePart(
@@ -344,7 +350,7 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
             sha256,
             vendor,
             properties=(("file", file.filename), *facts),
-            ancestors=(_origin(compiled),) if compiled else (),
+            ancestors=tuple(ancestors),
         )
 
 
@@ -389,25 +395,20 @@ def _in_tree(manifest: Path, lock: Lock) -> set[str]:
     the lock's."""
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
     packages = owners.installed(paths)
-    wheels = {
-        (match[1], canonicalize_name(match[2]), match[3])
-        for path in paths
-        if (match := _WHEEL.match(path))
-    }
-    locked = {
-        (environment, canonicalize_name(file.project), file.version)
-        for environment, files in lock.environments().items()
-        for file in files
-    }
-    differences = [
-        f"package {name} is in the image alone" for name in sorted(packages - lock.packages.keys())
-    ]
-    differences += [
-        f"wheel {' '.join(wheel)} is in the image alone" for wheel in sorted(wheels - locked)
-    ]
-    differences += [
-        f"wheel {' '.join(wheel)} is in the lock alone" for wheel in sorted(locked - wheels)
-    ]
+    wheels, locked = set[tuple[str, str, str]](), set[tuple[str, str, str]]()
+    for path in paths:
+        if match := _WHEEL.match(path):
+            wheels.add((match[1], canonicalize_name(match[2]), match[3]))
+    for environment, files in lock.environments().items():
+        for file in files:
+            locked.add((environment, canonicalize_name(file.project), file.version))
+    differences = list[str]()
+    for name in sorted(packages - lock.packages.keys()):
+        differences.append(f"package {name} is in the image alone")
+    for wheel in sorted(wheels - locked):
+        differences.append(f"wheel {' '.join(wheel)} is in the image alone")
+    for wheel in sorted(locked - wheels):
+        differences.append(f"wheel {' '.join(wheel)} is in the lock alone")
     if differences:
         raise NotVerified(
             f"{manifest} and the lock differ: {'; '.join(differences[:6])}",

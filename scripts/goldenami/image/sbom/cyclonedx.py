@@ -93,8 +93,7 @@ def _component(part: ImagePart) -> Component:
     facts = [*part.properties]
     if part.source:
         facts += [("source", part.source.name), ("source-version", part.source.version)]
-    ancestors = [_component(ancestor) for ancestor in part.ancestors]
-    return Component(
+    component = Component(
         type=ComponentType.LIBRARY,
         bom_ref=part.ref,
         name=part.name,
@@ -102,17 +101,22 @@ def _component(part: ImagePart) -> Component:
         purl=PackageURL.from_string(part.purl),
         cpe=part.cpe or None,
         publisher=part.vendor,
-        supplier=OrganizationalEntity(name=part.supplier) if part.supplier else None,
-        licenses=[LicenseExpression(part.licence)] if part.licence else [],
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)] if part.sha256 else [],
         properties=_properties(facts),
-        external_references=[
-            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(part.url))
-        ]
-        if part.url
-        else [],
-        pedigree=Pedigree(ancestors=ancestors) if ancestors else None,
     )
+    if part.supplier:
+        component.supplier = OrganizationalEntity(name=part.supplier)
+    if part.licence:
+        component.licenses.add(LicenseExpression(part.licence))
+    if part.sha256:
+        component.hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=part.sha256))
+    if part.url:
+        address = XsUri(part.url)
+        component.external_references.add(
+            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=address)
+        )
+    if part.ancestors:
+        component.pedigree = Pedigree(ancestors=map(_component, part.ancestors))
+    return component
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[Property]:

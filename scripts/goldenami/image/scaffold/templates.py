@@ -89,8 +89,9 @@ def _source() -> str:
     install_record = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
     url = urlsplit(json.loads(install_record or "{}").get("url", ""))
     path = Path(unquote(url.path))
-    is_local = url.scheme == "file" and path.exists()
-    return str(path) if is_local else f"{goldenami.__name__}=={goldenami.__version__}"
+    if url.scheme == "file" and path.exists():
+        return str(path)
+    return f"{goldenami.__name__}=={goldenami.__version__}"
 
 
 def write_role(root: Path, name: str) -> list[Path]:
@@ -105,11 +106,9 @@ def write_role(root: Path, name: str) -> list[Path]:
         Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS, "molecule")
     ]
     if name in role_order.known(root):
-        owner = (
-            ""
-            if name in program_files.roles(root) and (root / folders[0]).is_dir()
-            else ", which is goldenami's"
-        )
+        owner = ", which is goldenami's"
+        if name in program_files.roles(root) and (root / folders[0]).is_dir():
+            owner = ""
         raise BadInput(f"there is a role {name}{owner}", hint="take another name")
     if existing := [path for path in folders if (root / path).exists()]:
         raise BadInput(f"{existing[0]} is there already", hint="remove it, or take another name")

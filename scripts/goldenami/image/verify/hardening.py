@@ -40,11 +40,10 @@ def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecor
         rules=[_waived(rule, expected.waived) for rule in scan.rules],
     )
     # A scanner that leaves rules out makes the score better than it is.
-    shortfalls = [
-        f"{record.count(level)} of {count} {level.value} rules were asked"
-        for level, count in expected.rules.items()
-        if record.count(level) < count
-    ]
+    shortfalls = list[str]()
+    for level, count in expected.rules.items():
+        if (asked := record.count(level)) < count:
+            shortfalls.append(f"{asked} of {count} {level.value} rules were asked")
     return record.model_copy(update={"problem": record.problem or "; ".join(shortfalls)})
 
 

@@ -42,29 +42,26 @@ _MISSING = (
 )
 
 _SPELLED = {
-    word.lower(): word
-    for word in (
-        "CDI",
-        "CPU",
-        "CUDA",
-        "Docker",
-        "EC2",
-        "EFA",
-        "GPU",
-        "GPUs",
-        "GSP",
-        "Java",
-        "Molecule",
-        "NCCL",
-        "NVIDIA",
-        "NVLink",
-        "NVSwitch",
-        "PAM",
-        "Podman",
-        "PyTorch",
-        "SSH",
-        "UUID",
-    )
+    "cdi": "CDI",
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "docker": "Docker",
+    "ec2": "EC2",
+    "efa": "EFA",
+    "gpu": "GPU",
+    "gpus": "GPUs",
+    "gsp": "GSP",
+    "java": "Java",
+    "molecule": "Molecule",
+    "nccl": "NCCL",
+    "nvidia": "NVIDIA",
+    "nvlink": "NVLink",
+    "nvswitch": "NVSwitch",
+    "pam": "PAM",
+    "podman": "Podman",
+    "pytorch": "PyTorch",
+    "ssh": "SSH",
+    "uuid": "UUID",
 }
 """Words whose capitals a test's name cannot have."""
 
@@ -112,7 +109,10 @@ def _title(item: pytest.Item) -> str:
     words = re.sub(
         r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " ")
     )
-    return ": ".join([words[0].upper() + words[1:], *filter(None, [", ".join(_parameters(item))])])
+    title = words[0].upper() + words[1:]
+    if parameters := ", ".join(_parameters(item)):
+        title += f": {parameters}"
+    return title
 
 
 def _parameters(item: pytest.Item) -> list[str]:
@@ -123,8 +123,9 @@ def _parameters(item: pytest.Item) -> list[str]:
 
 
 def _id(item: pytest.Item) -> str:
-    parameters = _parameters(item)
-    name = item.name.partition("[")[0] + (f"[{'-'.join(parameters)}]" if parameters else "")
+    name = item.name.partition("[")[0]
+    if parameters := _parameters(item):
+        name += f"[{'-'.join(parameters)}]"
     return f"{item.path.parent.name}/{name.removeprefix('test_')}"
 
 
@@ -136,15 +137,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     _seconds[item.nodeid] += report.duration
     # A set-up or teardown that passed is no outcome; a thing that the image need not have is no
     # check.
-    if (report.when != "call" and report.passed) or (
-        report.skipped and _reason(report).startswith(NOT_ASKED)
-    ):
+    if report.when != "call" and report.passed:
+        return report
+    if report.skipped and _reason(report).startswith(NOT_ASKED):
         return report
     outcome, detail = _outcome(report, call)
     if earlier_check is None or earlier_check.outcome is Outcome.CORRECT:
-        assertion_failed = outcome in (Outcome.INCORRECT, Outcome.MISSING)
-        sides = _compared.get(item.nodeid) if assertion_failed else None
-        actual, expected = sides or ("", "")
+        actual, expected = "", ""
+        if outcome in (Outcome.INCORRECT, Outcome.MISSING):
+            actual, expected = _compared.get(item.nodeid, ("", ""))
         _checks[item.nodeid] = Check(
             id=_id(item),
             role=item.path.parent.name,
@@ -164,17 +165,24 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     # The hook does not get the test; pytest names it in this variable, with the phase after a
     # space.
     nodeid = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    left_text, right_text = (_short(side) for side in (left, right))
-    _compared[nodeid] = (
-        (right_text, f"has {left_text}" if op == "in" else f"has no {left_text}")
-        if op in ("in", "not in")
-        else (left_text, right_text if op == "==" else f"{op} {right_text}")
-    )
+    left_text, right_text = _short(left), _short(right)
+    match op:
+        case "in":
+            sides = right_text, f"has {left_text}"
+        case "not in":
+            sides = right_text, f"has no {left_text}"
+        case "==":
+            sides = left_text, right_text
+        case _:
+            sides = left_text, f"{op} {right_text}"
+    _compared[nodeid] = sides
 
 
 def _short(side: object) -> str:
     text = side if isinstance(side, str) else repr(side)
-    return text if len(text) <= SIDE_LIMIT else f"{text[:SIDE_LIMIT]}…"
+    if len(text) > SIDE_LIMIT:
+        return f"{text[:SIDE_LIMIT]}…"
+    return text
 
 
 @pytest.hookimpl(wrapper=True)
@@ -183,25 +191,26 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     report = yield
     if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
         role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
-        error_lines = [
-            line.removeprefix("E ").strip()
-            for line in report.longreprtext.splitlines()
-            if line.startswith("E ")
-        ]
+        # The last line with an error says more than the reason, which is its whole traceback.
+        detail = _reason(report)
+        for line in report.longreprtext.splitlines():
+            if line.startswith("E "):
+                detail = line.removeprefix("E ").strip()
         _checks[collector.nodeid] = Check(
             id=f"{role}/collected[{name}]",
             role=role,
             title=f"The tests of {name} were collected",
             seconds=0.0,
             outcome=Outcome.UNREACHABLE,
-            detail=(error_lines[-1] if error_lines else _reason(report))[:DETAIL_LIMIT],
+            detail=detail[:DETAIL_LIMIT],
         )
     return report
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return text.removeprefix("Skipped: ")
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return str(report.longrepr).removeprefix("Skipped: ")
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
@@ -216,8 +225,9 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
     # Only an assertion or a missing file in the test itself says something of the image.
     if report.when != "call" or not isinstance(error, (AssertionError, FileNotFoundError)):
         return Outcome.UNREACHABLE, f"{type(error).__name__}: {detail}"
-    missing = isinstance(error, FileNotFoundError) or any(word in detail for word in _MISSING)
-    return (Outcome.MISSING if missing else Outcome.INCORRECT), detail
+    if isinstance(error, FileNotFoundError) or any(word in detail for word in _MISSING):
+        return Outcome.MISSING, detail
+    return Outcome.INCORRECT, detail
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

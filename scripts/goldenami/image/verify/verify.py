@@ -79,7 +79,9 @@ def run(
         progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
     # The next lines write them anew. They go after the record: a kill before it leaves all as is.
-    _forget(build, REPORT_FILE, SUMMARY_FILE, *([] if result.hardening else [HARDENING_FILE]))
+    _forget(build, REPORT_FILE, SUMMARY_FILE)
+    if not result.hardening:
+        _forget(build, HARDENING_FILE)
     point_latest(build)
     progress.remember()
     return record
@@ -144,13 +146,12 @@ def point_latest(build: BuildFolder) -> None:
 def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
     """The newest other verified build of the image, by the time of its record, or None. With
     `whole` only builds whose disk `clean` has not removed."""
-    others = [
-        candidate
-        for candidate in build.image.builds
-        if candidate.build_id != build.build_id
-        and candidate.is_verified
-        and not (whole and _lost_its_disk(candidate))
-    ]
+    others = list[BuildFolder]()
+    for candidate in build.image.builds:
+        if candidate.build_id == build.build_id or not candidate.is_verified:
+            continue
+        if not (whole and _lost_its_disk(candidate)):
+            others.append(candidate)
     return max(others, key=lambda candidate: candidate.verify.stat().st_mtime, default=None)
 
 
@@ -184,11 +185,10 @@ def summary(record: VerifyRecord) -> str:
 def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
     """The error about a build that did not pass, with its first failed checks."""
     failed = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
-    lines = [
-        f"{check.outcome.value:>11}  {check.id}: "
-        f"{check.detail.splitlines()[0] if check.detail else ''}"
-        for check in failed[:12]
-    ]
+    lines = list[str]()
+    for check in failed[:12]:
+        first_line = check.detail.splitlines()[0] if check.detail else ""
+        lines.append(f"{check.outcome.value:>11}  {check.id}: {first_line}")
     return NotVerified(
         f"{record.image} {record.build_id} is not verified: {len(failed)} of "
         f"{len(record.checks)} checks",

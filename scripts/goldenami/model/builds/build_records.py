@@ -253,12 +253,15 @@ class Check(Record):
         cls, name: str, title: str, passed: bool, detail: str, seconds: float = 0.0
     ) -> Check:
         """Return a check of the boot itself. `detail` is used only if it failed."""
+        outcome = Outcome.INCORRECT
+        if passed:
+            outcome, detail = Outcome.CORRECT, ""
         return cls(
             id=f"boot/{name}",
             role="boot",
             title=title,
-            outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
-            detail="" if passed else detail,
+            outcome=outcome,
+            detail=detail,
             seconds=seconds,
         )
 
@@ -283,9 +286,9 @@ class VerifyRecord(Record):
     def _verdict_is_earned(self) -> Self:
         # `publish` trusts the verdict alone, so a record with a wrong one must not be readable.
         failed_ids = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
-        if self.verdict is Verdict.VERIFIED and (failed_ids or not self.checks):
-            raise ValueError(
-                "verdict is verified but "
-                f"{failed_ids[0] + ' is not correct' if failed_ids else 'no check ran'}"
-            )
+        if self.verdict is Verdict.VERIFIED:
+            if failed_ids:
+                raise ValueError(f"verdict is verified but {failed_ids[0]} is not correct")
+            if not self.checks:
+                raise ValueError("verdict is verified but no check ran")
         return self

@@ -113,7 +113,7 @@ class TestedGpu(SharedRecord):
             if known_family.gpu
         }
         for gpu in gpus:
-            if [family_name for family_name in models if models[family_name].is_called(gpu)] != [
+            if [name for name, model in models.items() if model.is_called(gpu)] != [
                 family.gpu.name
             ]:
                 yield f"`{gpu}` is no {family.gpu.name}, which {self.instance_type} has"
@@ -218,12 +218,12 @@ class JunitFile:
 
     @property
     def not_asked(self) -> list[str]:
-        return [
-            _name(case)
-            for case in self._cases
-            if (skip := case.find("skipped")) is not None
-            and NOT_ASKED in (skip.get("message") or "")
-        ]
+        names = list[str]()
+        for case in self._cases:
+            skip = case.find("skipped")
+            if skip is not None and NOT_ASKED in (skip.get("message") or ""):
+                names.append(_name(case))
+        return names
 
     def problems(
         self, build_id: str, needed: Collection[str], session: GpuSession

@@ -247,12 +247,17 @@ class Definition(Section):
 
     @property
     def steps(self) -> list[list[str]]:
-        added = {IMMUTABLE: self.immutable, CONTAINERS: self.containers}
-        named = {*self.roles, *(role for role, is_added in added.items() if is_added)}
-        present_steps = [
-            [role for role in step if role in named] for step in role_order.steps(self.roles)
-        ]
-        return [roles for roles in present_steps if roles]
+        """The roles of each step of this image; a step without any is left out."""
+        named = {*self.roles}
+        if self.immutable:
+            named.add(IMMUTABLE)
+        if self.containers:
+            named.add(CONTAINERS)
+        present_steps = list[list[str]]()
+        for step in role_order.steps(self.roles):
+            if roles := [role for role in step if role in named]:
+                present_steps.append(roles)
+        return present_steps
 
     @property
     def role_names(self) -> list[str]:

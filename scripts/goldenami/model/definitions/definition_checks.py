@@ -20,7 +20,7 @@ from goldenami.model.definitions.definition import (
     Base,
     Definition,
 )
-from goldenami.model.operation.publish_section import Publish, VolumeType
+from goldenami.model.operation.publish_section import LaunchTemplate, Publish, VolumeType
 from goldenami.model.roles import recipes, role_order
 from goldenami.model.supported import hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
@@ -101,12 +101,7 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
 
 def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
     for index, row in enumerate(definition.drift.allow):
-        names = row.path.split("/")
-        if (
-            names[0]
-            or len(names) < 3
-            or any("*" in name or name in ("", ".", "..") for name in names[1:3])
-        ):
+        if not _names_place(row.path):
             yield source.error(
                 ("drift", "allow", index, "path"),
                 f"`{row.path}` names no place",
@@ -118,6 +113,14 @@ def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
                 "Python runs .pyc instead of its source: never",
                 hint="let a role compile the modules, so that the bake has them",
             )
+
+
+def _names_place(path: str) -> bool:
+    """Whether an absolute path or pattern begins with two names that no pattern stands for."""
+    start, *names = path.split("/")
+    if start or len(names) < 2:
+        return False
+    return not any("*" in name or name in ("", ".", "..") for name in names[:2])
 
 
 def _check_modules(source: YamlFile, definition: Definition) -> Mistakes:
@@ -175,6 +178,22 @@ def _check_template(
             )
 
 
+def _check_launch(source: YamlFile, definition: Definition, template: LaunchTemplate) -> Mistakes:
+    """Yield the mistakes in the type and the volume of instances, which have to suit the image."""
+    if template.instance_type:
+        family = template.instance_type.partition(".")[0]
+        if family not in definition.hardware:
+            yield source.error(
+                ("publish", "launch_template", "instance_type"),
+                f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}",
+            )
+    if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
+        yield source.error(
+            ("publish", "launch_template", "volume_size_gib"),
+            f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}",
+        )
+
+
 def _check_publish(
     root: Path,
     source: YamlFile,
@@ -197,19 +216,7 @@ def _check_publish(
     for name in publish.tags:
         if name.lower().startswith(("aws:", "goldenami:")):
             yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
-    if (
-        template.instance_type
-        and (family := template.instance_type.partition(".")[0]) not in definition.hardware
-    ):
-        yield source.error(
-            ("publish", "launch_template", "instance_type"),
-            f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}",
-        )
-    if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
-        yield source.error(
-            ("publish", "launch_template", "volume_size_gib"),
-            f"{template.volume_size_gib} GiB cannot hold the disk of {definition.disk_size_gib}",
-        )
+    yield from _check_launch(source, definition, template)
     yield from _check_template(root, source, definition, publish)
     if publish.kms_key and publish.kms_key.startswith("alias/aws/"):
         yield source.error(
@@ -251,10 +258,11 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
         else:
             recipes.load(root, name)
     yield from source.repeated(("frameworks",), definition.frameworks)
-    has_role = "frameworks" in definition.roles
-    if (definition.frameworks and not has_role) or (
-        has_role and not definition.frameworks and not definition.python_packages
-    ):
+    if "frameworks" in definition.roles:
+        is_alone = not definition.frameworks and not definition.python_packages
+    else:
+        is_alone = bool(definition.frameworks)
+    if is_alone:
         yield source.error(
             ("frameworks",), "the list `frameworks` and the role `frameworks` need each other"
         )

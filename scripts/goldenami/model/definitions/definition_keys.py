@@ -35,23 +35,19 @@ def _below(
     keys, new_sections = [], {}
     for name, field in models[model]["properties"].items():
         key = _inner_schema(field)
-        section_path = f"{path}.{name}".lstrip(".") + (
-            ".NAME" if "additionalProperties" in field else ""
-        )
+        section_path = f"{path}.{name}".lstrip(".")
+        if "additionalProperties" in field:
+            section_path += ".NAME"
         values, default = _values(key, models), _default(field, models)
         if (section := _model(key, models)) and section not in seen:
             seen[section] = new_sections[section] = section_path
         if section:
-            is_list = "items" in field
-            values = f"{'list of sections' if is_list else 'section'} `{seen[section]}`"
-        keys.append(
-            DefinitionKey(
-                name,
-                values,
-                "required" if name in models[model].get("required", []) else default,
-                " ".join(field.get("description", "").split()),
-            )
-        )
+            kind = "list of sections" if "items" in field else "section"
+            values = f"{kind} `{seen[section]}`"
+        if name in models[model].get("required", []):
+            default = "required"
+        meaning = " ".join(field.get("description", "").split())
+        keys.append(DefinitionKey(name, values, default, meaning))
     yield path, keys
     for section, section_path in new_sections.items():
         yield from _below(section_path, section, models, seen)
@@ -60,10 +56,10 @@ def _below(
 def _inner_schema(key: Schema) -> Schema:
     """Return the schema of a key's value without `null`; of a list or a mapping of sections, that
     of the section."""
-    key = next(
-        (alternative for alternative in key.get("anyOf", []) if alternative.get("type") != "null"),
-        key,
-    )
+    for alternative in key.get("anyOf", []):
+        if alternative.get("type") != "null":
+            key = alternative
+            break
     inner = key.get("additionalProperties") or key.get("items")
     return inner if isinstance(inner, dict) and "$ref" in inner else key
 
@@ -81,30 +77,36 @@ def _values(key: Schema, models: Schema) -> str:
         return ", ".join(f"`{value}`" for value in key["enum"])
     if "minimum" in key:
         return f"{key['minimum']} to {key['maximum']}"
+    if key.get("format") == "date":
+        return "date"
+    if "items" in key:
+        return f"list of {_values(key['items'], models)}"
     kinds = {
         "integer": "whole number",
         "string": "text",
         "boolean": "`true`, `false`",
         "object": "mapping",
     }
-    if key.get("format") == "date":
-        return "date"
-    return f"list of {_values(key['items'], models)}" if "items" in key else kinds[key["type"]]
+    return kinds[key["type"]]
 
 
 def _default(key: Schema, models: Schema) -> str:
     default = key.get("default")
     if isinstance(default, dict):
-        model = _model(_inner_schema(key), models)
-        model_keys = models[model]["properties"] if model else {}
-        default = {
-            name: value
-            for name, value in default.items()
-            if value and value != model_keys.get(name, {}).get("default")
-        }
-        return (
-            f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`"
-            if default
-            else ""
-        )
-    return "" if default in (None, "") else f"`{json.dumps(default).strip(chr(34))}`"
+        return _section_default(default, _model(_inner_schema(key), models), models)
+    if default in (None, ""):
+        return ""
+    return f"`{json.dumps(default).strip(chr(34))}`"
+
+
+def _section_default(default: dict[str, Any], model: str | None, models: Schema) -> str:
+    """Return those keys of a section's default that differ from the model's own: `{name: value}`,
+    or "" if none does."""
+    model_keys = models[model]["properties"] if model else {}
+    differences = list[str]()
+    for name, value in default.items():
+        if value and value != model_keys.get(name, {}).get("default"):
+            differences.append(f"{name}: {value}")
+    if not differences:
+        return ""
+    return f"`{{{', '.join(differences)}}}`"

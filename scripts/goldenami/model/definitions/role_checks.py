@@ -50,11 +50,9 @@ def _check_variables(
     for name, value in variables.items():
         key = ("roles", role, name)
         if name not in spec.options:
-            suggestion = (
-                nearest(name, spec.settable)
-                if spec.settable
-                else "the role's defaults/main.yml and meta/argument_specs.yml name none"
-            )
+            suggestion = "the role's defaults/main.yml and meta/argument_specs.yml name none"
+            if spec.settable:
+                suggestion = nearest(name, spec.settable)
             yield source.error(key, f"unknown role variable; {suggestion}")
         elif name not in spec.settable:
             yield source.error(key, "is derived by `lock` and cannot be set")
@@ -112,12 +110,11 @@ def _type_of(option: dict[str, Any]) -> Any:
         inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
         return GenericAlias(list, _type_of(inner))
     if kind == "dict" and "options" in option:
-        return _model(
-            {
-                name: (_type_of(inner), ... if inner.get("required") else None)
-                for name, inner in option["options"].items()
-            }
-        )
+        fields = dict[str, Any]()
+        for name, inner in option["options"].items():
+            default = ... if inner.get("required") else None
+            fields[name] = (_type_of(inner), default)
+        return _model(fields)
     return Literal[*option["choices"]] if option.get("choices") else _TYPES.get(kind, Any)
 
 

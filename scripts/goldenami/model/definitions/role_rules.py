@@ -80,7 +80,9 @@ def _refused(
             default = f"wants `{assertion['that']}`"
             message = " ".join(str(known(assertion.get("fail_msg", default), loop_context)).split())
             variable = re.search(rf"\b{role}_\w+", message)
-            name = loop_context["item"].get("name") or (variable[0] if variable else "")
+            name = loop_context["item"].get("name") or ""
+            if not name and variable:
+                name = variable[0]
             yield _key(role, name), message.removeprefix(f"{name} ")
 
 
@@ -89,7 +91,9 @@ def _key(role: str, name: str) -> Key:
     as `watch.cuda.policy`."""
     if not name:
         return ("roles", role)
-    return ("roles", role, name) if name.startswith(f"{role}_") else tuple(name.split("."))
+    if name.startswith(f"{role}_"):
+        return ("roles", role, name)
+    return tuple(name.split("."))
 
 
 def _outcome(conditions: Any, context: Mapping[str, Any]) -> bool | None:
@@ -98,4 +102,6 @@ def _outcome(conditions: Any, context: Mapping[str, Any]) -> bool | None:
     results = [known(f"{{{{ {condition} }}}}", context) for condition in expressions]
     if False in results:
         return False
-    return None if None in results else True
+    if None in results:
+        return None
+    return True

@@ -210,6 +210,7 @@ def overdue(component: str, rule: UpdateRule, today: date) -> str:
     """Return a complaint about a hold whose review date is past, or ""."""
     if rule.review is None or today <= rule.review:
         return ""
-    return f"the hold on {component} was to be reviewed by {rule.review}" + (
-        f" ({rule.reason})" if rule.reason else ""
-    )
+    complaint = f"the hold on {component} was to be reviewed by {rule.review}"
+    if rule.reason:
+        complaint += f" ({rule.reason})"
+    return complaint

@@ -204,8 +204,10 @@ class Framework(Record):
     allow: list[Allowance]
 
     def files(self) -> list[PyFile]:
-        build_files = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
-        return [self.wheel, *self.requires, *build_files]
+        files = [self.wheel, *self.requires]
+        if self.made:
+            files += [self.made.source, *self.made.requires, *self.made.tests]
+        return files
 
 
 class PassedOver(Record):
@@ -273,8 +275,10 @@ class Lock(Record):
 
     def compiled_modules(self) -> dict[str, KernelModules]:
         """Return all compiled kernel modules by name; those of the driver are `nvidia`."""
-        driver = self.driver.modules if self.driver else None
-        return ({DRIVER_MODULES: driver} if driver else {}) | self.kernel_modules
+        modules = dict[str, KernelModules]()
+        if self.driver and self.driver.modules:
+            modules[DRIVER_MODULES] = self.driver.modules
+        return modules | self.kernel_modules
 
     def environments(self) -> dict[str, list[PyFile]]:
         """Return the wheels of each virtual environment, each once, those of CUDA first."""
@@ -290,32 +294,33 @@ class Lock(Record):
         return {name: list(files.values()) for name, files in environments.items()}
 
     def allowances(self) -> list[Allowance]:
-        parts = [self.cuda, self.python, *self.frameworks]
-        return [row for part in parts if part for row in part.allow]
+        rows = list[Allowance]()
+        for part in (self.cuda, self.python, *self.frameworks):
+            if part:
+                rows += part.allow
+        return rows
 
     def container_blobs(self) -> dict[str, int]:
         """Return the sizes in bytes of all containers' blobs, by SHA-256."""
-        return {
-            sha256: size
-            for container in self.containers
-            for sha256, size in container.blobs.items()
-        }
+        sizes = dict[str, int]()
+        for container in self.containers:
+            sizes |= container.blobs
+        return sizes
 
     def objects(self) -> dict[str, int]:
         """Return the sizes in bytes of all files that a bake of this lock may need, by SHA-256."""
-        builds = (
-            package
-            for modules in self.compiled_modules().values()
-            for package in modules.build.values()
-        )
-        dummies = [package for step in self.steps for package in step.stand_ins.values()]
-        debs = [*self.packages.values(), *builds, *dummies, *self.toolchain.values()]
-        files = [file for framework in self.frameworks for file in framework.files()]
-        files += [file for part in (self.cuda, self.python) if part for file in part.wheels]
-        sizes = {package.sha256: package.size for package in debs}
-        sizes.update((file.sha256, file.size) for file in self.downloads)
-        sizes |= self.container_blobs()
-        return sizes | {file.sha256: file.size for file in files}
+        files: list[Package | LockedDownload | PyFile] = [*self.packages.values()]
+        for modules in self.compiled_modules().values():
+            files += modules.build.values()
+        for step in self.steps:
+            files += step.stand_ins.values()
+        files += [*self.toolchain.values(), *self.downloads]
+        for framework in self.frameworks:
+            files += framework.files()
+        for part in (self.cuda, self.python):
+            if part:
+                files += part.wheels
+        return self.container_blobs() | {file.sha256: file.size for file in files}
 
 
 def path_of(root: Path, image: str) -> Path:

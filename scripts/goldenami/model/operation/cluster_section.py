@@ -59,12 +59,14 @@ class ClusterSection(Section):
     @field_validator("holidays", mode="before")
     @classmethod
     def _days(cls, value: Any) -> Any:
-        for day in value if isinstance(value, list) else ():
+        if not isinstance(value, list):
+            return value
+        for day in value:
             if not _DAY.fullmatch(str(day)):
                 raise ValueError(
                     f"`{day}` is not a day of one year; write each year's, such as 2026-12-25"
                 )
-        return [date.fromisoformat(str(day)) for day in value] if isinstance(value, list) else value
+        return [date.fromisoformat(str(day)) for day in value]
 
     @model_validator(mode="after")
     def _starts_something(self) -> Self:

@@ -72,7 +72,9 @@ class AllowedRegions(Record):
 
     def refusal(self, region: str) -> str:
         """Return why a region is not allowed, or "" if it is."""
-        for where, patterns in self.rules if region not in self.also else ():
+        if region in self.also:
+            return ""
+        for where, patterns in self.rules:
             if not any(fnmatchcase(region, pattern) for pattern in patterns):
                 return f"{region} is not allowed: {where} allows {', '.join(patterns)}"
         return ""

@@ -148,11 +148,12 @@ def clashes(hours: Collection[WorkingHours]) -> Iterator[str]:
         yield "name one time zone in all lines"
     lead = int(LEAD.total_seconds()) // 60
     # At the end of one line the group lets machines go, also those that another line needs.
-    slots = sorted(
-        (day * DAY_MIN + line.opens - line.lead_min, day * DAY_MIN + line.closes, line.text)
-        for line in hours
-        for day in line.days
-    )
+    slots = list[tuple[int, int, str]]()
+    for line in hours:
+        for day in line.days:
+            midnight = day * DAY_MIN
+            slots.append((midnight + line.opens - line.lead_min, midnight + line.closes, line.text))
+    slots.sort()
     next_week = [(begin + 7 * DAY_MIN, end, text) for begin, end, text in slots[:1]]
     for (_, end, text), (begin, _, next_text) in pairwise([*slots, *next_week]):
         if begin < end:

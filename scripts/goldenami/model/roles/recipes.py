@@ -82,7 +82,8 @@ class CudaWheel(Wheel):
     def requirement(self) -> str:
         """The requirement for pip."""
         # `==` would also take a build of the same version for CPUs ("2.15.0+cpu").
-        return f"{self.distribution}{f'[{self.extra}]' if self.extra else ''}==={self.version}"
+        extra = f"[{self.extra}]" if self.extra else ""
+        return f"{self.distribution}{extra}==={self.version}"
 
 
 class Patch(Record):
@@ -176,22 +177,22 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
     """Return exceptions for the coverage check by projects on the index, or patterns such as
     `nvidia-*`, whose code chooses at run time what fits the CPU."""
     source = program_files.table(root, DISPATCHING)
-    return {
-        project: [
+    allowances = dict[str, list[Allowance]]()
+    for project, entries in source.data.items():
+        allowances[project] = [
             yaml_lines.validate(source, Allowance, entry, at=(project, index))
             for index, entry in enumerate(entries)
         ]
-        for project, entries in source.data.items()
-    }
+    return allowances
 
 
 @cache
 def known(root: Path) -> tuple[str, ...]:
     """Return the names of all recipes."""
-    folders = (program_files.home(root) / FOLDER, root / FOLDER)
-    return tuple(
-        sorted({path.parent.name for recipes in folders for path in recipes.glob("*/recipe.yml")})
-    )
+    names = set[str]()
+    for recipes in (program_files.home(root) / FOLDER, root / FOLDER):
+        names |= {path.parent.name for path in recipes.glob("*/recipe.yml")}
+    return tuple(sorted(names))
 
 
 def load(root: Path, name: str) -> Recipe:

@@ -65,22 +65,19 @@ def brought(root: Path, role: str, overrides: Mapping[str, Any]) -> list[str]:
 def of_image(root: Path, image_variables: Mapping[str, Any]) -> list[str]:
     """Return the files of all roles of an image. `image_variables` has the roles' variables, as the
     bake wrote them."""
-    return [
-        path
-        for role in image_variables["golden_roles"]
-        for path in brought(root, role, image_variables)
-    ]
+    paths = list[str]()
+    for role in image_variables["golden_roles"]:
+        paths += brought(root, role, image_variables)
+    return paths
 
 
 def misplaced(path: str) -> str:
     """Return why a role may not bring `path`, or "" if it may."""
     if re.match(r"/(root|home)/", path):
         return "lies in a home, which holds what skel has: bring it below /etc or /opt"
-    return (
-        ""
-        if re.match(r"/[^*/]+/[^*/]", path)
-        else "names no place: begin with two names, as in /opt/agent/*"
-    )
+    if not re.match(r"/[^*/]+/[^*/]", path):
+        return "names no place: begin with two names, as in /opt/agent/*"
+    return ""
 
 
 def known(value: Any, context: Mapping[str, Any]) -> Any:
@@ -99,14 +96,16 @@ def _written(folder: Path, task: Mapping[str, Any], context: Mapping[str, Any]) 
         arguments = dict(_WORDS.findall(value)) if isinstance(value, str) else value or {}
         context = {**context, **(task.get("vars") or {})}
         items = task.get("loop", task.get("with_items", [""]))
-        items = known(items, context) if isinstance(items, str) else items
+        if isinstance(items, str):
+            items = known(items, context)
         name = (task.get("loop_control") or {}).get("loop_var", "item")
-        for item in items if isinstance(items, list) else []:
+        if not isinstance(items, list):
+            continue
+        for item in items:
             loop_context = {**context, name: item}
             # A path that cannot be rendered here is known to the machine only, and left out.
-            target, source = (
-                known(arguments.get(argument), loop_context) for argument in (key, "src")
-            )
+            target = known(arguments.get(key), loop_context)
+            source = known(arguments.get("src"), loop_context)
             if str(target).strip("'\"").startswith("/"):
                 yield from _copied(folder, target.strip("'\""), str(source or "").strip("'\""))
 

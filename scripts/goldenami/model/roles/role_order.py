@@ -4,7 +4,8 @@ own role is one that these steps do not name."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ those that always change last.
 Each step but the last is kept as a layer. Tuning is in the last one, since its roles take less time
 than the start of a container.
 """
-ROLE_ORDER = tuple(role for step in STEPS for role in step)
+ROLE_ORDER = tuple(chain.from_iterable(STEPS))
 """All roles of the steps in their order, `seal` last. ansible/bake.yml gets the order of an image's
 roles from the lock, in `golden_steps`."""
 BEFORE, AFTER = "before", "after"
@@ -66,7 +67,10 @@ def own(roles: Entries) -> list[str]:
 
 def place(entry: Entry) -> tuple[str, str]:
     """Return the place of an own role: `before` or `after`, and the role beside it."""
-    return next(((key, str(entry[key])) for key in (BEFORE, AFTER) if key in entry), DEFAULT)
+    for key in (BEFORE, AFTER):
+        if key in entry:
+            return key, str(entry[key])
+    return DEFAULT
 
 
 def steps(roles: Entries) -> list[list[str]]:
@@ -74,14 +78,23 @@ def steps(roles: Entries) -> list[list[str]]:
     own, so that their changes leave the layers below alone. A role after one of the last step, or
     beside another own role, joins that step. Roles that wait for each other in a circle are in no
     step."""
-    image_steps, unplaced = [list(step) for step in STEPS], dict[tuple[str, str], list[str]]()
+    image_steps = [list(step) for step in STEPS]
+    unplaced = dict[tuple[str, str], list[str]]()
     for role in own(roles):
         unplaced.setdefault(place(roles[role] or {}), []).append(role)
     # A role may be beside another own role, so it is inserted once that one is.
-    while ready := [spot for spot in unplaced if any(spot[1] in step for step in image_steps)]:
+    while ready := _ready(unplaced, image_steps):
         for side, neighbour in ready:
             _insert(image_steps, side, neighbour, unplaced.pop((side, neighbour)))
     return image_steps
+
+
+def _ready(
+    places: Iterable[tuple[str, str]], image_steps: list[list[str]]
+) -> list[tuple[str, str]]:
+    """Return the places whose neighbour is in a step."""
+    inserted = set(chain.from_iterable(image_steps))
+    return [(side, neighbour) for side, neighbour in places if neighbour in inserted]
 
 
 def _insert(image_steps: list[list[str]], side: str, neighbour: str, roles: list[str]) -> None:
@@ -131,7 +144,7 @@ def mistakes(root: Path, source: YamlFile, roles: Entries) -> Iterator[BadInput]
         else:
             yield from _misplaced(source, role, entry or {}, {*roles, *ROLE_ORDER})
             yield from _unnamed(root, source, role, roles)
-    placed = {role for step in steps(roles) for role in step}
+    placed = set(chain.from_iterable(steps(roles)))
     waiting = [role for role in own(roles) if role not in placed]
     # A role that waits for an unknown one was reported above, so these wait for each other.
     circle = [
@@ -181,14 +194,11 @@ def _misplaced(
 def _unnamed(root: Path, source: YamlFile, role: str, roles: Entries) -> Iterator[BadInput]:
     """Yield the roles on which `role` depends and that the definition doesn't name."""
     # Ansible runs them, too, so the lock has to know them.
-    for dependency in (
-        table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []
-    ):
-        name = (
-            dependency.get("role", dependency.get("name"))
-            if isinstance(dependency, dict)
-            else dependency
-        )
+    meta = table(program_files.role(root, role) / "meta/main.yml")
+    for dependency in meta.get("dependencies") or []:
+        name = dependency
+        if isinstance(dependency, dict):
+            name = dependency.get("role", dependency.get("name"))
         if name not in roles:
             yield source.error(
                 ("roles", role),

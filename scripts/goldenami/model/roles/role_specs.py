@@ -96,7 +96,6 @@ def tasks(folder: Path, name: str = "*") -> list[dict[str, Any]]:
         task = queue.pop(0)
         if isinstance(task, dict):
             flat_tasks.append(task)
-            queue += [
-                inner for key in ("block", "rescue", "always") for inner in task.get(key) or []
-            ]
+            for key in ("block", "rescue", "always"):
+                queue += task.get(key) or []
     return flat_tasks

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,7 +159,7 @@ class GpuType(Record):
     There are `gpus` GPUs of `memory_mib` each, as EC2 describes them; the other fields are the
     GPU's figures. An unknown PCIe link has 0 lanes of generation 0, so that any link passes. If
     `nvswitch` is true, each GPU reaches the others' memory by `nvlinks` links, of `nvlink_gb_s`
-    together in one direction.
+    together in one direction; else there are none.
     """
 
     type: str
@@ -179,24 +180,47 @@ def gpu_type(families: Mapping[str, Family], described: Mapping[str, Any]) -> Gp
     """Return the expectations for a row of DescribeInstanceTypes, whose family has to have an
     NVIDIA GPU."""
     name: str = described["InstanceType"]
-    family, gpu_row = families[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
+    gpu_row = described["GpuInfo"]["Gpus"][0]
+    memory_mib = int(gpu_row["MemoryInfo"]["SizeInMiB"])
+    return _gpu_type(name, families[name.partition(".")[0]], int(gpu_row["Count"]), memory_mib)
+
+
+def _gpu_type(name: str, family: Family, gpus: int, memory_mib: int) -> GpuType:
     assert family.gpu is not None and family.gpu.figures is not None
-    figures, count = family.gpu.figures, int(gpu_row["Count"])
-    (generation, width), (links, speed) = _pair(figures.pcie), _pair(figures.nvlink)
+    figures = family.gpu.figures
+    generation, width = _pair(figures.pcie)
+    switches, links, speed = 0, 0, 0
+    # A machine with one GPU of such a family has no NVSwitch.
+    is_switched = family.nvswitch and gpus > 1
+    if is_switched:
+        switches = figures.nvswitches
+        links, speed = _pair(figures.nvlink)
     return GpuType(
         type=name,
         gpu=family.gpu.name,
-        gpus=count,
-        memory_mib=int(gpu_row["MemoryInfo"]["SizeInMiB"]),
+        gpus=gpus,
+        memory_mib=memory_mib,
         memory_gb_s=figures.memory_gb_s,
         matmul_tflops=figures.matmul_tflops,
         pcie_generation=generation,
         pcie_width=width,
-        nvswitch=family.nvswitch and count > 1,
-        nvswitches=figures.nvswitches,
+        nvswitch=is_switched,
+        nvswitches=switches,
         nvlinks=links,
         nvlink_gb_s=links * speed / 2,
     )
+
+
+_HEALTH_FIELDS = {
+    "gpu",
+    "gpus",
+    "memory_mib",
+    "pcie_generation",
+    "pcie_width",
+    "nvswitches",
+    "nvlinks",
+}
+"""Fields of GpuType that the role golden_health compares with a machine."""
 
 
 def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -206,20 +230,9 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
         family = families[name]
         if family.machines is None or family.gpu is None or family.gpu.figures is None:
             continue
-        figures = family.gpu.figures
-        generation, width = _pair(figures.pcie)
         for size, gpus, disks in family.machines.counts():
-            switched = family.nvswitch and gpus > 1
-            expectations[f"{name}.{size}"] = {
-                "gpu": family.gpu.name,
-                "gpus": gpus,
-                "disks": disks,
-                "memory_mib": family.machines.memory_mib,
-                "pcie_width": width,
-                "pcie_generation": generation,
-                "nvswitches": figures.nvswitches if switched else 0,
-                "nvlinks": _pair(figures.nvlink)[0] if switched else 0,
-            }
+            kind = _gpu_type(f"{name}.{size}", family, gpus, family.machines.memory_mib)
+            expectations[kind.type] = {"disks": disks, **kind.model_dump(include=_HEALTH_FIELDS)}
     return expectations
 
 
@@ -240,8 +253,8 @@ def load(root: Path) -> dict[str, Family]:
     word."""
     source = program_files.table(root, "packer/hardware.yml", depth=2)
     rows = yaml_lines.validate(source, _Rows)
+    marches = list(chain.from_iterable(row.cpus for row in ARCHITECTURES.values()))
     for name in rows.cpus:
-        marches = [march for row in ARCHITECTURES.values() for march in row.cpus]
         _demand(source, ("cpus", name), name, marches, "what it can run is not known")
     for name in rows.machines:
         _demand(source, ("machines", name), name, rows.families, "unknown family")
@@ -295,12 +308,12 @@ UNKNOWN = (
 def refusal(name: str) -> str:
     """Return why no image can run on a family, or ""."""
     # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
-    return (
-        f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with "
-        "NVLSM and the module ib_umad, which no image has yet"
-        if re.match(r"p6(e|-|$)", name)
-        else ""
-    )
+    if re.match(r"p6(e|-|$)", name):
+        return (
+            f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only "
+            "with NVLSM and the module ib_umad, which no image has yet"
+        )
+    return ""
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:
@@ -318,10 +331,14 @@ def without_gsp(root: Path, names: list[str]) -> list[str]:
 def by_modules(families: Mapping[str, Family], names: list[str]) -> tuple[list[str], list[str]]:
     """Return the families whose GPUs need the open kernel modules, and those whose GPUs need the
     proprietary ones."""
-    required = [name for name in names if families[name].open_modules is OpenModules.REQUIRED]
-    return required, [
-        name for name in names if families[name].open_modules is OpenModules.UNSUPPORTED
-    ]
+    need_open, need_proprietary = list[str](), list[str]()
+    for name in names:
+        match families[name].open_modules:
+            case OpenModules.REQUIRED:
+                need_open.append(name)
+            case OpenModules.UNSUPPORTED:
+                need_proprietary.append(name)
+    return need_open, need_proprietary
 
 
 def baseline(root: Path, names: list[str], gcc: GccVersion) -> instruction_sets.Baseline:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from goldenami.core.errors import NoFit
 from goldenami.model.supported.architectures import ARCHITECTURES, ARM, X86, GccVersion, of_cpu
 
-KNOWN_X86 = frozenset(name for row in X86.values() for name in row.adds)
+KNOWN_X86 = frozenset(chain.from_iterable(row.adds for row in X86.values()))
 """Every feature that some x86 baseline has."""
 
 FLAG_SINCE: Mapping[str, GccVersion] = {"avx512fp16": (12, 1), "amx-fp16": (13, 1)}
@@ -46,7 +47,9 @@ class Baseline:
 def features(cpu: str) -> frozenset[str]:
     """Return all features of a value of -march or -mcpu."""
     row = ARCHITECTURES[of_cpu(cpu)].cpus[cpu]
-    return frozenset(row.adds) | (features(row.parent) if row.parent else frozenset())
+    if not row.parent:
+        return frozenset(row.adds)
+    return frozenset(row.adds) | features(row.parent)
 
 
 def baseline(cpus: Iterable[str], gcc: GccVersion) -> Baseline:
@@ -82,12 +85,10 @@ def baseline(cpus: Iterable[str], gcc: GccVersion) -> Baseline:
     if table is ARM:
         return Baseline(sorted_cpus, best, (f"-mcpu={best}",), tuple(sorted(shared)))
     tune = _tune(sorted_cpus, gcc)
-    options = (
-        f"-march={best}",
-        *(f"-m{name}" for name in added_features),
-        *([] if tune == best else [f"-mtune={tune}"]),
-    )
-    return Baseline(sorted_cpus, best, options, tuple(sorted(shared)))
+    options = [f"-march={best}", *(f"-m{name}" for name in added_features)]
+    if tune != best:
+        options.append(f"-mtune={tune}")
+    return Baseline(sorted_cpus, best, tuple(options), tuple(sorted(shared)))
 
 
 def _tune(cpus: tuple[str, ...], gcc: GccVersion) -> str:

@@ -63,11 +63,9 @@ class PartSupport:
             return SupportState.ENDED
         if self.ends is None:
             return SupportState.UNKNOWN
-        return (
-            SupportState.ENDING
-            if self.ends - day <= compatibility.END_NOTICE
-            else SupportState.SUPPORTED
-        )
+        if self.ends - day <= compatibility.END_NOTICE:
+            return SupportState.ENDING
+        return SupportState.SUPPORTED
 
     def words(self, day: date) -> str:
         state = self.state(day)
@@ -132,19 +130,11 @@ def _kernel(lock: Mapping[str, Any]) -> PartSupport:
 
 
 def _driver(driver: Mapping[str, Any] | None) -> list[PartSupport]:
-    return (
-        []
-        if not driver
-        else [
-            _branch(
-                "NVIDIA driver",
-                driver["version"],
-                str(driver["branch"]),
-                DRIVERS_SOURCE,
-                f"branch {driver['branch']}",
-            )
-        ]
-    )
+    if not driver:
+        return []
+    branch = str(driver["branch"])
+    version = driver["version"]
+    return [_branch("NVIDIA driver", version, branch, DRIVERS_SOURCE, f"branch {branch}")]
 
 
 def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
@@ -154,11 +144,9 @@ def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
     branch = next(
         (name for name, native in compatibility.CUDA_OF_BRANCH.items() if native == release), ""
     )
-    note = (
-        f"came with driver branch {branch}"
-        if branch
-        else "the driver branch that it came with is not known"
-    )
+    note = "the driver branch that it came with is not known"
+    if branch:
+        note = f"came with driver branch {branch}"
     support = _branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)
     return [replace(support, branch=release)]
 

@@ -120,20 +120,15 @@ def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCa
             for version in versions
             if version.split(".")[0] == request.branch and version not in half_by_version
         ]
+        for version in versions_of_branch:
+            pins = {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources}
+            candidates.append(DriverCandidate(version, request, pins))
         if not versions_of_branch:
-            reasons += [
-                f"{version}: {half_by_version[version]}"
-                for version in versions
-                if version in half_by_version
-            ] or [f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
-        candidates += [
-            DriverCandidate(
-                version,
-                request,
-                {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources},
-            )
-            for version in versions_of_branch
-        ]
+            half_versions = [version for version in versions if version in half_by_version]
+            reasons += [f"{version}: {half_by_version[version]}" for version in half_versions]
+            if not half_versions:
+                existing = ", ".join(versions) or "no version at all"
+                reasons.append(f"{request.dkms_package} exists as {existing}")
     if not candidates:
         raise NoFit(
             f"no driver of branch {_branches(requests)}: {'; '.join(reasons)}",
@@ -158,28 +153,16 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
     `driver` is "" in an image without one, `architectures` is as in
     `compatibility.check_architectures`.
     """
-    releases = {
-        cuda_release(version)
-        for name in apt.names(CUDA_RUNTIME.pattern)
-        for version in apt.versions(name)
-    }
-    newer = sorted(
-        (
-            version
-            for version in releases
-            if compatibility.version_tuple(version) > compatibility.version_tuple(taken)
-        ),
-        key=compatibility.version_tuple,
-        reverse=True,
-    )
-    return [
-        PassedOver(
-            what=f"CUDA {version}",
-            reason=cuda_refusal(version, driver, architectures)
-            or f"the definition asks for CUDA {taken}",
-        )
-        for version in newer
-    ]
+    releases = set[str]()
+    for name in apt.names(CUDA_RUNTIME.pattern):
+        releases.update(map(cuda_release, apt.versions(name)))
+    passed_over = list[PassedOver]()
+    for version in sorted(releases, key=compatibility.version_tuple, reverse=True):
+        if compatibility.version_tuple(version) > compatibility.version_tuple(taken):
+            refusal = cuda_refusal(version, driver, architectures)
+            reason = refusal or f"the definition asks for CUDA {taken}"
+            passed_over.append(PassedOver(what=f"CUDA {version}", reason=reason))
+    return passed_over
 
 
 def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
@@ -199,24 +182,17 @@ def half_drivers(
 ) -> list[PassedOver]:
     """Versions of the branch, newest first, of which an archive has only the userland or only this
     flavour's modules."""
-    userland, modules = (
-        {compatibility.upstream(version) for version in apt.versions(name)}
-        for name in (request.userland_package, request.dkms_package)
-    )
-    incomplete = sorted(
-        (
-            version
-            for version in userland ^ modules
-            if version.split(".")[0] == request.branch
-            and compatibility.version_tuple(version) > compatibility.version_tuple(newer_than)
-        ),
-        key=compatibility.version_tuple,
-        reverse=True,
-    )
-    return [
-        PassedOver(what=version, reason=half_a_driver(request, has_userland=version in userland))
-        for version in incomplete
+    userland = set(map(compatibility.upstream, apt.versions(request.userland_package)))
+    modules = set(map(compatibility.upstream, apt.versions(request.dkms_package)))
+    of_branch = [
+        version for version in userland ^ modules if version.split(".")[0] == request.branch
     ]
+    passed_over = list[PassedOver]()
+    for version in sorted(of_branch, key=compatibility.version_tuple, reverse=True):
+        if compatibility.version_tuple(version) > compatibility.version_tuple(newer_than):
+            reason = half_a_driver(request, has_userland=version in userland)
+            passed_over.append(PassedOver(what=version, reason=reason))
+    return passed_over
 
 
 def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
@@ -284,11 +260,10 @@ def fit(
 def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
     """The pairs to try, in order. Each series of kernels gets at most MAX_COMPILATIONS of them, so
     the next series is tried, too."""
-    return [
-        pair
-        for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
-        for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)
-    ]
+    pairs = list[tuple[Kernel, D]]()
+    for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package)):
+        pairs += itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)
+    return pairs
 
 
 def pair(kernel: Kernel, driver: DriverCandidate) -> str:
@@ -305,16 +280,17 @@ def _choices(
 ) -> list[Choice]:
     """The choices of kernel and driver. Failures on a newer kernel count against that kernel, those
     on the chosen kernel against the driver."""
-    older = [entry for failed_kernel, entry in failed if failed_kernel != kernel]
+    older, on_kernel = list[PassedOver](), list[PassedOver]()
+    for failed_kernel, entry in failed:
+        if failed_kernel == kernel:
+            on_kernel.append(entry)
+        else:
+            older.append(entry)
+    why = "the newest; the driver compiles on it"
+    if older:
+        why = "the newest on which the driver compiles"
     return [
-        Choice(
-            component="kernel",
-            taken=kernel.release,
-            passed_over=older,
-            why="the newest on which the driver compiles"
-            if older
-            else "the newest; the driver compiles on it",
-        ),
+        Choice(component="kernel", taken=kernel.release, passed_over=older, why=why),
         Choice(
             component="driver",
             taken=driver.version,
@@ -322,7 +298,7 @@ def _choices(
             why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
             f"{outcome.compiler}",
             passed_over=[
-                *(entry for failed_kernel, entry in failed if failed_kernel == kernel),
+                *on_kernel,
                 *half_drivers(apt, driver.request, newer_than=driver.version),
             ],
         ),
@@ -344,9 +320,9 @@ def module_build(
     package = driver.request.dkms_package
     # The DKMS package is unpacked, not installed, so apt is not asked to solve its dependencies.
     full_version = next(
-        dkms_version
-        for dkms_version in apt.versions(package)
-        if compatibility.upstream(dkms_version) == driver.version
+        version
+        for version in apt.versions(package)
+        if compatibility.upstream(version) == driver.version
     )
     return ModuleBuild(
         name=DRIVER_MODULES,

@@ -36,11 +36,11 @@ def of_driver(
     """A dummy for each of `debs` that comes from the driver's own `sources`, by name. `driver` is
     its version."""
     branch = driver.partition(".")[0]
-    return {
-        deb.name: make(store, deb.name, branch, deb.architecture)
-        for deb in debs
-        if deb.source in sources
-    }
+    dummies = dict[str, Deb]()
+    for deb in debs:
+        if deb.source in sources:
+            dummies[deb.name] = make(store, deb.name, branch, deb.architecture)
+    return dummies
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:

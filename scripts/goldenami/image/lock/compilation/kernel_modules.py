@@ -206,10 +206,11 @@ def known(build: ModuleBuild, store: Store) -> ModuleOutcome | None:
     """The outcome of `build` if this machine tried it before and still has the whole package, else
     None."""
     outcome = records.read_if_whole(_cached(build, store), ModuleOutcome)
-    if outcome is None:
+    if outcome is None or outcome.deb_sha256 is None:
+        return outcome
+    if not store.has(outcome.deb_sha256, outcome.deb_size):
         return None
-    whole = outcome.deb_sha256 is None or store.has(outcome.deb_sha256, outcome.deb_size)
-    return outcome if whole else None
+    return outcome
 
 
 def _cached(build: ModuleBuild, store: Store) -> Path:
@@ -223,9 +224,10 @@ def _check_key(build: ModuleBuild) -> None:
     signer = module_signing.configured()
     if signer is None or signer.signature != build.signature:
         certificate = build.signature.certificate_sha256[:12]
+        state = "another key" if signer else "not set"
         raise BadInput(
             f"the modules are signed by {build.signature.signer} (certificate {certificate}), and "
-            f"{module_signing.KEY} is {'another key' if signer else 'not set'}",
+            f"{module_signing.KEY} is {state}",
             hint="set it and its certificate, fetch the signed modules from a remote store, or "
             "make a new lock",
         )
@@ -272,11 +274,14 @@ def _compile(
                 log=log,
                 hint="free space or memory and run again: nothing is concluded about the source",
             )
-        deb = result.deb
+        sha256: str | None = None
+        size = 0
+        if result.deb:
+            sha256, size = store.add(result.deb), result.deb.stat().st_size
         return ModuleOutcome(
             key=build.key,
-            deb_sha256=store.add(deb) if deb else None,
-            deb_size=deb.stat().st_size if deb else 0,
+            deb_sha256=sha256,
+            deb_size=size,
             installed_size=result.installed_size,
             compiler=result.compiler,
             first_error=result.first_error,

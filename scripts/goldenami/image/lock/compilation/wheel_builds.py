@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from goldenami.core import locks, records
@@ -141,56 +142,53 @@ class WheelBuild:
     def compilers_key(self) -> str:
         """SHA-256 over the compilers, which is ccache's namespace: objects of other compilers are
         never taken."""
-        return records.sha256_text(
-            records.canonical(
-                sorted(deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source))
-            )
-        )
+        compilers = [deb.sha256 for deb in self.debs if _COMPILERS.fullmatch(deb.source)]
+        return records.sha256_text(records.canonical(sorted(compilers)))
 
     @property
     def key(self) -> str:
         instructions = self.recipe.build
-        return records.sha256_text(
-            records.canonical(
-                {
-                    "format": FORMAT,
-                    "source": self.source.sha256,
-                    "target": self.target.model_dump(mode="json"),
-                    "flags": self.flags,
-                    "settings": instructions.settings,
-                    "files": instructions.files,
-                    "suite": self.suite,
-                    "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
-                    "library_path": instructions.library_path,
-                    "toolchain": self.toolchain_key,
-                    "requires": sorted(file.sha256 for file in self.requires),
-                    "tests": sorted(file.sha256 for file in self.tests),
-                    "epoch": EPOCH,
-                    **({"arguments": self.recipe.suite.arguments} if self.recipe.suite else {}),
-                }
-            )
-        )
+        patches = [patch.model_dump(mode="json") for patch in instructions.patches]
+        shape = {
+            "format": FORMAT,
+            "source": self.source.sha256,
+            "target": self.target.model_dump(mode="json"),
+            "flags": self.flags,
+            "settings": instructions.settings,
+            "files": instructions.files,
+            "suite": self.suite,
+            "patches": patches,
+            "library_path": instructions.library_path,
+            "toolchain": self.toolchain_key,
+            "requires": _digests(self.requires),
+            "tests": _digests(self.tests),
+            "epoch": EPOCH,
+        }
+        if self.recipe.suite:
+            shape["arguments"] = self.recipe.suite.arguments
+        return records.sha256_text(records.canonical(shape))
+
+
+def _digests(files: Sequence[PyFile]) -> list[str]:
+    return sorted(file.sha256 for file in files)
 
 
 def lacking(lock: Lock, store: Store) -> list[Framework]:
     """The frameworks with a compiled wheel that is missing from the store, or damaged there."""
-    return [
-        framework
-        for framework in lock.frameworks
-        if framework.made and not store.has(framework.wheel.sha256, framework.wheel.size)
-    ]
+    frameworks = list[Framework]()
+    for framework in lock.frameworks:
+        wheel = framework.wheel
+        if framework.made and not store.has(wheel.sha256, wheel.size):
+            frameworks.append(framework)
+    return frameworks
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
     """The files that the package index has to give: those of the environments, and those that
     compile the lacking wheels."""
     compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
-    files = [
-        file
-        for files in lock.environments().values()
-        for file in files
-        if file.sha256 not in compiled
-    ]
+    installed = chain.from_iterable(lock.environments().values())
+    files = [file for file in installed if file.sha256 not in compiled]
     for framework in lacking(lock, store):
         assert framework.made is not None
         files += [framework.made.source, *framework.made.requires, *framework.made.tests]
@@ -199,11 +197,8 @@ def from_index(lock: Lock, store: Store) -> list[PyFile]:
 
 def installed_wheels(lock: Lock) -> dict[str, str]:
     """The wheels that a bake installs: path in its repository -> SHA-256."""
-    return {
-        f"wheels/{file.filename}": file.sha256
-        for files in lock.environments().values()
-        for file in files
-    }
+    wheels = chain.from_iterable(lock.environments().values())
+    return {f"wheels/{wheel.filename}": wheel.sha256 for wheel in wheels}
 
 
 def path_of(store: Store, key: str) -> Path:
@@ -215,9 +210,9 @@ def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
     """The outcome of `build` if this machine built it before and still has the whole wheel, else
     None."""
     outcome = records.read_if_whole(path_of(store, build.key), WheelOutcome)
-    if outcome is None:
+    if outcome is None or not store.has(outcome.wheel.sha256, outcome.wheel.size):
         return None
-    return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -310,6 +305,7 @@ class WheelCompiler:
         cached, mounts = _cache(store, build)
         tests = WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite else None
         site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
+        flags = {name: value.replace("{site}", site) for name, value in build.flags.items()}
         return WheelPlan(
             work=work,
             log=self.log,
@@ -324,11 +320,7 @@ class WheelCompiler:
             files=instructions.files,
             patches=instructions.patches,
             settings=instructions.settings,
-            environment={
-                **_COMMON,
-                **cached,
-                **{name: value.replace("{site}", site) for name, value in build.flags.items()},
-            },
+            environment={**_COMMON, **cached, **flags},
             library_path=instructions.library_path,
             jobs=jobs_for(instructions.memory_mib),
             requires=_paths(build.requires),
