@@ -146,12 +146,11 @@ def _run_tests(
         runs = [tests, without_boot]
 
         def all_ended() -> bool | None:
-            return (
-                second.has_ended and all(run.process.poll() is not None for run in runs)
-            ) or None
+            ended = second.has_ended and all(run.process.poll() is not None for run in runs)
+            return ended or None
 
         wait_until(all_ended, math.inf, POLL_S)
-        checks = [check for run in runs for check in run.checks()]
+        checks = [*tests.checks(), *without_boot.checks()]
     return image_tests.complete(checks, suite.asked)
 
 
