@@ -18,6 +18,7 @@ AFTERWARDS = {
     "disk/disk",
     "disk/immutable",
     "tree/owners",
+    "tree/package_check",
     "tree/read_facts",
     "tree/sealed",
 }
@@ -45,7 +46,7 @@ def checkout(tmp_path: Path) -> Path:
         "ansible/plugins/callback/golden_progress.py",
         "packer/golden.pkr.hcl",
         "scripts/goldenami/local/machine/container.py",
-        "scripts/goldenami/local/programs/bake_tree.py",
+        "scripts/goldenami/local/programs/step_layers.py",
     ],
 )
 def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:

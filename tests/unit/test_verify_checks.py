@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from goldenami.core import records, shell
 from goldenami.local.checks import image_tests
-from goldenami.local.programs import boot_disk
+from goldenami.local.programs import boot_checks, disk_at_rest
 from goldenami.local.vm import cpu
 from goldenami.model.builds.build_records import Check, CodeFile, CoverageRecord, Disk, Outcome
 from goldenami.model.builds.plans import VerifyPlan
@@ -82,7 +82,7 @@ def plan(tmp_path: Path) -> VerifyPlan:
 
 def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = None) -> list[Check]:
     machine: Any = LocalMachine(tmp_path)
-    return [*boot_disk.oldest_cpu(plan, machine, emulated), *boot_disk.code(plan, machine.ssh)]
+    return [*boot_checks.oldest_cpu(plan, machine, emulated), *disk_at_rest.code(plan, machine.ssh)]
 
 
 def test_the_code_is_what_the_gate_read(plan: VerifyPlan, tmp_path: Path) -> None:

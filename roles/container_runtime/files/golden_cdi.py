@@ -16,6 +16,7 @@ may be numbers).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import posixpath
@@ -213,12 +214,10 @@ def specification(root: Path) -> dict[str, Any]:
     nodes_by_gpu = {
         gpu: nodes(root, {f"nvidia{gpu.minor}": gpu.minor}, required=True) for gpu in gpus(root)
     }
-    mounts = [
-        _mount(file, f"{folder}/{name}")
-        for file, names in sorted(files.items())
-        for name in sorted(names)
-        for folder in IN_CONTAINERS
-    ]
+    mounts = []
+    for file, names in sorted(files.items()):
+        for name in sorted(names):
+            mounts += [_mount(file, f"{folder}/{name}") for folder in IN_CONTAINERS]
     smi = follow(root, SMI)
     if (root / smi.lstrip("/")).is_file():
         mounts.append(_mount(smi, SMI))
@@ -226,7 +225,7 @@ def specification(root: Path) -> dict[str, Any]:
         mounts.append(_mount(SCRATCH, SCRATCH, "rw"))
     devices = {str(index): entries for index, entries in enumerate(nodes_by_gpu.values())}
     devices |= {gpu.uuid: entries for gpu, entries in nodes_by_gpu.items()}
-    devices["all"] = [entry for entries in nodes_by_gpu.values() for entry in entries]
+    devices["all"] = list(itertools.chain.from_iterable(nodes_by_gpu.values()))
     return {
         "cdiVersion": "0.5.0",
         "kind": "nvidia.com/gpu",

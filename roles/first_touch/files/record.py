@@ -210,23 +210,20 @@ def parts(path: str) -> list[tuple[int, int]]:
 def main() -> None:
     """Import the frameworks and write the list."""
     target, modules, compiled = sys.argv[1], dict[str, list[str]](), list[str]()
-    for framework in (
-        json.loads(FRAMEWORKS.read_text(encoding="utf-8")) if FRAMEWORKS.exists() else []
-    ):
+    frameworks = json.loads(FRAMEWORKS.read_text(encoding="utf-8")) if FRAMEWORKS.exists() else []
+    for framework in frameworks:
         if framework["origin"] == "source":
             compiled.append(framework["module"])
         else:
             modules.setdefault(framework["environment"], []).append(framework["module"])
-    paths = {
-        path
-        for environment, names in modules.items()
-        for path in imported(environment, names, compiled)
-    }
-    lines = [
-        f"{path}\t{' '.join(f'{begin}+{end - begin}' for begin, end in parts(path))}\n"
-        for path in sorted(filter(on_disk, paths))
-        if Path(path).stat().st_size
-    ]
+    paths = set[str]()
+    for environment, names in modules.items():
+        paths.update(imported(environment, names, compiled))
+    lines = []
+    for path in sorted(filter(on_disk, paths)):
+        if Path(path).stat().st_size:
+            ranges = " ".join(f"{begin}+{end - begin}" for begin, end in parts(path))
+            lines.append(f"{path}\t{ranges}\n")
     text, list_file = "".join(lines), Path(target)
     if not list_file.exists() or list_file.read_text(encoding="utf-8") != text:
         list_file.write_text(text, encoding="utf-8")

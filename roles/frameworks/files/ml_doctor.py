@@ -15,6 +15,7 @@ import ast
 import contextlib
 import csv
 import ctypes
+import itertools
 import os
 import re
 import resource
@@ -159,7 +160,8 @@ def machine_findings(machine):
     nodes = sorted(path.name for path in machine.at("/dev").glob("nvidia[0-9]*"))
     shared = ["nvidiactl", "nvidia-uvm"]
     missing = [name for name in shared if not machine.at(f"/dev/{name}").exists()]
-    missing += [] if nodes else ["nvidia0"]
+    if not nodes:
+        missing.append("nvidia0")
     if missing and machine.is_container:
         return [f"the container was given no GPU (no /dev/{missing[0]}): {machine.ask}"]
     if missing:
@@ -258,10 +260,8 @@ def hidden_findings(environ, count):
     if visible is not None and visible.strip() in ("", "-1"):
         yield f"CUDA_VISIBLE_DEVICES={visible} hides all GPUs: unset it"
     elif any(number.strip().isdecimal() and int(number) >= count for number in numbers):
-        yield (
-            f"CUDA_VISIBLE_DEVICES={visible} names a GPU that is not there "
-            f"(there are {count}): unset it"
-        )
+        why = f"names a GPU that is not there (there are {count})"
+        yield f"CUDA_VISIBLE_DEVICES={visible} {why}: unset it"
     for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
         if environ.get(name, "").strip() == "cpu":
             yield f"{name}=cpu keeps JAX from the GPU: unset it"
@@ -324,7 +324,7 @@ def _files(name):
             fix = f"`pip install {package}=={version}`"
             return f"{name} was built with {package} {version}, and {actual} is installed: {fix}"
     packages = (name, "jaxlib", "numpy", "triton", "nvidia-.+")
-    for dist in [path for package in packages for path in distributions(package)]:
+    for dist in itertools.chain.from_iterable(map(distributions, packages)):
         for row in csv.reader(read(dist, "RECORD").splitlines()):
             path = dist.parent / row[0]
             size = str(path.stat().st_size) if path.is_file() else "none"
@@ -376,8 +376,9 @@ def _shadow(files):
 
 def _foreign(mapped):
     """Return which loaded library of CUDA is not the one that came with the framework, or ""."""
-    paths = [path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")]
-    own = {path.name: path for path in paths}
+    own = {}
+    for folder in sys.path:
+        own.update((path.name, path) for path in Path(folder).glob("nvidia/*/lib/*.so*"))
     for path in map(Path, mapped):
         if path.name in own and not path.samefile(own[path.name]):
             fix = f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD"
@@ -418,10 +419,8 @@ def cpu_findings(machine, environ):
     count, allowed = cpus(machine), len(os.sched_getaffinity(0))
     threads = environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and int(threads) > count:
-        yield (
-            f"OMP_NUM_THREADS={threads} is more than the {count} CPUs that this "
-            f"session may use: set it to {count}"
-        )
+        why = f"is more than the {count} CPUs that this session may use"
+        yield f"OMP_NUM_THREADS={threads} {why}: set it to {count}"
     elif threads == "1" and count > 1:
         yield f"OMP_NUM_THREADS=1 leaves {count - 1} of {count} CPUs idle: set it to {count}"
     elif not threads and count < allowed:
@@ -456,9 +455,11 @@ def examine(machine, environ):
     capabilities, gpu, notes = [], [], []
     if not machine.gpus:
         # A machine without a GPU is as somebody wants it, unless a framework was built for one.
-        fix = machine.ask if machine.is_container else "a type such as g6.xlarge has one"
-        line = f"this {'container' if machine.is_container else 'machine'} has no NVIDIA GPU: {fix}"
-        (gpu if any(map(built_for, TITLES)) else notes).append(line)
+        place, fix = "machine", "a type such as g6.xlarge has one"
+        if machine.is_container:
+            place, fix = "container", machine.ask
+        lines = gpu if any(map(built_for, TITLES)) else notes
+        lines.append(f"this {place} has no NVIDIA GPU: {fix}")
     elif not (gpu := machine_findings(machine) or library_findings(machine)):
         error, capabilities = cuda_answer()
         # A variable that hides all GPUs is why CUDA finds none.

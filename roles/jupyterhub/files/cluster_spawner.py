@@ -169,14 +169,14 @@ class ClusterSpawner(Spawner):
             {"Name": f"tag:{tag_name}", "Values": [quoted(value)]}
             for tag_name, value in self._tags.items()
         ]
-        answer = (await self._ec2(name, Filters=filters))[key]
-        resources = [entry for row in answer for entry in row.get("Instances", [row])]
+        resources = []
+        for row in (await self._ec2(name, Filters=filters))[key]:
+            resources += row.get("Instances", [row])
         # Compared once more: a wildcard that got through would end another user's machine.
-        return [
-            entry
-            for entry in resources
-            if all(tag(entry, tag_name) == value for tag_name, value in self._tags.items())
-        ]
+        return [entry for entry in resources if self._has_tags(entry)]
+
+    def _has_tags(self, resource: dict[str, Any]) -> bool:
+        return all(tag(resource, tag_name) == value for tag_name, value in self._tags.items())
 
     async def _ec2(self, name: str, **named: Any) -> Any:
         """Call EC2 in a thread: boto3 would block the hub's event loop."""
@@ -266,14 +266,9 @@ class ClusterSpawner(Spawner):
             # A volume can be attached only in its own zone.
             if used_homes and used_homes[0]["AvailabilityZone"] != zone:
                 continue
-            home = next(
-                (
-                    volume["VolumeId"]
-                    for volume in used_homes or homes
-                    if volume["AvailabilityZone"] == zone
-                ),
-                None,
-            ) or await self._make(zone)
+            candidates = used_homes or homes
+            here = [volume for volume in candidates if volume["AvailabilityZone"] == zone]
+            home = here[0]["VolumeId"] if here else await self._make(zone)
             try:
                 answer = await self._ec2(
                     "run_instances", **self._request(instance_type, subnet, home)

@@ -20,11 +20,12 @@ def packages() -> dict[str, str]:
     """Return the installed packages and their versions."""
     argv = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {
-        name: version
-        for status, name, version in (line.split(" ") for line in lines)
-        if status == "installed"
-    }
+    installed = {}
+    for line in lines:
+        status, name, version = line.split(" ")
+        if status == "installed":
+            installed[name] = version
+    return installed
 
 
 def kernels() -> list[str]:
@@ -34,7 +35,9 @@ def kernels() -> list[str]:
 
 def distributions() -> dict[str, str]:
     """Return Python distributions and their versions, by their normalised names (PEP 503)."""
-    folders = [str(folder) for pattern in PYTHON_FOLDERS for folder in Path("/").glob(pattern)]
+    folders = list[str]()
+    for pattern in PYTHON_FOLDERS:
+        folders += map(str, Path("/").glob(pattern))
     installed = importlib.metadata.distributions(path=folders)
     return {
         re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution.version

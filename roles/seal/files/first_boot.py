@@ -39,11 +39,8 @@ others."""
 
 def contents() -> dict[Path, bytes]:
     """Return the contents of the files that this program may write, as far as they exist."""
-    return {
-        path: path.read_bytes()
-        for path in (SUDOERS, *(Path("/etc", name) for name in OTHERS))
-        if path.exists()
-    }
+    files = [SUDOERS, *(Path("/etc", name) for name in OTHERS)]
+    return {path: path.read_bytes() for path in files if path.exists()}
 
 
 before = contents()

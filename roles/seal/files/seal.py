@@ -12,6 +12,7 @@ imports nothing but the standard library.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import shutil
@@ -200,7 +201,7 @@ class Seal:
 
     def remove(self, reason: str, patterns: list[str]) -> None:
         """Remove what matches. A link is removed, never followed."""
-        for path in sorted(match for pattern in patterns for match in self.root.glob(pattern)):
+        for path in sorted(itertools.chain.from_iterable(map(self.root.glob, patterns))):
             if (
                 reason == "package caches"
                 and path.name in ("lock", "partial")

@@ -61,7 +61,9 @@ def remove(site: Path, patterns: Sequence[str]) -> dict[Path, int]:
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             removed[path] = path.lstat().st_size
             path.unlink()
-    folders = {parent for path in removed for parent in path.parents if site in parent.parents}
+    folders = set[Path]()
+    for path in removed:
+        folders.update(parent for parent in path.parents if site in parent.parents)
     for folder in sorted(folders, reverse=True):  # the deepest first
         if not any(folder.iterdir()):
             folder.rmdir()

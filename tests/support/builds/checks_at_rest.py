@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.local.checks import image_tests
 from goldenami.local.checks.image_tests import ImageTests
-from goldenami.local.programs import boot_disk
+from goldenami.local.programs import disk_at_rest
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.locked import lockfile
 
@@ -18,7 +18,7 @@ def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:
     """The outcome of each check by its id, with its detail where it is not `correct`."""
     roles = lockfile.read_copy(build.lock)[0].roles
     with (
-        boot_disk._tree_of(build.disk, work / "root") as tree,
+        disk_at_rest.root_tree(build.disk, work / "root") as tree,
         ImageTests(root, roles, build.variables, work, work / "log").running(
             image_tests.without_boot(tree)
         ) as tests,

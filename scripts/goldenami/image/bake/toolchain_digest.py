@@ -18,7 +18,7 @@ FILES = ("ansible.cfg", "ansible/plugins/**/*.py", "packer/*.pkr.hcl")
 MODULES = (
     "machine/container",
     "machine/packer",
-    "programs/bake_tree",
+    "programs/step_layers",
     "sandbox/namespaces",
     "tree/layers",
     "tree/rootfs",

@@ -99,6 +99,7 @@ class ImageTests:
         """
         checks_file, roles = self.work / f"checks{name}.json", self.asked
         folder = program_files.checks(self.root, roles, self.work)
+        session = [f"--gpu-session={gpu_session}"] if gpu_session else []
         words = [
             sys.executable,
             "-m",
@@ -117,7 +118,7 @@ class ImageTests:
             *argv,
             f"--checks={checks_file}",
             "--booted",
-            *([f"--gpu-session={gpu_session}"] if gpu_session else []),
+            *session,
             f"--junitxml={self.work / f'junit{name}.xml'}",
             *(str(folder / role) for role in roles),
         ]
@@ -159,11 +160,9 @@ def tested(root: Path, roles: Sequence[str]) -> list[str]:
 
 def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
     """Return each of `checks` once, and an `unreachable` one for each role without any."""
+    by_id = {check.id: check for check in checks}
     seen = {check.role for check in checks}
-    return [
-        *{check.id: check for check in checks}.values(),
-        *(_silent(role) for role in roles if role not in seen),
-    ]
+    return [*by_id.values(), *(_silent(role) for role in roles if role not in seen)]
 
 
 def as_root(command: str) -> str:
@@ -187,16 +186,15 @@ def code(
     # sha256sum prints 64 digits, two characters and the path.
     current = {line[66:]: line[:64] for line in sums.splitlines()}
     read = {file.sha256 for file in record.files}
+    problems = []
     wrong = [file.path for file in record.files if current.get(f"/{file.path}") != file.sha256]
-    beside = (
-        []
-        if complete
-        else [name for name in current if _LIBRARY.search(name) and current[name] not in read]
-    )
-    problems = [
-        *([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
-        *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else []),
-    ]
+    if wrong:
+        problems.append(f"it read others: {', '.join(wrong[:4])}")
+    if not complete:
+        libraries = [name for name in current if _LIBRARY.search(name)]
+        beside = [name[1:] for name in libraries if current[name] not in read]
+        if beside:
+            problems.append(f"it did not read {', '.join(beside[:4])}")
     return [
         Check.of_boot(
             "code",

@@ -8,7 +8,7 @@ journal and gaps have to be zeros, and the places that boot the disk are searche
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,25 @@ def find(disk: Path) -> list[str]:
     """Return one line for each place with bytes that belong to nothing, or with a secret."""
     source = RawFile(disk)
     table = boot_regions.partitions(source.read)
-    lines = [
-        f"{units.size(stop - start)} between the partitions, from byte {start}"
-        for start, stop in _filled(source, _gaps(table, source.size))
-    ]
+    lines = _lines(source, _gaps(table, source.size), "between the partitions")
     for entry in table:
         if entry["name"] in (boot_regions.ROOT, boot_regions.PERSIST):
-            lines += [
-                f"{units.size(stop - start)} of no file in {entry['name']}, from byte {start}"
-                for start, stop in _filled(source, _unused(source, entry))
-            ]
+            lines += _lines(source, _unused(source, entry), f"of no file in {entry['name']}")
         elif entry["name"] == "tree":
             begins = entry["offset"] + verity.tree_bytes(boot_regions.root(table)["size"])
             behind = [(begins, entry["offset"] + entry["size"])]
-            lines += [
-                f"{units.size(stop - start)} behind the hashes, from byte {start}"
-                for start, stop in _filled(source, behind)
-            ]
+            lines += _lines(source, behind, "behind the hashes")
         elif secret := secret_patterns.in_file(b"\n".join(_data(source, entry))):
             lines.append(f"{secret} in partition {entry['name']}")
     return lines
+
+
+def _lines(source: RawFile, places: Iterable[Extent], where: str) -> list[str]:
+    """Return one line for each part of the places that is not all zeros."""
+    return [
+        f"{units.size(stop - start)} {where}, from byte {start}"
+        for start, stop in _filled(source, places)
+    ]
 
 
 def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
@@ -97,18 +96,22 @@ def _free(system: Ext4) -> Iterator[Extent]:
         if int.from_bytes(raw[0x12:0x14], "little") & _UNINITIALISED:
             yield first + _copies(system, group), first + count
             continue
-        high = int.from_bytes(raw[0x20:0x24], "little") << 32 if len(raw) == 64 else 0
+        # A descriptor of 32 bytes has no upper half.
+        high = int.from_bytes(raw[0x20:0x24], "little") << 32
         bitmap = system.block_at(int.from_bytes(raw[:4], "little") | high)
-        yield from ((first + start, first + stop) for start, stop in _zero_bits(bitmap, count))
+        for start, stop in _zero_bits(bitmap, count):
+            yield first + start, first + stop
 
 
 def _copies(system: Ext4, group: int) -> int:
     """Return the blocks at a group's beginning with copies of superblock and table of groups
     (sparse_super)."""
     has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
+    if not has_copy:
+        return 0
     table = -(-system.groups * system.descriptor_size // BLOCK)
     reserved = int.from_bytes(system.block_at(0)[_RESERVED_AT : _RESERVED_AT + 2], "little")
-    return 1 + table + reserved if has_copy else 0
+    return 1 + table + reserved
 
 
 def _is_power(number: int, base: int) -> bool:
@@ -123,11 +126,14 @@ def _zero_bits(bitmap: bytes, count: int) -> Iterator[Extent]:
     at = bits.find("0")
     while at >= 0:
         end = bits.find("1", at)
-        yield at, end if end >= 0 else count
-        at = bits.find("0", end) if end >= 0 else -1
+        if end < 0:
+            yield at, count
+            return
+        yield at, end
+        at = bits.find("0", end)
 
 
-def _filled(source: RawFile, places: Iterator[Extent] | list[Extent]) -> Iterator[Extent]:
+def _filled(source: RawFile, places: Iterable[Extent]) -> Iterator[Extent]:
     """Yield those parts of the places that are no hole and not all zeros."""
     for start, stop in places:
         for first, last in source.data(start, stop):

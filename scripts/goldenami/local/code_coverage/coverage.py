@@ -15,6 +15,7 @@ reason. So are source files that are compiled for one GPU alone (symbols "device
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -173,7 +174,7 @@ def demand_device_code(folder: Path, sm: Sequence[str], build: str) -> None:
     for path in _programs(folder, ["."] if sm else []):
         # `scan` of the tree reports files that cannot be read.
         with suppress(NotElf), Elf(path) as elf:
-            images += [image for module in fatbin.modules(elf) for image in module]
+            images += list(itertools.chain.from_iterable(fatbin.modules(elf)))
     if lacking := fatbin.missing(images, sm):
         raise StageFailed(
             f"{build}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
@@ -212,7 +213,8 @@ def _programs(tree: Path, folders: Sequence[str]) -> Iterator[Path]:
     for folder in folders:
         for place, names, files in os.walk(tree / folder):
             names.sort()
-            for path in (Path(place) / name for name in sorted(files)):
+            for name in sorted(files):
+                path = Path(place) / name
                 status = path.lstat()
                 if (
                     # A link leads to a file that is seen by itself, or that lies outside.
@@ -273,18 +275,20 @@ def _cpu(
 def _gpu(findings: list[Finding], elf: Elf, declared: Sequence[str]) -> tuple[list[str], list[str]]:
     """Add the findings about device code, and return the architectures of SASS and of PTX."""
     modules = list(fatbin.modules(elf))
-    images = [image for module in modules for image in module]
+    images = list(itertools.chain.from_iterable(modules))
     whole = fatbin.missing(images, declared) if images else []
     findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
+    others = [sm for sm in declared if sm not in whole]
     for number, module in enumerate(modules, 1):
-        findings += [
-            _finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
-            for sm in fatbin.missing(module, [sm for sm in declared if sm not in whole])
-        ]
-    sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
+        symbol = f"device code {number} of {len(modules)}"
+        for sm in fatbin.missing(module, others):
+            findings.append(_finding(symbol, f"sm_{sm}", _has(module)))
+    sass = {image.name for image in images if not image.ptx}
+    ptx = {image.name for image in images if image.ptx}
     return sorted(sass), sorted(ptx)
 
 
 def _has(images: Sequence[fatbin.DeviceImage]) -> str:
-    names = sorted({f"{'compute' if image.ptx else 'sm'}_{image.name}" for image in images})
-    return f"has {', '.join(names) or 'no device code'}"
+    sass = {f"sm_{image.name}" for image in images if not image.ptx}
+    ptx = {f"compute_{image.name}" for image in images if image.ptx}
+    return f"has {', '.join(sorted(sass | ptx)) or 'no device code'}"

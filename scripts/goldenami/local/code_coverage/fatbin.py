@@ -9,6 +9,7 @@ compute capability, flags. NVIDIA does not document the format; the offsets were
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class DeviceImage:
 def modules(elf: Elf) -> Iterator[list[DeviceImage]]:
     """Yield the images of each fat binary that holds any code: the device linker leaves some
     empty."""
-    for section in (section for name in SECTIONS for section in elf.named(name)):
+    for section in itertools.chain.from_iterable(map(elf.named, SECTIONS)):
         at, last = section.offset, section.offset + section.size
         while at + _HEADER <= last:
             magic, _, header, size = struct.unpack_from("<IHHQ", elf.data, at)
@@ -81,7 +82,9 @@ def _images(data: bytes) -> Iterator[DeviceImage]:
 def _suffix(flags: int) -> str:
     if flags & _EXACT:
         return "a"
-    return "f" if flags & _FAMILY else ""
+    if flags & _FAMILY:
+        return "f"
+    return ""
 
 
 def _holds_code(payload: bytes, kind: int, flags: int) -> bool:

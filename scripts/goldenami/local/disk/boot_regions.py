@@ -68,12 +68,10 @@ def partitions(read: Read) -> list[dict[str, Any]]:
         if any(table[begin : begin + 16])
     }
     names = [entry["name"] for entry in entries.values()]
-    return [
-        entry
-        if entry["name"] and names.count(entry["name"]) == 1
-        else {**entry, "name": str(number)}
-        for number, entry in entries.items()
-    ]
+    for number, entry in entries.items():
+        if not entry["name"] or names.count(entry["name"]) != 1:
+            entry["name"] = str(number)
+    return list(entries.values())
 
 
 def root(table: list[dict[str, Any]]) -> dict[str, Any]:

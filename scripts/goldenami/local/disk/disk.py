@@ -102,7 +102,8 @@ class DiskLayout:
         """Offset and size in bytes of each partition, by name, in their order."""
         room = self.size_bytes - ROOT_OFFSET - TAIL_BYTES
         places, at = {"bios": BIOS_BOOT, "esp": ESP}, ROOT_OFFSET
-        for name, size in (immutable.sizes(room) if self.immutable else {"root": room}).items():
+        sizes = immutable.sizes(room) if self.immutable else {"root": room}
+        for name, size in sizes.items():
             places[name] = (at, size)
             at += size
         return places
@@ -287,7 +288,7 @@ class _Writer:
 
     def _bios(self) -> None:
         core = self.work / "core.img"
-        modules = ("biosdisk", *(["fat"] if self.layout.immutable else []))
+        modules = ("biosdisk", "fat") if self.layout.immutable else ("biosdisk",)
         argv = grub.core_image("i386-pc", core, modules=modules, menu_at=self.layout.menu_at)
         shell.stream(argv, log=self.log, env=self.env)
         lba = BIOS_BOOT[0] // grub.SECTOR

@@ -38,8 +38,9 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     system = Region(disk, root["offset"], root["size"])
     # Once for the sizes, which decide what is hashed; then once more with hashes and file lists.
     first = observe(Observation(system, {}, {}, kept=""))
-    files = {state.path: state.size if state.kind == "file" else -1 for state in first.states}
-    states = observe(Observation(system, {}, files, _LISTS)).states
+    sizes = dict.fromkeys((state.path for state in first.states), -1)
+    sizes |= {state.path: state.size for state in first.states if state.kind == "file"}
+    states = observe(Observation(system, {}, sizes, _LISTS)).states
     for state in states:
         if re.fullmatch(_LISTS, state.path):
             listing = scratch / state.path[1:]
@@ -61,7 +62,9 @@ def _refuse_second(disk: Region, partitions: list[dict[str, Any]]) -> None:
     """Raise Unreadable if another partition has a file system of Linux."""
     # What is mounted from there changes at each mount, and its files would be in no manifest.
     for entry in partitions:
-        start = disk.read(entry["offset"], 4096) if entry["size"] >= 4096 else b""
+        if entry["size"] < 4096:
+            continue
+        start = disk.read(entry["offset"], 4096)
         if start[_ANY_EXT[0]] == _ANY_EXT[1]:
             raise Unreadable(f"partition {entry['name']} is a second file system beside the root")
 
@@ -76,14 +79,17 @@ def _row(state: PathState, package: str) -> dict[str, object]:
         "uid": state.uid,
         "gid": state.gid,
     }
+    if state.kind == "file":
+        row |= {"size": state.size, "sha256": state.sha256}
+    if state.kind in ("character", "block"):
+        row["device"] = list(state.device)
+    if package and state.kind != "directory":
+        row["package"] = package
     attributes = {name: value for name, value in state.attributes.items() if name != CAPABILITY}
     optional = {
         "target": state.target,
-        "device": list(state.device) if state.kind in ("character", "block") else None,
         "capability": state.attributes.get(CAPABILITY),
         "attributes": attributes,
         "flags": state.flags,
-        "package": package if state.kind != "directory" else "",
     }
-    row |= {"size": state.size, "sha256": state.sha256} if state.kind == "file" else {}
     return row | {name: value for name, value in optional.items() if value}

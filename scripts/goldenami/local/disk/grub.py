@@ -140,31 +140,22 @@ def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -
     else:
         _replace(target, menu(tree, root_uuid))
     fstab = tree / "etc/fstab"
+    lines = fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else []
     # Mounts of roles stay; root and ESP are written anew.
     mounts = [
         line
-        for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
+        for line in lines
         if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
     ]
-    root = (
-        "/dev/mapper/root / ext4 ro 0 0"
-        if immutable
-        else (f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
-    )
+    root = f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1"
     # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no
     # instance has.
-    _replace(
-        fstab,
-        "\n".join(
-            [
-                root,
-                f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat "
-                f"umask=0077,nofail{',ro' if immutable else ''} 0 0",
-                *mounts,
-                "",
-            ]
-        ),
-    )
+    options = "umask=0077,nofail"
+    if immutable:
+        root = "/dev/mapper/root / ext4 ro 0 0"
+        options += ",ro"
+    esp_mount = f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat {options} 0 0"
+    _replace(fstab, "\n".join([root, esp_mount, *mounts, ""]))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -55,17 +55,20 @@ def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
     def key(entry: Entry) -> tuple[int, int]:
         if entry.kind == "directory":
             return 0, 0
-        return (2, 0) if entry.kind == "hardlink" else (1, ranks.get(entry.path, 0))
+        if entry.kind == "hardlink":
+            return 2, 0
+        return 1, ranks.get(entry.path, 0)
 
     return sorted(entries, key=key)  # stable: equal ranks stay in the order of their paths
 
 
 def without_content(entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries with large files empty: their names, owners and modes, for mke2fs."""
-    return [
-        dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry
-        for entry in entries
-    ]
+    emptied = list(entries)
+    for index, entry in enumerate(entries):
+        if is_large(entry):
+            emptied[index] = dataclasses.replace(entry, size=0, apart=True)
+    return emptied
 
 
 def fill(
@@ -111,7 +114,8 @@ def data_runs(path: Path) -> list[Run]:
     """Return the blocks of the file `path` that are no holes."""
     runs, at = list[Run](), 0
     zeros, blocks = _zeros(path)
-    for first, count in [*((first, count) for first, count in zeros if count >= HOLE), (blocks, 0)]:
+    holes = [(first, count) for first, count in zeros if count >= HOLE]
+    for first, count in [*holes, (blocks, 0)]:
         if first > at:
             runs.append((at, first - at))
         at = first + count

@@ -62,8 +62,9 @@ def _metadata(baked: PathState, current: PathState) -> Iterator[str]:
 
 def _named(flags: int) -> str:
     names = [name for bit, name in _FLAGS.items() if flags & bit]
-    rest = flags & ~sum(_FLAGS)
-    return ", ".join(names + ([f"{rest:#x}"] if rest else [])) or "none"
+    if rest := flags & ~sum(_FLAGS):
+        names.append(f"{rest:#x}")
+    return ", ".join(names) or "none"
 
 
 def _shown(current: PathState) -> str:
@@ -111,15 +112,15 @@ def of_made(current: PathState, made: Made, launch: LaunchedWith) -> list[str]:
 def is_of_launch(current: PathState, source: Source, launch: LaunchedWith) -> bool:
     """Return whether a file has only words of the launch or of its user data; True if the launch is
     unknown."""
+    value = launch.key if source is Source.KEY else launch.hostname
+    if value is None:
+        return True
     words = (current.text or "").split()
     if source is Source.KEY:
         # Every SSH key begins so, with the length of its type's name.
         words = [word for word in words if word.startswith("AAAA")]
-        launch_words = None if launch.key is None else launch.key.split()
+        launch_words = value.split()
     else:
         # cloud-init takes either name, depending on its version and configuration.
-        name = launch.hostname
-        launch_words = None if name is None else [name, name.partition(".")[0]]
-    return launch_words is None or all(
-        word in launch_words or launch.has_in_user_data(word) for word in words
-    )
+        launch_words = [value, value.partition(".")[0]]
+    return all(word in launch_words or launch.has_in_user_data(word) for word in words)

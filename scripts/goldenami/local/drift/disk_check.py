@@ -22,6 +22,7 @@ from goldenami.local.reader.block_source import BlockSource, Extent, merged
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Observed, Region, observe
 from goldenami.local.reader.path_state import PathState
+from goldenami.local.reader.walk import Area
 from goldenami.model.builds.build_folder import BuildFolder
 
 EXACT = "each path of the image is as baked, and nothing is added"
@@ -140,14 +141,14 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
         passed=findings.passed,
         made=findings.made,
         starts=findings.starts,
-        data=[
-            DataArea(
-                area=name, paths=area.paths, bytes=area.bytes, named=findings.named.get(name, [])
-            )
-            for name, area in observed.areas.items()
-        ],
+        data=[_area(name, area, findings) for name, area in observed.areas.items()],
         unseen=list(looked_at.unseen),
     )
+
+
+def _area(name: str, area: Area, findings: _Findings) -> DataArea:
+    named = findings.named.get(name, [])
+    return DataArea(area=name, paths=area.paths, bytes=area.bytes, named=named)
 
 
 def _shown(path: str) -> str:
@@ -169,28 +170,28 @@ def _observe(
 ) -> Observed:
     """Observe the root of a disk."""
     root = _root(looked_at.disk)
-    base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
-    changed = [
-        (max(start - root.offset, 0), min(stop - root.offset, root.size))
-        for start, stop in merged(looked_at.changed or [])
-        if stop > root.offset
-    ]
-    # Offsets of blocks are the same only if the root begins where it was baked.
-    same_place = base is not None and base.offset == root.offset
+    base: Region | None = None
+    changed: list[Extent] | None = None
+    if looked_at.base and looked_at.changed is not None:
+        baked_root = _root(looked_at.base)
+        # Offsets of blocks are the same only if the root begins where it was baked.
+        if baked_root.offset == root.offset:
+            base, changed = baked_root, _changed_in(root, looked_at.changed)
     observed = observe(
-        Observation(
-            root,
-            baked.paths,
-            baked.paths.sizes(),
-            may.kept,
-            base if same_place else None,
-            changed if same_place else None,
-            data,
-        )
+        Observation(root, baked.paths, baked.paths.sizes(), may.kept, base, changed, data)
     )
     if not observed.states and not observed.as_baked:
         raise Unreadable("the reader found nothing")
     return observed
+
+
+def _changed_in(root: Region, changed: Sequence[Extent]) -> list[Extent]:
+    """Return the changed parts of the disk that are in `root`, by their bytes in it."""
+    return [
+        (max(start - root.offset, 0), min(stop - root.offset, root.size))
+        for start, stop in merged(changed)
+        if stop > root.offset
+    ]
 
 
 def _immutable(
@@ -244,11 +245,9 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
     table = _table(looked_at.disk)
     last = max(table, key=lambda entry: int(entry["offset"]), default=None)
     before = {entry["name"]: entry for entry in baked["partitions"]}
-    if [entry["name"] for entry in table] != list(before):
-        yield _place(
-            "partition table",
-            [f"partitions {', '.join(before)}, now {', '.join(entry['name'] for entry in table)}"],
-        )
+    names = [entry["name"] for entry in table]
+    if names != list(before):
+        yield _place("partition table", [f"partitions {', '.join(before)}, now {', '.join(names)}"])
         return
     for entry in table:
         grown = entry is last and entry["size"] > before[entry["name"]]["size"]

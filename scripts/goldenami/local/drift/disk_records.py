@@ -116,9 +116,9 @@ def unlike(record: DiskRecord, siblings: Iterable[DiskRecord]) -> Iterator[str]:
         and sibling.disk != record.disk
     ]
     for row in record.made:
-        digests = Counter(
-            made.sha256 for sibling in same_build for made in sibling.made if made.path == row.path
-        )
+        digests = Counter[str]()
+        for sibling in same_build:
+            digests.update(made.sha256 for made in sibling.made if made.path == row.path)
         if row.alike and digests and digests[row.sha256] * 2 < digests.total():
             yield (
                 f"{row.path} is not that of its siblings: {digests[row.sha256]} of "

@@ -34,10 +34,11 @@ class BakedPaths(Mapping[str, PathState]):
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file, and -1 for each path that is none."""
-        return {
-            path: row.get("size", 0) if row["type"] == "file" else -1
-            for path, row in self._rows.items()
-        }
+        sizes = dict.fromkeys(self._rows, -1)
+        for path, row in self._rows.items():
+            if row["type"] == "file":
+                sizes[path] = row.get("size", 0)
+        return sizes
 
 
 @dataclass(frozen=True)

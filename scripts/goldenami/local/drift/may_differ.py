@@ -98,11 +98,9 @@ class _Rules(Record):
 
 def expression(pattern: str) -> str:
     """Return a regular expression for a path pattern: `*` within a name, `**` any path below."""
+    wildcards = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
-    return "".join(
-        {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part))
-        for part in parts
-    )
+    return "".join(wildcards.get(part, re.escape(part)) for part in parts)
 
 
 class MayDiffer:
@@ -158,13 +156,9 @@ def allowed_paths(definition: Definition, today: date) -> Allowed:
     def reason(path: str) -> str:
         if _NEVER.fullmatch(path):
             return ""
-        return next(
-            (
-                f"{row.path}: {row.reason}, until {row.until}"
-                for pattern, row in rows
-                if pattern.fullmatch(path)
-            ),
-            "",
-        )
+        for pattern, row in rows:
+            if pattern.fullmatch(path):
+                return f"{row.path}: {row.reason}, until {row.until}"
+        return ""
 
     return reason

@@ -80,10 +80,9 @@ def _source(path: str, redirect: str) -> str:
 
 def _remove(seen: dict[str, PathState], path: str) -> None:
     """Remove a path and all below it."""
-    for removed in [
-        removed for removed in seen if removed == path or removed.startswith(f"{path}/")
-    ]:
-        del seen[removed]
+    for other in list(seen):
+        if other == path or other.startswith(f"{path}/"):
+            del seen[other]
 
 
 def _put(seen: dict[str, PathState], state: PathState, top: str, *, keep: bool) -> None:
@@ -91,11 +90,10 @@ def _put(seen: dict[str, PathState], state: PathState, top: str, *, keep: bool) 
     path = state.path.removeprefix(top)
     if keep and path in seen:
         return
-    seen[path] = dataclasses.replace(
-        state,
-        path=path,
-        target=state.target.removeprefix(top) if state.kind == "hardlink" else state.target,
-        attributes={
-            name: value for name, value in state.attributes.items() if not name.startswith(_OWN)
-        },
-    )
+    target = state.target
+    if state.kind == "hardlink":
+        target = target.removeprefix(top)
+    attributes = {
+        name: value for name, value in state.attributes.items() if not name.startswith(_OWN)
+    }
+    seen[path] = dataclasses.replace(state, path=path, target=target, attributes=attributes)

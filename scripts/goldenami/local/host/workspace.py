@@ -99,13 +99,10 @@ def note_region(root: Path, image: str, region: str) -> None:
 
 def noted_regions(root: Path) -> list[str]:
     """Return every region that a run here has used, sorted by name."""
-    return sorted(
-        {
-            region
-            for path in (root / "build").glob(f"*/{_REGIONS}")
-            for region in path.read_text(encoding="utf-8").split()
-        }
-    )
+    regions = set[str]()
+    for path in (root / "build").glob(f"*/{_REGIONS}"):
+        regions.update(path.read_text(encoding="utf-8").split())
+    return sorted(regions)
 
 
 def in_use(folder: Path) -> bool:

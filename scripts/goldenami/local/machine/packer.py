@@ -129,8 +129,9 @@ class PackerBuild:
         """Return the error for a failed run whose lines of output are `tail`."""
         if any(map(_DIED.search, tail)):
             begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)
+            task = begun["task"] if begun else ""
             return AnsibleDied(
-                f"ansible: the process that ran task [{begun['task'] if begun else ''}] died",
+                f"ansible: the process that ran task [{task}] died",
                 hint="run it again; the kernel's log tells of a want of memory (dmesg | tail)",
                 tail=shell.last_lines("\n".join(tail)),
                 log=self.log,
@@ -273,8 +274,9 @@ def _reached_for(text: str, message: str) -> str:
         address = url[0]
     elif host:
         address = host["host"]
-    is_shown = not address or address in message
-    return f" ({'' if is_shown else f'{address}: '}a bake has no network, only the lock's packages)"
+    if address and address not in message:
+        return f" ({address}: a bake has no network, only the lock's packages)"
+    return " (a bake has no network, only the lock's packages)"
 
 
 if __name__ == "__main__":  # packer/README.md: the folder that this machine's Packer can validate

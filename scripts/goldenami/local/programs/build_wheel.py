@@ -200,11 +200,10 @@ def _attempt(plan: WheelPlan, tree: Path, source: str, jobs: int) -> str | None:
     """Build the wheel once. Return None, or the build's output if it failed, followed by how it
     ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
-    settings = [
-        f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
-        for name, values in plan.settings.items()
-        for value in values
-    ]
+    settings = list[str]()
+    for name, values in plan.settings.items():
+        for value in values:
+            settings.append(f"--config-settings={name}={value.replace('{jobs}', str(jobs))}")
     log = plan.log
     # The log may have an earlier attempt, whose output does not count.
     log_start = log.stat().st_size if log.exists() else 0
@@ -245,22 +244,19 @@ def _pack(plan: WheelPlan, tree: Path) -> Path:
     wheel, folder = next((tree / "build/out").glob("*.whl")), tree / "build/unpacked"
     step, log = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"], plan.log
     run_in(tree, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
-    for path in sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]
-    ):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.read_bytes()[:4] != elf.MAGIC[:4]:
+            continue
         name = f"/{path.relative_to(tree)}"
         run_in(tree, ["strip", "--strip-debug", name], log)
         rpath = shell.output(["chroot", str(tree), "patchelf", "--print-rpath", name]).strip()
         if BUILD in rpath:
             folders = [folder for folder in rpath.split(":") if not folder.startswith(BUILD)]
-            rpath = ":".join([*folders, *([plan.library_path] if plan.library_path else [])])
-            run_in(
-                tree,
-                ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name],
-                log,
-            )
+            if plan.library_path:
+                folders.append(plan.library_path)
+            rpath = ":".join(folders)
+            change = ["--set-rpath", rpath] if rpath else ["--remove-rpath"]
+            run_in(tree, ["patchelf", *change, name], log)
     run_in(tree, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 
@@ -312,9 +308,8 @@ def _test(plan: WheelPlan, tests: WheelTests, tree: Path, jobs: int) -> str:
                 {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"},
             )
         except shell.CommandFailed as error:
-            failed = [
-                line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))
-            ]
+            output = error.output.splitlines()
+            failed = [line for line in output if line.startswith(("FAILED", "ERROR"))]
             raise StageFailed(
                 f"recipe {plan.name}: its own tests fail on the wheel for "
                 f"{plan.target}: {(failed or [error.message])[0]}",

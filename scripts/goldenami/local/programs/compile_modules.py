@@ -94,11 +94,10 @@ LEAST_FREE_BYTES = 16 << 20
 
 def lacks(log: str, free_bytes: int) -> str:
     """Return the line that says what the machine ran out of, or "" if the source is to blame."""
-    return (
-        denied_memory(log)
-        or _line(_NO_SPACE, log)
-        or (f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
-    )
+    line = denied_memory(log) or _line(_NO_SPACE, log)
+    if not line and free_bytes < LEAST_FREE_BYTES:
+        return f"{free_bytes} bytes are free on its disk"
+    return line
 
 
 def denied_memory(log: str) -> str:
@@ -132,9 +131,10 @@ def main() -> None:
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
     with rootfs.scratch(plan) as tree:
         name, version = dkms_source.unpack(plan.source, tree)
-        for signer in [path for pattern in _SIGNERS for path in tree.glob(pattern)]:
-            # Otherwise DKMS signs with a key that it makes up: never the same bytes twice.
-            signer.unlink(missing_ok=True)
+        for pattern in _SIGNERS:
+            for signer in list(tree.glob(pattern)):
+                # Otherwise DKMS signs with a key that it makes up: never the same bytes twice.
+                signer.unlink(missing_ok=True)
         shell.output(["mount", "-t", "proc", "proc", str(tree / "proc")])
         rootfs.devices(tree)
         framework, text = _FRAMEWORK
@@ -228,7 +228,9 @@ def _package(tree: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
             shell.output([*_UNPACK[module.suffix], str(module)])
             module = module.with_suffix("")  # noqa: PLW2901 - the file that the tool leaves
         content = module.read_bytes()
-        (target / module.name).write_bytes(signer.sign(content) if signer else content)
+        if signer:
+            content = signer.sign(content)
+        (target / module.name).write_bytes(content)
         (target / module.name).chmod(0o644)
     size = sum(path.stat().st_size for path in target.iterdir())
     control = staged / "DEBIAN"

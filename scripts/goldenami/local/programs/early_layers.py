@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from goldenami.local.programs import bake_tree
+from goldenami.local.programs import step_layers
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers
 from goldenami.model.builds.plans import BakePlan, BakeResult
@@ -17,9 +17,9 @@ from goldenami.model.builds.plans import BakePlan, BakeResult
 
 def make(plan: BakePlan) -> BakeResult:
     """Make the layers of all steps. The result names those that were there already."""
-    with layers.Stack(plan.layers, say=bake_tree.say) as stack:
+    with layers.Stack(plan.layers, say=step_layers.say) as stack:
         with contextlib.suppress(layers.DamagedLayer):
-            bake_tree.build_layers(plan, stack, plan.steps)
+            step_layers.build_layers(plan, stack, plan.steps)
         return BakeResult(layers=stack.reused)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.local.machine import container
 from goldenami.local.machine.container import BootableContainer
-from goldenami.local.programs import bake_tree
+from goldenami.local.programs import step_layers
 from goldenami.local.tree import layers
 from goldenami.model.builds.plans import BakePlan
 
@@ -26,7 +26,7 @@ def main() -> None:
     scratch = work / "layer"
     scratch.mkdir()
     with layers.Stack(plan.layers) as stack, contextlib.ExitStack() as mounts:
-        bake_tree.build_layers(plan, stack, plan.steps)
+        step_layers.build_layers(plan, stack, plan.steps)
         tree = mounts.enter_context(container.overlay(stack.lowers, scratch))
         container.use_repository(tree)
         bootable = BootableContainer(

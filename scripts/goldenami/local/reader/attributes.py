@@ -24,6 +24,7 @@ _TAGS = {
     0x20: "other:",
 }
 _NAMED = (0x02, 0x08)
+_RIGHTS = ("---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx")
 _Pair = tuple[tuple[int, int, bytes], bytes]
 """Prefix, length and rest of a name, by which a block is sorted, and its value."""
 
@@ -40,28 +41,32 @@ def attributes(system: Ext4, inode: Inode, subject: str) -> dict[str, str]:
     if 128 < at <= len(inode.raw) - 8 and inode.raw[at : at + 4] == _MAGIC.to_bytes(4, "little"):
         area = inode.raw[at + 4 :]
         pairs += _pairs(area, area, subject)
-    if number := inode.attribute_block:
-        system.check_block(number, 1, subject)
-        block = system.block_at(number)
-        magic, _, blocks = struct.unpack_from("<3I", block)
-        seed = crc32c(system.seed, number.to_bytes(8, "little"))
-        stated = int.from_bytes(block[16:20], "little")
-        if (magic, blocks) != (_MAGIC, 1) or (
-            system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:]) != stated
-        ):
-            raise Unreadable(f"{subject}: the block of its attributes does not match its checksum")
-        block_pairs = list(_pairs(block[32:], block, subject))
-        pairs += [
-            pair
-            for at, pair in enumerate(block_pairs)
-            if all(earlier[0] < pair[0] for earlier in block_pairs[:at])
-        ]
-    names = (
-        (_PREFIXES[key[0]] + key[2].decode("utf-8", "backslashreplace"), value)
-        # The first of a name counts: reversed, it is the last that goes into the dictionary.
-        for key, value in reversed(pairs)
-    )
-    return {name: _acl(value, subject) if name in ACLS else value.hex() for name, value in names}
+    if inode.attribute_block:
+        pairs += _block_pairs(system, inode.attribute_block, subject)
+    values = dict[str, str]()
+    # The first of a name counts: reversed, it is the last that goes into the dictionary.
+    for (prefix, _, rest), value in reversed(pairs):
+        name = _PREFIXES[prefix] + rest.decode("utf-8", "backslashreplace")
+        values[name] = _acl(value, subject) if name in ACLS else value.hex()
+    return values
+
+
+def _block_pairs(system: Ext4, number: int, subject: str) -> Iterator[_Pair]:
+    """Yield the pairs of a block of attributes that are greater than all before them."""
+    system.check_block(number, 1, subject)
+    block = system.block_at(number)
+    magic, _, blocks = struct.unpack_from("<3I", block)
+    seed = crc32c(system.seed, number.to_bytes(8, "little"))
+    stated = int.from_bytes(block[16:20], "little")
+    if (magic, blocks) != (_MAGIC, 1) or (
+        system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:]) != stated
+    ):
+        raise Unreadable(f"{subject}: the block of its attributes does not match its checksum")
+    greatest = (0, 0, b"")  # no prefix is 0
+    for key, value in _pairs(block[32:], block, subject):
+        if key > greatest:
+            yield key, value
+            greatest = key
 
 
 def _pairs(entries: bytes, values: bytes, subject: str) -> Iterator[_Pair]:
@@ -93,13 +98,10 @@ def _acl(value: bytes, subject: str) -> str:
         tag, rights = struct.unpack_from("<HH", value.ljust(at + 4, b"\0"), at)
         if tag not in _TAGS:
             raise Unreadable(f"{subject}: its ACL is damaged")
-        has_id = tag in _NAMED
-        identity = str(int.from_bytes(value[at + 4 : at + 8], "little")) if has_id else ""
-        entries.append(
-            f"{_TAGS[tag]}{identity}:"
-            + "".join(
-                letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
-            )
-        )
-        at += 8 if has_id else 4
+        at += 4
+        identity = ""
+        if tag in _NAMED:
+            identity = str(int.from_bytes(value[at : at + 4], "little"))
+            at += 4
+        entries.append(f"{_TAGS[tag]}{identity}:{_RIGHTS[rights & 7]}")
     return ",".join(entries)

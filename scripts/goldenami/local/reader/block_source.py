@@ -86,7 +86,9 @@ class ChangedBlocks:
 
     def _unchanged(self, offset: int, length: int) -> bytes:
         available = max(0, min(length, self.base.size - offset))
-        return (self.base.read(offset, available) if available else b"") + bytes(length - available)
+        if not available:
+            return bytes(length)
+        return self.base.read(offset, available) + bytes(length - available)
 
 
 def merged(extents: Iterable[Extent]) -> list[Extent]:
@@ -135,9 +137,10 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
         while at < offset + length:
             row = rows[bisect.bisect_right(starts, at) - 1]
             take = min(offset + length, row["start"] + row["length"]) - at
-            data += (
-                bytes(take) if row["zero"] else file.read(row["offset"] + at - row["start"], take)
-            )
+            if row["zero"]:
+                data += bytes(take)
+            else:
+                data += file.read(row["offset"] + at - row["start"], take)
             at += take
         return data
 

@@ -148,38 +148,57 @@ def _node(inode: Inode, number: int, block: bytes, subject: str, *, checked: boo
         for key, place in struct.iter_unpack("<II", block[at : at + 8 * count])
     ]
     # If they are not sorted, the kernel's search does not find what is there.
-    return pairs if pairs[1:] == sorted(pairs[1:], key=operator.itemgetter(0)) else []
+    if pairs[1:] != sorted(pairs[1:], key=operator.itemgetter(0)):
+        return []
+    return pairs
 
 
 def _searched(system: Ext4, root: bytes, nodes: Mapping[int, _Node], name: bytes) -> Iterator[int]:
     """Yield the blocks in which the kernel looks for a name: the first, and those behind it that
     begin with the same hash (dx_probe, ext4_htree_next_block)."""
-    wanted, path, block, is_first = _hash(system, name), list[tuple[_Node, int]](), 0, True
-    while True:
-        while len(path) <= root[_LEVELS_AT]:
-            if not nodes.get(block):
-                return
-            entries, at = nodes[block], 0
-            if is_first:
-                at = bisect.bisect_right(entries, wanted, 1, key=operator.itemgetter(0)) - 1
-            path.append((entries, at))
-            block = entries[at][1]
+    wanted, levels = _hash(system, name), root[_LEVELS_AT] + 1
+    path = list[tuple[_Node, int]]()
+    block = _descend(nodes, path, 0, levels, wanted)
+    while block is not None:
         yield block
-        is_first = False
+        # Up to the first node that has another entry behind the one taken.
         while path and path[-1][1] + 1 == len(path[-1][0]):
             path.pop()
         if not path:
             return
-        entries, at = path.pop()
-        key, block = entries[at + 1]
+        node, at = path.pop()
+        key, child = node[at + 1]
         if key & ~1 != wanted:
             return
-        path.append((entries, at + 1))
+        path.append((node, at + 1))
+        block = _descend(nodes, path, child, levels)
+
+
+def _descend(
+    nodes: Mapping[int, _Node],
+    path: list[tuple[_Node, int]],
+    block: int,
+    levels: int,
+    wanted: int | None = None,
+) -> int | None:
+    """Return the block of names below `block`, or None if the tree does not lead to one: by the
+    hash `wanted`, or the first one. `path` gets the nodes on the way, each with the entry taken."""
+    while len(path) < levels:
+        node = nodes.get(block)
+        if not node:
+            return None
+        at = 0
+        if wanted is not None:
+            at = bisect.bisect_right(node, wanted, 1, key=operator.itemgetter(0)) - 1
+        path.append((node, at))
+        block = node[at][1]
+    return block
 
 
 def _hash(system: Ext4, name: bytes) -> int:
     """Return the kernel's hash of a name (str2hashbuf): half MD4."""
-    state, sign = system.hash_seed, 256 if system.hashes_are_signed else 0
+    state = system.hash_seed
+    sign = 256 if system.hashes_are_signed else 0
     for start in range(0, len(name), 32):
         words = []
         for at in range(start, start + 32, 4):

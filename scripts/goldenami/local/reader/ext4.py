@@ -59,7 +59,8 @@ class Ext4:
     def __init__(self, source: BlockSource, changed: Sequence[Extent] | None = None) -> None:
         self.source = source
         self._changed = changed
-        self._starts, self._ends = ([extent[side] for extent in changed or ()] for side in (0, 1))
+        self._starts = [start for start, _ in changed or ()]
+        self._ends = [end for _, end in changed or ()]
         self._tables: dict[int, tuple[int, int]] = {}
         self._replaced: dict[int, bytes] = {}
         self._replaced_numbers: list[int] = []
@@ -97,18 +98,19 @@ class Ext4:
         self._check_features()
         if crc32c(START, raw[:0x3FC]) != int.from_bytes(raw[0x3FC:], "little"):
             raise Unreadable("the superblock does not match its checksum")
-        is_64bit = bool(self.incompatible & _INCOMPATIBLE["64bit"])
-        high = int.from_bytes(raw[0x150:0x154], "little") if is_64bit else 0
-        self.block_count = fields[1] | high << 32
         self.inodes: int = fields[0]
+        self.block_count: int = fields[1]
         self.blocks_per_group: int = fields[8]
         self.inodes_per_group: int = fields[10]
         self.inode_size: int = struct.unpack_from("<H", raw, 0x58)[0]
-        self.descriptor_size: int = struct.unpack_from("<H", raw, 0xFE)[0] if is_64bit else 32
-        seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
-        self.seed: int = (
-            struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
-        )
+        self.descriptor_size = 32
+        if self.incompatible & _INCOMPATIBLE["64bit"]:
+            self.block_count |= int.from_bytes(raw[0x150:0x154], "little") << 32
+            self.descriptor_size = int.from_bytes(raw[0xFE:0x100], "little")
+        if self.incompatible & _INCOMPATIBLE["csum_seed"]:
+            self.seed = int.from_bytes(raw[0x270:0x274], "little")
+        else:
+            self.seed = crc32c(START, raw[0x68:0x78])
         self.hash_seed: tuple[int, ...] = struct.unpack_from("<4I", raw, 0xEC)
         self.hashes_are_signed = not raw[0x160] & 2
         self.needs_recovery = bool(self.incompatible & _INCOMPATIBLE["recover"])
@@ -148,8 +150,9 @@ class Ext4:
     # --- blocks
 
     def block_at(self, number: int) -> bytes:
-        replaced = self._replaced.get(number)
-        return replaced if replaced is not None else self.source.read(number * BLOCK, BLOCK)
+        if number in self._replaced:
+            return self._replaced[number]
+        return self.source.read(number * BLOCK, BLOCK)
 
     def blocks_at(self, number: int, count: int) -> bytes:
         index = bisect.bisect_left(self._replaced_numbers, number)
@@ -172,7 +175,7 @@ class Ext4:
         if self._changed is None:
             return True
         replaced = self._replaced_numbers
-        index = bisect.bisect_left(replaced, number) if replaced else 0
+        index = bisect.bisect_left(replaced, number)
         if index < len(replaced) and replaced[index] < number + count:
             return True
         index = bisect.bisect_right(self._ends, number * BLOCK)
@@ -184,12 +187,10 @@ class Ext4:
             yield number, count
             return
         replaced, end = self._replaced_numbers, number + count
-        yield from (
-            (block, 1)
-            for block in replaced[
-                bisect.bisect_left(replaced, number) : bisect.bisect_left(replaced, end)
-            ]
-        )
+        index = bisect.bisect_left(replaced, number)
+        while index < len(replaced) and replaced[index] < end:
+            yield replaced[index], 1
+            index += 1
         index = bisect.bisect_right(self._ends, number * BLOCK)
         while index < len(self._changed) and self._changed[index][0] < end * BLOCK:
             first = max(number, self._changed[index][0] // BLOCK)
@@ -236,17 +237,12 @@ class Ext4:
         at = BLOCK + group * self.descriptor_size
         block = self.block_at(at // BLOCK)
         raw = block[at % BLOCK : at % BLOCK + self.descriptor_size]
-        blank = raw[:0x1E] + b"\0\0" + raw[0x20:]
-        if self.is_changed(at // BLOCK) and crc32c(
-            crc32c(self.seed, group.to_bytes(4, "little")), blank
-        ) & 0xFFFF != int.from_bytes(raw[0x1E:0x20], "little"):
-            raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
+        if self.is_changed(at // BLOCK):
+            self._check_descriptor(group, raw)
         wide = raw.ljust(64, b"\0")  # the upper halves stand in the second 32 bytes
+        lows, highs = struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20)
         bitmap, inode_bitmap, first = (
-            int(low | high << 32)
-            for low, high in zip(
-                struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20), strict=True
-            )
+            int(low | high << 32) for low, high in zip(lows, highs, strict=True)
         )
         for number in (bitmap, inode_bitmap):
             self.check_block(number, 1, f"block group {group}")
@@ -256,16 +252,24 @@ class Ext4:
         unused = int.from_bytes(wide[0x1C:0x1E] + wide[0x32:0x34], "little")
         return first, self.inodes_per_group - unused
 
+    def _check_descriptor(self, group: int, raw: bytes) -> None:
+        """Raise Unreadable if the descriptor of a block group does not match its checksum."""
+        blank = raw[:0x1E] + b"\0\0" + raw[0x20:]
+        computed = crc32c(crc32c(self.seed, group.to_bytes(4, "little")), blank) & 0xFFFF
+        if computed != int.from_bytes(raw[0x1E:0x20], "little"):
+            raise Unreadable(f"the descriptor of block group {group} does not match its checksum")
+
     def _check_inode(self, inode: Inode, subject: str) -> None:
-        raw, wide = inode.raw, inode.extra_size >= 4
+        raw, mask = inode.raw, 0xFFFF
         blank = bytearray(raw)
         blank[0x7C:0x7E] = b"\0\0"
         stated = int.from_bytes(raw[0x7C:0x7E], "little")
-        if wide:
+        # Only an inode with extra fields has the upper half.
+        if inode.extra_size >= 4:
             blank[0x82:0x84] = b"\0\0"
             stated |= int.from_bytes(raw[0x82:0x84], "little") << 16
-        computed = crc32c(inode.seed, blank)
-        if (computed if wide else computed & 0xFFFF) != stated:
+            mask = 0xFFFFFFFF
+        if crc32c(inode.seed, blank) & mask != stated:
             raise Unreadable(f"{subject}: inode {inode.number} does not match its checksum")
         if inode.extra_size > self.inode_size - 128 or inode.extra_size % 4:
             raise Unreadable(
@@ -304,54 +308,58 @@ class Ext4:
             or (not entries and (depth or len(node) == BLOCK))
         ):
             raise Unreadable(f"{subject}: the tree of its extents is damaged")
-        for index in range(entries):
-            logical, *numbers = struct.unpack_from(
-                "<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index
-            )
-            if depth == 0:
-                length, high, low = numbers
-                written = length <= _UNWRITTEN
-                length -= 0 if written else _UNWRITTEN
-                if not length:
-                    raise Unreadable(f"{subject}: one of its extents is empty")
-                self.check_block(low | high << 32, length, subject)
-                yield logical, (low | high << 32) if written else 0, length
-                continue
-            child = numbers[0] | numbers[1] << 32
-            self.check_block(child, 1, subject)
-            block = self.block_at(child)
-            (below,) = struct.unpack_from("<H", block, 6)
-            tail = 12 + 12 * int.from_bytes(block[4:6], "little")
-            if (
-                below != depth - 1
-                or tail + 4 > BLOCK
-                or (
-                    (inode.changed or self.is_changed(child))
-                    and crc32c(inode.seed, block[:tail])
-                    != int.from_bytes(block[tail : tail + 4], "little")
-                )
-            ):
-                raise Unreadable(f"{subject}: a block of its extents does not match its checksum")
+        rows = node[12 : 12 + 12 * entries]
+        if depth == 0:
+            yield from self._leaf(rows, subject)
+            return
+        for logical, low, high, _ in struct.iter_unpack("<IIHH", rows):
+            child = low | high << 32
+            block = self._node(inode, child, depth - 1, subject)
             # Each node has to be where the kernel looks for what is below it.
             if logical != int.from_bytes(block[12:16], "little"):
                 raise Unreadable(f"{subject}: the tree of its extents is damaged")
             yield logical, child, 0
             yield from self._extents(inode, block, depth - 1, subject)
 
+    def _leaf(self, rows: bytes, subject: str) -> Iterator[Run]:
+        """Yield the extents in the rows of a leaf."""
+        for logical, length, high, low in struct.iter_unpack("<IHHI", rows):
+            first = low | high << 32
+            if length == 0:
+                raise Unreadable(f"{subject}: one of its extents is empty")
+            if length <= _UNWRITTEN:
+                self.check_block(first, length, subject)
+                yield logical, first, length
+            else:
+                self.check_block(first, length - _UNWRITTEN, subject)
+                yield logical, 0, length - _UNWRITTEN
+
+    def _node(self, inode: Inode, number: int, depth: int, subject: str) -> bytes:
+        """Return the block of a node of that depth, after its checksum was compared."""
+        self.check_block(number, 1, subject)
+        block = self.block_at(number)
+        (stated_depth,) = struct.unpack_from("<H", block, 6)
+        tail = 12 + 12 * int.from_bytes(block[4:6], "little")
+        is_sound = stated_depth == depth and tail + 4 <= BLOCK
+        if is_sound and (inode.changed or self.is_changed(number)):
+            stated = int.from_bytes(block[tail : tail + 4], "little")
+            is_sound = crc32c(inode.seed, block[:tail]) == stated
+        if not is_sound:
+            raise Unreadable(f"{subject}: a block of its extents does not match its checksum")
+        return block
+
     def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
         """Yield the content in pieces of at most `chunk` blocks; holes are zeros."""
         left, at = inode.size, 0
         for logical, physical, length in [*runs, (-(-inode.size // BLOCK), 0, 0)]:
-            pieces = [(0, logical - at), (physical, length)]
-            for first, count in pieces:
+            for first, count in [(0, logical - at), (physical, length)]:
                 for begin in range(0, max(count, 0), chunk):
                     take = min(chunk, count - begin)
                     size = min(left, take * BLOCK)
                     if size <= 0:
                         return
-                    yield (self.blocks_at(first + begin, take) if first else bytes(take * BLOCK))[
-                        :size
-                    ]
+                    data = self.blocks_at(first + begin, take) if first else bytes(take * BLOCK)
+                    yield data[:size]
                     left -= size
             at = logical + length
 

@@ -53,11 +53,13 @@ class _Journal:
     def of(cls, system: Ext4) -> _Journal | None:
         """Return the journal, or None if it is empty."""
         inode = system.inode(JOURNAL_INODE, _SUBJECT)
-        blocks = [
-            first + index if first else 0
-            for _, first, count in system.runs(inode, _SUBJECT)
-            for index in range(count)
-        ][:_MOST_BLOCKS]
+        blocks = list[int]()
+        for _, first, count in system.runs(inode, _SUBJECT):
+            if first:
+                blocks += range(first, first + count)
+            else:
+                blocks += [0] * count
+        blocks = blocks[:_MOST_BLOCKS]
         if not blocks or 0 in blocks:
             raise Unreadable(f"{_SUBJECT} has holes or is empty")
         raw = system.block_at(blocks[0])[:1024]
@@ -92,7 +94,9 @@ class _Journal:
     def next(self, place: int, count: int = 1) -> int:
         """Return the place `count` behind another; behind the last comes the first again."""
         place += count
-        return place if place < self.last else place - (self.last - self.first)
+        if place < self.last:
+            return place
+        return place - (self.last - self.first)
 
     def sound(self, block: bytes) -> bool:
         """Return whether a describing block matches the checksum in its last bytes."""
@@ -128,7 +132,9 @@ def replay(system: Ext4) -> int:
                 system.check_block(number, 1, _SUBJECT)
             # A block that begins like one of the journal's own was written with zeros in place of
             # the mark.
-            blocks[number] = _MAGIC.to_bytes(4, "big") + raw[4:] if flags & _ESCAPED else raw
+            if flags & _ESCAPED:
+                raw = _MAGIC.to_bytes(4, "big") + raw[4:]
+            blocks[number] = raw
     system.replace(blocks)
     return len(whole)
 
@@ -171,7 +177,9 @@ def _tags(block: bytes) -> Iterator[tuple[int, int, int]]:
     while at + _TAG_BYTES <= BLOCK - _TAIL_BYTES:
         low, flags, high, checksum = struct.unpack_from(">4I", block, at)
         yield low | high << 32, flags, checksum
-        at += _TAG_BYTES + (0 if flags & _SAME_UUID else _UUID_BYTES)
+        at += _TAG_BYTES
+        if not flags & _SAME_UUID:
+            at += _UUID_BYTES
         if flags & _LAST_TAG:
             return
 

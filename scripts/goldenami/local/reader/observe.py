@@ -127,11 +127,13 @@ def _take(rows: list[Said], baked: Mapping[str, PathState], observed: Observed) 
 
 def _request(wanted: Observation) -> dict[str, Any]:
     """Return the request to the reader."""
-    has_base = wanted.base is not None and wanted.changed is not None
+    base_size, changed = 0, None
+    if wanted.base is not None and wanted.changed is not None:
+        base_size, changed = wanted.base.size, wanted.changed
     return {
         "size": wanted.system.size,
-        "base_size": wanted.base.size if wanted.base and has_base else 0,
-        "changed": wanted.changed if has_base else None,
+        "base_size": base_size,
+        "changed": changed,
         "kept": wanted.kept,
         "sizes": dict(wanted.sizes),
         "data": list(wanted.data),

@@ -58,11 +58,8 @@ class _Data:
     matches it, with all that is below."""
 
     def __init__(self, system: Ext4, request: dict[str, Any]) -> None:
-        self._system, self._sizes, self._kept = (
-            system,
-            request["sizes"],
-            re.compile(request["kept"]),
-        )
+        self._system, self._sizes = system, request["sizes"]
+        self._kept = re.compile(request["kept"])
         self._areas = [(name, re.compile(pattern)) for name, pattern in request["data"]]
         self._seen = bytearray(system.inodes + 1)
         self.counted = {name: Area() for name, _ in self._areas}
@@ -161,22 +158,12 @@ class Walk:
         if not self._data.is_new(inode.number) or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
         names = entries(self._system, inode, shown)
-        baked = (
-            names
-            if inode is before and not self._is_written(inode, shown)
-            else (
-                entries(self._baked, before, shown)
-                if self._baked and before and stat.S_ISDIR(before.mode)
-                else {}
-            )
-        )
+        baked = self._baked_names(inode, before, names, shown)
         for name, entry in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
             if area := self._data.area(path):
-                yield from (
-                    self._row(listed_path, inode, is_data=True)
-                    for listed_path, inode in self._data.look(path, entry.inode, area)
-                )
+                for listed_path, listed_inode in self._data.look(path, entry.inode, area):
+                    yield self._row(listed_path, listed_inode, is_data=True)
                 continue
             if _is_too_long(path):
                 raise Unreadable(f"{shown}: too long paths")
@@ -197,6 +184,17 @@ class Walk:
             if is_folder:
                 yield from self._below(path, child, baked_inode, depth + 1)
 
+    def _baked_names(
+        self, inode: Inode, before: Inode | None, names: dict[bytes, Entry], folder: str
+    ) -> dict[bytes, Entry]:
+        """Return the entries of a folder when it was baked, or {} if none was baked there. They are
+        `names`, the current ones, if nothing was written."""
+        if inode is before and not self._is_written(inode, folder):
+            return names
+        if self._baked and before and stat.S_ISDIR(before.mode):
+            return entries(self._baked, before, folder)
+        return {}
+
     def _baked_inode(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
         """Return the inode that the path had when it was baked, or `child` itself if it is the
         same."""
@@ -211,39 +209,40 @@ class Walk:
         ):
             return child
         before = self._baked.inode(number, path)
-        return child if number == child.number and before.raw == child.raw else before
+        if number == child.number and before.raw == child.raw:
+            return child
+        return before
 
     def _is_written(self, inode: Inode, path: str) -> bool:
         """Return whether anything was written since that an inode as baked leads to."""
         if inode.attribute_block and self._system.is_changed(inode.attribute_block):
             return True
-        layout = self._system.layout(inode, path) if inode.flags & FLAG_EXTENTS else []
+        if not inode.flags & FLAG_EXTENTS:
+            return False
+        layout = self._system.layout(inode, path)
         return self._holds_new(layout) or any(
             self._system.is_changed(first) for _, first, count in layout if not count
         )
 
     def _holds_new(self, runs: list[Run]) -> bool:
         """Return whether a content differs from what was baked in its place."""
-        return any(
-            self._differs(start, length)
-            for _, first, count in runs
-            if first
-            for start, length in self._system.changed_within(first, count)
-        )
+        for _, first, count in runs:
+            changed = self._system.changed_within(first, count)
+            if first and any(self._differs(*part) for part in changed):
+                return True
+        return False
 
     def _differs(self, first: int, count: int) -> bool:
         """Return whether blocks that were written differ from the bake: the same may have been
         written again."""
-        baked = self._baked
-        return (
-            baked is None
-            or first + count > baked.block_count
-            or any(
-                self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
-                for begin in range(0, count, _COMPARED)
-                for take in [min(_COMPARED, count - begin)]
-            )
-        )
+        baked, end = self._baked, first + count
+        if baked is None or end > baked.block_count:
+            return True
+        for begin in range(first, end, _COMPARED):
+            take = min(_COMPARED, end - begin)
+            if self._system.blocks_at(begin, take) != baked.blocks_at(begin, take):
+                return True
+        return False
 
     def _row(
         self, path: str, inode: Inode, baked_inode: Inode | None = None, *, is_data: bool = False
@@ -263,17 +262,18 @@ class Walk:
             row["flags"] = flags
         if found_attributes := attributes(self._system, inode, path):
             row["attributes"] = found_attributes
-        first = (
-            # A name in data is no file's first: that in the system stays as baked.
-            path if kind == "directory" or is_data else self._first.setdefault(inode.number, path)
-        )
-        if first != path:
-            return row | {"type": "hardlink", "target": first}
+        # A name in data is no file's first: that in the system stays as baked.
+        if kind != "directory" and not is_data:
+            first = self._first.setdefault(inode.number, path)
+            if first != path:
+                return row | {"type": "hardlink", "target": first}
         if kind == "symlink":
             row["target"] = os.fsdecode(self._system.link(inode, path))
         if kind in ("character", "block"):
             row["device"] = list(device(inode))
-        return row | self._content(path, inode, baked_inode) if kind == "file" else row
+        if kind == "file":
+            row |= self._content(path, inode, baked_inode)
+        return row
 
     def _content(self, path: str, inode: Inode, baked_inode: Inode | None) -> Row:
         """Return the part of a file's row that is about its content."""

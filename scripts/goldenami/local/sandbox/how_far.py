@@ -40,38 +40,42 @@ def of_bake(plan: BakePlan, steps: Mapping[str, int], name: str) -> Counted | No
     upper = next((folder for folder in uppers if folder.is_dir()), None)
     if upper is None:
         return None
-    trees = [upper, *upper.glob("root*")] if name == "base" else [upper]
-    packages = sum(1 for tree in trees for _ in tree.glob(_PACKAGES))
-    if wheels := sum(1 for _ in upper.glob(_WHEELS)):
+    if wheels := _count(upper, _WHEELS):
         return wheels, 0, "Python packages"
-    return (packages, max(packages, steps.get(name, 0)), "packages") if packages else None
+    packages = _count(upper, _PACKAGES)
+    if name == "base":
+        packages += sum(_count(tree, _PACKAGES) for tree in upper.glob("root*"))
+    if not packages:
+        return None
+    return packages, max(packages, steps.get(name, 0)), "packages"
+
+
+def _count(folder: Path, pattern: str) -> int:
+    return sum(1 for _ in folder.glob(pattern))
 
 
 def of_compilation(work: Path, _name: str = "") -> Counted | None:
     """Return how many files were compiled in a compilation's work folder, whose tree is an overlay;
     for DKMS also of how many."""
-    sources = [
-        # The kernel's build generates the .mod.c files: they are not in the driver.
-        path
-        for path in (work / "layer/upper").glob(_SOURCES)
-        if not path.name.endswith(".mod.c")
-    ]
+    upper = work / "layer/upper"
+    # The kernel's build generates the .mod.c files: they are not in the driver.
+    sources = [path for path in upper.glob(_SOURCES) if not path.name.endswith(".mod.c")]
     if sources:
-        return (
-            sum(path.with_suffix(".o").exists() for path in sources),
-            len(sources),
-            "files compiled:",
-        )
-    objects = sum(1 for _ in (work / "layer/upper").rglob("*.o"))
-    return (objects, 0, "files compiled:") if objects else None
+        compiled = sum(path.with_suffix(".o").exists() for path in sources)
+        return compiled, len(sources), "files compiled:"
+    if objects := _count(upper, "**/*.o"):
+        return objects, 0, "files compiled:"
+    return None
 
 
 def of_checks(work: Path, name: str) -> Counted | None:
     """Return how many checks have ended, of all that were collected."""
     if name != "checks":
         return None
-    counts = [path.read_text(encoding="utf-8").split() for path in work.glob(f"*{SUFFIX}")]
-    ended, total = (
-        sum(int(figures[place]) for figures in counts if len(figures) == 2) for place in (0, 1)
-    )
+    ended = total = 0
+    for path in work.glob(f"*{SUFFIX}"):
+        figures = path.read_text(encoding="utf-8").split()
+        if len(figures) == 2:
+            ended += int(figures[0])
+            total += int(figures[1])
     return (ended, total, name) if total else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from goldenami.local.tree import layers, owners
 from goldenami.local.tree.rootfs import BASE_EPOCH
@@ -33,31 +33,35 @@ def split(
     ranks = {path: order.index(groups[rank]) for path, rank in layers.ranks(trees).items()}
     top, linked = len(order) - 1, dict[str, int]()
     for entry in entries:  # all names of a file go into one layer
-        name = entry.target if entry.kind == "hardlink" else entry.path
+        name = _first_name(entry)
         linked[name] = max(linked.get(name, 0), ranks.get(entry.path, top))
     contents = [dict[str, Entry]() for _ in order]
     folders = {entry.path: entry for entry in entries if entry.kind == "directory"}
     for entry in entries:
         if entry.kind == "directory":
             continue
-        name = entry.target if entry.kind == "hardlink" else entry.path
-        layer = contents[linked[name]]
+        layer = contents[linked[_first_name(entry)]]
         layer.update((path, folders[path]) for path in _above(entry.path))
         layer[entry.path] = entry
-    seen = {path for layer in contents for path in layer}
+    seen = set[str]().union(*contents)
     for path in folders:
         if path not in seen:  # it holds nothing, or only folders
             contents[top].update((folder, folders[folder]) for folder in [*_above(path), path])
-    return {
-        name: [entry for entry in entries if entry.path in layer]
-        for name, layer in zip(order, contents, strict=True)
-    }
+    in_order = dict[str, list[Entry]]()
+    for name, layer in zip(order, contents, strict=True):
+        in_order[name] = [entry for entry in entries if entry.path in layer]
+    return in_order
+
+
+def _first_name(entry: Entry) -> str:
+    """Return the first path of an entry's file."""
+    return entry.target if entry.kind == "hardlink" else entry.path
 
 
 def _above(path: str) -> list[str]:
     """Return the folders above `path`, the highest first, with `.` as the root."""
-    parents = [str(parent) for parent in PurePosixPath(path).parents]
-    return [folder if folder == "." else f"./{folder}" for folder in reversed(parents)]
+    names = path.split("/")
+    return ["/".join(names[:count]) for count in range(1, len(names))]
 
 
 def dated(entries: Sequence[Entry], tree: Path, latest: int) -> list[Entry]:
@@ -72,4 +76,6 @@ def _date(entry: Entry, owner_of: Mapping[str, str], latest: int) -> int:
     path = entry.path[1:]
     by_package = not owner_of.get(path, owners.WHEEL).startswith(owners.WHEEL)
     untouched = entry.kind != "directory" and not path.startswith(_WRITTEN)
-    return entry.mtime if by_package and untouched and entry.mtime <= latest else BASE_EPOCH
+    if by_package and untouched and entry.mtime <= latest:
+        return entry.mtime
+    return BASE_EPOCH

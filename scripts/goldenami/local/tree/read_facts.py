@@ -15,8 +15,9 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from goldenami.core import records
 from goldenami.local.tree import owners
-from goldenami.model.builds.part_facts import PartFacts, TreeFacts, wheel_key
+from goldenami.model.builds.part_facts import PARTS_FILE, PartFacts, TreeFacts, wheel_key
 
 _FORMAT = re.compile(r"^Format: .*copyright-format", re.MULTILINE)
 _LICENCE = re.compile(r"^License:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -24,6 +25,11 @@ _LICENCE = re.compile(r"^License:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _GNU = re.compile(r"([AL]?GPL)-(\d)(?:\.(\d))?(?:\.0)?(\+?)")
 _SAME = {"Expat": "MIT", "Artistic": "Artistic-1.0-Perl", "Apache-2": "Apache-2.0"}
 """SPDX's names of licences that Debian names otherwise; those of GNU follow a pattern (`_GNU`)."""
+
+
+def write(tree: Path, out: Path) -> None:
+    """Write the facts of the tree into the folder `out`."""
+    records.write(out / PARTS_FILE, gather(tree))
 
 
 def gather(tree: Path) -> TreeFacts:
@@ -42,16 +48,13 @@ def _packages(tree: Path) -> Iterator[tuple[str, PartFacts]]:
     for name, stanza in stanzas.items():
         for (relation,) in stanza.relations["provides"] or []:
             providers.setdefault(relation["name"], []).append(name)
+    # A package of a name meets it before any that provides it.
+    providers |= {name: [name] for name in stanzas}
     for name, stanza in stanzas.items():
         needs = set[str]()
         for field in ("pre-depends", "depends"):
             for choices in stanza.relations[field] or []:
-                met = (
-                    [relation["name"]]
-                    if relation["name"] in stanzas
-                    else providers.get(relation["name"], [])
-                    for relation in choices
-                )
+                met = (providers.get(relation["name"]) for relation in choices)
                 needs.update(next(filter(None, met), []))
         yield (
             name,
@@ -72,7 +75,9 @@ def _of_copyright(tree: Path, name: str) -> str:
     path = folder / "copyright"
     if path.is_symlink():
         path = documents / path.readlink().parent.name / "copyright"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
     return expression(_LICENCE.findall(text)) if _FORMAT.search(text) else ""
 
 
@@ -94,28 +99,12 @@ def _wheels(tree: Path) -> Iterator[tuple[str, PartFacts]]:
                 for requirement in _required(wheel)
                 if requirement.marker is None or requirement.marker.evaluate(target)
             }
-            yield (
-                wheel_key(wheel["Name"], wheel["Version"]),
-                PartFacts(
-                    licence=_of_metadata(wheel),
-                    depends=sorted(installed[name] for name in names & installed.keys()),
-                    supplier=next(
-                        filter(
-                            None,
-                            (
-                                _person(wheel.get(field, ""))
-                                for field in (
-                                    "Maintainer",
-                                    "Author",
-                                    "Maintainer-email",
-                                    "Author-email",
-                                )
-                            ),
-                        ),
-                        "",
-                    ),
-                ),
+            facts = PartFacts(
+                licence=_of_metadata(wheel),
+                depends=sorted(installed[name] for name in names & installed.keys()),
+                supplier=_supplier(wheel),
             )
+            yield wheel_key(wheel["Name"], wheel["Version"]), facts
 
 
 def _required(wheel: Message) -> Iterator[Requirement]:
@@ -124,6 +113,14 @@ def _required(wheel: Message) -> Iterator[Requirement]:
         # Older tools wrote forms that pip refuses today.
         with contextlib.suppress(InvalidRequirement):
             yield Requirement(text)
+
+
+def _supplier(wheel: Message) -> str:
+    """Return whoever a wheel names first as its maintainer or author, or ""."""
+    for field in ("Maintainer", "Author", "Maintainer-email", "Author-email"):
+        if person := _person(wheel.get(field, "")):
+            return person
+    return ""
 
 
 def _of_metadata(wheel: Message) -> str:
@@ -135,7 +132,9 @@ def _of_metadata(wheel: Message) -> str:
         if classifier.startswith("License ::")
     ]
     older = wheel.get("License", "").strip()
-    statements = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
+    if len(older) >= 60:
+        older = ""
+    statements = [wheel.get("License-Expression", ""), older, *classes]
     return expression([next(filter(None, statements), "")])
 
 
@@ -157,9 +156,10 @@ def expression(names: Iterable[str]) -> str:
                 " AND ".join(map(_licence, re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
                 for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)
             ]
-            licences.update(
-                choices[0].split(" AND ") if len(choices) == 1 else [f"({' OR '.join(choices)})"]
-            )
+            if len(choices) == 1:
+                licences.update(choices[0].split(" AND "))
+            else:
+                licences.add(f"({' OR '.join(choices)})")
     return " AND ".join(sorted(licences))
 
 

@@ -51,7 +51,7 @@ def find(tree: Path, brought: Collection[str] = ()) -> list[str]:
     for path, status in _entries(tree):
         is_owned = path in owner_of
         beside = _beside(tree, path, status, is_owned=is_owned)
-        if kind := secret_patterns.found(beside) if beside else "":
+        if beside and (kind := secret_patterns.found(beside)):
             lines.append(f"{kind} in its name, target or attributes: {path}")
         if not stat.S_ISREG(status.st_mode):
             continue

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue
+from goldenami.model import program_files
+from goldenami.model.roles import role_files
 
 SHOWN = 6
 """Findings that the message names; the lines below it have all of them."""
@@ -23,6 +25,23 @@ HINT = (
     "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml "
     "(roles/README.md)"
 )
+
+
+def check_image(tree: Path, root: Path, variables: Path) -> None:
+    """Raise StageFailed with what the seal of an image missed in `tree`. `root` is the checkout,
+    `variables` the build's vars.json."""
+    check(tree, *_of_image(root, variables))
+
+
+def findings_of_image(tree: Path, root: Path, variables: Path) -> list[str]:
+    """Return what the seal of an image missed in `tree`, a line each."""
+    return findings(tree, *_of_image(root, variables))
+
+
+def _of_image(root: Path, variables: Path) -> tuple[Path, list[str]]:
+    """Return the seal's program, and the patterns of the files that the image's roles bring."""
+    program = program_files.role(root, "seal") / "files/seal.py"
+    return program, role_files.of_image(root, records.read_object(variables))
 
 
 def check(tree: Path, program: Path, brought: Collection[str] = ()) -> None:

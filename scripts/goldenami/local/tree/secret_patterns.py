@@ -360,9 +360,17 @@ def kinds(text: bytes) -> Iterator[str]:
             yield kind
     # A search for the stems is fast; the large expression then runs only at the places where one
     # is.
-    starts = (stem.start() for word in STEMS for stem in re.finditer(word.encode(), lower))
-    if any(_is_secret(match) for at in starts if (match := _NAMED.match(text, at))):
+    if any(_names_secret(text, lower, word.encode()) for word in STEMS):
         yield "a value of something secret"
+
+
+def _names_secret(text: bytes, lower: bytes, stem: bytes) -> bool:
+    """Return whether a name with this stem gives a secret; `lower` is the text in lower case."""
+    for place in re.finditer(stem, lower):
+        match = _NAMED.match(text, place.start())
+        if match and _is_secret(match):
+            return True
+    return False
 
 
 def _is_made(match: re.Match[bytes]) -> bool:

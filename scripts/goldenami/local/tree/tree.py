@@ -119,6 +119,8 @@ def _entry(
         first_path = first.setdefault((status.st_dev, status.st_ino), path)
         if first_path != path:
             kind, target = "hardlink", first_path
+    size = status.st_size if kind == "file" else 0
+    allocated = status.st_blocks * 512 if kind != "hardlink" else 0
     number = status.st_rdev if kind in ("character", "block") else 0
     capability = b""
     if CAPABILITY in attributes:
@@ -129,11 +131,11 @@ def _entry(
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
-        size=status.st_size if kind == "file" else 0,
+        size=size,
         mtime=int(status.st_mtime),
         target=target,
         capability=capability,
-        allocated=status.st_blocks * 512 if kind != "hardlink" else 0,
+        allocated=allocated,
         device=(os.major(number), os.minor(number)),
     )
 

@@ -140,17 +140,15 @@ def find(leaves: Mapping[str, str], path: str) -> str | None:
     if path in leaves:
         return leaves[path]
     prefix = f"{path}/" if path else ""
-    children = sorted(
-        {
-            head + separator
-            for leaf in leaves
-            if leaf.startswith(prefix)
-            for head, separator, _ in [leaf[len(prefix) :].partition("/")]
-        }
-    )
+    children = set[str]()
+    for leaf in leaves:
+        if leaf.startswith(prefix):
+            head, separator, _ = leaf.removeprefix(prefix).partition("/")
+            children.add(head + separator)
+    lines = sorted(children)
     if path == "meta-data/public-keys":
-        children = [f"{child.rstrip('/')}=golden" for child in children]
-    return "\n".join(children) or None
+        lines = [f"{child.rstrip('/')}=golden" for child in lines]
+    return "\n".join(lines) or None
 
 
 class Tokens:

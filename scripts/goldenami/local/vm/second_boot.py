@@ -99,17 +99,16 @@ def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     """Return the error that the boot's log reports."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
-    event = (
-        errors[0]
-        if errors
-        else {
+    if errors:
+        event = errors[0]
+    else:
+        event = {
             "message": f"the boot broke off with status {status}: "
             f"{host_tools.business(log.parent)}",
             "hint": "see the log",
             "tail": shell.end_of(log),
             "code": ExitCode.HOST,
         }
-    )
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 
