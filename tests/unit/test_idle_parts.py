@@ -436,7 +436,7 @@ def test_a_burst_between_two_samples_is_seen_once(gpus: gpu_machine.GpuMachine) 
         ({"count.-1": 1}, "1 of 2 GPUs"),
         ({"init.-1": 18}, "different versions: reboot"),
         ({"init.-1": 9}, "the driver is not loaded"),
-        ({"init.-1": 999}, "nvmlInit says 999"),
+        ({"init.-1": 999}, r"nvmlInit_v2 returned 999 \(Unknown Error\)"),
     ],
 )
 def test_a_gpu_that_cannot_be_asked_says_why(

@@ -2,8 +2,8 @@
 systemd.
 
 Both golden-health and the GPU checks (tests/image/nvidia_driver) use this module. It needs only the
-standard library and the driver. Each GPU is asked in a process of its own: a call that hangs in the
-kernel cannot be ended, but its process can be left.
+standard library, the driver and golden_idle's driver_library. Each GPU is asked in a process of its
+own: a call that hangs in the kernel cannot be ended, but its process can be left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import subprocess
 import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
+
+from golden_idle.driver_library import NVML, NVML_WORDS, gpu_handle, gpu_memory
 
 from golden_health.gpu_calls import Facts, Library, bounded, in_turn
 
@@ -39,12 +41,6 @@ WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLink
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
 """Bytes that are copied to a GPU and back, and seconds after which its link is at full speed."""
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
-
-
-class Memory(ctypes.Structure):
-    """nvml.h, nvmlMemory_t: bytes."""
-
-    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
 
 
 class Pci(ctypes.Structure):
@@ -113,7 +109,7 @@ def gpus(*, cuda: bool) -> Facts:
 def start_cuda() -> Facts:
     """Return the file of CUDA's library, and CUDA's number of each GPU by PCI address."""
     library = cuda_library()
-    return {"file": library.file, "numbers": cuda_numbers(library)}
+    return {"file": library.file(), "numbers": cuda_numbers(library)}
 
 
 def cuda_numbers(library: Library) -> dict[str, int]:
@@ -137,16 +133,16 @@ def cuda_library() -> Library:
 
 def at_rest(number: int) -> Facts:
     """Return what NVML says of a GPU and what its work does not change."""
-    nvml, memory, pci = management(), Memory(), Pci()
-    device = handle(nvml, number)
-    nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
+    nvml, pci = management(), Pci()
+    device = gpu_handle(nvml, number)
+    memory_mib = gpu_memory(nvml, device).total >> 20
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
     ask = nvml.optional
     return {
         "name": nvml.text("nvmlDeviceGetName", device),
         "uuid": nvml.text("nvmlDeviceGetUUID", device),
         "bus": pci.bus_id.decode().lower()[-12:],
-        "memory_mib": memory.total >> 20,
+        "memory_mib": memory_mib,
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
         "uncorrected": ask(
@@ -187,7 +183,7 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
     """Return a GPU's fastest and widest link while it copies, and whether the copies are whole, or
     an empty answer if CUDA does not see the GPU."""
     nvml, cuda = management(), cuda_library()
-    device, context, numbers = handle(nvml, number), c_void_p(), cuda_numbers(cuda)
+    device, context, numbers = gpu_handle(nvml, number), c_void_p(), cuda_numbers(cuda)
     if bus not in numbers:
         return {}
     cuda("cuCtxCreate_v2", byref(context), 0, numbers[bus])
@@ -228,7 +224,7 @@ def links(nvml: Library, device: c_void_p) -> list[int]:
 def unreachable_pairs(numbers: list[int]) -> Facts:
     """Return pairs of GPUs of which the first cannot reach the second's memory."""
     nvml = management()
-    handles = {number: handle(nvml, number) for number in numbers}
+    handles = {number: gpu_handle(nvml, number) for number in numbers}
 
     def reaches(first: int, second: int) -> bool:
         ask = functools.partial(
@@ -244,16 +240,9 @@ def unreachable_pairs(numbers: list[int]) -> Facts:
 @functools.cache
 def management() -> Library:
     """Return NVML, initialised."""
-    nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
+    nvml = Library(NVML, NVML_WORDS)
     nvml("nvmlInit_v2")
     return nvml
-
-
-def handle(nvml: Library, number: int) -> c_void_p:
-    """Return NVML's handle of a GPU."""
-    device = c_void_p()
-    nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
-    return device
 
 
 def driver() -> Facts:
@@ -261,7 +250,7 @@ def driver() -> Facts:
     nvml = management()
     return {
         "driver": nvml.text("nvmlSystemGetDriverVersion"),
-        "library": nvml.file,
+        "library": nvml.file(),
         "count": nvml.number("nvmlDeviceGetCount_v2"),
     }
 
