@@ -453,6 +453,15 @@ def test_a_gpu_that_cannot_be_asked_says_why(
         Nvml().gpus(0)
 
 
+def test_a_library_that_lacks_a_call_says_so(
+    gpus: gpu_machine.GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older driver's."""
+    monkeypatch.setattr("golden_idle.nvml.gpu_memory", lambda nvml, _: nvml("nvmlNoSuchCall"))
+    with pytest.raises(NvmlError, match="the driver's library lacks a function"):
+        Nvml().gpus(2)
+
+
 def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> None:
     assert machine.gpus_on_bus(tmp_path) == 0
     for slot, vendor, kind in (

@@ -36,8 +36,12 @@ def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
 def in_turn(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> list[Facts]:
     """Return the answers to several cases from one process, in which libraries start once. If a
     call hangs, each case gets a process of its own."""
-    rows = bounded(_rows, question, cases).get("rows") if cases else []
-    return together(question, cases) if rows is None else list(rows)
+    if not cases:
+        return []
+    rows = bounded(_rows, question, cases).get("rows")
+    if rows is None:
+        return together(question, cases)
+    return list(rows)
 
 
 def _rows(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> Facts:
@@ -76,9 +80,9 @@ def _receive(read_end: int, child: int, deadline: float) -> Facts:
     os.close(read_end)
     # No waitpid: a process that hangs in the kernel does not end.
     os.kill(child, signal.SIGKILL)
-    return (
-        dict(json.loads(text)) if text else {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
-    )
+    if not text:
+        return {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
+    return dict(json.loads(text))
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:

@@ -48,7 +48,11 @@ class Pci(ctypes.Structure):
 
     _fields_ = (
         ("legacy", c_char * 16),
-        *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+        ("domain", c_uint),
+        ("bus", c_uint),
+        ("device", c_uint),
+        ("id", c_uint),
+        ("subsystem", c_uint),
         ("bus_id", c_char * 32),
     )
 
@@ -63,7 +67,7 @@ def around(root: Path) -> Facts:
     """Return the facts that need neither an answer of the driver nor its daemons."""
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
-    version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
+    versions = re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
     # The kernel's ring buffer forgets old lines; the journal has them since this boot.
     log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
@@ -71,7 +75,7 @@ def around(root: Path) -> Facts:
         "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
         "fabricmanager": output(*STATE).strip(),
-        "fabricmanager_version": version[0] if version else "",
+        "fabricmanager_version": next(iter(versions), ""),
         **{name: sorted(set(pattern.findall(log))) for name, pattern in LOGGED.items()},
     }
 
@@ -89,8 +93,8 @@ def gpus(*, cuda: bool) -> Facts:
         "not_peers": [],
     }
     answer = empty | bounded(driver)
-    count = answer.get("count", 0)
-    for number, row in enumerate(in_turn(at_rest, [(number,) for number in range(count)])):
+    numbers = range(answer.get("count", 0))
+    for number, row in enumerate(in_turn(at_rest, list(zip(numbers, strict=True)))):
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
     if not answer["gpus"]:
         return answer
@@ -200,11 +204,9 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
             cuda("cuMemcpyHtoD_v2", first, pattern, size)
             cuda("cuMemcpyDtoDAsync_v2", second, first, size, None)
             cuda("cuCtxSynchronize")
-            present = [
-                nvml.optional(functools.partial(nvml.number, query, device)) or 0
-                for query in (GENERATION, WIDTH)
-            ]
-            best = (max(best[0], present[0]), max(best[1], present[1]))
+            generation = nvml.optional(functools.partial(nvml.number, GENERATION, device)) or 0
+            width = nvml.optional(functools.partial(nvml.number, WIDTH, device)) or 0
+            best = (max(best[0], generation), max(best[1], width))
             cuda("cuMemcpyDtoH_v2", received, second, size)
             whole &= received.raw == pattern
             # A link at full speed ends the test early; a slow one gets its time.
@@ -217,8 +219,12 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
 def links(nvml: Library, device: c_void_p) -> list[int]:
     """Return whether each NVLink of the GPU is up (1 or 0)."""
     ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
-    states = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
-    return [up for up in states if up is not None]
+    states = list[int]()
+    for link in range(LINKS):
+        state = nvml.optional(functools.partial(ask, link))
+        if state is not None:
+            states.append(state)
+    return states
 
 
 def unreachable_pairs(numbers: list[int]) -> Facts:
@@ -226,7 +232,8 @@ def unreachable_pairs(numbers: list[int]) -> Facts:
     nvml = management()
     handles = {number: gpu_handle(nvml, number) for number in numbers}
 
-    def reaches(first: int, second: int) -> bool:
+    def reaches(pair: tuple[int, int]) -> bool:
+        first, second = pair
         ask = functools.partial(
             nvml.number, "nvmlDeviceGetP2PStatus", handles[first], handles[second]
         )
@@ -234,7 +241,7 @@ def unreachable_pairs(numbers: list[int]) -> Facts:
         return all(nvml.optional(functools.partial(ask, access)) == 0 for access in (READ, WRITE))
 
     pairs = itertools.permutations(numbers, 2)
-    return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
+    return {"not_peers": list(itertools.filterfalse(reaches, pairs))}
 
 
 @functools.cache
@@ -261,7 +268,8 @@ def on_bus(root: Path) -> tuple[list[str], int]:
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         pci_class = (device / "class").read_text().strip()
         if (device / "vendor").read_text().strip() == NVIDIA:
-            addresses += [device.name] if pci_class.startswith(GPU_CLASSES) else []
+            if pci_class.startswith(GPU_CLASSES):
+                addresses.append(device.name)
             switches += pci_class.startswith(SWITCH_CLASS)
     return addresses, switches
 

@@ -1,7 +1,10 @@
 """The libraries of NVIDIA's driver, NVML and CUDA, through ctypes.
 
 Structures and numbers are those of nvml.h. The role golden_health and the GPU checks
-(tests/image/nvidia_driver) use this module, too.
+(tests/image/nvidia_driver) use this module, too. NVIDIA's own binding, nvidia-ml-py, is no
+replacement: Debian's package of it (python3-pynvml) is in contrib and depends on the driver's
+library, which an image without GPUs has not, and a lock's wheels are in environments that the
+system's Python does not see.
 """
 
 from __future__ import annotations
@@ -50,9 +53,9 @@ class Library:
     def file(self) -> str:
         """Return the name of the library's file, which has its version."""
         maps = Path("/proc/self/maps").read_text().splitlines()
-        mapped = {line.split()[-1] for line in maps if ".so" in line}
         stem = self._name.split(".so", maxsplit=1)[0]
-        return next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
+        mapped = next(line for line in maps if f"/{stem}.so" in line)
+        return Path(mapped.split()[-1]).resolve().name
 
     def words(self, status: int) -> str:
         """Return the description of an error number. NVML returns the text, CUDA writes a pointer

@@ -186,9 +186,12 @@ class Nvml:
         buffer = (_Sample * number.value)()
         if not _has(nvml, *question, buffer):
             return 0
-        samples = [sample for sample in buffer[: number.value] if sample.at > since]
-        self._last_sample_at[index] = max([since, *(sample.at for sample in samples)])
-        return max((sample.value.unsigned for sample in samples), default=0)
+        peak, last_at = 0, since
+        for sample in buffer[: number.value]:
+            if sample.at > since:
+                peak, last_at = max(peak, sample.value.unsigned), max(last_at, sample.at)
+        self._last_sample_at[index] = last_at
+        return peak
 
 
 def _count(nvml: Library) -> int:
