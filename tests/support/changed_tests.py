@@ -4,6 +4,7 @@ minute's worth.
 A change is what git sees since HEAD left the main branch. A test's distance from it is the number
 of imports between: of modules, of support, of `conftest.py`. A module in a string, as a program is,
 and a command that a test types count as imports. Another file changes each module that names it.
+pytest-testmon follows only Python in the test's own process: no role, template or program.
 """
 
 from __future__ import annotations

@@ -350,9 +350,12 @@ def test_waits_for_disks_are_of_a_minute_and_no_timer_s(
     first = machine.Reading(at=0.0, busy_s=0, idle_s=0, all_s=0, networks={}, terminals={})
     sampler = machine.Sampler(traces.settings(), 0.0)
     known = dataclasses.replace(PERSON, state=state)
-    sampler.sample(first, dataclasses.replace(first, at=10.0), [], "", 10.0, look(10.0, known))
+    second = dataclasses.replace(first, at=10.0)
+    sampler.complete(machine.sample(first, second, [], "", 10.0), second, [], look(10.0, known))
     half = dataclasses.replace(first, at=40.0, timers=timers)
-    found = sampler.sample(dataclasses.replace(first, at=30.0), half, [], "", 40.0)
+    third = dataclasses.replace(first, at=30.0)
+    found = sampler.complete(machine.sample(third, half, [], "", 40.0), half, [])
     last = dataclasses.replace(half, at=70.0, stalled_s=6.0)
     assert found.stalled == 0
-    assert sampler.sample(half, last, [], "", 70.0, look(70.0, known)).stalled == part
+    sample = machine.sample(half, last, [], "", 70.0)
+    assert sampler.complete(sample, last, [], look(70.0, known)).stalled == part

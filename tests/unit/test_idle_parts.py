@@ -436,7 +436,7 @@ def test_a_burst_between_two_samples_is_seen_once(gpus: gpu_machine.GpuMachine) 
         ({"count.-1": 1}, "1 of 2 GPUs"),
         ({"init.-1": 18}, "different versions: reboot"),
         ({"init.-1": 9}, "the driver is not loaded"),
-        ({"init.-1": 999}, "nvmlInit says 999"),
+        ({"init.-1": 999}, r"nvmlInit_v2 returned 999 \(Unknown Error\)"),
     ],
 )
 def test_a_gpu_that_cannot_be_asked_says_why(
@@ -451,6 +451,15 @@ def test_a_gpu_that_cannot_be_asked_says_why(
     monkeypatch.setattr("golden_idle.nvml.LIBRARY", "libno-such-thing.so.1")
     with pytest.raises(NvmlError, match="cannot be loaded: is the driver installed"):
         Nvml().gpus(0)
+
+
+def test_a_library_that_lacks_a_call_says_so(
+    gpus: gpu_machine.GpuMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older driver's."""
+    monkeypatch.setattr("golden_idle.nvml.gpu_memory", lambda nvml, _: nvml("nvmlNoSuchCall"))
+    with pytest.raises(NvmlError, match="the driver's library lacks a function"):
+        Nvml().gpus(2)
 
 
 def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> None:

@@ -255,20 +255,19 @@ def _send(
     """Send the digest to every channel. Return the news, and the errors of channels that took
     nothing. Without a channel, nothing counts as reported."""
     home, channels = home_region(), {} if dry_run else notify.channels(account)
+    told = memory.remembered(account, home)
+    news = memory.news(told, record)
     if not channels:
-        return memory.news(memory.remembered(account, home), record), []
-    with memory.held(account, home) as notes:
-        news = memory.news(notes.told, record)
-        # Without news, too, one message a week shows that the digest runs.
-        if news.new or record.week > notes.told.week:
-            notes.add(
-                memory.after(notes.told, record, news),
-                digest_views.headline(record, news),
-                digest_views.text(record, news, link),
-                channels,
-            )
-        sent, refused = notes.deliver(channels)
-    progress.say(f"sent: {', '.join(sent) or 'nothing, for all of it was told before'}")
+        return news, []
+    # Without news, too, one message a week shows that the digest runs.
+    if not news.new and record.week <= told.week:
+        progress.say("sent: nothing, for all of it was told before")
+        return news, []
+    headline, text = digest_views.headline(record, news), digest_views.text(record, news, link)
+    refused = notify.send(channels, headline, text)
+    if not refused:
+        memory.remember(account, home, memory.after(told, record, news))
+        progress.say(f"sent: {record.week} to {', '.join(channels)}")
     return news, refused
 
 

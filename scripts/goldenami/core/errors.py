@@ -87,10 +87,6 @@ class Unreachable(GoldenError):
     exit_code = ExitCode.UNREACHABLE
 
 
-class Unanswered(Unreachable):
-    """The server took a request and gave no answer, so it may or may not have acted on it."""
-
-
 class Vanished(Unreachable):
     """The mirror answers, but it no longer has a file that the lock names."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import urllib3
 from urllib3.util import Retry
 
-from goldenami.core.errors import Unanswered, Unreachable
+from goldenami.core.errors import Unreachable
 from goldenami.core.web_address import without_login
 from goldenami.packages import download, mirrors
 
@@ -156,13 +156,13 @@ def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
 
 
 def post(url: str, body: Any, *, name: str) -> None:
-    """Send JSON. The address may hold a secret, so errors call it `name`. Raises Unanswered if the
-    message may have arrived, and Unreachable for any other failure."""
+    """Send JSON. The address may hold a secret, so errors call it `name`. Raises Unreachable, which
+    says so if the message may have arrived."""
     try:
         with _pool(url, redirects=0) as http:
             reply = http.request("POST", url, json=body)
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError):
-        raise Unanswered(
+        raise Unreachable(
             f"{name} took the message and did not answer", hint="look whether it arrived"
         ) from None
     except _FAILURES as error:

@@ -3,8 +3,8 @@ command.
 
 argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take, and those of
 the load. Needs only the standard library, the driver, and what the machine's own look asks by
-(roles/golden_health). Clocks and PCIe links rest while nothing runs, so both are read while each
-GPU copies, all of them at once.
+(roles/golden_health, roles/golden_idle). Clocks and PCIe links rest while nothing runs, so both are
+read while each GPU copies, all of them at once.
 """
 
 import ctypes
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from golden_health import gpu_calls, gpu_facts
-from golden_health.gpu_calls import Facts, Failed, together
+from golden_health.gpu_calls import Facts, together
+from golden_idle.driver_library import Failed, gpu_handle
 
 # Far larger than any GPU's cache; some milliseconds for each copy.
 COPY_BYTES, COPIES = 256 << 20, 20
@@ -189,7 +190,7 @@ def _work(rows: list[Facts], numbers: dict[str, int]) -> None:
 def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
     """One GPU's result and speed, its fastest PCIe link and what throttled it meanwhile."""
     nvml, cuda = gpu_facts.management(), Cuda()
-    device, results = gpu_facts.handle(nvml, number), Facts()
+    device, results = gpu_handle(nvml, number), Facts()
 
     def work() -> None:
         try:

@@ -21,13 +21,17 @@ MEMORY_SHARE = 0.9
 COPY_SHARE = 0.7
 """Of the GPU's memory bandwidth: copies reach 0.75 to 0.9 on a healthy one; one with halved clocks
 does not."""
-ASKED_BY = Path(__file__).resolve().parents[3] / "roles/golden_health/files/golden_health"
-"""What gather_gpu.py imports: an image need not have it, so its text is sent along."""
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+MODULES = {"golden_idle": ("driver_library",), "golden_health": ("gpu_calls", "gpu_facts")}
+"""The modules of roles that gather_gpu.py imports, in the order of their own imports: an image need
+not have them, so their text is sent along."""
 IMPORTED = """import sys, types
 for name, text in {}:
     module = sys.modules[name] = types.ModuleType(name)
     exec(text, vars(module))
-    setattr(sys.modules["golden_health"], name.rpartition(".")[2], module)
+    package, _, own_name = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], own_name, module)
 """
 CALL_S, NO_LOAD = "60", "0"
 LEVEL_SHARE = 0.93
@@ -60,10 +64,11 @@ def gpus(
 ) -> dict[str, Any]:
     """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a
     proof."""
-    texts = [
-        ("golden_health" + f".{name}" * (name != "__init__"), (ASKED_BY / f"{name}.py").read_text())
-        for name in ("__init__", "gpu_calls", "gpu_facts")
-    ]
+    texts = []
+    for package, modules in MODULES.items():
+        folder = ROLES / package / "files" / package
+        texts.append((package, (folder / "__init__.py").read_text()))
+        texts += [(f"{package}.{name}", (folder / f"{name}.py").read_text()) for name in modules]
     program = Path(__file__).with_name("gather_gpu.py").read_text()
     root = os.environ.get("GOLDEN_GPU_ROOT", "/")
     # A made-up machine does not get warm.

@@ -20,7 +20,9 @@ from goldenami.model.supported.hardware import GpuType
 
 HERE = Path(__file__).parent
 GATHER = HERE.parents[1] / "image/nvidia_driver/gather_gpu.py"
-ROLE_FILES = HERE.parents[2] / "roles/golden_health/files"
+ROLES = HERE.parents[2] / "roles"
+ROLE_FILES = f"{ROLES / 'golden_health/files'}:{ROLES / 'golden_idle/files'}"
+"""PYTHONPATH of the roles' modules."""
 DRIVER = "580.105.08"
 
 
@@ -70,7 +72,7 @@ class GpuMachine:
     def gather(self, call_s: float = 60.0, load_s: float = 0.0) -> dict[str, Any]:
         """What the GPU checks look at, if no call takes longer, under so long a load."""
         argv = [sys.executable, str(GATHER), str(self.path), str(call_s), str(load_s)]
-        environment = {**self.environment, "PYTHONPATH": str(ROLE_FILES)}
+        environment = {**self.environment, "PYTHONPATH": ROLE_FILES}
         done = subprocess.run(argv, env=environment, text=True, capture_output=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found

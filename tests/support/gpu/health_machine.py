@@ -65,10 +65,9 @@ def started(
     by: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     """The command, begun as a user, or as its unit, does; `by` what begins it."""
-    paths = f"{ROLE_FILES}:{ROOT / 'roles/golden_idle/files'}"
     environment = {
         **machine.environment,
-        "PYTHONPATH": paths,
+        "PYTHONPATH": ROLE_FILES,
         "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1"),
     }
     return subprocess.Popen(

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from golden_idle import machine
 from golden_idle.decide import PERIOD_S, Sample, decide
 from golden_idle.evidence import Look, Process
 from golden_idle.machine import Reading, Sampler
@@ -106,17 +107,9 @@ def samples(
             Gpu(index, "", "", peak, peak, 0, 0, part.recording == life.spins)
             for index, peak in enumerate(life.gpus)
         ]
-        yield (
-            sampler.sample(
-                part.earlier,
-                part.later,
-                own if gpus is None else gpus,
-                "",
-                30.0 + number * PERIOD_S,
-                part.look,
-            ),
-            part,
-        )
+        used = own if gpus is None else gpus
+        sample = machine.sample(part.earlier, part.later, used, "", 30.0 + number * PERIOD_S)
+        yield sampler.complete(sample, part.later, used, part.look), part
 
 
 def ended(life: Life, settings: Settings, hours: float) -> float | None:

@@ -6,8 +6,9 @@ image, a setting or a user's program would be on a new machine, too.
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,29 +67,27 @@ def judge(facts: Facts, expected: Mapping[str, Any] | None) -> list[Finding]:
                 *_of_awake(gpu.get("awake", {}), expected or {}),
             ):
                 gpus_by_finding.setdefault(finding, []).append(str(gpu["number"]))
-        results += [
-            Finding(f"GPU {', '.join(numbers)}: {text}", broken)
-            for (text, broken), numbers in gpus_by_finding.items()
-        ]
+        for (text, broken), numbers in gpus_by_finding.items():
+            results.append(Finding(f"GPU {', '.join(numbers)}: {text}", broken))
     return results
 
 
 def unanswered(facts: Facts) -> bool:
     """Return whether a call did not return in time. A busy machine may be too slow for it."""
-    errors = [
-        facts["error"],
-        facts["cuda_error"],
-        *(gpu["error"] for gpu in facts["lost"]),
-        *(gpu.get("awake", {}).get("error", "") for gpu in facts["gpus"]),
-    ]
+    answers = list(facts["lost"])
+    for gpu in facts["gpus"]:
+        answers.append(gpu.get("awake", {}))
+    errors = [facts["error"], facts["cuda_error"], *(row.get("error", "") for row in answers)]
     return any(SLOW in text for text in errors)
 
 
 def is_narrow(facts: Facts, expected: Mapping[str, Any] | None) -> bool:
     """Return whether a GPU has fewer PCIe lanes than its type. A healthy one may, while it
     rests."""
-    expected_width = expected["pcie_width"] if expected else 0
-    return any(gpu["width"] is not None and gpu["width"] < expected_width for gpu in facts["gpus"])
+    if not expected:
+        return False
+    widths = [gpu["width"] for gpu in facts["gpus"]]
+    return any(width is not None and width < expected["pcie_width"] for width in widths)
 
 
 def _of_machine(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -101,10 +100,8 @@ def _of_machine(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Fi
         yield Finding(f"{place} became read-only: see `dmesg` for its disk's errors", True)
     for address, port in facts.get("efa", ()):
         if port != ACTIVE:
-            yield Finding(
-                f"EFA {address}: {f'its port is {port}' if port else 'no driver has it'}",
-                bool(port),
-            )
+            state = f"its port is {port}" if port else "no driver has it"
+            yield Finding(f"EFA {address}: {state}", bool(port))
     if not facts["clock"] and facts["up_s"] > SETTLED_S:
         yield Finding(
             "the clock is not synchronized: `systemctl status chrony systemd-timesyncd`", False
@@ -202,7 +199,12 @@ def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[
             f"{len(links)} of {expected.get('nvlinks')} NVLinks",
         ),
     )
-    return [(text, broken) for wrong, broken, text in rows if wrong]
+    return _wrong(rows)
+
+
+def _wrong(rows: Iterable[tuple[Any, bool, str]]) -> list[tuple[str, bool]]:
+    """Return (text, broken) of the rows whose condition, the first value, holds."""
+    return [(text, broken) for condition, broken, text in rows if condition]
 
 
 def _of_awake(awake: Facts, expected: Mapping[str, Any]) -> list[tuple[str, bool]]:
@@ -220,7 +222,7 @@ def _of_awake(awake: Facts, expected: Mapping[str, Any]) -> list[tuple[str, bool
             f"PCIe generation {awake.get('generation')} of {generation}",
         ),
     )
-    return [(text, broken) for wrong, broken, text in rows if wrong]
+    return _wrong(rows)
 
 
 def _of_log(facts: Facts) -> Iterator[Finding]:
@@ -232,9 +234,9 @@ def _of_log(facts: Facts) -> Iterator[Finding]:
         if text not in OF_PROGRAMS:
             words = XIDS.get(text, "see NVIDIA's list of Xids")
             yield Finding(f"{names.get(device, device)}: Xid {text} ({words})", text in XIDS)
-    for device, text in sorted({(device, text) for device, text in facts["sxids"]}):
+    for device, text in sorted(set(map(tuple, facts["sxids"]))):
         yield Finding(f"NVSwitch {device}: SXid {text}", False)
-    for device, words in sorted({(device, words) for device, words in facts["failures"]}):
+    for device, words in sorted(set(map(tuple, facts["failures"]))):
         # Xid 79 says already that the GPU has fallen off the bus.
         if "bus" not in words or (f"PCI:{device[:-2]}", 79) not in xids:
             yield Finding(f"{device or 'a GPU'}: {words}", True)
@@ -248,6 +250,8 @@ def _of_switches(facts: Facts) -> Iterator[Finding]:
         yield Finding(f"nvidia-fabricmanager is {manager or 'not installed'}", False)
     if version and facts.get("driver") and version != facts["driver"]:
         yield Finding(f"fabric manager {version} beside driver {facts['driver']}", False)
-    for number in sorted({number for number, _ in facts["not_peers"]}):
-        others = [str(second) for first, second in facts["not_peers"] if first == number]
+    unreached = dict[int, list[str]]()
+    for number, other in sorted(facts["not_peers"], key=operator.itemgetter(0)):
+        unreached.setdefault(number, []).append(str(other))
+    for number, others in unreached.items():
         yield Finding(f"GPU {number}: does not reach the memory of GPU {', '.join(others)}", False)

@@ -2,8 +2,8 @@
 systemd.
 
 Both golden-health and the GPU checks (tests/image/nvidia_driver) use this module. It needs only the
-standard library and the driver. Each GPU is asked in a process of its own: a call that hangs in the
-kernel cannot be ended, but its process can be left.
+standard library, the driver and golden_idle's driver_library. Each GPU is asked in a process of its
+own: a call that hangs in the kernel cannot be ended, but its process can be left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import subprocess
 import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
+
+from golden_idle.driver_library import NVML, NVML_WORDS, gpu_handle, gpu_memory
 
 from golden_health.gpu_calls import Facts, Library, bounded, in_turn
 
@@ -41,18 +43,16 @@ AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
 
 
-class Memory(ctypes.Structure):
-    """nvml.h, nvmlMemory_t: bytes."""
-
-    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
-
-
 class Pci(ctypes.Structure):
     """nvml.h, nvmlPciInfo_t."""
 
     _fields_ = (
         ("legacy", c_char * 16),
-        *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+        ("domain", c_uint),
+        ("bus", c_uint),
+        ("device", c_uint),
+        ("id", c_uint),
+        ("subsystem", c_uint),
         ("bus_id", c_char * 32),
     )
 
@@ -67,7 +67,7 @@ def around(root: Path) -> Facts:
     """Return the facts that need neither an answer of the driver nor its daemons."""
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
-    version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
+    versions = re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
     # The kernel's ring buffer forgets old lines; the journal has them since this boot.
     log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
@@ -75,7 +75,7 @@ def around(root: Path) -> Facts:
         "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
         "fabricmanager": output(*STATE).strip(),
-        "fabricmanager_version": version[0] if version else "",
+        "fabricmanager_version": next(iter(versions), ""),
         **{name: sorted(set(pattern.findall(log))) for name, pattern in LOGGED.items()},
     }
 
@@ -93,8 +93,8 @@ def gpus(*, cuda: bool) -> Facts:
         "not_peers": [],
     }
     answer = empty | bounded(driver)
-    count = answer.get("count", 0)
-    for number, row in enumerate(in_turn(at_rest, [(number,) for number in range(count)])):
+    numbers = range(answer.get("count", 0))
+    for number, row in enumerate(in_turn(at_rest, list(zip(numbers, strict=True)))):
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
     if not answer["gpus"]:
         return answer
@@ -113,7 +113,7 @@ def gpus(*, cuda: bool) -> Facts:
 def start_cuda() -> Facts:
     """Return the file of CUDA's library, and CUDA's number of each GPU by PCI address."""
     library = cuda_library()
-    return {"file": library.file, "numbers": cuda_numbers(library)}
+    return {"file": library.file(), "numbers": cuda_numbers(library)}
 
 
 def cuda_numbers(library: Library) -> dict[str, int]:
@@ -137,16 +137,16 @@ def cuda_library() -> Library:
 
 def at_rest(number: int) -> Facts:
     """Return what NVML says of a GPU and what its work does not change."""
-    nvml, memory, pci = management(), Memory(), Pci()
-    device = handle(nvml, number)
-    nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
+    nvml, pci = management(), Pci()
+    device = gpu_handle(nvml, number)
+    memory_mib = gpu_memory(nvml, device).total >> 20
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
     ask = nvml.optional
     return {
         "name": nvml.text("nvmlDeviceGetName", device),
         "uuid": nvml.text("nvmlDeviceGetUUID", device),
         "bus": pci.bus_id.decode().lower()[-12:],
-        "memory_mib": memory.total >> 20,
+        "memory_mib": memory_mib,
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
         "uncorrected": ask(
@@ -187,7 +187,7 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
     """Return a GPU's fastest and widest link while it copies, and whether the copies are whole, or
     an empty answer if CUDA does not see the GPU."""
     nvml, cuda = management(), cuda_library()
-    device, context, numbers = handle(nvml, number), c_void_p(), cuda_numbers(cuda)
+    device, context, numbers = gpu_handle(nvml, number), c_void_p(), cuda_numbers(cuda)
     if bus not in numbers:
         return {}
     cuda("cuCtxCreate_v2", byref(context), 0, numbers[bus])
@@ -204,11 +204,9 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
             cuda("cuMemcpyHtoD_v2", first, pattern, size)
             cuda("cuMemcpyDtoDAsync_v2", second, first, size, None)
             cuda("cuCtxSynchronize")
-            present = [
-                nvml.optional(functools.partial(nvml.number, query, device)) or 0
-                for query in (GENERATION, WIDTH)
-            ]
-            best = (max(best[0], present[0]), max(best[1], present[1]))
+            generation = nvml.optional(functools.partial(nvml.number, GENERATION, device)) or 0
+            width = nvml.optional(functools.partial(nvml.number, WIDTH, device)) or 0
+            best = (max(best[0], generation), max(best[1], width))
             cuda("cuMemcpyDtoH_v2", received, second, size)
             whole &= received.raw == pattern
             # A link at full speed ends the test early; a slow one gets its time.
@@ -221,16 +219,21 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
 def links(nvml: Library, device: c_void_p) -> list[int]:
     """Return whether each NVLink of the GPU is up (1 or 0)."""
     ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
-    states = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
-    return [up for up in states if up is not None]
+    states = list[int]()
+    for link in range(LINKS):
+        state = nvml.optional(functools.partial(ask, link))
+        if state is not None:
+            states.append(state)
+    return states
 
 
 def unreachable_pairs(numbers: list[int]) -> Facts:
     """Return pairs of GPUs of which the first cannot reach the second's memory."""
     nvml = management()
-    handles = {number: handle(nvml, number) for number in numbers}
+    handles = {number: gpu_handle(nvml, number) for number in numbers}
 
-    def reaches(first: int, second: int) -> bool:
+    def reaches(pair: tuple[int, int]) -> bool:
+        first, second = pair
         ask = functools.partial(
             nvml.number, "nvmlDeviceGetP2PStatus", handles[first], handles[second]
         )
@@ -238,22 +241,15 @@ def unreachable_pairs(numbers: list[int]) -> Facts:
         return all(nvml.optional(functools.partial(ask, access)) == 0 for access in (READ, WRITE))
 
     pairs = itertools.permutations(numbers, 2)
-    return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
+    return {"not_peers": list(itertools.filterfalse(reaches, pairs))}
 
 
 @functools.cache
 def management() -> Library:
     """Return NVML, initialised."""
-    nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
+    nvml = Library(NVML, NVML_WORDS)
     nvml("nvmlInit_v2")
     return nvml
-
-
-def handle(nvml: Library, number: int) -> c_void_p:
-    """Return NVML's handle of a GPU."""
-    device = c_void_p()
-    nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
-    return device
 
 
 def driver() -> Facts:
@@ -261,7 +257,7 @@ def driver() -> Facts:
     nvml = management()
     return {
         "driver": nvml.text("nvmlSystemGetDriverVersion"),
-        "library": nvml.file,
+        "library": nvml.file(),
         "count": nvml.number("nvmlDeviceGetCount_v2"),
     }
 
@@ -272,7 +268,8 @@ def on_bus(root: Path) -> tuple[list[str], int]:
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         pci_class = (device / "class").read_text().strip()
         if (device / "vendor").read_text().strip() == NVIDIA:
-            addresses += [device.name] if pci_class.startswith(GPU_CLASSES) else []
+            if pci_class.startswith(GPU_CLASSES):
+                addresses.append(device.name)
             switches += pci_class.startswith(SWITCH_CLASS)
     return addresses, switches
 

@@ -41,17 +41,19 @@ class Quiet:
         """Take in a sample, and return whether nobody has worked for golden_idle's window. `held`
         are the holds, `cuda` the programs that have CUDA open."""
         now, signs = sample.at, list(decide.above(sample, self._settings))
-        processes = look.processes.values() if look else ()
-        self._has_come |= bool(held or cuda) or any(process.kind in PEOPLE for process in processes)
+        self._has_come |= bool(held or cuda)
+        if look:
+            self._has_come |= any(row.kind in PEOPLE for row in look.processes.values())
         if held or signs or not cuda:
             self._alive_at = now
-        lasting = [
-            *held,
-            *(cuda if now - self._alive_at < DAY_S else []),
-            *(reason for _, reason, lasts in signs if lasts),
-        ]
-        if job := next(iter([*lasting, *(reason for _, reason, _ in signs)]), ""):
-            self.job, self._job_at = job, now
+        lasting = list(held)
+        if now - self._alive_at < DAY_S:
+            lasting += cuda
+        lasting += [reason for _, reason, lasts in signs if lasts]
+        if lasting:
+            self.job, self._job_at = lasting[0], now
+        elif signs:
+            self.job, self._job_at = signs[0][1], now
         if lasting:
             self._since = now
         if now < YOUNG_S and not self._has_come:
@@ -77,12 +79,11 @@ class Watch:
         time.sleep(PERIOD_S)
         earlier, self._reading = self._reading, machine.read(self._root)
         now, cuda = self._reading.at, dict(users_of_cuda(self._root))
-        look = (
-            evidence.look(self._root, now, self._sampler.seen, tuple(cuda))
-            if self._sampler.due(now)
-            else None
-        )
-        sample = self._sampler.sample(earlier, self._reading, [UNASKED], "", now, look)
+        look = None
+        if self._sampler.due(now):
+            look = evidence.look(self._root, now, self._sampler.seen, tuple(cuda))
+        sample = machine.sample(earlier, self._reading, [UNASKED], "", now)
+        sample = self._sampler.complete(sample, self._reading, [UNASKED], look)
         held = holds.read(self._root / holds.FOLDER, now, self._settings.longest_hold_hours)
         reasons = [f"held by {hold.user}: {hold.reason}" for hold in held]
         return self.quiet.judge(sample, look, reasons, list(cuda.values()))

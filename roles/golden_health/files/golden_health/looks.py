@@ -116,18 +116,16 @@ def look(root: Path) -> int:
         first_findings = findings.judge(facts, settings["types"].get(facts["type"]))
         say(root, "\n".join(finding.text for finding in first_findings))
         machine_facts.wait_for_daemons()
-    state = looked(
-        root,
-        settings,
-        PATIENT_S if earlier else QUICK_S,
-        cuda=earlier is None or bool(earlier["findings"]),
-    )
+        state = looked(root, settings, QUICK_S, cuda=True)
+    else:
+        state = looked(root, settings, PATIENT_S, cuda=bool(earlier["findings"]))
     if state["again"]:
         # A busy machine may have been too slow for the short limit.
         state = looked(root, settings, PATIENT_S, cuda=True)
     replaced = bool(earlier and earlier["replaced"])
     if settings["publish_enabled"]:
-        state["told"] = [told] if (told := persistently(lambda: publish(state))) else []
+        failure = persistently(lambda: publish(state))
+        state["told"] = list(filter(None, [failure]))
     if (
         settings["replace"] != NEVER
         and not replaced
@@ -161,7 +159,7 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
             "at": time.clock_gettime(time.CLOCK_BOOTTIME),
             "seconds": time.monotonic() - began,
             "type": facts["type"],
-            "findings": [vars(finding) for finding in results],
+            "findings": list(map(vars, results)),
             "told": [],
             "replaced": False,
             "log": log,
@@ -188,7 +186,9 @@ def words(state: State) -> str:
 def read(root: Path) -> State | None:
     """Return the last look since boot, or None if there was none."""
     path = root / STATE
-    state: State | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    state: State = json.loads(path.read_text(encoding="utf-8"))
     return state
 
 

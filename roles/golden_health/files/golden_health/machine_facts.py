@@ -43,23 +43,21 @@ def wait_for_daemons() -> None:
 
 def around(root: Path) -> Facts:
     """Return the facts for which the driver need not be asked."""
-    controllers = [
-        folder
-        for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
-        if _text(folder / "model") == DISK
-    ]
-    disks = [
-        block
+    controllers = list[tuple[str, str]]()
+    for folder in sorted((root / "sys/class/nvme").glob("nvme*")):
+        if _text(folder / "model") == DISK:
+            controllers.append((folder.name, _text(folder / "state")))
+    disks = sum(
+        _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")
         for block in (root / "sys/block").glob("nvme*")
-        if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")
-    ]
+    )
     return gpu_facts.around(root) | {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
         "type": _text(root / "sys/class/dmi/id/product_name"),
         "persistence": (root / PERSISTENCE).is_symlink(),
-        "disks": len(disks),
+        "disks": disks,
         "clock": is_synchronized(),
-        "controllers": [(folder.name, _text(folder / "state")) for folder in controllers],
+        "controllers": controllers,
         "read_only": list(read_only(root)),
         "efa": list(adapters(root)),
         "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),

@@ -95,7 +95,8 @@ class Agent:
         if self._sampler.due(now):
             holders = tuple(self._nvml.processes()) if gpus else ()
             look = evidence.look(self.root, later.at, self._sampler.seen, holders)
-        self._samples.append(self._sampler.sample(earlier, later, gpus, lost, now, look))
+        sample = machine.sample(earlier, later, gpus, lost, now)
+        self._samples.append(self._sampler.complete(sample, later, gpus, look))
         # decide() needs one sample from before the window.
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()

@@ -89,9 +89,9 @@ def _status(arguments: argparse.Namespace) -> None:
         return
     _why(arguments)
     print(f"quiet for {state['quiet_s'] / 60:.0f} minutes of {state['window_s'] / 60:.0f}")
-    after = (
-        f", acts in {state['acts_in_s'] / 60:.0f} minutes" if state["acts_in_s"] is not None else ""
-    )
+    after = ""
+    if state["acts_in_s"] is not None:
+        after = f", acts in {state['acts_in_s'] / 60:.0f} minutes"
     print(f"action {state['action']}, stage {state['stage']}{after}")
     if state["group"]:
         print(

@@ -50,6 +50,8 @@ _EDITORS = (
     b"rstudio-server",
 )
 _JOBS = ("person", "container")
+_NEW = Connection(0, False, False, 0, 0, 0, 0)
+"""A connection that has moved nothing yet: what an unknown one was before."""
 _DAEMON = re.compile(
     rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
     rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service"
@@ -261,7 +263,7 @@ def _spins(before: Process, after: Process, seconds: float) -> bool:
 def _is_still(before: Process, after: Process, earlier: Look, later: Look) -> bool:
     """Return whether a process has read, written, sent and touched nearly nothing."""
     sent = sum(
-        _bytes_moved(earlier.connections.get(key), connection)
+        _bytes_moved(earlier.connections.get(key, _NEW), connection)
         for key, connection in _connections_of(later, after)
     )
     return (
@@ -280,8 +282,8 @@ def _connections_of(moment: Look, process: Process) -> Iterator[tuple[str, Conne
     )
 
 
-def _bytes_moved(before: Connection | None, after: Connection) -> int:
-    return after.received + after.sent - (before.received + before.sent if before else 0)
+def _bytes_moved(before: Connection, after: Connection) -> int:
+    return after.received + after.sent - before.received - before.sent
 
 
 def _jobs(
@@ -318,10 +320,10 @@ def _clients(earlier: Look, later: Look, seconds: float) -> Iterator[str]:
     for pid, process in later.processes.items():
         received = forwarded = outside = 0
         for key, after in _connections_of(later, process):
-            before = earlier.connections.get(key)
+            before = earlier.connections.get(key, _NEW)
             if last_user[after.inode] == pid:
-                received += (after.received - (before.received if before else 0)) * after.accepted
-            forwarded += (after.sent - (before.sent if before else 0)) * (not after.accepted)
+                received += (after.received - before.received) * after.accepted
+            forwarded += (after.sent - before.sent) * (not after.accepted)
             outside += _bytes_moved(before, after) * (not after.local)
         if process.kind in _JOBS and outside >= TRANSFER * minutes:
             yield f"{process.name} ({pid}) moves data to or from other machines"
@@ -340,7 +342,7 @@ def _waits(earlier: Look, later: Look) -> Iterator[str]:
     for pid, process in later.processes.items():
         if process.kind in (*_JOBS, "jupyter"):
             connections = [
-                (earlier.connections.get(key), connection)
+                (earlier.connections.get(key, _NEW), connection)
                 for key, connection in _connections_of(later, process)
                 if not (connection.local and process.kind == "jupyter")
             ]
@@ -348,7 +350,7 @@ def _waits(earlier: Look, later: Look) -> Iterator[str]:
                 yield f"{process.name} ({pid}) waits for an answer"
 
 
-def _awaits_answer(before: Connection | None, after: Connection) -> bool:
+def _awaits_answer(before: Connection, after: Connection) -> bool:
     """Return whether the other end owes an answer.
 
     The kernel's times are in steps of some milliseconds. If both directions have the same time, the
@@ -357,7 +359,7 @@ def _awaits_answer(before: Connection | None, after: Connection) -> bool:
     """
     if after.accepted or after.sent <= 1 or after.received_ms > ANSWER_MS:
         return False
-    is_request = after.sent - (before.sent if before else 0) >= QUESTION
+    is_request = after.sent - before.sent >= QUESTION
     return (
         not after.received
         or after.sent_ms < after.received_ms

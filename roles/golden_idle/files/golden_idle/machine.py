@@ -73,15 +73,19 @@ def read(root: Path) -> Reading:
 def _stalled(path: Path) -> float:
     """Return the seconds in which something waited for disks, or 0 if the kernel keeps no
     pressure."""
-    return int(_text(path).split("total=", 1)[1].split()[0]) / 1e6 if path.exists() else 0.0
+    if not path.exists():
+        return 0.0
+    return int(_text(path).split("total=", 1)[1].split()[0]) / 1e6
 
 
 @functools.cache
 def _units(root: Path) -> frozenset[str]:
     """Return the units that timers start, with cron and atd."""
-    folders = [root / folder / "systemd/system" for folder in ("etc", "usr/lib")]
-    units = {path.stem + ".service" for folder in folders for path in folder.glob("*.timer")}
-    return frozenset(units | {"cron.service", "atd.service"})
+    units = {"cron.service", "atd.service"}
+    for folder in ("etc", "usr/lib"):
+        timers = (root / folder / "systemd/system").glob("*.timer")
+        units |= {path.stem + ".service" for path in timers}
+    return frozenset(units)
 
 
 def _timers(root: Path) -> Iterator[tuple[str, float]]:
@@ -101,11 +105,9 @@ def _text(path: Path) -> str:
 def _real(folder: Path) -> set[str]:
     """Return the names in a folder of /sys that are devices. Bytes of a partition, array, bridge or
     container's end would count twice."""
-    return (
-        {path.name for path in folder.iterdir() if (path / "device").exists()}
-        if folder.is_dir()
-        else set()
-    )
+    if not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if (path / "device").exists()}
 
 
 def _networks(root: Path) -> Iterator[tuple[str, int]]:
@@ -129,8 +131,7 @@ def _terminals(folder: Path) -> Iterator[tuple[str, int]]:
 
 def gpus_on_bus(root: Path) -> int:
     """Return the number of NVIDIA's GPUs on the PCI bus, whether or not a driver has them."""
-    folder = root / "sys/bus/pci/devices"
-    devices = folder.iterdir() if folder.is_dir() else ()
+    devices = (root / "sys/bus/pci/devices").glob("*")
     return sum(
         _text(device / "vendor").strip() == NVIDIA and _text(device / "class").startswith(DISPLAY)
         for device in devices
@@ -165,8 +166,8 @@ def _rate(earlier: Mapping[str, int], later: Mapping[str, int], seconds: float) 
 
 
 class Sampler:
-    """Makes samples with signs, from readings every ten seconds and looks every minute, when one is
-    `due`."""
+    """Completes samples, which are taken every ten seconds, with signs from looks every minute,
+    when one is `due`."""
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.seen: Look | None = None
@@ -179,21 +180,18 @@ class Sampler:
         """Return whether a look is due."""
         return now - self._looked_at >= LOOK_S
 
-    def sample(
-        self,
-        earlier: Reading,
-        later: Reading,
-        gpus: list[Gpu],
-        lost: str,
-        now: float,
-        look: Look | None = None,
+    def complete(
+        self, result: Sample, later: Reading, gpus: list[Gpu], look: Look | None = None
     ) -> Sample:
-        """Return the sample from two readings, and from a look if one was taken."""
-        result = sample(earlier, later, gpus, lost, now)
+        """Return the sample with signs. `later` and `gpus` are what it was made from, `look` is the
+        look that was taken with it, if one was due."""
+        now = result.at
         self._timer = self._timer or result.timer
         self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
         if look is not None:
-            self._signs = evidence.signs(self.seen, look, self._gpus_spin) if self.seen else Signs()
+            self._signs = Signs()
+            if self.seen:
+                self._signs = evidence.signs(self.seen, look, self._gpus_spin)
             result = replace(
                 result, used=self._signs.used, waits=self._signs.waits, stalled=self._stalled(later)
             )

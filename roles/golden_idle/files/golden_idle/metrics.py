@@ -47,9 +47,13 @@ class Statistic:
 
     def add(self, value: float) -> None:
         """Add a value."""
-        self.count += 1
-        self.total += value
-        self.least, self.most = min(self.least, value), max(self.most, value)
+        self.include(Statistic(1, value, value, value))
+
+    def include(self, other: Statistic) -> None:
+        """Add another statistic's values."""
+        self.count += other.count
+        self.total += other.total
+        self.least, self.most = min(self.least, other.least), max(self.most, other.most)
 
 
 Minute = dict[tuple[str, str, tuple[tuple[str, str], ...]], Statistic]
@@ -82,14 +86,11 @@ def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[st
             for (name, unit, _), statistic in minute.items()
             if name in OF_GROUP
         ]
-    gpus = [statistic for (name, _, _), statistic in minute.items() if name == GPU_USE]
-    if gpus and GROUP in instance:
-        total = Statistic(
-            sum(statistic.count for statistic in gpus),
-            sum(statistic.total for statistic in gpus),
-            min(statistic.least for statistic in gpus),
-            max(statistic.most for statistic in gpus),
-        )
+    total = Statistic()
+    for (name, _, _), statistic in minute.items():
+        if name == GPU_USE:
+            total.include(statistic)
+    if total.count and GROUP in instance:
         rows.append(_row(GPU_USE, UNIT_NONE, at, ((GROUP, instance[GROUP]),), total))
     return rows
 

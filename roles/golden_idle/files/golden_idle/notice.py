@@ -39,11 +39,9 @@ def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[
 def of_holders(holder_names: Sequence[str]) -> list[str]:
     """Return a line about processes that hold GPU memory, which keeps no machine busy, or an empty
     list if there are none."""
-    return (
-        [f"Processes that hold GPU memory, and compute nothing: {', '.join(holder_names)}."]
-        if holder_names
-        else []
-    )
+    if not holder_names:
+        return []
+    return [f"Processes that hold GPU memory, and compute nothing: {', '.join(holder_names)}."]
 
 
 def holders(processes: Sequence[int], root: Path) -> list[str]:

@@ -1,17 +1,31 @@
-"""GPUs by the driver's NVML library, through ctypes. Structures and numbers are nvml.h's."""
+"""The use of GPUs, by the driver's NVML library. Structures and numbers are nvml.h's."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
+from ctypes import byref, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
-LIBRARY = "libnvidia-ml.so.1"
-NOT_SUPPORTED, NOT_FOUND = 3, 6
+from golden_idle import driver_library
+from golden_idle.driver_library import (
+    FUNCTION_NOT_FOUND,
+    LOST,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    NVML_WORDS,
+    Failed,
+    Library,
+    gpu_handle,
+    gpu_memory,
+)
+
+LIBRARY = driver_library.NVML
 _ERRORS = {
     9: "the driver is not loaded",
-    12: "the driver's library lacks a function",
-    15: "it fell off the bus",
+    FUNCTION_NOT_FOUND: "the driver's library lacks a function",
+    LOST: "it fell off the bus",
     18: "library and kernel module are of different versions: reboot",
 }
 _ARCHITECTURES = {
@@ -30,7 +44,7 @@ SPIN_PERCENT, SPIN_POWER = 99, 0.5
 """Utilization in percent, and the share of the power limit, of a kernel that only polls."""
 UTILIZATION = 1
 """NVML_GPU_UTILIZATION_SAMPLES"""
-_NAME, _PROCESSES, MIB = 96, 128, 1 << 20
+_PROCESSES, MIB = 128, 1 << 20
 
 
 class NvmlError(Exception):
@@ -54,37 +68,21 @@ class Gpu:
     peer that is dead"""
 
 
-class _Utilization(ctypes.Structure):
-    _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = [
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    ]
-
-
 class _Value(ctypes.Union):
-    _fields_ = [
-        ("unsigned", ctypes.c_uint),
-        ("long", ctypes.c_ulonglong),
-        ("double", ctypes.c_double),
-    ]
+    _fields_ = (("unsigned", c_uint), ("long", c_ulonglong), ("double", ctypes.c_double))
 
 
 class _Sample(ctypes.Structure):
-    _fields_ = [("at", ctypes.c_ulonglong), ("value", _Value)]
+    _fields_ = (("at", c_ulonglong), ("value", _Value))
 
 
 class _Process(ctypes.Structure):
-    _fields_ = [
-        ("pid", ctypes.c_uint),
-        ("memory", ctypes.c_ulonglong),
-        ("gpu_instance", ctypes.c_uint),
-        ("compute_instance", ctypes.c_uint),
-    ]
+    _fields_ = (
+        ("pid", c_uint),
+        ("memory", c_ulonglong),
+        ("gpu_instance", c_uint),
+        ("compute_instance", c_uint),
+    )
 
 
 class Nvml:
@@ -92,18 +90,21 @@ class Nvml:
     then no GPU is held open."""
 
     def __init__(self) -> None:
-        self._library: Any = None
+        self._library: Library | None = None
         self._last_sample_at: dict[int, int] = {}
 
     def gpus(self, expected: int) -> list[Gpu]:
         """Return all GPUs. Raises NvmlError if one cannot be asked, or if there are fewer than
         `expected`."""
         try:
-            gpus = [self._gpu(index) for index in range(self._count())]
-        # Closed, so that the next question loads the library again: it may be a new driver's.
-        except NvmlError:
+            nvml = self._open()
+            gpus = [self._gpu(nvml, index) for index in range(_count(nvml))]
+        except OSError:
+            raise NvmlError(f"{LIBRARY} cannot be loaded: is the driver installed?") from None
+        except Failed as error:
+            # So that the next question loads the library again: it may be a new driver's.
             self.close()
-            raise
+            raise NvmlError(_ERRORS.get(error.status, str(error))) from None
         if len(gpus) < expected:
             self.close()
             raise NvmlError(f"the driver has {len(gpus)} of {expected} GPUs")
@@ -114,121 +115,105 @@ class Nvml:
         not say."""
         pids: set[int] = set()
         try:
-            for index in range(self._count()):
-                number, buffer = ctypes.c_uint(_PROCESSES), (_Process * _PROCESSES)()
-                self._call(
+            nvml = self._open()
+            for index in range(_count(nvml)):
+                number, buffer = c_uint(_PROCESSES), (_Process * _PROCESSES)()
+                nvml(
                     "nvmlDeviceGetComputeRunningProcesses_v3",
-                    self._handle(index),
-                    ctypes.byref(number),
+                    gpu_handle(nvml, index),
+                    byref(number),
                     buffer,
                 )
                 pids |= {process.pid for process in buffer[: number.value]}
-        except NvmlError:
+        except (OSError, Failed):
             return []
         return sorted(pids)
 
     def close(self) -> None:
         """Close the library: a reset or a new driver needs that."""
         if self._library is not None:
-            self._library.nvmlShutdown()
+            with suppress(Failed):
+                self._library("nvmlShutdown")
         self._library = None
 
-    def _count(self) -> int:
+    def _open(self) -> Library:
         if self._library is None:
-            try:
-                library = ctypes.CDLL(LIBRARY)
-            except OSError:
-                raise NvmlError(f"{LIBRARY} cannot be loaded: is the driver installed?") from None
-            if status := library.nvmlInit_v2():
-                raise NvmlError(_ERRORS.get(status, f"nvmlInit says {status}"))
+            library = Library(LIBRARY, NVML_WORDS)
+            library("nvmlInit_v2")
             self._library = library
-        number = ctypes.c_uint()
-        self._call("nvmlDeviceGetCount_v2", ctypes.byref(number))
-        return number.value
+        return self._library
 
-    def _call(self, name: str, *arguments: Any, may: int | None = None) -> bool:
-        """Return whether the call had an answer. `may` is a status that is allowed and means that
-        there is none."""
-        try:
-            status: int = getattr(self._library, name)(*arguments)
-        except AttributeError:  # an older library lacks the function
-            status = 12
-        if status not in (0, may):
-            raise NvmlError(_ERRORS.get(status, f"{name} says {status}"))
-        return status == 0
-
-    def _handle(self, index: int) -> ctypes.c_void_p:
-        device = ctypes.c_void_p()
-        self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(device))
-        return device
-
-    def _gpu(self, index: int) -> Gpu:
-        device, name, architecture = (
-            self._handle(index),
-            ctypes.create_string_buffer(_NAME),
-            ctypes.c_uint(),
-        )
-        used, memory = _Utilization(), _Memory()
-        self._call("nvmlDeviceGetName", device, name, ctypes.c_uint(_NAME))
-        self._call(
-            "nvmlDeviceGetArchitecture", device, ctypes.byref(architecture), may=NOT_SUPPORTED
-        )
-        self._call("nvmlDeviceGetUtilizationRates", device, ctypes.byref(used))
-        self._call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+    def _gpu(self, nvml: Library, index: int) -> Gpu:
+        device, architecture = gpu_handle(nvml, index), c_uint()
+        name = nvml.text("nvmlDeviceGetName", device)
+        _has(nvml, "nvmlDeviceGetArchitecture", device, byref(architecture))
+        # nvmlUtilization_t is two numbers, of the GPU and of its memory.
+        rates = (c_uint * 2)()
+        nvml("nvmlDeviceGetUtilizationRates", device, rates)
+        utilization, memory_utilization = rates
+        memory = gpu_memory(nvml, device)
+        is_spinning = utilization >= SPIN_PERCENT and not memory_utilization
         return Gpu(
             index,
-            name.value.decode(errors="replace"),
+            name,
             _ARCHITECTURES.get(architecture.value, "unknown"),
-            used.gpu,
-            max(used.gpu, self._peak(index, device)),
+            utilization,
+            max(utilization, self._peak(nvml, index, device)),
             memory.used / MIB,
             memory.total / MIB,
-            used.gpu >= SPIN_PERCENT and not used.memory and self._power(device) <= SPIN_POWER,
+            is_spinning and _power(nvml, device) <= SPIN_POWER,
         )
 
-    def _power(self, device: ctypes.c_void_p) -> float:
-        """Return the share of its power limit that a GPU draws, or 1 if it does not say."""
-        drawn, limit = ctypes.c_uint(), ctypes.c_uint()
-        is_known = self._call(
-            "nvmlDeviceGetPowerUsage", device, ctypes.byref(drawn), may=NOT_SUPPORTED
-        ) and self._call(
-            "nvmlDeviceGetEnforcedPowerLimit", device, ctypes.byref(limit), may=NOT_SUPPORTED
-        )
-        return drawn.value / limit.value if is_known and limit.value else 1.0
-
-    def _peak(self, index: int, device: ctypes.c_void_p) -> int:
+    def _peak(self, nvml: Library, index: int, device: c_void_p) -> int:
         """Return the highest of the driver's samples since the last call; the driver keeps some
         seconds of them.
 
         The present rate covers a second at most, so a burst between two of our samples would go
         unseen.
         """
-        since, value_type, number = (
-            self._last_sample_at.get(index, 0),
-            ctypes.c_uint(),
-            ctypes.c_uint(),
-        )
-        arguments = [
+        since, value_type, number = self._last_sample_at.get(index, 0), c_uint(), c_uint()
+        question = (
+            "nvmlDeviceGetSamples",
             device,
-            ctypes.c_uint(UTILIZATION),
-            ctypes.c_ulonglong(since),
-            ctypes.byref(value_type),
-            ctypes.byref(number),
-        ]
+            c_uint(UTILIZATION),
+            c_ulonglong(since),
+            byref(value_type),
+            byref(number),
+        )
         # Without a buffer the call returns the number of samples that one needs.
-        if not (self._get_samples(arguments, None) and number.value):
+        if not (_has(nvml, *question, None) and number.value):
             return 0
         buffer = (_Sample * number.value)()
-        if not self._get_samples(arguments, buffer):
+        if not _has(nvml, *question, buffer):
             return 0
-        samples = [sample for sample in buffer[: number.value] if sample.at > since]
-        self._last_sample_at[index] = max([since, *(sample.at for sample in samples)])
-        return max((sample.value.unsigned for sample in samples), default=0)
+        peak, last_at = 0, since
+        for sample in buffer[: number.value]:
+            if sample.at > since:
+                peak, last_at = max(peak, sample.value.unsigned), max(last_at, sample.at)
+        self._last_sample_at[index] = last_at
+        return peak
 
-    def _get_samples(self, arguments: list[Any], buffer: Any) -> bool:
-        """Return whether the driver has samples. Some GPUs keep none, and there may be no new
-        one."""
-        status: int = self._library.nvmlDeviceGetSamples(*arguments, buffer)
-        if status not in (0, NOT_SUPPORTED, NOT_FOUND):
-            raise NvmlError(_ERRORS.get(status, f"nvmlDeviceGetSamples says {status}"))
-        return status == 0
+
+def _count(nvml: Library) -> int:
+    return nvml.number("nvmlDeviceGetCount_v2")
+
+
+def _has(nvml: Library, name: str, *arguments: Any) -> bool:
+    """Make a call, and return whether the driver has an answer. Some GPUs have none, and there may
+    be no new sample."""
+    try:
+        nvml(name, *arguments)
+    except Failed as error:
+        if error.status not in (NOT_SUPPORTED, NOT_FOUND):
+            raise
+        return False
+    return True
+
+
+def _power(nvml: Library, device: c_void_p) -> float:
+    """Return the share of its power limit that a GPU draws, or 1 if it does not say."""
+    drawn, limit = c_uint(), c_uint()
+    is_known = _has(nvml, "nvmlDeviceGetPowerUsage", device, byref(drawn)) and _has(
+        nvml, "nvmlDeviceGetEnforcedPowerLimit", device, byref(limit)
+    )
+    return drawn.value / limit.value if is_known and limit.value else 1.0

@@ -82,7 +82,9 @@ def load(root: Path) -> Settings:
     image, launch = root / IMAGE, root / LAUNCH
     values = _read(image)
     check_image(values)
-    return check({**values, **(_read(launch) if launch.exists() else {})})
+    if launch.exists():
+        values |= _read(launch)
+    return check(values)
 
 
 def read_image(path: Path) -> Settings:

@@ -54,6 +54,8 @@ def next_step(progress: Progress, decision: Decision, settings: Settings, now: f
         return Step.PROTECT
     if now < progress.not_before or progress.stage is Stage.DONE:
         return Step.NOTHING
-    if progress.stage is Stage.BUSY:
-        return Step.ACT if settings.action is Action.NONE else Step.NOTIFY
-    return Step.ACT if now - progress.since >= settings.grace_s else Step.NOTHING
+    if progress.stage is Stage.BUSY and settings.action is not Action.NONE:
+        return Step.NOTIFY
+    if progress.stage is Stage.NOTIFIED and now - progress.since < settings.grace_s:
+        return Step.NOTHING
+    return Step.ACT

@@ -47,8 +47,8 @@ TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 class LeaseState:
     """The item as it was read. If nobody holds the lease, `holder` is None and `expires` 0.
 
-    `holder` is a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what holders
-    store beside the ledger. `fence` is -1 if there is no table.
+    `holder` is a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what `note`
+    stored. `fence` is -1 if there is no table.
     """
 
     ledger: Ledger
@@ -65,7 +65,7 @@ class Lease:
 
     def __init__(self, dynamodb: Client, image: str, holder: str, state: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
-        self.holder, self.notes, self._dynamodb = holder, state.notes, dynamodb
+        self.holder, self._dynamodb = holder, dynamodb
         self._offset = state.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
@@ -74,11 +74,6 @@ class Lease:
         if ledger != self.ledger:
             self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
             self.ledger = ledger
-
-    def note(self, text: str) -> None:
-        """Replace the notes. Raises Busy as `record` does."""
-        self._write("SET notes = :notes", {":notes": {"S": text}})
-        self.notes = text
 
     def renew(self) -> None:
         self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}})
@@ -175,6 +170,18 @@ def _place(dynamodb: Client, image: str, attribute: str) -> tuple[str, str]:
 def read_attribute(dynamodb: Client, image: str, attribute: str, text: str, kind: type[R]) -> R:
     """Parse an attribute of an item as a record. Raises BadInput if it is damaged."""
     return records.read_shared(text, kind, *_place(dynamodb, image, attribute))
+
+
+def note(dynamodb: Client, item: str, text: str) -> None:
+    """Store text in an item of the table. The last writer wins: no lease guards it."""
+    if read_lease(dynamodb, item).fence < 0:
+        _make_table(dynamodb)
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key={"image": {"S": item}},
+        UpdateExpression="SET notes = :notes",
+        ExpressionAttributeValues={":notes": {"S": text}},
+    )
 
 
 def take_lease(dynamodb: Client, image: str) -> Lease:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -26,30 +26,37 @@ _PLAIN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 messages")."""
 MESSAGE_LIMIT = 256 * 1024
 """Most bytes of a message (SNS API reference, Publish)."""
+Channels = Mapping[str, Callable[[str, str], None]]
+"""Functions that send a headline and a text, by the variable that names their recipient."""
 
 
 def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
     """Send a notice to the topic and the webhook that the environment names. Return the errors of
     those that did not get it."""
+    return send(channels(account), headline, summary)
+
+
+def send(recipients: Channels, headline: str, text: str) -> list[GoldenError]:
+    """Send a notice to all recipients. Return the errors of those that did not get it."""
     errors = list[GoldenError]()
-    for send in channels(account).values():
+    for send_to in recipients.values():
         try:
-            send(headline, summary)
+            send_to(headline, text)
         except GoldenError as error:
             errors.append(error)
     return errors
 
 
-def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
-    """Functions that send a headline and a text, by the variable that names their recipient."""
+def channels(account: Account) -> Channels:
+    """The channels that the environment names."""
     check()
     senders: dict[str, Callable[..., None]] = {
         TOPIC: partial(_to_topic, account),
         WEBHOOK: to_webhook,
     }
     return {
-        variable: partial(send, target)
-        for variable, send in senders.items()
+        variable: partial(sender, target)
+        for variable, sender in senders.items()
         if (target := os.environ.get(variable))
     }
 
@@ -92,11 +99,12 @@ def publish(sns: Client, topic: str, subject: str, message: str) -> str:
         )
 
 
-def shortened(message: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Cut `message` to at most `limit` bytes of UTF-8, at a character's boundary, with a note."""
+def shortened(message: str) -> str:
+    """Cut `message` to at most MESSAGE_LIMIT bytes of UTF-8, at a character's boundary, with a
+    note."""
     note = "\n\n(shortened)"
     data = message.encode()
-    if len(data) <= limit:
+    if len(data) <= MESSAGE_LIMIT:
         return message
     # The cut may be within a character: `ignore` drops what is left of it.
-    return data[: limit - len(note)].decode(errors="ignore") + note
+    return data[: MESSAGE_LIMIT - len(note)].decode(errors="ignore") + note

@@ -1,8 +1,8 @@
 """Files of a sealed tree that belong to no package, by who writes them; any other file was left
 behind.
 
-Files that maintainer scripts name are not listed here. `*` stays within a folder, `**` crosses
-folders.
+Files that maintainer scripts name are not listed here. Those that a role itself writes are named by
+its tasks, or by its list `__<role>_files`. `*` stays within a folder, `**` crosses folders.
 """
 
 from __future__ import annotations
@@ -117,15 +117,6 @@ DECLARED = {
         "/etc/insserv.conf.d/*",
         "/etc/nvme/*",
         "/etc/vim/*",
-    ],
-    "roles: what their tasks name only on the machine": [
-        "/etc/systemd/system/*.d/60-golden.conf",
-        "/etc/systemd/system/*.d/60-golden-fast-boot.conf",
-        "/etc/systemd/system/nvidia-fabricmanager.service.d/golden.conf",
-        "/etc/systemd/system/*.service.d/golden-instance-store.conf",
-        "/usr/local/bin/golden-idle",
-        "/usr/local/share/golden-idle/**",
-        "/usr/local/share/golden-first-touch.tsv",
     ],
     "nvidia_driver: which modules are loaded, and that DKMS leaves them alone": [
         "/etc/nvidia/*.conf",
