@@ -47,7 +47,7 @@ LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
 """The levels that a summary claims. Level 2 requires a build platform that nobody can tamper with;
 a machine of ours is none."""
 MANIFEST = "manifest.json"
-LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
+LASTING = ("bake.json", MANIFEST, "sbom.cdx.json")
 BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
 """Records whose digests are signed, as far as the build has them. Those after LASTING may be made
 again later; `publish` then signs anew."""
