@@ -35,7 +35,7 @@ def cloud(account: SeededAccount, checkout: Checkout, tmp_path: Path, aws: Emula
         made = CloudDisk.publish(bake, cloud_disk.bake(checkout.root, IMAGE))
         bake.share(made.ami, LAUNCH)
         signing_key.make(tmp_path / "key")
-        made.sign(tmp_path / "key", checkout.root / f"packer/images/{IMAGE}.yml")
+        made.sign(tmp_path / "key")
     entry = {"ami": made.ami, "snapshot": bake.backing(made.ami)}
     records.write_text(made.build.publish, records.canonical({"regions": {REGION: entry}}))
     return made

@@ -289,7 +289,7 @@ def _disk_of_an_instance(stage: Stage) -> None:
     stage.aws.set(pending_s=0)
     cloud = CloudDisk.publish(SeededAccount(stage.aws), cloud_disk.bake(stage.checkout.root, IMAGE))
     public = signing_key.make(stage.checkout.root.with_name("key"))
-    cloud.sign(public.with_suffix(""), stage.checkout.root / f"packer/images/{IMAGE}.yml")
+    cloud.sign(public.with_suffix(""))
     stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.launch()), "--key", str(public))
     cloud.build.disk.unlink()
     cloud.account.ec2.import_key_pair(KeyName="ada", PublicKeyMaterial=signing_key.SSH)

@@ -77,12 +77,12 @@ class Signed:
         ]
         return [{tag["Key"]: tag["Value"] for tag in each["Tags"]}.get(TAG) for each in found]
 
-    def envelope(self, kind: str) -> str:
-        return self.state.parameter(f"{self.build.name}/{kind}") or ""
+    def envelope(self) -> str:
+        return self.state.parameter(f"{self.build.name}/provenance") or ""
 
-    def put(self, kind: str, text: str) -> None:
+    def put(self, text: str) -> None:
         self.state.ssm.put_parameter(
-            Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}",
+            Name=f"/golden-ami/{IMAGE}/{self.build.name}/provenance",
             Value=text,
             Type="String",
             Overwrite=True,
@@ -111,9 +111,8 @@ def test_a_publish_signs_in_each_region_and_says_so(
     assert "sign where the new AMI comes from" in said and "provenance: signed by " in said
     for region in REGIONS:
         signed = Signed(checkout, build, public, region)
-        for kind in ("provenance", "verification"):
-            copy = build / f"provenance/{region}.{kind}.dsse.json"
-            assert signed.envelope(kind) == copy.read_text(encoding="utf-8")
+        copy = build / f"provenance/{region}.provenance.dsse.json"
+        assert signed.envelope() == copy.read_text(encoding="utf-8")
         assert len({*signed.tags()}) == 1 and signed.tags()[0] is not None
         signed.expect(
             0,
@@ -178,16 +177,12 @@ def test_what_was_changed_in_the_account_is_named_and_put_right(
     untagged(signed.ami)
     untagged(signed.snapshot)
     untagged(signed.ami, "goldenami:lock-sha256")
-    signed.put("provenance", other.envelope("provenance"))
+    signed.put(other.envelope())
     signed.expect(6, f"image/{signed.ami} is not what was signed")
-    signed.put("provenance", signed.envelope("verification"))
-    signed.expect(6, "holds no statement of https://slsa.dev/provenance/v1")
-    signed.put("provenance", '{"payload": ')
+    signed.put('{"payload": ')
     signed.expect(4, "is no DSSE envelope")
     publish(checkout)
-    signed.put("verification", other.envelope("verification"))
-    signed.expect(6, f"the verification summary of {signed.ami} in {HERE} is of another build")
-    signed.state.ssm.delete_parameter(Name=f"/golden-ami/{IMAGE}/{build.name}/verification")
+    signed.state.ssm.delete_parameter(Name=f"/golden-ami/{IMAGE}/{build.name}/provenance")
     signed.expect(6, "has lost what was signed of it")
     publish(checkout)
     signed.expect(0, "are right")

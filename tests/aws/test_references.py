@@ -100,7 +100,6 @@ def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(
     record = f"/golden-ami/{IMAGE}/{'0' * 12}"
     account.point(f"{record}/gpu-test", f'{{"machines":[{{"ami":"{used}"}}]}}')
     account.point(f"{record}/provenance", "{}")
-    account.point(f"{record}/verification", "{}")
     assert (RetireStep.DEPRECATE, used) in steps(plan(account))
     account.point(record, "ami-00000000000000000")
     assert removal.delete_records(account.ec2, account.ssm, [record]) == {}

@@ -20,12 +20,12 @@ from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock
 from goldenami.watch.sources import archive_indexes, driver_branches
 from goldenami.watch.watch_records import ComponentRow
+from support.builds.definitions import PINNED, write_pinned
 from support.builds.sample_lock import sample
 from support.debian import debrepo, watch_checkout
 from support.debian.debrepo import Archive, Package
 from support.debian.watch_checkout import WatchCheckout
 
-IMAGE = "debian-13-ml-gpu-frameworks"
 SOURCE = {"Source": "nvidia-graphics-drivers"}
 OPEN = {"Source": "nvidia-open-gpu-kernel-modules"}
 BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
@@ -76,7 +76,7 @@ OLD, NEW = (
 def gpu_lock(version: str, kernel: lockfile.Kernel = NEW) -> Lock:
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
-        image=IMAGE,
+        image=PINNED,
         kernel=kernel,
         base=BaseLock(
             distribution="debian", release="trixie", major=13, architecture="amd64", suites=[]
@@ -98,7 +98,7 @@ def gpu_lock(version: str, kernel: lockfile.Kernel = NEW) -> Lock:
 
 
 def write_lock(checkout: WatchCheckout, version: str, kernel: lockfile.Kernel = NEW) -> None:
-    lockfile.write(lockfile.path_of(checkout.root, IMAGE), gpu_lock(version, kernel))
+    lockfile.write(lockfile.path_of(checkout.root, PINNED), gpu_lock(version, kernel))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,8 @@ def checkout(
 ) -> WatchCheckout:
     watch_checkout.environment(monkeypatch, key, tmp_path / "cache", served.uri)
     monkeypatch.chdir(root)
-    made = WatchCheckout(root, served, key, capsys, monkeypatch, tmp_path, image=IMAGE)
+    write_pinned(root)
+    made = WatchCheckout(root, served, key, capsys, monkeypatch, tmp_path, image=PINNED)
     write_lock(made, "550.144.03")
     return made
 
@@ -165,8 +166,8 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
     """The pairs that were tried say so; the one that fits becomes the lock."""
     write_lock(checkout, "550.144.03", kernel=OLD)
     image = WatchedImage(
-        definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
-        *lockfile.read(lockfile.path_of(checkout.root, IMAGE)),
+        definition_file.load(checkout.root, definition_file.path_of(checkout.root, PINNED)),
+        *lockfile.read(lockfile.path_of(checkout.root, PINNED)),
     )
     record, results = watch.look(
         checkout.root, CachePaths.default(), [image], "2026-11-25T00:00:00Z"
@@ -196,7 +197,7 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
 def lock_cuda_12_3(checkout: WatchCheckout) -> Path:
     """Write the lock of an image with CUDA 12.3, one release behind the archive; returns its
     path."""
-    lock, path = gpu_lock("550.163.01"), lockfile.path_of(checkout.root, IMAGE)
+    lock, path = gpu_lock("550.163.01"), lockfile.path_of(checkout.root, PINNED)
     assert lock.cuda is not None
     runtime = lockfile.Package(
         version="12.3.0-1",
@@ -225,7 +226,7 @@ def test_a_locked_branch_that_vanished(checkout: WatchCheckout) -> None:
     code, said = checkout.watch()
     assert code == 4
     assert (
-        f"driver branch 470: vanished: {IMAGE} is locked at 470.256.02, the archives have " in said
+        f"driver branch 470: vanished: {PINNED} is locked at 470.256.02, the archives have " in said
     )
     assert "branches 550, 555, 560, 595" in said
 
@@ -244,7 +245,7 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: WatchCheckout) -
 def test_a_pin_does_not_hide_a_release(checkout: WatchCheckout, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the
     indexes show."""
-    wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
+    wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, PINNED))
     seen = archive_indexes.look(wanted.base, CachePaths.default())
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "550.90.07-*"})
     offers = driver_branches.offers(checkout.root, wanted, seen.apt, lambda *_: None)

@@ -147,7 +147,7 @@ def test_the_rule(
 def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:
     measured = {(one.framework, one.version, one.cpu): one.key for one in build_decision.load(ROOT)}
     compared = 0
-    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
+    for path in trees.scanned(5, ROOT, "packer/locks/*.lock.json"):
         for one in lockfile.read(path)[0].frameworks:
             if one.made:
                 key = measured.get((one.name, one.version, one.made.target.cpu))

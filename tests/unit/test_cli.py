@@ -26,7 +26,7 @@ from support.builds.tools import ROOT
 
 HELP_WIDTH = 100
 IMAGE = "debian-13-ml-cpu"
-IMAGES = ", ".join(sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml")))
+IMAGES = ", ".join(sorted(path.stem for path in trees.scanned(7, ROOT, "packer/images/*.yml")))
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 GOLDEN = [sys.executable, "-m", "goldenami.cli"]

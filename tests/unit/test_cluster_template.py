@@ -30,7 +30,7 @@ from goldenami.model.supported import hardware
 from support import trees
 from support.builds.tools import ROOT, complaints
 
-IMAGES = sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml"))
+IMAGES = sorted(path.stem for path in trees.scanned(7, ROOT, "packer/images/*.yml"))
 GPU_IMAGE, CPU_IMAGE = "debian-13-ml", "debian-13-ml-cpu"
 SIZES = [
     *(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)),

@@ -179,7 +179,7 @@ def test_bill_has_a_container_with_what_it_holds(bench: Bench, store: Store) -> 
     tool = parts["docker.io/library/tool:7"]
     assert tool.purl.startswith("pkg:oci/tool@sha256:e3b0c4")
     assert {*tool.depends} == {parts["bash"].ref, parts["libc6"].ref}
-    text = sbom.text(components.of_build(build, lock, store), sbom.CYCLONEDX)
+    text = sbom.text(components.of_build(build, lock, store))
     assert '"value": "docker.io/library/twin:7"' in text
 
 

@@ -116,7 +116,9 @@ def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
 
 
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:
-    recipe = cuda_wheels.fit(recipes.load(ROOT, "xgboost"), "535.309.01", ["75"]).recipe
+    built = recipes.BuildInstructions(requires=[], memory_mib=500)
+    own = recipes.load(ROOT, "xgboost").model_copy(update={"build": built})
+    recipe = cuda_wheels.fit(own, "535.309.01", ["75"]).recipe
     decision = build_decision.decide("xgboost", recipe, ["znver4"], [], [])
     assert (decision.origin, decision.why) == (
         Origin.WHEEL,

@@ -29,7 +29,7 @@ from support.security.lists import ListServer, State
 
 IMAGE = "debian-13-ml-frameworks"
 """Debian's packages and wheels, no driver."""
-GPU_IMAGE = "debian-13-ml-gpu-frameworks"
+GPU_IMAGE = "debian-13-ml"
 """With a driver, whose branch has ended."""
 BASH = {"trixie": {"bash": ["5.2-1"]}}
 

@@ -11,10 +11,19 @@ from goldenami.model.definitions import definition, definition_file
 from goldenami.model.roles import role_order
 from goldenami.model.supported import hardware
 from support import trees
-from support.builds.definitions import IMAGE, edit, edited, load, refused, with_variable
+from support.builds.definitions import (
+    IMAGE,
+    PINNED,
+    edit,
+    edited,
+    load,
+    refused,
+    with_variable,
+    write_pinned,
+)
 
 FRAMEWORKS = "debian-13-ml-frameworks"
-GPU = "debian-13-ml-gpu-frameworks"
+GPU = PINNED
 HUB = "debian-13-jupyterhub"
 UBUNTU = "ubuntu-24.04-ml-gpu"
 
@@ -22,7 +31,9 @@ UBUNTU = "ubuntu-24.04-ml-gpu"
 @pytest.fixture(scope="module")
 def shared(lockable: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout for all cases that put back what they edit."""
-    return lockable(tmp_path_factory.mktemp("definitions") / "checkout")
+    root = lockable(tmp_path_factory.mktemp("definitions") / "checkout")
+    write_pinned(root)
+    return root
 
 
 def test_every_definition_of_the_checkout_is_good(shared: Path) -> None:

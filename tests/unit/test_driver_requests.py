@@ -13,7 +13,7 @@ from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-13-ml-gpu-frameworks"))
+IMAGE = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-13-ml"))
 ROLE = "nvidia_driver"
 
 

@@ -21,7 +21,7 @@ from support.builds.tools import ROOT, complaints, find
 
 LOCKS = sorted(
     path.name.removesuffix(".lock.json")
-    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")
+    for path in trees.scanned(5, ROOT, "packer/locks/*.lock.json")
 )
 HOST = {"CHECKPOINT_DISABLE": "1"}
 """Packer would ask its vendor for a newer version."""

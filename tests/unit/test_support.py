@@ -13,7 +13,7 @@ from support import trees
 from support.builds import report_data as data
 from support.builds.tools import ROOT
 
-LOCKS = trees.scanned(6, ROOT, "packer/locks/*.lock.json")
+LOCKS = trees.scanned(5, ROOT, "packer/locks/*.lock.json")
 END = date(2026, 6, 30)
 
 

@@ -20,6 +20,7 @@ from goldenami.model.supported import compatibility
 from goldenami.watch.sources import index_versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.builds.definitions import PINNED, write_pinned
 
 TODAY = date(2026, 11, 25)
 
@@ -199,10 +200,13 @@ def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> 
 
 # --- the section of a definition ---
 
-IMAGE = "debian-13-ml-gpu-frameworks"
+
+@pytest.fixture
+def pinned(root: Path) -> Path:
+    return write_pinned(root)
 
 
-def written(root: Path, section: str, image: str = IMAGE) -> definition.Definition:
+def written(root: Path, section: str, image: str = PINNED) -> definition.Definition:
     path = definition_file.path_of(root, image)
     path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
     return definition_file.load(root, path)
@@ -224,46 +228,43 @@ WRONG = [
 """What stands below `watch`, and the complaint."""
 
 
-def test_a_section_that_is_wrong(root: Path) -> None:
-    path = definition_file.path_of(root, IMAGE)
-    text = path.read_text(encoding="utf-8")
+def test_a_section_that_is_wrong(root: Path, pinned: Path) -> None:
+    text = pinned.read_text(encoding="utf-8")
     for section, complaint in WRONG:
-        path.write_text(text, encoding="utf-8")
+        pinned.write_text(text, encoding="utf-8")
         with pytest.raises(BadInput) as caught:
             written(root, f"watch: {{{section}}}\n")
         assert caught.value.exit_code is ExitCode.BAD_INPUT
-        assert f"{IMAGE}.yml:" in caught.value.message
+        assert f"{PINNED}.yml:" in caught.value.message
         assert f": watch.{complaint}" in caught.value.message
 
 
-def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
-    path = definition_file.path_of(root, IMAGE)
-    text = path.read_text(encoding="utf-8")
-    path.write_text(
+def test_a_branch_that_does_not_run_the_gpu(root: Path, pinned: Path) -> None:
+    text = pinned.read_text(encoding="utf-8")
+    pinned.write_text(
         text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "550"', 'branch: "590"'),
         encoding="utf-8",
     )
     with pytest.raises(BadInput) as caught:
-        definition_file.load(root, path)
+        definition_file.load(root, pinned)
     line = text[: text.index("nvidia_driver_branch")].count("\n") + 1
     assert caught.value.message == (
-        f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
+        f"{pinned}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
         "branch 590 does not run "
         f"sm_70: 580 was the last branch that does"
     )
-    path.write_text(text.replace('branch: "550"', "branch: newst"), encoding="utf-8")
+    pinned.write_text(text.replace('branch: "550"', "branch: newst"), encoding="utf-8")
     with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
-        definition_file.load(root, path)
+        definition_file.load(root, pinned)
 
 
-def test_the_branch_alone_is_changed(root: Path) -> None:
-    path = definition_file.path_of(root, IMAGE)
-    text = path.read_text(encoding="utf-8")
-    changed = definition_file.with_branch(path, text, "580")
+def test_the_branch_alone_is_changed(pinned: Path) -> None:
+    text = pinned.read_text(encoding="utf-8")
+    changed = definition_file.with_branch(pinned, text, "580")
     assert changed == text.replace('"550"', '"580"')
-    path.write_text(text.replace('    nvidia_driver_branch: "550"\n', ""), encoding="utf-8")
+    pinned.write_text(text.replace('    nvidia_driver_branch: "550"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
-        definition_file.with_branch(path, path.read_text(encoding="utf-8"), "580")
+        definition_file.with_branch(pinned, pinned.read_text(encoding="utf-8"), "580")
 
 
 @pytest.mark.parametrize("component", ["driver", "cuda"])

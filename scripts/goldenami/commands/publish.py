@@ -35,7 +35,6 @@ from goldenami.image.provenance import provenance
 from goldenami.image.provenance.provenance import Attestor
 from goldenami.image.report import report
 from goldenami.local.host import workspace
-from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
@@ -128,10 +127,7 @@ def _proven_build(checkout: Checkout, image: ImageInAccount, build_id: str | Non
     release_gate.check_vulnerabilities(definition, build.folder)
     release_gate.check_hardening(definition, build.folder)
     key = provenance.demanded(checkout.root, definition, image.account)
-    if key is None:
-        return build
-    policy = definition_file.path_of(checkout.root, image.name)
-    return replace(build, signs=Attestor(build.folder, key, policy))
+    return replace(build, signs=Attestor(build.folder, key)) if key else build
 
 
 def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:

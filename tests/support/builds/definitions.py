@@ -12,6 +12,35 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 
 IMAGE = "debian-13-ml-cpu"
+PINNED = "gpu-550"
+"""An image that `write_pinned` writes: it pins the driver's branch and says nothing of `watch`."""
+_PINNED = f"""image: {PINNED}
+description: An image with a driver of a branch, and Debian's CUDA
+base:
+  distribution: debian
+  release: trixie
+kernel: cloud
+disk_size_gib: 10
+hardware: [g4dn, g5, g6, g6e]
+roles:
+  os_updates:
+  cuda:
+  kernel:
+  limits:
+  nvidia_driver:
+    nvidia_driver_source: debian
+    nvidia_driver_branch: "550"
+    nvidia_driver_flavour: proprietary
+  provenance:
+  seal:
+"""
+
+
+def write_pinned(root: Path) -> Path:
+    """The definition of PINNED in a checkout."""
+    path = root / f"packer/images/{PINNED}.yml"
+    path.write_text(_PINNED, encoding="utf-8")
+    return path
 
 
 def edit(root: Path, old: str, new: str, image: str = IMAGE) -> None:

@@ -93,8 +93,8 @@ class CloudDisk:
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
 
-    def sign(self, key: Path, policy: Path) -> None:
-        """Sign it by a private key, as `publish` does; `policy` is the image's definition."""
+    def sign(self, key: Path) -> None:
+        """Sign it by a private key, as `publish` does."""
         record, ami = self.build.read_bake(), images.get(self.account.ec2, [self.ami])[self.ami]
         with signing_key.used(key):
             found = signers.of_environment(self.build.path, self.account.session)
@@ -102,9 +102,9 @@ class CloudDisk:
         attestations.write(
             self.account.ssm,
             self.account.ec2,
-            attestations.parameters(record.image, record.build_id),
+            attestations.parameter(record.image, record.build_id),
             ami,
-            Attestor(self.build, found, policy).attest(self.account.region, ami),
+            Attestor(self.build, found).attest(self.account.region, ami),
         )
 
     @property

@@ -1,5 +1,5 @@
-"""A build's signed attestations in the account: two SSM parameters beside the build's own, and a
-digest in the AMI's tags."""
+"""A build's signed provenance in the account: an SSM parameter beside the build's own, and a digest
+in the AMI's tags."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from functools import cache
 
 from goldenami.aws import tags
 from goldenami.aws.calls import NOT_YET, wait_for
-from goldenami.aws.channels.pointers import PROVENANCE, VERIFICATION, build_name
+from goldenami.aws.channels.pointers import PROVENANCE, build_name
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client
 from goldenami.core import records
 
 
 @dataclass(frozen=True)
-class Attestations:
-    """The signed envelopes as text: where the build comes from (SLSA's provenance), and that it was
-    verified. `key_id` is the id of the signing key, or "" if they were read from the account."""
+class Attestation:
+    """The signed envelope as text: where the build comes from (SLSA's provenance). `key_id` is the
+    id of the signing key, or "" if it was read from the account."""
 
     provenance: str
-    verification: str
     key_id: str = ""
 
     @property
@@ -30,41 +29,32 @@ class Attestations:
         return records.sha256_text(self.provenance)
 
 
-EnvelopeNames = tuple[str, str]
-"""The names of the parameters with a build's provenance and verification."""
+def parameter(image: str, build_id: str) -> str:
+    """The name of the parameter for the envelope."""
+    return f"{build_name(image, build_id)}{PROVENANCE}"
 
 
-def parameters(image: str, build_id: str) -> EnvelopeNames:
-    """The names of the parameters for both envelopes."""
-    name = build_name(image, build_id)
-    return f"{name}{PROVENANCE}", f"{name}{VERIFICATION}"
+def found(values: Mapping[str, str], image: str, build_id: str) -> Attestation | None:
+    """Pick the envelope from parameters' values by name, or None if it is missing."""
+    provenance = values.get(parameter(image, build_id))
+    return Attestation(provenance) if provenance else None
 
 
-def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations | None:
-    """Pick both envelopes from parameters' values by name, or None if one is missing."""
-    provenance, verification = (values.get(name) for name in parameters(image, build_id))
-    return Attestations(provenance, verification) if provenance and verification else None
-
-
-def write(
-    ssm: Client, ec2: Client, names: EnvelopeNames, ami: Image, attestations: Attestations
-) -> None:
-    """Store both envelopes in the region and tag AMI and snapshot."""
+def write(ssm: Client, ec2: Client, name: str, ami: Image, attestation: Attestation) -> None:
+    """Store the envelope in the region and tag AMI and snapshot."""
+    ssm.put_parameter(
+        Name=name,
+        Value=attestation.provenance,
+        Type="String",
+        # An envelope of one AMI has 2 to 3 KiB. Above a standard parameter's 4 KiB it becomes an
+        # advanced one, for $0.05 a month.
+        Tier="Intelligent-Tiering",
+        Overwrite=True,
+        Description="golden publish: signed, a DSSE envelope",
+    )
     # The tags come last, so that they never name an envelope that is not there.
-    texts = (attestations.provenance, attestations.verification)
-    for name, text in zip(names, texts, strict=True):
-        ssm.put_parameter(
-            Name=name,
-            Value=text,
-            Type="String",
-            # An envelope of one AMI has 2 to 3 KiB. Above a standard parameter's 4 KiB it becomes
-            # an advanced one, for $0.05 a month.
-            Tier="Intelligent-Tiering",
-            Overwrite=True,
-            Description="golden publish: signed, a DSSE envelope",
-        )
     mark = tags.to_list(
-        {tags.PROVENANCE_SHA256: attestations.digest, tags.SIGNED_BY: attestations.key_id}
+        {tags.PROVENANCE_SHA256: attestation.digest, tags.SIGNED_BY: attestation.key_id}
     )
     ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark)
 

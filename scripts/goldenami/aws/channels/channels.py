@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from goldenami.aws import images
 from goldenami.aws.channels import attestations, evidence, launch_data, pointers, refresh
-from goldenami.aws.channels.attestations import Attestations
+from goldenami.aws.channels.attestations import Attestation
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import Version
@@ -29,7 +29,7 @@ from goldenami.model.operation.publish_section import InstanceRefresh, Publish
 class RegionBuild:
     """The state of one build in one region.
 
-    `recorded` is the AMI that the build's parameter names, `attested` its signed envelopes,
+    `recorded` is the AMI that the build's parameter names, `attested` its signed envelope,
     `gpu_test` the record of its GPU test as text, `pointers` the AMIs that the channels' parameters
     name. `is_abandoned` is True if the last holder of the lease has not released it.
     """
@@ -38,7 +38,7 @@ class RegionBuild:
     image: Image | None
     shared_with: list[str]
     recorded: str | None
-    attested: Attestations | None
+    attested: Attestation | None
     gpu_test: str | None
     pointers: dict[Channel, str]
     template: Version | None
@@ -165,8 +165,8 @@ class ImageInRegion:
         build_name = pointers.build_name(self.name, build_id)
         names = pointers.channel_names(self.name)
         gpu_test = evidence.parameter(self.name, build_id)
-        envelopes = attestations.parameters(self.name, build_id)
-        values = pointers.read(self.ssm, [build_name, *names.values(), *envelopes, gpu_test])
+        envelope = attestations.parameter(self.name, build_id)
+        values = pointers.read(self.ssm, [build_name, *names.values(), envelope, gpu_test])
         lease = read_lease(self.account.dynamodb(self.region), self.name)
         return RegionBuild(
             region=self.region,

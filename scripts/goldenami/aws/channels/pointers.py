@@ -20,8 +20,8 @@ from goldenami.core.errors import BadInput, StageFailed
 PREFIX = "/golden-ami"
 EVIDENCE = "/gpu-test"
 """Suffix of a build's parameter for the one with the record of its GPU test."""
-PROVENANCE, VERIFICATION = "/provenance", "/verification"
-"""Suffixes of a build's parameter for those with its signed envelopes."""
+PROVENANCE = "/provenance"
+"""Suffix of a build's parameter for the one with its signed provenance."""
 LATE_S, POLL_S = 60.0, 0.25
 """Seconds to wait until a pointer reads back as written, and between polls."""
 

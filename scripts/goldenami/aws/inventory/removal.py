@@ -15,7 +15,7 @@ from typing import Any
 from goldenami.aws import images, tags
 from goldenami.aws.calls import FILTER_VALUES, batches, tolerate
 from goldenami.aws.channels import pointers
-from goldenami.aws.channels.pointers import EVIDENCE, PARAMETERS, PROVENANCE, VERIFICATION
+from goldenami.aws.channels.pointers import EVIDENCE, PARAMETERS, PROVENANCE
 from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -179,9 +179,7 @@ def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, 
             if ami in existing
         }
         going = [name for name in amis if name not in kept]
-        beside = [
-            f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE, VERIFICATION)
-        ]
+        beside = [f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE)]
         # The record itself goes last: it is what the next run would find the others by.
         for part in batches([*beside, *going], PARAMETERS):
             ssm.delete_parameters(Names=part)

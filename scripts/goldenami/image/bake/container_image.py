@@ -158,7 +158,7 @@ def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord
     materials = components.of_container(
         part_inputs.lock, inputs.lock_sha256, inputs.store, result.parts
     )
-    records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
+    records.write_text(work / sbom.SBOM_FILE, sbom.text(materials))
     return ContainerRecord(
         image=inputs.lock.image,
         build_id=build.build_id,
@@ -245,7 +245,7 @@ def _attached(
 ) -> Iterator[tuple[Path, str]]:
     """Write the documents that are attached to the image. Yields the path and media type of
     each."""
-    bill, origin = work / sbom.CYCLONEDX, work / "provenance.json"
+    bill, origin = work / sbom.SBOM_FILE, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
     commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
     statement = provenance.of_container(

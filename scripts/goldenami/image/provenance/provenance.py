@@ -1,5 +1,4 @@
-"""The signed origin of a published build, for each region: SLSA's provenance, and a summary of its
-verification.
+"""The signed origin of a published build, for each region: SLSA's provenance.
 
 Subjects are the AMI and its snapshot, the material is the lock, byproducts are the build's records.
 Whoever has the public key can compare the account with it (published_provenance.py), or a build's
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldenami.aws.channels import attestations
-from goldenami.aws.channels.attestations import Attestations
+from goldenami.aws.channels.attestations import Attestation
 from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
@@ -31,23 +30,12 @@ from goldenami.model.definitions.definition import Definition
 if TYPE_CHECKING:  # it imports boto3
     from securesystemslib.signer import Key, Signer
 
-PROVENANCE, VERIFICATION = (
-    "https://slsa.dev/provenance/v1",
-    "https://slsa.dev/verification_summary/v1",
-)
-"""Types of predicates: https://slsa.dev/spec/v1.0/provenance,
-https://slsa.dev/spec/v1.0/verification_summary."""
-BUILD_TYPE, BUILDER, VERIFIER = (
-    "urn:goldenami:bake:v1",
-    "urn:goldenami:bake",
-    "urn:goldenami:verify",
-)
+PROVENANCE = "https://slsa.dev/provenance/v1"
+"""Type of the predicate: https://slsa.dev/spec/v1.0/provenance."""
+BUILD_TYPE, BUILDER = "urn:goldenami:bake:v1", "urn:goldenami:bake"
 CONTAINER_TYPE = "urn:goldenami:container:v1"
-LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
-"""The levels that a summary claims. Level 2 requires a build platform that nobody can tamper with;
-a machine of ours is none."""
 MANIFEST = "manifest.json"
-LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
+LASTING = ("bake.json", MANIFEST, "sbom.cdx.json")
 BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
 """Records whose digests are signed, as far as the build has them. Those after LASTING may be made
 again later; `publish` then signs anew."""
@@ -71,31 +59,21 @@ def demanded(root: Path, definition: Definition, account: Account) -> Signer | N
 
 @dataclass(frozen=True)
 class Attestor:
-    """Signs the origin of a build. `policy` is the file of the image's definition."""
+    """Signs the origin of a build."""
 
     build: BuildFolder
     key: Signer
-    policy: Path
 
-    def attest(self, region: str, ami: Image) -> Attestations:
-        """Both envelopes for an AMI. Copies are in the build's folder before the account has
-        them."""
+    def attest(self, region: str, ami: Image) -> Attestation:
+        """The envelope for an AMI. A copy is in the build's folder before the account has it."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
-        envelopes = Attestations(
-            provenance,
-            dsse.sealed(self._summary(region, ami, provenance), self.key),
-            self.key.public_key.keyid,
-        )
-        for path, text in zip(
-            copies(self.build, region), (envelopes.provenance, envelopes.verification), strict=True
-        ):
-            records.write_text(path, text)
-        return envelopes
+        records.write_text(copy_of(self.build, region), provenance)
+        return Attestation(provenance, self.key.public_key.keyid)
 
-    def is_right(self, region: str, ami: Image, envelopes: Attestations) -> bool:
-        """Whether `envelopes` are signed and agree with the build's records as they are now."""
+    def is_right(self, region: str, ami: Image, attestation: Attestation) -> bool:
+        """Whether `attestation` is signed and agrees with the build's records as they are now."""
         try:
-            statement = hold(envelopes, self.key.public_key, region, ami.ami, ami.snapshot)
+            statement = hold(attestation, self.key.public_key, region, ami.ami, ami.snapshot)
         except GoldenError:
             return False
         signed = _records(statement)
@@ -104,39 +82,10 @@ class Attestor:
             for name, digest in _byproducts(self.build, self.build.read_bake())
         )
 
-    def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
-        bake, folder = self.build.read_bake(), self.policy.parent
-        subjects = _subjects(self.build, bake, region, ami.ami, ami.snapshot)
-        return dsse.statement(
-            VERIFICATION,
-            subjects,
-            {
-                "verifier": {"id": VERIFIER},
-                "timeVerified": clock.stamp(),
-                "slsaVersion": "1.0",
-                "resourceUri": attestations.arn(region, "image", ami.ami),
-                "policy": {
-                    "uri": f"packer/{folder.name}/{self.policy.name}",
-                    "digest": {"sha256": records.sha256_file(self.policy)},
-                },
-                "inputAttestations": [
-                    {
-                        "uri": attestations.parameters(bake.image, bake.build_id)[0],
-                        "digest": {"sha256": records.sha256_text(provenance)},
-                    }
-                ],
-                "verificationResult": "PASSED",
-                "verifiedLevels": list(LEVELS),
-            },
-        )
 
-
-def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
-    """The paths of both envelopes of a region in the build's folder."""
-    return (
-        build.path / f"provenance/{region}.provenance.dsse.json",
-        build.path / f"provenance/{region}.verification.dsse.json",
-    )
+def copy_of(build: BuildFolder, region: str) -> Path:
+    """The path of a region's envelope in the build's folder."""
+    return build.path / f"provenance/{region}.provenance.dsse.json"
 
 
 def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
@@ -226,14 +175,13 @@ def _subjects(
     ]
 
 
-def hold(envelopes: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
+def hold(
+    attestation: Attestation, key: Key, region: str, ami: str, snapshot: str
+) -> dict[str, Any]:
     """The provenance statement of an AMI. Raises NotVerified if it is not signed, or is about
     another AMI or build."""
     statement = dsse.opened(
-        envelopes.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE
-    )
-    summary = dsse.opened(
-        envelopes.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION
+        attestation.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE
     )
     names = [attestations.arn(region, "image", ami), attestations.arn(region, "snapshot", snapshot)]
     signed = [subject["name"] for subject in statement["subject"]]
@@ -242,16 +190,6 @@ def hold(envelopes: Attestations, key: Key, region: str, ami: str, snapshot: str
         raise NotVerified(
             f"{wrong} is not what was signed: {' and '.join(signed)}",
             hint="do not launch it: `golden publish IMAGE` makes what was signed",
-        )
-    (attestation,) = summary["predicate"]["inputAttestations"]
-    if (summary["subject"], attestation["digest"], summary["predicate"]["verificationResult"]) != (
-        statement["subject"],
-        {"sha256": envelopes.digest},
-        "PASSED",
-    ):
-        raise NotVerified(
-            f"the verification summary of {ami} in {region} is of another build",
-            hint="`golden publish IMAGE` signs both again",
         )
     return statement
 
@@ -270,21 +208,21 @@ def verify(build: BuildFolder, public_key: Path, names: Collection[str] = BYPROD
             hint=f"`golden publish {build.image.image} --build {build.build_id}`",
         )
     for region, entry in sorted(regions.items()):
-        paths = copies(build, region)
+        path = copy_of(build, region)
         try:
-            envelopes = Attestations(*(path.read_text(encoding="utf-8") for path in paths))
+            attestation = Attestation(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise NotVerified(
                 f"{error.filename}: the build was published unsigned",
                 hint=f"set {KEY}, then `golden publish {build.image.image}` signs it",
             ) from None
-        statement = hold(envelopes, key, region, entry.ami, entry.snapshot)
+        statement = hold(attestation, key, region, entry.ami, entry.snapshot)
         signed = _parts(statement, names)
         current = _parts(_statement(build, region, entry.ami, entry.snapshot), names)
         for part in {**signed, **current}:
             if signed.get(part) != current.get(part):
                 raise NotVerified(
-                    f"{paths[0]}: {part} differs: signed is "
+                    f"{path}: {part} differs: signed is "
                     f"{signed.get(part, 'none')}, here is {current.get(part, 'none')}",
                     hint=f"{_CHANGED}; a record that a command made again is signed "
                     f"by `golden publish {build.image.image} --build {build.build_id}`",

@@ -69,10 +69,10 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
             hint="`golden publish IMAGE` sets the tags of its AMIs again",
         )
     with translated(region):
-        values = pointers.read(account.ssm(region), attestations.parameters(name, build_id))
+        values = pointers.read(account.ssm(region), [attestations.parameter(name, build_id)])
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
-    envelopes = attestations.found(values, name, build_id)
-    if envelopes is None:
+    attestation = attestations.found(values, name, build_id)
+    if attestation is None:
         reason = "was published unsigned"
         if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}:
             reason = "has lost what was signed of it"
@@ -80,8 +80,8 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
             f"{ami} in {region} {reason}",
             hint=f"set {signers.KEY}, then `golden publish {name} --build {build_id}` signs it",
         )
-    statement = provenance.hold(envelopes, key, region, image.ami, image.snapshot)
-    signed = {tags.PROVENANCE_SHA256: envelopes.digest, **_signed_tags(statement)}
+    statement = provenance.hold(attestation, key, region, image.ami, image.snapshot)
+    signed = {tags.PROVENANCE_SHA256: attestation.digest, **_signed_tags(statement)}
     for resource, own_tags in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
         # Of this tag only the commit is signed, not what stands beside it.
         current = {**own_tags}

@@ -43,7 +43,6 @@ FILES = (
     CVE_FILE,
     "cve.vex.json",
     "sbom.cdx.json",
-    "sbom.spdx.json",
     "provenance",
     "hardening.json",
     "coverage.json",

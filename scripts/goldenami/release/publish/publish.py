@@ -176,7 +176,7 @@ class _RegionSteps:
         attestations.write(
             self.account.ssm(region),
             self.account.ec2(region),
-            attestations.parameters(self.plan.image, self.plan.build_id),
+            attestations.parameter(self.plan.image, self.plan.build_id),
             image,
             signs.attest(region, image),
         )
