@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,18 +17,21 @@ from goldenami import cli
 from goldenami.core.environment import OF_OTHERS, PIPELINE_SETTINGS, VARIABLES
 from goldenami.core.errors import ExitCode
 from goldenami.model.definitions import definition_keys
+from goldenami.model.roles import role_specs
+from goldenami.model.roles.role_order import ROLE_ORDER
 
 PAGE = "docs/reference.md"
 HEAD = """\
 # Reference
 
-Which commands, options, keys, variables and exit codes are there?
+Which commands, options, keys, roles' variables, environment variables and exit codes are there?
 
 This page is made from the code by `scripts/reference`. Do not edit it.
 
 * [Make targets](#make-targets)
 * [Commands](#commands)
 * [Keys of a definition](#keys-of-a-definition)
+* [Variables of roles](#variables-of-roles)
 * [Environment variables](#environment-variables)
 * [Exit codes](#exit-codes)
 """
@@ -34,6 +39,8 @@ _TARGET = re.compile(
     r"^(?P<name>[a-z][a-z%-]*):.*?## (?P<help>.+)\n(?P<recipe>(?:\t.*\n)*)", re.MULTILINE
 )
 _ASSIGNED = re.compile(r"^([A-Z]+) *\??= *(.*)$", re.MULTILINE)
+_LONGEST_DEFAULT = 60
+"""Characters of a default that a table still shows."""
 _OWN = frozenset({"GOLDEN", "MAKEFILE_LIST"})
 """The Makefile's own variables, which no caller sets."""
 
@@ -54,6 +61,7 @@ def page(root: Path) -> str:
         for name in names:
             parts += _command(name)
     parts += _definition()
+    parts += _roles(root)
     parts.append("## Environment variables\n")
     groups = VARIABLES | {
         "Of other programs": OF_OTHERS,
@@ -92,6 +100,39 @@ def _definition() -> list[str]:
             ),
         ]
     return parts
+
+
+def _roles(root: Path) -> list[str]:
+    """Return a table of each role's variables, from its argument_specs."""
+    parts = [
+        "## Variables of roles\n",
+        "They stand below the role's name in `roles:` of a definition. The lock sets what is "
+        "`derived`.\n",
+    ]
+    for role in sorted(ROLE_ORDER):
+        if options := role_specs.role_spec(root, role).options:
+            rows = (
+                (f"`{name}`", _values(option), _default(option), option["description"].rstrip("."))
+                for name, option in options.items()
+            )
+            parts += [
+                f"### Role {role}\n",
+                *_table(("variable", "values", "default", "meaning"), rows),
+            ]
+    return parts
+
+
+def _values(option: dict[str, Any]) -> str:
+    if choices := option.get("choices"):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return f"list of {option['elements']}" if "elements" in option else str(option["type"])
+
+
+def _default(option: dict[str, Any]) -> str:
+    if "default" not in option:
+        return "derived"
+    text = json.dumps(option["default"])
+    return f"`{text}`" if len(text) <= _LONGEST_DEFAULT else "see `defaults/main.yml`"
 
 
 def _command(name: str) -> list[str]:

@@ -32,22 +32,17 @@ argument_specs:
       demo_size: {type: int, default: 4, description: Size.}
       demo_kernel: {type: str, description: Kernel.}
 """
-TABLE = "| variable | default | meaning |\n| --- | --- | --- |\n"
 GOOD = {
     "roles/demo/defaults/main.yml": "demo_size: 4\n",
     "roles/demo/meta/argument_specs.yml": SPECS,
-    "roles/demo/README.md": f"{TABLE}| `demo_size` | `4` | x |\n| `demo_kernel` | derived | x |\n",
     "tests/image/demo/test_demo.py": "",
 }
-DEFAULTS, README = "roles/demo/defaults/main.yml", "roles/demo/README.md"
+DEFAULTS = "roles/demo/defaults/main.yml"
 BAD = [
     (rules.specification, DEFAULTS, "demo_size: 5", "demo_size is 5 in defaults, 4 in"),
     (rules.specification, DEFAULTS, "{demo_size: 4, demo_odd: 1}", "demo_odd is 1 in defaults"),
     (rules.specification, DEFAULTS, "{}", "demo_size is 'absent' in defaults, 4 in"),
-    (rules.readme, README, TABLE, "demo_size is a variable or a row of README's table, not both"),
-    (rules.readme, README, f"{TABLE}| `demo_size` | `5` | x |", "README says 5 of demo_size"),
-    (rules.readme, README, f"{TABLE}| `demo_size` | derived | x |", "demo_size, which has a def"),
-    (rules.company, README, "", "molecule/demo/molecule.yml is missing"),
+    (rules.company, "roles/demo/README.md", "", "molecule/demo/molecule.yml is missing"),
 ]
 
 

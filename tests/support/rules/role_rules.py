@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,39 +48,10 @@ def specification(root: Path, role: str) -> list[str]:
     ]
 
 
-def readme(root: Path, role: str) -> list[str]:
-    """README's table has the same variables; one pair of backticks holds the default, `derived` has
-    none."""
-    folder = root / "roles" / role
-    rows = dict(
-        re.findall(
-            r"^\| `([a-z_0-9]+)` \| (.*?) \|", trees.read(folder / "README.md"), re.MULTILINE
-        )
-    )
-    options = _options(folder)
-    problems = [
-        f"{role}: {name} is a variable or a row of README's table, not both"
-        for name in sorted(options.keys() ^ rows.keys())
-    ]
-    for name in sorted(options.keys() & rows.keys()):
-        has_default, stated = "default" in options[name], rows[name]
-        literal = re.fullmatch(r"`([^`]*)`", stated)
-        if has_default == (stated == "derived"):
-            problems.append(
-                f"{role}: README says `{stated}` of {name}, which has "
-                f"{'a' if has_default else 'no'} default"
-            )
-        elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
-            problems.append(
-                f"{role}: README says {literal[1]} of {name}, not {options[name].get('default')!r}"
-            )
-    return problems
-
-
 def company(root: Path, role: str) -> list[str]:
     """A role has a Molecule scenario and tests of the image."""
     wanted = (f"molecule/{role}/molecule.yml", f"tests/image/{role}/test_{role}.py")
     return [f"{name} is missing" for name in wanted if not (root / name).is_file()]
 
 
-RULES: tuple[Callable[[Path, str], list[str]], ...] = (specification, readme, company)
+RULES: tuple[Callable[[Path, str], list[str]], ...] = (specification, company)

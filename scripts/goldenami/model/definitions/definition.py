@@ -216,7 +216,7 @@ class Definition(Section):
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]
-    """roles in any order, each with its variables or nothing; the README of a role lists them"""
+    """roles in any order, each with its [variables](#variables-of-roles) or nothing"""
     publish: Publish | None = None
     """where and how it is published; without it the image stays here"""
     cluster: ClusterSection | None = None
