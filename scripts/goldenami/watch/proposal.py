@@ -36,11 +36,8 @@ def changed(root: Path, ref: str) -> set[str]:
     text += shell.output(
         ["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=root
     )
-    return {
-        Path(line).name.removesuffix(".lock.json")
-        for line in text.splitlines()
-        if line.endswith(".lock.json")
-    }
+    paths = [Path(line) for line in text.splitlines() if line.endswith(".lock.json")]
+    return {path.name.removesuffix(".lock.json") for path in paths}
 
 
 def files(root: Path) -> list[str]:
@@ -67,20 +64,13 @@ def commit(root: Path, changes: list[str], summary: str) -> None:
 def push(root: Path, url: str, *, target: str, title: str) -> None:
     """Push the branch over an earlier one; its merge request has `target` as its target branch."""
     options = [
-        "merge_request.create",
-        f"merge_request.target={target}",
-        f"merge_request.title={' '.join(title.split())}",
-        "merge_request.remove_source_branch",
+        "--push-option=merge_request.create",
+        f"--push-option=merge_request.target={target}",
+        f"--push-option=merge_request.title={' '.join(title.split())}",
+        "--push-option=merge_request.remove_source_branch",
     ]
     address, token = _without_token(url or "origin")
-    argv = [
-        "git",
-        "push",
-        "--force",
-        *(f"--push-option={option}" for option in options),
-        address,
-        f"HEAD:refs/heads/{BRANCH}",
-    ]
+    argv = ["git", "push", "--force", *options, address, f"HEAD:refs/heads/{BRANCH}"]
     try:
         shell.output(argv, cwd=root, env=token)
     except shell.CommandFailed as error:
@@ -99,6 +89,8 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
     """
     # Every user of this machine can read the command line, so the login goes by the environment.
     address, login = without_login(url)
+    if not login:
+        return address, {}
     # Settings that the environment already has must stay, so this one is added behind them.
     config_count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return address, {
@@ -106,4 +98,4 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
         f"GIT_CONFIG_KEY_{config_count}": "http.extraHeader",
         f"GIT_CONFIG_VALUE_{config_count}": f"Authorization: {login}",
         "GIT_TERMINAL_PROMPT": "0",
-    } if login else {}
+    }

@@ -15,6 +15,7 @@ from goldenami.aws.channels.channels import (
 )
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, partly_withdrawn
+from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions
@@ -31,7 +32,7 @@ EC2 API": a couple of seconds at first), and between polls. Refusing a candidate
 takes as long."""
 
 
-def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
+def _candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
     """The candidate of each region that has one."""
     return {region: entry for region, ledger in ledgers.items() if (entry := ledger.candidate)}
 
@@ -42,7 +43,7 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
     image, section, name = image.with_short_timeouts, image.section, image.name
     check_regions(section.regions)
     ledgers = image.read_ledgers(section.regions).require_all()
-    entries = candidates(ledgers)
+    entries = _candidates(ledgers)
     build = _common(name, ledgers, entries)
     if not criteria.now:
         channel_moves.check_soaked(
@@ -61,12 +62,11 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         criteria.judge(channel_moves.evidence_of(name, build, states.values())),
         accept=criteria.accept_untested_gpu,
     )
-    due = image.groups_to_refresh(
-        {
-            region: channels.current_default(state, build, entries[region].ami, image.definition)
-            for region, state in states.items()
-        }
-    )
+    defaults = dict[str, Version | None]()
+    for region, state in states.items():
+        ami = entries[region].ami
+        defaults[region] = channels.current_default(state, build, ami, image.definition)
+    due = image.groups_to_refresh(defaults)
 
     def move(region: str, state: RegionBuild) -> RegionMove:
         entry = entries[region]
@@ -75,13 +75,14 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         return moved.model_copy(update={"refresh": tuple(due[region])})
 
     number = image.account.expect(section.account, next(iter(entries)))
+    published_to = [ledger.regions for ledger in ledgers.values()]
     return MovePlan(
         image=name,
         build_id=build,
         account=number,
         template=pointers.template_name(name),
         withdraw=tuple(partly_withdrawn(ledgers, ledgers)),
-        dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
+        dropped=channels.dropped(image.definition, published_to),
         regions=tuple(move(region, state) for region, state in states.items()),
     )
 
@@ -96,9 +97,9 @@ def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEnt
         )
     builds = {region: entry.build_id for region, entry in entries.items()}
     if len(set(builds.values())) > 1:
+        listed = ", ".join(f"{region} has {build}" for region, build in builds.items())
         raise BadInput(
-            f"the candidates of {image} differ: "
-            + ", ".join(f"{region} has {build}" for region, build in builds.items()),
+            f"the candidates of {image} differ: {listed}",
             hint=f"`golden publish {image}` brings them together",
         )
     for region, entry in entries.items():
@@ -116,7 +117,9 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
         state = image.read_build(entry.build_id)
         ami = state.image
         is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
-        return state if is_there else None
+        if not is_there:
+            return None
+        return state
 
     state = wait_for(available_state, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
@@ -127,19 +130,20 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
     return state
 
 
+def _is_signed(state: RegionBuild) -> bool:
+    """Whether the AMI, if any, carries the digest of the region's signed envelopes."""
+    if state.image is None:
+        return True
+    if state.attested is None:
+        return False
+    return state.image.tags.get(tags.PROVENANCE_SHA256) == state.attested.digest
+
+
 def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> None:
     """Raise NotVerified if the definition demands signed builds and this one is not signed."""
     # Only that it is signed: whose signature it is can be told by the public key alone, which
     # `verify-provenance` has.
-    unsigned = [
-        region
-        for region, state in states.items()
-        if state.image
-        and (
-            state.attested is None
-            or state.image.tags.get(tags.PROVENANCE_SHA256) != state.attested.digest
-        )
-    ]
+    unsigned = [region for region, state in states.items() if not _is_signed(state)]
     if definition.security.signed and unsigned:
         raise NotVerified(
             f"the candidate of {definition.image} is not signed in {', '.join(unsigned)}",
