@@ -57,7 +57,7 @@ AREAS: dict[str, dict[str, str]] = {
         "regions": "costs",
         "costs": "costs",
     },
-    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "status"},
+    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "digest"},
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "bake"},
 }
