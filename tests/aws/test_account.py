@@ -14,7 +14,7 @@ from goldenami.aws.services import stacks
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.account import account_plan
+from goldenami_fleet.account import account_plan
 from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout

@@ -11,8 +11,8 @@ import boto3
 import pytest
 from goldenami.aws.services import metrics
 from goldenami.core import clock
-from goldenami.fleet.costs import cost_review
-from goldenami.fleet.costs.cost_review import By
+from goldenami_fleet.costs import cost_review
+from goldenami_fleet.costs.cost_review import By
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import Calendar
 from support.builds import builds

@@ -13,9 +13,6 @@ import pytest
 from goldenami.aws import tags
 from goldenami.aws.services import metrics, notify
 from goldenami.core import clock, records
-from goldenami.fleet.digest import memory
-from goldenami.fleet.digest.findings import Kind
-from goldenami.fleet.digest.memory import AGAIN, ITEM
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (
     CVE_FILE,
@@ -26,6 +23,9 @@ from goldenami.model.builds.security_records import (
 )
 from goldenami.model.supported import support
 from goldenami.model.supported.scales import Rating
+from goldenami_fleet.digest import memory
+from goldenami_fleet.digest.findings import Kind
+from goldenami_fleet.digest.memory import AGAIN, ITEM
 from support.aws import unbound
 from support.aws.digest_weeks import EC2, REGION, S3, Webhook, Weeks, send, told
 from support.aws.emulator import Emulator

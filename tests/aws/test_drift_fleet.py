@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from goldenami.aws.services import notify
-from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
+from goldenami_fleet.drift.fleet_records import FleetDrift, FleetRecord, ImageFleet
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, TYPE, Fleet
 from support.aws.seeded_account import REGION, SeededAccount

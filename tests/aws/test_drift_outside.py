@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.snapshots import temporary
-from goldenami.fleet.drift import running_instance
 from goldenami.local.drift.disk_records import DiskRecord
+from goldenami_fleet.drift import running_instance
 from support.aws import unbound
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When

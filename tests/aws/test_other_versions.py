@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from goldenami.aws.channels.lease import TABLE
 from goldenami.core.errors import BadInput
-from goldenami.fleet.digest import memory
+from goldenami_fleet.digest import memory
 from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds import builds

@@ -9,11 +9,11 @@ import pytest
 from goldenami.aws import tags
 from goldenami.aws.pricing import prices
 from goldenami.core import clock, records
-from goldenami.fleet.costs import family_regions
-from goldenami.fleet.costs.family_regions import RegionsRecord
-from goldenami.fleet.costs.region_advice import speedup_of
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.release.retire.status import StatusRecord
+from goldenami_fleet.costs import family_regions
+from goldenami_fleet.costs.family_regions import RegionsRecord
+from goldenami_fleet.costs.region_advice import speedup_of
 from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id

@@ -60,7 +60,7 @@ def _imports(path: str, tree: ast.Module) -> Iterator[str]:
             yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_command = path.startswith("tests/") and node.value in MODULES
-            yield f"goldenami.commands.{MODULES[node.value]}" if is_command else node.value
+            yield MODULES[node.value] if is_command else node.value
 
 
 def distances(root: Path, paths: set[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from goldenami.fleet.account import account_plan
+from goldenami_fleet.account import account_plan
 from support import trees
 from support.aws.account_template import (
     BOUNDARY,

@@ -212,7 +212,7 @@ def test_what_code_leaves_out_is_what_the_command_line_leaves_out() -> None:
     """A command that another one calls has the defaults of its options."""
     compared = 0
     for name, module in cli.MODULES.items():
-        run = getattr(importlib.import_module(f"goldenami.commands.{module}"), cli._function(name))
+        run = getattr(importlib.import_module(module), cli._function(name))
         _, *others = inspect.signature(run, eval_str=True).parameters.values()
         for other in others:
             asked = other.annotation

@@ -18,7 +18,6 @@ from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.services import metrics
 from goldenami.aws.services.stacks import StackTemplate
 from goldenami.core.errors import BadInput
-from goldenami.fleet.cluster import cluster_template
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import (
@@ -27,6 +26,7 @@ from goldenami.model.operation.cluster_section import (
     Monitoring,
 )
 from goldenami.model.supported import hardware
+from goldenami_fleet.cluster import cluster_template
 from support import trees
 from support.builds.tools import ROOT, complaints
 
@@ -227,7 +227,7 @@ def test_the_first_region_makes_the_role_of_the_machines(
 
 def test_what_pages_and_hints_say_of_subnets_is_taken() -> None:
     template = rendered(CPU_IMAGE)
-    source = ROOT / "scripts/goldenami/fleet/cluster/cluster_plan.py"
+    source = ROOT / "scripts/goldenami_fleet/cluster/cluster_plan.py"
     for text in (
         template.body,
         source.read_text("utf-8"),

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from goldenami.aws.pricing.billing import CostAnomaly
-from goldenami.fleet.digest import from_records, weeks
-from goldenami.fleet.digest.findings import DigestFinding, Kind, saving
-from goldenami.fleet.digest.weeks import Week
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import CveRecord, Feed, Vulnerability
 from goldenami.model.supported import support
 from goldenami.model.supported.scales import Rating
+from goldenami_fleet.digest import from_records, weeks
+from goldenami_fleet.digest.findings import DigestFinding, Kind, saving
+from goldenami_fleet.digest.weeks import Week
 from support.builds import digest_data, report_data
 
 

@@ -110,12 +110,12 @@ BAD_TREES = [
     (
         python_rules.basenames,
         {f"{PACKAGE}/image/a.py": "", f"{PACKAGE}/local/a.py": ""},
-        "local/a.py has the name of image/a.py",
+        "goldenami/local/a.py has the name of goldenami/image/a.py",
     ),
     (
         python_rules.folders,
         {f"{PACKAGE}/local/a{number}.py": "" for number in range(16)},
-        "local/ has 16 modules, at most 15",
+        "goldenami/local/ has 16 modules, at most 15",
     ),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 501}, "tests/a.py: 501 lines, at most 500"),
     (

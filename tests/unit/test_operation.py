@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from goldenami.fleet.cluster import arrivals, waiting
-from goldenami.fleet.cluster.waiting import Setting, Times, Visit
 from goldenami.model.operation import working_hours
 from goldenami.model.operation.cluster_section import ClusterSection
+from goldenami_fleet.cluster import arrivals, waiting
+from goldenami_fleet.cluster.waiting import Setting, Times, Visit
 from support.builds.definitions import IMAGE, edited, refused
 
 BERLIN = working_hours.parse("Mon-Fri 08:00-19:00 Europe/Berlin")

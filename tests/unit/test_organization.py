@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.fleet.account import organization
-from goldenami.fleet.account.organization import OrganizationPolicy, PolicyType
+from goldenami_fleet.account import organization
+from goldenami_fleet.account.organization import OrganizationPolicy, PolicyType
 from support.builds.builds import Checkout
 
 ACCOUNT = "123456789012"

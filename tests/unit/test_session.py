@@ -293,7 +293,7 @@ def test_a_region_that_does_not_exist() -> None:
 IMPORTED = """
 import importlib, sys
 for name in sys.argv[1:]:
-    importlib.import_module(f"goldenami.commands.{name}")
+    importlib.import_module(name)
 clients = ("boto3", "botocore.session", "botocore.config", "botocore.client")
 print(*(name for name in clients if name in sys.modules))
 """

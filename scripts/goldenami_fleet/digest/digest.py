@@ -1,0 +1,162 @@
+"""The digest of a week: findings of every part of goldenami about the account.
+
+If one part cannot be read, the digest has a gap with the cause, and reports the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+from goldenami.aws.pricing import billing
+from goldenami.aws.regions import in_parallel
+from goldenami.aws.session import Account
+from goldenami.core import clock
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Utc
+from goldenami.model.builds.security_records import CveRecord
+from goldenami.model.supported.support import PartSupport
+from goldenami.release.retire import status
+
+from goldenami_fleet.costs import commitments
+from goldenami_fleet.costs.commitments import Commitments
+from goldenami_fleet.digest import from_records, machines, weeks
+from goldenami_fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
+from goldenami_fleet.digest.weeks import Week, WeekSpent
+from goldenami_fleet.drift import fleet
+
+DIGEST_FILE = "digest.json"
+ANOMALY_DAYS = 30
+"""Days of unusual costs that are read: AWS may report one days after it began."""
+_BILL, _ANOMALIES, _COMMITTED = "spending", "unusual costs", "commitments"
+_BUILDS, _DRIFT, _MACHINES = "builds", "drift", "machines in "
+_OF_MACHINES = [Kind.IDLE, Kind.HELD, Kind.UNDERUSED, Kind.EMPTY_DISK]
+_OF_COMMITMENTS = [Kind.ENDING, Kind.REVIEW, Kind.UNUSED_COMMITMENT]
+_KINDS = {
+    _BILL: [Kind.OVERSPENT],
+    _ANOMALIES: [Kind.ANOMALY],
+    _DRIFT: [Kind.DRIFT],
+    _BUILDS: [Kind.UNUSED, Kind.ENDED, Kind.VULNERABLE],
+    _COMMITTED: _OF_COMMITMENTS,
+}
+
+
+@dataclass(frozen=True)
+class LocalRecords:
+    """What local records say about the builds that pointers name, by image: the support of parts,
+    and vulnerabilities. `gaps` are builds without such a record. `keep` is how many of the newest
+    builds each image's definition keeps."""
+
+    keep: dict[str, int]
+    parts: dict[str, list[PartSupport]]
+    cves: dict[str, list[CveRecord]]
+    gaps: list[Gap]
+
+
+class DigestRecord(Record):
+    """The findings of one week, the worst first. `spent` are the billed weeks, the oldest first, or
+    None if the bill is unknown."""
+
+    schema_version: Literal[2] = 2
+    week: str
+    since: Utc
+    until: Utc
+    asked_at: Utc
+    findings: list[DigestFinding]
+    gaps: list[Gap]
+    spent: list[WeekSpent] | None
+    committed: Commitments
+
+
+def look(
+    account: Account,
+    images: Mapping[str, list[str]],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
+) -> DigestRecord:
+    """Return the digest of the last whole week. `images` has the names by region;
+    `read_local_records` is called with the image and build of each pointer."""
+    now, quick_account = clock.now(), account.with_short_timeouts()
+    week = Week.before(now)
+    questions: dict[str, Callable[[], Any]] = {
+        _BUILDS: lambda: status.look(quick_account, images)[0],
+        _DRIFT: lambda: fleet.look(quick_account, images)[0],
+        _COMMITTED: lambda: commitments.look(quick_account, images, now),
+        # From a 1st on: monthly fees are billed on a 1st and are spread over its whole month.
+        _BILL: lambda: billing.daily(
+            quick_account, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
+        ),
+        _ANOMALIES: lambda: list(
+            billing.anomalies(quick_account, now.date() - timedelta(days=ANOMALY_DAYS), now.date())
+        ),
+    }
+    questions |= {
+        _MACHINES + region: partial(machines.look, quick_account, region, week.begin, week.end)
+        for region in images
+    }
+    answers = in_parallel(questions)
+    return _record(week, now, answers.done, answers.causes, read_local_records)
+
+
+def _record(
+    week: Week,
+    now: datetime,
+    answers: Mapping[str, Any],
+    causes: Mapping[str, str],
+    read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
+) -> DigestRecord:
+    """Build the record. `answers` has the answer of each part, `causes` the cause of each part
+    without an answer."""
+    # Always answered: it collects its failures in `unknown`.
+    committed: Commitments = answers[_COMMITTED]
+    weeks_spent = weeks.spent(week, answers[_BILL]) if _BILL in answers else None
+    gaps = [
+        Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
+        for part_name, cause in causes.items()
+    ]
+    gaps += [
+        Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
+        for part_name, cause in committed.unknown.items()
+    ]
+    for part in (_BUILDS, _DRIFT):
+        gaps += [
+            Gap(what=f"{part} in {region}", why=cause, kinds=_KINDS[part])
+            for region, cause in (answers[part].unreachable if part in answers else {}).items()
+        ]
+    local_records = read_local_records(
+        status.pointed(answers[_BUILDS]) if _BUILDS in answers else []
+    )
+    gaps += local_records.gaps
+    findings = [
+        *(
+            finding
+            for part, machine_findings in answers.items()
+            if part.startswith(_MACHINES)
+            for finding in machine_findings
+        ),
+        *(from_records.drift(answers[_DRIFT]) if _DRIFT in answers else ()),
+        *(
+            from_records.unused(answers[_BUILDS], local_records.keep, now)
+            if _BUILDS in answers
+            else ()
+        ),
+        *from_records.ended(local_records.parts, now.date()),
+        *from_records.vulnerable(local_records.cves),
+        *from_records.commitments(committed, now),
+        *from_records.anomalies(answers.get(_ANOMALIES, [])),
+        *weeks.overspent(weeks_spent or []),
+    ]
+    # Reversed, so that of two findings with one key the worse is kept.
+    by_key = {finding.key: finding for finding in reversed(worst_first(findings))}
+    return DigestRecord(
+        week=week.name,
+        since=clock.stamp(week.begin),
+        until=clock.stamp(week.end),
+        asked_at=clock.stamp(now),
+        findings=worst_first(list(by_key.values())),
+        gaps=gaps,
+        spent=weeks_spent,
+        committed=committed,
+    )
