@@ -231,7 +231,7 @@ def test_what_pages_and_hints_say_of_subnets_is_taken() -> None:
     for text in (
         template.body,
         source.read_text("utf-8"),
-        (ROOT / "docs/cluster.md").read_text("utf-8"),
+        (ROOT / "docs/operate/cluster.md").read_text("utf-8"),
     ):
         examples = re.findall(r"Subnets=([a-z0-9,-]+)", text)
         assert examples

@@ -171,6 +171,6 @@ def _raise_failures(record: DigestRecord, refused: list[GoldenError]) -> int:
         raise Unreachable(
             f"the digest lacks {failed[0].what}: {failed[0].why}",
             tail="\n".join(f"{gap.what}: {gap.why}" for gap in failed),
-            hint="the rest is told; docs/digest.md has the rights that it needs",
+            hint="the rest is told; docs/operate/digest.md has the rights that it needs",
         )
     return 0

@@ -236,7 +236,7 @@ def _bill_lines(record: CostsRecord) -> Iterator[str]:
     if not record.spent:
         yield (
             "  nothing that carries goldenami:image or goldenami:cluster; both have to be cost "
-            "allocation tags (docs/costs.md)"
+            "allocation tags (docs/operate/costs.md)"
         )
         return
     kinds = [kind.value for kind in Spending]

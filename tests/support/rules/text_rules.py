@@ -24,7 +24,7 @@ LINES = {
     "roles/*/README.md": 30,
     "README.md": 130,
     "ARCHITECTURE.md": 200,
-    "docs/*.md": 150,
+    "docs/**/*.md": 150,
 }
 MAKE_TARGETS = 24
 
