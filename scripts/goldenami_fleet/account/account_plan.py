@@ -70,7 +70,9 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
             hint="a home cannot move: remove the stacks, then make them again",
         )
     home = next(iter(homes), overrides.get(_HOME, regions[0]))
-    home_stack = stacks_found[home] if home in stacks_found else _find_stack(account, home)
+    if home not in stacks_found:
+        stacks_found[home] = _find_stack(account, home)
+    home_stack = stacks_found[home]
     parameters = _parameters(account, home, home_stack, overrides)
     plan_regions = list(dict.fromkeys([home, *regions]))
     results = for_each_region(
@@ -78,7 +80,7 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
         lambda region: stacks.propose(
             account.client("cloudformation", region),
             template(),
-            home_stack if region == home else stacks_found[region],
+            stacks_found[region],
             parameters,
         ),
     )
@@ -125,7 +127,9 @@ def _parameters(
         # A provider that this stack made must stay `create`: with `existing` the stack deletes it.
         made_here = former.get(subject) and former.get(provider, "create") == "create"
         if provider not in overrides and not made_here:
-            parameters[provider] = "existing" if host in hosts else "create"
+            parameters[provider] = "create"
+            if host in hosts:
+                parameters[provider] = "existing"
     return {name: value for name, value in parameters.items() if name in template().parameters}
 
 
@@ -220,22 +224,20 @@ def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Remo
         ),
         home,
     )
-    kept = [
-        value.removeprefix("s3://").partition("/")[0]
-        for region, stack in present_stacks.items()
-        if region == home
-        for name, value in stack.outputs.items()
-        if name == "GOLDEN_STORE_S3"
-    ]
     tables = for_each_region(
         present_stacks, lambda region: _is_table_empty(account, region)
     ).require_all()
-    return Removal(
+    removal = Removal(
         home,
         present_stacks,
-        {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
+        {},
         {region: empty for region, empty in tables.items() if empty is not None},
     )
+    if home in present_stacks and "GOLDEN_STORE_S3" in present_stacks[home].outputs:
+        address = present_stacks[home].outputs["GOLDEN_STORE_S3"]
+        bucket = address.removeprefix("s3://").partition("/")[0]
+        removal.buckets[bucket] = _is_bucket_empty(account, home, bucket)
+    return removal
 
 
 def _is_table_empty(account: Account, region: str) -> bool | None:
@@ -256,11 +258,13 @@ def show_removal(removal: Removal) -> Iterator[str]:
     for region, stack in removal.stacks.items():
         yield f"{region}: the stack {stack.name} goes"
     for region, empty in removal.tables.items():
-        fate = "goes" if empty else "stays: it has the ledgers of images"
-        yield f"{region}: the table {TABLE} {fate}"
+        yield f"{region}: the table {TABLE} {_fate(empty, 'it has the ledgers of images')}"
     for bucket, empty in removal.buckets.items():
-        fate = "goes" if empty else "stays: it is not empty"
-        yield f"{removal.home}: the bucket {bucket} {fate}"
+        yield f"{removal.home}: the bucket {bucket} {_fate(empty, 'it is not empty')}"
+
+
+def _fate(empty: bool, why_not: str) -> str:
+    return "goes" if empty else f"stays: {why_not}"
 
 
 def remove(account: Account, removal: Removal, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from goldenami.core import units
 from goldenami.core.terminal import columns
 from goldenami.model.operation import working_hours
-from goldenami.model.operation.cluster_section import ClusterSection
+from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
 from goldenami.model.operation.working_hours import WorkingHours
 
 from goldenami_fleet.cluster import arrivals, waiting
@@ -40,17 +40,8 @@ def settings(
     always = ((0.0, least),)
     in_working_hours = _changes(calendar, section, trace, least, usual)
     hours = ", ".join(span.text for span in calendar)
-    ahead_text = ", ".join(
-        f"{count} {label}"
-        for count, label in (
-            (ahead.working_hours, "in working hours"),
-            (ahead.spare, "spare"),
-            (ahead.stopped, "stopped"),
-        )
-        if count
-    )
     today = Setting(
-        f"today: {ahead_text or 'nothing ahead'}, at most {most}",
+        f"today: {_ahead_text(ahead)}, at most {most}",
         most,
         in_working_hours if ahead.working_hours else always,
         ahead.spare,
@@ -75,6 +66,17 @@ def settings(
     return [today, *different[:OTHERS]]
 
 
+def _ahead_text(ahead: FamilyMachines) -> str:
+    parts = list[str]()
+    if ahead.working_hours:
+        parts.append(f"{ahead.working_hours} in working hours")
+    if ahead.spare:
+        parts.append(f"{ahead.spare} spare")
+    if ahead.stopped:
+        parts.append(f"{ahead.stopped} stopped")
+    return ", ".join(parts) or "nothing ahead"
+
+
 def _changes(
     calendar: tuple[WorkingHours, ...],
     section: ClusterSection | None,
@@ -86,19 +88,12 @@ def _changes(
     holds."""
     holidays = section.holidays if section else []
     until = trace.begins + timedelta(hours=WEEK_H)
-    moments = [
-        (moment, count)
-        for hours in calendar
-        for opening in hours.openings(trace.begins, until, holidays)
-        for moment, count in zip(opening, (least_open, least), strict=True)
-    ]
-    return (
-        (0.0, least),
-        *(
-            ((moment - trace.begins) / timedelta(hours=1), count)
-            for moment, count in sorted(moments)
-        ),
-    )
+    changes = list[tuple[float, int]]()
+    for hours in calendar:
+        for opens, closes in hours.openings(trace.begins, until, holidays):
+            changes.append(((opens - trace.begins) / timedelta(hours=1), least_open))
+            changes.append(((closes - trace.begins) / timedelta(hours=1), least))
+    return ((0.0, least), *sorted(changes))
 
 
 def show(
@@ -133,4 +128,5 @@ def show(
                 units.dollars(usd),
             )
         )
-    yield from (f"  {line}" for line in columns.aligned([_HEADS, *rows]))
+    for line in columns.aligned([_HEADS, *rows]):
+        yield f"  {line}"

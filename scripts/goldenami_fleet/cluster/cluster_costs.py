@@ -54,10 +54,9 @@ def ask(
         monitored = None if metric is None else DETAILED_METRICS * metric
     by_family = {}
     for group in groups:
-        template_type = template.instance_type or ""
-        instance_type = (
-            template_type if template_type in group.prices else next(iter(group.prices), "")
-        )
+        instance_type = template.instance_type or ""
+        if instance_type not in group.prices:
+            instance_type = next(iter(group.prices), "")
         by_family[group.family] = MachinePrices(
             instance_type, group.prices.get(instance_type), volume, monitored
         )
@@ -74,7 +73,8 @@ def show(
     rows = list(_rows(section, groups, prices_by_family))
     if rows:
         yield "a month, on demand, used or not:"
-    yield from (f"  {part}: {units.price(usd, exact=True)}" for part, usd in rows)
+    for part, usd in rows:
+        yield f"  {part}: {units.price(usd, exact=True)}"
 
 
 def _rows(

@@ -120,11 +120,9 @@ def prepare(
     # group.
     values |= {_VERSION: overrides.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in values.items() if name in template.parameters}
-    zone = (
-        next((hours.zone for hours in cluster.section.calendar), "UTC")
-        if cluster.section
-        else "UTC"
-    )
+    zone = "UTC"
+    if cluster.section and cluster.section.calendar:
+        zone = cluster.section.calendar[0].zone
     trace = arrivals.read(account, region, [group.family for group in cluster.groups], zone)
     return ClusterPlan(
         cluster, parameters, stacks.propose(cloudformation, template, stack, parameters), trace
@@ -197,10 +195,10 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
 def show(plan: ClusterPlan) -> Iterator[str]:
     """Lines for a terminal."""
     cluster = plan.cluster
-    yield from (
-        f"{family}: not in {cluster.region}, so it has no group" for family in cluster.absent
-    )
-    yield from (f"  {name} = {value}" for name, value in sorted(plan.parameters.items()))
+    for family in cluster.absent:
+        yield f"{family}: not in {cluster.region}, so it has no group"
+    for name, value in sorted(plan.parameters.items()):
+        yield f"  {name} = {value}"
     yield from plan.change_set.show(cluster.region)
     yield f"a machine an hour, on demand ({cluster.prices.source}):"
     for group in cluster.groups:

@@ -46,35 +46,29 @@ def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
         )
         if resource["ResourceType"] == _GROUP and resource.get("PhysicalResourceId")
     ]
+    groups = dict[str, list[bool]]()
     # Without names, the call would return all groups of the region.
-    described_groups = (
-        pages(
+    if names:
+        for group in pages(
             account.autoscaling(region),
             "describe_auto_scaling_groups",
             "AutoScalingGroups",
             AutoScalingGroupNames=names,
-        )
-        if names
-        else ()
-    )
-    return ClusterRemoval(
-        region,
-        stack,
-        {
-            group["AutoScalingGroupName"]: [
+        ):
+            groups[group["AutoScalingGroupName"]] = [
                 machine["ProtectedFromScaleIn"] for machine in group["Instances"]
             ]
-            for group in described_groups
-        },
-    )
+    return ClusterRemoval(region, stack, groups)
 
 
 def show(removal: ClusterRemoval) -> Iterator[str]:
     """Lines for a terminal."""
     yield f"{removal.region}: the stack {removal.stack.name} goes"
     for name, machines in removal.groups.items():
-        protected = f", {sum(machines)} of them protected" if any(machines) else ""
-        yield f"  {name}: {len(machines)} machines{protected}"
+        line = f"  {name}: {len(machines)} machines"
+        if any(machines):
+            line += f", {sum(machines)} of them protected"
+        yield line
 
 
 def remove(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from goldenami.aws import tags
@@ -116,19 +117,22 @@ def families_of(
 
 def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:
     """Yield the scheduled actions that open and close the working hours."""
-    for number, hours in enumerate(section.calendar if section and least else (), 1):
-        for begins, ends in hours.periods(section.holidays if section else (), clock.now()):
-            first_day = f"{begins:%Y%m%d}" if begins else ""
+    if section is None or not least:
+        return
+    for number, hours in enumerate(section.calendar, 1):
+        for begins, ends in hours.periods(section.holidays, clock.now()):
+            name = f"Opens{number}"
+            if begins:
+                name += f"From{begins:%Y%m%d}"
             yield ScheduledLeast(
-                f"Opens{number}{first_day and f'From{first_day}'}",
-                least,
-                hours.starts,
-                hours.zone,
-                clock.stamp(begins) if begins else "",
-                clock.stamp(ends) if ends else "",
+                name, least, hours.starts, hours.zone, _stamp(begins), _stamp(ends)
             )
         # Only openings leave holidays out: to close on a holiday, too, does no harm.
         yield ScheduledLeast(f"Closes{number}", 0, hours.ends, hours.zone)
+
+
+def _stamp(moment: datetime | None) -> str:
+    return clock.stamp(moment) if moment else ""
 
 
 def render(

@@ -13,6 +13,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
+from goldenami.model.definitions.definition import Definition
 
 from goldenami_fleet.account import account_plan, organization
 from goldenami_fleet.account.account_plan import AccountPlan
@@ -56,10 +57,8 @@ def cmd_account(
     print("\n".join(account_plan.show(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
         _apply(account, plan, progress)
-        for name in [
-            definition.image for definition in checkout.definitions(None) if definition.publish
-        ][:1]:
-            lead_to("release", name)
+        for definition in _published(checkout)[:1]:
+            lead_to("release", definition.image)
         return 0
     account_plan.discard(account, plan)
     return 0
@@ -69,7 +68,8 @@ def _apply(account: Account, plan: AccountPlan, progress: Progress) -> None:
     home_stack = account_plan.execute(account, plan, progress)
     progress.remember()
     print("variables of CI, for the places that docs/ci.md names:")
-    print("\n".join(f"  {name} = {value}" for name, value in sorted(home_stack.outputs.items())))
+    for name, value in sorted(home_stack.outputs.items()):
+        print(f"  {name} = {value}")
 
 
 def _policies(checkout: Checkout) -> int:
@@ -81,22 +81,22 @@ def _policies(checkout: Checkout) -> int:
     number = next((publish.account for publish in sections if publish.account), None)
     if number is None:
         raise BadInput("which account bakes?", hint="`publish: account:` of a definition says it")
-    rules = [
-        checkout.allowed(definition).rules
-        for definition in checkout.definitions(None)
-        if definition.publish
-    ]
+    rules = [checkout.allowed(definition).rules for definition in _published(checkout)]
+    regions = dict[str, None]()
     # A definition without a rule may go anywhere, so the policy may then stop no region.
-    regions = (
-        dict.fromkeys(pattern for rule in rules for _, patterns in rule for pattern in patterns)
-        if all(rules)
-        else ()
-    )
+    if all(rules):
+        for rule in rules:
+            for _, patterns in rule:
+                regions |= dict.fromkeys(patterns)
     documents = [
         policy.model_dump(mode="json") for policy in organization.policies(number, [*regions])
     ]
     print(records.canonical(documents), end="")
     return 0
+
+
+def _published(checkout: Checkout) -> list[Definition]:
+    return [definition for definition in checkout.definitions(None) if definition.publish]
 
 
 def _declared_regions(checkout: Checkout) -> list[str]:

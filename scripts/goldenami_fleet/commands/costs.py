@@ -165,9 +165,13 @@ def _print_families(families: Mapping[str, Family]) -> int:
 
 
 def _row(name: str, family: Family) -> str:
-    accelerator = family.gpu.name if family.gpu else family.chip or "-"
-    sm = f"sm_{family.sm}" if family.sm else "-"
-    modules = f"open {family.open_modules.value}" if family.open_modules else "-"
+    accelerator, sm, modules = family.chip or "-", "-", "-"
+    if family.gpu:
+        accelerator = family.gpu.name
+    if family.sm:
+        sm = f"sm_{family.sm}"
+    if family.open_modules:
+        modules = f"open {family.open_modules.value}"
     return _ROW.format(
         name,
         family.cpu.name,

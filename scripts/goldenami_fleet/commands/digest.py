@@ -42,7 +42,9 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
         )
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
     page = folder / "digest" / record.week / "index.html"
-    record, review = (record, []) if dry_run else _with_review(account, folder, record)
+    review = list[Path]()
+    if not dry_run:
+        record, review = _with_review(account, folder, record)
     pages = [_address(path.relative_to(folder)) for path in (page, *review)]
     link = " ".join(filter(None, (*pages, run_url())))
     news, refused = _send(account, record, link, progress, dry_run=dry_run)

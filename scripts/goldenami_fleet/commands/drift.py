@@ -113,9 +113,10 @@ def _compare_disk(checkout: Checkout, options: DriftOptions, path: Path) -> int:
     image = _required_image(options)
     definition, builds = checkout.definition(image), checkout.builds(image)
     allowed_differences = may_differ.allowed_paths(definition, clock.now().date())
-    build = builds.build(options.build) if options.build else builds.latest
+    build, missing = builds.latest, "verified build"
+    if options.build:
+        build, missing = builds.build(options.build), f"build {options.build}"
     if build is None or not build.is_baked:
-        missing = f"build {options.build}" if options.build else "verified build"
         raise BadInput(
             f"{image} has no {missing} here",
             hint=f"run `make bake IMAGE={image}`, or name a build with --build",
@@ -163,9 +164,9 @@ def _compare_instance(checkout: Checkout, options: DriftOptions, instance: str) 
         record = disk_check.check(build, looked_at, allowed_differences)
     unlike_siblings = disk_records.unlike(record, _siblings(checkout))
     drift = _print_disk_record(checkout, record, instance, unlike_siblings, as_json=options.as_json)
-    notice_errors = (
-        notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
-    )
+    notice_errors = list[GoldenError]()
+    if drift:
+        notice_errors = notify.tell(account, drift, "\n".join(disk_records.show(record)))
     _raise_outcome(drift, notice_errors, running_instance.replacing(target.region, instance))
     return 0
 

@@ -38,13 +38,10 @@ class Commitments(Record):
 
     def lines(self) -> Iterator[str]:
         for kind, percent in self.utilization.items():
-            percent_covered = self.coverage.get(kind)
-            coverage = (
-                ""
-                if percent_covered is None
-                else f", and cover {percent_covered:.0f} % of the need"
-            )
-            yield f"{kind}s are used to {percent:.0f} % in the last 30 days{coverage}"
+            line = f"{kind}s are used to {percent:.0f} % in the last 30 days"
+            if (percent_covered := self.coverage.get(kind)) is not None:
+                line += f", and cover {percent_covered:.0f} % of the need"
+            yield line
         for purchase in self.advice:
             savings = units.dollars(purchase.saves_usd_month)
             yield (

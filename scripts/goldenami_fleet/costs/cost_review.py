@@ -119,21 +119,18 @@ def look(account: Account, by: Sequence[By], months: int) -> CostReview:
 
 
 def _rows(bills: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
-    rows = list[ReviewRow]()
-    for name, usd_by_month in bills.items():
-        before = [usd for month, usd in usd_by_month.items() if month < since]
-        rows.append(
-            ReviewRow(
-                name=name,
-                before=sum(before) if before else None,
-                months={
-                    month.isoformat()[:7]: usd
-                    for month, usd in usd_by_month.items()
-                    if month >= since
-                },
-            )
-        )
+    rows = [_row(name, usd_by_month, since) for name, usd_by_month in bills.items()]
     return sorted(rows, key=lambda row: (-row.usd, row.name))
+
+
+def _row(name: str, usd_by_month: dict[date, float], since: date) -> ReviewRow:
+    before, months = list[float](), dict[str, float]()
+    for month, usd in usd_by_month.items():
+        if month < since:
+            before.append(usd)
+        else:
+            months[month.isoformat()[:7]] = usd
+    return ReviewRow(name=name, before=sum(before) if before else None, months=months)
 
 
 def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:
@@ -169,8 +166,10 @@ def show(review: CostReview) -> Iterator[str]:
     for part, rows in review.parts.items():
         yield f"by {part}, {review.since} to {review.until}:"
         for row in rows[:SHOWN]:
-            change = f" ({row.change})" if review.has_before else ""
-            yield f"  {row.name or 'none'}: {units.dollars(row.usd)}{change}"
+            line = f"  {row.name or 'none'}: {units.dollars(row.usd)}"
+            if review.has_before:
+                line += f" ({row.change})"
+            yield line
 
 
 def render(review: CostReview) -> str:

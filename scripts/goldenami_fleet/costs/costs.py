@@ -109,26 +109,35 @@ def look(
     }
     answers = in_parallel(questions)
     results, committed = answers.done, answers.done[_COMMITMENTS]
-    by_region = {region: results[region] for region in images if region in results}
+    sources, costs_by_region = dict[str, str](), dict[str, list[RegionCost]]()
+    failed = dict[str, GoldenError]()
+    for region in images:
+        if region in results:
+            sources[region], costs_by_region[region] = results[region]
+        else:
+            failed[region] = answers.failed[region]
     return CostsRecord(
         asked_at=clock.stamp(now),
         since=since,
-        prices={region: source for region, (source, _) in by_region.items()},
-        regions={region: costs for region, (_, costs) in by_region.items()},
+        prices=sources,
+        regions=costs_by_region,
         spent=results.get("spent"),
         budgets=results.get("budgets", []),
         committed=committed,
         unknown=answers.causes | committed.unknown,
-    ), {region: answers.failed[region] for region in images if region in answers.failed}
+    ), failed
 
 
 def _spent_by_image(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:
     by_image: dict[str, dict[str, float]] = {}
     for tag in (tags.IMAGE, tags.CLUSTER):
         for (image, usage_type), usd in billing.spent(account, tag, since, until).items():
-            kind = Spending.SNAPSHOTS if "Snapshot" in usage_type else Spending.BUILDERS
             if tag == tags.CLUSTER:
                 kind = Spending.CLUSTER
+            elif "Snapshot" in usage_type:
+                kind = Spending.SNAPSHOTS
+            else:
+                kind = Spending.BUILDERS
             row = by_image.setdefault(image, {})
             row[kind.value] = row.get(kind.value, 0.0) + usd
     return by_image
@@ -151,14 +160,12 @@ def _read_region(
             ledger = read_lease(account.dynamodb(region), image).ledger
             topologies[image] = replace(topologies[first], pointers=inventory.pointers(ledger))
     region_prices = price_list.ask(account, region)
-    plans = {
-        image: retention.plan(topology, image, policies[image].model_copy(update=_NO_WAIT), now)
-        for image, topology in topologies.items()
-    }
-    return region_prices.source, [
-        _cost(image, topology, plans[image], idle, region_prices)
-        for image, topology in topologies.items()
-    ]
+    costs = list[RegionCost]()
+    for image, topology in topologies.items():
+        policy = policies[image].model_copy(update=_NO_WAIT)
+        plan = retention.plan(topology, image, policy, now)
+        costs.append(_cost(image, topology, plan, idle, region_prices))
+    return region_prices.source, costs
 
 
 def _cost(
@@ -174,50 +181,42 @@ def _cost(
         action.build_id for action in plan.actions if action.step is not RetireStep.RECALL
     }
     present = {snapshot.id for snapshot in topology.snapshots}
-    own_snapshots = [snapshot for snapshot in topology.snapshots if snapshot.image == image]
-    sizes = {snapshot.id: prices.stored(snapshot, present)[0] for snapshot in own_snapshots}
+    stored_bytes, freed_bytes = 0, 0
+    for snapshot in topology.snapshots:
+        if snapshot.image == image:
+            size, _ = prices.stored(snapshot, present)
+            stored_bytes += size
+            if snapshot.build_id in retired_builds:
+                freed_bytes += size
     idle_here = [machine for machine in idle if machine.ami in amis and machine.hours]
     return RegionCost(
         image=image,
         amis=len(amis),
-        snapshot_bytes=sum(sizes.values()),
-        snapshots_usd_month=prices.monthly(sum(sizes.values()), region_prices.snapshot_gib_month),
-        retiring_saves_usd_month=prices.monthly(
-            sum(
-                sizes[snapshot.id]
-                for snapshot in own_snapshots
-                if snapshot.build_id in retired_builds
-            ),
-            region_prices.snapshot_gib_month,
-        ),
+        snapshot_bytes=stored_bytes,
+        snapshots_usd_month=prices.monthly(stored_bytes, region_prices.snapshot_gib_month),
+        retiring_saves_usd_month=prices.monthly(freed_bytes, region_prices.snapshot_gib_month),
         idle_hours=round(sum(machine.hours for machine in idle_here), 3),
-        idle_usd=None
-        if region_prices.unknown
-        else units.total(
-            None
-            if (usd := region_prices.machine_hour.get(machine.type)) is None
-            else machine.hours * usd
-            for machine in idle_here
-        ),
+        idle_usd=_idle_usd(idle_here, region_prices),
     )
+
+
+def _idle_usd(machines: Iterable[metrics.IdleMachine], region_prices: RegionPrices) -> float | None:
+    """Return the price on demand of the machines' idle hours, or None if a price is unknown."""
+    if region_prices.unknown:
+        return None
+    usd = 0.0
+    for machine in machines:
+        if machine.type not in region_prices.machine_hour:
+            return None
+        usd += machine.hours * region_prices.machine_hour[machine.type]
+    return usd
 
 
 def show(record: CostsRecord) -> Iterator[str]:
     """Lines for a terminal: the tables, the commitments that end soon, and what is unknown."""
-    rows = [
-        (
-            row.image,
-            region,
-            str(row.amis),
-            units.size(row.snapshot_bytes),
-            dollars(row.snapshots_usd_month),
-            dollars(row.retiring_saves_usd_month),
-            f"{row.idle_hours:.1f}",
-            dollars(row.idle_usd),
-        )
-        for region, costs in record.regions.items()
-        for row in costs
-    ]
+    rows = list[tuple[str, ...]]()
+    for region, costs in record.regions.items():
+        rows += [_cells(region, row) for row in costs]
     yield from columns.aligned([_COLUMNS, *sorted(rows)])
     yield ""
     yield f"billed since {record.since} (AWS is up to a day behind):"
@@ -225,8 +224,23 @@ def show(record: CostsRecord) -> Iterator[str]:
     yield from map(_budget_line, record.budgets)
     yield from _ending_lines(record)
     yield from record.committed.lines()
-    yield from (f"prices in {region}: {source}" for region, source in record.prices.items())
-    yield from (f"unknown: {what}: {why}" for what, why in record.unknown.items())
+    for region, source in record.prices.items():
+        yield f"prices in {region}: {source}"
+    for what, why in record.unknown.items():
+        yield f"unknown: {what}: {why}"
+
+
+def _cells(region: str, row: RegionCost) -> tuple[str, ...]:
+    return (
+        row.image,
+        region,
+        str(row.amis),
+        units.size(row.snapshot_bytes),
+        dollars(row.snapshots_usd_month),
+        dollars(row.retiring_saves_usd_month),
+        f"{row.idle_hours:.1f}",
+        dollars(row.idle_usd),
+    )
 
 
 def _bill_lines(record: CostsRecord) -> Iterator[str]:
@@ -240,18 +254,11 @@ def _bill_lines(record: CostsRecord) -> Iterator[str]:
         )
         return
     kinds = [kind.value for kind in Spending]
-    yield from (
-        f"  {line}"
-        for line in columns.aligned(
-            [
-                ("image", *kinds),
-                *(
-                    (image or "(no image)", *(dollars(row.get(kind, 0.0)) for kind in kinds))
-                    for image, row in sorted(record.spent.items())
-                ),
-            ]
-        )
-    )
+    rows = [("image", *kinds)]
+    for image, spent in sorted(record.spent.items()):
+        rows.append((image or "(no image)", *(dollars(spent.get(kind, 0.0)) for kind in kinds)))
+    for line in columns.aligned(rows):
+        yield f"  {line}"
 
 
 def _budget_line(state: BudgetState) -> str:
@@ -259,8 +266,9 @@ def _budget_line(state: BudgetState) -> str:
         return (
             f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
         )
-    has_forecast = state.forecast is not None
-    forecast = f"{dollars(state.forecast)} forecast" if has_forecast else "no forecast yet"
+    forecast = "no forecast yet"
+    if state.forecast is not None:
+        forecast = f"{dollars(state.forecast)} forecast"
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
 
 

@@ -82,45 +82,50 @@ def look(
     usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
     if gpus and not prices_unknown and not any(usd_by_type.values()):
         prices_unknown = "AWS's price list has none of these types"
-    offers = {
-        region: [
-            OfferedType(
-                instance_type=name,
-                gpu=gpus[name][0],
-                gpus=gpus[name][1],
-                zones=sorted(zones),
-                spot=region_offers.spot.get(name),
-                usd_hour=usd_by_type.get(name, {}).get(region),
-            )
-            for name, zones in sorted(region_offers.zones.items())
-        ]
-        for region, region_offers in answers.done.items()
-    }
-    places = {
-        region: RegionPlace(km=region_places.km(region, center), machines=region_offers.machines)
-        for region, region_offers in answers.done.items()
-    }
-    default = max(
-        (region for region, place in places.items() if place.machines),
-        key=lambda region: places[region].machines or 0,
-        default="",
-    )
+    offers = dict[str, list[OfferedType]]()
+    places, spot_unknown = dict[str, RegionPlace](), dict[str, str]()
+    for region, region_offers in answers.done.items():
+        offers[region] = list(_offered_types(region, region_offers, gpus, usd_by_type))
+        km = region_places.km(region, center)
+        places[region] = RegionPlace(km=km, machines=region_offers.machines)
+        if region_offers.spot_unknown:
+            spot_unknown[region] = region_offers.spot_unknown
     return RegionsRecord(
         places=places,
-        default=default,
+        default=_busiest(places),
         not_allowed=[region for region in enabled if region not in allowed_regions],
         families=list(families),
         asked_at=clock.stamp(),
         prices_unknown=prices_unknown,
         unreachable=answers.causes,
-        spot_unknown={
-            region: region_offers.spot_unknown
-            for region, region_offers in answers.done.items()
-            if region_offers.spot_unknown
-        },
+        spot_unknown=spot_unknown,
         regions=offers,
         advice=advise(offers, gpu_hours) if gpu_hours else None,
     ), answers.failed
+
+
+def _busiest(places: Mapping[str, RegionPlace]) -> str:
+    """Return the region in which most machines run, or "" if none run."""
+    running = {region: place.machines for region, place in places.items() if place.machines}
+    return max(running, key=lambda region: running[region], default="")
+
+
+def _offered_types(
+    region: str,
+    region_offers: _RegionOffers,
+    gpus: Mapping[str, tuple[str, int]],
+    usd_by_type: Mapping[str, Mapping[str, float]],
+) -> Iterator[OfferedType]:
+    for name, zones in sorted(region_offers.zones.items()):
+        gpu, number = gpus[name]
+        yield OfferedType(
+            instance_type=name,
+            gpu=gpu,
+            gpus=number,
+            zones=sorted(zones),
+            spot=region_offers.spot.get(name),
+            usd_hour=usd_by_type.get(name, {}).get(region),
+        )
 
 
 @dataclass(frozen=True)
@@ -176,23 +181,23 @@ def _gpus_by_type(
                     row["InstanceType"]: _gpus(row)
                     for row in instance_types.describe(account.ec2(region), families)
                 }
-    return {name: gpus[name] for name in {name for types in regions.values() for name in types}}
+    return {name: gpus[name] for name in set[str]().union(*regions.values())}
 
 
 def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:
     gpus = described_type.get("GpuInfo", {}).get("Gpus", [])
-    return (gpus[0]["Name"], sum(gpu.get("Count", 0) for gpu in gpus)) if gpus else ("", 0)
+    if not gpus:
+        return "", 0
+    return gpus[0]["Name"], sum(gpu.get("Count", 0) for gpu in gpus)
 
 
 def show(record: RegionsRecord) -> Iterator[str]:
     """Lines for a terminal."""
     if record.advice and record.advice.rows:
         yield from show_advice(record.advice)
-        yield from (
-            f"  {region:<15} {text}"
-            for region in record.regions
-            if (text := _place_notes(record, region))
-        )
+        for region in record.regions:
+            if text := _place_notes(record, region):
+                yield f"  {region:<15} {text}"
     else:
         for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
             offers = (
@@ -215,9 +220,14 @@ def _place_notes(record: RegionsRecord, region: str) -> str:
     place = record.places.get(region)
     if place is None:
         return ""
-    notes = [f"{place.km:,} km away"] if place.km is not None else []
-    notes += [f"{place.machines} machines of the account run there"] if place.machines else []
-    return ", ".join([*notes, "the default"] if region == record.default else notes)
+    notes = list[str]()
+    if place.km is not None:
+        notes.append(f"{place.km:,} km away")
+    if place.machines:
+        notes.append(f"{place.machines} machines of the account run there")
+    if region == record.default:
+        notes.append("the default")
+    return ", ".join(notes)
 
 
 def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
@@ -227,9 +237,13 @@ def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
         first, *others = sorted(
             types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
         )
-        last = f" to {_offer_text(others[-1])}, {len(others) + 1} types" if others else ""
-        yield _offer_text(first) + last
+        text = _offer_text(first)
+        if others:
+            text += f" to {_offer_text(others[-1])}, {len(others) + 1} types"
+        yield text
 
 
 def _offer_text(offer: OfferedType) -> str:
-    return offer.instance_type + ("" if offer.usd_hour is None else f" ${offer.usd_hour:.3f}/h")
+    if offer.usd_hour is None:
+        return offer.instance_type
+    return f"{offer.instance_type} ${offer.usd_hour:.3f}/h"

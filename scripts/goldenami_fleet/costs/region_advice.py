@@ -70,23 +70,17 @@ class Advice(Record):
 
 def advise(regions: Mapping[str, Sequence[OfferedType]], gpu_hours: float) -> Advice:
     """Price the workload on each type with whole GPUs in each region."""
-    rows = [
-        _row(region, offer, gpu_hours)
-        for region, offers in regions.items()
-        for offer in offers
-        if offer.gpus
-    ]
-    types_without_gpu = sorted(
-        {offer.instance_type for offers in regions.values() for offer in offers if not offer.gpus}
-    )
-    left_out = (
-        [f"without a whole GPU, left out: {', '.join(types_without_gpu)}"]
-        if types_without_gpu
-        else []
-    )
-    return Advice(
-        gpu_hours=gpu_hours, rows=sorted(rows, key=_order), not_known=[*left_out, *OPEN_QUESTIONS]
-    )
+    rows, types_without_gpu, not_known = list[AdviceRow](), set[str](), list(OPEN_QUESTIONS)
+    for region, offers in regions.items():
+        for offer in offers:
+            if offer.gpus:
+                rows.append(_row(region, offer, gpu_hours))
+            else:
+                types_without_gpu.add(offer.instance_type)
+    if types_without_gpu:
+        left_out = ", ".join(sorted(types_without_gpu))
+        not_known.insert(0, f"without a whole GPU, left out: {left_out}")
+    return Advice(gpu_hours=gpu_hours, rows=sorted(rows, key=_order), not_known=not_known)
 
 
 def _row(region: str, offer: OfferedType, gpu_hours: float) -> AdviceRow:
@@ -108,13 +102,12 @@ def _row(region: str, offer: OfferedType, gpu_hours: float) -> AdviceRow:
 
 
 def _order(row: AdviceRow) -> tuple[float, float, str, str]:
-    unknown = float("inf")
-    return (
-        unknown if row.usd_month is None else row.usd_month,
-        unknown if row.usd_month_spot is None else row.usd_month_spot,
-        row.offer.instance_type,
-        row.region,
-    )
+    usd, usd_spot = _or_infinite(row.usd_month), _or_infinite(row.usd_month_spot)
+    return usd, usd_spot, row.offer.instance_type, row.region
+
+
+def _or_infinite(usd: float | None) -> float:
+    return math.inf if usd is None else usd
 
 
 # --- for a person ---------------------------------------------------------------------------------
@@ -149,7 +142,8 @@ def show_advice(advice: Advice) -> Iterator[str]:
         yield f"{first} by region:"
         yield from _table(others)
     yield "not known:"
-    yield from (f"  {text}" for text in advice.not_known)
+    for text in advice.not_known:
+        yield f"  {text}"
 
 
 def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:

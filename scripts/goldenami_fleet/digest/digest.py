@@ -5,7 +5,7 @@ If one part cannot be read, the digest has a gap with the cause, and reports the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -109,45 +109,10 @@ def _record(
 ) -> DigestRecord:
     """Build the record. `answers` has the answer of each part, `causes` the cause of each part
     without an answer."""
-    # Always answered: it collects its failures in `unknown`.
-    committed: Commitments = answers[_COMMITTED]
     weeks_spent = weeks.spent(week, answers[_BILL]) if _BILL in answers else None
-    gaps = [
-        Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
-        for part_name, cause in causes.items()
-    ]
-    gaps += [
-        Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
-        for part_name, cause in committed.unknown.items()
-    ]
-    for part in (_BUILDS, _DRIFT):
-        gaps += [
-            Gap(what=f"{part} in {region}", why=cause, kinds=_KINDS[part])
-            for region, cause in (answers[part].unreachable if part in answers else {}).items()
-        ]
-    local_records = read_local_records(
-        status.pointed(answers[_BUILDS]) if _BUILDS in answers else []
-    )
-    gaps += local_records.gaps
-    findings = [
-        *(
-            finding
-            for part, machine_findings in answers.items()
-            if part.startswith(_MACHINES)
-            for finding in machine_findings
-        ),
-        *(from_records.drift(answers[_DRIFT]) if _DRIFT in answers else ()),
-        *(
-            from_records.unused(answers[_BUILDS], local_records.keep, now)
-            if _BUILDS in answers
-            else ()
-        ),
-        *from_records.ended(local_records.parts, now.date()),
-        *from_records.vulnerable(local_records.cves),
-        *from_records.commitments(committed, now),
-        *from_records.anomalies(answers.get(_ANOMALIES, [])),
-        *weeks.overspent(weeks_spent or []),
-    ]
+    builds = status.pointed(answers[_BUILDS]) if _BUILDS in answers else []
+    local_records = read_local_records(builds)
+    findings = _findings(answers, local_records, weeks_spent or [], now)
     # Reversed, so that of two findings with one key the worse is kept.
     by_key = {finding.key: finding for finding in reversed(worst_first(findings))}
     return DigestRecord(
@@ -156,7 +121,42 @@ def _record(
         until=clock.stamp(week.end),
         asked_at=clock.stamp(now),
         findings=worst_first(list(by_key.values())),
-        gaps=gaps,
+        gaps=[*_gaps(answers, causes), *local_records.gaps],
         spent=weeks_spent,
-        committed=committed,
+        committed=answers[_COMMITTED],
     )
+
+
+def _gaps(answers: Mapping[str, Any], causes: Mapping[str, str]) -> Iterator[Gap]:
+    for part_name, cause in causes.items():
+        yield Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
+    # Always answered: it collects its failures in `unknown`.
+    committed: Commitments = answers[_COMMITTED]
+    for part_name, cause in committed.unknown.items():
+        yield Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
+    for part in (_BUILDS, _DRIFT):
+        if part in answers:
+            for region, cause in answers[part].unreachable.items():
+                yield Gap(what=f"{part} in {region}", why=cause, kinds=_KINDS[part])
+
+
+def _findings(
+    answers: Mapping[str, Any],
+    local_records: LocalRecords,
+    weeks_spent: list[WeekSpent],
+    now: datetime,
+) -> list[DigestFinding]:
+    findings = list[DigestFinding]()
+    for part, machine_findings in answers.items():
+        if part.startswith(_MACHINES):
+            findings += machine_findings
+    if _DRIFT in answers:
+        findings += from_records.drift(answers[_DRIFT])
+    if _BUILDS in answers:
+        findings += from_records.unused(answers[_BUILDS], local_records.keep, now)
+    findings += from_records.ended(local_records.parts, now.date())
+    findings += from_records.vulnerable(local_records.cves)
+    findings += from_records.commitments(answers[_COMMITTED], now)
+    findings += from_records.anomalies(answers.get(_ANOMALIES, []))
+    findings += weeks.overspent(weeks_spent)
+    return findings

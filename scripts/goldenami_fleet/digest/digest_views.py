@@ -24,9 +24,7 @@ MOST_LINES, MOST_SETTLED, MOST_SERVICES = 40, 10, 12
 def headline(record: DigestRecord, news: News) -> str:
     """One line: how many findings are new, how many remain, and what was spent."""
     parts = [
-        f"digest of {record.week}: {len(news.new)} new"
-        if news.new
-        else f"digest of {record.week}: nothing new",
+        f"digest of {record.week}: {len(news.new) or 'nothing'} new",
         f"{len(news.standing)} stand",
     ]
     if record.gaps:
@@ -39,9 +37,11 @@ def headline(record: DigestRecord, news: News) -> str:
 def _spent_text(record: DigestRecord) -> Iterator[str]:
     if record.spent:
         now = record.spent[-1]
-        earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None
-        comparison = f", {units.change(now.usd, earlier.usd)} on {earlier.week}" if earlier else ""
-        yield f"{dollars(now.usd)} spent{comparison}"
+        spent = f"{dollars(now.usd)} spent"
+        if len(record.spent) > BEFORE:
+            earlier = record.spent[-1 - BEFORE]
+            spent += f", {units.change(now.usd, earlier.usd)} on {earlier.week}"
+        yield spent
 
 
 def text(record: DigestRecord, news: News, link: str = "") -> str:
@@ -57,8 +57,8 @@ def _lines(record: DigestRecord, news: News, link: str) -> Iterator[str]:
         for finding in findings:
             yield f"- {line(finding)}"
             yield f"  {finding.todo}"
-    if more := len(news.new) - MOST_LINES:
-        yield from [f"and {more} more new ones"] if more > 0 else []
+    if len(news.new) > MOST_LINES:
+        yield f"and {len(news.new) - MOST_LINES} more new ones"
     if news.standing:
         week = dollars(saving(news.standing))
         yield f"Told before and still so: {len(news.standing)}; up to {week} a week could be saved."
@@ -73,9 +73,13 @@ def _lines(record: DigestRecord, news: News, link: str) -> Iterator[str]:
 
 def line(finding: DigestFinding) -> str:
     """Describe a finding in one line."""
-    owner = f" ({finding.owner})" if finding.owner else ""
-    week = "" if finding.usd_week is None else f"; {dollars(finding.usd_week)} a week"
-    return plain(f"{finding.kind.value}: {finding.subject}{owner}: {finding.what}{week}")
+    description = f"{finding.kind.value}: {finding.subject}"
+    if finding.owner:
+        description += f" ({finding.owner})"
+    description += f": {finding.what}"
+    if finding.usd_week is not None:
+        description += f"; {dollars(finding.usd_week)} a week"
+    return plain(description)
 
 
 def plain(text: str) -> str:
@@ -99,9 +103,9 @@ def _charts(record: DigestRecord) -> list[Chart]:
         return []
     by_kind: dict[str, float] = {}
     for finding in record.findings:
-        by_kind[finding.kind.value] = by_kind.get(finding.kind.value, 0.0) + (
-            finding.usd_week or 0.0
-        )
+        if finding.usd_week:
+            usd = by_kind.get(finding.kind.value, 0.0)
+            by_kind[finding.kind.value] = usd + finding.usd_week
     services = sorted(record.spent[-1].services.items(), key=lambda entry: -entry[1])[
         :MOST_SERVICES
     ]
@@ -116,9 +120,7 @@ def _charts(record: DigestRecord) -> list[Chart]:
         charts.shares(
             "Dollars a week that findings are about",
             "finding",
-            sorted(
-                ((kind, usd) for kind, usd in by_kind.items() if usd), key=lambda entry: -entry[1]
-            ),
+            sorted(by_kind.items(), key=lambda entry: -entry[1]),
             dollars,
         ),
     )

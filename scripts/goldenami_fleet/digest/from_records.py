@@ -41,14 +41,15 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
         if difference.kind in _BY_BUILD:
             behind[region, fleet.image, fleet.latest].add(name)
             continue
+        todo = "find out who did it"
+        if difference.kind is not FleetDrift.AMI:
+            todo = f"replace {name}: `golden drift {fleet.image}` says how; or {todo}"
         yield DigestFinding(
             kind=Kind.DRIFT,
             subject=f"{region} {name}",
             stage=difference.kind.value,
             what=f"{fleet.image}: {difference.kind.value}: {difference.what}",
-            todo="find out who did it"
-            if difference.kind is FleetDrift.AMI
-            else f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it",
+            todo=todo,
         )
     for (region, image, latest), names in sorted(behind.items()):
         yield DigestFinding(
@@ -64,29 +65,22 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
 def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[DigestFinding]:
     """Yield builds that no pointer names and no machine runs in any region, a month after they were
     made. The newest ones that a definition keeps (`keep`, by image) are left out."""
-    rows = [
-        (image, ami) for fleets in record.regions.values() for image in fleets for ami in image.amis
-    ]
     # By build, not by AMI: a build that is used in one region is kept in all.
-    used = {
-        (image.image, ami.build_id)
-        for image, ami in rows
-        if ami.instances
-        or ami in image.amis[: keep.get(image.image, 0)]
-        or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS)
-    }
-    used |= {
-        (image.image, pointer.build_id)
-        for fleets in record.regions.values()
-        for image in fleets
-        for pointer in (image.latest, image.candidate, image.template)
-        if pointer
-    }
-    unused_builds = defaultdict[tuple[str, str], list[float | None]](list)
-    for image, ami in rows:
-        if (image.image, ami.build_id) not in used:
-            unused_builds[image.image, ami.build_id].append(ami.usd_month)
-    for (name, build_id), usd_months in sorted(unused_builds.items()):
+    used, usd_by_build = (
+        set[tuple[str, str]](),
+        defaultdict[tuple[str, str], list[float | None]](list),
+    )
+    for image in (image for images in record.regions.values() for image in images):
+        for pointer in (image.latest, image.candidate, image.template):
+            if pointer:
+                used.add((image.image, pointer.build_id))
+        for number, ami in enumerate(image.amis):
+            is_used = ami.instances or number < keep.get(image.image, 0)
+            if is_used or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS):
+                used.add((image.image, ami.build_id))
+            usd_by_build[image.image, ami.build_id].append(ami.usd_month)
+    for name, build_id in sorted(usd_by_build.keys() - used):
+        usd_months = usd_by_build[name, build_id]
         month = units.total(usd_months)
         yield DigestFinding(
             kind=Kind.UNUSED,
@@ -117,11 +111,13 @@ def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding
     attacks, or stop the image by its own rule."""
     groups = defaultdict[tuple[str, str, str], list[Vulnerability]](list)
     for image, cve_records in records.items():
-        for known in (finding for record in cve_records for finding in record.findings):
-            is_reported = known.exploited or known.stops or known.rating.at_least(Rating.HIGH)
-            if is_reported and not known.waived:
-                groups[image, known.part, known.fix].append(known)
-    return (_package_finding(*key, vulnerabilities) for key, vulnerabilities in groups.items())
+        for record in cve_records:
+            for known in record.findings:
+                is_reported = known.exploited or known.stops or known.rating.at_least(Rating.HIGH)
+                if is_reported and not known.waived:
+                    groups[image, known.part, known.fix].append(known)
+    for key, vulnerabilities in groups.items():
+        yield _package_finding(*key, vulnerabilities)
 
 
 def _package_finding(
@@ -129,26 +125,24 @@ def _package_finding(
 ) -> DigestFinding:
     """Describe one package. A newer vulnerability, or one that is now used in attacks, gives a new
     stage."""
-    attacks, ids = (
-        sorted(
-            {known.id for known in vulnerabilities if known.exploited or not only_exploited},
-            key=_age_key,
-        )
-        for only_exploited in (True, False)
-    )
+    ids = sorted({known.id for known in vulnerabilities}, key=_age_key)
+    attacks = sorted({known.id for known in vulnerabilities if known.exploited}, key=_age_key)
     # Rating is a StrEnum, whose members compare as strings: its order of definition counts.
     worst_rating = max((known.rating for known in vulnerabilities), key=list(Rating).index)
-    attack_note = f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}" if attacks else ""
+    severity, remedy = worst_rating.value, "nothing mends this yet"
+    if attacks:
+        severity += f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}"
+    todo = "waive it with a reason and a date, or take the package out"
+    if fix:
+        remedy = f"{fix} mends this"
+        todo = "`golden watch --update` takes what mends it; or waive it with a reason"
     return DigestFinding(
         kind=Kind.VULNERABLE,
         subject=f"{image} {part}",
         stage=" ".join([fix, ids[-1], *attacks[-1:]]),
         what=f"{part} {', '.join(sorted({known.version for known in vulnerabilities}))}: "
-        f"{units.some(ids[::-1], MOST_IDS)}, {worst_rating.value}{attack_note}; "
-        + (f"{fix} mends this" if fix else "nothing mends this yet"),
-        todo="`golden watch --update` takes what mends it; or waive it with a reason"
-        if fix
-        else "waive it with a reason and a date, or take the package out",
+        f"{units.some(ids[::-1], MOST_IDS)}, {severity}; {remedy}",
+        todo=todo,
     )
 
 
@@ -176,19 +170,16 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
     for commitment in account_commitments.held:
         yield from _ending(commitment, now)
         age = now - datetime.fromisoformat(commitment.begins)
-        first, last = (timedelta(days=days) for days in REVIEW_DAYS)
+        first, last = map(timedelta, REVIEW_DAYS)
         if first <= age < last:
-            percent = account_commitments.utilization.get(commitment.kind)
+            used = "used to a part that is not known"
+            if (percent := account_commitments.utilization.get(commitment.kind)) is not None:
+                used = f"used to {percent:.0f} %"
             yield DigestFinding(
                 kind=Kind.REVIEW,
                 subject=commitment.id,
                 what=f"{commitment.kind} ({commitment.what}): its first month is over; "
-                f"all {commitment.kind}s are "
-                + (
-                    "used to a part that is not known"
-                    if percent is None
-                    else f"used to {percent:.0f} %"
-                ),
+                f"all {commitment.kind}s are {used}",
                 todo="nearly all used: buy more of it; else leave it there",
             )
     counts = Counter(commitment.kind for commitment in account_commitments.held)

@@ -34,6 +34,8 @@ MOST_OF_MESSAGE = 40_000
 """Bytes of a message's text that are kept; Slack takes no more."""
 AGAIN = "(This may come a second time: nobody knows whether it arrived before.)\n"
 
+URGENCIES = {kind.value: kind.urgency for kind in Kind}
+
 Send = Callable[[str, str], None]
 
 
@@ -75,24 +77,32 @@ class News(Record):
 def news(told: Told, record: DigestRecord) -> News:
     """Sort the digest's findings by whether they were reported. A finding of a part that could not
     be read is never settled."""
-    # Overspending in a week before the first digest, or whose bill was read before, is no news.
-    findings = [
-        finding
-        for finding in record.findings
-        if finding.kind is not Kind.OVERSPENT
-        or finding.stage == record.week
-        or "" < told.billed < finding.stage
-    ]
+    findings = [finding for finding in record.findings if _is_reportable(finding, told, record)]
+    new, standing = list[DigestFinding](), list[DigestFinding]()
+    for finding in worst_first(findings):
+        if finding.key in told.keys:
+            standing.append(finding)
+        else:
+            new.append(finding)
     unseen_kinds = _unseen_kinds(record)
     subjects = {_subject(finding.key) for finding in findings}
     lasting = {kind.value for kind in Kind if not kind.is_event}
     settled = {_subject(key) for key in told.keys} - subjects
     return News(
-        new=worst_first([finding for finding in findings if finding.key not in told.keys]),
-        standing=worst_first([finding for finding in findings if finding.key in told.keys]),
+        new=new,
+        standing=standing,
         settled=sorted(
             f"{kind}: {subject}" for kind, subject in settled if kind in lasting - unseen_kinds
         ),
+    )
+
+
+def _is_reportable(finding: DigestFinding, told: Told, record: DigestRecord) -> bool:
+    # Overspending in a week before the first digest, or whose bill was read before, is no news.
+    return (
+        finding.kind is not Kind.OVERSPENT
+        or finding.stage == record.week
+        or "" < told.billed < finding.stage
     )
 
 
@@ -110,8 +120,10 @@ def after(told: Told, record: DigestRecord, reported: News) -> Told:
     went away counts as new if it returns."""
     unseen_kinds = _unseen_kinds(record)
     kept = {key: since for key, since in told.keys.items() if key.partition("|")[0] in unseen_kinds}
-    kept |= {finding.key: told.keys[finding.key] for finding in reported.standing}
-    kept |= {finding.key: record.week for finding in reported.new}
+    for finding in reported.standing:
+        kept[finding.key] = told.keys[finding.key]
+    for finding in reported.new:
+        kept[finding.key] = record.week
     billed = told.billed if record.spent is None else max(record.week, told.billed)
     return told.model_copy(
         update={"week": max(record.week, told.week), "billed": billed, "keys": kept}
@@ -148,6 +160,21 @@ def held(account: Account, region: str) -> Iterator[Notes]:
         yield Notes(leases[region], _parsed(account.dynamodb(region), leases[region].notes))
 
 
+def _reduced(told: Told) -> Told:
+    """Return the notes without the oldest message, or, if only one is left, without the tenth of
+    the findings that can wait longest."""
+    if len(told.queue) > 1:
+        return told.model_copy(update={"queue": told.queue[1:]})
+    most_urgent = sorted(told.keys, key=_urgency)[: len(told.keys) * 9 // 10]
+    return told.model_copy(update={"keys": {key: told.keys[key] for key in most_urgent}})
+
+
+def _urgency(key: str) -> Urgency:
+    kind, _ = _subject(key)
+    # A newer version of the program may have written a kind that this one does not know.
+    return URGENCIES.get(kind, Urgency.WHEN_THERE_IS_TIME)
+
+
 class Notes:
     """The notes while their lease is held."""
 
@@ -158,16 +185,8 @@ class Notes:
         """Write the notes. If they do not fit, drop the oldest messages that no channel took, then
         the findings that can wait longest, which are reported again."""
         text = _compressed(told)
-        urgency = {kind.value: kind.urgency for kind in Kind}
         while len(text) > MOST_BYTES and (len(told.queue) > 1 or told.keys):
-            if len(told.queue) > 1:
-                told = told.model_copy(update={"queue": told.queue[1:]})
-            else:
-                kept = sorted(
-                    told.keys,
-                    key=lambda key: urgency.get(_subject(key)[0], Urgency.WHEN_THERE_IS_TIME),
-                )[: len(told.keys) * 9 // 10]
-                told = told.model_copy(update={"keys": {key: told.keys[key] for key in kept}})
+            told = _reduced(told)
             text = _compressed(told)
         with translated():
             self._lease.note(text)
@@ -198,11 +217,11 @@ class Notes:
                         sent.append(f"{message.week} to {channel}")
                     except GoldenError as error:
                         refused[channel] = error
-        remaining = [
-            queued.model_copy(update={"waiting": waiting})
-            for queued in self.told.queue
-            if (waiting := [channel for channel in queued.waiting if channel in channels])
-        ]
+        remaining = list[Message]()
+        for message in self.told.queue:
+            waiting = [channel for channel in message.waiting if channel in channels]
+            if waiting:
+                remaining.append(message.model_copy(update={"waiting": waiting}))
         if remaining != self.told.queue:
             self.keep(self.told.model_copy(update={"queue": remaining}))
         return sent, list(refused.values())
@@ -224,8 +243,8 @@ class Notes:
         self._note(number, begun="", waiting=[name for name in message.waiting if name != channel])
 
     def _note(self, number: int, **changes: object) -> None:
-        queue = [
-            message.model_copy(update=changes) if message.number == number else message
-            for message in self.told.queue
-        ]
+        queue = list(self.told.queue)
+        for index, message in enumerate(queue):
+            if message.number == number:
+                queue[index] = message.model_copy(update=changes)
         self.keep(self.told.model_copy(update={"queue": queue}))

@@ -76,7 +76,8 @@ def spent(week: Week, days: Mapping[date, Mapping[str, float]]) -> list[WeekSpen
     """Return the weeks of a bill up to `week`, the oldest first, from the first week with a bill
     on."""
     days, weeks = _with_fees_spread(days), list[WeekSpent]()
-    for earlier_week in (week.back(number) for number in range(WEEKS - 1, -1, -1)):
+    for number in range(WEEKS - 1, -1, -1):
+        earlier_week = week.back(number)
         services: dict[str, float] = {}
         for day in range(7):
             for service, usd in days.get(earlier_week.monday + timedelta(days=day), {}).items():
@@ -90,7 +91,9 @@ def _with_fees_spread(days: Mapping[date, Mapping[str, float]]) -> dict[date, di
     """Return the days with monthly fees spread over their month. A fee is what a service bills on a
     1st beyond the days next to it: support, licences and taxes are not spent on that day alone."""
     spread = {day: dict(services) for day, services in days.items()}
-    for first in (day for day in days if day.day == 1):
+    for first in days:
+        if first.day != 1:
+            continue
         neighbours = [days.get(first + timedelta(days=step), {}) for step in (-1, 1)]
         length = calendar.monthrange(first.year, first.month)[1]
         for service, usd in days[first].items():
@@ -114,32 +117,38 @@ def overspent(weeks: list[WeekSpent]) -> Iterator[DigestFinding]:
         if _exceeds(weeks[number], weeks[number - BEFORE : number])
     }
     for number in range(max(BEFORE, len(weeks) - MISSED), len(weeks)):
-        this_week, before = weeks[number], weeks[number - BEFORE]
-        last_four = range(number - BEFORE + 1, number + 1)
-        has_grown = (
-            this_week.is_fourth
-            and jumps.isdisjoint(last_four)
-            and number >= 2 * BEFORE - 1
-            and _exceeds(this_week, weeks[last_four.start - BEFORE : last_four.start])
-        )
-        if not (number in jumps or has_grown) or not before.usd:
-            continue
-        growth = {
-            service: usd - before.services.get(service, 0.0)
-            for service, usd in this_week.services.items()
-        }
-        most_grown = max(growth, key=lambda service: growth[service])
-        yield DigestFinding(
-            kind=Kind.OVERSPENT,
-            subject="the account",
-            stage=this_week.week,
-            usd_week=round(this_week.usd - before.usd, 2),
-            what=f"{units.dollars(this_week.usd)} in {this_week.week}, "
-            f"{units.dollars(before.usd)} in {before.week} "
-            f"({units.change(this_week.usd, before.usd)}); most by {most_grown}: "
-            f"{units.dollars(growth[most_grown])} more",
-            todo="`golden costs --by account,region,type,owner` says by whom",
-        )
+        before = weeks[number - BEFORE]
+        if before.usd and (number in jumps or _has_grown(weeks, number, jumps)):
+            yield _overspending(weeks[number], before)
+
+
+def _has_grown(weeks: list[WeekSpent], number: int, jumps: set[int]) -> bool:
+    """Whether this is a fourth week that cost much more than each of the four weeks that ended a
+    month ago, and none of the last four jumped."""
+    last_four = range(number - BEFORE + 1, number + 1)
+    return (
+        weeks[number].is_fourth
+        and jumps.isdisjoint(last_four)
+        and number >= 2 * BEFORE - 1
+        and _exceeds(weeks[number], weeks[last_four.start - BEFORE : last_four.start])
+    )
+
+
+def _overspending(week: WeekSpent, before: WeekSpent) -> DigestFinding:
+    growth = {
+        service: usd - before.services.get(service, 0.0) for service, usd in week.services.items()
+    }
+    most_grown = max(growth, key=lambda service: growth[service])
+    return DigestFinding(
+        kind=Kind.OVERSPENT,
+        subject="the account",
+        stage=week.week,
+        usd_week=round(week.usd - before.usd, 2),
+        what=f"{units.dollars(week.usd)} in {week.week}, {units.dollars(before.usd)} in "
+        f"{before.week} ({units.change(week.usd, before.usd)}); most by {most_grown}: "
+        f"{units.dollars(growth[most_grown])} more",
+        todo="`golden costs --by account,region,type,owner` says by whom",
+    )
 
 
 def _exceeds(week: WeekSpent, earlier: list[WeekSpent]) -> bool:

@@ -60,25 +60,18 @@ def look(
     of regions that failed."""
     quick_account = account.with_short_timeouts()
     results = in_parallel(looks(quick_account, images, _read))
-    withdrawn = {
-        build_id
-        for region_look in results.done.values()
-        for ledger in region_look.ledgers.values()
-        for build_id in ledger.withdrawn
-    }
-
-    def published(region_look: RegionLook, image: str) -> _Published:
-        # A build withdrawn in one region is withdrawn in all; a build id belongs to one image only.
-        ledger = region_look.ledgers[image].withdraw(*withdrawn)
-        return _Published(image, ledger, region_look.defaults[image])
-
-    fleets = {
-        region: [
-            _image_fleet(region_look, published(region_look, image))
-            for image in region_look.ledgers
-        ]
-        for region, region_look in results.done.items()
-    }
+    # A build withdrawn in one region is withdrawn in all; a build id belongs to one image only.
+    withdrawn = set[str]()
+    for region_look in results.done.values():
+        for ledger in region_look.ledgers.values():
+            withdrawn.update(ledger.withdrawn)
+    fleets = dict[str, list[ImageFleet]]()
+    for region, region_look in results.done.items():
+        fleets[region] = []
+        for image, ledger in region_look.ledgers.items():
+            default = region_look.defaults[image]
+            published = _Published(image, ledger.withdraw(*withdrawn), default)
+            fleets[region].append(_image_fleet(region_look, published))
     return FleetRecord(
         asked_at=clock.stamp(), regions=fleets, unreachable=results.causes
     ), results.failed
@@ -93,42 +86,34 @@ def _read(region_look: RegionLook) -> RegionLook:
 
 
 def _image_fleet(region_look: RegionLook, published: _Published) -> ImageFleet:
-    groups = {
-        group.name: version
-        for group in region_look.groups
-        for version in group.versions(published.image, published.default)
-    }
-    rows = [
-        _instance_row(instance, region_look, published)
-        for instance in region_look.instances
-        if _belongs(instance, region_look, published, groups)
-    ]
+    groups, rows, strangers = dict[str, str](), list[InstanceRow](), dict[str, str]()
+    for group in region_look.groups:
+        for version in group.versions(published.image, published.default):
+            groups[group.name] = version
+    for instance in region_look.instances:
+        if _belongs(instance, region_look, published, groups):
+            rows.append(_instance_row(instance, region_look, published))
+        elif instance.image_id not in region_look.amis:
+            strangers[instance.id] = instance.image_id
     return ImageFleet(
         image=published.image,
         latest=published.ledger.latest.build_id if published.ledger.latest else "",
         template_version=str(published.default.number) if published.default else "",
         instances=rows,
-        groups=[
-            GroupRow(
-                name=name,
-                version=version,
-                drift=list(_version_drift(f"launches version {version}", version, published)),
-            )
-            for name, version in groups.items()
-        ],
+        groups=[_group_row(name, version, published) for name, version in groups.items()],
         amis=[
             AmiRow(id=ami.id, build_id=ami.build_id, drift=[_drift_row(FleetDrift.AMI, text, None)])
             for ami, text in region_look.faults
             if ami.image == published.image
         ],
         metrics=_metrics(rows, region_look),
-        strangers={
-            instance.id: instance.image_id
-            for instance in region_look.instances
-            if instance.image_id not in region_look.amis
-            and not _belongs(instance, region_look, published, groups)
-        },
+        strangers=strangers,
     )
+
+
+def _group_row(name: str, version: str, published: _Published) -> GroupRow:
+    drift = list(_version_drift(f"launches version {version}", version, published))
+    return GroupRow(name=name, version=version, drift=drift)
 
 
 def _belongs(
@@ -150,9 +135,11 @@ def _belongs(
 def _instance_row(
     instance: AccountInstance, region_look: RegionLook, published: _Published
 ) -> InstanceRow:
-    image_ami = region_look.amis.get(instance.image_id)
-    ami = image_ami if image_ami and image_ami.image == published.image else None
-    version = instance.template_version if instance.template == published.template else ""
+    ami, version = region_look.amis.get(instance.image_id), instance.template_version
+    if ami and ami.image != published.image:
+        ami = None
+    if instance.template != published.template:
+        version = ""
     return InstanceRow(
         id=instance.id,
         ami=instance.image_id,
@@ -160,7 +147,7 @@ def _instance_row(
         state=instance.state,
         group=instance.group,
         template_version=version,
-        since=clock.stamp(instance.since) if instance.since else None,
+        since=_stamp(instance.since),
         drift=[
             *_build_drift(instance, ami, published),
             *_root_drift(instance, ami, region_look),
@@ -226,18 +213,21 @@ def _version_drift(
 
 
 def _drift_row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
-    known_moments = [moment for moment in moments if moment]
-    return DriftRow(
-        kind=kind, what=what, since=clock.stamp(max(known_moments)) if known_moments else None
-    )
+    return DriftRow(kind=kind, what=what, since=_stamp(max(filter(None, moments), default=None)))
+
+
+def _stamp(moment: datetime | None) -> str | None:
+    return clock.stamp(moment) if moment else None
 
 
 def _metrics(rows: Sequence[InstanceRow], region_look: RegionLook) -> FleetMetrics:
     creation_times = [region_look.amis[row.ami].created for row in rows if row.build_id]
-    days = (clock.now() - min(creation_times)).total_seconds() / DAY_S if creation_times else None
+    days: float | None = None
+    if creation_times:
+        days = round((clock.now() - min(creation_times)).total_seconds() / DAY_S, 2)
     return FleetMetrics(
         instances=len(rows),
         drifted=sum(bool(row.drift) for row in rows),
         instances_by_build=dict(sorted(Counter(row.build_id or "foreign" for row in rows).items())),
-        oldest_build_days=None if days is None else round(days, 2),
+        oldest_build_days=days,
     )

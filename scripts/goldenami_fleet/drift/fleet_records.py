@@ -122,10 +122,12 @@ def headline(record: FleetRecord) -> str:
     count = sum(fleet.metrics.instances for fleet in fleets)
     groups = sum(bool(group.drift) for fleet in fleets for group in fleet.groups)
     parts = [f"{drifted} of {count} instances drifted"]
-    parts += [f"{groups} groups launch another version than the default"] if groups else []
-    faults = sum(len(fleet.amis) for fleet in fleets)
-    parts += [f"{faults} AMIs are public or cannot be launched"] if faults else []
-    parts += [f"could not look at {', '.join(record.unreachable)}"] if record.unreachable else []
+    if groups:
+        parts.append(f"{groups} groups launch another version than the default")
+    if faults := sum(len(fleet.amis) for fleet in fleets):
+        parts.append(f"{faults} AMIs are public or cannot be launched")
+    if record.unreachable:
+        parts.append(f"could not look at {', '.join(record.unreachable)}")
     return "; ".join(parts)
 
 
@@ -133,9 +135,10 @@ def show(record: FleetRecord) -> Iterator[str]:
     """Lines for a terminal."""
     for region, fleets in record.regions.items():
         for fleet in fleets:
-            number = fleet.template_version
-            version = f", template version {number}" if number else ""
-            yield f"{fleet.image} in {region}: `latest` is {fleet.latest or 'nothing'}{version}"
+            title = f"{fleet.image} in {region}: `latest` is {fleet.latest or 'nothing'}"
+            if fleet.template_version:
+                title += f", template version {fleet.template_version}"
+            yield title
             for row in fleet.rows:
                 yield f"  {_title(row)}"
                 for drift in row.drift:
@@ -153,24 +156,28 @@ def _title(row: InstanceRow | GroupRow | AmiRow) -> str:
         return f"{row.id} of build {row.build_id or 'unknown'}"
     if isinstance(row, GroupRow):
         return f"group {row.name} launches version {row.version}"
-    origin = [f"in {row.group}"] if row.group else []
-    origin += [f"by version {row.template_version}"] if row.template_version else []
-    since = f" since {row.since}" if row.since else ""
-    return f"{row.id} {row.ami} {row.build_id or 'no build'} {row.state}{since}" + (
-        f" ({', '.join(origin)})" if origin else ""
-    )
+    title, origin = f"{row.id} {row.ami} {row.build_id or 'no build'} {row.state}", list[str]()
+    if row.since:
+        title += f" since {row.since}"
+    if row.group:
+        origin.append(f"in {row.group}")
+    if row.template_version:
+        origin.append(f"by version {row.template_version}")
+    if origin:
+        title += f" ({', '.join(origin)})"
+    return title
 
 
 def _figures(fleet: ImageFleet) -> str:
     by_build = ", ".join(
         f"{count} of {build}" for build, count in fleet.metrics.instances_by_build.items()
     )
-    oldest = fleet.metrics.oldest_build_days
-    return (
-        f"{fleet.metrics.instances} instances"
-        + (f": {by_build}" if by_build else "")
-        + (f"; the oldest build is {oldest:.0f} days old" if oldest is not None else "")
-    )
+    figures, oldest = f"{fleet.metrics.instances} instances", fleet.metrics.oldest_build_days
+    if by_build:
+        figures += f": {by_build}"
+    if oldest is not None:
+        figures += f"; the oldest build is {oldest:.0f} days old"
+    return figures
 
 
 def _strangers(fleet: ImageFleet) -> Iterator[str]:

@@ -70,11 +70,9 @@ def opened(
         )
         # Only with a base and EBS's list of changes do unchanged blocks come from the base.
         if changed is None or base is None:
-            cause = (
-                f"the AMI is of account {target.owner}"
-                if target.owner
-                else (f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
-            )
+            cause = f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}"
+            if target.owner:
+                cause = f"the AMI is of account {target.owner}"
             progress.say(f"{cause}: every block is read")
         else:
             extents = merged((index * BLOCK, (index + 1) * BLOCK) for index in changed)
