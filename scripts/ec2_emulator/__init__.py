@@ -8,8 +8,8 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
   to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no
   place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
-  `compute/`, `storage/` or `services/` keeps it. `tests/aws/test_rules_tables.py` has what is
-  refused; what else a rule changes, the tests of commands meet.
+  `compute/`, `storage/` or `services/` keeps it. `tests/aws/emulator/test_rules_tables.py` has what
+  is refused; what else a rule changes, the tests of commands meet.
 * `answers`: answers that a test states for what commands read and none makes (bills, reservations,
   fleets).
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`

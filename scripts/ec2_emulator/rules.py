@@ -18,8 +18,8 @@ ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
 
 
 RULES: dict[str, str] = {}
-"""Function names to the pages of their rules. tests/aws/test_rules_tables.py has a refused call for
-each rule that refuses."""
+"""Function names to the pages of their rules. tests/aws/emulator/test_rules_tables.py has a refused
+call for each rule that refuses."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -22,6 +22,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 import goldenami
+from goldenami.commands import plugged
 from goldenami.core import environment
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause
@@ -31,7 +32,7 @@ from goldenami.core.yaml_lines import nearest
 
 CALLED = "Called by pipelines and Molecule"
 """The area of commands that no person types."""
-AREAS: dict[str, dict[str, str]] = {
+_AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock", "lock": "lock"},
     "Builds on this machine": {
         "bake": "builds.bake",
@@ -43,7 +44,7 @@ AREAS: dict[str, dict[str, str]] = {
         "store": "store",
         "cve": "cve",
     },
-    "Accounts": {"account": "account"},
+    "Accounts": {},
     "Published images": {
         "publish": "publish",
         "gpu-test": "gpu_test",
@@ -54,17 +55,31 @@ AREAS: dict[str, dict[str, str]] = {
         "status": "status",
         "retire": "retire",
         "sweep": "retire",
-        "regions": "costs",
-        "costs": "costs",
     },
-    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "status"},
+    "Running instances": {},
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "builds.container"},
 }
-"""Areas of the help, in its order: in each, the commands with their module of `commands/`."""
+"""Areas of the help, in its order: in each, goldenami's own commands with their module of
+`commands/`. An empty one has commands of another package."""
+
+
+def _all_areas() -> dict[str, dict[str, str]]:
+    tables = {"goldenami.commands": _AREAS}
+    tables |= {package.__name__: package.AREAS for package in plugged.PACKAGES}
+    areas = dict[str, dict[str, str]]()
+    for package, table in tables.items():
+        for area, commands in table.items():
+            modules = {name: f"{package}.{module}" for name, module in commands.items()}
+            areas.setdefault(area, {}).update(modules)
+    return areas
+
+
+AREAS = _all_areas()
+"""Areas of the help, in its order: in each, all commands with their module."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset(
-    {"account", "cluster", "digest", "publish", "promote", "release", "rollback", "retire", "sweep"}
+CONTINUED = frozenset({"publish", "promote", "release", "rollback", "retire", "sweep"}).union(
+    *(package.CONTINUED for package in plugged.PACKAGES)
 )
 """Commands that, when interrupted, leave finished steps in the account; running the same command
 again does the rest."""
@@ -107,10 +122,11 @@ class Commands(TyperGroup):
 
 @functools.cache
 def _functions(module: str) -> dict[str, str]:
-    """Return the first paragraph of each function's docstring in `commands/MODULE.py`."""
+    """Return the first paragraph of each function's docstring in `module`."""
     # Read from the source: importing a module takes up to a second, and the help needs them all.
-    path = Path(__file__).parent / "commands" / f"{module.replace('.', '/')}.py"
-    text = path.read_text(encoding="utf-8")
+    package, *path = module.split(".")
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    text = folder.joinpath(*path).with_suffix(".py").read_text(encoding="utf-8")
     return {
         node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
         for node in ast.parse(text).body
@@ -134,7 +150,7 @@ def command(name: str) -> TyperCommand:
     """Import the module of the command `name`, and return the command."""
     from goldenami.commands import with_checkout  # noqa: PLC0415 - 0.5 s that the help need not wait for
 
-    module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")
+    module = importlib.import_module(MODULES[name])
     app = typer.Typer(add_completion=False, rich_markup_mode=_markup())
     app.command(name)(with_checkout(getattr(module, _function(name))))
     built = typer.main.get_command(app)

@@ -10,6 +10,8 @@ from pathlib import Path
 from goldenami.core import shell
 
 GENERATED = "docs/reference.md"
+PRODUCT = ("scripts/goldenami", "scripts/goldenami_fleet")
+"""The packages of the product."""
 SEEN: set[Path] = set()
 """What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test
 counts."""
@@ -37,6 +39,11 @@ def glob(root: Path, pattern: str) -> list[Path]:
     found = sorted(root.glob(pattern))
     SEEN.update(found)
     return found
+
+
+def product(root: Path) -> list[Path]:
+    """The modules of the product."""
+    return [path for package in PRODUCT for path in glob(root / package, "**/*.py")]
 
 
 def texts(root: Path, *suffixes: str) -> Iterator[tuple[Path, str]]:

@@ -63,7 +63,7 @@ NO_EXPLORER = ErrorKind(
     [],
     HostNotReady,
     "the account has not enabled Cost Explorer ({action})",
-    "open it once in the console; a day later it has figures (docs/costs.md)",
+    "open it once in the console; a day later it has figures (docs/operate/costs.md)",
 )
 KINDS = (
     CLOCK,

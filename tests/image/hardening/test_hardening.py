@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def facts(host: Any, lock: dict[str, Any]) -> dict[str, Answer]:
-    """What each command says; tests/unit/test_hardening_checks.py feeds the checks others."""
+    """What each command says; tests/unit/roles/test_hardening_checks.py feeds the checks others."""
     asked = commands(lock)
     return {
         name: Answer(host.run(f"{{ {command}; }} 2>&1").stdout.strip())

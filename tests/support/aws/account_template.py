@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cfnlint.decode import cfn_yaml
-from goldenami.fleet.account import account_plan
+from goldenami_fleet.account import account_plan
 
 BUCKET, TOPIC = "arn:aws:s3:::golden-ami-bucket", "arn:aws:sns:us-east-1:123456789012:golden-ami"
 

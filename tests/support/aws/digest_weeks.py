@@ -13,7 +13,7 @@ import boto3
 import pytest
 from goldenami.aws.services import metrics, notify
 from goldenami.core import clock
-from goldenami.fleet.digest.weeks import WEEKS, Week
+from goldenami_fleet.digest.weeks import WEEKS, Week
 
 from support.aws.account_template import BUCKET
 from support.aws.emulator import Emulator

@@ -6,15 +6,15 @@ from __future__ import annotations
 from datetime import date
 
 from goldenami.aws.pricing.billing import PurchaseAdvice
-from goldenami.fleet.costs import cost_review
-from goldenami.fleet.costs.commitments import Commitments
-from goldenami.fleet.costs.cost_review import By, CostReview, ReviewRow
-from goldenami.fleet.digest import digest_views
-from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
-from goldenami.fleet.digest.memory import News
-from goldenami.fleet.digest.weeks import WeekSpent
 from goldenami.image.report import site
+from goldenami_fleet.costs import cost_review
+from goldenami_fleet.costs.commitments import Commitments
+from goldenami_fleet.costs.cost_review import By, CostReview, ReviewRow
+from goldenami_fleet.digest import digest_views
+from goldenami_fleet.digest.digest import DigestRecord
+from goldenami_fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
+from goldenami_fleet.digest.memory import News
+from goldenami_fleet.digest.weeks import WeekSpent
 
 WEEKS = [
     WeekSpent(

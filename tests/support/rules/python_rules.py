@@ -14,27 +14,29 @@ FILE_LINES, FOLDER_MODULES = 500, 15
 def basenames(root: Path) -> list[str]:
     """No two modules of the product have one name; those of commands/ are named as their
     command."""
-    package, problems, known = root / "scripts/goldenami", [], dict[str, Path]()
-    for path in trees.glob(package, "**/*.py"):
-        if path.name == "__init__.py" or package / "commands" in path.parents:
+    problems, known = list[str](), dict[str, Path]()
+    for path in trees.product(root):
+        if path.name == "__init__.py" or path.parent.name == "commands":
             continue
         if known.setdefault(path.name, path) != path:
-            other = known[path.name].relative_to(package)
-            problems.append(f"{path.relative_to(package)} has the name of {other}")
+            problems.append(
+                f"{_short(path, root)} has the name of {_short(known[path.name], root)}"
+            )
     return problems
 
 
 def folders(root: Path) -> list[str]:
     """A folder of the product has at most 15 modules."""
-    package = root / "scripts/goldenami"
-    modules = Counter(
-        path.parent for path in trees.glob(package, "**/*.py") if path.name != "__init__.py"
-    )
+    modules = Counter(path.parent for path in trees.product(root) if path.name != "__init__.py")
     return [
-        f"{folder.relative_to(package)}/ has {number} modules, at most {FOLDER_MODULES}"
+        f"{_short(folder, root)}/ has {number} modules, at most {FOLDER_MODULES}"
         for folder, number in sorted(modules.items())
         if number > FOLDER_MODULES
     ]
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root / "scripts"))
 
 
 def sizes(root: Path) -> list[str]:

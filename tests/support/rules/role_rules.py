@@ -1,6 +1,7 @@
 """The contract of roles/, as functions from a tree and a role's name to the list of its violations.
 
-`tests/unit/test_roles_contract.py` holds each role to them, and feeds each a role that breaks it.
+`tests/unit/house/test_roles_contract.py` holds each role to them, and feeds each a role that
+breaks it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def told(root: Path) -> Iterator[tuple[Path, str, str, str]]:
         file = path.relative_to(root)
         is_code = (
             file.suffix == ".py"
-            and file.parts[:2] == ("scripts", "goldenami")
+            and any(file.is_relative_to(package) for package in trees.PRODUCT)
             and file.name != "reference.py"
         )  # its page is read
         is_pipeline = file.parts[0] in (".github", ".gitlab-ci.yml")

@@ -1,0 +1,249 @@
+"""Where instance families exist, what they cost there, and where a workload costs least."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+from goldenami.aws.calls import pages
+from goldenami.aws.instances import instance_types
+from goldenami.aws.pricing import prices
+from goldenami.aws.pricing.prices import SpotPrices
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account, Client, translate, translated
+from goldenami.core import clock
+from goldenami.core.errors import GoldenError
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Utc
+from goldenami.model.operation import region_places
+from goldenami.model.operation.residency import GeoPlace
+from pydantic import Field
+
+from goldenami_fleet.costs.region_advice import Advice, OfferedType, advise, show_advice
+
+SPOT_DAYS = 30
+"""Days of Spot prices that are read; EC2 keeps 90."""
+
+
+class RegionPlace(Record):
+    """Why to prefer a region besides its price. `km` is its distance from the company's data
+    centre, or None if the centre is not stated. `machines` is the number of the account's running
+    machines there, or None if they could not be listed."""
+
+    km: int | None
+    machines: int | None
+
+
+class RegionsRecord(Record):
+    """The regions in which families exist. `prices_unknown`, `spot_unknown` (by region) and
+    `unreachable` (by region) have the cause of what is missing, or are empty. `advice` is None if
+    no workload was named. `default` is the region in which most machines of the account run, or ""
+    if none run. `not_allowed` regions were left out."""
+
+    schema_version: Literal[3] = 3
+    families: list[str]
+    asked_at: Utc
+    regions: dict[str, list[OfferedType]]
+    places: dict[str, RegionPlace] = Field(default_factory=dict)
+    default: str = ""
+    not_allowed: list[str] = Field(default_factory=list)
+    prices_unknown: str
+    spot_unknown: dict[str, str]
+    unreachable: dict[str, str]
+    advice: Advice | None = None
+
+
+def look(
+    account: Account,
+    families: Sequence[str],
+    regions: list[str],
+    gpu_hours: float | None = None,
+    center: GeoPlace | None = None,
+) -> tuple[RegionsRecord, dict[str, GoldenError]]:
+    """Return the record, and the errors of regions that failed. If `regions` is empty, ask every
+    region that the account has enabled and that `residency` allows. `center` is the company's data
+    centre."""
+    account = account.with_short_timeouts()
+    enabled = regions or sorted(
+        row["RegionName"] for row in account.ec2(account.home).describe_regions()["Regions"]
+    )
+    allowed_regions = enabled if regions else list(filter(account.allowed.allows, enabled))
+    answers = for_each_region(
+        allowed_regions,
+        lambda region: _read_region(account.ec2(region), families, spot=gpu_hours is not None),
+    )
+    gpus = _gpus_by_type(
+        account,
+        families,
+        {region: region_offers.zones for region, region_offers in answers.done.items()},
+    )
+    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
+    if gpus and not prices_unknown and not any(usd_by_type.values()):
+        prices_unknown = "AWS's price list has none of these types"
+    offers = dict[str, list[OfferedType]]()
+    places, spot_unknown = dict[str, RegionPlace](), dict[str, str]()
+    for region, region_offers in answers.done.items():
+        offers[region] = list(_offered_types(region, region_offers, gpus, usd_by_type))
+        km = region_places.km(region, center)
+        places[region] = RegionPlace(km=km, machines=region_offers.machines)
+        if region_offers.spot_unknown:
+            spot_unknown[region] = region_offers.spot_unknown
+    return RegionsRecord(
+        places=places,
+        default=_busiest(places),
+        not_allowed=[region for region in enabled if region not in allowed_regions],
+        families=list(families),
+        asked_at=clock.stamp(),
+        prices_unknown=prices_unknown,
+        unreachable=answers.causes,
+        spot_unknown=spot_unknown,
+        regions=offers,
+        advice=advise(offers, gpu_hours) if gpu_hours else None,
+    ), answers.failed
+
+
+def _busiest(places: Mapping[str, RegionPlace]) -> str:
+    """Return the region in which most machines run, or "" if none run."""
+    running = {region: place.machines for region, place in places.items() if place.machines}
+    return max(running, key=lambda region: running[region], default="")
+
+
+def _offered_types(
+    region: str,
+    region_offers: _RegionOffers,
+    gpus: Mapping[str, tuple[str, int]],
+    usd_by_type: Mapping[str, Mapping[str, float]],
+) -> Iterator[OfferedType]:
+    for name, zones in sorted(region_offers.zones.items()):
+        gpu, number = gpus[name]
+        yield OfferedType(
+            instance_type=name,
+            gpu=gpu,
+            gpus=number,
+            zones=sorted(zones),
+            spot=region_offers.spot.get(name),
+            usd_hour=usd_by_type.get(name, {}).get(region),
+        )
+
+
+@dataclass(frozen=True)
+class _RegionOffers:
+    """What one region offers: the account's running machines, the zones of each type, the Spot
+    prices of each type, and why these are unknown, or ""."""
+
+    machines: int | None
+    zones: dict[str, list[str]]
+    spot: dict[str, SpotPrices]
+    spot_unknown: str = ""
+
+
+def _read_region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffers:
+    zones: dict[str, list[str]] = {}
+    for name, zone in instance_types.zones(ec2, families):
+        zones.setdefault(name, []).append(zone)
+    machines = _running_machines(ec2)
+    if not zones or not spot:
+        return _RegionOffers(machines, zones, {})
+    try:
+        return _RegionOffers(machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
+    # A missing price is no reason to fail; `translate` raises errors that are not AWS's.
+    except Exception as error:
+        return _RegionOffers(machines, zones, {}, translate(error).message)
+
+
+def _running_machines(ec2: Client) -> int | None:
+    running = [{"Name": "instance-state-name", "Values": ["running"]}]
+    try:
+        return sum(
+            len(reservation["Instances"])
+            for reservation in pages(ec2, "describe_instances", "Reservations", Filters=running)
+        )
+    # The number is optional, as Spot's prices are.
+    except Exception as error:
+        translate(error)
+        return None
+
+
+def _gpus_by_type(
+    account: Account,
+    families: Sequence[str],
+    regions: Mapping[str, Iterable[str]],
+) -> dict[str, tuple[str, int]]:
+    """Return the name and number of the GPUs of each type that `regions` offer."""
+    gpus: dict[str, tuple[str, int]] = {}
+    for region, types in regions.items():
+        # A type is the same everywhere: ask a region only if it has types that no other had.
+        if not gpus.keys() >= set(types):
+            with translated(region):
+                gpus |= {
+                    row["InstanceType"]: _gpus(row)
+                    for row in instance_types.describe(account.ec2(region), families)
+                }
+    return {name: gpus[name] for name in set[str]().union(*regions.values())}
+
+
+def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:
+    gpus = described_type.get("GpuInfo", {}).get("Gpus", [])
+    if not gpus:
+        return "", 0
+    return gpus[0]["Name"], sum(gpu.get("Count", 0) for gpu in gpus)
+
+
+def show(record: RegionsRecord) -> Iterator[str]:
+    """Lines for a terminal."""
+    if record.advice and record.advice.rows:
+        yield from show_advice(record.advice)
+        for region in record.regions:
+            if text := _place_notes(record, region):
+                yield f"  {region:<15} {text}"
+    else:
+        for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
+            offers = (
+                "; ".join(_family_lines(record.regions[region]))
+                or f"has no {' and no '.join(record.families)}"
+            )
+            place = _place_notes(record, region)
+            yield f"  {region:<15} {offers}{place and f' ({place})'}"
+    if record.not_allowed:
+        yield f"not allowed by `residency`, and left out: {', '.join(record.not_allowed)}"
+    for region, cause in record.unreachable.items():
+        yield f"  {region:<15} unreachable: {cause}"
+    for region, cause in record.spot_unknown.items():
+        yield f"  {region:<15} Spot's prices are unknown: {cause}"
+    if record.prices_unknown:
+        yield f"what an hour costs cannot be known: {record.prices_unknown}"
+
+
+def _place_notes(record: RegionsRecord, region: str) -> str:
+    place = record.places.get(region)
+    if place is None:
+        return ""
+    notes = list[str]()
+    if place.km is not None:
+        notes.append(f"{place.km:,} km away")
+    if place.machines:
+        notes.append(f"{place.machines} machines of the account run there")
+    if region == record.default:
+        notes.append("the default")
+    return ", ".join(notes)
+
+
+def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
+    """Describe each family by its cheapest and its most expensive type, or by its sizes if prices
+    are unknown."""
+    for _, types in groupby(offers, key=lambda offer: offer.instance_type.partition(".")[0]):
+        first, *others = sorted(
+            types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
+        )
+        text = _offer_text(first)
+        if others:
+            text += f" to {_offer_text(others[-1])}, {len(others) + 1} types"
+        yield text
+
+
+def _offer_text(offer: OfferedType) -> str:
+    if offer.usd_hour is None:
+        return offer.instance_type
+    return f"{offer.instance_type} ${offer.usd_hour:.3f}/h"

@@ -1,0 +1,260 @@
+"""Hours of a calendar, waiting against the formulas of queues, and what of a cluster's or
+residency's section is refused."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from goldenami.model.operation import working_hours
+from goldenami.model.operation.cluster_section import ClusterSection
+from goldenami_fleet.cluster import arrivals, waiting
+from goldenami_fleet.cluster.waiting import Setting, Times, Visit
+from support.builds.definitions import IMAGE, edited, refused
+
+BERLIN = working_hours.parse("Mon-Fri 08:00-19:00 Europe/Berlin")
+
+
+@pytest.fixture(scope="module")
+def shared(lockable: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout for all cases that put back what they edit."""
+    return lockable(tmp_path_factory.mktemp("operation") / "checkout")
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "starts", "ends"),
+    [
+        ("Mon-Fri 08:00-19:00 Europe/Berlin", "45 7 * * 1,2,3,4,5", "0 19 * * 1,2,3,4,5"),
+        ("Sun 00:05-12:30 UTC", "50 23 * * 6", "30 12 * * 0"),  # its machines start on Saturday
+        ("Sat-Sun 10:00-24:00 UTC", "45 9 * * 0,6", "0 0 * * 0,1"),
+        # Whole days: each starts a minute after the one before has ended.
+        ("Mon-Fri 00:00-24:00 UTC", "1 0 * * 1,2,3,4,5", "0 0 * * 2,3,4,5,6"),
+    ],
+)
+def test_when_a_group_s_least_changes(text: str, starts: str, ends: str) -> None:
+    hours = working_hours.parse(text)
+    assert (hours.starts, hours.ends) == (starts, ends)
+
+
+def test_when_machines_are_wanted() -> None:
+    """Over a weekend and a holiday; in summer an hour earlier; from the middle of a day on."""
+    winter = BERLIN.openings(utc("2026-12-23T20:00"), utc("2026-12-29T07:00"), [date(2026, 12, 25)])
+    assert list(winter) == [
+        (utc("2026-12-24T06:45"), utc("2026-12-24T18:00")),  # 7:45 in Berlin
+        (utc("2026-12-28T06:45"), utc("2026-12-28T18:00")),
+        (utc("2026-12-29T06:45"), utc("2026-12-29T07:00")),
+    ]
+    summer = BERLIN.openings(utc("2026-07-01T12:00"), utc("2026-07-02T12:00"), [])
+    assert list(summer) == [
+        (utc("2026-07-01T12:00"), utc("2026-07-01T17:00")),
+        (utc("2026-07-02T05:45"), utc("2026-07-02T12:00")),
+    ]
+
+
+def test_whole_days_follow_one_another_and_leave_holidays_out() -> None:
+    whole = working_hours.parse("Mon-Fri 00:00-24:00 UTC")
+    assert not list(working_hours.clashes([whole]))
+    assert whole.minutes_a_week == 5 * (24 * 60 - 1)
+    monday, holiday = utc("2026-12-21T00:00"), date(2026, 12, 23)
+    days = list(whole.openings(monday, utc("2026-12-28T00:00"), [holiday]))
+    assert [begin.day for begin, _ in days] == [21, 22, 24, 25]
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(days))
+    (_, stops), (begins, _) = whole.periods([holiday], monday)
+    assert stops and begins
+    assert utc("2026-12-22T00:01") < stops <= utc("2026-12-23T00:00")
+    assert begins == utc("2026-12-24T00:01")
+
+
+def test_a_holiday_may_stand_in_quotes() -> None:
+    section = ClusterSection.model_validate(
+        {
+            "hours": [BERLIN.text],
+            "holidays": ["2026-12-25", date(2027, 1, 1)],
+            "machines": {"c7i": {"working_hours": 1}},
+        }
+    )
+    assert section.holidays == [date(2026, 12, 25), date(2027, 1, 1)]
+
+
+def test_holidays_part_the_starts() -> None:
+    """One that is over, or on a day without hours, changes nothing; two in a row are one gap, up to
+    the next day of work."""
+    days = [
+        date(2026, 12, 18),
+        date(2026, 12, 24),
+        date(2026, 12, 25),
+        date(2026, 12, 26),
+        date(2027, 1, 1),
+    ]
+    assert BERLIN.periods(days, utc("2026-12-20T12:00")) == [
+        (None, utc("2026-12-23T22:45")),
+        (utc("2026-12-28T06:45"), utc("2026-12-31T22:45")),
+        (utc("2027-01-04T06:45"), None),
+    ]
+    assert BERLIN.periods([], utc("2026-12-20T12:00")) == [(None, None)]
+
+
+TRACE = 40_000
+"""Visits of a trace."""
+
+
+def erlang_c_min(rate: float, ended: float, machines: int) -> float:
+    """The mean wait of M/M/c in minutes; rates are by the hour."""
+    load = rate / ended
+    all_busy = load**machines / math.factorial(machines) / (1 - load / machines)
+    fewer = sum(load**each / math.factorial(each) for each in range(machines))
+    return 60 * all_busy / (fewer + all_busy) / (machines * ended - rate)
+
+
+def against_the_formula(number: int, rate: float, ended: float, machines: int) -> float:
+    """The mean wait in the `number`th trace, as a share of the formula's for its own rates."""
+    dice, at, visits = random.Random(number), 0.0, []
+    for _ in range(TRACE):
+        at += dice.expovariate(rate)
+        visits.append(Visit(at, dice.expovariate(ended)))
+    always = Setting("", machines, ((0.0, machines),))
+    found = waiting.simulate(visits, always, Times(boot_h=0), at + 1000)
+    assert found.visits == TRACE
+    assert found.machine_h == pytest.approx(machines * (at + 1000))
+    rates = TRACE / at, TRACE / sum(each.hours for each in visits)
+    return found.mean_min / erlang_c_min(*rates, machines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "ended", "machines"), [(1, 2, 1), (2.1, 1, 3), (5.6, 1, 8)])
+def test_waiting_is_that_of_a_queue(rate: float, ended: float, machines: int) -> None:
+    """Within 5 % of the formula for so many machines that always run, as the mean of the first five
+    traces: none of them is chosen."""
+    shares = [against_the_formula(number, rate, ended, machines) for number in range(5)]
+    assert fmean(shares) == pytest.approx(1, abs=0.05), shares
+
+
+@pytest.mark.parametrize(
+    ("setting", "waits_min", "machine_h"),
+    [
+        (Setting("", 2), 6.0, 2 * (1.1 + 1)),  # a boot each; a machine goes an hour after its user
+        (Setting("", 2, ((0.0, 1), (9.0, 0))), 3.0, 9 + 1.0 + (1.1 + 1)),  # the first finds one
+        (Setting("", 3, spare=1), 3.0, 10 + 160 + 1.1),  # the spare one goes on; two more come
+        (Setting("", 2, stopped=1), 3.75, (1.025 + 1) + (1.1 + 1)),
+        (Setting("", 1), 36.0, 0.1 + 2 + 1),  # the second waits for the first
+    ],
+)
+def test_a_morning_of_two_people(setting: Setting, waits_min: float, machine_h: float) -> None:
+    """They come at once, for an hour each; a boot takes 6 minutes, a stopped one 1.5."""
+    found = waiting.simulate([Visit(8.0, 1.0), Visit(8.0, 1.0)], setting, Times())
+    assert found.mean_min == pytest.approx(waits_min)
+    assert found.machine_h == pytest.approx(machine_h)
+
+
+def test_the_made_up_week_is_the_same_each_time() -> None:
+    week = arrivals.made_up()
+    assert week == arrivals.made_up() and len(week) == 40
+    assert arrivals.peak([Visit(0, 2), Visit(1, 2), Visit(2, 1)]) == 2
+
+
+HOURS = "hours: [Mon-Fri 08:00-19:00 Europe/Berlin]"
+MACHINES = "machines: {c7i: {working_hours: 1}}"
+
+
+@pytest.mark.parametrize(
+    ("section", "complaint"),
+    [
+        (
+            f"hours: [Mon-Fri 08:00-19:00 Europe/Berln], {MACHINES}",
+            "cluster.hours: unknown time zone `Europe/Berln`; did you mean `Europe/Berlin`?",
+        ),
+        (f"hours: [Mon-Fri 19:00-08:00 UTC], {MACHINES}", "ends before it begins"),
+        (f"hours: [Fri-Mon 08:00-19:00 UTC], {MACHINES}", "Mon is before Fri"),
+        (f"hours: [Mon-Fri 08:00-25:00 UTC], {MACHINES}", "has a time that no day has"),
+        (f"hours: [Mon-Fri 8-19], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
+        (f"hours: [Mo-Fri 08:00-19:00 UTC], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
+        (f"hours: [Mon-Sun 00:00-23:50 UTC], {MACHINES}", "less than 15 minutes are between"),
+        (
+            f"hours: [Mon-Fri 00:00-24:00 UTC, Sat 00:00-08:00 UTC], {MACHINES}",
+            "less than 15 minutes are between",
+        ),
+        (
+            f"hours: [Mon 08:00-12:00 UTC, Mon 13:00-15:00 Asia/Tokyo], {MACHINES}",
+            "name one time zone in all lines",
+        ),
+        (f"{HOURS}, machines: {{c7i: {{spare: 1}}}}", "cluster: `hours` start nothing"),
+        (MACHINES, "cluster: `working_hours` without `hours`"),
+        (
+            f"{HOURS}, holidays: [12-25], {MACHINES}",
+            "holidays: `12-25` is not a day of one year; write each year's",
+        ),
+        (f"{HOURS}, holidays: [2026-02-30], {MACHINES}", "not usable YAML: day is out of range"),
+        (
+            f"{HOURS}, {MACHINES.replace('c7i', 'g5')}",
+            "cluster.machines.g5: `g5` is not in `hardware`",
+        ),
+        (f"{HOURS}, {MACHINES}", "cluster.machines.c7i: needs the role golden_idle"),
+        ("machines: {c7i: {spare: 1}}", "cluster.machines.c7i: needs the role golden_idle"),
+        (
+            "machines: {c7i: {stopped: 1}}",
+            "machines.c7i.stopped: a warm pool has machines of one type",
+        ),
+        ("machines: {}", "cluster.machines: dictionary should have at least 1 item"),
+    ],
+)
+def test_a_cluster_that_cannot_be(shared: Path, section: str, complaint: str) -> None:
+    with edited(shared, f"image: {IMAGE}", f"image: {IMAGE}\ncluster: {{{section}}}"):
+        assert complaint in refused(shared)
+
+
+def test_a_spare_machine_that_its_agent_ends(shared: Path) -> None:
+    role = (
+        "roles:\n  golden_idle:\n    golden_idle_action: leave_group\n"
+        "    golden_idle_target: ssm:/golden-idle/x\n"
+    )
+    section = f"cluster: {{machines: {{c7i: {{spare: 1}}}}}}\n{role}"
+    with edited(shared, "roles:\n", section):
+        assert "cluster.machines.c7i.spare: a spare machine is idle, and the action" in refused(
+            shared
+        )
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        (
+            "regions: [eu-*]",
+            ": publish.regions.1: us-east-1 is not allowed: packer/residency.yml allows eu-*",
+        ),
+        ("regions: []", "packer/residency.yml:1: regions: list should have at least 1 item"),
+        ("regions: [Frankfurt]", "packer/residency.yml:1: regions.1: string should match pattern"),
+        (
+            "regions: [us-*]\ndata_center: {latitude: 91, longitude: 0}",
+            "packer/residency.yml:2: data_center.latitude: "
+            "input should be less than or equal to 90",
+        ),
+    ],
+)
+def test_residency_that_cannot_be(shared: Path, rule: str, complaint: str) -> None:
+    path = shared / "packer/residency.yml"
+    path.write_text(rule, encoding="utf-8")
+    try:
+        assert complaint in refused(shared)
+    finally:
+        path.unlink()
+
+
+def test_a_registry_where_nothing_may_be(shared: Path) -> None:
+    path = shared / "packer/residency.yml"
+    path.write_text("regions: [us-*]\n", encoding="utf-8")
+    registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ml"
+    try:
+        with edited(shared, "publish:\n", f"publish:\n  registries: [{registry}]\n"):
+            assert ": publish.registries.1: eu-west-1 is not allowed: packer/" in refused(shared)
+    finally:
+        path.unlink()
