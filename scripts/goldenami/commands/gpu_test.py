@@ -24,7 +24,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.image.provenance import provenance
 from goldenami.image.report import report
 from goldenami.local.host import workspace
@@ -106,7 +106,7 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
     ):
         variables = scratch / "vars.json"
         records.write_text(
-            variables, records.canonical(bake_inputs.role_variables(root, lock, digest))
+            variables, records.canonical(bake_plan.role_variables(root, lock, digest))
         )
         for name in {offer.region for sm_offers in offers.values() for offer in sm_offers}:
             # Noted before anything is launched: `golden sweep` looks there for what a killed test
