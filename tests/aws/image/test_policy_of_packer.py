@@ -8,7 +8,7 @@ import boto3
 from ec2_emulator import iam
 from goldenami.aws import tags
 from goldenami.core import records
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.model.locked import lockfile
 from support.aws import publisher
 from support.aws.emulator import Emulator
@@ -36,7 +36,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
         TagSpecifications=tags.specifications(marks, "security-group"),
     )["GroupId"]
     own = {"key": "", "private_key": "", "groups": [group], "tags": marks, "kms_key": KEY_ALIAS}
-    variables = bake_inputs.role_variables(ROOT, lock, digest)
+    variables = bake_plan.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(aws.asked())
     aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})

@@ -19,7 +19,7 @@ from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
 from goldenami.core.process import ProcessId
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.image.builders import ec2
 from goldenami.model.locked import lockfile
 from goldenami.release.retire import sweep
@@ -171,7 +171,7 @@ def test_what_a_killed_bake_leaves_is_found(
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     records.write_text(
         tmp_path / "out/vars.json",
-        records.canonical(bake_inputs.role_variables(ROOT, lock, digest)),
+        records.canonical(bake_plan.role_variables(ROOT, lock, digest)),
     )
     plan = sample_plan.sample(tmp_path, lock, digest).model_copy(
         update={"lock": lockfile.path_of(ROOT, IMAGE)}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.image.bake import bake_inputs, toolchain_digest
+from goldenami.image.bake import bake_plan, toolchain_digest
 from goldenami.local.tree.layers import RECORD, LayerRecord
 from goldenami.model.builds.build_records import BakeRecord
 from goldenami.model.locked import lockfile
@@ -52,9 +52,9 @@ class LayerCheckout:
     def keys(self) -> list[str]:
         """The layers' keys, the base tree's first; of the last step none is kept."""
         lock, _ = lockfile.read(lockfile.path_of(self.root, IMAGE))
-        found, toolchain = [bake_inputs.base_key(lock)], toolchain_digest.digest(self.root)
+        found, toolchain = [bake_plan.base_key(lock)], toolchain_digest.digest(self.root)
         for step in lock.steps[:-1]:
-            found.append(bake_inputs._step_key(lock, step, found[-1], toolchain))
+            found.append(bake_plan.step_key(lock, step, found[-1], toolchain))
         return found
 
     def start(self, stage: str, *options: str, **env: str) -> subprocess.Popen[str]:

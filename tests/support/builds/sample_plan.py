@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.model.builds.plans import BakePlan, Tree
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
@@ -27,5 +27,5 @@ def sample(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:
         base_key="0" * 64,
         layers=work / "layers",
         layers_limit_bytes=0,
-        coverage=bake_inputs.coverage(lock),
+        coverage=bake_plan.coverage(lock),
     )

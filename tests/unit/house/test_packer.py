@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records, shell
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.local.machine import packer
 from goldenami.model.locked import lockfile
 from goldenami.model.supported import base_images
@@ -39,7 +39,7 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
     path = lockfile.path_of(ROOT, image)
     lock, digest = lockfile.read(path)
     records.write_text(
-        folder / "vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest))
+        folder / "vars.json", records.canonical(bake_plan.role_variables(ROOT, lock, digest))
     )
     return [
         "-var",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds.plans import BakePlan
 from goldenami.model.locked import lockfile
@@ -59,8 +59,8 @@ def keys(found: Lock, work: Path) -> list[str]:
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
     return [
-        bake_inputs.base_key(found),
-        *(step.key for step in bake_inputs._steps(ROOT, found, work)),
+        bake_plan.base_key(found),
+        *(step.key for step in bake_plan.steps(ROOT, found, work)),
     ]
 
 
@@ -121,8 +121,7 @@ def test_a_step_sees_its_own_variables_and_packages_and_no_later_ones(tmp_path: 
         "golden_steps": ["cuda"],
     }
     seen = {
-        view: {digest[0] for digest in digests}
-        for view, digests in bake_inputs.views(lock()).items()
+        view: {digest[0] for digest in digests} for view, digests in bake_plan.views(lock()).items()
     }
     assert seen == {
         "step-0": {"0"},
@@ -130,7 +129,7 @@ def test_a_step_sees_its_own_variables_and_packages_and_no_later_ones(tmp_path: 
         **{f"step-{number}": {"0", "1", "2"} for number in (2, 3, 4)},
     }
     # The driver's step replaces what stood in for its module.
-    replaced = [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)]
+    replaced = [step.replaces for step in bake_plan.steps(ROOT, lock(), tmp_path)]
     assert replaced == [[], [], ["module"], [], []]
 
 
@@ -138,7 +137,7 @@ def test_a_step_sees_its_own_variables_and_packages_and_no_later_ones(tmp_path: 
 def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_LAYERS_GB", given)
     with pytest.raises(BadInput, match="GOLDEN_LAYERS_GB is"):
-        bake_inputs.layers_limit_bytes()
+        bake_plan.layers_limit_bytes()
 
 
 def planned(root: Path, found: Lock, digest: str) -> BakePlan:
@@ -188,15 +187,15 @@ def test_a_lock_that_watch_just_made_is_named_by_the_commit_it_was_made_on(tmp_p
     digests = [lockfile.write(path, lock(source_date_epoch=epoch)) for epoch in (2, 1)]
     other.write_text("driver branch", encoding="utf-8")
     git(tmp_path, "init", "--quiet")
-    assert bake_inputs.git_commit(tmp_path, path, digests[1]) == "uncommitted", "there is no commit"
+    assert bake_plan.git_commit(tmp_path, path, digests[1]) == "uncommitted", "there is no commit"
     head = committed(tmp_path)
 
     lockfile.write(path, lock(source_date_epoch=2))
     other.write_text("another branch", encoding="utf-8")  # as `watch` follows a driver's
-    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == f"{head}+lock-{digests[0][:12]}"
+    assert bake_plan.git_commit(tmp_path, path, digests[0]) == f"{head}+lock-{digests[0][:12]}"
     (tmp_path / "roles").mkdir()
     (tmp_path / "roles/new.yml").write_text("", encoding="utf-8")
-    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == "uncommitted", (
+    assert bake_plan.git_commit(tmp_path, path, digests[0]) == "uncommitted", (
         "a commit and a lock are not all of it"
     )
 
@@ -232,5 +231,5 @@ def test_root_reads_the_commit_of_a_users_clone(
     monkeypatch.delenv("SUDO_UID", raising=False)
     if sudo:
         monkeypatch.setenv("SUDO_UID", sudo)
-    assert bake_inputs.git_commit(tmp_path, path, digest) == head
+    assert bake_plan.git_commit(tmp_path, path, digest) == head
     assert {each.stat().st_uid for each in (tmp_path / ".git").rglob("*")} == {owner}

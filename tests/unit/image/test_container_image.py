@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import NoFit
-from goldenami.image.bake import bake_inputs, container_image
+from goldenami.image.bake import bake_plan, container_image
 from goldenami.local.host import workspace
 from goldenami.local.tree import image_layers
 from goldenami.local.tree import tree as trees
@@ -35,10 +35,10 @@ def lock() -> Lock:
 
 def keys(lock: Lock) -> dict[str, str]:
     """The keys of the layers that a container of `lock` is made of."""
-    part, found = container_image.part(lock), {"base": bake_inputs.base_key(lock)}
+    part, found = container_image.part(lock), {"base": bake_plan.base_key(lock)}
     for step in part.steps:
         if step.roles:
-            key = bake_inputs._step_key(part, step, [*found.values()][-1], "tools")
+            key = bake_plan.step_key(part, step, [*found.values()][-1], "tools")
             found["+".join(step.roles)] = key
     return found
 

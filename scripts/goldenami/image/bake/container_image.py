@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldenami.core import clock, records
 from goldenami.core.errors import NoFit
-from goldenami.image.bake import bake, bake_inputs
+from goldenami.image.bake import bake, bake_plan
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.provenance import dsse, provenance
 from goldenami.image.sbom import components, sbom
@@ -176,17 +176,17 @@ def _plan(
     inputs: BakeInputs, build: BuildFolder, work: Path, configuration: dict[str, Any]
 ) -> ContainerPlan:
     lock = inputs.lock
-    bake_plan = inputs.plan(work, build.log("container"), inputs.repository())
+    whole_plan = inputs.plan(work, build.log("container"), inputs.repository())
     step_numbers = [number for number, step in enumerate(lock.steps) if step.roles]
     groups = [GROUPS[lock.steps[number].roles[0]] for number in step_numbers]
     # Of the base only KEPT and what the definition adds stays; packages of later steps all stay.
     later = chain.from_iterable(step.packages for step in lock.steps[1:])
     extra_packages = lock.variables.get("os_updates_extra_packages", [])
     return ContainerPlan(
-        **bake_plan.model_dump()
+        **whole_plan.model_dump()
         | {
             "build_id": build.build_id,
-            "steps": [bake_plan.steps[number] for number in step_numbers],
+            "steps": [whole_plan.steps[number] for number in step_numbers],
             "layout": work / "image",
             "groups": ["base", *groups, REST],
             "keeps": sorted({*KEPT, *later, *extra_packages}),
@@ -247,7 +247,7 @@ def _attached(
     each."""
     bill, origin = work / sbom.SBOM_FILE, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
-    commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
+    commit = bake_plan.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
     statement = provenance.of_container(
         record, commit, platform.python_version(), records.sha256_file(bill)
     )

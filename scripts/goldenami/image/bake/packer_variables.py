@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.image.bake.bake_inputs import BakeInputs
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.locked import lockfile
@@ -27,7 +27,7 @@ def write(inputs: BakeInputs, account: dict[str, str]) -> Path | None:
     folder = inputs.build.image.path
     variables, roles = folder / VARIABLES, folder / ROLES
     records.write_text(
-        roles, records.canonical(bake_inputs.role_variables(root, lock, inputs.lock_sha256))
+        roles, records.canonical(bake_plan.role_variables(root, lock, inputs.lock_sha256))
     )
     records.write_text(
         variables,

@@ -57,6 +57,7 @@ FORMS = (
     Row(
         "RSA key in base64",
         "mii",
+        # PKCS #8, and PKCS #1.
         r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
         "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
     ),
@@ -118,12 +119,14 @@ FORMS = (
     Row(
         "password hash",
         "$",
+        # MD5, bcrypt, SHA-256, SHA-512, scrypt, yescrypt, Argon2.
         r"(?:^|[:\s\"'])\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$,=+]{20,}",
         "ada:$6$…8$…86:1",
     ),
     Row(
         "password in an address",
         "://",
+        # Neither the name alone (`https://ada:password@`) nor a variable (`https://ada:${PASS}@`).
         r"[a-z0-9]://[^\s/:@'\"<>${}()\[\]|\\]*:(?!(?i:pass(?:word)?|secret|token)@)"
         r"[^\s/:@'\"<>${}()\[\]|\\*]{3,}@[A-Za-z0-9\[]",
         "https://ada:…8@host.example/",
@@ -201,6 +204,7 @@ FIELDS = (
     Row(
         "chpasswd",
         "chpasswd",
+        # By a pipe, and by a here-string: `chpasswd <<< ada:…`.
         r"\becho\s+[\"']?[\w.-]+:(?=[^\n|]{0,99}\| *(?:sudo\s)?chpasswd)"
         r"|\bchpasswd\s*<<<\s*[\"']?[\w.-]+:",
         "echo 'ada:…8' | chpasswd",
@@ -208,6 +212,7 @@ FIELDS = (
     Row(
         "standard input",
         "echo",
+        # `sudo -S`, `docker login --password-stdin`, `passwd --stdin`.
         r"\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}"
         r"(?:\s-S\b|--password-stdin|--stdin))",
         "echo …8 | docker login -u a --password-stdin",
@@ -244,21 +249,64 @@ STEMS = (
     "activation",
 )
 """Parts of names that say secret: each such name has one of them."""
-_SURE = (
-    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community"
-    "|activation[_-]?code)"
-    "|(?<![a-z])(?:pass|pwd?)|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
+_LONG_NAMES = (
+    "passw(?:or)?d",  # passwd, PASSWORD
+    "passphrase",
+    "secret",  # client_secret
+    "token",  # GITHUB_TOKEN
+    "credential",  # credentials
+    "psk",  # wpa_psk
+    "authtok",  # ldap_default_authtok
+    "community",  # rocommunity of SNMP
+    "activation[_-]?code",
+)
+"""Parts of names that are those of a secret wherever they stand."""
+_SURE = "|".join(
+    (
+        f"(?i:{'|'.join(_LONG_NAMES)})",
+        "(?<![a-z])(?:pass|pwd?)",  # db_pass, pw: not compass
+        "(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)",  # dbPass, DB_PWD: not BYPASS
+    )
 )
 _UNSURE = "(?i:key|cookie|pass|pwd?)"
 """Names of secrets, and names whose value is a secret only if it is random."""
-_QUALIFIED = re.compile(
-    rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared"
-    rb"|signing)[_-]?k"
-    rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$"
+_KINDS_OF_KEYS = (
+    "api",  # api_key
+    "access",  # AccessKey
+    "account",
+    "activation",
+    "auth",
+    "encryption",
+    "licen[cs]e",  # license_key, licence-key
+    "master",
+    "private",
+    "secret",
+    "shared",
+    "signing",
 )
+_OWNERS_OF_PASSWORDS = (
+    "admin",  # adminpass
+    "bind",
+    "db",
+    "ftp",
+    "ldap",
+    "mail",
+    "my",
+    "pg",  # pgpass
+    "require",  # requirepass of Redis
+    "root",  # rootpw
+    "smtp",
+    "sql",
+    "ssh",
+    "user",
+)
+_QUALIFIED = re.compile(
+    f"(?i:(?:{'|'.join(_KINDS_OF_KEYS)})[_-]?k|(?:{'|'.join(_OWNERS_OF_PASSWORDS)})p)$".encode()
+)
+"""Text up to a short name's first letter that makes the name sure: `api_k` of api_key, `rootp` of
+rootpw."""
 _IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")
-"""Texts before a short name's first letter: one that makes the name sure, and one that makes it a
-part of a longer word."""
+"""Text up to a short name's first letter that makes it a part of a longer word: `nk` of monkey."""
 GIVES = {
     "assignment": r"[ \t]*(?:[=!]?={1,2}|:=|=>|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?",
     "declaration": r"[ \t]*:[ \t]*&?[A-Za-z][\w\[\].]{0,30}[ \t]*=[ \t]*",
@@ -268,20 +316,38 @@ GIVES = {
 }
 """Ways in which a name is given a value."""
 _ENDS = r"[\s,;:)}\]<]|$"
+"""What follows the quotation mark that ends a value; any other one is in the value."""
+_WORD_ENDS = "(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))"
+"""The end of a name's word: `api_key2`, `tokenFile`, not `keyboard` or `Tokenizer`."""
+_GIVEN = "|".join(sorted(GIVES.values(), key=len, reverse=True))
+_IN_PROSE = r"[ \t]+(?:is[ \t]+)?"
+"""What stands between name and value in a sentence or after an option: "the password is hunter2",
+`--token abc`."""
+_QUOTED = rf'"(?P<quoted>(?:[^\s"]|"(?!{_ENDS})){{8,999}})"'
+_SINGLE = rf"'(?P<single>(?:[^\s']|'(?!{_ENDS})){{8,999}})'"
+_BARE = r"""(?P<bare>(?!["'])(?:[^\s<]|<(?!/)){8,999})"""
+"""Values of at least 8 characters: "hunter2hunter2", 'hunter2hunter2' and hunter2hunter2. A bare
+one goes up to a closing tag or a space."""
 _NAMED = re.compile(
     rf"""
-    (?:(?P<sure>{_SURE})|{_UNSURE}) [sS]?(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))
+    (?:(?P<sure>{_SURE})|{_UNSURE}) [sS]?{_WORD_ENDS}
     (?P<more>[\w.-]{{0,40}}+) ["'\]]*?
-    (?:(?P<gives>{"|".join(sorted(GIVES.values(), key=len, reverse=True))})|[ \t]+(?:is[ \t]+)?)
+    (?:(?P<gives>{_GIVEN})|{_IN_PROSE})
     [\[(]?[bru]?(?:
-        "(?P<quoted>(?:[^\s"]|"(?!{_ENDS})){{8,999}})"|'(?P<single>(?:[^\s']|'(?!{_ENDS})){{8,999}})'
-        |(?P<bare>(?!["'])(?:[^\s<]|<(?!/)){{8,999}}))
+        {_QUOTED}|{_SINGLE}
+        |{_BARE})
     """.encode(),
     re.VERBOSE,
 )
+"""A name that may be a secret's, and its value. `more` is the rest of the name: `_file` of
+token_file."""
 _OTHER = re.compile(
-    rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$"
+    # public_key, verify_token, cache_key, sort_key, hostkey; `k` is the first letter of `key`.
+    rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$"
+    # arn:aws:secretsmanager:eu-west-1:1:secret
+    rb"|\barn:[\w:/-]*$"
 )
+# key_id, secret_arn, token_type, password-file, SecretName, token_url
 _DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
 """Texts before and behind a name with which it is no secret's."""
 _NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|PSK|pwd|[Cc]ookie")

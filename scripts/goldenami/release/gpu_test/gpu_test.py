@@ -14,7 +14,7 @@ from goldenami.aws.refusals import QUOTA, Instead
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.bake import bake_inputs
+from goldenami.image.bake import bake_plan
 from goldenami.model.builds.gpu_proofs import GpuTestRecord, TestedGpu, required
 from goldenami.release.gpu_test import capacity, gpu_machine
 from goldenami.release.gpu_test.capacity import Offer
@@ -63,7 +63,7 @@ def show(
 
 def write_variables(test: GpuTest, lock_sha256: str) -> None:
     """Write the variables of the image's roles, which their checks read."""
-    variables = bake_inputs.role_variables(test.root, test.lock, lock_sha256)
+    variables = bake_plan.role_variables(test.root, test.lock, lock_sha256)
     records.write_text(test.variables, records.canonical(variables))
 
 
