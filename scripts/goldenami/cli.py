@@ -34,11 +34,11 @@ CALLED = "Called by pipelines and Molecule"
 AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock", "lock": "lock"},
     "Builds on this machine": {
-        "bake": "bake",
-        "verify": "bake",
-        "container": "bake",
-        "shell": "bake",
-        "reproduce": "bake",
+        "bake": "builds.bake",
+        "verify": "builds.verify",
+        "container": "builds.container",
+        "shell": "builds.verify",
+        "reproduce": "builds.reproduce",
         "clean": "store",
         "store": "store",
         "cve": "cve",
@@ -47,9 +47,9 @@ AREAS: dict[str, dict[str, str]] = {
     "Published images": {
         "publish": "publish",
         "gpu-test": "gpu_test",
-        "promote": "publish",
-        "rollback": "publish",
-        "release": "publish",
+        "promote": "promote",
+        "rollback": "promote",
+        "release": "release",
         "verify-provenance": "cve",
         "status": "status",
         "retire": "retire",
@@ -59,7 +59,7 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "status"},
     "New releases": {"watch": "watch"},
-    CALLED: {"images": "watch", "molecule-container": "bake"},
+    CALLED: {"images": "watch", "molecule-container": "builds.container"},
 }
 """Areas of the help, in its order: in each, the commands with their module of `commands/`."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
@@ -109,7 +109,8 @@ class Commands(TyperGroup):
 def _functions(module: str) -> dict[str, str]:
     """Return the first paragraph of each function's docstring in `commands/MODULE.py`."""
     # Read from the source: importing a module takes up to a second, and the help needs them all.
-    text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
+    path = Path(__file__).parent / "commands" / f"{module.replace('.', '/')}.py"
+    text = path.read_text(encoding="utf-8")
     return {
         node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
         for node in ast.parse(text).body

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.inventory import leftovers
-from goldenami.commands import bake as commands
+from goldenami.commands.builds import bake_setup
 from goldenami.commands.checkout import Checkout as CommandCheckout
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
@@ -217,7 +217,7 @@ def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) 
     said = checkout.run("sweep", "--dry-run")
     assert elsewhere not in said
     for _ in range(2):
-        commands._ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere)
+        bake_setup.ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere)
     ran = checkout.golden("sweep", "--dry-run")
     assert ran.text.count(elsewhere) == 1
     assert elsewhere not in checkout.golden("sweep", "--dry-run", "--region", "us-east-1").text

@@ -65,6 +65,13 @@ Strict = Annotated[bool, typer.Option("--strict", help="warnings count as errors
 BuildId = Annotated[
     str | None, typer.Option("--build", metavar="ID", help="this build instead of the newest")
 ]
+AcceptUntestedGpu = Annotated[
+    bool,
+    typer.Option(
+        "--accept-untested-gpu",
+        help="`latest` may take a build that was not tested on a GPU; recorded",
+    ),
+]
 Regions = Annotated[
     list[str],
     typer.Option(
@@ -94,6 +101,11 @@ def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
     if as_json:
         text = records.canonical(record.model_dump(mode="json"))
     print(text, end="", flush=True)
+
+
+def print_plan(lines: Iterable[str]) -> None:
+    """Print a plan's lines, its commands as the user types them."""
+    print(command_name.as_typed("\n".join(lines)), flush=True)
 
 
 def raise_failed(failed: dict[str, GoldenError], what: str) -> None:

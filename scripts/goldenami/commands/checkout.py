@@ -25,7 +25,9 @@ from goldenami.model.supported.hardware import Family
 from goldenami.packages.store import Remote, Store
 
 if TYPE_CHECKING:  # imports botocore, which is slow and which not every command needs
+    from goldenami.aws.channels.channels import ImageInAccount
     from goldenami.aws.session import Account
+    from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 
 IMAGES = "packer/images"
 """The folder that identifies a checkout."""
@@ -80,6 +82,19 @@ class Checkout:
         # What a command creates for several images belongs to none, so it gets no image's tags.
         company_tags = sections[0].tags if len(definitions) == 1 and sections else {}
         return Account(allowed.model_copy(update={"also": frozenset(also)}), company_tags)
+
+    def in_account(self, image: str) -> ImageInAccount:
+        """Return the image in the account that it is published to."""
+        from goldenami.aws.channels.channels import ImageInAccount  # noqa: PLC0415 - botocore, as below
+
+        definition = self.definition(image)
+        return ImageInAccount(self.account(definition), definition)
+
+    def gpu_judge(self, image: ImageInAccount) -> GpuJudge:
+        """Return the judge of the image's GPU tests."""
+        from goldenami.release.gpu_test.gpu_evidence import GpuJudge  # noqa: PLC0415 - botocore, as below
+
+        return GpuJudge(self.root, image.with_short_timeouts.account, image.definition)
 
     def allowed(self, *definitions: Definition) -> AllowedRegions:
         return residency.allowed(

@@ -16,7 +16,7 @@ def basenames(root: Path) -> list[str]:
     command."""
     package, problems, known = root / "scripts/goldenami", [], dict[str, Path]()
     for path in trees.glob(package, "**/*.py"):
-        if path.name == "__init__.py" or path.parent == package / "commands":
+        if path.name == "__init__.py" or package / "commands" in path.parents:
             continue
         if known.setdefault(path.name, path) != path:
             other = known[path.name].relative_to(package)

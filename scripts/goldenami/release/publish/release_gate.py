@@ -3,14 +3,16 @@ disk, may be published."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
+from goldenami.image.lock import lint
+from goldenami.image.provenance import provenance
 from goldenami.image.provenance.provenance import Attestor
-from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (
     BakeRecord,
@@ -19,13 +21,14 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.gpu_proofs import Asked
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
+from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
+from goldenami.model.supported import hardware
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {
@@ -96,6 +99,20 @@ def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
     return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock))
 
 
+def proven(root: Path, image: ImageInAccount, build_id: str | None) -> VerifiedBuild:
+    """Load a build that the whole gate lets through, by default the newest, with the key that signs
+    it, if any."""
+    definition = image.definition
+    build = load(root, image.name, build_id)
+    lint.demand(build.lock, hardware.load(root))
+    check_security(definition, build.folder)
+    key = provenance.demanded(root, definition, image.account)
+    if key is None:
+        return build
+    policy = definition_file.path_of(root, image.name)
+    return replace(build, signs=Attestor(build.folder, key, policy))
+
+
 def _again(image: str, name: str) -> str:
     return (
         f"`make verify IMAGE={image}` boots it and checks it; "
@@ -105,34 +122,41 @@ def _again(image: str, name: str) -> str:
 
 def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
     """Why the verify record does not prove the build, or ""."""
-    correct = {check.id for check in verify.checks if check.outcome is Outcome.CORRECT}
-    wrong = [check.id for check in verify.checks if check.outcome is not Outcome.CORRECT]
     if (bake.build_id, verify.build_id, verify.image) != (name, name, bake.image):
         return f"its verify record is of {verify.image} {verify.build_id}"
     if verify.verdict is not Verdict.VERIFIED:
-        return (
-            f"{len(wrong)} of {len(verify.checks)} checks failed, "
-            f"{wrong[0] if wrong else 'none ran'} first"
-        )
-    kind, baked, verified, digits = (
-        ("AMI", bake.ami_id, verify.ami, None)
-        if bake.ami
-        else ("disk", bake.disk_sha256, verify.disk_sha256, 12)
-    )
-    if verified != baked:
-        return (
-            f"its verify record does not say that it is of this {kind}"
-            if verified is None
-            else f"its verify record is of another {kind} ({verified[:digits]}, not "
-            f"{str(baked)[:digits]})"
-        )
-    if unproven := [
-        claim for check, claim in EVIDENCE[bake.builder].items() if check not in correct
-    ]:
-        return f"its verify record does not prove {unproven[0]}"
+        wrong = [check.id for check in verify.checks if check.outcome is not Outcome.CORRECT]
+        first = (wrong or ["none ran"])[0]
+        return f"{len(wrong)} of {len(verify.checks)} checks failed, {first} first"
+    if bake.ami:
+        other = _other("AMI", bake.ami_id, verify.ami)
+    else:
+        other = _other("disk", bake.disk_sha256, verify.disk_sha256, digits=12)
+    if other:
+        return f"its verify record {other}"
+    correct = {check.id for check in verify.checks if check.outcome is Outcome.CORRECT}
+    for check_id, claim in EVIDENCE[bake.builder].items():
+        if check_id not in correct:
+            return f"its verify record does not prove {claim}"
     if missing := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
         return f"it was not booted under {missing[0]}"
     return ""
+
+
+def _other(kind: str, baked: str | None, verified: str | None, digits: int | None = None) -> str:
+    """Why the verify record is not of the AMI or disk that was baked, or ""."""
+    if verified == baked:
+        return ""
+    if verified is None:
+        return f"does not say that it is of this {kind}"
+    return f"is of another {kind} ({verified[:digits]}, not {str(baked)[:digits]})"
+
+
+def check_security(definition: Definition, build: BuildFolder) -> None:
+    """Raise NotVerified if the build's records do not meet what the definition demands of
+    security."""
+    check_vulnerabilities(definition, build)
+    check_hardening(definition, build)
 
 
 def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
@@ -141,11 +165,9 @@ def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
     rule, path = definition.security.cve, build.path / CVE_FILE
     if rule is None:
         return
-    problem = (
-        _unsafe(records.read(path, CveRecord), build.build_id, rule)
-        if path.exists()
-        else "it has no record of its vulnerabilities"
-    )
+    problem = "it has no record of its vulnerabilities"
+    if path.exists():
+        problem = _unsafe(records.read(path, CveRecord), build.build_id, rule)
     if problem:
         raise NotVerified(
             f"{definition.image} {build.build_id} must not be published: {problem}",
@@ -156,22 +178,29 @@ def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
 
 def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
     """Why the record does not satisfy the rule, or ""."""
-    age = clock.now() - datetime.fromisoformat(record.checked_at)
-    looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
-    # The first that holds is the error: the record has to be of this build before it says anything.
-    problems = {
-        f"its record of vulnerabilities is of build {record.build_id}": record.build_id != build_id,
-        f"{sum(row.stops for row in record.findings)} vulnerabilities stop it": record.outcome
-        is Outcome.INCORRECT,
-        "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
-        (
+    # The record has to be of this build before it says anything.
+    if record.build_id != build_id:
+        return f"its record of vulnerabilities is of build {record.build_id}"
+    if record.outcome is Outcome.INCORRECT:
+        return f"{sum(row.stops for row in record.findings)} vulnerabilities stop it"
+    if record.outcome is not Outcome.CORRECT:
+        return "not all lists of vulnerabilities could be used"
+    if record.fail_on is not rule.fail_on:
+        return (
             f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}"
-        ): record.fail_on is not rule.fail_on,
-        f"{looked_up}, which is not of the past": age < timedelta(0),
-        f"{looked_up}, more than {rule.max_age_hours} hours ago": age
-        > timedelta(hours=rule.max_age_hours),
-    }
-    return next((problem for problem, holds in problems.items() if holds), "")
+        )
+    return _out_of_date(record.checked_at, rule.max_age_hours)
+
+
+def _out_of_date(checked_at: str, max_age_hours: int) -> str:
+    """Why vulnerabilities that were looked up at that time do not count any more, or ""."""
+    age = clock.now() - datetime.fromisoformat(checked_at)
+    looked_up = f"its vulnerabilities were looked up at {checked_at}"
+    if age < timedelta(0):
+        return f"{looked_up}, which is not of the past"
+    if age > timedelta(hours=max_age_hours):
+        return f"{looked_up}, more than {max_age_hours} hours ago"
+    return ""
 
 
 def check_hardening(definition: Definition, build: BuildFolder) -> None:
@@ -180,11 +209,10 @@ def check_hardening(definition: Definition, build: BuildFolder) -> None:
     gate, path = definition.security.hardening, build.path / HARDENING_FILE
     if gate is None:
         return
-    if (
-        problem := _not_hardened(records.read(path, HardeningRecord), build.build_id, gate)
-        if path.exists()
-        else "it has no record of its hardening"
-    ):
+    problem = "it has no record of its hardening"
+    if path.exists():
+        problem = _not_hardened(records.read(path, HardeningRecord), build.build_id, gate)
+    if problem:
         raise NotVerified(
             f"{definition.image} {build.build_id} must not be published: {problem}",
             log=path,
@@ -196,27 +224,9 @@ def _not_hardened(record: HardeningRecord, build_id: str, gate: HardeningGate) -
     """Why the record does not pass the gate, or ""."""
     if record.build_id != build_id:
         return f"its record of hardening is of build {record.build_id}"
+    if record.problem:
+        return record.problem
     kept = record.count(gate.level, RuleOutcome.PASS)
-    short = (
-        f"it keeps {kept} {gate.level.value} rules of the guide to hardening, not {gate.minimum}"
-    )
-    return record.problem or (short if kept < gate.minimum else "")
-
-
-def listed_blocks(build: VerifiedBuild) -> BlockMap:
-    """Return the bake's list of the verified disk's blocks. Raises NotVerified if the list is not
-    of that disk."""
-    # The disk is not read here: each block is sent with its SHA-256 from the list, and EBS refuses
-    # a block that does not have it.
-    baked = build.bake.disk
-    if baked is None or not build.disk.exists():
-        raise BadInput(
-            f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk"
-        )
-    listed = disk_blocks.as_baked(build.folder.blocks, baked)
-    if listed is None:
-        raise NotVerified(
-            f"{build.folder.blocks} is not of the disk that was verified",
-            hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes both again",
-        )
-    return listed
+    if kept >= gate.minimum:
+        return ""
+    return f"it keeps {kept} {gate.level.value} rules of the guide to hardening, not {gate.minimum}"

@@ -12,11 +12,11 @@ from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs, encryption
 from goldenami.aws.snapshots.encryption import SnapshotEncryption
+from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.operation.publish_section import Transfer
-from goldenami.release.publish import release_gate
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.release.publish.release_gate import VerifiedBuild
 
@@ -24,10 +24,8 @@ from goldenami.release.publish.release_gate import VerifiedBuild
 def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
     """Add the encryption of the snapshots that are to be made to the plan. Raises BadInput if a key
     cannot be used, or not by the accounts that the AMI is to be shared with."""
-    plans, partners = (
-        {planned.region: planned for planned in plan.regions},
-        plan.settings.share_with,
-    )
+    partners = plan.settings.share_with
+    plans = {planned.region: planned for planned in plan.regions}
 
     def encryption_in(region: str) -> SnapshotEncryption | None:
         planned = plans[region]
@@ -43,14 +41,11 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
         return None
 
     by_region = for_each_region(plans, encryption_in).require_all()
-    return plan.model_copy(
-        update={
-            "regions": tuple(
-                planned.model_copy(update={"encryption": by_region[region]})
-                for region, planned in plans.items()
-            )
-        }
-    )
+    regions = [
+        planned.model_copy(update={"encryption": by_region[region]})
+        for region, planned in plans.items()
+    ]
+    return plan.model_copy(update={"regions": tuple(regions)})
 
 
 def with_transfers(
@@ -66,7 +61,7 @@ def with_transfers(
     if not lacking:
         return plan
     with progress.step("list the disk's blocks"):
-        blocks = release_gate.listed_blocks(build)
+        blocks = _listed_blocks(build)
     uploads = for_each_region(
         lacking, lambda region: _upload(image.in_region(region), build, blocks, lacking[region])
     ).require_all()
@@ -88,6 +83,25 @@ def with_transfers(
     return plan.model_copy(update={"regions": tuple(map(changed, plan.regions))})
 
 
+def _listed_blocks(build: VerifiedBuild) -> BlockMap:
+    """The bake's list of the verified disk's blocks. Raises NotVerified if the list is not
+    of that disk."""
+    # The disk is not read here: each block is sent with its SHA-256 from the list, and EBS refuses
+    # a block that does not have it.
+    baked = build.bake.disk
+    if baked is None or not build.disk.exists():
+        raise BadInput(
+            f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk"
+        )
+    listed = disk_blocks.as_baked(build.folder.blocks, baked)
+    if listed is None:
+        raise NotVerified(
+            f"{build.folder.blocks} is not of the disk that was verified",
+            hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes both again",
+        )
+    return listed
+
+
 def _source(
     account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]
 ) -> tuple[Copy, str | None]:
@@ -99,11 +113,12 @@ def _source(
                 Copy(region=region.region, ami=region.ami),
                 encryption.of_snapshot(account, region.region, region.snapshot).key,
             )
-    first = min(
-        (region for region in plan.regions if region.region in uploads),
-        key=lambda region: uploads[region.region].blocks,
-    )
-    return Copy(region=first.region), first.encryption.key if first.encryption else None
+    sending = [region for region in plan.regions if region.region in uploads]
+    first = min(sending, key=lambda region: uploads[region.region].blocks)
+    key = None
+    if first.encryption:
+        key = first.encryption.key
+    return Copy(region=first.region), key
 
 
 def _upload(
@@ -119,7 +134,9 @@ def _upload(
     for ami in images.get(image.ec2, amis.values()).values():
         build_id = ami.tags.get(tags.BUILD_ID, "")
         folder = build.folder.image.build(build_id)
-        baked = folder.read_bake().disk if folder.is_baked else None
+        baked = None
+        if folder.is_baked:
+            baked = folder.read_bake().disk
         # A build without a disk was baked on EC2: its blocks are in other places, and its volume
         # may be larger.
         if ami.tags.get(tags.IMAGE) != image.name or baked is None:
