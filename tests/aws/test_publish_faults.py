@@ -16,7 +16,7 @@ from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
 from goldenami.aws.session import SHORT_ATTEMPTS
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
-from goldenami.release.publish import publish as publish_stage
+from goldenami.release.publish import region_images
 from support.aws import unbound
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
@@ -181,7 +181,7 @@ def test_an_ami_that_cannot_be_made_right_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has our tags, our snapshot, and a boot mode that EC2 lets nobody change."""
-    monkeypatch.setattr(publish_stage, "READ_BACK_S", 0.5)
+    monkeypatch.setattr(region_images, "READ_BACK_S", 0.5)
     checkout.define("publish: {regions: [us-east-1]}\n")
     publish(checkout)
     state = RegionState("us-east-1")

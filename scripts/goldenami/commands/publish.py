@@ -21,7 +21,13 @@ from goldenami.core.errors import ExitCode
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.report import report
 from goldenami.local.host import workspace
-from goldenami.release.publish import container_tags, publish, publish_plan, release_gate
+from goldenami.release.publish import (
+    container_tags,
+    publish,
+    publish_plan,
+    publish_preview,
+    release_gate,
+)
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import PublishPlan
 from goldenami.release.publish.release_gate import VerifiedBuild
@@ -50,7 +56,7 @@ def cmd_publish(checkout: Checkout, options: PublishOptions) -> int:
         with container_tags.planned(
             image, plan.build_id, progress, build=build.folder
         ) as containers:
-            lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
+            lines = [*publish_preview.show(plan), *containers.show(moves=not plan.held_back)]
             print_plan(lines)
             if not options.dry_run:
                 # Before the AMIs: if a registry refuses, no pointer has moved.

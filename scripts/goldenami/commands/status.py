@@ -43,7 +43,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
-from goldenami.release.retire import status
+from goldenami.release.retire import group_lag, status, status_view
 from goldenami.release.retire.status import Problem, StatusRecord
 
 SITE = "build/site"
@@ -94,10 +94,10 @@ def cmd_status(
     for definition in definitions:
         problems += _dropped_regions(definition, record)
     for definition in definitions:
-        problems += status.behind(account.with_short_timeouts(), definition, record)
+        problems += group_lag.behind(account.with_short_timeouts(), definition, record)
         if any(name in families and families[name].sm for name in definition.hardware):
             images_with_gpus.add(definition.image)
-    status_lines = status.show(record, details=image is not None, with_gpus=images_with_gpus)
+    status_lines = status_view.show(record, details=image is not None, with_gpus=images_with_gpus)
     support_lines = _support_lines(checkout, status.pointed(record), everything=image is not None)
     container_tags_read = container_tags.standing(account, definitions)
     latest_containers = {

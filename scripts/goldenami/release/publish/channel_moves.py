@@ -18,7 +18,7 @@ from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.lease import Lease, new_entry
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
-from goldenami.aws.images import AmiState
+from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.aws.snapshots import encryption
@@ -55,19 +55,20 @@ def show(verb: str, plan: MovePlan) -> list[str]:
             )
     template = plan.template or pointers.template_name(plan.image)
     for move in plan.regions:
-        too = "; candidate too" if Channel.CANDIDATE in move.channels else ""
         before = move.before.get(Channel.LATEST) or "nothing"
-        after = "it stays, since somebody set it" if move.template_stays else f"one with {move.ami}"
+        after = f"one with {move.ami}"
+        if move.template_stays:
+            after = "it stays, since somebody set it"
+        if Channel.CANDIDATE in move.channels:
+            after += "; candidate too"
         lines.append(
             f"  {move.region:<15} latest {before} -> {move.ami}; "
-            f"default of {template}: version {move.template_before or 'none'} -> "
-            f"{after}{too}"
+            f"default of {template}: version {move.template_before or 'none'} -> {after}"
         )
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
-    lines += [
-        f"  {region:<15} left as it is: {cause}" for region, cause in plan.unreachable.items()
-    ]
+    for region, cause in plan.unreachable.items():
+        lines.append(f"  {region:<15} left as it is: {cause}")
     if plan.withdraw:
         lines.append(
             f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}"
@@ -77,16 +78,14 @@ def show(verb: str, plan: MovePlan) -> list[str]:
 
 def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Evidence:
     """Collect the regions' AMIs and GPU test records of a build, for a `GpuJudge`."""
-    region_states = list(states)
-    amis = {state.region: state.image for state in region_states if state.image}
+    amis, tests = dict[str, Image](), dict[str, str]()
+    for state in states:
+        if state.image:
+            amis[state.region] = state.image
+        if state.gpu_test:
+            tests[state.region] = state.gpu_test
     own_tags = next((ami.tags for ami in amis.values()), {})
-    return Evidence(
-        image,
-        build,
-        own_tags,
-        amis,
-        {state.region: state.gpu_test for state in region_states if state.gpu_test},
-    )
+    return Evidence(image, build, own_tags, amis, tests)
 
 
 def on_gpus(
@@ -106,9 +105,11 @@ def gpu(
         return finding.proof
     if accept or set(published) == {GpuProof.ACCEPTED}:
         return GpuProof.ACCEPTED
+    problem = f"build {build} is not tested on a GPU"
+    if finding.problem:
+        problem += f": {finding.problem}"
     raise NotVerified(
-        f"build {build} is not tested on a GPU"
-        + (f": {finding.problem}" if finding.problem else ""),
+        problem,
         hint=f"`golden gpu-test {image}` tests the candidate; "
         "--accept-untested-gpu goes on without, and that is recorded",
     )
@@ -162,17 +163,21 @@ class Successor:
 
 def region_move(current: RegionPointers, ami: str, baked_at: str, gpu: GpuProof) -> RegionMove:
     """The move of a region's pointers to an AMI, from those that it has now."""
-    before, template = current.ledger.latest, current.template
+    before_build = template_before = None
+    if current.ledger.latest:
+        before_build = current.ledger.latest.build_id
+    if current.template:
+        template_before = current.template.number
     return RegionMove(
         region=current.region,
         ami=ami,
         baked_at=baked_at,
         gpu=gpu,
         ledger=current.ledger.digest,
-        before_build=before.build_id if before else None,
+        before_build=before_build,
         before=dict(current.amis),
-        template_before=template.number if template else None,
-        template_stays=template is not None and template.is_by_hand,
+        template_before=template_before,
+        template_stays=current.template is not None and current.template.is_by_hand,
     )
 
 
@@ -184,8 +189,10 @@ def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lea
     """
     check_ledger(plan.image, move.region, move.ledger, lease.ledger)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
-    if image is None or image.state != AmiState.AVAILABLE:
-        raise _changed(f"{move.ami} (now {image.state if image else 'gone'})", move.region)
+    if image is None:
+        raise _changed(f"{move.ami} (now gone)", move.region)
+    if image.state != AmiState.AVAILABLE:
+        raise _changed(f"{move.ami} (now {image.state})", move.region)
     if image.root.get("Encrypted"):
         encryption.of_snapshot(account, move.region, image.snapshot)
 
@@ -232,6 +239,15 @@ def apply(
     )
 
 
+def _restore_point(ledger: Ledger, move: RegionMove) -> RestorePoint:
+    return RestorePoint(
+        ledger,
+        {channel: move.before.get(channel) for channel in move.channels},
+        moves_template=Channel.LATEST in move.channels,
+        template_version=move.template_before,
+    )
+
+
 def move_all(
     image: ImageInAccount,
     plan: MovePlan,
@@ -242,15 +258,7 @@ def move_all(
     """Move the channels in every region or in none, then start the groups' refreshes. Return the
     template's version in each region."""
     moves = {move.region: move for move in plan.regions}
-    points = {
-        region: RestorePoint(
-            leases[region].ledger,
-            {channel: move.before.get(channel) for channel in move.channels},
-            moves_template=Channel.LATEST in move.channels,
-            template_version=move.template_before,
-        )
-        for region, move in moves.items()
-    }
+    points = {region: _restore_point(leases[region].ledger, move) for region, move in moves.items()}
     versions = all_or_none(
         moves,
         lambda region: apply(image, plan, moves[region], leases[region]),

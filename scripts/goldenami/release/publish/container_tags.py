@@ -43,8 +43,9 @@ class RegistryTags:
 
 
 def _tags(registry: Registry, build_id: str) -> RegistryTags:
-    latest = registry.find(LATEST)
-    lock = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
+    latest, lock = registry.find(LATEST), ""
+    if latest:
+        lock = registry.annotations(latest).get(LOCK_LABEL, "")
     return RegistryTags(
         pushed=registry.find(build_id), latest=latest, latest_build=lock[: lockfile.ID_LENGTH]
     )
@@ -63,7 +64,10 @@ class ContainerTags:
 
     def show(self, *, moves: bool) -> Iterator[str]:
         for name, state in self.states.items():
-            yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.digest[:19]}"
+            verb = "push"
+            if state.pushed:
+                verb = "has"
+            yield f"  {name}: {verb} {self.digest[:19]}"
             if moves and state.latest != self.digest:
                 before = state.latest_build or state.latest or "nothing"
                 yield f"  {name}: latest {before} -> {self.build_id}"
@@ -123,8 +127,9 @@ class ContainerTags:
 
 def _check_driver(registry: Registry, least: str, builds: Iterable[str]) -> None:
     for build in sorted(builds):
-        digest = registry.find(build)
-        driver = registry.annotations(digest).get(DRIVER_LABEL, "") if digest else ""
+        driver = ""
+        if digest := registry.find(build):
+            driver = registry.annotations(digest).get(DRIVER_LABEL, "")
         if not compatibility.runs_on(least, driver):
             raise NotVerified(
                 f"the container asks for driver {least} or newer, and the AMI of "
@@ -143,8 +148,9 @@ def planned(
 ) -> Iterator[ContainerTags]:
     """Yield the tags of a build's container as they are, after checks that they may move. `build`
     is given if the container is to be pushed from this machine."""
-    names = image.section.registries
-    digest = _local_digest(build, image.name) if names and build else ""
+    names, digest = image.section.registries, ""
+    if names and build:
+        digest = _local_digest(build, image.name)
     with registry_pushes.opened(image.account, names) as registries:
         states = dict[str, RegistryTags]()
         if names:
@@ -202,12 +208,10 @@ def standing(
     definitions: Iterable[Definition],
 ) -> RegionResults[tuple[str, RegistryTags]]:
     """The state of `latest` in each registry of these images: the image's name, and the tags."""
-    image_of = {
-        name: definition.image
-        for definition in definitions
-        if definition.publish
-        for name in definition.publish.registries
-    }
+    image_of = dict[str, str]()
+    for definition in definitions:
+        if definition.publish:
+            image_of |= dict.fromkeys(definition.publish.registries, definition.image)
     with registry_pushes.opened(account, list(image_of)) as registries:
         return for_each_region(
             registries, lambda name: (image_of[name], _tags(registries[name], LATEST))
@@ -217,7 +221,9 @@ def standing(
 def show_standing(tags_by_registry: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str]:
     """A line for each registry, from the results of `standing`."""
     for name, (image, tags) in tags_by_registry.items():
-        build = tags.latest_build or ("no build of ours" if tags.latest else "nothing")
+        build = tags.latest_build or "no build of ours"
+        if not tags.latest:
+            build = "nothing"
         yield f"container of {image}: {name} latest {build} {(tags.latest or '')[:19]}".rstrip()
 
 
@@ -229,11 +235,12 @@ def gone(registries: Mapping[str, Registry], kept: set[str]) -> dict[str, dict[s
 
 def _gone(registry: Registry, kept: set[str]) -> dict[str, str]:
     ids = [tag for tag in registry.tags() if _ID.fullmatch(tag) and tag not in kept]
-    latest = registry.find(LATEST)
-    digests = {tag: digest for tag in ids if (digest := registry.find(tag)) not in (None, latest)}
-    # The label with the lock proves that the image is a build of ours.
-    return {
-        tag: str(digest)
-        for tag, digest in digests.items()
-        if registry.annotations(str(digest)).get(LOCK_LABEL, "").startswith(tag)
-    }
+    latest, removable = registry.find(LATEST), dict[str, str]()
+    for tag in ids:
+        digest = registry.find(tag)
+        if digest is None or digest == latest:
+            continue
+        # The label with the lock proves that the image is a build of ours.
+        if registry.annotations(digest).get(LOCK_LABEL, "").startswith(tag):
+            removable[tag] = digest
+    return removable

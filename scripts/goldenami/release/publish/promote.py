@@ -96,9 +96,9 @@ def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEnt
         )
     builds = {region: entry.build_id for region, entry in entries.items()}
     if len(set(builds.values())) > 1:
+        listed = ", ".join(f"{region} has {build}" for region, build in builds.items())
         raise BadInput(
-            f"the candidates of {image} differ: "
-            + ", ".join(f"{region} has {build}" for region, build in builds.items()),
+            f"the candidates of {image} differ: {listed}",
             hint=f"`golden publish {image}` brings them together",
         )
     for region, entry in entries.items():
@@ -116,7 +116,9 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
         state = image.read_build(entry.build_id)
         ami = state.image
         is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
-        return state if is_there else None
+        if not is_there:
+            return None
+        return state
 
     state = wait_for(available_state, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     if state is None:
@@ -127,19 +129,20 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
     return state
 
 
+def _is_signed(state: RegionBuild) -> bool:
+    """Whether the AMI, if any, carries the digest of the region's signed envelopes."""
+    if state.image is None:
+        return True
+    if state.attested is None:
+        return False
+    return state.image.tags.get(tags.PROVENANCE_SHA256) == state.attested.digest
+
+
 def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> None:
     """Raise NotVerified if the definition demands signed builds and this one is not signed."""
     # Only that it is signed: whose signature it is can be told by the public key alone, which
     # `verify-provenance` has.
-    unsigned = [
-        region
-        for region, state in states.items()
-        if state.image
-        and (
-            state.attested is None
-            or state.image.tags.get(tags.PROVENANCE_SHA256) != state.attested.digest
-        )
-    ]
+    unsigned = [region for region, state in states.items() if not _is_signed(state)]
     if definition.security.signed and unsigned:
         raise NotVerified(
             f"the candidate of {definition.image} is not signed in {', '.join(unsigned)}",

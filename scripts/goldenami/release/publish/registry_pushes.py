@@ -105,10 +105,14 @@ class Registry:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
 
     def _oras(self, *words: str, sends: bool = False) -> str:
-        option = "--to-registry-config" if words[0] == "cp" else "--registry-config"
-        limit = [] if sends else ["timeout", str(SILENCE_S)]
-        argv = [*limit, shell.require("oras", "oras"), *words]
-        argv += [option, str(self.logins)] if self.logins else []
+        argv = [shell.require("oras", "oras"), *words]
+        if not sends:
+            argv = ["timeout", str(SILENCE_S), *argv]
+        if self.logins:
+            option = "--registry-config"
+            if words[0] == "cp":
+                option = "--to-registry-config"
+            argv += [option, str(self.logins)]
         try:
             return shell.output(argv)  # oras itself tries six times if a registry fails
         except shell.CommandFailed as error:
@@ -146,14 +150,14 @@ def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry
     """Yield the registries by name. Logins for ECR are in a temporary file for the context."""
     with TemporaryDirectory(prefix="golden-logins-") as folder:
         path, registries = Path(folder) / "config.json", dict[str, Registry]()
-        hosts = {name.partition("/")[0] for name in names}
-        of_ecr = {
-            host: {"auth": _login(account, host)} for host in sorted(hosts) if registry_region(host)
-        }
+        hosts = sorted({name.partition("/")[0] for name in names})
+        of_ecr = {host: {"auth": _login(account, host)} for host in hosts if registry_region(host)}
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
-            logins = path if name.partition("/")[0] in of_ecr else None
-            registries[name] = Registry(name, account, logins)
+            registry = Registry(name, account)
+            if registry.host in of_ecr:
+                registry = Registry(name, account, path)
+            registries[name] = registry
         yield registries
 
 

@@ -16,7 +16,14 @@ from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
 from goldenami.aws.channels.channels import ImageInAccount, ImageInRegion, RegionPointers
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, partly_withdrawn, withdrawn_in
+from goldenami.aws.channels.ledger import (
+    Channel,
+    GpuProof,
+    Ledger,
+    LedgerEntry,
+    partly_withdrawn,
+    withdrawn_in,
+)
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import AmiState, Image
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
@@ -58,11 +65,11 @@ class _Answers:
     @property
     def further(self) -> str | None:
         """The build before the present one, or None if it is not the same in all regions."""
-        before = {
-            entry.build_id if (entry := region_pointers.ledger.previous()) else None
-            for region_pointers in self.pointers.values()
-        }
-        return before.pop() if len(before) == 1 else None
+        entries = [region_pointers.ledger.previous() for region_pointers in self.pointers.values()]
+        builds = {entry.build_id for entry in entries if entry}
+        if len(builds) > 1 or None in entries or not entries:
+            return None
+        return builds.pop()
 
 
 def prepare(
@@ -86,30 +93,36 @@ def prepare(
     amis = launchable.done or launchable.require_all()  # raises if no region can launch it
     gpu = _gpu_proof(image, target, amis, answers, criteria)
     moves = [_move(answers.as_planned_by(region), target, ami, gpu) for region, ami in amis.items()]
+    failed = {**answers.failed, **launchable.failed}
+    plan = _plan(image, target, answers, moves).model_copy(
+        update={"unreachable": {region: error.message for region, error in failed.items()}}
+    )
+    return Prepared(plan, {region: error for region, error in failed.items() if region in names})
+
+
+def _plan(
+    image: ImageInAccount, target: str, answers: _Answers, moves: list[RegionMove]
+) -> MovePlan:
+    """The plan of the `moves` of `latest`, and of the candidate where it has to move, too."""
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
     withdraw = answers.to_withdraw(target, baked)
-    failed = {**answers.failed, **launchable.failed}
-
-    def with_candidate(move: RegionMove) -> RegionMove:
-        ledger = answers.pointers[move.region].ledger
-        if not _takes_candidate(ledger, withdraw, target, baked):
-            return move
-        return move.model_copy(update={"channels": tuple(Channel)})
-
-    plan = MovePlan(
+    regions = []
+    for move in moves:
+        ledger, planned = answers.pointers[move.region].ledger, move
+        if _takes_candidate(ledger, withdraw, target, baked):
+            planned = move.model_copy(update={"channels": tuple(Channel)})
+        regions.append(planned)
+    published_to = [ledger.regions for ledger in answers.ledgers.values()]
+    return MovePlan(
         image=image.name,
         build_id=target,
         template=pointers.template_name(image.name),
         account=image.account.expect(image.section.account, next(iter(answers.pointers))),
         further=answers.further,
         withdraw=tuple(sorted(withdraw)),
-        dropped=channels.dropped(
-            image.definition, (ledger.regions for ledger in answers.ledgers.values())
-        ),
-        unreachable={region: error.message for region, error in failed.items()},
-        regions=tuple(map(with_candidate, moves)),
+        dropped=channels.dropped(image.definition, published_to),
+        regions=tuple(regions),
     )
-    return Prepared(plan, {region: error for region, error in failed.items() if region in names})
 
 
 def _ask(image: ImageInAccount, names: Collection[str]) -> _Answers:
@@ -121,10 +134,11 @@ def _ask(image: ImageInAccount, names: Collection[str]) -> _Answers:
     ledgers = image.read_ledgers(everywhere)
     answered = ledgers.done
     withdrawn = withdrawn_in(answered)
-    results = for_each_region(
-        [name for name in names if name in answered],
-        lambda region: image.in_region(region).read_pointers(answered[region].withdraw(*withdrawn)),
-    )
+
+    def read_pointers(region: str) -> RegionPointers:
+        return image.in_region(region).read_pointers(answered[region].withdraw(*withdrawn))
+
+    results = for_each_region([name for name in names if name in answered], read_pointers)
     failed = {**ledgers.failed, **results.failed}
     if not results.done:
         errors = {name: failed[name] for name in names}
@@ -145,24 +159,25 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: dat
 def _target(image: str, states: dict[str, RegionPointers]) -> str:
     """The build to go back to, the same in all regions. Raises BadInput if there is no such
     build."""
-    latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
-    good = {
-        region: entry
-        for region, state in states.items()
-        if (entry := state.ledger.latest) and entry.build_id not in state.ledger.withdrawn
-    }
+    latest, went_to = set[str](), set[str]()
+    good, before = list[LedgerEntry](), dict[str, str]()
+    for region, state in states.items():
+        ledger = state.ledger
+        if previous := ledger.previous():
+            before[region] = previous.build_id
+        if ledger.latest is None:
+            continue
+        latest.add(ledger.latest.build_id)
+        if ledger.latest.build_id not in ledger.withdrawn:
+            good.append(ledger.latest)
+            if ledger.went_back:
+                went_to.add(ledger.latest.build_id)
     # If regions went back already, this finishes the first rollback: it goes where they went.
-    went_to = {entry.build_id for region, entry in good.items() if states[region].ledger.went_back}
     if len(went_to) == 1:
         return went_to.pop()
     # If a publish was stopped half-way, it goes to the older build that some regions still have.
     if good and len(latest) > 1:
-        return min(good.values(), key=lambda entry: entry.baked).build_id
-    before = {
-        region: entry.build_id
-        for region, state in states.items()
-        if (entry := state.ledger.previous())
-    }
+        return min(good, key=lambda entry: entry.baked).build_id
     if len(set(before.values())) == 1 and before.keys() == states.keys():
         return next(iter(before.values()))
     listed = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
@@ -177,9 +192,11 @@ def _launchable(image: ImageInRegion, target: str) -> Image:
     ami = images.find(image.ec2, f"{image.name}-{target}")
     if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target:
         return ami
+    problem = "gone"
+    if ami:
+        problem = f"{ami.ami} is {ami.state}"
     raise BadInput(
-        f"build {target} of {image.name} cannot be launched in {image.region}: "
-        + (f"{ami.ami} is {ami.state}" if ami else "gone"),
+        f"build {target} of {image.name} cannot be launched in {image.region}: {problem}",
         hint=f"`golden publish {image.name} --build {target}` makes it again, `aws ec2 "
         f"enable-image` enables a disabled one; `golden rollback {image.name} --to ID` takes "
         "another build",
@@ -195,31 +212,36 @@ def _gpu_proof(
 ) -> GpuProof:
     """The build's GPU proof. A build with AMIs that `latest` never named has to pass the checks of
     a promotion."""
-    ledgers = [region_pointers.ledger for region_pointers in answers.pointers.values()]
-    former = {
-        entry.ami: entry.gpu
-        for ledger in ledgers
-        for entry in (ledger.latest, *ledger.history)
-        if entry and entry.build_id == target
-    }
-    disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis.values() if ami.ami in former} - {None}
-    others = [ami for ami in amis.values() if ami.ami not in former]
+    former, candidates = dict[str, GpuProof](), list[LedgerEntry]()
+    for region_pointers in answers.pointers.values():
+        ledger = region_pointers.ledger
+        for entry in _entries_of(target, ledger.latest, *ledger.history):
+            former[entry.ami] = entry.gpu
+        candidates += _entries_of(target, ledger.candidate)
     # The ledger's proof also holds for other AMIs of the same disk.
-    if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
+    if former and _have_one_disk(amis.values(), former.keys()):
         return next(iter(former.values()))
-    candidates = [ledger.candidate for ledger in ledgers if ledger.candidate]
-    entries = [entry for entry in candidates if entry.build_id == target]
     finding = channel_moves.on_gpus(image, target, amis, criteria.judge)
     gpu = channel_moves.gpu(
         image.name,
         target,
-        [entry.gpu for entry in entries],
+        [entry.gpu for entry in candidates],
         finding,
         accept=criteria.accept_untested_gpu,
     )
     if not criteria.now:
-        _check_soaked(target, [entry.since for entry in entries], image.section.soak_hours)
+        _check_soaked(target, [entry.since for entry in candidates], image.section.soak_hours)
     return gpu
+
+
+def _entries_of(target: str, *entries: LedgerEntry | None) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry and entry.build_id == target]
+
+
+def _have_one_disk(amis: Collection[Image], proven: Collection[str]) -> bool:
+    """Whether each AMI is in `proven`, or is of the disk of one that is."""
+    disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis if ami.ami in proven} - {None}
+    return all(ami.ami in proven or ami.tags.get(tags.DISK_SHA256) in disks for ami in amis)
 
 
 def _check_soaked(target: str, since: Collection[str], hours: int) -> None:
@@ -236,8 +258,9 @@ def _check_soaked(target: str, since: Collection[str], hours: int) -> None:
 
 
 def _move(current: RegionPointers, target: str, image: Image, gpu: GpuProof) -> RegionMove:
-    entry = current.ledger.entry_of(target)
-    baked_at = entry.baked_at if entry else image.raw["CreationDate"]
+    baked_at = image.raw["CreationDate"]
+    if entry := current.ledger.entry_of(target):
+        baked_at = entry.baked_at
     return channel_moves.region_move(current, image.ami, baked_at, gpu)
 
 

@@ -8,29 +8,25 @@ each further page of a thousand. The price list is read once for all regions.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from goldenami.aws.channels import channels, evidence, pointers, refresh
+from goldenami.aws.channels import channels, evidence
 from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.images import AmiState
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
 from goldenami.aws.pricing import price_list, prices
-from goldenami.aws.regions import in_parallel
-from goldenami.aws.session import Account, translated
-from goldenami.core import clock, units
+from goldenami.aws.pricing.price_list import ListedPrices
+from goldenami.aws.regions import RegionResults, in_parallel
+from goldenami.aws.session import Account
+from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
-from goldenami.core.terminal import columns
 from goldenami.model.builds.build_records import Utc
-from goldenami.model.definitions.definition import Definition
-
-_PRICES = "prices"
 
 
 class Problem(Record):
@@ -41,7 +37,9 @@ class Problem(Record):
     what: str
 
     def __str__(self) -> str:
-        return f"{self.image}{' in ' if self.region else ''}{self.region}: {self.what}"
+        if not self.region:
+            return f"{self.image}: {self.what}"
+        return f"{self.image} in {self.region}: {self.what}"
 
 
 class AmiStatus(Record):
@@ -135,84 +133,82 @@ def look(
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
     """Read the status of every region. `images` are those to look for, by region. Return the errors
     of regions that could not be read, too."""
-    account = account.with_short_timeouts()
-    asks: dict[str, Callable[[], Any]] = {**looks(account, images, _region_status)}
-    if images:
-        asks[_PRICES] = partial(price_list.of_usage, account, price_list.SNAPSHOT_GIB_MONTH, images)
-    results = in_parallel(asks)
-    listed = results.done.pop(_PRICES, None)
-    statuses: Mapping[str, _RegionStatus] = results.done
-    problems = [problem for region in statuses.values() for problem in region.problems]
-    for image in sorted({image for region in statuses.values() for image in region.ledgers}):
-        problems += _between_regions(
-            image,
-            {
-                name: region.ledgers[image]
-                for name, region in statuses.items()
-                if image in region.ledgers
-            },
-        )
-    return StatusRecord(
+    results, listed = _read(account.with_short_timeouts(), images)
+    problems, ledgers = list[Problem](), defaultdict[str, dict[str, Ledger]](dict)
+    for name, region in results.done.items():
+        problems += region.problems
+        for image, ledger in region.ledgers.items():
+            ledgers[image][name] = ledger
+    for image in sorted(ledgers):
+        problems += _between_regions(image, ledgers[image])
+    source = "nothing to price"
+    if results.done:
+        source = listed.source
+    record = StatusRecord(
         asked_at=clock.stamp(),
         unreachable=results.causes,
         problems=problems,
-        prices=listed.source if listed and results.done else "nothing to price",
+        prices=source,
         regions={
-            name: [
-                _priced(image, listed.usd.get(name) if listed else None) for image in region.images
-            ]
-            for name, region in statuses.items()
+            name: _priced(region.images, listed.usd.get(name))
+            for name, region in results.done.items()
         },
-    ), results.failed
-
-
-def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
-    return image.model_copy(
-        update={
-            "amis": [
-                ami.model_copy(update={"usd_month": prices.monthly(ami.bytes, usd_gib_month)})
-                for ami in image.amis
-            ]
-        }
     )
+    return record, results.failed
+
+
+def _read(
+    account: Account, images: Mapping[str, list[str]]
+) -> tuple[RegionResults[_RegionStatus], ListedPrices]:
+    """Read every region, and beside them the price list, which is empty without regions."""
+    if not images:
+        return RegionResults({}, {}), ListedPrices()
+    listed = ListedPrices()
+
+    def read_prices() -> None:
+        nonlocal listed
+        listed = price_list.of_usage(account, price_list.SNAPSHOT_GIB_MONTH, images)
+
+    asks: dict[str, Callable[[], _RegionStatus | None]] = {**looks(account, images, _region_status)}
+    asks["prices"] = read_prices
+    results = in_parallel(asks)
+    statuses = {name: status for name, status in results.done.items() if status}
+    return RegionResults(statuses, results.failed), listed
+
+
+def _priced(images: Sequence[ImageStatus], usd_gib_month: float | None) -> list[ImageStatus]:
+    priced_images = []
+    for image in images:
+        amis = [
+            ami.model_copy(update={"usd_month": prices.monthly(ami.bytes, usd_gib_month)})
+            for ami in image.amis
+        ]
+        priced_images.append(image.model_copy(update={"amis": amis}))
+    return priced_images
 
 
 def _region_status(look: RegionLook) -> _RegionStatus:
     running = defaultdict[str, list[AccountInstance]](list)
+    overdue = defaultdict[str, list[str]](list)
     for instance in look.instances:
         running[instance.image_id].append(instance)
-    ami_statuses = {
-        ami.id: _ami(ami, look.snapshots, running[ami.id])
-        for ami in look.amis.values()
-        if ami.image in look.images
-    }
-    pointed_amis = {ami_id for amis in look.pointers.values() for ami_id in amis.values()}
+        if instance.expires and instance.expires < clock.now():
+            overdue[instance.image].append(instance.id)
+    ours = [ami for ami in look.amis.values() if ami.image in look.images]
+    ami_statuses = {ami.id: _ami(ami, look.snapshots, running[ami.id]) for ami in ours}
+    pointed_amis = set[str]().union(*(amis.values() for amis in look.pointers.values()))
     tests = look.parameters(
-        [
-            evidence.parameter(ami.image, ami.build_id)
-            for ami in look.amis.values()
-            if ami.image in look.images and ami.id in pointed_amis
-        ]
+        [evidence.parameter(ami.image, ami.build_id) for ami in ours if ami.id in pointed_amis]
     )
-    overdue = [
-        instance
-        for instance in look.instances
-        if instance.expires and instance.expires < clock.now()
-    ]
-    images = [
-        _image(image, look, ami_statuses, tests).model_copy(
-            update={
-                "published_to": look.ledgers[image].regions,
-                "overdue": sorted(instance.id for instance in overdue if instance.image == image),
-            }
-        )
-        for image in look.images
-    ]
-    problems = [
-        Problem(image=image, region=look.region, what=problem)
-        for image in look.images
-        for problem in _in_region(look, image)
-    ]
+    images, problems = list[ImageStatus](), list[Problem]()
+    for image in look.images:
+        changes = {
+            "published_to": look.ledgers[image].regions,
+            "overdue": sorted(overdue[image]),
+        }
+        images.append(_image(image, look, ami_statuses, tests).model_copy(update=changes))
+        for problem in _in_region(look, image):
+            problems.append(Problem(image=image, region=look.region, what=problem))
     return _RegionStatus(images, look.ledgers, problems)
 
 
@@ -226,36 +222,51 @@ def _image(
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
             return None
-        existing = look.amis.get(ami)
-        build_id = existing.build_id if existing else ""
-        return Pointer(
-            ami=ami,
-            exists=existing is not None,
-            build_id=build_id,
-            signature=_signature(existing) if existing and build_id else "",
-            gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image, build_id),
-        )
+        return _pointer(image, ami, look.amis.get(ami), tests)
 
+    template = template_version = None
+    if default:
+        template, template_version = pointer(default.image_ref), default.number
+    template_groups = dict[str, str]()
+    for group in look.groups:
+        for version in group.versions(image, default):
+            template_groups[group.name] = version
     newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
         image=image,
         latest=pointer(pointed_amis.get(Channel.LATEST)),
         candidate=pointer(pointed_amis.get(Channel.CANDIDATE)),
-        template=pointer(default.image_ref) if default else None,
-        template_version=default.number if default else None,
-        template_groups={
-            group.name: version
-            for group in look.groups
-            for version in group.versions(image, default)
-        },
+        template=template,
+        template_version=template_version,
+        template_groups=template_groups,
         amis=[ami_statuses[ami.id] for ami in newest_first if ami.image == image],
     )
 
 
-def _signature(ami: AccountAmi) -> str:
-    return (
-        f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
+def _pointer(
+    image: str, ami: str, existing: AccountAmi | None, tests: Mapping[str, str]
+) -> Pointer:
+    """The pointer to an AMI, which may exist no more. `tests` are as in `_image`."""
+    build_id = signature = ""
+    if existing:
+        build_id = existing.build_id
+    if existing and build_id:
+        signature = _signature(existing)
+    return Pointer(
+        ami=ami,
+        exists=existing is not None,
+        build_id=build_id,
+        signature=signature,
+        gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image, build_id),
     )
+
+
+def _signature(ami: AccountAmi) -> str:
+    if not ami.signed:
+        return "unsigned"
+    if ami.signed_by:
+        return f"signed by key {ami.signed_by}"
+    return "signed"
 
 
 def _ami(
@@ -266,7 +277,7 @@ def _ami(
     sizes = [
         prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots
     ]
-    count = sum(size for size, _ in sizes)
+    groups = Counter(instance.group for instance in running if instance.group)
     return AmiStatus(
         build_id=ami.build_id,
         ami=ami.id,
@@ -274,12 +285,19 @@ def _ami(
         state=ami.state.value,
         deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(),
         instances=len(running),
-        groups=dict(
-            sorted(Counter(instance.group for instance in running if instance.group).items())
-        ),
-        bytes=count,
+        groups=dict(sorted(groups.items())),
+        bytes=sum(size for size, _ in sizes),
         bytes_exact=all(exact for _, exact in sizes),
     )
+
+
+def pointed(record: StatusRecord) -> list[tuple[str, str]]:
+    """The image and build id of each build that a channel names in any region."""
+    builds = set[tuple[str, str]]()
+    for images in record.regions.values():
+        for image in images:
+            builds |= {(image.image, pointer.build_id) for pointer in image.builds}
+    return sorted(builds)
 
 
 # --- problems -------------------------------------------------------------------------------------
@@ -288,16 +306,19 @@ def _ami(
 def _in_region(look: RegionLook, image: str) -> Iterator[str]:
     """Yield the problems of an image within one region."""
     ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
-    for _, text in channels.misplaced_pointers(
-        image, ledger, amis, default.image_ref if default else None
-    ):
+    template_ami = None
+    if default:
+        template_ami = default.image_ref
+    for _, text in channels.misplaced_pointers(image, ledger, amis, template_ami):
         yield text
     for channel, ami in amis.items():
         if ami not in look.amis:
             yield f"`{channel}` names {ami}, which does not exist"
         elif look.amis[ami].state is not AmiState.AVAILABLE:
             yield f"`{channel}` names {ami}, which is {look.amis[ami].state}"
-    yield from (text for ami, text in look.faults if ami.image == image)
+    for faulty, text in look.faults:
+        if faulty.image == image:
+            yield text
 
 
 def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Problem]:
@@ -306,9 +327,8 @@ def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Prob
     for region, ledger in ledgers.items():
         for problem in _of_withdrawn(ledger, withdrawn):
             yield Problem(image=image, region=region, what=problem)
-    if difference := channels.differing(
-        {region: ledger for region, ledger in ledgers.items() if ledger.latest}
-    ):
+    with_latest = {region: ledger for region, ledger in ledgers.items() if ledger.latest}
+    if difference := channels.differing(with_latest):
         yield Problem(image=image, region="", what=difference)
 
 
@@ -321,152 +341,3 @@ def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterato
                 yield f"`{channel}` names {build_id}, which was withdrawn {regions_text}"
         if build_id not in ledger.withdrawn:
             yield f"the ledger does not say that {build_id} was withdrawn, as it was {regions_text}"
-
-
-def behind(account: Account, definition: Definition, record: StatusRecord) -> Iterator[Problem]:
-    """Yield the groups that the definition wants refreshed, but that launch another version than
-    the default while no refresh takes them to it."""
-    section = definition.publish and definition.publish.instance_refresh
-    statuses = [
-        (region, image)
-        for region, images in record.regions.items()
-        for image in images
-        if section and image.image == definition.image
-    ]
-    for region, image in statuses:
-        for group, version in image.template_groups.items():
-            if (section and group not in section.groups) or version == str(image.template_version):
-                continue
-            with translated(region):
-                default = pointers.default_version(
-                    account.ec2(region), pointers.template_name(image.image)
-                )
-                refresh_status = default and refresh.refresh_status(
-                    account.autoscaling(region), group, default
-                )
-            if refresh_status not in refresh.UNDER_WAY:
-                yield Problem(
-                    image=image.image,
-                    region=region,
-                    what=(
-                        f"the group {group} launches version {version}, and the default is "
-                        f"{image.template_version}; its refresh is {refresh_status or 'not begun'}"
-                    ),
-                )
-
-
-# --- for a person ---------------------------------------------------------------------------------
-
-_COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
-
-
-def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
-    """The status in lines for a person: a table with a row for each image and region, and with
-    `details` their AMIs. `with_gpus` are the images whose builds have to be tested on a GPU."""
-    rows = sorted(
-        ((image, region) for region, images in record.regions.items() for image in images),
-        key=lambda row: (row[0].image, row[1]),
-    )
-    yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
-    yield from sorted(
-        {
-            f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
-            for image, _ in rows
-            for pointer in image.builds
-            if pointer.gpu or image.image in with_gpus
-        }
-    )
-    yield from _signatures(rows)
-    for image, region in rows:
-        yield from (
-            f"{name} of {image.image} in {region} has expired and still runs: `golden "
-            "sweep` ends it"
-            for name in image.overdue
-        )
-    for region in record.unreachable:  # the error that follows says why
-        yield f"{region} is unreachable"
-    if details:
-        for image, region in rows:
-            yield ""
-            yield f"{image.image} in {region}"
-            yield from _pointers(image)
-            yield from (_line(ami) for ami in image.amis)
-    yield f"prices: {record.prices}"
-
-
-def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
-    """A line for each build's signature, with its regions if they differ."""
-    regions_by_build: dict[str, dict[str, list[str]]] = {}
-    for image, region in rows:
-        for pointer in dict.fromkeys(image.builds):
-            by_signature = regions_by_build.setdefault(f"{image.image} {pointer.build_id}", {})
-            by_signature.setdefault(pointer.signature, []).append(region)
-    for build, by_signature in sorted(regions_by_build.items()):
-        for signature, regions in sorted(by_signature.items()):
-            yield f"{build}: {signature}" + (
-                f" in {', '.join(regions)}" if len(by_signature) > 1 else ""
-            )
-
-
-def pointed(record: StatusRecord) -> list[tuple[str, str]]:
-    """The image and build id of each build that a channel names in any region."""
-    return sorted(
-        {
-            (image.image, pointer.build_id)
-            for images in record.regions.values()
-            for image in images
-            for pointer in image.builds
-        }
-    )
-
-
-def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
-    template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
-    return (
-        image.image,
-        region,
-        _build(image.latest),
-        _build(image.candidate),
-        template,
-        str(len(image.amis)),
-        str(sum(ami.instances for ami in image.amis)),
-        units.price(
-            units.total(ami.usd_month for ami in image.amis),
-            exact=all(ami.bytes_exact for ami in image.amis),
-        ),
-    )
-
-
-def _build(pointer: Pointer | None) -> str:
-    return (
-        "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
-    )
-
-
-def _pointers(image: ImageStatus) -> Iterator[str]:
-    for name, pointer in (
-        ("latest", image.latest),
-        ("candidate", image.candidate),
-        (f"template v{image.template_version or '-'}", image.template),
-    ):
-        if pointer is None:
-            yield f"  {name:<12} nothing"
-        else:
-            what = pointer.build_id or (
-                "no build of ours" if pointer.exists else "THIS AMI DOES NOT EXIST"
-            )
-            yield f"  {name:<12} {what} ({pointer.ami})"
-    for group, version in image.template_groups.items():
-        yield f"  group {group} launches version {version}"
-
-
-def _line(ami: AmiStatus) -> str:
-    state = "deprecated" if ami.deprecated and ami.state == "available" else ami.state
-    users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
-    return (
-        f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} "
-        "running"
-        f"{f' ({users})' if users else ''}  "
-        f"{'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
-        f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}"
-    )
