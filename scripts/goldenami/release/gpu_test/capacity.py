@@ -3,8 +3,9 @@ the order in which they are tried."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goldenami.core import units
@@ -31,7 +32,9 @@ class Offer:
 
     @property
     def market(self) -> str:
-        return "Spot" if self.spot else "on demand"
+        if self.spot:
+            return "Spot"
+        return "on demand"
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -40,9 +43,12 @@ class Offer:
         return self.region, self.market, self.kind.type, self.zone
 
     def __str__(self) -> str:
-        price = "price unknown" if self.usd_hour is None else f"at most ${self.usd_hour:.3f}/h"
-        now = "" if self.usd_spot is None else f" (now ${self.usd_spot:.3f})"
-        return f"{self.kind.type} in {self.zone} {self.market}, {price}{now}"
+        price = "price unknown"
+        if self.usd_hour is not None:
+            price = f"at most ${self.usd_hour:.3f}/h"
+        if self.usd_spot is not None:
+            price += f" (now ${self.usd_spot:.3f})"
+        return f"{self.kind.type} in {self.zone} {self.market}, {price}"
 
 
 @dataclass(frozen=True)
@@ -71,76 +77,92 @@ def offers(
     Spot comes before on demand, by its price in each zone. On demand, and where Spot prices are
     unknown or equal, a cheaper type comes first, then the definition's first region.
     """
-    declared = {family: sm for family in families if (sm := family_table[family].sm)}
+    declared = defaultdict[str, list[str]](list)
+    for family in dict.fromkeys(families):
+        if sm := family_table[family].sm:
+            declared[sm].append(family)
     offers_by_sm: dict[str, list[Offer]] = {}
-    for sm in sorted(set(declared.values()), key=int):
-        names = _cheapest(
-            [family for family, family_sm in declared.items() if family_sm == sm], regions, priced
-        )
-        offers_by_sm[sm] = [
-            Offer(
-                sm,
-                region,
-                zone,
-                gpu_type(family_table, types.described[name]),
-                market,
-                priced.get(name, {}).get(region),
-                types.usd_spot.get((name, zone)) if market else None,
-            )
-            for market in (True, False)
-            for name in names
-            # Not sizes that packer/hardware.yml lacks: the record of a test there would not count.
-            if family_table[name.partition(".")[0]].gpus_of(name.partition(".")[2])
-            for region, types in regions.items()
-            if name in types.described
-            for zone in types.zones.get(name, ())
-        ]
-        # The sort is stable, so the order above decides between offers of the same price.
-        offers_by_sm[sm].sort(
+    for sm in sorted(declared, key=int):
+        names = _cheapest(declared[sm], regions, priced)
+        choices = list(_every_offer(family_table, sm, names, regions, priced))
+        # The sort is stable, so the order of markets and types decides between equal prices.
+        choices.sort(
             key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0)
         )
-        if not offers_by_sm[sm]:
-            lacking = ", ".join(family for family, family_sm in declared.items() if family_sm == sm)
+        if not choices:
             raise BadInput(
-                f"no region of the definition offers a GPU of architecture {sm} ({lacking})",
+                f"no region of the definition offers a GPU of architecture {sm} "
+                f"({', '.join(declared[sm])})",
                 hint="`golden regions --family NAME` shows which do; add one to "
                 "`publish: regions:`",
             )
+        offers_by_sm[sm] = choices
     return offers_by_sm
+
+
+def _every_offer(
+    family_table: Mapping[str, Family],
+    sm: str,
+    names: Sequence[str],
+    regions: Mapping[str, RegionTypes],
+    priced: Priced,
+) -> Iterator[Offer]:
+    """Yield the types `names` in both markets, in each zone that has them."""
+    for spot in (True, False):
+        for name in names:
+            family, _, size = name.partition(".")
+            # Not sizes that packer/hardware.yml lacks: the record of a test there would not count.
+            if not family_table[family].gpus_of(size):
+                continue
+            usd_hour = priced.get(name, {})
+            for region, types in regions.items():
+                for zone in types.zones.get(name, ()):
+                    if name in types.described:
+                        kind = gpu_type(family_table, types.described[name])
+                        offer = Offer(sm, region, zone, kind, spot, usd_hour.get(region))
+                        yield _with_spot_price(offer, types)
+
+
+def _with_spot_price(offer: Offer, types: RegionTypes) -> Offer:
+    if not offer.spot:
+        return offer
+    return replace(offer, usd_spot=types.usd_spot.get((offer.kind.type, offer.zone)))
 
 
 def _cheapest(
     families: Sequence[str], regions: Mapping[str, RegionTypes], priced: Priced
 ) -> list[str]:
     """The families' types, the cheapest first. Types without a known price come last, by size."""
-    rows = {
-        name: row
-        for types in regions.values()
-        for name, row in types.described.items()
-        if name.partition(".")[0] in families
-        and row["GpuInfo"]["Gpus"][0]["Count"]
-        and not row.get("BareMetal")
-    }
-    prices = {
-        name: min(
-            (usd for region, usd in priced.get(name, {}).items() if region in regions),
-            default=float("inf"),
-        )
-        for name in rows
-    }
-    return sorted(
-        rows, key=lambda name: (prices[name], rows[name]["VCpuInfo"]["DefaultVCpus"], name)
-    )[:MOST_TYPES]
+    rows = dict[str, Mapping[str, Any]]()
+    for types in regions.values():
+        for name, row in types.described.items():
+            if name.partition(".")[0] not in families or row.get("BareMetal"):
+                continue
+            if row["GpuInfo"]["Gpus"][0]["Count"]:
+                rows[name] = row
+
+    def rank(name: str) -> tuple[float, int, str]:
+        usd = [usd for region, usd in priced.get(name, {}).items() if region in regions]
+        return min(usd, default=float("inf")), rows[name]["VCpuInfo"]["DefaultVCpus"], name
+
+    return sorted(rows, key=rank)[:MOST_TYPES]
 
 
 def cheapest_usd(offers_by_sm: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
     """The least that the test can be billed for if each architecture takes all its hours, or None
     if that is not known."""
-    least = units.total(
-        min((offer.usd_hour for offer in choices if offer.usd_hour is not None), default=None)
-        for choices in offers_by_sm.values()
-    )
-    return None if least is None else least * hours
+    least = units.total(_least_usd(choices) for choices in offers_by_sm.values())
+    if least is None:
+        return None
+    return least * hours
+
+
+def _costs_at_most(offer: Offer, hours: float, usd: float) -> bool:
+    return offer.usd_hour is not None and offer.usd_hour * hours <= usd
+
+
+def _least_usd(choices: Iterable[Offer]) -> float | None:
+    return min((offer.usd_hour for offer in choices if offer.usd_hour is not None), default=None)
 
 
 def affordable(
@@ -153,23 +175,17 @@ def affordable(
     if most_usd is None:
         return dict(offers_by_sm)
     share = most_usd / len(offers_by_sm)
-    kept = {
-        sm: [
-            offer
-            for offer in choices
-            if offer.usd_hour is not None and offer.usd_hour * hours <= share
-        ]
-        for sm, choices in offers_by_sm.items()
-    }
-    if unaffordable := [sm for sm, choices in kept.items() if not choices]:
-        least = cheapest_usd(offers_by_sm, hours)
-        raise BadInput(
-            f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {unaffordable[0]}"
-            + (
-                "; its prices are not known"
-                if least is None
-                else f"; the whole test needs at most ${least:.2f}"
-            ),
-            hint="give more by --max-usd, or fewer hours by --hours",
-        )
+    kept = dict[str, list[Offer]]()
+    for sm, choices in offers_by_sm.items():
+        kept[sm] = [offer for offer in choices if _costs_at_most(offer, hours, share)]
+    for sm, choices in kept.items():
+        if not choices:
+            least = cheapest_usd(offers_by_sm, hours)
+            needs = "its prices are not known"
+            if least is not None:
+                needs = f"the whole test needs at most ${least:.2f}"
+            raise BadInput(
+                f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {sm}; {needs}",
+                hint="give more by --max-usd, or fewer hours by --hours",
+            )
     return kept

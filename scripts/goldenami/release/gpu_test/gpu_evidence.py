@@ -7,7 +7,7 @@ to prove is in the AMIs' tags, which `publish` writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -19,11 +19,13 @@ from goldenami.aws.channels import evidence
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.images import Image
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError
 from goldenami.image.provenance import dsse, signers
-from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu, required
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.gpu_proofs import ATTEST_FILE, Asked, GpuTestRecord, TestedGpu, required
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 
@@ -50,6 +52,19 @@ def _statement(record: GpuTestRecord) -> dict[str, Any]:
         "digest": {"sha256": digest},
     }
     return dsse.statement(PREDICATE, [subject], {"result": "PASSED"})
+
+
+def keep(folder: BuildFolder, record: GpuTestRecord) -> None:
+    """Keep the record beside the build, whose report shows it."""
+    records.write(folder.path / ATTEST_FILE, record)
+
+
+def write(account: Account, regions: Iterable[str], record: GpuTestRecord) -> None:
+    """Write the record to every region."""
+    for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
+        "the test passed and is not recorded everywhere",
+        f"run `golden gpu-test {record.image}` again",
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,9 @@ class GpuJudge:
         texts = {own_tags.get(tags.GPU_TEST, "") for own_tags in build.all_tags.values()}
         if texts == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())
-        return Asked.parsed(texts.pop()) if len(texts) == 1 and "" not in texts else None
+        if len(texts) > 1 or "" in texts:
+            return None
+        return Asked.parsed(texts.pop())
 
     def _problems(
         self, record: GpuTestRecord, build: Evidence, requirements: Asked
@@ -104,7 +121,8 @@ class GpuJudge:
         # The checks that cost the least come first, as callers stop at the first problem.
         needed = required(self.root, requirements.roles)
         yield from record.problems(requirements.architectures, needed, hardware.load(self.root))
-        yield "" if needed else "no check on a GPU is known that it has to show"
+        if not needed:
+            yield "no check on a GPU is known that it has to show"
         yield self._unsigned(record, build)
         for holder, own_tags in build.all_tags.items():
             if unlike := _unlike(record, own_tags):
@@ -145,7 +163,9 @@ class GpuJudge:
             statement = dsse.opened(record.signature, self.key.public_key, "it", PREDICATE)
         except GoldenError as error:
             return error.message
-        return "" if statement == _statement(record) else "it was changed after it was signed"
+        if statement != _statement(record):
+            return "it was changed after it was signed"
+        return ""
 
 
 def _unlike(record: GpuTestRecord, own_tags: tags.Tags) -> str:

@@ -1,55 +1,25 @@
-"""Tests the candidate on GPUs: launches an instance for each declared architecture, runs the checks
-there, makes the record, and leaves nothing behind."""
+"""Tests the candidate on GPUs: one instance for each declared architecture, on the first offer that
+EC2 grants. The record names them all."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from goldenami.aws import tags
 from goldenami.aws.calls import wait_for
-from goldenami.aws.images import Image
-from goldenami.aws.instances import instances
-from goldenami.aws.instances.instances import (
-    Launch,
-    LaunchedInstance,
-    NotLaunched,
-    SpotInterrupted,
-    Subnet,
-)
+from goldenami.aws.instances.instances import NotLaunched, SpotInterrupted
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.aws.refusals import QUOTA, Instead
-from goldenami.aws.session import Account
 from goldenami.core import clock, records
-from goldenami.core.errors import GoldenError, NotVerified, StageFailed
+from goldenami.core.errors import GoldenError, StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.builders import ec2 as ec2_builder
-from goldenami.local.checks import image_tests
-from goldenami.local.machine import ssh
-from goldenami.model.builds.build_records import Check, Outcome
-from goldenami.model.builds.gpu_proofs import (
-    GPU_PROPERTY,
-    GpuSession,
-    GpuTestRecord,
-    JunitFile,
-    TestedGpu,
-    nonce_of,
-    required,
-)
-from goldenami.model.locked.lockfile import Lock
+from goldenami.image.bake import bake_inputs
+from goldenami.model.builds.gpu_proofs import GpuTestRecord, TestedGpu, required
+from goldenami.release.gpu_test import capacity, gpu_machine
 from goldenami.release.gpu_test.capacity import Offer
+from goldenami.release.gpu_test.gpu_machine import GpuTest
 
-GRACE = timedelta(minutes=30)
-"""How long after the limit of hours `golden sweep` may remove an instance, so that the instance's
-own timer comes first."""
 ROUND_S = 60.0
 """Seconds between two rounds of offers while EC2 has no capacity."""
 _OURS = (
@@ -60,45 +30,41 @@ _OURS = (
 )
 Refused = dict[tuple[str, ...], NotLaunched]
 """Refusals, by the beginning of the paths of the offers to which each applies."""
-POWER_OFF_S = 180.0
-"""Seconds within which EC2 has to show that an instance is powering off, after it was told to.
-Usually it takes a few."""
+_QUOTAS = {
+    (True, "P"): "the quota of Spot requests for P instances",
+    (False, "P"): "`Running On-Demand P instances`",
+    (True, "G and VT"): "`All G and VT Spot Instance Requests`",
+    (False, "G and VT"): "`Running On-Demand G and VT instances`",
+}
+"""Service Quotas' names of limits, by whether they are of Spot, and by the group of types. Spot
+requests for P instances have several."""
+_SHOWN = 6
+"""How many offers of an architecture a plan names; the others are counted."""
 
 
-@dataclass(frozen=True)
-class GpuTest:
-    """One test of a candidate: its AMIs by region, the hours that one instance may run at most, and
-    the seconds to wait for capacity."""
+def show(
+    image: str, build_id: str, offers: Mapping[str, Sequence[Offer]], hours: float
+) -> list[str]:
+    """The plan in lines for a person."""
+    cost = "its prices are not known"
+    least_usd = capacity.cheapest_usd(offers, hours)
+    if least_usd is not None:
+        cost = f"at most ${least_usd:.2f} for the cheapest types"
+    lines = [
+        f"test {image} {build_id} on {len(offers)} GPU architectures, {hours:g} h each at most; "
+        f"{cost}"
+    ]
+    for sm, sm_offers in offers.items():
+        lines += [f"  sm_{sm:<4} {offer}" for offer in sm_offers[:_SHOWN]]
+        if len(sm_offers) > _SHOWN:
+            lines.append(f"  sm_{sm:<4} and {len(sm_offers) - _SHOWN} more")
+    return lines
 
-    root: Path
-    account: Account
-    lock: Lock
-    build_id: str
-    candidates: Mapping[str, Image]
-    variables: Path
-    work: Path
-    log: Path
-    hours: float
-    wait_s: float
-    subnets: Mapping[str, Mapping[str, Subnet]] = field(default_factory=dict)
-    """The subnets that the definition names, by region and zone."""
 
-    @cached_property
-    def nonce(self) -> str:
-        """The test's nonce, which no earlier JUnit file can contain."""
-        return nonce_of(self.build_id)
-
-    @property
-    def roles(self) -> list[str]:
-        """The image's roles that have tests for a GPU."""
-        return [
-            role
-            for role in image_tests.tested(self.root, self.lock.roles)
-            if required(self.root, [role])
-        ]
-
-    def session(self, offer: Offer) -> GpuSession:
-        return GpuSession(ami=self.candidates[offer.region].ami, nonce=self.nonce, kind=offer.kind)
+def write_variables(test: GpuTest, lock_sha256: str) -> None:
+    """Write the variables of the image's roles, which their checks read."""
+    variables = bake_inputs.role_variables(test.root, test.lock, lock_sha256)
+    records.write_text(test.variables, records.canonical(variables))
 
 
 def clear(test: GpuTest) -> list[str]:
@@ -120,17 +86,17 @@ def clear(test: GpuTest) -> list[str]:
                 leftovers.remove(ec2, leftover.kind, leftover.id)
                 removed += 1
             else:
-                until = (
-                    f"until {leftover.expires:%Y-%m-%d %H:%M} UTC"
-                    if leftover.expires
-                    else "with an expiry that is no time"
-                )
+                until = "with an expiry that is no time"
+                if leftover.expires:
+                    until = f"until {leftover.expires:%Y-%m-%d %H:%M} UTC"
                 kept.append(
                     f"{region}: {leftover.kind} {leftover.id} of "
                     f"{leftover.owner or 'an unknown owner'} stays: it is in "
                     f"use, or was left by a kill, {until}"
                 )
-    return [f"{removed} things removed that an earlier run left"] * bool(removed) + kept
+    if removed:
+        return [f"{removed} things removed that an earlier run left", *kept]
+    return kept
 
 
 def run(
@@ -169,7 +135,7 @@ def _test_architecture(test: GpuTest, offers: Sequence[Offer], progress: Progres
             if _refusing(offer, refused):
                 continue
             try:
-                return _test_offer(test, offer, progress)
+                return gpu_machine.test_offer(test, offer, progress)
             except NotLaunched as error:
                 progress.say(f"{error.message} ({offer.market})")
                 # A refusal of a whole region or market, say, spares us its other offers.
@@ -205,16 +171,16 @@ def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:
     """The error if no offer was granted: the refusals, except those of single zones, and what to
     do."""
     sm = offers[0].sm
-    wide = {
-        path: error for path, error in refused.items() if error.refusal.instead is not Instead.ZONE
-    }
-    causes = sorted(
-        {
-            f"{error.message} ({path[1]})" if path[1:] else error.message
-            for path, error in wide.items()
-        }
-    )
-    hints = dict.fromkeys(error.refusal.hint for error in wide.values())
+    wide, causes, hints = dict(refused), set[str](), dict[str, None]()
+    for path, error in refused.items():
+        if error.refusal.instead is Instead.ZONE:
+            del wide[path]
+            continue
+        hints[error.refusal.hint] = None
+        if path[1:]:
+            causes.add(f"{error.message} ({path[1]})")
+        else:
+            causes.add(error.message)
     message = f"EC2 has no GPU of architecture {sm} for us: {len(offers)} offers tried"
     if _are_final(offers, refused):
         message = f"the account allows no GPU of architecture {sm}"
@@ -224,136 +190,14 @@ def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:
         quotas = sorted({_quota(offer) for offer in offers if _refusing(offer, wide)})
         hints = {f"raise {' and '.join(quotas)} (Service Quotas)": None, **hints}
         del hints[QUOTA]
-    return StageFailed("; ".join([message, *causes]), hint=f"{'; '.join(hints)}; then run again")
+    return StageFailed(
+        "; ".join([message, *sorted(causes)]), hint=f"{'; '.join(hints)}; then run again"
+    )
 
 
 def _quota(offer: Offer) -> str:
-    """Service Quotas' name for the limit of an offer. Spot requests for P instances have
-    several."""
+    """Service Quotas' name for the limit of an offer."""
+    group = "G and VT"
     if offer.kind.type.startswith("p"):
-        return (
-            "the quota of Spot requests for P instances"
-            if offer.spot
-            else "`Running On-Demand P instances`"
-        )
-    return (
-        "`All G and VT Spot Instance Requests`"
-        if offer.spot
-        else "`Running On-Demand G and VT instances`"
-    )
-
-
-def _test_offer(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
-    """Launch an offer, run the checks on it and power it off. It is removed, whatever happens."""
-    work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
-    key, ec2 = ssh.new_key(work / "launch_key", "golden"), test.account.ec2(offer.region)
-    image = test.candidates[offer.region]
-    progress.say(f"launch {offer}")
-    with contextlib.ExitStack() as stack:
-        instance = stack.enter_context(
-            instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub")))
-        )
-        progress.say(f"instance {instance.id} ({offer.kind.type}) at {instance.address}")
-        config = ssh.write_config(
-            work,
-            host=instance.address,
-            port=instances.SSH,
-            user=ec2_builder.user(test.root, test.lock.base.release),
-            key=key,
-        )
-        stack.callback(ssh.hang_up, config)
-        with _interruptions(ec2, instance):
-            ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
-            checks = _checks(test, offer, work, config)
-        machine = _judge(test, offer, work / "junit.xml", checks)
-        _power_off(ec2, instance, config)
-    return machine
-
-
-def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Launch:
-    minutes = int(test.hours * 60)
-    return Launch(
-        name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}",
-        image=image,
-        instance_type=offer.kind.type,
-        public_key=public_key,
-        volume_gib=int(image.root["VolumeSize"]),
-        spot=offer.spot,
-        zone=offer.zone,
-        subnet=test.subnets.get(offer.region, {}).get(offer.zone),
-        told=str(offer),
-        # The instance ends itself, in case nobody is left who does.
-        user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
-        tags={
-            **{key: value for key, value in image.tags.items() if key.startswith("goldenami:")},
-            **tags.temporary(timedelta(hours=test.hours) + GRACE),
-        },
-    )
-
-
-@contextlib.contextmanager
-def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
-    """Raise SpotInterrupted for an error in the block if EC2 has taken the instance back."""
-    try:
-        yield
-    except GoldenError:
-        if instances.ended_by(ec2, instance.id) == instances.INTERRUPTED:
-            raise SpotInterrupted(f"EC2 took {instance.id} back") from None
-        raise
-
-
-def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
-    session = work / "session.json"
-    records.write(session, test.session(offer))
-    argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
-    tests = image_tests.ImageTests(test.root, test.roles, test.variables, work, test.log)
-    with tests.running(argv, gpu_session=session) as run:
-        return run.checks(3600 * test.hours)
-
-
-def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
-    """The record of a tested machine, from the JUnit file at `path`. Raises NotVerified if it is no
-    proof."""
-    junit, needed = JunitFile(path), required(test.root, test.roles)
-    if problem := next(junit.problems(test.build_id, needed, test.session(offer)), ""):
-        raise NotVerified(
-            f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
-            tail="\n".join(_failures(checks)),
-            log=test.log,
-            hint="`latest` stays where it is; mend the image, or try another instance: run again",
-        )
-    return TestedGpu(
-        sm=offer.sm,
-        gpu=junit.properties[GPU_PROPERTY],
-        instance_type=offer.kind.type,
-        region=offer.region,
-        ami=test.candidates[offer.region].ami,
-        checks=len({*needed} & {*junit.passed}),
-        junit_sha256=records.sha256_file(path),
-        not_asked=tuple(name for name in needed if name not in junit.passed),
-    )
-
-
-def _failures(checks: Sequence[Check]) -> Iterator[str]:
-    for check in checks:
-        if check.outcome is not Outcome.CORRECT:
-            yield f"{check.id}: {check.detail.splitlines()[0] if check.detail else check.outcome}"
-
-
-def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
-    """Power the machine off. Raises NotVerified if it does not end."""
-    # It is a test, too: an Auto Scaling group could not replace a machine that does not end.
-    with contextlib.suppress(GoldenError):  # the connection may end before the answer
-        ssh.run(config, "sudo", "systemctl", "poweroff", timeout_s=30)
-
-    def has_ended() -> bool | None:
-        return (
-            instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated")
-            or None
-        )
-
-    if not wait_for(has_ended, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
-        raise NotVerified(
-            f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
-            hint="look at its console: which unit does not stop?",
-        )
+        group = "P"
+    return _QUOTAS[offer.spot, group]

@@ -31,7 +31,7 @@ EC2 API": a couple of seconds at first), and between polls. Refusing a candidate
 takes as long."""
 
 
-def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
+def _candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
     """The candidate of each region that has one."""
     return {region: entry for region, ledger in ledgers.items() if (entry := ledger.candidate)}
 
@@ -42,7 +42,7 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
     image, section, name = image.with_short_timeouts, image.section, image.name
     check_regions(section.regions)
     ledgers = image.read_ledgers(section.regions).require_all()
-    entries = candidates(ledgers)
+    entries = _candidates(ledgers)
     build = _common(name, ledgers, entries)
     if not criteria.now:
         channel_moves.check_soaked(

@@ -66,9 +66,8 @@ class RetentionPolicy(Record):
         """The definition's policy, with the command line's values `instead` unless they are
         None."""
         settings = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
-        return cls.model_validate(
-            settings | {name: value for name, value in instead.items() if value is not None}
-        )
+        given = {name: value for name, value in instead.items() if value is not None}
+        return cls.model_validate(settings | given)
 
     @property
     def max_age(self) -> timedelta:
@@ -150,13 +149,11 @@ class _Region:
 
     @classmethod
     def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
-        ours = [
-            ami
-            for ami in topology.amis
-            if ami.image == image
-            and is_ours(ami, topology.parameters)
-            and ami.state is AmiState.AVAILABLE
-        ]
+        ours = []
+        for ami in topology.amis:
+            is_available = ami.image == image and ami.state is AmiState.AVAILABLE
+            if is_available and is_ours(ami, topology.parameters):
+                ours.append(ami)
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
         return cls(
             topology=topology,
@@ -225,10 +222,11 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
     """The step that is due for an AMI of the image, and why; or None, and why it stays."""
     if reasons := list(_reasons_to_stay(region, ami)):
         # An image that is announced and has to stay after all gets its former date back.
-        recall = (
-            ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
-        )
-        return (RetireStep.RECALL if recall else None), reasons
+        recall: RetireStep | None = None
+        is_announced = ami.announced is not None and ami.state is AmiState.AVAILABLE
+        if is_announced and _is_ours(region, ami):
+            recall = RetireStep.RECALL
+        return recall, reasons
     why = (
         f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, "
         "nothing refers to it"
@@ -237,18 +235,17 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
         return RetireStep.DEPRECATE, [why]
     if ami.state is AmiState.DISABLED and ami.disabled is None:
         return RetireStep.NOTE_DISABLED, [f"{why}; disabled, and no tag says since when"]
+    policy = region.policy
     if ami.state is AmiState.AVAILABLE:
-        step, since, wait = RetireStep.DISABLE, ami.announced, region.policy.disable_after_days
+        assert ami.announced is not None
+        due = ami.announced + timedelta(days=policy.disable_after_days)
+        step, former = RetireStep.DISABLE, f"deprecated {ami.announced:%Y-%m-%d}"
     else:
-        step, since, wait = RetireStep.DEREGISTER, ami.disabled, region.policy.deregister_after_days
-    assert since is not None  # the two cases above
-    due = since + timedelta(days=wait)
+        assert ami.disabled is not None
+        due = ami.disabled + timedelta(days=policy.deregister_after_days)
+        step, former = RetireStep.DEREGISTER, f"disabled {ami.disabled:%Y-%m-%d}"
     if region.now < due:
-        return None, [
-            f"{why}; "
-            f"{'deprecated' if step is RetireStep.DISABLE else 'disabled'} {since:%Y-%m-%d}, "
-            f"to {step.value} on {due:%Y-%m-%d}"
-        ]
+        return None, [f"{why}; {former}, to {step.value} on {due:%Y-%m-%d}"]
     return step, [why]
 
 
@@ -268,8 +265,10 @@ def _is_ours(region: _Region, ami: AccountAmi) -> bool:
 def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
     """Yield every reason for which an AMI stays."""
     if not _is_ours(region, ami):
-        recorded = region.records.get(ami.build_id)
-        yield f"not proven ours: its record {f'names {recorded}' if recorded else 'does not exist'}"
+        if recorded := region.records.get(ami.build_id):
+            yield f"not proven ours: its record names {recorded}"
+        else:
+            yield "not proven ours: its record does not exist"
     if ami.state not in (AmiState.AVAILABLE, AmiState.DISABLED):
         yield f"its state is {ami.state.value}"
     if ami.protected:
@@ -322,33 +321,33 @@ def _sort_snapshots(
     for snapshot in region.topology.snapshots:
         if snapshot.image != region.image:
             continue
-        holders = [
-            use
-            for use in uses.get(snapshot.id, ())
-            if not (use.kind is ReferenceKind.AMI and use.holder in going)
-        ]
-        if any(use.kind is ReferenceKind.AMI for use in holders):
+        used_by, has_ami = list[str](), False
+        for use in uses.get(snapshot.id, ()):
+            if use.kind is not ReferenceKind.AMI:
+                used_by.append(f"used by {use}")
+            elif use.holder not in going:
+                has_ami = True
+        if has_ami:
             continue  # the image that stays is listed with its reasons
-        reasons = [f"used by {use}" for use in holders] or list(
-            _reasons_to_keep(region, snapshot, going)
-        )
+        reasons = used_by or list(_reasons_to_keep(region, snapshot, going))
         if reasons:
             survivors.append(
                 Survivor(
                     target=snapshot.id, build_id=snapshot.build_id, name="snapshot", reasons=reasons
                 )
             )
-        else:
-            actions.append(
-                Action(
-                    step=RetireStep.DELETE_SNAPSHOT,
-                    target=snapshot.id,
-                    build_id=snapshot.build_id,
-                    why="no AMI is made of it"
-                    if snapshot.state is SnapshotState.COMPLETED
-                    else "an upload that was never finished",
-                )
+            continue
+        why = "an upload that was never finished"
+        if snapshot.state is SnapshotState.COMPLETED:
+            why = "no AMI is made of it"
+        actions.append(
+            Action(
+                step=RetireStep.DELETE_SNAPSHOT,
+                target=snapshot.id,
+                build_id=snapshot.build_id,
+                why=why,
             )
+        )
 
 
 def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
@@ -414,4 +413,6 @@ def _problems(region: _Region) -> list[str]:
 
 def _days(age: timedelta) -> str:
     days = max(age.days, 0)  # this machine's clock may be behind AWS's
-    return f"{days} day{'' if days == 1 else 's'}"
+    if days == 1:
+        return "1 day"
+    return f"{days} days"

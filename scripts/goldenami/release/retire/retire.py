@@ -6,7 +6,8 @@ a run that was killed: it reads the account again, which holds the whole state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -57,7 +58,9 @@ def prepare(
         plan = retention.plan(topology, image, policy, now)
         # Shares cost a call for each image, so they are read only for what would go without them.
         shared = _with_shares(account.ec2(region), topology, plan, progress)
-        return plan if shared is None else retention.plan(shared, image, policy, now)
+        if shared is None:
+            return plan
+        return retention.plan(shared, image, policy, now)
 
     with progress.step("look at the regions"):
         results = for_each_region(regions, decide)
@@ -75,7 +78,7 @@ def prepare(
 
 def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prepared[RetirePlan]:
     """Add the regions to the plan that the ledgers know and the definition does not."""
-    published_to = (planned.published_to for planned in prepared.plan.regions)
+    published_to = [planned.published_to for planned in prepared.plan.regions]
     dropped = channels.dropped(definition, published_to)
     return replace(prepared, plan=prepared.plan.model_copy(update={"dropped": dropped}))
 
@@ -85,7 +88,8 @@ def _read(account: Account, region: str, image: str, policy: RetentionPolicy) ->
     if policy.keep_last > 1:
         return topology
     # With a single build kept there is none to roll back to.
-    pointers = {name: ami for name, ami in topology.pointers.items() if name != inventory.ROLLBACK}
+    pointers = dict(topology.pointers)
+    pointers.pop(inventory.ROLLBACK, None)
     return replace(topology, pointers=pointers)
 
 
@@ -94,17 +98,21 @@ def _with_shares(
 ) -> Topology | None:
     """The topology with the accounts that use images or snapshots which the plan would take from
     them, or None if the plan takes nothing from others."""
-    due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
-    backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
-    backing |= {
-        action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT
-    }
+    due = _targets(plan.actions, *_SHARES_MATTER)
+    backing = _targets(plan.actions, RetireStep.DELETE_SNAPSHOT)
+    for ami in topology.amis:
+        if ami.id in due:
+            backing.update(ami.snapshots)
     if not due | backing:
         return None
     with progress.step(
         f"shares in {topology.region}", f"of {len(due)} AMIs and {len(backing)} snapshots"
     ) as count:
         return inventory.with_shares(ec2, topology, sorted(due), sorted(backing), count)
+
+
+def _targets(actions: Iterable[Action], *steps: RetireStep) -> set[str]:
+    return {action.target for action in actions if action.step in steps}
 
 
 def execute(account: Account, prepared: Prepared[RetirePlan], progress: Progress) -> None:
@@ -130,10 +138,12 @@ def staying(plan: RetirePlan) -> set[str]:
     """The builds that still have an AMI in any region after the plan."""
     builds = set[str]()
     for region in plan.regions:
-        going = {
-            action.build_id for action in region.actions if action.step is RetireStep.DEREGISTER
-        }
-        builds |= {action.build_id for action in region.actions} - going
+        acted_on, going = set[str](), set[str]()
+        for action in region.actions:
+            acted_on.add(action.build_id)
+            if action.step is RetireStep.DEREGISTER:
+                going.add(action.build_id)
+        builds |= acted_on - going
         builds |= {survivor.build_id for survivor in region.survivors}
     return builds
 
@@ -152,23 +162,20 @@ def _still_due(
 ) -> tuple[list[Action], list[str]]:
     """Split the actions into those that are still due, and a line for each on a build that the
     ledger names by now. A recall is always due."""
-    entries = {
-        inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
-        "candidate": ledger.candidate,
-        "latest": ledger.latest,
-    }
+    entries = {"candidate": ledger.candidate, "latest": ledger.latest}
+    if policy.keep_last > 1:
+        entries = {inventory.ROLLBACK: ledger.previous(), **entries}
     channel_of = {entry.build_id: name for name, entry in entries.items() if entry}
-    due = [
-        action
-        for action in planned.actions
-        if action.step is RetireStep.RECALL or action.build_id not in channel_of
-    ]
-    return due, [
-        f"keep {action.target} ({action.build_id}): "
-        f"it is {channel_of[action.build_id]} since the plan was made"
-        for action in planned.actions
-        if action not in due
-    ]
+    due, kept = list[Action](), list[str]()
+    for action in planned.actions:
+        if action.step is RetireStep.RECALL or action.build_id not in channel_of:
+            due.append(action)
+        else:
+            kept.append(
+                f"keep {action.target} ({action.build_id}): "
+                f"it is {channel_of[action.build_id]} since the plan was made"
+            )
+    return due, kept
 
 
 def _retire(
@@ -187,14 +194,14 @@ def _retire(
         actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]
     ) -> None:
         remaining = [action for action in actions if action.build_id not in stopped]
+        targets = [action.target for action in remaining]
+        failed: Mapping[str, GoldenError] = {}
         try:
-            failed = do([action.target for action in remaining]) if remaining else {}
-        except (
-            Exception
-        ) as error:  # translate raises an exception that is no error of AWS's or ours
-            failed = dict.fromkeys(
-                (action.target for action in remaining), translate(error, region)
-            )
+            if targets:
+                failed = do(targets)
+        # translate raises an exception that is no error of AWS's or ours
+        except Exception as error:
+            failed = dict.fromkeys(targets, translate(error, region))
         for action in remaining:
             if action.target in failed:
                 refused.append(failed[action.target])
@@ -205,7 +212,9 @@ def _retire(
 
     # Versions of templates go first and records last, many by one call. That is also their order
     # within each build.
-    of_step = {step: [action for action in due if action.step is step] for step in _AT_ONCE}
+    of_step = defaultdict[RetireStep, list[Action]](list)
+    for action in due:
+        of_step[action.step].append(action)
     with progress.step(region, f"{len(due)} actions") as count:
         try_all(
             of_step[RetireStep.DELETE_VERSION],
@@ -258,4 +267,5 @@ def show(plan: RetirePlan) -> Iterator[str]:
             yield f"  {region.region:<15} nothing of this image"
     for name, cause in plan.unreachable.items():
         yield f"  {name:<15} unreachable: {cause}"
-    yield from (f"  {name:<15} {channels.DROPPED}" for name in plan.dropped)
+    for name in plan.dropped:
+        yield f"  {name:<15} {channels.DROPPED}"

@@ -51,19 +51,25 @@ def _items(account: Account, region: str) -> list[Item]:
     all_leftovers = leftovers.find(ec2)
     going = {leftover.id for leftover in all_leftovers if not _why_kept(leftover, set())}
     has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in all_leftovers)
+    used = set[str]()
     # Listing the account's AMIs costs calls, so it is done only if a snapshot was left.
-    used = leftovers.used_snapshots(ec2, going) if has_snapshots else set()
-    return [
-        Item(
-            kind=leftover.kind.value,
-            id=leftover.id,
-            owner=leftover.owner,
-            image=leftover.image,
-            kept=_why_kept(leftover, used),
-            expires=clock.stamp(leftover.expires) if leftover.expires else "",
-        )
-        for leftover in all_leftovers
-    ]
+    if has_snapshots:
+        used = leftovers.used_snapshots(ec2, going)
+    return [_item(leftover, used) for leftover in all_leftovers]
+
+
+def _item(leftover: Leftover, used: set[str]) -> Item:
+    expires = ""
+    if leftover.expires:
+        expires = clock.stamp(leftover.expires)
+    return Item(
+        kind=leftover.kind.value,
+        id=leftover.id,
+        owner=leftover.owner,
+        image=leftover.image,
+        kept=_why_kept(leftover, used),
+        expires=expires,
+    )
 
 
 def _why_kept(leftover: Leftover, used: set[str]) -> str:
@@ -71,7 +77,9 @@ def _why_kept(leftover: Leftover, used: set[str]) -> str:
         return "its date of expiry is no time in UTC"
     if not leftover.is_expired:
         return f"a run may use it until {leftover.expires:%Y-%m-%d %H:%M}"
-    return "an AMI is made of it" if leftover.id in used else ""
+    if leftover.id in used:
+        return "an AMI is made of it"
+    return ""
 
 
 def execute(account: Account, prepared: Prepared[SweepPlan]) -> dict[str, int]:
@@ -96,9 +104,8 @@ def _remove(
         try:
             leftovers.remove(account.ec2(region), LeftoverKind(item.kind), item.id)
             count += 1
-        except (
-            Exception
-        ) as error:  # translate raises an exception that is no error of AWS's or ours
+        # translate raises an exception that is no error of AWS's or ours
+        except Exception as error:
             refused.setdefault(region, []).append(translate(error, region))
     return count
 
@@ -113,11 +120,10 @@ def show(plan: SweepPlan) -> Iterator[str]:
     for name, items in plan.regions.items():
         for item in items:
             described = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
-            yield f"  {name:<15} " + (
-                f"keep {described}: {item.kept}"
-                if item.kept
-                else f"remove {described}: expired {item.expires}"
-            )
+            if item.kept:
+                yield f"  {name:<15} keep {described}: {item.kept}"
+            else:
+                yield f"  {name:<15} remove {described}: expired {item.expires}"
         if not items:
             yield f"  {name:<15} nothing is left behind"
     for name, cause in plan.unreachable.items():
