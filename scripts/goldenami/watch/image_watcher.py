@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from goldenami.core import records, units
+from goldenami.core import units
 from goldenami.core.errors import GoldenError
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
@@ -23,15 +23,17 @@ from goldenami.model.definitions.update_policy import (
     judge,
     overdue,
 )
-from goldenami.model.locked.locked_downloads import LockedDownload
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import compatibility
-from goldenami.packages import http_documents, mirrors, registries
 from goldenami.packages.apt import AptRoot
-from goldenami.packages.http_documents import NotThere
 from goldenami.packages.pypi import PythonIndex
-from goldenami.packages.registries import LockedContainer
-from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
+from goldenami.watch.sources import (
+    addresses,
+    archive_indexes,
+    driver_branches,
+    index_versions,
+    packages,
+)
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import (
     KnownVulnerabilities,
@@ -79,7 +81,10 @@ class WatchResult:
         rows = list[ComponentRow]()
         for row in self.rows:
             is_affected = components is None or row.component in components
-            rows.append(row.model_copy(update=changes) if is_affected and row.needs_a_lock else row)
+            if is_affected and row.needs_a_lock:
+                rows.append(row.model_copy(update=changes))
+            else:
+                rows.append(row)
         return replace(self, rows=tuple(rows))
 
 
@@ -127,7 +132,8 @@ class ImageWatcher:
             )
         rows.append(self._packages(watch.packages))
         names = {*watch.frameworks, *(framework.name for framework in lock.frameworks)}
-        rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
+        for name in sorted(names):
+            rows.append(self._framework(name, watch.framework(name)))
         rows += self._python_packages(watch.python_packages)
         rows += self._downloads()
         rows += self._containers()
@@ -161,8 +167,9 @@ class ImageWatcher:
     def _component_row(
         self, component: str, policy: str, locked: str, judgement: Judgement
     ) -> ComponentRow:
-        mends = units.some(judgement.mends, 4)
-        reasons = [judgement.reason, f"mends {mends}" if mends else ""]
+        reasons = [judgement.reason]
+        if mends := units.some(judgement.mends, 4):
+            reasons.append(f"mends {mends}")
         return ComponentRow(
             image=self.image.lock.image,
             component=component,
@@ -195,11 +202,12 @@ class ImageWatcher:
         branches = {offer.branch for offer in offers}
         # If all archives answered, the branch is really gone from them.
         if not self.archives.down and locked.branch not in branches:
+            listed = ", ".join(sorted(branches)) or "none"
             self.statuses.append(
                 SourceStatus(
                     name=f"driver branch {locked.branch}",
                     error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
-                    f"archives have branches {', '.join(sorted(branches)) or 'none'}",
+                    f"archives have branches {listed}",
                 )
             )
         return judge(rule, LockedVersion(locked.version, locked.branch), offers, self.today)
@@ -213,15 +221,15 @@ class ImageWatcher:
         locked = LockedVersion(version, version.partition(".")[0])
         judgement = judge(rule, locked, offers, self.today)
         # A release that the definition names does not change with a new lock.
-        written = self.image.definition.variables("cuda").get("cuda_release")
-        return _by_hand(judgement, "cuda_release of the definition") if written else judgement
+        if self.image.definition.variables("cuda").get("cuda_release"):
+            return _by_hand(judgement, "cuda_release of the definition")
+        return judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = [
-            name
-            for name, package in packages.from_archives(self.image.lock).items()
-            if packages.component(package) is WatchedComponent.PACKAGES
-        ]
+        names = list[str]()
+        for name, package in packages.from_archives(self.image.lock).items():
+            if packages.component(package) is WatchedComponent.PACKAGES:
+                names.append(name)
         updates_shown = list[PackageUpdate]()
 
         def judge_packages(rule: UpdateRule) -> Judgement:
@@ -246,8 +254,10 @@ class ImageWatcher:
         return self._component_row(name, rule.policy, framework.version, judgement)
 
     def _on_index(self, project: str, rule: UpdateRule, locked: str) -> Judgement:
-        python = self.image.lock.python
-        source, offers = self.lookup(project, python.index if python else None)
+        index = None
+        if python := self.image.lock.python:
+            index = python.index
+        source, offers = self.lookup(project, index)
         self.statuses.append(source)
         if source.error:
             return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
@@ -256,8 +266,9 @@ class ImageWatcher:
 
     def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
         python = self.image.lock.python
-        for project, requirement in python.asked.items() if python else ():
-            assert python is not None
+        if python is None:
+            return
+        for project, requirement in python.asked.items():
             locked = next(file.version for file in python.wheels if file.project == project)
             # A new version of a package is taken by the next lock, but makes none of its own.
             judgement = replace(self._on_index(project, rule, locked), mover=Mover.NEXT_LOCK)
@@ -271,20 +282,19 @@ class ImageWatcher:
     def _downloads(self) -> list[ComponentRow]:
         if not (files := self.image.lock.downloads):
             return []
-        file_statuses = [_file_status(file) for file in files]
+        file_statuses = [addresses.file_status(file) for file in files]
         self.statuses += file_statuses
-        errors = [source.error for source in file_statuses if source.error]
         count = f"{len(files)} files"
         reason = "a newer version is at another address, which only its vendor knows"
         judgement = Judgement(count, UpdateVerdict.CURRENT, reason)
-        if errors:
+        if errors := [source.error for source in file_statuses if source.error]:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, errors[0])
         return [self._component_row("downloads", "by hand", count, judgement)]
 
     def _containers(self) -> Iterator[ComponentRow]:
         """Yield a row for each container image. If a tag moved, a new lock is needed."""
         for container in self.image.lock.containers:
-            source, judgement = _container_status(container)
+            source, judgement = addresses.container_status(container)
             self.statuses.append(source)
             policy = "by tag"
             # A digest never moves: a person writes a new one.
@@ -315,40 +325,3 @@ def _by_hand(judgement: Judgement, place: str) -> Judgement:
     if judgement.verdict is not UpdateVerdict.UPDATE:
         return judgement
     return replace(judgement, reason=f"a person moves it: {place}", mover=Mover.PERSON)
-
-
-def _file_status(file: LockedDownload) -> SourceStatus:
-    """Check that a locked file is unchanged at its address."""
-    # A file of the locked length is read in full: no header proves that its bytes are the same.
-    try:
-        address = mirrors.logged_in(file.url, file.name, file.login)
-        served = http_documents.look(address, size=file.size)
-    except NotThere:
-        return SourceStatus(
-            name=file.url, error="the file is gone: write where it is now, and its SHA-256"
-        )
-    except GoldenError as error:
-        return SourceStatus(name=file.url, error=error.message)
-    if served.sha256 == file.sha256:
-        return SourceStatus(name=file.url)
-    description = f"{served.size} bytes" + (
-        f" with SHA-256 {served.sha256[:12]}" if served.sha256 else ""
-    )
-    return SourceStatus(
-        name=file.url,
-        error=f"has other bytes: {description}, locked {file.size} with {file.sha256[:12]}; "
-        "find out why",
-    )
-
-
-def _container_status(container: LockedContainer) -> tuple[SourceStatus, Judgement]:
-    try:
-        digest = records.sha256_text(registries.answer(container.asked, container.login))[:12]
-    except GoldenError as error:
-        return (
-            SourceStatus(name=container.asked, error=error.message),
-            Judgement("?", UpdateVerdict.UNREACHABLE, error.message),
-        )
-    moved = digest != container.answer[:12]
-    verdict = UpdateVerdict.UPDATE if moved else UpdateVerdict.CURRENT
-    return SourceStatus(name=container.asked), Judgement(digest, verdict)

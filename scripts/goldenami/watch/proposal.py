@@ -36,11 +36,8 @@ def changed(root: Path, ref: str) -> set[str]:
     text += shell.output(
         ["git", "ls-files", "--others", "--exclude-standard", "--", "packer/locks"], cwd=root
     )
-    return {
-        Path(line).name.removesuffix(".lock.json")
-        for line in text.splitlines()
-        if line.endswith(".lock.json")
-    }
+    paths = [Path(line) for line in text.splitlines() if line.endswith(".lock.json")]
+    return {path.name.removesuffix(".lock.json") for path in paths}
 
 
 def files(root: Path) -> list[str]:
@@ -99,6 +96,8 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
     """
     # Every user of this machine can read the command line, so the login goes by the environment.
     address, login = without_login(url)
+    if not login:
+        return address, {}
     # Settings that the environment already has must stay, so this one is added behind them.
     config_count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return address, {
@@ -106,4 +105,4 @@ def _without_token(url: str) -> tuple[str, dict[str, str]]:
         f"GIT_CONFIG_KEY_{config_count}": "http.extraHeader",
         f"GIT_CONFIG_VALUE_{config_count}": f"Authorization: {login}",
         "GIT_TERMINAL_PROMPT": "0",
-    } if login else {}
+    }

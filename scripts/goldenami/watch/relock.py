@@ -14,7 +14,7 @@ from goldenami.local.host import workspace
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.model.locked.lockfile import Lock
+from goldenami.model.locked.lockfile import Lock, Package
 from goldenami.watch.image_watcher import WatchResult
 from goldenami.watch.sources import packages
 from goldenami.watch.sources.packages import WatchedComponent
@@ -121,37 +121,30 @@ def _constraints(result: WatchResult) -> LockConstraints:
     """
     lock = result.image.lock
     rows = {row.component: row for row in result.rows}
-    kept_components = {
-        name
-        for name in WatchedComponent
-        if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE
-    }
+    kept_components, moving = set[WatchedComponent](), dict[str, str]()
+    for component in WatchedComponent:
+        if component in rows and rows[component].verdict is not UpdateVerdict.UPDATE:
+            kept_components.add(component)
     packages_row = rows[WatchedComponent.PACKAGES]
-    moving = (
-        {update.name: update.available for update in packages_row.moving}
-        if packages_row.verdict is UpdateVerdict.UPDATE
-        else {}
-    )
-    pinned = {
-        name: package
-        for name, package in packages.from_archives(lock).items()
-        if (
-            packages.component(package) in kept_components
-            or (packages.component(package) is WatchedComponent.PACKAGES and name not in moving)
-        )
-    }
-    build_packages = {
-        name: package
-        for modules in lock.compiled_modules().values()
-        for name, package in modules.build.items()
-        if packages.component(package) in kept_components and "://" not in package.origin
-    }
-    return LockConstraints(
-        kernel=lock.kernel
-        if WatchedComponent.KERNEL in kept_components
-        else packages.kernel(
+    if packages_row.verdict is UpdateVerdict.UPDATE:
+        moving = {update.name: update.available for update in packages_row.moving}
+    pinned, build_packages = dict[str, Package](), dict[str, Package]()
+    for name, package in packages.from_archives(lock).items():
+        component = packages.component(package)
+        stays = component is WatchedComponent.PACKAGES and name not in moving
+        if component in kept_components or stays:
+            pinned[name] = package
+    for modules in lock.compiled_modules().values():
+        for name, package in modules.build.items():
+            if packages.component(package) in kept_components and "://" not in package.origin:
+                build_packages[name] = package
+    kernel = lock.kernel
+    if WatchedComponent.KERNEL not in kept_components:
+        kernel = packages.kernel(
             result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available
-        ),
+        )
+    return LockConstraints(
+        kernel=kernel,
         driver=_driver_version(rows.get(WatchedComponent.DRIVER)),
         packages={name: package.version for name, package in pinned.items()} | moving,
         stock={**build_packages, **pinned},
@@ -161,4 +154,6 @@ def _constraints(result: WatchResult) -> LockConstraints:
 def _driver_version(row: ComponentRow | None) -> str:
     if row is None:
         return ""
-    return row.available if row.verdict is UpdateVerdict.UPDATE else row.locked
+    if row.verdict is UpdateVerdict.UPDATE:
+        return row.available
+    return row.locked

@@ -27,14 +27,14 @@ def watched(
     """Return the images with a lock (or the one named `name`), warnings about images without one,
     and the errors of unreadable ones by name. An error of the named image is raised."""
     images, warnings, errors = list[WatchedImage](), list[str](), dict[str, GoldenError]()
-    named = definition_file.path_of(root, name) if name else None
-    for path in [named] if named else sorted((root / "packer/images").glob("*.yml")):
+    paths = sorted((root / "packer/images").glob("*.yml"))
+    if name:
+        paths = [definition_file.path_of(root, name)]
+    for path in paths:
         try:
-            image_definition, lock_path = (
-                definition_file.load(root, path),
-                lockfile.path_of(root, path.stem),
-            )
-            if lock_path.exists() or named:
+            image_definition = definition_file.load(root, path)
+            lock_path = lockfile.path_of(root, path.stem)
+            if lock_path.exists() or name:
                 images.append(WatchedImage(image_definition, *lockfile.read(lock_path)))
             else:
                 warnings.append(
@@ -42,7 +42,7 @@ def watched(
                     f"make lock IMAGE={image_definition.image}"
                 )
         except GoldenError as error:
-            if named:
+            if name:
                 raise
             errors[path.stem] = error
     return images, warnings, errors

@@ -57,23 +57,29 @@ class LockChange(Record):
     @classmethod
     def between(cls, old: Lock, old_sha256: str, new: Lock, new_sha256: str) -> LockChange:
         diff = package_diff.compare(
-            *(lock.model_dump(mode="json")["packages"] for lock in (old, new))
+            old.model_dump(mode="json")["packages"], new.model_dump(mode="json")["packages"]
         )
         return cls(
             image=new.image,
             build_before=old_sha256[: lockfile.ID_LENGTH],
             build_after=new_sha256[: lockfile.ID_LENGTH],
             kernel=_pair(old.kernel.release, new.kernel.release),
-            driver=_pair(
-                old.driver.version if old.driver else "", new.driver.version if new.driver else ""
-            ),
+            driver=_pair(_driver_version(old), _driver_version(new)),
             packages=diff.moves,
             installed_bytes=diff.installed_bytes,
         )
 
 
+def _driver_version(lock: Lock) -> str:
+    if lock.driver is None:
+        return ""
+    return lock.driver.version
+
+
 def _pair(before: str, after: str) -> list[str]:
-    return [] if before == after else [before, after]
+    if before == after:
+        return []
+    return [before, after]
 
 
 class WatchRecord(Record):

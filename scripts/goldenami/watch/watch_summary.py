@@ -8,7 +8,7 @@ from goldenami.core.markdown import cell, rows
 from goldenami.core.terminal import columns
 from goldenami.core.units import growth
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.watch.watch_records import LockChange, WatchRecord
+from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 
 BODY_LIMIT = 60_000
 """Characters of a summary: GitHub takes 65,536 for the body of a pull request, and the pipeline
@@ -20,14 +20,12 @@ _HEADS = ("image", "component", "locked", "available", "policy", "verdict")
 def table(record: WatchRecord) -> str:
     """Return a table with aligned columns: one line for each component, and its reason, if any, on
     the next line."""
-    cells = [
-        (row.image, row.component, row.locked, row.available, row.policy, row.verdict.value)
-        for row in record.rows
-    ]
-    head, *body = columns.aligned([_HEADS, *cells])
+    head, *body = columns.aligned([_HEADS, *map(_cells, record.rows)])
     lines = [head]
     for row, line in zip(record.rows, body, strict=True):
-        lines += [line, *([f"  {row.reason}"] if row.reason else [])]
+        lines.append(line)
+        if row.reason:
+            lines.append(f"  {row.reason}")
     return "\n".join(lines)
 
 
@@ -45,26 +43,24 @@ def is_news(record: WatchRecord) -> bool:
 
 def headline(record: WatchRecord) -> str:
     """One line: what moved, and what could not be read."""
-    locked = [change.image for change in record.changes]
-    mended = {name for image in locked for name in _mended(record, image)}
+    locked, mended = list[str](), set[str]()
+    for change in record.changes:
+        locked.append(change.image)
+        mended |= _mended(record, change.image)
     waiting = _images(record, UpdateVerdict.UPDATE, UpdateVerdict.FAILED)
     failed = _images(record, UpdateVerdict.FAILED)
-    blocked = [
-        f"{row.component} {row.available} of {row.image}"
-        for row in record.rows
-        if row.verdict is UpdateVerdict.BLOCKED
-    ]
+    blocked_rows = [row for row in record.rows if row.verdict is UpdateVerdict.BLOCKED]
+    blocked = [f"{row.component} {row.available} of {row.image}" for row in blocked_rows]
     unread_sources = {source.name for source in record.sources if source.error}
+    parts = ["nothing newer that matters"]
     if locked:
         parts = [f"new lock of {', '.join(locked)}"]
-    else:
-        parts = [f"newer for {', '.join(waiting)}" if waiting else "nothing newer that matters"]
-    if mended:
-        parts.append(
-            f"mends {min(mended)}"
-            if len(mended) == 1
-            else f"mends {len(mended)} known vulnerabilities"
-        )
+    elif waiting:
+        parts = [f"newer for {', '.join(waiting)}"]
+    if len(mended) == 1:
+        parts.append(f"mends {min(mended)}")
+    elif mended:
+        parts.append(f"mends {len(mended)} known vulnerabilities")
     for label, names in (
         ("no new lock of", failed),
         ("blocked:", blocked),
@@ -89,35 +85,12 @@ def markdown(record: WatchRecord, link: str = "") -> str:
         lines += [f"Reports of the bakes: {link}", ""]
     lines += [f"* **could not look**: {cell(error)}" for error in record.errors]
     lines += [f"* **warning**: {cell(warning)}" for warning in record.warnings]
-    lines += [
-        "",
-        *rows(
-            (*_HEADS, "why"),
-            (
-                (
-                    row.image,
-                    row.component,
-                    row.locked,
-                    row.available,
-                    row.policy,
-                    row.verdict.value,
-                    row.reason,
-                )
-                for row in record.rows
-            ),
-        ),
-    ]
+    cells = [(*_cells(row), row.reason) for row in record.rows]
+    lines += ["", *rows((*_HEADS, "why"), cells)]
     for change in record.changes:
-        lines += ["", *_change(change, _mended(record, change.image))]
-    lines += [
-        "",
-        "## Sources",
-        "",
-        *rows(
-            ("source", "last changed", "error"),
-            ((source.name, source.changed, source.error) for source in record.sources),
-        ),
-    ]
+        lines += ["", *_change(change, sorted(_mended(record, change.image)))]
+    sources = [(source.name, source.changed, source.error) for source in record.sources]
+    lines += ["", "## Sources", "", *rows(("source", "last changed", "error"), sources)]
     lines += ["", f"Looked at on {record.looked_at}."]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
     if len(text) <= BODY_LIMIT:
@@ -127,15 +100,24 @@ def markdown(record: WatchRecord, link: str = "") -> str:
     return text[: BODY_LIMIT - len(note)] + note
 
 
-def _mended(record: WatchRecord, image: str) -> list[str]:
-    return sorted(
-        {
-            name
-            for row in record.rows
-            if row.image == image and row.verdict is UpdateVerdict.UPDATE
-            for name in row.mends
-        }
+def _cells(row: ComponentRow) -> tuple[str, ...]:
+    return (
+        row.image,
+        row.component,
+        row.locked,
+        row.available,
+        row.policy,
+        row.verdict.value,
     )
+
+
+def _mended(record: WatchRecord, image: str) -> set[str]:
+    """The known vulnerabilities that a new lock of the image mends."""
+    mended = set[str]()
+    for row in record.rows:
+        if row.image == image and row.verdict is UpdateVerdict.UPDATE:
+            mended.update(row.mends)
+    return mended
 
 
 def _change(change: LockChange, mended: list[str]) -> list[str]:
@@ -148,10 +130,5 @@ def _change(change: LockChange, mended: list[str]) -> list[str]:
             f"* Mends what is known against build {change.build_before}: {', '.join(mended)}"
         )
     lines += [f"* Installed: {growth(change.installed_bytes)}", ""]
-    return [
-        *lines,
-        *rows(
-            ("package", "before", "after"),
-            ((move.name, move.before, move.after) for move in change.packages),
-        ),
-    ]
+    moves = [(move.name, move.before, move.after) for move in change.packages]
+    return [*lines, *rows(("package", "before", "after"), moves)]
