@@ -312,7 +312,9 @@ class ImageWatcher:
             **watch.frameworks,
             "python_packages": watch.python_packages,
         }
-        texts = [overdue(name, rule, self.today) for name, rule in rules.items()]
+        texts = list[str]()
+        for name, rule in rules.items():
+            texts.append(overdue(name, rule, self.today))
         if lock.driver is not None:
             branch = lock.driver.branch
             texts.append(

@@ -64,20 +64,13 @@ def commit(root: Path, changes: list[str], summary: str) -> None:
 def push(root: Path, url: str, *, target: str, title: str) -> None:
     """Push the branch over an earlier one; its merge request has `target` as its target branch."""
     options = [
-        "merge_request.create",
-        f"merge_request.target={target}",
-        f"merge_request.title={' '.join(title.split())}",
-        "merge_request.remove_source_branch",
+        "--push-option=merge_request.create",
+        f"--push-option=merge_request.target={target}",
+        f"--push-option=merge_request.title={' '.join(title.split())}",
+        "--push-option=merge_request.remove_source_branch",
     ]
     address, token = _without_token(url or "origin")
-    argv = [
-        "git",
-        "push",
-        "--force",
-        *(f"--push-option={option}" for option in options),
-        address,
-        f"HEAD:refs/heads/{BRANCH}",
-    ]
+    argv = ["git", "push", "--force", *options, address, f"HEAD:refs/heads/{BRANCH}"]
     try:
         shell.output(argv, cwd=root, env=token)
     except shell.CommandFailed as error:

@@ -49,8 +49,10 @@ def headline(record: WatchRecord) -> str:
         mended |= _mended(record, change.image)
     waiting = _images(record, UpdateVerdict.UPDATE, UpdateVerdict.FAILED)
     failed = _images(record, UpdateVerdict.FAILED)
-    blocked_rows = [row for row in record.rows if row.verdict is UpdateVerdict.BLOCKED]
-    blocked = [f"{row.component} {row.available} of {row.image}" for row in blocked_rows]
+    blocked = list[str]()
+    for row in record.rows:
+        if row.verdict is UpdateVerdict.BLOCKED:
+            blocked.append(f"{row.component} {row.available} of {row.image}")
     unread_sources = {source.name for source in record.sources if source.error}
     parts = ["nothing newer that matters"]
     if locked:
@@ -83,8 +85,10 @@ def markdown(record: WatchRecord, link: str = "") -> str:
     lines = [f"# {cell(headline(record))}", ""]
     if link and record.changes:
         lines += [f"Reports of the bakes: {link}", ""]
-    lines += [f"* **could not look**: {cell(error)}" for error in record.errors]
-    lines += [f"* **warning**: {cell(warning)}" for warning in record.warnings]
+    for error in record.errors:
+        lines.append(f"* **could not look**: {cell(error)}")
+    for warning in record.warnings:
+        lines.append(f"* **warning**: {cell(warning)}")
     cells = [(*_cells(row), row.reason) for row in record.rows]
     lines += ["", *rows((*_HEADS, "why"), cells)]
     for change in record.changes:

@@ -158,13 +158,18 @@ def _test_architecture(test: GpuTest, offers: Sequence[Offer], progress: Progres
 
 def _refusing(offer: Offer, refused: Refused) -> NotLaunched | None:
     """The refusal that applies to an offer, or None."""
-    paths = (offer.path[:depth] for depth in range(1, len(offer.path) + 1))
-    return next((refused[path] for path in paths if path in refused), None)
+    for depth in range(1, len(offer.path) + 1):
+        if refusal := refused.get(offer.path[:depth]):
+            return refusal
+    return None
 
 
 def _are_final(offers: Sequence[Offer], refused: Refused) -> bool:
-    errors = [_refusing(offer, refused) for offer in offers]
-    return all(error and not error.refusal.may_pass for error in errors)
+    for offer in offers:
+        error = _refusing(offer, refused)
+        if error is None or error.refusal.may_pass:
+            return False
+    return True
 
 
 def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:

@@ -65,8 +65,10 @@ def show(verb: str, plan: MovePlan) -> list[str]:
             f"  {move.region:<15} latest {before} -> {move.ami}; "
             f"default of {template}: version {move.template_before or 'none'} -> {after}"
         )
-        lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
-    lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
+        for group in move.refresh:
+            lines.append(f"  {move.region:<15} refresh the group {group}")
+    for region in plan.dropped:
+        lines.append(f"  {region:<15} {channels.DROPPED}")
     for region, cause in plan.unreachable.items():
         lines.append(f"  {region:<15} left as it is: {cause}")
     if plan.withdraw:

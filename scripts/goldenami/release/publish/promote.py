@@ -15,6 +15,7 @@ from goldenami.aws.channels.channels import (
 )
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, partly_withdrawn
+from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions
@@ -61,12 +62,11 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         criteria.judge(channel_moves.evidence_of(name, build, states.values())),
         accept=criteria.accept_untested_gpu,
     )
-    due = image.groups_to_refresh(
-        {
-            region: channels.current_default(state, build, entries[region].ami, image.definition)
-            for region, state in states.items()
-        }
-    )
+    defaults = dict[str, Version | None]()
+    for region, state in states.items():
+        ami = entries[region].ami
+        defaults[region] = channels.current_default(state, build, ami, image.definition)
+    due = image.groups_to_refresh(defaults)
 
     def move(region: str, state: RegionBuild) -> RegionMove:
         entry = entries[region]
@@ -75,13 +75,14 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         return moved.model_copy(update={"refresh": tuple(due[region])})
 
     number = image.account.expect(section.account, next(iter(entries)))
+    published_to = [ledger.regions for ledger in ledgers.values()]
     return MovePlan(
         image=name,
         build_id=build,
         account=number,
         template=pointers.template_name(name),
         withdraw=tuple(partly_withdrawn(ledgers, ledgers)),
-        dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
+        dropped=channels.dropped(image.definition, published_to),
         regions=tuple(move(region, state) for region, state in states.items()),
     )
 

@@ -82,11 +82,10 @@ def _region(
         current = channels.current_default(state, plan.build_id, ami, definition)
     if state.template:
         template, template_ami = state.template.number, state.template.ami
-    moves = {
-        channel: state.pointers.get(channel)
-        for channel in plan.channels
-        if not _names_build(state, channel, plan.build_id, ami)
-    }
+    moves = dict[Channel, str | None]()
+    for channel in plan.channels:
+        if not _names_build(state, channel, plan.build_id, ami):
+            moves[channel] = state.pointers.get(channel)
     moves_template = not plan.held_back and current is None
     if moves_template:
         pointers.check_default(state.template, pointers.template_name(plan.image), state.region)

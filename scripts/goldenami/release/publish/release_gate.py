@@ -63,12 +63,10 @@ class VerifiedBuild:
 
 def newest(root: Path, image: str) -> str:
     """The id of the build that was baked last. Raises BadInput if there is none."""
-    started = {
-        build.build_id: build.read_bake().started_at for build in ImageFolder.of(root, image).builds
-    }
-    if not started:
+    builds = ImageFolder.of(root, image).builds
+    if not builds:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
-    return max(started, key=lambda build: started[build])
+    return max(builds, key=lambda build: build.read_bake().started_at).build_id
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:

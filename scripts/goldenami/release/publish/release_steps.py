@@ -112,10 +112,10 @@ class Release:
 
     def _is_latest(self) -> bool:
         """Whether the build is `latest` in every region."""
-        return all(
-            ledger.latest and ledger.latest.build_id == self.build_id
-            for ledger in self.ledgers.values()
-        )
+        for ledger in self.ledgers.values():
+            if ledger.latest is None or ledger.latest.build_id != self.build_id:
+                return False
+        return True
 
     def _candidates(self) -> list[LedgerEntry]:
         """The candidates of the regions in which the build is the candidate."""

@@ -41,10 +41,9 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
         return None
 
     by_region = for_each_region(plans, encryption_in).require_all()
-    regions = [
-        planned.model_copy(update={"encryption": by_region[region]})
-        for region, planned in plans.items()
-    ]
+    regions = []
+    for region, planned in plans.items():
+        regions.append(planned.model_copy(update={"encryption": by_region[region]}))
     return plan.model_copy(update={"regions": tuple(regions)})
 
 
@@ -53,11 +52,10 @@ def with_transfers(
 ) -> PublishPlan:
     """Add to the plan what is sent to each region that lacks the AMI, or from which region it gets
     a copy."""
-    lacking = {
-        planned.region: planned.encryption
-        for planned in plan.regions
-        if planned.encryption is not None and planned.copy_of is None
-    }
+    lacking = dict[str, SnapshotEncryption]()
+    for planned in plan.regions:
+        if planned.encryption is not None and planned.copy_of is None:
+            lacking[planned.region] = planned.encryption
     if not lacking:
         return plan
     with progress.step("list the disk's blocks"):

@@ -374,11 +374,10 @@ def _dead_records(region: _Region, going: set[str], planned: Sequence[Action]) -
     `planned` actions are done."""
     present = {ami.id for ami in region.topology.amis} - going
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
-    staying = {
-        snapshot.build_id
-        for snapshot in region.topology.snapshots
-        if snapshot.image == region.image and snapshot.id not in deleted
-    }
+    staying = set[str]()
+    for snapshot in region.topology.snapshots:
+        if snapshot.image == region.image and snapshot.id not in deleted:
+            staying.add(snapshot.build_id)
     for build_id, ami_id in sorted(region.records.items()):
         if ami_id in present or region.uses.get(ami_id):
             continue
@@ -403,12 +402,15 @@ def _dead_records(region: _Region, going: set[str], planned: Sequence[Action]) -
 def _problems(region: _Region) -> list[str]:
     """AMIs that do not exist any more although something uses them."""
     present = {ami.id for ami in region.topology.amis}
-    return [
-        f"{ami_id} of build {build_id} does not exist any more and is used by "
-        + ", ".join(map(str, region.uses[ami_id]))
-        for build_id, ami_id in sorted(region.records.items())
-        if ami_id not in present and region.uses.get(ami_id)
-    ]
+    problems = []
+    for build_id, ami_id in sorted(region.records.items()):
+        if ami_id in present or not region.uses.get(ami_id):
+            continue
+        users = ", ".join(map(str, region.uses[ami_id]))
+        problems.append(
+            f"{ami_id} of build {build_id} does not exist any more and is used by {users}"
+        )
+    return problems
 
 
 def _days(age: timedelta) -> str:

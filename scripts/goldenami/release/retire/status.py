@@ -274,9 +274,12 @@ def _ami(
     snapshots: Mapping[str, AccountSnapshot],
     running: Sequence[AccountInstance],
 ) -> AmiStatus:
-    sizes = [
-        prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots
-    ]
+    count, is_exact = 0, True
+    for name in ami.snapshots:
+        if name in snapshots:
+            size, size_is_exact = prices.stored(snapshots[name], snapshots)
+            count += size
+            is_exact = is_exact and size_is_exact
     groups = Counter(instance.group for instance in running if instance.group)
     return AmiStatus(
         build_id=ami.build_id,
@@ -286,8 +289,8 @@ def _ami(
         deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(),
         instances=len(running),
         groups=dict(sorted(groups.items())),
-        bytes=sum(size for size, _ in sizes),
-        bytes_exact=all(exact for _, exact in sizes),
+        bytes=count,
+        bytes_exact=is_exact,
     )
 
 

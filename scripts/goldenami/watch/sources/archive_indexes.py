@@ -43,7 +43,7 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
     )
     folder = cache.watch / sha256_text(repr((base, sources)))[:16]
     statuses, suites = list[SourceStatus](), list[Suite]()
-    answered, roots = list[Source](), dict[str, AptRoot]()
+    answered, roots, down = list[Source](), dict[str, AptRoot](), set[str]()
     for source in sources:
         try:
             uri = mirrors.locate([source.archive], vendors)[source.archive]
@@ -56,26 +56,27 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
             root_suites = _update(root)
         except GoldenError as error:
             statuses.append(SourceStatus(name=source.archive, error=error.message))
+            down.add(source.archive)
             continue
         suites += root_suites
         answered.append(source)
         roots[source.archive] = root
-        statuses += [
-            SourceStatus(name=_status_name(source.archive, suite.suite), changed=iso(suite.date))
-            for suite in root_suites
-        ]
-    down = frozenset(source.archive for source in sources if source not in answered)
+        for suite in root_suites:
+            name = _status_name(source.archive, suite.suite)
+            statuses.append(SourceStatus(name=name, changed=iso(suite.date)))
     return Archives(
         _merged(folder, answered, roots, base.architecture),
         roots,
         tuple(statuses),
         tuple(suites),
-        down,
+        frozenset(down),
     )
 
 
 def _status_name(archive: str, suite: str) -> str:
-    return suite if suite.partition(" ")[0] == archive else f"{archive} {suite}"
+    if suite.partition(" ")[0] == archive:
+        return suite
+    return f"{archive} {suite}"
 
 
 def _update(root: AptRoot) -> list[Suite]:
@@ -99,11 +100,10 @@ def _merged(
     with root.locked():
         shutil.rmtree(root.folder / "lists", ignore_errors=True)
         shutil.rmtree(root.folder / "cache", ignore_errors=True)
-        for key in (
-            key for archive_root in roots.values() for key in archive_root.folder.glob("*.asc")
-        ):
-            (folder / "all" / key.name).unlink(missing_ok=True)
-            (folder / "all" / key.name).hardlink_to(key)
+        for archive_root in roots.values():
+            for key in archive_root.folder.glob("*.asc"):
+                (folder / "all" / key.name).unlink(missing_ok=True)
+                (folder / "all" / key.name).hardlink_to(key)
         root.configure()
         for archive_root in roots.values():
             # apt names an index by its URI, so it stays valid in another folder.
@@ -136,14 +136,14 @@ def released_on(apt: AptRoot, rule: UpdateRule) -> ReleasedOn:
 def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
     """Return the archives that contradict the lock, or one row with the error if they cannot be
     compared."""
+    statuses = list[SourceStatus]()
     try:
-        return [
-            SourceStatus(name=name, error=error)
-            for check in (_older_suites, _emptied_or_older, _disagreements)
-            for name, error in check(lock, archives)
-        ]
+        for check in (_older_suites, _emptied_or_older, _disagreements):
+            for name, error in check(lock, archives):
+                statuses.append(SourceStatus(name=name, error=error))
     except GoldenError as error:
         return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
+    return statuses
 
 
 def _older_suites(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:

@@ -42,11 +42,9 @@ def offers(
 ) -> list[VersionOffer]:
     """Return every driver version of the image's flavours in the indexes."""
     role_requests = requests(root, definition, compatibility.CUDA_OF_BRANCH)
-    names = {
-        name
-        for request in role_requests
-        for name in (request.dkms_package, request.userland_package)
-    }
+    names = set[str]()
+    for request in role_requests:
+        names |= {request.dkms_package, request.userland_package}
     entries = apt.entries(sorted(names))
     gpus = hardware.architectures(root, definition.hardware)
     by_version = dict[str, VersionOffer]()
@@ -56,7 +54,9 @@ def offers(
             offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
             earlier = by_version.get(offer.version, offer)
             # A version is refused only if both flavours are: the modules of one are enough.
-            installable = offer if earlier.refusal and not offer.refusal else earlier
+            installable = earlier
+            if earlier.refusal and not offer.refusal:
+                installable = offer
             by_version[offer.version] = replace(
                 installable, security=offer.security or earlier.security
             )
@@ -68,24 +68,19 @@ def _offers(
     entries: dict[str, list[IndexEntry]],
     released_on: ReleasedOn,
 ) -> Iterator[VersionOffer]:
-    versions = {
-        name: {compatibility.upstream(entry.version) for entry in entries.get(name, [])}
-        for name in (request.dkms_package, request.userland_package)
-    }
-    complete_versions = set.intersection(*versions.values())
-    for name in versions:
+    modules, userland = request.dkms_package, request.userland_package
+    complete_versions = _upstream_versions(entries.get(modules, [])) & _upstream_versions(
+        entries.get(userland, [])
+    )
+    for name in dict.fromkeys((modules, userland)):
         for entry in entries.get(name, []):
             version = compatibility.upstream(entry.version)
             if version.partition(".")[0] != request.branch:
                 continue
             # Modules without the userland of that version, or the reverse, cannot be installed.
-            refusal = (
-                ""
-                if version in complete_versions
-                else driver_fit.half_a_driver(
-                    request, has_userland=name == request.userland_package
-                )
-            )
+            refusal = ""
+            if version not in complete_versions:
+                refusal = driver_fit.half_a_driver(request, has_userland=name == userland)
             yield VersionOffer(
                 version,
                 request.branch,
@@ -94,3 +89,7 @@ def _offers(
                 released_on(name, entry.version),
                 refusal,
             )
+
+
+def _upstream_versions(entries: Iterable[IndexEntry]) -> set[str]:
+    return {compatibility.upstream(entry.version) for entry in entries}

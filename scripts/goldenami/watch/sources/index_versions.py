@@ -32,8 +32,10 @@ def look(
         offers = parse(page, where, title)
     except GoldenError as error:
         return SourceStatus(name=title, error=error.message), []
-    days = [offer.released for offer in offers if offer.released]
-    return SourceStatus(name=title, changed=max(days).isoformat() if days else ""), offers
+    changed = ""
+    if days := [offer.released for offer in offers if offer.released]:
+        changed = max(days).isoformat()
+    return SourceStatus(name=title, changed=changed), offers
 
 
 def parse(document: http_documents.Document, where: str, title: str) -> list[VersionOffer]:
@@ -69,10 +71,15 @@ def _version(file: Any) -> str | None:
         return None
     name = str(file.get("filename", ""))
     try:
-        version = (parse_wheel_filename if name.endswith(".whl") else parse_sdist_filename)(name)[1]
+        if name.endswith(".whl"):
+            version = parse_wheel_filename(name)[1]
+        else:
+            version = parse_sdist_filename(name)[1]
     except (InvalidWheelFilename, InvalidVersion, ValueError):
         return None
-    return None if version.is_prerelease else str(version)
+    if version.is_prerelease:
+        return None
+    return str(version)
 
 
 def _day(file: dict[str, Any]) -> date | None:

@@ -57,10 +57,10 @@ _SOURCES = (
 
 def component(package: Package) -> WatchedComponent:
     """Return the component that a package of a lock belongs to."""
-    return next(
-        (name for name, pattern in _SOURCES if pattern.fullmatch(package.source)),
-        WatchedComponent.PACKAGES,
-    )
+    for name, pattern in _SOURCES:
+        if pattern.fullmatch(package.source):
+            return name
+    return WatchedComponent.PACKAGES
 
 
 def from_archives(lock: Lock) -> dict[str, Package]:
@@ -70,12 +70,12 @@ def from_archives(lock: Lock) -> dict[str, Package]:
         modules.source_package: modules.build[modules.source_package]
         for modules in lock.kernel_modules.values()
     }
-    return {
-        name: package
-        for name, package in (sources | lock.packages).items()
+    comparable = dict[str, Package]()
+    for name, package in (sources | lock.packages).items():
         # Only origins that name an archive have versions to compare with.
-        if package.origin not in LOOSE and "://" not in package.origin
-    }
+        if package.origin not in LOOSE and "://" not in package.origin:
+            comparable[name] = package
+    return comparable
 
 
 _FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
@@ -101,15 +101,14 @@ class KnownVulnerabilities:
         fixes."""
         # Packages whose versions are not their source's never match; others of the source do.
         name = _SIGNED.sub("linux", source)
-        before, after = (_REBUILT.sub("", version) for version in (locked, available))
-        return sorted(
-            {
-                vulnerability.id
-                for vulnerability in self.mendable
-                if (vulnerability.part, vulnerability.version) == (name, before)
-                and Version(before) < Version(vulnerability.fix) <= Version(after)
-            }
-        )
+        before, after = _REBUILT.sub("", locked), _REBUILT.sub("", available)
+        mended = set[str]()
+        for vulnerability in self.mendable:
+            if (vulnerability.part, vulnerability.version) != (name, before):
+                continue
+            if Version(before) < Version(vulnerability.fix) <= Version(after):
+                mended.add(vulnerability.id)
+        return sorted(mended)
 
 
 def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
@@ -119,10 +118,10 @@ def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
     if not path.exists():
         return KnownVulnerabilities()
     record = records.read(path, CveRecord)
-    findings = record.findings if record.lock_sha256 == lock_sha256 else []
-    return KnownVulnerabilities(
-        tuple(finding for finding in findings if finding.fix and finding.feed in _FEEDS)
-    )
+    if record.lock_sha256 != lock_sha256:
+        return KnownVulnerabilities()
+    mendable = [finding for finding in record.findings if finding.fix and finding.feed in _FEEDS]
+    return KnownVulnerabilities(tuple(mendable))
 
 
 @dataclass(frozen=True)
@@ -213,19 +212,18 @@ def series(release: str) -> str:
 def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[VersionOffer]:
     """Return the CUDA releases in the archives; each has a refusal if the locked driver or a
     declared GPU cannot use it."""
-    names = [
-        name
-        for name in apt.names(driver_fit.CUDA_RUNTIME.pattern)
-        if name in lock.packages or "-" in name
-    ]
+    runtimes = apt.names(driver_fit.CUDA_RUNTIME.pattern)
+    names = [name for name in runtimes if name in lock.packages or "-" in name]
     newest = dict[str, tuple[str, IndexEntry]]()
     for name, entries in apt.entries(names).items():
         for entry in entries:
             # Entries come newest first, and several packages have the same release.
             newest.setdefault(driver_fit.cuda_release(entry.version), (name, entry))
-    driver = lock.driver.version if lock.driver else ""
-    return [
-        VersionOffer(
+    driver, offers = "", list[VersionOffer]()
+    if lock.driver:
+        driver = lock.driver.version
+    for version, (name, entry) in newest.items():
+        offer = VersionOffer(
             version,
             version.partition(".")[0],
             entry.place,
@@ -233,8 +231,8 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
             released_on(name, entry.version),
             driver_fit.cuda_refusal(version, driver, lock.hardware.sm),
         )
-        for version, (name, entry) in newest.items()
-    ]
+        offers.append(offer)
+    return offers
 
 
 def _combined(
@@ -245,13 +243,15 @@ def _combined(
     reported = moving or judged
     if not reported:
         return [], Judgement(f"{count} packages", UpdateVerdict.CURRENT)
-    updates, first = [update for update, _ in reported], reported[0][1]
-    security = sum(update.security for update in updates)
-    mends = sorted({name for _, judgement in reported for name in judgement.mends})
-    names = units.some([update.name for update in updates], 6)
-    return updates, Judgement(
-        f"{len(updates)} newer, {security} by security" if moving else f"{len(updates)} newer",
-        first.verdict,
-        names if moving else f"{first.reason} ({names})",
-        mends=mends,
-    )
+    updates, mends = list[PackageUpdate](), set[str]()
+    names, security = list[str](), 0
+    for update, judgement in reported:
+        updates.append(update)
+        names.append(update.name)
+        security += update.security
+        mends.update(judgement.mends)
+    first, listed = reported[0][1], units.some(names, 6)
+    available, reason = f"{len(updates)} newer", f"{first.reason} ({listed})"
+    if moving:
+        available, reason = f"{available}, {security} by security", listed
+    return updates, Judgement(available, first.verdict, reason, mends=sorted(mends))
