@@ -35,7 +35,9 @@ def _checked_image(context: typer.Context, image: str | None) -> str | None:
 
 
 def _checked_image_or_ami(context: typer.Context, target: str) -> str:
-    return target if target.startswith("ami-") else str(_checked_image(context, target))
+    if target.startswith("ami-"):
+        return target
+    return str(_checked_image(context, target))
 
 
 _IMAGE = typer.Argument(
@@ -122,7 +124,9 @@ def run_url() -> str:
         return gitlab
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     parts = [os.environ.get(name, "") for name in names]
-    return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else ""
+    if not all(parts):
+        return ""
+    return "{}/{}/actions/runs/{}".format(*parts)
 
 
 def lead_to(command: str, image: str) -> None:
@@ -142,11 +146,16 @@ def settings_of(words: list[str]) -> dict[str, str]:
     """Parse `--set NAME=VALUE` words to values by name. Raises BadInput for another form, or for a
     name that comes twice."""
     values = dict[str, str]()
-    for name, equals, value in (text.partition("=") for text in words):
-        if not equals or name in values:
+    for text in words:
+        name, equals, value = text.partition("=")
+        problem = ""
+        if not equals:
+            problem = "is not NAME=VALUE"
+        elif name in values:
+            problem = "comes beside another one"
+        if problem:
             raise BadInput(
-                f"`--set {name}{equals}{value}` "
-                + ("comes beside another one" if equals else "is not NAME=VALUE"),
+                f"`--set {text}` {problem}",
                 hint="for instance --set Email=me@example.org --set Subnets=A,B",
             )
         values[name] = value
@@ -158,7 +167,9 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
     parameter that is a dataclass becomes one option for each field."""
     signature = inspect.signature(run, eval_str=True)
     checkout_parameter, *own_parameters = signature.parameters.values()
-    typer_parameters = [option for parameter in own_parameters for option in _options(parameter)]
+    typer_parameters = list[Parameter]()
+    for parameter in own_parameters:
+        typer_parameters += _options(parameter)
 
     def call(context: typer.Context, **options: Any) -> int:
         arguments = {parameter.name: _value(parameter, options) for parameter in own_parameters}
@@ -190,16 +201,20 @@ def _options(parameter: Parameter) -> list[Parameter]:
     if not is_dataclass(annotation):
         return [parameter]
     annotations = get_type_hints(annotation, include_extras=True)
-    return [
-        Parameter(
+    options = list[Parameter]()
+    for field in fields(annotation):
+        default = field.default
+        # A field with a factory has an option with a factory, which takes no default as well.
+        if default is MISSING:
+            default = Parameter.empty
+        option = Parameter(
             field.name,
             Parameter.KEYWORD_ONLY,
-            # A field with a factory has an option with a factory, which takes no default as well.
-            default=Parameter.empty if field.default is MISSING else field.default,
+            default=default,
             annotation=annotations[field.name],
         )
-        for field in fields(annotation)
-    ]
+        options.append(option)
+    return options
 
 
 def _value(parameter: Parameter, options: dict[str, Any]) -> Any:

@@ -43,13 +43,15 @@ class Checkout:
     @cached_property
     def root(self) -> Path:
         start = (self.named_folder or Path.cwd()).resolve()
-        for folder in [start] if self.named_folder else [start, *start.parents]:
+        folders, problem = [start], f"{start} is no checkout of goldenami"
+        if not self.named_folder:
+            folders += start.parents
+            problem += ", nor is a folder above it"
+        for folder in folders:
             if (folder / IMAGES).is_dir():
                 return folder
         raise BadInput(
-            f"{start} is no checkout of goldenami"
-            + ("" if self.named_folder else ", nor is a folder above it")
-            + f": there is no {IMAGES}",
+            f"{problem}: there is no {IMAGES}",
             hint="go to a checkout, or name one: `golden --root PATH ...`",
         )
 
@@ -59,8 +61,10 @@ class Checkout:
 
     @cached_property
     def store(self) -> Store:
-        location = os.environ.get("GOLDEN_STORE_S3")
-        return Store(self.cache.folder, remote=self._remote(location) if location else None)
+        remote = None
+        if location := os.environ.get("GOLDEN_STORE_S3"):
+            remote = self._remote(location)
+        return Store(self.cache.folder, remote=remote)
 
     def _remote(self, location: str) -> Remote:
         from goldenami.aws.services.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
@@ -78,9 +82,10 @@ class Checkout:
         from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
 
         allowed = self.allowed(*definitions)
-        sections = [definition.publish for definition in definitions if definition.publish]
+        company_tags = dict[str, str]()
         # What a command creates for several images belongs to none, so it gets no image's tags.
-        company_tags = sections[0].tags if len(definitions) == 1 and sections else {}
+        if len(definitions) == 1 and definitions[0].publish:
+            company_tags = definitions[0].publish.tags
         return Account(allowed.model_copy(update={"also": frozenset(also)}), company_tags)
 
     def in_account(self, image: str) -> ImageInAccount:

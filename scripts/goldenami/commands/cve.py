@@ -72,7 +72,10 @@ def _check_image(
     checkout: Checkout, image: str, build_id: str | None, feed_places: FeedPlaces
 ) -> GoldenError | None:
     rule = checkout.definition(image).security.cve or CveRule()
-    lock, build = checkout.kept(image, build_id) if build_id else checkout.of_lock(image)
+    if build_id:
+        lock, build = checkout.kept(image, build_id)
+    else:
+        lock, build = checkout.of_lock(image)
     known_waivers = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(
@@ -83,11 +86,10 @@ def _check_image(
             report.written(build)
     for warning in record.warnings:
         print(f"warning: {warning}")
-    print(
-        f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "
-        f"{cve.summary(record)}",
-        flush=True,
-    )
+    checked = f"{image} {record.build_id}"
+    if not build.is_baked:
+        checked += " (by its lock)"
+    print(f"{checked}: {cve.summary(record)}", flush=True)
     return cve.failure(record, build.path / CVE_FILE)
 
 
@@ -114,10 +116,15 @@ def cmd_verify_provenance(checkout: Checkout, options: ProvenanceOptions) -> int
     published."""
     target, build_id, key = options.target, options.build_id, options.key
     if not target.startswith("ami-"):
-        _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
+        if build_id:
+            _, build = checkout.kept(target, build_id)
+        else:
+            _, build = checkout.baked(target)
         with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
             signed = provenance.verify(build, key)
-        missing_note = "" if build.disk.exists() else "; its disk is not here, and was not read"
+        missing_note = ""
+        if not build.disk.exists():
+            missing_note = "; its disk is not here, and was not read"
         print(
             f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right"
             f"{missing_note}"

@@ -66,7 +66,9 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
             bad_inputs.append(error)
     if bad_inputs:
         raise together(bad_inputs, checkout.root / IMAGES)
-    return int(ExitCode.BAD_INPUT) if error_count else 0
+    if error_count:
+        return ExitCode.BAD_INPUT
+    return 0
 
 
 def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
@@ -137,8 +139,9 @@ def make_lock(
     )
     lock, digest = resolve.run(inputs)
     progress.remember()
-    for finding in lint.check(lock, checkout.families) if constraints is None else []:
-        progress.say(f"{finding.severity.value}: {finding.message}")
+    if constraints is None:
+        for finding in lint.check(lock, checkout.families):
+            progress.say(f"{finding.severity.value}: {finding.message}")
     progress.say(
         f"build {digest[: lockfile.ID_LENGTH]}: "
         f"{lockfile.path_of(checkout.root, image).relative_to(checkout.root)}"

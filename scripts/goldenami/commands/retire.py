@@ -74,12 +74,15 @@ def cmd_retire(checkout: Checkout, options: RetireOptions) -> int:
     )
     # Tags are removed only if every region was read: elsewhere a build may still be in use.
     all_regions_read = not (options.region or prepared.unreachable or prepared.plan.dropped)
-    with registry_pushes.opened(
-        account, publish.registries if all_regions_read else []
-    ) as registries:
+    registry_names = list[str]()
+    if all_regions_read:
+        registry_names = publish.registries
+    with registry_pushes.opened(account, registry_names) as registries:
         removable_tags = container_tags.gone(registries, retire.staying(prepared.plan))
-        lines = [f"  {name}: remove {tag}" for name, tags in removable_tags.items() for tag in tags]
-        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], options.as_json)
+        lines = list(retire.show(prepared.plan))
+        for name, tags in removable_tags.items():
+            lines += [f"  {name}: remove {tag}" for tag in tags]
+        print_record(prepared.plan, lines, options.as_json)
         if options.dry_run:
             retire.check(prepared, {})
             return 0
@@ -119,7 +122,9 @@ def cmd_sweep(
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
     (--region).
     """
-    noted_regions = [] if region else workspace.noted_regions(checkout.root)
+    noted_regions = list[str]()
+    if not region:
+        noted_regions = workspace.noted_regions(checkout.root)
     check_regions(noted_regions)
     all_regions = list(dict.fromkeys([*checkout.images_by_region(None, region), *noted_regions]))
     account = checkout.account(also=all_regions)

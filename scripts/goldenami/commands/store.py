@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from enum import StrEnum
 from typing import Annotated
 
@@ -38,9 +37,11 @@ def cmd_store(
         case StoreAction.VERIFY:
             return _verify(checkout)
         case StoreAction.GC:
+            if not delete:
+                return _collect(checkout, delete=False)
             # Alone, so that no bake needs a file that is just deleted.
-            with checkout.store.alone() if delete else contextlib.nullcontext():
-                return _collect(checkout, delete=delete)
+            with checkout.store.alone():
+                return _collect(checkout, delete=True)
         case StoreAction.PUSH:
             return _push(checkout)
 
@@ -50,17 +51,20 @@ def _verify(checkout: Checkout) -> int:
     for name in damaged:
         print(f"damaged and removed: {name}")
     print(f"{len(checkout.store.objects())} objects are whole, {len(damaged)} were damaged")
-    return int(ExitCode.STAGE_FAILED) if damaged else 0
+    if damaged:
+        return ExitCode.STAGE_FAILED
+    return 0
 
 
 def _collect(checkout: Checkout, *, delete: bool) -> int:
     unnamed = garbage.find(checkout.root, checkout.store)
     for path, size in unnamed.files.items():
         print(f"{size:>12} {path.name}")
-    print(
-        f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock "
-        "or build of this checkout names" + ("" if delete else " (--delete removes them)")
-    )
+    count, size_mb = len(unnamed.files), sum(unnamed.files.values()) / 1e6
+    text = f"{count} files, {size_mb:.0f} MB, that no lock or build of this checkout names"
+    if not delete:
+        text += " (--delete removes them)"
+    print(text)
     if delete:
         unnamed.remove()
         print("deleted")

@@ -106,22 +106,20 @@ def _exit_code(
             "are only printed",
         )
     is_update_left = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
-    return int(ExitCode.NEWER) if is_update_left and not update else int(ExitCode.OK)
+    if is_update_left and not update:
+        return ExitCode.NEWER
+    return ExitCode.OK
 
 
 def _unread_source_errors(record: WatchRecord) -> list[GoldenError]:
-    errors = record.errors
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return (
-        [
-            Unreachable(
-                f"could not look at every source: {errors[0]}{more}",
-                hint="the table shows what the others have; check that source, then run again",
-            )
-        ]
-        if errors
-        else []
-    )
+    if not record.errors:
+        return []
+    first, *further = record.errors
+    text = f"could not look at every source: {first}"
+    if further:
+        text += f" (and {len(further)} more)"
+    hint = "the table shows what the others have; check that source, then run again"
+    return [Unreachable(text, hint=hint)]
 
 
 def cmd_images(
