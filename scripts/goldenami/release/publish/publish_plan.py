@@ -50,6 +50,7 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
     if held_back.why:
         differing = channels.differing(ledgers)
     withdrawn = partly_withdrawn(ledgers, ledgers)
+    published_to = [ledger.regions for ledger in ledgers.values()]
     plan = PublishPlan(
         image=image.name,
         build_id=build_id,
@@ -62,7 +63,7 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         held_back=held_back.why,
         regions=(),
         differing=differing,
-        dropped=channels.dropped(image.definition, (ledger.regions for ledger in ledgers.values())),
+        dropped=channels.dropped(image.definition, published_to),
         withdraw=tuple(name for name in withdrawn if name != build_id),
     )
     plan = region_plans.with_regions(image, build, plan, states)

@@ -74,6 +74,7 @@ def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
     if image.template:
         template = f"v{image.template_version} {_build(image.template)}"
     usd_month = units.total(ami.usd_month for ami in image.amis)
+    is_exact = all(ami.bytes_exact for ami in image.amis)
     return (
         image.image,
         region,
@@ -82,7 +83,7 @@ def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
         template,
         str(len(image.amis)),
         str(sum(ami.instances for ami in image.amis)),
-        units.price(usd_month, exact=all(ami.bytes_exact for ami in image.amis)),
+        units.price(usd_month, exact=is_exact),
     )
 
 
