@@ -102,13 +102,10 @@ class Checkout:
         return GpuJudge(self.root, image.with_short_timeouts.account, image.definition)
 
     def allowed(self, *definitions: Definition) -> AllowedRegions:
-        return residency.allowed(
-            self.root,
-            [
-                (f"{definition.image}.yml: residency", definition.residency)
-                for definition in definitions
-            ],
-        )
+        sections = []
+        for definition in definitions:
+            sections.append((f"{definition.image}.yml: residency", definition.residency))
+        return residency.allowed(self.root, sections)
 
     @property
     def families(self) -> dict[str, Family]:

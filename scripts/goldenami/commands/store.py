@@ -99,12 +99,11 @@ def cmd_clean(
     """Free what builds and the demo hold; the newest verified build of each image stays unless
     --all."""
     # Images are found by their folders, so one without a definition is cleaned, too.
-    builds = checkout.root / "build"
-    for image in sorted(
-        path.name
-        for path in builds.glob("*/")
-        if (path / "logs").is_dir() or ImageFolder(path).builds
-    ):
+    builds, images = checkout.root / "build", list[str]()
+    for path in builds.glob("*/"):
+        if (path / "logs").is_dir() or ImageFolder(path).builds:
+            images.append(path.name)
+    for image in sorted(images):
         with workspace.image_lock(checkout.root, image, wait=wait):
             for line in clean.run(checkout.builds(image), everything=everything):
                 print(line)

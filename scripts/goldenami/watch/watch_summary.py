@@ -31,14 +31,10 @@ def table(record: WatchRecord) -> str:
 
 def is_news(record: WatchRecord) -> bool:
     """Whether a notice should be sent."""
-    return bool(
-        record.errors
-        or record.warnings
-        or record.changes
-        or any(
-            row.verdict not in (UpdateVerdict.CURRENT, UpdateVerdict.HELD) for row in record.rows
-        )
-    )
+    if record.errors or record.warnings or record.changes:
+        return True
+    quiet = (UpdateVerdict.CURRENT, UpdateVerdict.HELD)
+    return any(row.verdict not in quiet for row in record.rows)
 
 
 def headline(record: WatchRecord) -> str:

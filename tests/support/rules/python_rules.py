@@ -16,7 +16,7 @@ def basenames(root: Path) -> list[str]:
     command."""
     problems, known = list[str](), dict[str, Path]()
     for path in trees.product(root):
-        if path.name == "__init__.py" or path.parent.name == "commands":
+        if path.name == "__init__.py" or "commands" in path.parts:
             continue
         if known.setdefault(path.name, path) != path:
             problems.append(
