@@ -26,9 +26,9 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.records import canonical, write_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import build_decision, resolve
+from goldenami.image.lock import build_decision, from_index
 from goldenami.image.lock.build_decision import Measurement
-from goldenami.image.lock.resolution import LockInputs, opened
+from goldenami.image.lock.opening import LockInputs, opened
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import locked_hardware
@@ -88,7 +88,7 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     names, measured = runnable(definition.frameworks), []
     inputs = LockInputs(ROOT, definition, store.Store(cache.folder), progress, LOG)
     with opened(inputs) as resolution:
-        resolver = resolve.framework_resolver(resolution)
+        resolver = from_index.framework_resolver(resolution)
         pairs = [wheel_benchmark.sides(name, resolver) for name in names]
     for build, wheels in pairs:
         measured.append(

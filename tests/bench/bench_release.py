@@ -22,7 +22,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.image.lock.resolution import LockInputs, opened
+from goldenami.image.lock.opening import LockInputs, opened
 from goldenami.model.definitions import definition_file, driver_requests
 from goldenami.model.definitions.definition import Definition
 from goldenami.packages.store import Store

@@ -14,9 +14,9 @@ from goldenami.commands import ImageName, OptionalImage, Strict, Wait, lead_to
 from goldenami.commands.checkout import IMAGES, Checkout
 from goldenami.core.errors import BadInput, ExitCode, together
 from goldenami.image.bake import bake_inputs
-from goldenami.image.lock import lint, resolution, resolve
+from goldenami.image.lock import lint, opening, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.image.lock.resolution import LockInputs
+from goldenami.image.lock.opening import LockInputs
 from goldenami.image.scaffold import templates
 from goldenami.local.host import workspace
 from goldenami.model.definitions import definition_file
@@ -86,7 +86,7 @@ def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
 
 def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
     archives = " and ".join(
-        source.archive for source in resolution.sources_of(checkout.root, definition)
+        source.archive for source in opening.sources_of(checkout.root, definition)
     )
     return (
         f"`make lock IMAGE={definition.image}` makes it, "

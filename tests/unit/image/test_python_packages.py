@@ -14,7 +14,7 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import resolve
+from goldenami.image.lock import from_index
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.locked.lockfile import Lock
@@ -154,7 +154,7 @@ def ask(resolution: Resolution, *packages: str, index: str = "") -> Resolution:
         f"python_packages: {list(packages)}\n{more if index else ''}roles:\n{ROLE}",
     )
     resolution.definition = load(resolution.root)
-    resolve._from_index(resolution)
+    from_index.resolve(resolution)
     return resolution
 
 
@@ -237,7 +237,7 @@ def test_frameworks_and_packages_have_one_environment_and_one_choice_of_versions
     edit(resolution.root, "['app']", "[app, lib==2.0]")
     resolution.definition = load(resolution.root)
     with pytest.raises(NoFit) as caught:
-        resolve._from_index(resolution)
+        from_index.resolve(resolution)
     assert "python_packages.2: " in caught.value.message
     assert "requested lib==2.0" in caught.value.message
     assert f"pandas {version} depends on lib<2" in caught.value.message

@@ -4,28 +4,24 @@ the kernel."""
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 from goldenami.core.errors import NoFit
 from goldenami.image.lock import (
     assemble,
-    beside_frameworks,
     cuda,
     declared_sources,
     driver,
-    frameworks,
+    from_index,
     lint,
     own_modules,
 )
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.frameworks import FrameworkRequest, FrameworkResolver
-from goldenami.image.lock.resolution import LockInputs, Resolution, opened
-from goldenami.model.locked import locked_hardware, lockfile, release_dates
-from goldenami.model.locked.lockfile import Choice, Cuda, Kernel, Lock, Target
-from goldenami.model.roles import recipes
+from goldenami.image.lock.opening import LockInputs, opened
+from goldenami.image.lock.resolution import Resolution
+from goldenami.model.locked import lockfile, release_dates
+from goldenami.model.locked.lockfile import Choice, Kernel, Lock
 from goldenami.model.supported import hardware
 from goldenami.packages.apt import DOWNLOADED
-from goldenami.packages.pypi import Index
 
 
 def run(inputs: LockInputs) -> tuple[Lock, str]:
@@ -82,7 +78,7 @@ def _resolve(resolution: Resolution) -> Lock:
         debs = apt.solve(resolution.names(definition.role_names))
         locked_cuda = cuda.of_packages(resolution, debs)
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
-        locked_cuda = _from_index(resolution) or locked_cuda
+        locked_cuda = from_index.resolve(resolution) or locked_cuda
     total = sum(deb.size for deb in debs)
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
     with progress.download(
@@ -113,70 +109,3 @@ def _pin_what_stays(resolution: Resolution) -> None:
         resolution.offer(resolution.offered)
         apt.update()
     apt.pin(constraints.packages)
-
-
-def _from_index(resolution: Resolution) -> Cuda | None:
-    """Resolve frameworks and Python packages from the package index. Returns the CUDA of its
-    wheels, or None."""
-    definition, resolver = resolution.definition, framework_resolver(resolution)
-    names = [*definition.frameworks, *definition.python_packages]
-    with (
-        resolution.progress.step("frameworks", ", ".join(names) or "CUDA alone"),
-        beside_frameworks.demanded(resolution.root, definition, resolver.index),
-    ):
-        beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
-        if has_wheels:
-            beside.append(cuda.requirement(resolution, resolver))
-        request = replace(resolver.request, beside=beside)
-        resolver = replace(resolver, request=request)
-        if definition.frameworks:
-            resolution.frameworks = resolver.resolve()
-            resolution.choices.extend(resolution.frameworks.choices)
-        files = resolver.environment(resolution.frameworks)
-        resolution.python = beside_frameworks.of(
-            resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
-        )
-        _derive_frameworks(resolution)
-        if not has_wheels:
-            return None
-        return cuda.of_wheels(resolution, files, request)
-
-
-def _derive_frameworks(resolution: Resolution) -> None:
-    root, definition = resolution.root, resolution.definition
-    modules = {name: recipes.load(root, name).module for name in definition.frameworks}
-    resolution.derived["frameworks"] = {
-        "frameworks_installed": frameworks.variables(resolution.frameworks.frameworks, modules),
-        "frameworks_python_packages": beside_frameworks.variables(resolution.python),
-        "frameworks_cpu_features": locked_hardware.derive(root, definition).features,
-    }
-
-
-def framework_resolver(resolution: Resolution) -> FrameworkResolver:
-    """The resolver of the definition's frameworks, for its hardware."""
-    definition = resolution.definition
-    shared = locked_hardware.derive(resolution.root, definition)
-    # Several CPUs share one build, named after the level that all of them have.
-    cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
-    previous = lockfile.previous(resolution.root, definition.image)
-    request = FrameworkRequest(
-        names=definition.frameworks,
-        shared_environment=resolution.setting("frameworks", "shared_environment"),
-        cpus=shared.cpus,
-        target=Target(cpu=cpu, options=shared.options, sm=shared.sm),
-        suite=definition.base.release,
-        gcc=resolution.platform.gcc,
-        driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
-        driver_sources=resolution.driver_sources(),
-    )
-    return FrameworkResolver(
-        request=request,
-        root=resolution.root,
-        apt=resolution.apt,
-        store=resolution.store,
-        index=Index.configured(definition.python_index),
-        progress=resolution.progress,
-        log=resolution.log,
-        fetch_debs=resolution.fetch,
-        previous_frameworks=previous.frameworks if previous else (),
-    )

@@ -7,19 +7,15 @@ purged is no part, and one that nobody locked is an error.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from packageurl import PackageURL
-from packaging.utils import canonicalize_name
 
 from goldenami.core import records
-from goldenami.core.errors import NotVerified
+from goldenami.image.sbom import tree_contents
 from goldenami.local.disk import grub
-from goldenami.local.tree import owners
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
 from goldenami.model.builds.part_facts import PARTS_FILE, PartFacts, TreeFacts, wheel_key
@@ -43,9 +39,6 @@ PRIVATE = "private"
 """The vendor of wheels from a company's index, which no public list of vulnerabilities covers."""
 CONTAINER = "container"
 """The property of a part that is in a container: the container's name."""
-_WHEEL = re.compile(
-    r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$"
-)
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     # An AMI also has packages of its publisher, which the lock does not name.
     whole = build.manifest.exists() and bake.ami is None
-    present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
+    present = tree_contents.packages(build.manifest, lock) if whole else lock.packages.keys()
     parts_of_lock = [
         *_debs(lock, store, present),
         *_wheels(lock),
@@ -388,30 +381,3 @@ def _loader(host: Host) -> Iterator[ImagePart]:
                 SourcePackage("grub2", version),
                 properties=(("from", "the host that baked"),),
             )
-
-
-def _in_tree(manifest: Path, lock: Lock) -> set[str]:
-    """The names of the packages in the tree. Raises NotVerified if its packages or wheels are not
-    the lock's."""
-    paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
-    packages = owners.installed(paths)
-    wheels, locked = set[tuple[str, str, str]](), set[tuple[str, str, str]]()
-    for path in paths:
-        if match := _WHEEL.match(path):
-            wheels.add((match[1], canonicalize_name(match[2]), match[3]))
-    for environment, files in lock.environments().items():
-        for file in files:
-            locked.add((environment, canonicalize_name(file.project), file.version))
-    differences = list[str]()
-    for name in sorted(packages - lock.packages.keys()):
-        differences.append(f"package {name} is in the image alone")
-    for wheel in sorted(wheels - locked):
-        differences.append(f"wheel {' '.join(wheel)} is in the image alone")
-    for wheel in sorted(locked - wheels):
-        differences.append(f"wheel {' '.join(wheel)} is in the lock alone")
-    if differences:
-        raise NotVerified(
-            f"{manifest} and the lock differ: {'; '.join(differences[:6])}",
-            hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again",
-        )
-    return packages
