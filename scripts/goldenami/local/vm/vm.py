@@ -57,8 +57,7 @@ KVM_LIMIT_S = 20.0
 silent for ever."""
 IMDS_LIMIT_S = 60.0
 USUAL_BOOT_S = 60.0
-"""Seconds of a usual boot: 25-60 under emulation on two idle cores. Limits grow with a longer
-one."""
+"""Seconds of a usual boot (25-60 under emulation on idle cores). Limits grow with a longer one."""
 LONGEST_BOOT = 6
 """Factor by which a boot may exceed its limit while its console goes on: one that never ends
 repeats itself."""

@@ -24,7 +24,6 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.gpu_proofs import Asked
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
-from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
