@@ -22,7 +22,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 import goldenami
-from goldenami.commands import plugged
+from goldenami import plugged
 from goldenami.core import environment
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause

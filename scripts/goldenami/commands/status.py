@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from goldenami import plugged
 from goldenami.aws.channels import channels
 from goldenami.aws.services.remote_store import S3Store
 from goldenami.aws.services.site_bucket import SiteBucket
@@ -18,7 +19,6 @@ from goldenami.commands import (
     AsJson,
     OptionalImage,
     Regions,
-    plugged,
     print_record,
     raise_failed,
 )

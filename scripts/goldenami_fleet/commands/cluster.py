@@ -56,7 +56,8 @@ def cmd_cluster(checkout: Checkout, options: ClusterOptions) -> int:
     `--set` names its parameters; what is not named stays as it is. `render` prints the template,
     for the AWS CLI.
     """
-    check_regions([options.region] if options.region else [])
+    if options.region:
+        check_regions([options.region])
     if options.action is ClusterAction.REMOVE:
         return _remove(checkout, options)
     definition = checkout.definition(options.image)

@@ -99,8 +99,10 @@ def _with_fees_spread(days: Mapping[date, Mapping[str, float]]) -> dict[date, di
         for service, usd in days[first].items():
             # The 1st also has its share of daily costs, about what the dearer neighbour cost.
             fee = max(0.0, usd - max(neighbour.get(service, 0.0) for neighbour in neighbours))
+            if not fee:
+                continue
             spread[first][service] -= fee
-            for offset in range(length if fee else 0):
+            for offset in range(length):
                 day_services = spread.setdefault(first + timedelta(days=offset), {})
                 day_services[service] = day_services.get(service, 0.0) + fee / length
     return spread

@@ -16,12 +16,11 @@ def basenames(root: Path) -> list[str]:
     command."""
     problems, known = list[str](), dict[str, Path]()
     for path in trees.product(root):
-        if path.name == "__init__.py" or "commands" in path.parts:
+        if path.name == "__init__.py" or "commands" in path.relative_to(root).parts:
             continue
         if known.setdefault(path.name, path) != path:
-            problems.append(
-                f"{_short(path, root)} has the name of {_short(known[path.name], root)}"
-            )
+            other = _short(known[path.name], root)
+            problems.append(f"{_short(path, root)} has the name of {other}")
     return problems
 
 
