@@ -125,7 +125,8 @@ def _write_site(checkout: Checkout, answers: Answers) -> int:
     if answers is Answers.ACCOUNT:
         record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
         account_status = record.model_dump(mode="json")
-    page, damaged = write_page(checkout, folder, account_status)
+    damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
+    page = write_page(checkout, folder, damaged, account_status)
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
@@ -141,11 +142,13 @@ def _write_site(checkout: Checkout, answers: Answers) -> int:
 
 
 def write_page(
-    checkout: Checkout, folder: Path, account_status: dict[str, Any] | None
-) -> tuple[Path, list[GoldenError]]:
-    """Write the site's page by what is in its folder and here. Return its path, and errors about
-    builds that are left out."""
-    damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
+    checkout: Checkout,
+    folder: Path,
+    damaged: list[GoldenError],
+    account_status: dict[str, Any] | None,
+) -> Path:
+    """Write the site's page by the records in its folder, and return its path. Errors about builds
+    that are left out are added to `damaged`."""
     page = folder / "index.html"
     html = site.render(
         checkout.images,
@@ -155,7 +158,7 @@ def write_page(
         parts=plugged.site_parts(folder),
     )
     records.write_text(page, html)
-    return page, damaged
+    return page
 
 
 def site_bucket(checkout: Checkout) -> SiteBucket | None:

@@ -49,7 +49,7 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     link = " ".join(filter(None, (_address("index.html#digest"), run_url())))
     news, refused = _send(account, record, link, progress, dry_run=dry_run)
     records.write(digest.path_of(folder, record.week), record)
-    page, _ = write_page(checkout, folder, account_status.model_dump(mode="json"))
+    page = write_page(checkout, folder, [], account_status.model_dump(mode="json"))
     if bucket and not dry_run:
         progress.say(f"{bucket.push(folder)} files to {os.environ['GOLDEN_SITE_S3']}")
     lines = [digest_views.headline(record, news), digest_views.text(record, news, str(page))]
