@@ -324,7 +324,8 @@ def test_figures(weeks: Weeks, aws: Emulator) -> None:
     asked = [call for call, _ in aws.calls()[before:] if call.startswith("ce:")]
     quarter = (weeks.checkout.root / "build/site/costs").exists()  # a fourth of all months
     assert len(asked) == (12 if quarter else 8), "cents that a digest costs"
-    page = (weeks.checkout.root / f"build/site/digest/{week.name}/index.html").read_text("utf-8")
+    page = (weeks.checkout.root / "build/site/index.html").read_text("utf-8")
+    assert f"Digest of {week.name}" in page
     assert "$1,015.00 spent, +38 % on" in page and "<!channel>" not in page
     for lock in (weeks.checkout.root / "build" / IMAGE).glob("*/lock.json"):
         lock.unlink()

@@ -198,9 +198,9 @@ def test_urgency_and_what_could_be_saved_are_said() -> None:
         assert f'class="urgency-{number}">{words}<' in page
 
 
-def test_pages_hold_what_strangers_wrote_as_text() -> None:
-    for page in (digest_data.page("<b>x"), digest_data.review("<b>x")):
-        assert "<b>x" not in page and "&lt;b&gt;x" in page
+def test_the_site_holds_what_strangers_wrote_as_text() -> None:
+    page = digest_data.page("<b>x")
+    assert "<b>x" not in page and "&lt;b&gt;x" in page
     said = digest_data.page()
     assert "reservations are used to 71 % in the last 30 days, and cover 44 % of the need" in said
     assert "saves $75.00 a month; begin with 50 % of it" in said and "before you buy: one" in said

@@ -95,7 +95,7 @@ class CostsOptions:
         typer.Option(
             "--by",
             metavar="PARTS",
-            help="instead: a page of the whole bill by account, region, type, owner",
+            help="instead: the whole bill by account, region, type, owner, also for the site",
         ),
     ] = None
     months: Annotated[
@@ -148,10 +148,10 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
     account, site = checkout.account(), checkout.root / SITE
     # A wrong GOLDEN_SITE_S3 is refused before the bill is asked for, which costs money.
     bucket = site_bucket(checkout)
-    review, page = cost_review.saved(account, site, by, months)
+    review, path = cost_review.saved(account, site, by, months)
     if bucket:
         bucket.push(site)
-    print_record(review, [*cost_review.show(review), str(page)], as_json)
+    print_record(review, [*cost_review.show(review), str(path)], as_json)
     return 0
 
 

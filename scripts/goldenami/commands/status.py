@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,8 +72,8 @@ def cmd_status(
         Answers | None,
         typer.Option(
             "--site",
-            help="instead: a page over all images and their reports, by what is here or also by "
-            "the account",
+            help="instead: the site, a page over all images, costs and the digest, by what is here "
+            "or also by the account",
         ),
     ] = None,
 ) -> int:
@@ -131,18 +131,14 @@ def _write_site(checkout: Checkout, answers: Answers) -> int:
     bucket, progress = site_bucket(checkout), checkout.progress("site", "all")
     if bucket:
         progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
-    damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
+        for name in (REVIEW_FILE, DIGEST_FILE):
+            bucket.pull(folder, name)
     account_status, failed = None, dict[str, GoldenError]()
     if answers is Answers.ACCOUNT:
         record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
         account_status = record.model_dump(mode="json")
-    page = folder / "index.html"
-    records.write_text(
-        page,
-        site.render(
-            checkout.images, site.builds(folder, damaged), clock.stamp(), status=account_status
-        ),
-    )
+    damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
+    page = _write_page(checkout, folder, damaged, account_status)
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
@@ -155,6 +151,29 @@ def _write_site(checkout: Checkout, answers: Answers) -> int:
             hint=damaged[0].hint,
         )
     return 0
+
+
+def _write_page(
+    checkout: Checkout,
+    folder: Path,
+    damaged: list[GoldenError],
+    account_status: dict[str, Any] | None,
+) -> Path:
+    """Write the site's page by the records in its folder, and return its path. Errors about builds
+    that are left out are added to `damaged`."""
+    page = folder / "index.html"
+    html = site.render(
+        checkout.images,
+        site.builds(folder, damaged),
+        clock.stamp(),
+        status=account_status,
+        parts={
+            "costs": cost_review.part_of_site(folder),
+            "digest": digest_views.part_of_site(digest.newest(folder)),
+        },
+    )
+    records.write_text(page, html)
+    return page
 
 
 def site_bucket(checkout: Checkout) -> SiteBucket | None:
@@ -186,7 +205,8 @@ def _support_lines(
 
 @translated()
 def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
-    """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
+    """Tell once a week what changed and wants a decision: all of it on the site, and a message of
+    what is new."""
     account, progress = _account_of_all(checkout), checkout.progress("digest", "all")
     folder, bucket = checkout.root / SITE, site_bucket(checkout)
     # What would fail at the end fails before everything is read.
@@ -197,14 +217,14 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
         record = digest.look(
             checkout.account(), images, lambda builds: _local_records(checkout, builds)
         )
+        account_status, _ = status.look(checkout.account(), images)
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
-    page = folder / "digest" / record.week / "index.html"
-    record, review = (record, []) if dry_run else _with_review(account, folder, record)
-    pages = [_address(path.relative_to(folder)) for path in (page, *review)]
-    link = " ".join(filter(None, (*pages, run_url())))
+    if not dry_run:
+        record = _with_review(account, folder, record)
+    link = " ".join(filter(None, (_address("index.html#digest"), run_url())))
     news, refused = _send(account, record, link, progress, dry_run=dry_run)
-    records.write(page.with_name(DIGEST_FILE), record)
-    records.write_text(page, digest_views.page(record, news))
+    records.write(digest.path_of(folder, record.week), record)
+    page = _write_page(checkout, folder, [], account_status.model_dump(mode="json"))
     if bucket and not dry_run:
         progress.say(f"{bucket.push(folder)} files to {os.environ['GOLDEN_SITE_S3']}")
     lines = [digest_views.headline(record, news), digest_views.text(record, news, str(page))]
@@ -226,20 +246,19 @@ def _pull_site(bucket: SiteBucket | None, site: Path) -> list[Gap]:
     return []
 
 
-def _with_review(
-    account: Account, site: Path, record: DigestRecord
-) -> tuple[DigestRecord, list[Path]]:
+def _with_review(account: Account, site: Path, record: DigestRecord) -> DigestRecord:
     # One review a quarter: each costs requests to Cost Explorer.
     if not cost_review.is_due(site):
-        return record, []
+        return record
     try:
-        return record, [cost_review.saved(account, site, list(By), cost_review.QUARTER)[1]]
+        cost_review.saved(account, site, list(By), cost_review.QUARTER)
     except GoldenError as error:
         gap = Gap(what="costs of the quarter", why=error.message, kinds=[])
-        return record.model_copy(update={"gaps": [*record.gaps, gap]}), []
+        return record.model_copy(update={"gaps": [*record.gaps, gap]})
+    return record
 
 
-def _address(path: Path) -> str:
+def _address(path: str) -> str:
     location = os.environ.get("GOLDEN_SITE_S3", "").rstrip("/")
     return f"{location}/{path}" if location else ""
 

@@ -1,4 +1,5 @@
-"""The pages of a digest and of a review of costs, of an account that has some of everything."""
+"""A digest and a review of costs, of an account that has some of everything, and the site with
+them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import WeekSpent
+from goldenami.image.report import site
 
 WEEKS = [
     WeekSpent(
@@ -65,8 +67,12 @@ def week(bad: str = "") -> tuple[DigestRecord, News]:
 
 
 def page(bad: str = "") -> str:
-    """The page of a week."""
-    return digest_views.page(*week(bad))
+    """The site with both."""
+    parts = {
+        "costs": cost_review.view(review(bad)),
+        "digest": digest_views.part_of_site(week(bad)[0]),
+    }
+    return site.render([], {}, "2026-12-01T06:23:00Z", parts=parts)
 
 
 def text() -> str:
@@ -74,7 +80,7 @@ def text() -> str:
     return f"{digest_views.headline(*week())}\n{digest_views.text(*week())}"
 
 
-def review(bad: str = "") -> str:
+def review(bad: str = "") -> CostReview:
     months = [f"2026-{number:02}" for number in range(7, 13)]
     rows = [
         ReviewRow(
@@ -84,12 +90,10 @@ def review(bad: str = "") -> str:
         )
         for name, share in (("g5.12xlarge", 9.0), ("", 1.5), ("c7i.large", 0.2))
     ]
-    return cost_review.render(
-        CostReview(
-            asked_at="2027-01-05T06:23:00Z",
-            since=date(2026, 7, 1),
-            until=date(2027, 1, 1),
-            months=months,
-            parts={part.value: rows for part in By},
-        )
+    return CostReview(
+        asked_at="2027-01-05T06:23:00Z",
+        since=date(2026, 7, 1),
+        until=date(2027, 1, 1),
+        months=months,
+        parts={part.value: rows for part in By},
     )

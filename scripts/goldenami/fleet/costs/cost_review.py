@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from goldenami.aws import tags
 from goldenami.aws.pricing import billing
@@ -17,7 +17,6 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import nearest
 from goldenami.image.report import charts
-from goldenami.image.report.report import template
 from goldenami.model.builds.build_records import Utc
 
 REVIEW_FILE, FOLDER = "review.json", "costs"
@@ -137,27 +136,23 @@ def _rows(bills: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
 
 
 def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:
-    """Write the record and the page into the site's folder; return the review and the page's
-    path."""
-    review = look(account, by, months)
-    page = page_of(site, by, months)
-    records.write(page.with_name(REVIEW_FILE), review)
-    records.write_text(page, render(review))
-    return review, page
+    """Write the record into the site's folder; return the review and the record's path."""
+    review, path = look(account, by, months), path_of(site, by, months)
+    records.write(path, review)
+    return review, path
 
 
-def page_of(site: Path, by: Iterable[By], months: int) -> Path:
-    """Path of the page of `months` months up to this month, whether it exists or not."""
+def path_of(site: Path, by: Iterable[By], months: int) -> Path:
+    """Path of the record of `months` months up to this month, whether it exists or not."""
     # The name has the end, the length and the splits, so that no review replaces another one.
     name = "-".join([str(_this_month()), f"{months}m", *(part for part in By if part in by)])
-    return site / FOLDER / name / "index.html"
+    return site / FOLDER / name / REVIEW_FILE
 
 
 def is_due(site: Path) -> bool:
     """Whether a quarter has ended whose review is not in the site."""
-    record_path = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
     # In January, April, July and October: a quarter has just ended.
-    return _this_month().month % QUARTER == 1 and not record_path.exists()
+    return _this_month().month % QUARTER == 1 and not path_of(site, By, QUARTER).exists()
 
 
 def _this_month() -> date:
@@ -173,8 +168,16 @@ def show(review: CostReview) -> Iterator[str]:
             yield f"  {row.name or 'none'}: {units.dollars(row.usd)}{change}"
 
 
-def render(review: CostReview) -> str:
-    """Render the page, which needs no script and no network."""
+def part_of_site(site: Path) -> dict[str, Any] | None:
+    """What the site shows of the review that was asked for last, or None if it has none."""
+    paths = site.glob(f"{FOLDER}/*/{REVIEW_FILE}")
+    reviews = [review for path in paths if (review := records.read_if_whole(path, CostReview))]
+    newest = max(reviews, key=lambda review: review.asked_at, default=None)
+    return view(newest) if newest else None
+
+
+def view(review: CostReview) -> dict[str, Any]:
+    """What the template of the site's costs takes."""
     charts_by_part = {
         part: charts.shares(
             f"US dollars by {part}",
@@ -184,4 +187,4 @@ def render(review: CostReview) -> str:
         )
         for part, rows in review.parts.items()
     }
-    return template("cost_review.html.j2").render(review=review, charts=charts_by_part, shown=SHOWN)
+    return {"review": review, "charts": charts_by_part, "shown": SHOWN}

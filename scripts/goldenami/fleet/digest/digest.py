@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from goldenami.aws.pricing import billing
 from goldenami.aws.regions import in_parallel
 from goldenami.aws.session import Account
-from goldenami.core import clock
+from goldenami.core import clock, records
 from goldenami.core.records import Record
 from goldenami.fleet.costs import commitments
 from goldenami.fleet.costs.commitments import Commitments
@@ -27,7 +28,7 @@ from goldenami.model.builds.security_records import CveRecord
 from goldenami.model.supported.support import PartSupport
 from goldenami.release.retire import status
 
-DIGEST_FILE = "digest.json"
+DIGEST_FILE, FOLDER = "digest.json", "digest"
 ANOMALY_DAYS = 30
 """Days of unusual costs that are read: AWS may report one days after it began."""
 _BILL, _ANOMALIES, _COMMITTED = "spending", "unusual costs", "commitments"
@@ -68,6 +69,17 @@ class DigestRecord(Record):
     gaps: list[Gap]
     spent: list[WeekSpent] | None
     committed: Commitments
+
+
+def path_of(site: Path, week: str) -> Path:
+    """Path of a week's record in the site's folder."""
+    return site / FOLDER / week / DIGEST_FILE
+
+
+def newest(site: Path) -> DigestRecord | None:
+    """The digest of the last week in the site, or None if it has none."""
+    last = max(site.glob(f"{FOLDER}/*/{DIGEST_FILE}"), default=None)
+    return records.read_if_whole(last, DigestRecord) if last else None
 
 
 def look(

@@ -1,10 +1,11 @@
-"""The digest as a message, which has the new findings, and as a page, which has all of them and
-charts. Pure."""
+"""The digest as a message, which has the new findings, and as a part of the site, which has all of
+them and charts. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 from goldenami.core import units
 from goldenami.core.units import dollars
@@ -14,7 +15,6 @@ from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import BEFORE
 from goldenami.image.report import charts
 from goldenami.image.report.charts import Chart
-from goldenami.image.report.report import template
 
 MOST_LINES, MOST_SETTLED, MOST_SERVICES = 40, 10, 12
 """How many findings and settled subjects a message names, and how many services the chart has."""
@@ -28,14 +28,14 @@ def headline(record: DigestRecord, news: News) -> str:
         else f"digest of {record.week}: nothing new",
         f"{len(news.standing)} stand",
     ]
+    return "; ".join([*parts, *_facts(record)])
+
+
+def _facts(record: DigestRecord) -> Iterator[str]:
     if record.gaps:
-        parts.append(f"{len(record.gaps)} could not be looked at")
+        yield f"{len(record.gaps)} could not be looked at"
     if savings := saving(record.findings):
-        parts.append(f"up to {dollars(savings)} a week could be saved")
-    return "; ".join([*parts, *_spent_text(record)])
-
-
-def _spent_text(record: DigestRecord) -> Iterator[str]:
+        yield f"up to {dollars(savings)} a week could be saved"
     if record.spent:
         now = record.spent[-1]
         earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None
@@ -44,7 +44,7 @@ def _spent_text(record: DigestRecord) -> Iterator[str]:
 
 
 def text(record: DigestRecord, news: News, link: str = "") -> str:
-    """The message below the headline; `link` is the address of the page."""
+    """The message below the headline; `link` is the address of the site."""
     return "\n".join(_lines(record, news, link)) + "\n"
 
 
@@ -82,15 +82,16 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def page(record: DigestRecord, news: News) -> str:
-    """Render the page, which needs no script and no network."""
-    return template("digest.html.j2").render(
-        record=record,
-        said=news,
-        headline=headline(record, news),
-        charts=_charts(record),
-        usd=dollars,
-    )
+def part_of_site(record: DigestRecord | None) -> dict[str, Any] | None:
+    """What the template of the site's digest takes, or None without a digest."""
+    if record is None:
+        return None
+    return {
+        "record": record,
+        "facts": list(_facts(record)),
+        "charts": _charts(record),
+        "usd": dollars,
+    }
 
 
 def _charts(record: DigestRecord) -> list[Chart]:

@@ -1,5 +1,5 @@
-"""One static page over all images, with links to each build's report. It needs no script and no
-network.
+"""The site: one static page over all images, costs and the digest, with links to each build's
+report. It needs no script and no network.
 
 Its folder has a copy of each build's report and records, in the layout of `build/`, so that their
 links hold.
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from goldenami.core import records, units
@@ -146,9 +147,11 @@ def render(
     made_at: str,
     *,
     status: Answer = None,
+    parts: Mapping[str, Answer] = MappingProxyType({}),
 ) -> str:
     """The page over `images` and all others with builds. `made_at` (ISO 8601) is the day for which
-    support is shown. `status` is the record of that command."""
+    support is shown. `status` is the record of that command; `parts` has what the page shows of
+    `costs` and `digest`, if they are known."""
     day = date.fromisoformat(made_at[:10])
     sections = [
         _section(image, by_image.get(image, ()), day, status)
@@ -167,6 +170,8 @@ def render(
         unreachable=answer["unreachable"],
         is_asked=status is not None,
         regions=len(answer["unreachable"]) + len(answer["regions"]),
+        costs=parts.get("costs"),
+        digest=parts.get("digest"),
     )
 
 
