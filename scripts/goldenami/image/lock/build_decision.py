@@ -113,11 +113,11 @@ def decide(
     Only measurements of the recipe's version over what it names as `against` count. If a CPU was
     not measured, the rule's default holds.
     """
-    by_cpu = {
-        entry.cpu: entry
-        for entry in measurements
-        if (entry.framework, entry.version, entry.against) == (name, recipe.version, recipe.against)
-    }
+    by_cpu = dict[str, Measurement]()
+    for entry in measurements:
+        measured = (entry.framework, entry.version, entry.against)
+        if measured == (name, recipe.version, recipe.against):
+            by_cpu[entry.cpu] = entry
     if unmeasured := [cpu for cpu in cpus if cpu not in by_cpu]:
         figure = f"not measured on {', '.join(unmeasured)}"
         return Decision(*_judged(recipe, cpus, sm, None, figure))

@@ -107,11 +107,8 @@ class TestedGpu(SharedRecord):
             return
         if len(gpus) not in family.gpus_of(size):
             yield f"{self.instance_type} has not {len(gpus)} GPUs"
-        models = {
-            known_family.gpu.name: known_family.gpu
-            for known_family in families.values()
-            if known_family.gpu
-        }
+        known_gpus = [known_family.gpu for known_family in families.values() if known_family.gpu]
+        models = {model.name: model for model in known_gpus}
         for gpu in gpus:
             if [name for name, model in models.items() if model.is_called(gpu)] != [
                 family.gpu.name

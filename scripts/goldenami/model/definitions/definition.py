@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from enum import StrEnum
+from itertools import chain
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -261,4 +262,4 @@ class Definition(Section):
 
     @property
     def role_names(self) -> list[str]:
-        return [role for step in self.steps for role in step]
+        return list(chain.from_iterable(self.steps))

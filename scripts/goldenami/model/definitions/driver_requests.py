@@ -43,11 +43,11 @@ def requests(
     """Return the requests to try, open modules before proprietary ones. `overrides` has the role's
     variables; `branches` replace those of the definition."""
     settings = role_packages.variables(root, "nvidia_driver", overrides)
-    return [
-        _request(root, definition, overrides, flavour, branch)
-        for flavour in _flavours(root, definition, settings)
-        for branch in branches or _branches(root, definition, overrides, settings, flavour)
-    ]
+    requests = list[DriverRequest]()
+    for flavour in _flavours(root, definition, settings):
+        for branch in branches or _branches(root, definition, overrides, settings, flavour):
+            requests.append(_request(root, definition, overrides, flavour, branch))
+    return requests
 
 
 def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -> list[str]:
@@ -55,11 +55,11 @@ def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -
     open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
     flavours = [wanted_flavour]
     if wanted_flavour == ANY:
-        flavours = [
-            flavour
-            for flavour, unfit_families in (("open", closed_only), ("proprietary", open_only))
-            if not unfit_families
-        ]
+        flavours = []
+        if not closed_only:
+            flavours.append("open")
+        if not open_only:
+            flavours.append("proprietary")
     for flavour in flavours or ["open"]:
         compatibility.check_flavour(flavour, open_only, closed_only)
     return flavours

@@ -117,11 +117,7 @@ def _read(root: Path, name: str) -> tuple[bytes, str]:
     if not path.is_relative_to(folder):
         return b"", f"leads out of {FILES}: put a copy there"
     if not path.is_file():
-        files = [
-            str(path_below.relative_to(folder))
-            for path_below in folder.rglob("*")
-            if path_below.is_file()
-        ]
+        files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
         return b"", f"is no file of {FILES}; {nearest(name, files)}"
     return path.read_bytes(), ""
 

@@ -172,12 +172,9 @@ def judge(
     if not old:
         return Judgement.of(possible[0], UpdateVerdict.YOUNG, _age(rule, possible[0], today))
     # The reason tells why newer versions than the taken one were refused.
-    refusals = "; ".join(
-        f"{offer.version}: {offer.refusal}"
-        for offer in matching[: matching.index(old[0])]
-        if offer.refusal
-    )
-    return Judgement.of(old[0], UpdateVerdict.UPDATE, refusals)
+    newer = matching[: matching.index(old[0])]
+    refusals = [f"{offer.version}: {offer.refusal}" for offer in newer if offer.refusal]
+    return Judgement.of(old[0], UpdateVerdict.UPDATE, "; ".join(refusals))
 
 
 def _wants(policy: UpdatePolicy, offer: VersionOffer, branch: str) -> bool:

@@ -38,9 +38,8 @@ class LockedDownload(Record):
 
 def store_requests(files: Iterable[LockedDownload]) -> list[StoreRequest]:
     """Return requests for the files. Raises BadInput if a login is missing."""
-    return [
-        StoreRequest(
-            file.sha256, file.size, mirrors.logged_in(file.url, file.name, file.login), file.name
-        )
-        for file in files
-    ]
+    requests = list[StoreRequest]()
+    for file in files:
+        address = mirrors.logged_in(file.url, file.name, file.login)
+        requests.append(StoreRequest(file.sha256, file.size, address, file.name))
+    return requests

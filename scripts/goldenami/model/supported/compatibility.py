@@ -90,12 +90,11 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
             f"what CUDA {cuda} compiles for is not known",
             hint="add it to the tables of compatibility.py",
         )
-    unsupported = [
-        f"sm_{sm}"
-        for sm in architectures
-        if not lowest <= int(sm) <= highest
-        or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))
-    ]
+    unsupported = list[str]()
+    for sm in architectures:
+        first_cuda = LATE_ARCHITECTURE.get(sm, "0")
+        if not lowest <= int(sm) <= highest or version_tuple(cuda) < version_tuple(first_cuda):
+            unsupported.append(f"sm_{sm}")
     if unsupported:
         raise NoFit(
             f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, "
