@@ -43,7 +43,9 @@ def parameters(image: str, build_id: str) -> EnvelopeNames:
 def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations | None:
     """Pick both envelopes from parameters' values by name, or None if one is missing."""
     provenance, verification = (values.get(name) for name in parameters(image, build_id))
-    return Attestations(provenance, verification) if provenance and verification else None
+    if not provenance or not verification:
+        return None
+    return Attestations(provenance, verification)
 
 
 def write(
