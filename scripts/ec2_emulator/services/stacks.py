@@ -82,7 +82,6 @@ def dynamic_reference(account: str, region: str, name: str) -> str:
 def create_change_set(
     backend: CloudFormationBackend,
     stack_name: str,
-    change_set_name: str,
     template: str,
     parameters: dict[str, str],
     **others: Any,
@@ -95,14 +94,13 @@ def create_change_set(
         del backend.stacks[same_name[0].stack_id]
     active = active_template(template, parameters, backend.account_id, backend.region_name)
     change_set_id, stack_id = _moto_create(
-        backend, stack_name, change_set_name, active, parameters, **others
+        backend, stack_name, template=active, parameters=parameters, **others
     )
     # Change sets for a stack that was not executed yet share one stack; moto makes one for each.
     if others["change_set_type"] == "CREATE" and same_name:
         stack = backend.stacks.pop(stack_id)
-        stack.stack_id = backend.change_sets[change_set_id].stack_id = stack_id = same_name[
-            0
-        ].stack_id
+        stack_id = same_name[0].stack_id
+        stack.stack_id = backend.change_sets[change_set_id].stack_id = stack_id
         backend.stacks[stack_id] = stack
     return change_set_id, stack_id
 

@@ -354,17 +354,15 @@ class EbsDirectApi(EBSResponse):
             raise InvalidRequest("FirstSnapshotId and SecondSnapshotId come together")
         first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")
         snapshots_are_related(first, second)
-        old, new = first.content(), second.content()
-        return self._listed(
-            second,
-            "ChangedBlocks",
-            [
-                {
+        old, new, rows = first.content(), second.content(), list[dict[str, Any]]()
+        for index in sorted(old.keys() | new.keys()):
+            if old.get(index) != new.get(index):
+                old_token = _token(first, index) if index in old else None
+                new_token = _token(second, index) if index in new else None
+                row = {
                     "BlockIndex": index,
-                    "FirstBlockToken": _token(first, index) if index in old else None,
-                    "SecondBlockToken": _token(second, index) if index in new else None,
+                    "FirstBlockToken": old_token,
+                    "SecondBlockToken": new_token,
                 }
-                for index in sorted(old.keys() | new.keys())
-                if old.get(index) != new.get(index)
-            ],
-        )
+                rows.append(row)
+        return self._listed(second, "ChangedBlocks", rows)

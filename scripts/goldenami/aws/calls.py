@@ -52,16 +52,35 @@ def wait_for(
     *codes: str,
     limit_s: float | None = None,
     pauses: float | Iterable[float] = SETTLE_POLLS_S,
-    passes: Callable[[Exception], bool] | None = None,
     what: str = "",
 ) -> T:
     """Call `ask` until it returns something other than None; return None after `limit_s` seconds.
 
-    An error whose code ends in one of `codes`, or for which `passes` returns True, counts as no
-    answer yet. If the last try ended in such an error, it is raised at the limit. `limit_s` is
-    SETTLE_S by default, in which EC2 shows a change. `ask` must be safe to repeat. In a long wait
-    the user is shown `what`, or the error if `what` is "".
+    An error whose code ends in one of `codes` counts as no answer yet. If the last try ended in
+    such an error, it is raised at the limit. `limit_s` is SETTLE_S by default, in which EC2 shows a
+    change. `ask` must be safe to repeat. In a long wait the user is shown `what`, or the error if
+    `what` is "".
     """
+
+    def passes(error: Exception) -> bool:
+        return isinstance(error, ClientError) and code(error).endswith(codes)
+
+    if limit_s is None:
+        limit_s = SETTLE_S
+    notice = (what or None) if codes else what
+    return wait_while(ask, passes, limit_s=limit_s, pauses=pauses, what=notice)
+
+
+def wait_while(
+    ask: Callable[[], T],
+    passes: Callable[[Exception], bool],
+    *,
+    limit_s: float,
+    pauses: float | Iterable[float],
+    what: str | None = "",
+) -> T:
+    """Wait as `wait_for` does. An error for which `passes` returns True counts as no answer yet. In
+    a long wait the user is shown `what`, or the error if `what` is None."""
     refusals, wait = list[Exception](), LongWait()
 
     def answer() -> T | None:
@@ -70,16 +89,18 @@ def wait_for(
         try:
             result = ask()
         except Exception as error:
-            has_code = isinstance(error, ClientError) and code(error).endswith(codes)
-            if not (has_code or (passes and passes(error))):
+            if not passes(error):
                 raise
             refusals.append(error)
             result = None
-        if result is None and (notice := what or (str(*refusals) if codes else "")):
+        notice = what
+        if notice is None:
+            notice = str(*refusals)
+        if result is None and notice:
             wait.tell(notice)
         return result
 
-    result = wait_until(answer, SETTLE_S if limit_s is None else limit_s, pauses)
+    result = wait_until(answer, limit_s, pauses)
     if refusals:
         raise refusals[0]
     return cast(T, result)

@@ -168,11 +168,9 @@ def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
     if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(
         tags.DISK_SHA256
     ):
-        mismatch = (
-            "is of another disk of the same build"
-            if build == spec.tags[tags.BUILD_ID]
-            else "was not made by this pipeline"
-        )
+        mismatch = "was not made by this pipeline"
+        if build == spec.tags[tags.BUILD_ID]:
+            mismatch = "is of another disk of the same build"
         raise BadInput(
             f"{image.ami} is named {spec.name} and {mismatch}",
             hint=f"{removal_command(region, image.ami)} removes it, if nobody needs "
@@ -307,16 +305,18 @@ def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> 
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
-    return [
-        {"Group": name}
-        if name == "all"
-        else {"OrganizationArn": name}
-        if ":organization/" in name
-        else {"OrganizationalUnitArn": name}
-        if ":ou/" in name
-        else {"UserId": name}
-        for name in sorted(names)
-    ]
+    return [{_account_key(name): name} for name in sorted(names)]
+
+
+def _account_key(name: str) -> str:
+    """Return the key under which a launch permission has `name`."""
+    if name == "all":
+        return "Group"
+    if ":organization/" in name:
+        return "OrganizationArn"
+    if ":ou/" in name:
+        return "OrganizationalUnitArn"
+    return "UserId"
 
 
 def _protected(image: Image) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.calls import wait_for
+from goldenami.aws.calls import wait_while
 from goldenami.aws.error_kinds import UnknownCredentials
 from goldenami.aws.session import translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
@@ -64,12 +64,12 @@ def for_each_region(
 
     def keep_outcome(region: str) -> None:
         try:
-            # In a tuple, because `wait_for` takes None for no answer yet.
-            (done[region],) = wait_for(
+            # In a tuple, because `wait_while` takes None for no answer yet.
+            (done[region],) = wait_while(
                 lambda: (work(region),),
+                lambda error: isinstance(translate(error, region), Unreachable),
                 limit_s=again_s,
                 pauses=growing(*AGAIN_S),
-                passes=lambda error: isinstance(translate(error, region), Unreachable),
             )
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
@@ -116,11 +116,9 @@ def all_or_none(
         **dict.fromkeys(names, "is as it was"),
         **{f"{region}, back": error.message for region, error in undone.failed.items()},
     }
-    what = (
-        "no pointer has moved"
-        if not undone.failed
-        else f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
-    )
+    what = "no pointer has moved"
+    if undone.failed:
+        what = f"pointers may have moved in {', '.join(undone.failed)} and nowhere else"
     raise combined_error(
         moved.failed,
         what,
@@ -139,16 +137,14 @@ class Prepared(Generic[T]):
     def check(self, refused: Mapping[str, list[GoldenError]], what: str, hint: str) -> None:
         """Raise one error if regions could not be read or actions were refused."""
         # A region that could not be read is not an empty one, and must not end as a success.
-        first = {
-            **self.unreachable,
-            **{region: errors[0] for region, errors in refused.items() if errors},
-        }
+        first, further = dict(self.unreachable), dict[str, str]()
+        for region, errors in refused.items():
+            for number, error in enumerate(errors):
+                if number == 0:
+                    first[region] = error
+                else:
+                    further[f"{region}+{number}"] = error.message
         if first:
-            further = {
-                f"{region}+{number}": error.message
-                for region, errors in refused.items()
-                for number, error in enumerate(errors[1:], 1)
-            }
             raise combined_error(first, what, hint, further)
 
 
@@ -174,9 +170,9 @@ def combined_error(
     remedies = list(
         dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values() if error.hint)
     )
-    message = (
-        next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
-    )
+    message = f"{len(failed)} regions failed"
+    if len(failed) == 1:
+        message = next(iter(failed.values())).message
     return kind(
         f"{what}: {message}",
         tail="\n".join([*details, *lines]),

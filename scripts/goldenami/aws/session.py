@@ -119,25 +119,6 @@ class Account:
     def _register_handlers(self, client: Client, region: str) -> None:
         """Hook our handlers into botocore: regions on errors, retries, and the company's tags."""
 
-        def is_hopeless(
-            attempts: int,
-            caught_exception: Exception | None,
-            response: tuple[Any, dict[str, Any]] | None,
-            **_: Any,
-        ) -> bool | None:
-            """Whether to give the call up: False, by which botocore stops retrying, or None, which
-            leaves it to botocore. Raises Unreachable for a region that hangs."""
-            if isinstance(caught_exception, (aws.ReadTimeoutError, aws.ConnectTimeoutError)):
-                # The timeout may be this machine's fault: then only the second one counts.
-                if attempts == 1 and _is_starved():
-                    return None
-                raise Unreachable(
-                    f"AWS did not answer in {region} for {SILENCE_S:.0f} s",
-                    hint="the region hangs: ask it again later",
-                )
-            is_down = response is None or _is_failure(response[1])
-            return False if is_down and attempts >= SHORT_ATTEMPTS else None
-
         def refused(parsed: dict[str, Any], **_: Any) -> None:
             parsed.setdefault("ResponseMetadata", {})[_REGION] = region
 
@@ -150,7 +131,7 @@ class Account:
         # handler that returns something decides.
         retry = f"needs-retry.{client.meta.service_model.service_id.hyphenize()}"
         if self.has_short_timeouts:
-            client.meta.events.register_first(retry, is_hopeless)
+            client.meta.events.register_first(retry, partial(_give_up, region))
         client.meta.events.register_first(retry, partial(_ask_again, client))
         client.meta.events.register("before-parameter-build", partial(_add_tags, self.tags))
 
@@ -171,13 +152,12 @@ class Account:
         from botocore.config import Config  # noqa: PLC0415 - 0.1 s that most commands need not wait for
 
         tries = 1 if service in RETRIED_BY_CALLERS else MAX_ATTEMPTS
-        connect_s, read_s = (
-            (SILENCE_S, SILENCE_S) if self.has_short_timeouts else (CONNECT_S, READ_S)
-        )
+        timeouts: dict[str, float] = {"connect_timeout": CONNECT_S, "read_timeout": READ_S}
+        if self.has_short_timeouts:
+            timeouts = dict.fromkeys(timeouts, SILENCE_S)
         return Config(
             retries={"mode": "standard", "total_max_attempts": tries},
-            connect_timeout=connect_s,
-            read_timeout=read_s,
+            **timeouts,
             max_pool_connections=POOL,
             user_agent_extra="goldenami",
         )
@@ -282,6 +262,32 @@ def _add_tags(
         ]
     elif company_tags and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
+
+
+def _give_up(
+    region: str,
+    attempts: int,
+    caught_exception: Exception | None,
+    response: tuple[Any, dict[str, Any]] | None,
+    **_: Any,
+) -> bool | None:
+    """Decide whether a call with short timeouts is given up.
+
+    Return False to give it up, by which botocore stops retrying; None to leave it to botocore.
+    Raises Unreachable for a region that hangs.
+    """
+    if isinstance(caught_exception, (aws.ReadTimeoutError, aws.ConnectTimeoutError)):
+        # The timeout may be this machine's fault: then only the second one counts.
+        if attempts == 1 and _is_starved():
+            return None
+        raise Unreachable(
+            f"AWS did not answer in {region} for {SILENCE_S:.0f} s",
+            hint="the region hangs: ask it again later",
+        )
+    is_down = response is None or _is_failure(response[1])
+    if is_down and attempts >= SHORT_ATTEMPTS:
+        return False
+    return None
 
 
 def _ask_again(
@@ -405,12 +411,9 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
 
 def _region_of(error: Exception) -> str:
-    attributes = (
-        error.response.get("ResponseMetadata", {})
-        if isinstance(error, aws.ClientError)
-        else vars(error)
-    )
-    return str(attributes.get(_REGION, ""))
+    if isinstance(error, aws.ClientError):
+        return str(error.response.get("ResponseMetadata", {}).get(_REGION, ""))
+    return str(vars(error).get(_REGION, ""))
 
 
 def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
@@ -423,17 +426,15 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
-    return next(
-        kind
-        for kind, fits in (
-            (error_kinds.LIMIT, error_kinds.QUOTA.search(code(error))),
-            (error_kinds.NOT_NOW, refusals.find(error.operation_name, code(error))),
-            (error_kinds.FAILED, _is_failure(error.response)),
-            (error_kinds.REFUSED, error_kinds.MISTAKE.search(code(error))),
-            (error_kinds.UNCLEAR, True),
-        )
-        if fits
-    )
+    for kind, fits in (
+        (error_kinds.LIMIT, error_kinds.QUOTA.search(code(error))),
+        (error_kinds.NOT_NOW, refusals.find(error.operation_name, code(error))),
+        (error_kinds.FAILED, _is_failure(error.response)),
+        (error_kinds.REFUSED, error_kinds.MISTAKE.search(code(error))),
+    ):
+        if fits:
+            return kind
+    return error_kinds.UNCLEAR
 
 
 def _is_failure(parsed: Mapping[str, Any]) -> bool:

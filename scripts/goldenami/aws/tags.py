@@ -66,10 +66,12 @@ def of_build(image: str, lock_sha256: str, build_id: str, git_commit: str) -> Ta
 def of_bytes(disk_sha256: str | None, manifest_sha256: str | None) -> Tags:
     """The tags that identify a build's bytes: the digest of its disk, if it was baked as one, and
     that of its files' manifest."""
-    return {
-        **({DISK_SHA256: disk_sha256} if disk_sha256 else {}),
-        **({MANIFEST_SHA256: manifest_sha256} if manifest_sha256 else {}),
-    }
+    digests: Tags = {}
+    if disk_sha256:
+        digests[DISK_SHA256] = disk_sha256
+    if manifest_sha256:
+        digests[MANIFEST_SHA256] = manifest_sha256
+    return digests
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:

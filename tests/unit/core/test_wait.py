@@ -105,7 +105,9 @@ def test_aws_refusal_that_stays_is_raised_at_the_limit_and_another_at_once(clock
         calls.wait_for(ask, *calls.NOT_YET, limit_s=3.0, pauses=2.0)
     assert clock.pauses == [2.0, 1.0]
     with pytest.raises(ClientError, match="NotFound"):
-        calls.wait_for(ask, ".InUse", passes=lambda error: isinstance(error, ValueError))
+        calls.wait_for(ask, ".InUse")
+    with pytest.raises(ClientError, match="NotFound"):
+        calls.wait_while(ask, lambda error: isinstance(error, ValueError), limit_s=3.0, pauses=2.0)
     assert clock.pauses == [2.0, 1.0], "what does not pass is not asked again"
     assert calls.wait_for(lambda: None, limit_s=1.0) is None
 

@@ -104,12 +104,14 @@ def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tu
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
     """A line with each region's `latest` if the regions differ, else ""."""
-    builds = {
-        region: ledger.latest.build_id if ledger.latest else "none"
-        for region, ledger in ledgers.items()
-    }
+    builds = dict.fromkeys(ledgers, "none")
+    for region, ledger in ledgers.items():
+        if ledger.latest:
+            builds[region] = ledger.latest.build_id
+    if len(set(builds.values())) <= 1:
+        return ""
     listed = ", ".join(f"{region} {build}" for region, build in builds.items())
-    return f"the regions' `latest` differ: {listed}" if len(set(builds.values())) > 1 else ""
+    return f"the regions' `latest` differ: {listed}"
 
 
 @dataclass(frozen=True)

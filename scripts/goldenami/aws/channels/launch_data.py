@@ -82,9 +82,10 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
 
 def _tags(definition: Definition) -> Data:
     """The tags that the company demands on each machine, whoever launches it."""
-    demanded = definition.publish.tags if definition.publish else {}
-    kinds = ("instance", "volume") if demanded else ()
-    return {"TagSpecifications": tags.specifications(demanded, *kinds)} if kinds else {}
+    if not definition.publish or not definition.publish.tags:
+        return {}
+    demanded = tags.specifications(definition.publish.tags, "instance", "volume")
+    return {"TagSpecifications": demanded}
 
 
 def _monitoring(definition: Definition) -> Data:
@@ -105,8 +106,10 @@ def _metadata(template: LaunchTemplate) -> Data:
     options = template.metadata_options
     # Two hops let a container on the instance reach the metadata service ("Configure the instance
     # metadata options").
-    instance_tags = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
-    return {"HttpPutResponseHopLimit": options.hop_limit, **instance_tags}
+    data: Data = {"HttpPutResponseHopLimit": options.hop_limit}
+    if options.instance_tags:
+        data["InstanceMetadataTags"] = "enabled"
+    return data
 
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:
@@ -114,11 +117,10 @@ def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:
         "InstanceType": template.instance_type,
         "KeyName": template.key,
         "SecurityGroupIds": list(groups),
-        "IamInstanceProfile": {"Name": template.instance_profile}
-        if template.instance_profile
-        else None,
-        "UserData": base64.b64encode(Path(template.user_data_file).read_bytes()).decode()
-        if template.user_data_file
-        else None,
     }
+    if template.instance_profile:
+        data["IamInstanceProfile"] = {"Name": template.instance_profile}
+    if template.user_data_file:
+        user_data = Path(template.user_data_file).read_bytes()
+        data["UserData"] = base64.b64encode(user_data).decode()
     return {name: value for name, value in data.items() if value}

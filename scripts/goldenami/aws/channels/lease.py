@@ -24,7 +24,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import tolerate, wait_for
+from goldenami.aws.calls import tolerate, wait_for, wait_while
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock, records
@@ -139,7 +139,9 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
     attributes = {
         name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()
     }
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = clock.now()
+    if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
+        now = parsedate_to_datetime(date)
     numbers = {name: attributes.get(name, "0") for name in ("fence", "expires")}
     for name, text in numbers.items():
         if not str(text).isdecimal():
@@ -150,7 +152,7 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
         fence=int(numbers["fence"]),
         holder=attributes.get("holder"),
         expires=int(numbers["expires"]),
-        now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
+        now=now.timestamp(),
         notes=attributes.get("notes", ""),
     )
 
@@ -267,11 +269,11 @@ def hold_leases(
     keepers: list[threading.Thread] = []
 
     def take(region: str) -> Lease:
-        return wait_for(
+        return wait_while(
             lambda: take_lease(quick_account.dynamodb(region), image),
+            lambda error: isinstance(error, Busy),
             limit_s=wait_s,
             pauses=WAIT_POLL_S,
-            passes=lambda error: isinstance(error, Busy),
             what=f"{region}: another run has the lease on {image}",
         )
 

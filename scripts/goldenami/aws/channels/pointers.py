@@ -52,11 +52,11 @@ def template_name(image: str) -> str:
 
 def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
     """Read the values of those parameters that exist, by name."""
-    return {
-        row["Name"]: row["Value"]
-        for batch in batches(list(names), PARAMETERS)
-        for row in ssm.get_parameters(Names=batch)["Parameters"]
-    }
+    values = dict[str, str]()
+    for batch in batches(list(names), PARAMETERS):
+        for row in ssm.get_parameters(Names=batch)["Parameters"]:
+            values[row["Name"]] = row["Value"]
+    return values
 
 
 def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
@@ -89,10 +89,9 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
     def taken() -> int | None:
         nonlocal parameter
         parameter = _get(ssm, name)
-        is_taken = (
-            parameter is not None and parameter["Version"] >= version and parameter["Value"] == ami
-        )
-        return int(parameter["Version"]) if parameter and is_taken else None
+        if parameter is None or parameter["Version"] < version or parameter["Value"] != ami:
+            return None
+        return int(parameter["Version"])
 
     # SSM answers a write of type aws:ec2:image before it has checked the AMI, and may reject it
     # afterwards ("Creating Amazon Machine Image parameters").
@@ -251,18 +250,16 @@ def move_template(
     title = description(build_id)
 
     def is_right(version: Version) -> bool:
-        same = version.ami == data["ImageId"] if reuse_version else fits(version.data, data)
-        return same and version.description == title
+        if version.description != title:
+            return False
+        if reuse_version:
+            return bool(version.ami == data["ImageId"])
+        return fits(version.data, data)
 
-    version = (
-        default
-        if is_right(default)
-        else max(
-            filter(is_right, versions(ec2, template)),
-            key=lambda version: version.number,
-            default=None,
-        )
-    )
+    version: Version | None = default
+    if not is_right(default):
+        fitting = filter(is_right, versions(ec2, template))
+        version = max(fitting, key=lambda version: version.number, default=None)
     if version is None:
         created = ec2.create_launch_template_version(
             LaunchTemplateName=template,

@@ -95,24 +95,15 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
     )
 
     def renewed(spec: dict[str, str], *, always: bool) -> dict[str, str]:
-        return (
-            _spec(version)
-            if always or spec.get("LaunchTemplateId") == version.template
-            else _by_id(spec)
-        )
+        if always or spec.get("LaunchTemplateId") == version.template:
+            return _spec(version)
+        return _by_id(spec)
 
     template = policy["LaunchTemplate"]
-    overrides = [
-        {
-            **override,
-            **(
-                {"LaunchTemplateSpecification": renewed(spec, always=False)}
-                if (spec := override.get("LaunchTemplateSpecification"))
-                else {}
-            ),
-        }
-        for override in template.get("Overrides", [])
-    ]
+    overrides = [dict(override) for override in template.get("Overrides", [])]
+    for override in overrides:
+        if spec := override.get("LaunchTemplateSpecification"):
+            override["LaunchTemplateSpecification"] = renewed(spec, always=False)
     main = renewed(template["LaunchTemplateSpecification"], always=not is_named)
     return {
         "MixedInstancesPolicy": {

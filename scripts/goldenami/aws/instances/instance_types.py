@@ -11,13 +11,11 @@ from goldenami.aws.session import Client
 
 def describe(ec2: Client, families: Iterable[str]) -> list[dict[str, Any]]:
     """Describe all sizes of these families that the client's region offers."""
-    return [
-        described
-        for patterns in batches(_patterns(families))
-        for described in pages(
-            ec2, "describe_instance_types", "InstanceTypes", Filters=[_type_filter(patterns)]
-        )
-    ]
+    sizes = list[dict[str, Any]]()
+    for patterns in batches(_patterns(families)):
+        type_filter = _type_filter(patterns)
+        sizes += pages(ec2, "describe_instance_types", "InstanceTypes", Filters=[type_filter])
+    return sizes
 
 
 def offered(ec2: Client, families: Iterable[str]) -> set[str]:

@@ -113,14 +113,11 @@ def ssh_from() -> str:
 def subnets(ec2: Client, names: Sequence[str]) -> dict[str, Subnet]:
     """By zone, the subnet with the most free addresses among those with these ids or tags `Name`.
     Raises BadInput if the region has none of them."""
-    rows = [
-        row
-        for fact in ("subnet-id", "tag:Name")
-        if names
-        for row in pages(
-            ec2, "describe_subnets", "Subnets", Filters=[{"Name": fact, "Values": list(names)}]
-        )
-    ]
+    rows = list[dict[str, Any]]()
+    for fact in ("subnet-id", "tag:Name"):
+        if names:
+            subnet_filter = {"Name": fact, "Values": list(names)}
+            rows += pages(ec2, "describe_subnets", "Subnets", Filters=[subnet_filter])
     if names and not rows:
         raise BadInput(
             f"{ec2.meta.region_name} has no subnet {' or '.join(names)}",
@@ -266,17 +263,15 @@ def _refusals(does: str, place: str) -> Iterator[None]:
 
 def _launch(ec2: Client, launch: Launch, group: str) -> str:
     device = str(launch.image.raw["RootDeviceName"])
-    options: dict[str, Any] = {
-        **({"InstanceMarketOptions": _SPOT} if launch.spot else {}),
-        **(
-            {"SubnetId": launch.subnet.id}
-            if launch.subnet
-            else {"Placement": {"AvailabilityZone": launch.zone}}
-            if launch.zone
-            else {}
-        ),
-        **({"UserData": launch.user_data} if launch.user_data else {}),
-    }
+    options = dict[str, Any]()
+    if launch.spot:
+        options["InstanceMarketOptions"] = _SPOT
+    if launch.subnet:
+        options["SubnetId"] = launch.subnet.id
+    elif launch.zone:
+        options["Placement"] = {"AvailabilityZone": launch.zone}
+    if launch.user_data:
+        options["UserData"] = launch.user_data
     with _refusals(f"launches no {launch.instance_type}", launch.zone or ec2.meta.region_name):
         answer = ec2.run_instances(
             ImageId=launch.image.ami,

@@ -69,29 +69,27 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
     with translated(region):
         all_amis, all_snapshots = tuple(amis(ec2)), tuple(snapshots(ec2))
         ours = {snapshot.id for snapshot in all_snapshots}
-        ours |= {snapshot_id for ami in all_amis if ami.image for snapshot_id in ami.snapshots}
+        for ami in all_amis:
+            if ami.image:
+                ours.update(ami.snapshots)
         all_templates, all_launchers = tuple(templates(ec2)), (*groups(autoscaling), *fleets(ec2))
-        configurations = {
-            configuration["LaunchConfigurationName"]: configuration
-            for configuration in pages(
-                autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100
-            )
-        }
-        named = {
-            references.parameter_of(ref)
-            for ref in [version.image_ref for version in all_templates]
-            + [ref for launcher in all_launchers for ref in launcher.image_refs]
-        }
-        tagged = {build_name(ami.image, ami.build_id): ami.id for ami in all_amis if ami.build_id}
+        configurations = _launch_configurations(autoscaling)
+        image_refs = [version.image_ref for version in all_templates]
+        for launcher in all_launchers:
+            image_refs += launcher.image_refs
+        named = set(map(references.parameter_of, image_refs))
+        values = None
+        if tags_suffice:
+            values = {
+                build_name(ami.image, ami.build_id): ami.id for ami in all_amis if ami.build_id
+            }
         ledger = read_lease(account.dynamodb(region), image).ledger
         return Topology(
             region=region,
             amis=all_amis,
             snapshots=all_snapshots,
             published_to=ledger.regions,
-            parameters=parameters(
-                account.ssm(region), named - {""}, tagged if tags_suffice else None
-            ),
+            parameters=parameters(account.ssm(region), named - {""}, values),
             templates=all_templates,
             launchers=all_launchers,
             instances=tuple(instances(ec2)),
@@ -104,6 +102,16 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
             volumes=volumes(ec2, ours),
             pointers=pointers(ledger),
         )
+
+
+def _launch_configurations(autoscaling: Client) -> dict[str, Data]:
+    """The launch configurations of a region by name."""
+    return {
+        configuration["LaunchConfigurationName"]: configuration
+        for configuration in pages(
+            autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100
+        )
+    }
 
 
 def with_shares(
@@ -138,8 +146,7 @@ def with_shares(
         topology,
         shared_snapshots={name: shares[name] for name in shares if name.startswith("snap-")},
         amis=tuple(
-            replace(ami, shared_with=shares[ami.id]) if ami.id in shares else ami
-            for ami in topology.amis
+            replace(ami, shared_with=shares.get(ami.id, ami.shared_with)) for ami in topology.amis
         ),
     )
 
@@ -332,14 +339,18 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
 
 
 def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Launcher:
-    overrides = [override for config in configs for override in config.get("Overrides", [])]
+    overrides, snapshot_ids = list[Any](), list[str]()
+    for config in configs:
+        overrides += config.get("Overrides", [])
+    for override in overrides:
+        snapshot_ids += _volumes_of(override)
     specifications = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
         kind=kind,
         name=name,
         templates=tuple(_use(use) for use in specifications if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
-        snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)),
+        snapshots=tuple(snapshot_ids),
     )
 
 
@@ -396,17 +407,12 @@ def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def volumes(ec2: Client, made_from: Iterable[str]) -> dict[str, str]:
     """The snapshot of each volume that was made from one of these snapshots."""
-    return {
-        volume["VolumeId"]: volume["SnapshotId"]
-        for snapshot_ids in batches(sorted(made_from))
-        for volume in pages(
-            ec2,
-            "describe_volumes",
-            "Volumes",
-            500,
-            Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}],
-        )
-    }
+    snapshot_of = dict[str, str]()
+    for snapshot_ids in batches(sorted(made_from)):
+        filters = [{"Name": "snapshot-id", "Values": snapshot_ids}]
+        for volume in pages(ec2, "describe_volumes", "Volumes", 500, Filters=filters):
+            snapshot_of[volume["VolumeId"]] = volume["SnapshotId"]
+    return snapshot_of
 
 
 def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
@@ -433,19 +439,16 @@ def parameters(
 ) -> dict[str, str]:
     """The values of every SSM parameter of plain text, and of those in `also`, which may pin a
     version (`/a/b:3`) or be an ARN. `values`, if given, replace the reading of all parameters."""
-    by_name = (
-        dict(values)
-        if values is not None
-        else read_parameters(
-            ssm,
-            [
-                parameter["Name"]
-                for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
-                # EC2 cannot resolve a SecureString, and reading one would need its key.
-                if parameter["Type"] != "SecureString"
-            ],
-        )
-    )
+    if values is not None:
+        by_name = dict(values)
+    else:
+        names = [
+            parameter["Name"]
+            for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
+            # EC2 cannot resolve a SecureString, and reading one would need its key.
+            if parameter["Type"] != "SecureString"
+        ]
+        by_name = read_parameters(ssm, names)
     for name in set(also) - set(by_name):
         with tolerate(*_NO_PARAMETER):
             by_name[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]

@@ -117,6 +117,8 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
 
 def used_snapshots(ec2: Client, going: Container[str]) -> set[str]:
     """The snapshots that the account's AMIs are made of, except those AMIs that are `going`."""
-    return {
-        snapshot for ami in inventory.amis(ec2) if ami.id not in going for snapshot in ami.snapshots
-    }
+    used = set[str]()
+    for ami in inventory.amis(ec2):
+        if ami.id not in going:
+            used.update(ami.snapshots)
+    return used

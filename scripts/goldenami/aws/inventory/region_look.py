@@ -70,7 +70,9 @@ class RegionLook:
             if code(error) != "AccessDeniedException":  # KMS's answer for another account's key
                 raise
             return f"nobody here may look at its KMS key {name} (kms:DescribeKey)"
-        return f"{key.problem}: {key.remedy}" if key.problem else ""
+        if not key.problem:
+            return ""
+        return f"{key.problem}: {key.remedy}"
 
     def _faults(self, ami: AccountAmi) -> Iterator[str]:
         call = f"`aws ec2 modify-{{}}-attribute --region {self.region} {{}}` takes that back"
@@ -84,9 +86,11 @@ class RegionLook:
                 f"--snapshot-id {name} --attribute createVolumePermission "
                 "--operation-type remove --group-names all",
             )
-        for name in ami.snapshots if ami.state is AmiState.AVAILABLE else ():
+        if ami.state is not AmiState.AVAILABLE:
+            return
+        for name in ami.snapshots:
             snapshot = self.snapshots.get(name)
-            if problem := self._key_problems.get(snapshot.key if snapshot else ""):
+            if snapshot and (problem := self._key_problems.get(snapshot.key)):
                 yield f"{ami.id} cannot be launched: {problem}"
 
     @cached_property

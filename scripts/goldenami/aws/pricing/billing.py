@@ -78,8 +78,7 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
     costs: dict[tuple[str, str], float] = {}
     for _, (value, usage), usd in _billed(
         account,
-        since,
-        until,
+        _period(since, until),
         "MONTHLY",
         {"Type": "TAG", "Key": tag},
         {"Type": "DIMENSION", "Key": "USAGE_TYPE"},
@@ -95,7 +94,7 @@ def daily(account: Account, since: date, until: date) -> dict[date, dict[str, fl
     days = (until - since).days
     costs: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
     for day, (service,), usd in _billed(
-        account, since, until, "DAILY", {"Type": "DIMENSION", "Key": "SERVICE"}
+        account, _period(since, until), "DAILY", {"Type": "DIMENSION", "Key": "SERVICE"}
     ):
         costs[day][service] = costs[day].get(service, 0.0) + usd
     return costs
@@ -107,7 +106,7 @@ def monthly(
     """US dollars by the value of a tag or dimension ("" for costs without one), and by the first
     day of the month."""
     costs: dict[str, dict[date, float]] = {}
-    for month, (value,), usd in _billed(account, since, until, "MONTHLY", group):
+    for month, (value,), usd in _billed(account, _period(since, until), "MONTHLY", group):
         # Cost Explorer gives a tag's value as `key$value`.
         name = value.partition("$")[2] if group["Type"] == "TAG" else value
         row = costs.setdefault(name, {})
@@ -117,26 +116,25 @@ def monthly(
 
 def _billed(
     account: Account,
-    since: date,
-    until: date,
+    period: Mapping[str, str],
     granularity: str,
     *groups: Mapping[str, str],
     **more: Any,
 ) -> Iterator[tuple[date, list[str], float]]:
     """Yield the first day, the keys and the US dollars of each group of Cost Explorer."""
     request: dict[str, Any] = {
-        "TimePeriod": _period(since, until),
+        "TimePeriod": period,
         "Granularity": granularity,
         "Metrics": [_METRIC],
         "GroupBy": list(groups),
         **more,
     }
-    for period in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
-        for group in period["Groups"]:
+    for result in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
+        for group in result["Groups"]:
             cost = group["Metrics"][_METRIC]
             _require_dollars(cost["Unit"])
             yield (
-                date.fromisoformat(period["TimePeriod"]["Start"]),
+                date.fromisoformat(result["TimePeriod"]["Start"]),
                 group["Keys"],
                 float(cost["Amount"]),
             )
@@ -183,11 +181,9 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
 def savings_plans(account: Account) -> Iterator[Commitment]:
     """Yield the account's active savings plans."""
     # By hand, as botocore has no paginators for Savings Plans.
-    plans, token = account.client("savingsplans", HOME), ""
+    plans, token = account.client("savingsplans", HOME), dict[str, str]()
     while True:
-        answer = plans.describe_savings_plans(
-            states=["active"], **({"nextToken": token} if token else {})
-        )
+        answer = plans.describe_savings_plans(states=["active"], **token)
         for row in answer["savingsPlans"]:
             yield Commitment(
                 kind="savings plan",
@@ -197,8 +193,8 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
                 ends=clock.stamp(datetime.fromisoformat(row["end"])),
                 what=f"{row['savingsPlanType']}, {row['commitment']} {row['currency']} an hour",
             )
-        token = answer.get("nextToken", "")
-        if not token:
+        token = {"nextToken": answer.get("nextToken", "")}
+        if not token["nextToken"]:
             return
 
 
@@ -228,10 +224,8 @@ def coverage(account: Account, since: date, until: date) -> dict[str, float]:
     with tolerate(_NO_DATA):
         answer = explorer.get_savings_plans_coverage(TimePeriod=period)
         rows = [row["Coverage"] for row in answer["SavingsPlansCoverages"]]
-        covered, total = (
-            sum(float(row[name]) for row in rows)
-            for name in ("SpendCoveredBySavingsPlans", "TotalCost")
-        )
+        covered = sum(float(row["SpendCoveredBySavingsPlans"]) for row in rows)
+        total = sum(float(row["TotalCost"]) for row in rows)
         percentages["savings plan"] = 100 * covered / (total or 1)
     return percentages
 
@@ -241,14 +235,10 @@ def anomalies(account: Account, since: date, until: date) -> Iterator[CostAnomal
     request = {"DateInterval": {"StartDate": since.isoformat(), "EndDate": until.isoformat()}}
     with tolerate(_NO_DATA):
         for row in _paged(account, "get_anomalies", "Anomalies", request):
-            causes = [
-                ", ".join(
-                    filter(
-                        None, (cause.get("Service"), cause.get("Region"), cause.get("UsageType"))
-                    )
-                )
-                for cause in row.get("RootCauses", [])
-            ]
+            causes = []
+            for cause in row.get("RootCauses", []):
+                parts = (cause.get("Service"), cause.get("Region"), cause.get("UsageType"))
+                causes.append(", ".join(filter(None, parts)))
             yield CostAnomaly(
                 id=row["AnomalyId"],
                 begins=row["AnomalyStartDate"][:10],
@@ -267,11 +257,10 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
             ServiceSpecification={"EC2Specification": {"OfferingClass": "CONVERTIBLE"}},
             **_TERMS,
         )
-        for row in (
-            row
-            for recommendation in answer["Recommendations"]
-            for row in recommendation["RecommendationDetails"]
-        ):
+        rows = list[Any]()
+        for recommendation in answer["Recommendations"]:
+            rows += recommendation["RecommendationDetails"]
+        for row in rows:
             _require_dollars(row["CurrencyCode"])
             machine: Mapping[str, str] = row["InstanceDetails"]["EC2InstanceDetails"]
             count = float(row["RecommendedNumberOfInstancesToPurchase"])

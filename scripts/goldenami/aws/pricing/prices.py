@@ -24,9 +24,7 @@ def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, boo
     # snapshots work").
     if snapshot.stored_bytes is not None and (not snapshot.parent or snapshot.parent in present):
         return snapshot.stored_bytes, True
-    return (
-        (snapshot.full_bytes, False) if snapshot.full_bytes else (snapshot.volume_gib * GIB, False)
-    )
+    return snapshot.full_bytes or snapshot.volume_gib * GIB, False
 
 
 def monthly(count: int, usd_gib_month: float | None) -> float | None:

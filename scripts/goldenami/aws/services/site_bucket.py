@@ -15,7 +15,9 @@ class SiteBucket:
     """A folder of a bucket that holds the site's files under their relative paths."""
 
     def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
-        self._s3, self._bucket, self._prefix = s3, bucket, f"{prefix}/" if prefix else ""
+        self._s3, self._bucket, self._prefix = s3, bucket, prefix
+        if prefix:
+            self._prefix = f"{prefix}/"
 
     @classmethod
     def at(cls, s3: Client, location: str) -> SiteBucket:

@@ -123,8 +123,11 @@ class ChangeSet:
     changes: tuple[str, ...]
 
     def show(self, region: str) -> Iterator[str]:
+        if not self.changes:
+            yield f"{region}: nothing to do"
+            return
         verb = "a new stack" if self.is_first else "changes of the stack"
-        yield f"{region}: {verb} {self.name}" if self.changes else f"{region}: nothing to do"
+        yield f"{region}: {verb} {self.name}"
         yield from self.changes
 
 
@@ -354,7 +357,8 @@ class _StackChange:
                 hint="its events are in the console; run again when it has ended",
             )
         if stack.status not in good:
-            raise _failure(self.name, failed[0] if failed else f"the stack ended in {stack.status}")
+            cause = [*failed, f"the stack ended in {stack.status}"][0]
+            raise _failure(self.name, cause)
         return stack
 
     def _new_events(self) -> Iterator[dict[str, Any]]:

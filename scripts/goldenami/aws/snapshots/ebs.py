@@ -121,7 +121,9 @@ class Upload:
         earlier = self._journal.load()
         if earlier is None or not (self._is_of_this_disk(earlier) and earlier.sealed):
             return None
-        return earlier if self._status(earlier.snapshot_id) == "completed" else None
+        if self._status(earlier.snapshot_id) != "completed":
+            return None
+        return earlier
 
     def _begin(self) -> UploadState:
         """The snapshot to write to: the last run's, if it is pending and of this disk, or a new
@@ -165,11 +167,9 @@ class Upload:
         status = self._status(parent.snapshot_id)
         if status == "completed" and parent.blocks.gib <= self.blocks.gib:
             return parent
-        why = (
-            f"it is {status}"
-            if status != "completed"
-            else f"its volume of {parent.blocks.gib} GiB is larger"
-        )
+        why = f"its volume of {parent.blocks.gib} GiB is larger"
+        if status != "completed":
+            why = f"it is {status}"
         self.say(f"no difference to {parent.snapshot_id}, {why}: the whole disk goes up")
         return None
 

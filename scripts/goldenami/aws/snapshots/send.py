@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
-from goldenami.aws.calls import wait_for
+from goldenami.aws.calls import wait_while
 from goldenami.core.errors import NotVerified, StageFailed, Unreachable
 from goldenami.core.wait import growing
 from goldenami.model.builds.sparse_disk import BLOCK
@@ -78,7 +78,7 @@ class Patience:
     def ask(self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None) -> T:
         """Return what `call` returns, repeating it after errors for which `passes` (by default
         `bears`) is True. It must be safe to repeat."""
-        answer = wait_for(call, limit_s=math.inf, pauses=_pauses(), passes=passes or self.bears)
+        answer = wait_while(call, passes or self.bears, limit_s=math.inf, pauses=_pauses())
         self._succeeded = time.monotonic()
         return answer
 

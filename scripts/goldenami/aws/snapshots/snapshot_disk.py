@@ -50,12 +50,11 @@ class SnapshotDisk:
         """
         with translated(self._region):
             changed = self._changed_since(older) if older else None
-            self._tokens = (
-                self._listed()
-                if changed is None
-                else {index: token for index, token in changed.items() if token}
-            )
-        return None if changed is None else sorted(changed)
+            if changed is None:
+                self._tokens = self._listed()
+                return None
+            self._tokens = {index: token for index, token in changed.items() if token}
+        return sorted(changed)
 
     def _listed(self) -> dict[int, str]:
         """The token of each block by its index. Blocks that are not listed are zeros."""
