@@ -60,8 +60,8 @@ def cmd_status(
         Answers | None,
         typer.Option(
             "--site",
-            help="instead: the site, a page over all images, costs and the digest, by what is here "
-            "or also by the account",
+            help="instead: the site, over all images, costs and the digest, by what is here or "
+            "also by the account",
         ),
     ] = None,
 ) -> int:
