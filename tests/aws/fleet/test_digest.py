@@ -236,7 +236,8 @@ def test_thousands_of_vulnerabilities_are_told(weeks: Weeks, webhook: Webhook) -
 
 
 def reservation(days: float) -> dict[str, Any]:
-    """What EC2 says of one that ends so many days from now, or has ended."""
+    """What EC2 says of one that ends so many days from now, or has ended. A message says whole
+    days, so that it says the same a moment later only of a part of a day more."""
     return {
         "ReservedInstances": []
         if days <= 0
@@ -342,7 +343,7 @@ def test_a_channel_that_refuses_gets_it_later_and_the_other_gets_it_again(
     weeks: Weeks, webhook: Webhook, topic: Topic
 ) -> None:
     weeks.go_to(0)
-    weeks.state(ec2__DescribeReservedInstances=reservation(20))
+    weeks.state(ec2__DescribeReservedInstances=reservation(20.5))
     webhook.status = 404
     assert "the webhook of GOLDEN_WEBHOOK answered 404" in weeks.digest(code=4)
     webhook.status = 200
@@ -355,7 +356,7 @@ def test_a_channel_that_refuses_gets_it_later_and_the_other_gets_it_again(
 
 def test_a_channel_that_does_not_answer_is_told_again(weeks: Weeks, webhook: Webhook) -> None:
     weeks.go_to(0)
-    weeks.state(ec2__DescribeReservedInstances=reservation(20))
+    weeks.state(ec2__DescribeReservedInstances=reservation(20.5))
     webhook.status = 0
     assert "took the message and did not answer" in weeks.digest(code=4)
     webhook.status = 200
