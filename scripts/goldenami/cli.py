@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ending.exit_code
     except (GoldenError, typer.TyperException) as error:
         problem = with_cause(error) if isinstance(error, GoldenError) else _usage(error)
-        show(problem)
+        print_error(problem)
         return int(problem.exit_code)
     except KeyboardInterrupt:
         continues = context is not None and context.invoked_subcommand in CONTINUED
@@ -290,7 +290,7 @@ def _usage(error: typer.TyperException) -> BadInput:
     return BadInput(message[0].lower() + message[1:], hint=f"`{path} --help` shows what it takes")
 
 
-def show(error: GoldenError) -> None:
+def print_error(error: GoldenError) -> None:
     """Print an error: the tool's last lines, what happened, what to do, and the log's path."""
     lines = [
         *(f"  | {line}" for line in error.tail.splitlines()),

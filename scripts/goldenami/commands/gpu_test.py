@@ -82,7 +82,7 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
             checkout.root, tested, candidate.subnets, hours=hours, most_usd=options.max_usd
         )
     build_id = candidate.build_id
-    print("\n".join(gpu_test.show(image, build_id, offers, hours)), flush=True)
+    print("\n".join(gpu_test.lines(image, build_id, offers, hours)), flush=True)
     if options.dry_run:
         return 0
     builds, root = checkout.builds(image), checkout.root

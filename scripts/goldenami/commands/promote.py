@@ -51,7 +51,7 @@ def cmd_promote(
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_security(in_account.definition, build)
     with container_tags.planned(in_account, plan.build_id, progress) as containers:
-        lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
+        lines = [*channel_moves.lines("promote", plan), *containers.show(moves=True)]
         print_plan(lines)
         if not dry_run:
             promote.execute(in_account, plan, progress)
@@ -83,7 +83,7 @@ def cmd_rollback(checkout: Checkout, options: RollbackOptions) -> int:
     progress = checkout.progress("rollback", image.name)
     criteria = Criteria(checkout.gpu_judge(image), options.accept_untested_gpu, options.now)
     prepared = rollback.prepare(image, criteria, to=options.to, regions=options.region)
-    print_plan(channel_moves.show("roll back", prepared.plan))
+    print_plan(channel_moves.lines("roll back", prepared.plan))
     if options.dry_run:
         prepared.check(
             {},

@@ -56,7 +56,7 @@ def cmd_publish(checkout: Checkout, options: PublishOptions) -> int:
         with container_tags.planned(
             image, plan.build_id, progress, build=build.folder
         ) as containers:
-            lines = [*publish_preview.show(plan), *containers.show(moves=not plan.held_back)]
+            lines = [*publish_preview.lines(plan), *containers.show(moves=not plan.held_back)]
             print_plan(lines)
             if not options.dry_run:
                 # Before the AMIs: if a registry refuses, no pointer has moved.

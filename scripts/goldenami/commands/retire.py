@@ -79,7 +79,7 @@ def cmd_retire(checkout: Checkout, options: RetireOptions) -> int:
         registry_names = publish.registries
     with registry_pushes.opened(account, registry_names) as registries:
         removable_tags = container_tags.gone(registries, retire.staying(prepared.plan))
-        lines = list(retire.show(prepared.plan))
+        lines = list(retire.lines(prepared.plan))
         for name, tags in removable_tags.items():
             lines += [f"  {name}: remove {tag}" for tag in tags]
         print_record(prepared.plan, lines, options.as_json)
@@ -129,7 +129,7 @@ def cmd_sweep(
     all_regions = list(dict.fromkeys([*checkout.images_by_region(None, region), *noted_regions]))
     account = checkout.account(also=all_regions)
     prepared = sweep.prepare(account, all_regions)
-    print_record(prepared.plan, sweep.show(prepared.plan), as_json)
+    print_record(prepared.plan, sweep.lines(prepared.plan), as_json)
     if dry_run:
         sweep.check(prepared, {})
     else:

@@ -76,7 +76,7 @@ def cmd_status(
         return _write_site(checkout, page)
     images = checkout.images_by_region(image, region)
     account = checkout.account(also=images)
-    record, failed = status.look(account, images)
+    record, failed = status.read_status(account, images)
     families, definitions = checkout.families, list(checkout.definitions(image))
     problems, images_with_gpus = list(record.problems), set[str]()
     for definition in definitions:
@@ -85,7 +85,7 @@ def cmd_status(
         problems += group_lag.behind(account.with_short_timeouts(), definition, record)
         if any(name in families and families[name].sm for name in definition.hardware):
             images_with_gpus.add(definition.image)
-    status_lines = status_view.show(record, details=image is not None, with_gpus=images_with_gpus)
+    status_lines = status_view.lines(record, details=image is not None, with_gpus=images_with_gpus)
     support_lines = _support_lines(checkout, status.pointed(record), everything=image is not None)
     container_tags_read = container_tags.standing(account, definitions)
     latest_containers = {
@@ -123,7 +123,7 @@ def _write_site(checkout: Checkout, answers: Answers) -> int:
             bucket.pull(folder, name)
     account_status, failed = None, dict[str, GoldenError]()
     if answers is Answers.ACCOUNT:
-        record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
+        record, failed = status.read_status(checkout.account(), checkout.images_by_region(None, []))
         account_status = record.model_dump(mode="json")
     damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
     page = write_page(checkout, folder, damaged, account_status)

@@ -57,7 +57,7 @@ def cmd_watch(checkout: Checkout, options: WatchOptions) -> int:
     progress, folder = checkout.progress("watch", options.image or "all"), checkout.root / FOLDER
     images, warnings, errors = watch.watched(checkout.root, options.image)
     with progress.step("sources", f"{len(images)} images"):
-        record, results = watch.look(checkout.root, checkout.cache, images, clock.stamp())
+        record, results = watch.read_sources(checkout.root, checkout.cache, images, clock.stamp())
     unreadable_images = [
         SourceStatus(name=name, error=error.message) for name, error in errors.items()
     ]

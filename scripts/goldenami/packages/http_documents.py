@@ -92,7 +92,7 @@ class RemoteFile:
     sha256: str = ""
 
 
-def look(where: str, *, size: int | None = None) -> RemoteFile:
+def remote_file(where: str, *, size: int | None = None) -> RemoteFile:
     """Return the length that the server states, with the SHA-256 if it equals `size`. The bytes
     are read for that, but not kept."""
     with _answer("GET", where) as (address, reply):

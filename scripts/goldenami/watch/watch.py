@@ -48,7 +48,7 @@ def watched(
     return images, warnings, errors
 
 
-def look(
+def read_sources(
     root: Path,
     cached: CachePaths,
     images: Sequence[WatchedImage],
@@ -57,13 +57,17 @@ def look(
     """Read each source once, however many images use it; `looked_at` is ISO 8601."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
     configured = cache(Index.configured)
-    lookup = cache(lambda name, private: index_versions.look(name, partial(configured, private)))
+    lookup = cache(
+        lambda name, private: index_versions.read_versions(name, partial(configured, private))
+    )
     sources, warnings = list[SourceStatus](), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
-        key = (image.definition.base, vendor_archives.of(root, image.definition))
+        key = (image.definition.base, vendor_archives.declared_archives(root, image.definition))
         if key not in archives_by_base:
-            archives_by_base[key] = archive_indexes.look(image.definition.base, cached, key[1])
+            archives_by_base[key] = archive_indexes.read_archives(
+                image.definition.base, cached, key[1]
+            )
             sources += archives_by_base[key].statuses
         watcher = ImageWatcher(
             root, date.fromisoformat(looked_at[:10]), image, archives_by_base[key], lookup

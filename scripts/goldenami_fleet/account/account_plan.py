@@ -157,7 +157,7 @@ def discard(account: Account, plan: AccountPlan, regions: Iterable[str] | None =
         stacks.discard(account.client("cloudformation", region), plan.change_sets[region])
 
 
-def show(plan: AccountPlan) -> Iterator[str]:
+def lines(plan: AccountPlan) -> Iterator[str]:
     """Lines for a terminal."""
     yield f"account {plan.number}, home {plan.home}"
     for name, value in sorted(plan.parameters.items()):

@@ -96,7 +96,7 @@ def _changes(
     return ((0.0, least), *sorted(changes))
 
 
-def show(
+def lines(
     group: FamilyGroup,
     section: ClusterSection | None,
     trace: Trace,

@@ -63,7 +63,7 @@ def ask(
     return by_family
 
 
-def show(
+def lines(
     section: ClusterSection | None,
     groups: tuple[FamilyGroup, ...],
     prices_by_family: Mapping[str, MachinePrices],

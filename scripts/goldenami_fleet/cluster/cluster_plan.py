@@ -192,7 +192,7 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
         )
 
 
-def show(plan: ClusterPlan) -> Iterator[str]:
+def lines(plan: ClusterPlan) -> Iterator[str]:
     """Lines for a terminal."""
     cluster = plan.cluster
     for family in cluster.absent:
@@ -204,7 +204,7 @@ def show(plan: ClusterPlan) -> Iterator[str]:
     for group in cluster.groups:
         type_prices = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
         yield f"  {group.family:<8} " + (", ".join(type_prices) or "unknown")
-    yield from cluster_costs.show(cluster.section, cluster.groups, cluster.ahead)
+    yield from cluster_costs.lines(cluster.section, cluster.groups, cluster.ahead)
     yield from _choices(plan)
 
 
@@ -224,6 +224,6 @@ def _choices(plan: ClusterPlan) -> Iterator[str]:
     ]
     yield f"who waits, and what it costs, by {plan.trace.source}:"
     for group in chosen or cluster.groups[:1]:
-        yield from choices.show(
+        yield from choices.lines(
             group, cluster.section, plan.trace, cluster.ahead[group.family], bounds
         )

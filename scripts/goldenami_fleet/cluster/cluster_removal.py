@@ -61,7 +61,7 @@ def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
     return ClusterRemoval(region, stack, groups)
 
 
-def show(removal: ClusterRemoval) -> Iterator[str]:
+def lines(removal: ClusterRemoval) -> Iterator[str]:
     """Lines for a terminal."""
     yield f"{removal.region}: the stack {removal.stack.name} goes"
     for name, machines in removal.groups.items():

@@ -54,7 +54,7 @@ def cmd_account(
         return _remove(account, region, regions[0], progress, dry_run=dry_run)
     account = checkout.account()
     plan = account_plan.prepare(account, regions, settings_of(settings))
-    print("\n".join(account_plan.show(plan)), flush=True)
+    print("\n".join(account_plan.lines(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
         _apply(account, plan, progress)
         for definition in _published(checkout)[:1]:

@@ -68,7 +68,7 @@ def cmd_cluster(checkout: Checkout, options: ClusterOptions) -> int:
         print(cluster.template.body, end="")
         return 0
     plan = cluster_plan.prepare(account, definition, cluster, settings_of(options.settings))
-    print("\n".join(cluster_plan.show(plan)), flush=True)
+    print("\n".join(cluster_plan.lines(plan)), flush=True)
     if options.action is ClusterAction.APPLY and not options.dry_run:
         stack = cluster_plan.execute(account, plan, progress)
         print(
@@ -87,7 +87,7 @@ def _remove(checkout: Checkout, options: ClusterOptions) -> int:
     account = checkout.account(definition, also=[options.region] if options.region else ())
     region = options.region or channels.publish_section(definition).regions[0]
     removal = cluster_removal.prepare(account, options.image, region)
-    print("\n".join(cluster_removal.show(removal)), flush=True)
+    print("\n".join(cluster_removal.lines(removal)), flush=True)
     if not options.dry_run:
         cluster_removal.remove(account, removal, progress, with_machines=options.with_machines)
     return 0

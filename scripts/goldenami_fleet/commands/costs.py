@@ -65,10 +65,10 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
         return _print_families(checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
-    record, failed = family_regions.look(
+    record, failed = family_regions.read_regions(
         account, family, options.region, options.gpu_hours, rules.data_center if rules else None
     )
-    print_record(record, family_regions.show(record), options.as_json)
+    print_record(record, family_regions.lines(record), options.as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
         raise BadInput(
@@ -138,8 +138,8 @@ def cmd_costs(checkout: Checkout, options: CostsOptions) -> int:
         for definition in checkout.definitions(image)
     }
     images = checkout.images_by_region(image, region)
-    record, failed = costs.look(checkout.account(also=images), images, policies)
-    print_record(record, costs.show(record), options.as_json)
+    record, failed = costs.read_costs(checkout.account(also=images), images, policies)
+    print_record(record, costs.lines(record), options.as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 
@@ -151,7 +151,7 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
     review, path = cost_review.saved(account, site, by, months)
     if bucket:
         bucket.push(site)
-    print_record(review, [*cost_review.show(review), str(path)], as_json)
+    print_record(review, [*cost_review.lines(review), str(path)], as_json)
     return 0
 
 

@@ -39,10 +39,10 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     notify.check()
     images, gaps = checkout.images_by_region(None, []), _pull_site(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
-        record = digest.look(
+        record = digest.read_week(
             checkout.account(), images, lambda builds: _local_records(checkout, builds)
         )
-        account_status, _ = status.look(checkout.account(), images)
+        account_status, _ = status.read_status(checkout.account(), images)
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
     if not dry_run:
         record = _with_review(account, folder, record)

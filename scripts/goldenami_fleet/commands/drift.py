@@ -138,7 +138,7 @@ def _print_disk_record(
     """Write and print the record; return its headline, or "" if the disk did not drift. `first` are
     lines about more than this disk."""
     records.write(checkout.root / FOLDER / f"{name}.json", record)
-    print_record(record, [*first, *disk_records.show(record)], as_json)
+    print_record(record, [*first, *disk_records.lines(record)], as_json)
     return disk_records.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
@@ -166,7 +166,7 @@ def _compare_instance(checkout: Checkout, options: DriftOptions, instance: str) 
     drift = _print_disk_record(checkout, record, instance, unlike_siblings, as_json=options.as_json)
     notice_errors = list[GoldenError]()
     if drift:
-        notice_errors = notify.tell(account, drift, "\n".join(disk_records.show(record)))
+        notice_errors = notify.tell(account, drift, "\n".join(disk_records.lines(record)))
     _raise_outcome(drift, notice_errors, running_instance.replacing(target.region, instance))
     return 0
 
@@ -198,9 +198,9 @@ def _compare_fleet(checkout: Checkout, options: DriftOptions) -> int:
     for definition in definitions:
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (options.region or definition.regions)[0])
-    record, failed = fleet.look(account, images)
+    record, failed = fleet.read_fleet(account, images)
     records.write(checkout.root / FOLDER / DRIFT_FILE, record)
-    lines = list(fleet_records.show(record))
+    lines = list(fleet_records.lines(record))
     print_record(record, lines, options.as_json)
     drifted = any(record.rows())
     # Regions that failed are reported, too: drift may hide there.

@@ -52,7 +52,7 @@ class Commitments(Record):
             yield f"before you buy: {GUIDANCE}"
 
 
-def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments:
+def read_commitments(account: Account, regions: Iterable[str], now: datetime) -> Commitments:
     """Return the commitments of the account; reservations are listed in `regions`."""
     questions: dict[str, Callable[[], Any]] = {
         _RESERVATIONS + region: partial(_reservations, account, region) for region in regions

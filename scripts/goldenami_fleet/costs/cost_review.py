@@ -98,7 +98,7 @@ def _months_before(start: date, months: int) -> date:
     return date(month_number // 12, month_number % 12 + 1, 1)
 
 
-def look(account: Account, by: Sequence[By], months: int) -> CostReview:
+def read_review(account: Account, by: Sequence[By], months: int) -> CostReview:
     """Ask Cost Explorer for the last whole months and for as many before them."""
     until = _this_month()
     since = _months_before(until, months)
@@ -134,7 +134,7 @@ def _row(name: str, usd_by_month: dict[date, float], since: date) -> ReviewRow:
 
 def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:
     """Write the record into the site's folder; return the review and the record's path."""
-    review, path = look(account, by, months), path_of(site, by, months)
+    review, path = read_review(account, by, months), path_of(site, by, months)
     records.write(path, review)
     return review, path
 
@@ -156,7 +156,7 @@ def _this_month() -> date:
     return clock.now().date().replace(day=1)
 
 
-def show(review: CostReview) -> Iterator[str]:
+def lines(review: CostReview) -> Iterator[str]:
     """Lines for a terminal: the most expensive rows of each split."""
     for part, rows in review.parts.items():
         yield f"by {part}, {review.since} to {review.until}:"

@@ -89,7 +89,7 @@ class CostsRecord(Record):
     unknown: dict[str, str]
 
 
-def look(
+def read_costs(
     account: Account,
     images: Mapping[str, list[str]],
     policies: Mapping[str, RetentionPolicy],
@@ -103,7 +103,7 @@ def look(
         for region, names in images.items()
     }
     questions |= {
-        _COMMITMENTS: lambda: commitments.look(account, images, now),
+        _COMMITMENTS: lambda: commitments.read_commitments(account, images, now),
         "spent": lambda: _spent_by_image(account, since, until),
         "budgets": lambda: list(billing.budgets(account, BUDGETS)),
     }
@@ -212,7 +212,7 @@ def _idle_usd(machines: Iterable[metrics.IdleMachine], region_prices: RegionPric
     return usd
 
 
-def show(record: CostsRecord) -> Iterator[str]:
+def lines(record: CostsRecord) -> Iterator[str]:
     """Lines for a terminal: the tables, the commitments that end soon, and what is unknown."""
     rows = list[tuple[str, ...]]()
     for region, costs in record.regions.items():

@@ -55,7 +55,7 @@ class RegionsRecord(Record):
     advice: Advice | None = None
 
 
-def look(
+def read_regions(
     account: Account,
     families: Sequence[str],
     regions: list[str],
@@ -191,7 +191,7 @@ def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:
     return gpus[0]["Name"], sum(gpu.get("Count", 0) for gpu in gpus)
 
 
-def show(record: RegionsRecord) -> Iterator[str]:
+def lines(record: RegionsRecord) -> Iterator[str]:
     """Lines for a terminal."""
     if record.advice and record.advice.rows:
         yield from show_advice(record.advice)

@@ -83,7 +83,7 @@ def newest(site: Path) -> DigestRecord | None:
     return records.read_if_whole(last, DigestRecord) if last else None
 
 
-def look(
+def read_week(
     account: Account,
     images: Mapping[str, list[str]],
     read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
@@ -93,9 +93,9 @@ def look(
     now, quick_account = clock.now(), account.with_short_timeouts()
     week = Week.before(now)
     questions: dict[str, Callable[[], Any]] = {
-        _BUILDS: lambda: status.look(quick_account, images)[0],
-        _DRIFT: lambda: fleet.look(quick_account, images)[0],
-        _COMMITTED: lambda: commitments.look(quick_account, images, now),
+        _BUILDS: lambda: status.read_status(quick_account, images)[0],
+        _DRIFT: lambda: fleet.read_fleet(quick_account, images)[0],
+        _COMMITTED: lambda: commitments.read_commitments(quick_account, images, now),
         # From a 1st on: monthly fees are billed on a 1st and are spread over its whole month.
         _BILL: lambda: billing.daily(
             quick_account, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()
@@ -105,7 +105,9 @@ def look(
         ),
     }
     questions |= {
-        _MACHINES + region: partial(machines.look, quick_account, region, week.begin, week.end)
+        _MACHINES + region: partial(
+            machines.machine_findings, quick_account, region, week.begin, week.end
+        )
         for region in images
     }
     answers = in_parallel(questions)

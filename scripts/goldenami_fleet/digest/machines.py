@@ -57,7 +57,9 @@ class Usage:
         )
 
 
-def look(account: Account, region: str, begin: datetime, end: datetime) -> list[DigestFinding]:
+def machine_findings(
+    account: Account, region: str, begin: datetime, end: datetime
+) -> list[DigestFinding]:
     """Return the findings about the region's machines in the week from `begin` to `end`."""
     with translated(region):
         # A machine that is gone needs no decision.

@@ -52,7 +52,7 @@ class _Published:
         return datetime.fromisoformat(self.ledger.latest.since) if self.ledger.latest else None
 
 
-def look(
+def read_fleet(
     account: Account,
     images: Mapping[str, list[str]],
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:

@@ -131,7 +131,7 @@ def headline(record: FleetRecord) -> str:
     return "; ".join(parts)
 
 
-def show(record: FleetRecord) -> Iterator[str]:
+def lines(record: FleetRecord) -> Iterator[str]:
     """Lines for a terminal."""
     for region, fleets in record.regions.items():
         for fleet in fleets:

@@ -136,7 +136,7 @@ def test_a_region_that_cannot_be_read_is_unreachable_and_the_other_goes_on(
     aws.set(denied={}, disabled_regions=["eu-west-1"])
     prepared = prepare(account.session, [account.region, "eu-west-1"])
     assert list(prepared.plan.unreachable) == ["eu-west-1"]
-    assert "unreachable" in "\n".join(retire.show(prepared.plan))
+    assert "unreachable" in "\n".join(retire.lines(prepared.plan))
     progress = Progress("retire", IMAGE, tmp_path / "timings")
     with pytest.raises(GoldenError, match="eu-west-1"):
         retire.execute(account.session, prepared, progress)

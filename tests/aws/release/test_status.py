@@ -298,7 +298,7 @@ def test_a_spot_price_counts_as_long_as_it_held() -> None:
 
 def test_all_regions_are_asked_and_a_closed_one_is_said(aws: Emulator) -> None:
     aws.set(disabled_regions=["eu-west-1"])
-    record, failed = family_regions.look(unbound.account(), ["g5"], [])
+    record, failed = family_regions.read_regions(unbound.account(), ["g5"], [])
     assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(
         record.unreachable
     )

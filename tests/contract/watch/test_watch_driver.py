@@ -169,7 +169,7 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
         definition_file.load(checkout.root, definition_file.path_of(checkout.root, PINNED)),
         *lockfile.read(lockfile.path_of(checkout.root, PINNED)),
     )
-    record, results = watch.look(
+    record, results = watch.read_sources(
         checkout.root, CachePaths.default(), [image], "2026-11-25T00:00:00Z"
     )
     tried = list[tuple[str, str]]()
@@ -246,7 +246,7 @@ def test_a_pin_does_not_hide_a_release(checkout: WatchCheckout, served: debrepo.
     """Preferences that hold the locked driver, as an image has them, change nothing in what the
     indexes show."""
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, PINNED))
-    seen = archive_indexes.look(wanted.base, CachePaths.default())
+    seen = archive_indexes.read_archives(wanted.base, CachePaths.default())
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "550.90.07-*"})
     offers = driver_branches.offers(checkout.root, wanted, seen.apt, lambda *_: None)
     assert {"550.90.07", "550.144.03", "550.163.01", "560.35.05"} <= {

@@ -125,7 +125,7 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
         definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
         *lockfile.read(lockfile.path_of(checkout.root, IMAGE)),
     )
-    record, [result] = watch.look(
+    record, [result] = watch.read_sources(
         checkout.root, CachePaths.default(), [image], "2026-11-25T00:00:00Z"
     )
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)

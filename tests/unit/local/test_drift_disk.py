@@ -151,7 +151,7 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     assert rows["/usr/bin/false"].package == "coreutils"
     assert rows["/home/debian"].what == ["mode: 0777, may be 0700 or 0750 or 0755"]
     assert rows["/home/ubuntu"].what == ["owner: 33:33, may be person"]
-    said = list(disk_records.show(record))
+    said = list(disk_records.lines(record))
     assert all(any(line.startswith(row.path) for line in said) for row in record.drift)
 
 
@@ -186,7 +186,7 @@ def test_what_a_launch_and_a_day_write_is_counted_and_what_starts_by_itself_is_n
     assert sorted(rights) == sorted(["/var/log/disk", *(plant.path for plant in plants.RIGHTS)])
     counted = {area.area: area.paths for area in record.data}
     assert counted["mounts"] == 9 and counted["crontabs"] == 2
-    said = "\n".join(disk_records.show(record))
+    said = "\n".join(disk_records.lines(record))
     assert "not looked at: memory, other disks of the machine" in said
     assert "starts by itself: a crontab: /var/spool/cron/crontabs/debian" in said
 

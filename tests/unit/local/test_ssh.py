@@ -62,7 +62,7 @@ def test_a_look_is_asked_once_more_and_the_log_says_why(
 ) -> None:
     said = list[str]()
     with pytest.raises(StageFailed, match="the SSH session ended before `cloud-id` did"):
-        ssh.look(config, "cloud-id", say=said.append, log=tmp_path / "verify.log")
+        ssh.run_again_if_lost(config, "cloud-id", say=said.append, log=tmp_path / "verify.log")
     assert machine.connections == 2
     assert said == ["the SSH session ended before `cloud-id` did: asked once more"]
     assert "Connecting to 127.0.0.1" in (tmp_path / "verify.log").read_text(encoding="utf-8")
@@ -75,5 +75,5 @@ def test_a_look_waits_until_sshd_has_forgotten_what_failed_before(
     machine.name = b"Not allowed at this time\r\n"
     monkeypatch.setattr(ssh, "LET_IN_S", 1.5)
     with pytest.raises(StageFailed):
-        ssh.look(config, "cloud-id", say=lambda _: None, log=tmp_path / "verify.log")
+        ssh.run_again_if_lost(config, "cloud-id", say=lambda _: None, log=tmp_path / "verify.log")
     assert machine.connections > 2

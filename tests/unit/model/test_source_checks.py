@@ -55,7 +55,7 @@ def test_a_repository_as_people_write_it(company: Path) -> None:
         found = load(company)
     assert found.extra_repos[0].fingerprint == "A" * 40
     assert found.extra_repos[0].uri == "https://v.example/apt"
-    assert [one.name for one in vendor_archives.of(company, found)] == ["agent"]
+    assert [one.name for one in vendor_archives.declared_archives(company, found)] == ["agent"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_name_that_a_role_s_archive_has(company: Path) -> None:
     engine = {"container_runtime": {"container_runtime_gpu_source": "nvidia"}}
     found = found.model_copy(update={"roles": {**found.roles, **engine}})
     with pytest.raises(BadInput, match="`nvidia-container` of extra_repos has the name of a role"):
-        vendor_archives.of(company, found)
+        vendor_archives.declared_archives(company, found)
 
 
 TO = {name: value for name, value in FILE.items() if name != "install"}

@@ -30,7 +30,7 @@ def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
         **loaded.roles,
         **{role: {**loaded.variables(role), **given} for role, given in roles.items()},
     }
-    return vendor_archives.of(ROOT, loaded.model_copy(update={"roles": wanted}))
+    return vendor_archives.declared_archives(ROOT, loaded.model_copy(update={"roles": wanted}))
 
 
 def test_the_driver_of_nvidias_repository() -> None:
@@ -85,9 +85,9 @@ __agent_archives:
         },
     )
     edit(root, "roles:\n", "roles:\n  agent:\n")
-    (found,) = vendor_archives.of(root, load(root))
+    (found,) = vendor_archives.declared_archives(root, load(root))
     assert (found.suites, found.login) == (("stable",), "AGENT_LOGIN")
     path = root / "roles/agent/vars/main.yml"
     path.write_text(path.read_text(encoding="utf-8").replace("key: h", "kee: h"), encoding="utf-8")
     with pytest.raises(BadInput, match="roles/agent/vars: __agent_archives: key: Field required"):
-        vendor_archives.of(root, load(root))
+        vendor_archives.declared_archives(root, load(root))

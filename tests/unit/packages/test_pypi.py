@@ -113,7 +113,7 @@ def test_an_index_that_speaks_html_alone(
     store = Store(tmp_path)
     index.fetch([file], store)
     assert store.check(file.sha256)
-    source, offers = watched.look("app", lambda: index)
+    source, offers = watched.read_versions("app", lambda: index)
     assert (source.error, [offer.version for offer in offers]) == ("", ["1.0+company", "0.9"])
     if digests:
         other = file.model_copy(update={"sha256": "1" * 64})
@@ -208,8 +208,8 @@ def test_an_index_is_trusted_by_the_certificates_that_pip_has(
     with pyindex.serve(context) as served:
         served.sdist("app", "1.0", {"setup.py": ""})
         monkeypatch.setenv(VARIABLE, served.url)
-        assert "certificate" in watched.look("app")[0].error.lower()
+        assert "certificate" in watched.read_versions("app")[0].error.lower()
         monkeypatch.setenv("PIP_CERT", str(bundle))
         assert Index.configured().sdist("app", "1.0").version == "1.0"
-        source, offers = watched.look("app")
+        source, offers = watched.read_versions("app")
         assert (source.error, [offer.version for offer in offers]) == ("", ["1.0"])

@@ -48,11 +48,11 @@ def test_a_page_that_is_none(data: bytes) -> None:
 
 def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
-    source, offers = index_versions.look("torch")
+    source, offers = index_versions.read_versions("torch")
     assert (source.name, offers) == ("Python index: torch", [])
     assert "127.0.0.1:9/simple/torch/" in source.error
     monkeypatch.setenv("GOLDEN_MIRROR_PYPI", "http://127.0.0.1:9/mirror")
-    assert "127.0.0.1:9/mirror/torch/" in index_versions.look("torch")[0].error
+    assert "127.0.0.1:9/mirror/torch/" in index_versions.read_versions("torch")[0].error
 
 
 def test_the_component_of_a_source_package() -> None:

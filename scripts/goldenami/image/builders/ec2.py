@@ -287,7 +287,9 @@ class Ec2Builder:
                 wait_for_ssh(config, instance, limit_s)
             seconds = round(time.monotonic() - began, 1)
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
-                ask = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
+                ask = partial(
+                    ssh.run_again_if_lost, config, say=progress.say, log=log, timeout_s=limit_s
+                )
                 lines = ask(_FACTS_COMMAND).splitlines()
                 tests = ImageTests(self.root, lock.roles, build.variables, work, log)
                 checks = tests.run(config)

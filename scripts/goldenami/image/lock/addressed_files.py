@@ -94,7 +94,7 @@ def _sized(download: Download, store: Store) -> LockedDownload:
     address = mirrors.logged_in(download.url, download.name, download.login)
     is_stored = store.check(download.sha256)
     # A file that is in the store already needs no server, which may be gone.
-    size = path.stat().st_size if is_stored else http_documents.look(address).size
+    size = path.stat().st_size if is_stored else http_documents.remote_file(address).size
     version = download.sha256[:12]
     if match := _VERSION.search(download.name):
         version = match[1]

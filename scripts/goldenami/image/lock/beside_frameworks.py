@@ -96,7 +96,9 @@ def _nearest(requirement: Requirement, versions: Sequence[str]) -> str:
     return f"the nearest are {', '.join(final[first : first + SHOWN])}"
 
 
-def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> PythonPackages | None:
+def requested_packages(
+    resolution: Resolution, environment: str, files: Sequence[PyFile]
+) -> PythonPackages | None:
     """The packages that the definition asks for, with their part of `files`; None if it asks for
     none."""
     definition = resolution.definition

@@ -32,7 +32,7 @@ def resolve(resolution: Resolution) -> Cuda | None:
             resolution.frameworks = resolver.resolve()
             resolution.choices.extend(resolution.frameworks.choices)
         files = resolver.environment(resolution.frameworks)
-        resolution.python = beside_frameworks.of(
+        resolution.python = beside_frameworks.requested_packages(
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files
         )
         _derive_frameworks(resolution)

@@ -86,7 +86,7 @@ def sources_of(root: Path, definition: Definition) -> list[Source]:
         base.distribution,
         base.release,
         backports=base.backports,
-        vendors=vendor_archives.of(root, definition),
+        vendors=vendor_archives.declared_archives(root, definition),
     )
 
 

@@ -184,7 +184,7 @@ def _tarball(resolution: Resolution, index: int, module_source: ModuleSource) ->
     store, (folder, _, filename) = resolution.store, module_source.url.rpartition("/")
     if not store.check(module_source.sha256):
         with addressed_files.by_line(_lines(resolution), ("kernel_modules", index, "source")):
-            size = http_documents.look(module_source.url).size
+            size = http_documents.remote_file(module_source.url).size
             with resolution.progress.download("files", filename, size) as on_bytes:
                 store.fetch(
                     [StoreRequest(module_source.sha256, size, module_source.url, filename)],

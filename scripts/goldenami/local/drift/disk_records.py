@@ -85,7 +85,7 @@ def headline(record: DiskRecord) -> str:
     )
 
 
-def show(record: DiskRecord) -> Iterator[str]:
+def lines(record: DiskRecord) -> Iterator[str]:
     """Yield the record's lines for a terminal."""
     for row in record.drift[:SHOWN]:
         yield f"{row.path}{f' ({row.package})' if row.package else ''}"

@@ -140,7 +140,7 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
         ) from None
 
 
-def look(
+def run_again_if_lost(
     config: Path,
     command: str,
     *,

@@ -16,7 +16,7 @@ from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages.mirrors import VendorArchive
 
 
-def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
+def declared_archives(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
     """Return the archives of a definition: those of its roles, `__<role>_archives` in their vars/,
     and `extra_repos`. A role's list is an expression over its variables, and empty if the role
     takes the distribution's packages. Raises BadInput if two archives have the same name."""

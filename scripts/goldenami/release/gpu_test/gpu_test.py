@@ -42,7 +42,7 @@ _SHOWN = 6
 """How many offers of an architecture a plan names; the others are counted."""
 
 
-def show(
+def lines(
     image: str, build_id: str, offers: Mapping[str, Sequence[Offer]], hours: float
 ) -> list[str]:
     """The plan in lines for a person."""

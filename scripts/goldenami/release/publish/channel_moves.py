@@ -39,7 +39,7 @@ class Criteria:
     now: bool = False
 
 
-def show(verb: str, plan: MovePlan) -> list[str]:
+def lines(verb: str, plan: MovePlan) -> list[str]:
     """The plan in lines for a person."""
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
     if plan.is_repeated:

@@ -9,7 +9,7 @@ from goldenami.core import units
 from goldenami.release.publish.publish_records import PublishPlan, RegionPublishPlan, Upload
 
 
-def show(plan: PublishPlan) -> list[str]:
+def lines(plan: PublishPlan) -> list[str]:
     """The plan in lines for a person, with one for each step in each region."""
     lines = [f"publish {plan.image} {plan.build_id} in account {plan.account}: {plan.gpu.value}"]
     for region in plan.regions:

@@ -241,7 +241,7 @@ def _do_step(
     return {}
 
 
-def show(plan: RetirePlan) -> Iterator[str]:
+def lines(plan: RetirePlan) -> Iterator[str]:
     """The plan in lines for a person: what happens, what stays and why, and problems."""
     policy = plan.policy
     yield (

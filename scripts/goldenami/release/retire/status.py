@@ -127,7 +127,7 @@ class _RegionStatus:
     problems: list[Problem]
 
 
-def look(
+def read_status(
     account: Account,
     images: Mapping[str, list[str]],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
@@ -187,51 +187,56 @@ def _priced(images: Sequence[ImageStatus], usd_gib_month: float | None) -> list[
     return priced_images
 
 
-def _region_status(look: RegionLook) -> _RegionStatus:
+def _region_status(region_look: RegionLook) -> _RegionStatus:
     running = defaultdict[str, list[AccountInstance]](list)
     overdue = defaultdict[str, list[str]](list)
-    for instance in look.instances:
+    for instance in region_look.instances:
         running[instance.image_id].append(instance)
         if instance.expires and instance.expires < clock.now():
             overdue[instance.image].append(instance.id)
-    ours = [ami for ami in look.amis.values() if ami.image in look.images]
-    ami_statuses = {ami.id: _ami(ami, look.snapshots, running[ami.id]) for ami in ours}
-    pointed_amis = set[str]().union(*(amis.values() for amis in look.pointers.values()))
-    tests = look.parameters(
+    ours = [ami for ami in region_look.amis.values() if ami.image in region_look.images]
+    ami_statuses = {ami.id: _ami(ami, region_look.snapshots, running[ami.id]) for ami in ours}
+    pointed_amis = set[str]().union(*(amis.values() for amis in region_look.pointers.values()))
+    tests = region_look.parameters(
         [evidence.parameter(ami.image, ami.build_id) for ami in ours if ami.id in pointed_amis]
     )
     images, problems = list[ImageStatus](), list[Problem]()
-    for image in look.images:
+    for image in region_look.images:
         changes = {
-            "published_to": look.ledgers[image].regions,
+            "published_to": region_look.ledgers[image].regions,
             "overdue": sorted(overdue[image]),
         }
-        images.append(_image(image, look, ami_statuses, tests).model_copy(update=changes))
-        for problem in _in_region(look, image):
-            problems.append(Problem(image=image, region=look.region, what=problem))
-    return _RegionStatus(images, look.ledgers, problems)
+        images.append(_image(image, region_look, ami_statuses, tests).model_copy(update=changes))
+        for problem in _in_region(region_look, image):
+            problems.append(Problem(image=image, region=region_look.region, what=problem))
+    return _RegionStatus(images, region_look.ledgers, problems)
 
 
 def _image(
-    image: str, look: RegionLook, ami_statuses: Mapping[str, AmiStatus], tests: Mapping[str, str]
+    image: str,
+    region_look: RegionLook,
+    ami_statuses: Mapping[str, AmiStatus],
+    tests: Mapping[str, str],
 ) -> ImageStatus:
     """The status of an image. `ami_statuses` are by the AMI's id, `tests` the records of GPU tests
     by the name of their parameter."""
-    default, pointed_amis = look.defaults[image], look.pointers[image]
+    default, pointed_amis = region_look.defaults[image], region_look.pointers[image]
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
             return None
-        return _pointer(image, ami, look.amis.get(ami), tests)
+        return _pointer(image, ami, region_look.amis.get(ami), tests)
 
     template = template_version = None
     if default:
         template, template_version = pointer(default.image_ref), default.number
     template_groups = dict[str, str]()
-    for group in look.groups:
+    for group in region_look.groups:
         for version in group.versions(image, default):
             template_groups[group.name] = version
-    newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
+    newest_first = sorted(
+        region_look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True
+    )
     return ImageStatus(
         image=image,
         latest=pointer(pointed_amis.get(Channel.LATEST)),
@@ -306,20 +311,24 @@ def pointed(record: StatusRecord) -> list[tuple[str, str]]:
 # --- problems -------------------------------------------------------------------------------------
 
 
-def _in_region(look: RegionLook, image: str) -> Iterator[str]:
+def _in_region(region_look: RegionLook, image: str) -> Iterator[str]:
     """Yield the problems of an image within one region."""
-    ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
+    ledger, amis, default = (
+        region_look.ledgers[image],
+        region_look.pointers[image],
+        region_look.defaults[image],
+    )
     template_ami = None
     if default:
         template_ami = default.image_ref
     for _, text in channels.misplaced_pointers(image, ledger, amis, template_ami):
         yield text
     for channel, ami in amis.items():
-        if ami not in look.amis:
+        if ami not in region_look.amis:
             yield f"`{channel}` names {ami}, which does not exist"
-        elif look.amis[ami].state is not AmiState.AVAILABLE:
-            yield f"`{channel}` names {ami}, which is {look.amis[ami].state}"
-    for faulty, text in look.faults:
+        elif region_look.amis[ami].state is not AmiState.AVAILABLE:
+            yield f"`{channel}` names {ami}, which is {region_look.amis[ami].state}"
+    for faulty, text in region_look.faults:
         if faulty.image == image:
             yield text
 

@@ -11,7 +11,7 @@ from goldenami.release.retire.status import AmiStatus, ImageStatus, Pointer, Sta
 _COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
 
 
-def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
+def lines(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()) -> Iterator[str]:
     """The status in lines for a person: a table with a row for each image and region, and with
     `details` their AMIs. `with_gpus` are the images whose builds have to be tested on a GPU."""
     rows = list[tuple[ImageStatus, str]]()

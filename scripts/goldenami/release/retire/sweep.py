@@ -115,7 +115,7 @@ def check(prepared: Prepared[SweepPlan], refused: dict[str, list[GoldenError]]) 
     prepared.check(refused, "not everything was swept", "`golden sweep` continues")
 
 
-def show(plan: SweepPlan) -> Iterator[str]:
+def lines(plan: SweepPlan) -> Iterator[str]:
     """The plan in lines for a person."""
     for name, items in plan.regions.items():
         for item in items:

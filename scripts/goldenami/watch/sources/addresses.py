@@ -17,7 +17,7 @@ def file_status(file: LockedDownload) -> SourceStatus:
     # A file of the locked length is read in full: no header proves that its bytes are the same.
     try:
         address = mirrors.logged_in(file.url, file.name, file.login)
-        served = http_documents.look(address, size=file.size)
+        served = http_documents.remote_file(address, size=file.size)
     except NotThere:
         return SourceStatus(
             name=file.url, error="the file is gone: write where it is now, and its SHA-256"

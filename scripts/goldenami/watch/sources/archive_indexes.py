@@ -36,7 +36,7 @@ class Archives:
     down: frozenset[str]
 
 
-def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -> Archives:
+def read_archives(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -> Archives:
     """Read the indexes of each archive of `base` and of `vendors` into the folder `cache.watch`."""
     sources = mirrors.sources(
         base.distribution, base.release, backports=base.backports, vendors=vendors

@@ -21,7 +21,7 @@ from goldenami.packages.pypi import Index
 from goldenami.watch.sources.source_records import SourceStatus
 
 
-def look(
+def read_versions(
     name: str, index: Callable[[], Index] = Index.configured
 ) -> tuple[SourceStatus, list[VersionOffer]]:
     """Return the source, and every version that is not withdrawn, with the day of its first
