@@ -3,7 +3,7 @@ nothing slow is imported here."""
 
 AREAS = {
     "Accounts": {"account": "account"},
-    "Published images": {"regions": "costs", "costs": "costs"},
+    "Published images": {"regions": "regions", "costs": "costs"},
     "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "digest"},
 }
 """As `goldenami.cli.AREAS`."""

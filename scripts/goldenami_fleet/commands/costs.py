@@ -1,86 +1,20 @@
-"""Commands on costs: what images cost, and where instances run for how much."""
+"""The command on costs: what images cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
-from goldenami.aws.session import check_regions, translated
+from goldenami.aws.session import translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.status import SITE, site_bucket
+from goldenami.commands.site_page import SITE, site_bucket
 from goldenami.core.errors import BadInput
-from goldenami.core.yaml_lines import nearest
-from goldenami.model.operation import residency
-from goldenami.model.supported import hardware
-from goldenami.model.supported.hardware import Family
 from goldenami.release.retire.retention import RetentionPolicy
 
-from goldenami_fleet.costs import cost_review, costs, family_regions
+from goldenami_fleet.costs import cost_review, costs
 from goldenami_fleet.costs.cost_review import By
-
-_ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegionsOptions:
-    """The arguments and options of `golden regions`."""
-
-    image: OptionalImage = None
-    as_json: AsJson = False
-    region: Regions = field(default_factory=list)
-    family: Annotated[
-        list[str],
-        typer.Option(
-            "--family",
-            metavar="NAME",
-            help="an instance family, for instance g5 (may be given again)",
-            default_factory=list,
-            show_default=False,
-        ),
-    ] = field(default_factory=list)
-    gpu_hours: Annotated[
-        float | None,
-        typer.Option(
-            "--gpu-hours",
-            metavar="N",
-            min=0.01,
-            max=1e7,
-            help="hours of one GPU a month, to be priced",
-        ),
-    ] = None
-
-
-@translated()
-def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
-    """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
-    least; without either, which families an image can be declared for."""
-    check_regions(options.region)
-    image, family = options.image, options.family
-    if image and not family:
-        family = list(checkout.definition(image).hardware)
-    if not family:
-        return _print_families(checkout.families)
-    account = checkout.account(*(checkout.definitions(image) if image else ()))
-    rules = residency.of_repository(checkout.root)
-    record, failed = family_regions.read_regions(
-        account, family, options.region, options.gpu_hours, rules.data_center if rules else None
-    )
-    print_record(record, family_regions.lines(record), options.as_json)
-    raise_failed(failed, "not every region could be read")
-    if not any(record.regions.values()):
-        raise BadInput(
-            f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
-            hint="a family is what stands before the dot of an instance type",
-        )
-    if record.advice and not record.advice.rows:
-        raise BadInput(
-            f"no type of {', '.join(family)} has a whole GPU",
-            hint="--gpu-hours is for families with GPUs",
-        )
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,30 +87,3 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
         bucket.push(site)
     print_record(review, [*cost_review.lines(review), str(path)], as_json)
     return 0
-
-
-def _print_families(families: Mapping[str, Family]) -> int:
-    print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
-    print("\n".join(_row(name, family) for name, family in families.items()))
-    for name in families:
-        if refused := hardware.refusal(name):
-            print(refused)
-    return 0
-
-
-def _row(name: str, family: Family) -> str:
-    accelerator, sm, modules = family.chip or "-", "-", "-"
-    if family.gpu:
-        accelerator = family.gpu.name
-    if family.sm:
-        sm = f"sm_{family.sm}"
-    if family.open_modules:
-        modules = f"open {family.open_modules.value}"
-    return _ROW.format(
-        name,
-        family.cpu.name,
-        accelerator,
-        sm,
-        modules,
-        " ".join(mode.value for mode in family.boot),
-    )

@@ -10,20 +10,19 @@ from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.aws.session import Account, home_region, translated
 from goldenami.commands import AsJson, DryRun, print_record, run_url
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.status import SITE, account_of_all, site_bucket, write_page
+from goldenami.commands.site_page import SITE, account_of_all, site_bucket, write_page
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.report.site import SITE_FILE, SiteBuild
-from goldenami.model.builds.build_folder import ImageFolder
-from goldenami.model.builds.security_records import CVE_FILE, CveRecord
-from goldenami.model.supported import support
+from goldenami.image.report.site import SITE_FILE
+from goldenami.model.builds.security_records import CVE_FILE
 from goldenami.release.retire import status
 
+from goldenami_fleet.commands import local_records
 from goldenami_fleet.costs import cost_review
 from goldenami_fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami_fleet.digest import digest, digest_views, memory
-from goldenami_fleet.digest.digest import DigestRecord, LocalRecords
+from goldenami_fleet.digest.digest import DigestRecord
 from goldenami_fleet.digest.findings import Gap, Kind
 from goldenami_fleet.digest.memory import News
 
@@ -40,7 +39,7 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     images, gaps = checkout.images_by_region(None, []), _pull_site(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
         record = digest.read_week(
-            checkout.account(), images, lambda builds: _local_records(checkout, builds)
+            checkout.account(), images, lambda builds: local_records.read(checkout, builds)
         )
         account_status, _ = status.read_status(checkout.account(), images)
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
@@ -113,53 +112,6 @@ def _send(
         memory.remember(account, home, memory.after(told, record, news))
         progress.say(f"sent: {record.week} to {', '.join(channels)}")
     return news, refused
-
-
-def _local_records(checkout: Checkout, builds: list[tuple[str, str]]) -> LocalRecords:
-    """Return the support and the vulnerabilities of builds, by the locks and records that are here
-    or in the site."""
-    records_found = LocalRecords(
-        {
-            definition.image: definition.publish.keep_last
-            for definition in checkout.definitions(None)
-            if definition.publish
-        },
-        {},
-        {},
-        [],
-    )
-    for image, build_id in builds:
-        build_folder, site_folder = (
-            folder.build(build_id).path
-            for folder in (checkout.builds(image), ImageFolder(checkout.root / SITE / image))
-        )
-        site_build = records.read_if_whole(site_folder / SITE_FILE, SiteBuild)
-        if lock := checkout.lock_of(image, build_id) or (site_build.lock if site_build else None):
-            records_found.parts.setdefault(image, []).extend(support.of_lock(lock))
-        else:
-            records_found.gaps.append(
-                Gap(
-                    what=f"support of {image} {build_id}",
-                    kinds=[Kind.ENDED],
-                    why="its lock is neither here nor in the site",
-                    is_failure=False,
-                )
-            )
-        record = records.read_if_whole(build_folder / CVE_FILE, CveRecord) or records.read_if_whole(
-            site_folder / CVE_FILE, CveRecord
-        )
-        if record:
-            records_found.cves.setdefault(image, []).append(record)
-        else:
-            records_found.gaps.append(
-                Gap(
-                    what=f"vulnerabilities of {image} {build_id}",
-                    kinds=[Kind.VULNERABLE],
-                    why=f"nobody has asked: `golden cve {image}`",
-                    is_failure=False,
-                )
-            )
-    return records_found
 
 
 def _raise_failures(record: DigestRecord, refused: list[GoldenError]) -> int:
