@@ -169,7 +169,10 @@ def lines(review: CostReview) -> Iterator[str]:
 
 def part_of_site(site: Path) -> dict[str, Any] | None:
     """What the site shows of the review that was asked for last, or None if it has none."""
-    paths = site.glob(f"{FOLDER}/*/{REVIEW_FILE}")
+    # Records have whole seconds: of two of one second, the file that was written last is the newer.
+    paths = sorted(
+        site.glob(f"{FOLDER}/*/{REVIEW_FILE}"), key=lambda path: -path.stat().st_mtime_ns
+    )
     reviews = [review for path in paths if (review := records.read_if_whole(path, CostReview))]
     newest = max(reviews, key=lambda review: review.asked_at, default=None)
     return view(newest) if newest else None
