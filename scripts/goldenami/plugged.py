@@ -21,9 +21,12 @@ ENTRY_POINTS = "goldenami.commands"
 
 def _packages() -> list[ModuleType]:
     names = {point.name: point.value for point in metadata.entry_points(group=ENTRY_POINTS)}
-    # pip may never have seen a clone: what it would install with it is read from the file.
-    project = (program_files.INSTALLED / "pyproject.toml").read_text(encoding="utf-8")
-    names |= tomllib.loads(project)["project"]["entry-points"][ENTRY_POINTS]
+    # pip may never have seen a clone: what it would install with it is read from the file. A copy
+    # of a part of a clone, for one image, may lack it and has the commands of goldenami alone.
+    project = program_files.INSTALLED / "pyproject.toml"
+    if project.exists():
+        table = tomllib.loads(project.read_text(encoding="utf-8"))
+        names |= table["project"]["entry-points"][ENTRY_POINTS]
     return [importlib.import_module(name) for name in names.values()]
 
 

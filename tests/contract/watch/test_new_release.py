@@ -46,8 +46,6 @@ def test_a_new_release_is_one_row(
         root / "scripts",
         ignore=shutil.ignore_patterns("__pycache__", "ec2_emulator"),
     )
-    # The program finds there which packages add commands.
-    shutil.copy(ROOT / "pyproject.toml", root)
     for facts in sorted(root.glob("roles/*/vars/Debian_13.yml")):
         shutil.copy(facts, facts.with_name("Debian_14.yml"))
     edit(root, "release: trixie", "release: forky")
