@@ -22,6 +22,7 @@ LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
 
 LONGEST = (
+    "test_healthy_day.py",
     "test_wheels.py",
     "test_bake.py",
     "test_layers.py",
@@ -30,6 +31,8 @@ LONGEST = (
     "test_modules.py",
     "test_wheel.py",
     "test_linters.py",
+    "test_notebooks.py",
+    "test_health.py",
     "test_lock.py",
     "test_watch.py",
     "test_watch_driver.py",
@@ -39,7 +42,7 @@ LONGEST = (
     "test_silent_regions.py",
 )
 """Files that take minutes, of the slow tests and then of the others: two workers end together if
-these begin first. test_wheel.py boots, and so does the image beside the first of them."""
+these begin first. A day of work is two boots, half as long as all the rest."""
 SLOWEST = 10
 
 # What was started in the background of a script ignores interrupts, and so would every process that
