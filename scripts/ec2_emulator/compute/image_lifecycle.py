@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -75,6 +77,29 @@ def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
         )
 
 
+TYPE_ENTRIES = 100
+"""Most entries of a list of instance types (API_InstanceTypeSpecificationRequest)."""
+_TYPE_ENTRY = re.compile(r"(?!.*\*\*)[A-Za-z0-9_.*-]{1,24}")
+
+
+@rule(EC2_API + "API_InstanceTypeSpecificationRequest.html")
+def type_lists(requested: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """A list of instance types has at most 100 entries of 24 characters, each once in both lists,
+    and no two wildcards in a row."""
+    lists = {
+        name: list(requested.get(name) or [])
+        for name in ("SupportedInstanceTypes", "UnsupportedInstanceTypes")
+    }
+    entries = [entry for names in lists.values() for entry in names]
+    for name, names in lists.items():
+        if len(names) > TYPE_ENTRIES:
+            raise invalid_parameter(f"{name} has {len(names)} entries, at most {TYPE_ENTRIES}")
+    for entry in entries:
+        if not _TYPE_ENTRY.fullmatch(entry) or entries.count(entry) > 1:
+            raise invalid_parameter(f"The instance type '{entry}' is malformed or a duplicate")
+    return lists
+
+
 class ImageLifecycleApi(EC2BaseResponse):
     """The handlers."""
 
@@ -112,6 +137,13 @@ class ImageLifecycleApi(EC2BaseResponse):
         if self._get_param("Attribute") != "launchPermission":
             raise NotImplementedError
         return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
+
+    @rule(EC2_API + "API_ReplaceImageInstanceTypeSpecification.html")
+    def replace_image_instance_type_specification(self) -> ActionResult:
+        """The owner sets which types an AMI may be launched on; without lists, any."""
+        image, requested = self._image(), self._get_param("InstanceTypeSpecification")
+        image.instance_types = type_lists(requested) if requested else None
+        return ActionResult({"ReturnValue": True})
 
     def modify_image_attribute(self) -> ActionResult:
         """Set the AMI's description, as Packer does, or change who may launch it."""

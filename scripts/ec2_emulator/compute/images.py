@@ -67,6 +67,7 @@ class EmulatedImage(Ami):
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
         self.protection = "disabled"
+        self.instance_types: dict[str, list[str]] | None = None
         backend.amis[self.id] = self
 
     @property
@@ -128,6 +129,7 @@ class EmulatedImage(Ami):
             "SourceImageRegion": region,
             "DeprecationTime": self.deprecation and f"{self.deprecation:%Y-%m-%dT%H:%M:%S.000Z}",
             "DeregistrationProtection": self.protection,
+            "InstanceTypeSpecification": self.instance_types,
         }
 
 

@@ -74,6 +74,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     kwargs["instance_type"] = kwargs.get("instance_type") or some_type(
         data.get("InstanceRequirements", {})
     )
+    allowed_type(image, kwargs["instance_type"] or data.get("InstanceType"))
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings")
     )
@@ -94,6 +95,24 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
             STATE.spot_taken += 1
             threading.Timer(TAKEN_AFTER_S, take_back, [instance]).start()
     return reservation
+
+
+@rule(EC2_GUIDE + "ami-allowed-instance-types.html")
+def allowed_type(image: EmulatedImage, instance_type: str | None) -> None:
+    """An AMI with a list of supported types is launched on these alone, and never on a type of the
+    list of unsupported ones. An entry may have wildcards."""
+    lists = image.instance_types or {}
+
+    def matches(name: str) -> bool:
+        patterns = map(listing.wildcard, lists.get(name, []))
+        return any(pattern.fullmatch(instance_type or "") for pattern in patterns)
+
+    is_supported = matches("SupportedInstanceTypes") or not lists.get("SupportedInstanceTypes")
+    if matches("UnsupportedInstanceTypes") or not is_supported:
+        raise ApiError(
+            "InvalidParameterCombination",
+            f"The instance type '{instance_type}' is not supported by the AMI '{image.id}'",
+        )
 
 
 @rule(EC2_API + "errors-overview.html")

@@ -22,6 +22,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
 from goldenami.model.builds.build_records import BakeRecord, Utc
+from goldenami.model.supported.allowed_types import AllowedTypes
 from goldenami.model.supported.architectures import ARCHITECTURES
 
 ROOT_DEVICE = "/dev/xvda"
@@ -91,6 +92,7 @@ class AmiSettings(Record):
     """Settings that are applied to an AMI after it exists."""
 
     share_with: tuple[str, ...] = ()
+    instance_types: AllowedTypes = AllowedTypes()
     deprecate_at: Utc
     protect: bool = False
 
@@ -123,6 +125,15 @@ class Image:
                 if device.get("DeviceName") == self.raw.get("RootDeviceName")
             ),
             {},
+        )
+
+    @property
+    def instance_types(self) -> AllowedTypes:
+        """The types that EC2 launches it on."""
+        lists = self.raw.get("InstanceTypeSpecification") or {}
+        return AllowedTypes(
+            supported=tuple(sorted(lists.get("SupportedInstanceTypes") or [])),
+            unsupported=tuple(sorted(lists.get("UnsupportedInstanceTypes") or [])),
         )
 
     @property
@@ -294,6 +305,9 @@ def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> 
         )
     if settings.protect and not _protected(image):
         ec2.enable_image_deregistration_protection(ImageId=image.ami)
+    # CopyImage and RegisterImage take no lists, so each region's AMI gets them here.
+    if image.instance_types != settings.instance_types:
+        _allow_types(ec2, image, settings.instance_types)
     have, want = set(accounts_shared_with(ec2, image.ami)), set(settings.share_with)
     change = {"Add": _accounts(want - have), "Remove": _accounts(have - want)}
     if have != want:
@@ -302,6 +316,16 @@ def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> 
             Attribute="launchPermission",
             LaunchPermission={verb: rows for verb, rows in change.items() if rows},
         )
+
+
+def _allow_types(ec2: Client, image: Image, allowed: AllowedTypes) -> None:
+    lists: dict[str, Any] = {}
+    if allowed != AllowedTypes():
+        lists["InstanceTypeSpecification"] = {
+            "SupportedInstanceTypes": list(allowed.supported),
+            "UnsupportedInstanceTypes": list(allowed.unsupported),
+        }
+    ec2.replace_image_instance_type_specification(ImageId=image.ami, **lists)
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
@@ -346,6 +370,7 @@ def differences(
         ("delete on termination", True, root.get("DeleteOnTermination")),
         ("deprecation date", True, bool(raw.get("DeprecationTime"))),
         ("deregistration protection", True, _protected(image) or not settings.protect),
+        ("instance types", str(settings.instance_types), str(image.instance_types)),
         ("launch permissions", sorted(settings.share_with), sorted(set(shared_with))),
         *((f"tag {name}", value, image.tags.get(name)) for name, value in spec.tags.items()),
     ]

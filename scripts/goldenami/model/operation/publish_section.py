@@ -9,6 +9,7 @@ from pydantic import Field
 
 from goldenami.core.records import Lax, Section
 from goldenami.model.operation.cluster_section import Monitoring
+from goldenami.model.supported.allowed_types import TypeRule
 
 Repository = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
@@ -140,6 +141,8 @@ class Publish(Section):
     """where its container image is pushed to, such as `registry.company.example/team/image`"""
     transfer: Lax[Transfer] = Transfer.COPY
     """how the disk gets to further regions"""
+    instance_types: Lax[TypeRule] = TypeRule.DECLARED
+    """on which types EC2 launches the AMIs: those of `hardware:`, but for bare metal, or any"""
     launch_template: LaunchTemplate = LaunchTemplate()
     """how its launch template launches it"""
     instance_refresh: InstanceRefresh | None = None
