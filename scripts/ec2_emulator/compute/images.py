@@ -129,7 +129,11 @@ class EmulatedImage(Ami):
             "SourceImageRegion": region,
             "DeprecationTime": self.deprecation and f"{self.deprecation:%Y-%m-%dT%H:%M:%S.000Z}",
             "DeregistrationProtection": self.protection,
-            "InstanceTypeSpecification": self.instance_types,
+            "InstanceTypeSpecification": self.instance_types
+            and {
+                name: [{"InstanceType": entry} for entry in entries]
+                for name, entries in self.instance_types.items()
+            },
         }
 
 

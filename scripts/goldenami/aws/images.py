@@ -130,11 +130,12 @@ class Image:
     @property
     def instance_types(self) -> AllowedTypes:
         """The types that EC2 launches it on."""
-        lists = self.raw.get("InstanceTypeSpecification") or {}
-        return AllowedTypes(
-            supported=tuple(sorted(lists.get("SupportedInstanceTypes") or [])),
-            unsupported=tuple(sorted(lists.get("UnsupportedInstanceTypes") or [])),
+        lists = self.raw.get("InstanceTypeSpecification", {})
+        supported, unsupported = (
+            tuple(sorted(item["InstanceType"] for item in lists.get(name, [])))
+            for name in ("SupportedInstanceTypes", "UnsupportedInstanceTypes")
         )
+        return AllowedTypes(supported=supported, unsupported=unsupported)
 
     @property
     def snapshot(self) -> str:

@@ -20,6 +20,8 @@ BLOCK, SEAL, START, READ = (
     for name in ("put_snapshot_block", "complete_snapshot", "start_snapshot", "get_snapshot_block")
 )
 SHARED = "ec2.modify_image_attribute"
+TYPES = "ec2.replace_image_instance_type_specification"
+FAMILY = TYPE.partition(".")[0]
 INVALID, COMBINED, WRONG = (
     "ValidationException",
     "InvalidParameterCombination",
@@ -111,6 +113,36 @@ REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
     ),
     ("snapshot_of_an_ami_stays", "InvalidSnapshot.InUse", "ec2.delete_snapshot", ask.used),
     ("launchable", "InvalidAMIID.Unavailable", "launch", lambda a: ask.image(a, "disable_image")),
+    (
+        "type_lists",
+        WRONG,
+        TYPES,
+        lambda a: ask.allowed(a, SupportedInstanceTypes=[f"g{n}.*" for n in range(101)]),
+    ),
+    ("type_lists", WRONG, TYPES, lambda a: ask.allowed(a, SupportedInstanceTypes=["g5.**"])),
+    ("type_lists", WRONG, TYPES, lambda a: ask.allowed(a, SupportedInstanceTypes=["g 5.large"])),
+    (
+        "type_lists",
+        WRONG,
+        TYPES,
+        lambda a: ask.allowed(
+            a, SupportedInstanceTypes=["g5.*"], UnsupportedInstanceTypes=["g5.*"]
+        ),
+    ),
+    (
+        "allowed_type",
+        COMBINED,
+        "launch",
+        lambda a: ask.restricted(a, SupportedInstanceTypes=["p5.*"]),
+    ),
+    (
+        "allowed_type",
+        COMBINED,
+        "launch",
+        lambda a: ask.restricted(
+            a, SupportedInstanceTypes=[f"{FAMILY}.*"], UnsupportedInstanceTypes=[TYPE]
+        ),
+    ),
     ("resolve", WRONG, "launch", lambda a: {"ImageId": "resolve:ssm:/golden-ami/y/latest"}),
     (
         "settle",

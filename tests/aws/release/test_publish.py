@@ -271,12 +271,14 @@ def test_what_is_changed_behind_our_back_is_put_right_or_named(
         LaunchPermission={"Add": [{"UserId": "210987654321"}]},
     )
     state.ec2.disable_image_deprecation(ImageId=ami)
+    state.ec2.replace_image_instance_type_specification(ImageId=ami)
     lost = {"Key": "goldenami:manifest-sha256", "Value": "0" * 64}
     state.ec2.delete_tags(Resources=[ami, state.snapshots()[0]["SnapshotId"]], Tags=[lost])
     text = publish(checkout)
     for said in (
         "launch permissions: ['210987654321', '210987654322'], not ['210987654322']",
         "deprecation date: False, not True",
+        "instance types: 'any', not '",
         "tag goldenami:manifest-sha256: None",
     ):
         assert f"correct {ami}: {said}" in text, text

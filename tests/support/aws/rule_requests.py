@@ -262,6 +262,18 @@ def grouped(account: ProbeAccount, **override: Any) -> Asked:
     return {"template": account.template(ImageId=account.image(), **override)}
 
 
+def allowed(account: ProbeAccount, image_id: str = "", **lists: list[str]) -> Asked:
+    """A ReplaceImageInstanceTypeSpecification, as it is asked."""
+    return {"ImageId": image_id or account.image(), "InstanceTypeSpecification": lists}
+
+
+def restricted(account: ProbeAccount, **lists: list[str]) -> Asked:
+    """An AMI with these lists of types."""
+    asked = allowed(account, "", **lists)
+    account.ec2.replace_image_instance_type_specification(**asked)
+    return {"ImageId": asked["ImageId"]}
+
+
 def images(account: ProbeAccount) -> Asked:
     """Seven AMIs."""
     snapshot = account.snapshot()
