@@ -138,6 +138,12 @@ class Image:
         return AllowedTypes(supported=supported, unsupported=unsupported)
 
     @property
+    def has_other_types(self) -> bool:
+        """Whether somebody changed these types since its publish, which says them in a tag."""
+        published = self.tags.get(tags.INSTANCE_TYPES, self.instance_types.digest)
+        return published != self.instance_types.digest
+
+    @property
     def snapshot(self) -> str:
         return str(self.root.get("SnapshotId", ""))
 

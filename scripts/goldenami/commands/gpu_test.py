@@ -62,8 +62,8 @@ class GpuTestOptions:
 
 @translated()
 def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
-    """Check the candidate on the cheapest GPU of each declared architecture, record it,
-    terminate."""
+    """Check the candidate on the cheapest GPU of each declared architecture (or class), record
+    it, terminate."""
     image, hours = options.image, options.hours
     definition = checkout.definition(image)
     # Publishers may not write test records, so tests can have a profile of their own.
@@ -82,7 +82,8 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
             checkout.root, tested, candidate.subnets, hours=hours, most_usd=options.max_usd
         )
     build_id = candidate.build_id
-    print("\n".join(gpu_test.lines(image, build_id, offers, hours)), flush=True)
+    lines = gpu_test.lines(image, build_id, offers, hours)
+    print("\n".join([*lines, *gpu_test.untested_lines(checkout.root, definition)]), flush=True)
     if options.dry_run:
         return 0
     builds, root = checkout.builds(image), checkout.root

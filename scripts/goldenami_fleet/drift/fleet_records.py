@@ -125,7 +125,7 @@ def headline(record: FleetRecord) -> str:
     if groups:
         parts.append(f"{groups} groups launch another version than the default")
     if faults := sum(len(fleet.amis) for fleet in fleets):
-        parts.append(f"{faults} AMIs are public or cannot be launched")
+        parts.append(f"{faults} AMIs are public, cannot be launched, or on other types")
     if record.unreachable:
         parts.append(f"could not look at {', '.join(record.unreachable)}")
     return "; ".join(parts)

@@ -1,34 +1,45 @@
-"""The types that EC2 launches an AMI on, by the families of a lock."""
+"""The types that EC2 launches an AMI on, by the families of a lock and what a test covers."""
 
 from __future__ import annotations
 
-import pytest
-from goldenami.model.supported import allowed_types
-from goldenami.model.supported.allowed_types import AllowedTypes, TypeRule
+from pathlib import Path
 
-DECLARED = allowed_types.of_families(TypeRule.DECLARED, ["g5", "c7i"])
+import pytest
+from goldenami.model.supported import allowed_types, gpu_classes, hardware
+from goldenami.model.supported.allowed_types import AllowedTypes, TypeRule
+from support.ec2.instance_types import described
+
+FAMILIES = hardware.load(Path(__file__).resolve().parents[3])
+NAMES = ["g5", "p5", "c7i"]
+DECLARED = allowed_types.of_families(TypeRule.DECLARED, FAMILIES, NAMES)
+PROVED = allowed_types.of_families(TypeRule.PROVED, FAMILIES, NAMES)
 
 
 @pytest.mark.parametrize(
-    ("instance_type", "is_allowed"),
+    ("instance_type", "declared", "proved"),
     [
-        ("g5.xlarge", True),
-        ("g5.48xlarge", True),
-        ("c7i.large", True),
-        ("c7i.metal-24xl", False),
-        ("g5g.xlarge", False),
-        ("g6.xlarge", False),
-        ("c7i-flex.large", False),
+        ("g5.xlarge", True, True),
+        ("g5.16xlarge", True, True),
+        ("g5.48xlarge", True, False),  # eight GPUs, where a machine with one was tested
+        ("p5.4xlarge", True, True),
+        ("p5.48xlarge", True, False),  # NVSwitches
+        ("p5.96xlarge", True, False),  # a size that nobody knows
+        ("c7i.large", True, True),
+        ("c7i.metal-24xl", False, False),
+        ("g5g.xlarge", False, False),
+        ("g6.xlarge", False, False),
+        ("c7i-flex.large", False, False),
     ],
 )
-def test_declared_families_are_allowed_without_bare_metal(
-    instance_type: str, is_allowed: bool
+def test_a_type_is_allowed_by_what_is_declared_or_proved(
+    instance_type: str, declared: bool, proved: bool
 ) -> None:
-    assert DECLARED.allows(instance_type) is is_allowed
+    assert DECLARED.allows(instance_type) is declared
+    assert PROVED.allows(instance_type) is proved
 
 
 def test_any_has_no_list() -> None:
-    anything = allowed_types.of_families(TypeRule.ANY, ["g5"])
+    anything = allowed_types.of_families(TypeRule.ANY, FAMILIES, ["g5"])
     assert anything == AllowedTypes()
     assert anything.allows("x1.32xlarge")
     assert str(anything) == "any"
@@ -38,3 +49,39 @@ def test_unsupported_alone_allows_the_rest() -> None:
     rest = AllowedTypes(unsupported=("t3.*",))
     assert rest.allows("t4g.large")
     assert not rest.allows("t3.large")
+
+
+def test_a_test_takes_a_machine_of_each_class_that_is_promised() -> None:
+    classes = ["86-one", "86-several", "90-one", "90-nvswitch"]
+    for rule in (TypeRule.ANY, TypeRule.DECLARED):
+        assert allowed_types.tested_classes(rule, FAMILIES, NAMES) == classes
+    assert allowed_types.tested_classes(TypeRule.PROVED, FAMILIES, NAMES) == ["86-one", "90-one"]
+    assert allowed_types.untested(FAMILIES, NAMES) == {
+        "86-several": ["g5.12xlarge", "g5.24xlarge", "g5.48xlarge"],
+        "90-nvswitch": ["p5.48xlarge"],
+    }
+
+
+def test_a_family_without_one_gpu_is_proved_on_what_it_has() -> None:
+    """p4d has eight GPUs with NVSwitches and nothing else."""
+    assert allowed_types.tested_classes(TypeRule.PROVED, FAMILIES, ["p4d"]) == ["80-nvswitch"]
+    assert allowed_types.of_families(TypeRule.PROVED, FAMILIES, ["p4d"]).allows("p4d.24xlarge")
+
+
+def test_each_type_of_a_gpu_family_is_in_one_class_of_its_gpus() -> None:
+    """Every type that EC2 describes, against the classes of its family: the counts are EC2's."""
+    names = [name for name, family in FAMILIES.items() if family.sm]
+    classes = gpu_classes.declared(FAMILIES, names)
+    compared = 0
+    for row in described():
+        family = FAMILIES.get(row["InstanceType"].partition(".")[0])
+        if family is None or not family.sm or row.get("BareMetal"):
+            continue
+        count = sum(gpu.get("Count") or 0 for gpu in row["GpuInfo"]["Gpus"])
+        own = [name for name, types in classes.items() if row["InstanceType"] in types]
+        if count and family.machines:
+            assert own == [gpu_classes.class_of(family, count)], row["InstanceType"]
+            compared += 1
+        else:
+            assert own == [], row["InstanceType"]
+    assert compared > 50

@@ -17,7 +17,7 @@ from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.channels.pointers import read as read_parameters
-from goldenami.aws.images import AmiState
+from goldenami.aws.images import AmiState, Image
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -202,6 +202,7 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
             last_launched=optional(image.get("LastLaunchedTime")),
             public=image.get("Public", False),
+            other_types=Image(image).has_other_types,
             signed=tags.PROVENANCE_SHA256 in own_tags,
             signed_by=own_tags.get(tags.SIGNED_BY, ""),
         )
@@ -351,6 +352,7 @@ def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Lau
         templates=tuple(_use(use) for use in specifications if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
         snapshots=tuple(snapshot_ids),
+        types=tuple(row["InstanceType"] for row in overrides if row.get("InstanceType")),
     )
 
 
@@ -371,6 +373,7 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
             yield AccountInstance(
                 id=instance["InstanceId"],
                 image_id=instance["ImageId"],
+                type=instance["InstanceType"],
                 state=instance["State"]["Name"],
                 group=own_tags.get("aws:autoscaling:groupName", ""),
                 volume=root.get("VolumeId", ""),

@@ -49,8 +49,8 @@ class RegionLook:
 
     @cached_property
     def faults(self) -> list[tuple[AccountAmi, str]]:
-        """AMIs that everybody may read or nobody can launch, each with what is wrong and how to
-        mend it."""
+        """AMIs that everybody may read, nobody can launch, or that are launched on other types than
+        their publish allowed, each with what is wrong and how to mend it."""
         return [(ami, fault) for ami in self.amis.values() for fault in self._faults(ami)]
 
     @cached_property
@@ -88,6 +88,11 @@ class RegionLook:
             )
         if ami.state is not AmiState.AVAILABLE:
             return
+        if ami.other_types:
+            yield (
+                f"somebody changed the instance types that EC2 launches {ami.id} on: "
+                f"`golden publish {ami.image} --build {ami.build_id}` sets them again"
+            )
         for name in ami.snapshots:
             snapshot = self.snapshots.get(name)
             if snapshot and (problem := self._key_problems.get(snapshot.key)):

@@ -36,8 +36,9 @@ class AccountAmi:
     """An image of this account. `announced` and `disabled` are the times of these steps of its
     retirement, from its tags. Everybody may launch it if it is `public`.
 
-    `signed` is True if its tags name a signed provenance, and `signed_by` is the key's id by its
-    tags. Neither is a proof.
+    `other_types` is True if somebody changed the types that EC2 launches it on. `signed` is True if
+    its tags name a signed provenance, and `signed_by` is the key's id by its tags. Neither is a
+    proof.
     """
 
     id: str
@@ -54,6 +55,7 @@ class AccountAmi:
     last_launched: datetime | None = None
     shared_with: tuple[str, ...] = ()
     public: bool = False
+    other_types: bool = False
     signed: bool = False
     signed_by: str = ""
 
@@ -135,7 +137,8 @@ class Launcher:
     """Something that launches instances, by the templates that it uses (overrides included), or by
     images, named as in templates.
 
-    `name` is its name or id, `snapshots` are those from which it makes further volumes. A group's
+    `name` is its name or id, `snapshots` are those from which it makes further volumes, `types` the
+    instance types that it chooses from, if it does not leave the type to a template. A group's
     launch configuration is not here: that counts as a use by itself, whoever launches by it.
     """
 
@@ -144,6 +147,7 @@ class Launcher:
     templates: tuple[TemplateUse, ...] = ()
     image_refs: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
     def versions(self, image: str, default: TemplateVersion | None) -> Iterator[str]:
         """The versions of an image's template that it names. `default` is the template's default
@@ -164,6 +168,7 @@ class AccountInstance:
 
     id: str
     image_id: str
+    type: str = ""
     state: str = "running"
     group: str = ""
     template: str = ""

@@ -18,6 +18,8 @@ from goldenami.core.records import Record, Sha256, SharedRecord
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import BuildId, Utc
 from goldenami.model.locked.lockfile import Lock
+from goldenami.model.supported import allowed_types, gpu_classes, hardware
+from goldenami.model.supported.allowed_types import TypeRule
 from goldenami.model.supported.hardware import Family, GpuType
 
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
@@ -44,25 +46,26 @@ def nonce_of(build_id: str, chance: str = "") -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """GPU architectures, and roles with checks on a GPU, that a build's test has to cover according
-    to its lock. As text, AMIs carry it in a tag: `75 86: nvidia_driver frameworks`."""
+    """Classes of machines, and roles with checks on a GPU, that a build's test has to cover
+    according to its lock and its definition's `instance_types`. As text, AMIs carry it in a tag:
+    `75-one 86-one: nvidia_driver frameworks`. Earlier versions wrote an architecture, `75`, which
+    any machine of it covers."""
 
-    architectures: tuple[str, ...]
+    classes: tuple[str, ...]
     roles: tuple[str, ...]
 
     @classmethod
-    def of(cls, root: Path, lock: Lock) -> Asked:
-        return cls(
-            tuple(lock.hardware.sm), tuple(role for role in lock.roles if required(root, [role]))
-        )
+    def of(cls, root: Path, lock: Lock, rule: TypeRule) -> Asked:
+        classes = allowed_types.tested_classes(rule, hardware.load(root), lock.hardware.families)
+        return cls(tuple(classes), tuple(role for role in lock.roles if required(root, [role])))
 
     @classmethod
     def parsed(cls, text: str) -> Asked:
-        architectures, _, roles = text.partition(":")
-        return cls(tuple(architectures.split()), tuple(roles.split()))
+        classes, _, roles = text.partition(":")
+        return cls(tuple(classes.split()), tuple(roles.split()))
 
     def __str__(self) -> str:
-        return f"{' '.join(self.architectures)}: {' '.join(self.roles)}"
+        return f"{' '.join(self.classes)}: {' '.join(self.roles)}"
 
 
 class GpuSession(Record):
@@ -88,6 +91,13 @@ class TestedGpu(SharedRecord):
     checks: Annotated[int, Field(ge=1)]
     junit_sha256: Sha256
     not_asked: tuple[str, ...] = ()
+
+    def covered(self, families: Mapping[str, Family]) -> set[str]:
+        """The entries of `Asked.classes` that it covers."""
+        family = families.get(self.instance_type.partition(".")[0])
+        if family is None:
+            return set()
+        return {self.sm, gpu_classes.class_of(family, len(self.gpu.split(", ")))}
 
     def problems(
         self, checks: Sequence[str], optional: Iterable[str], families: Mapping[str, Family]
@@ -117,8 +127,8 @@ class TestedGpu(SharedRecord):
 
 
 class GpuTestRecord(SharedRecord):
-    """A build's test on every GPU architecture that it declares. `checks` has the names of those
-    that every machine answered.
+    """A build's test on a machine of each class that it has to cover. `checks` has the names of
+    those that every machine answered.
 
     It names the SHA-256 of the lock, the disk and its manifest, as the AMIs do in their tags.
     `signature` is a DSSE envelope.
@@ -143,7 +153,7 @@ class GpuTestRecord(SharedRecord):
 
     def problems(
         self,
-        architectures: Iterable[str],
+        classes: Iterable[str],
         needed: Mapping[str, bool],
         families: Mapping[str, Family],
     ) -> Iterator[str]:
@@ -155,8 +165,9 @@ class GpuTestRecord(SharedRecord):
             yield f"{len(missing)} checks are not in it, {missing[0]} first"
         if len({*self.checks}) < len(self.checks):
             yield "it names a check twice"
-        if untested := {*architectures} - {machine.sm for machine in self.machines}:
-            yield f"no GPU of architecture {min(untested)} was tested"
+        covered = set[str]().union(*(machine.covered(families) for machine in self.machines))
+        for untested in sorted({*classes} - covered)[:1]:
+            yield f"no machine of class {untested} ({gpu_classes.words(untested)}) was tested"
         if self.nonce != nonce_of(self.build_id, self.nonce[:_CHANCE]):
             yield f"its nonce `{self.nonce[:32]}` is of no test of this build"
         files = {machine.junit_sha256 for machine in self.machines}

@@ -20,9 +20,9 @@ from goldenami.model.definitions.definition import (
     Base,
     Definition,
 )
-from goldenami.model.operation.publish_section import LaunchTemplate, Publish, VolumeType
+from goldenami.model.operation.publish_section import Publish, VolumeType
 from goldenami.model.roles import recipes, role_order
-from goldenami.model.supported import hardware
+from goldenami.model.supported import allowed_types, hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS
 
@@ -178,14 +178,25 @@ def _check_template(
             )
 
 
-def _check_launch(source: YamlFile, definition: Definition, template: LaunchTemplate) -> Mistakes:
+def _check_launch(
+    root: Path, source: YamlFile, definition: Definition, publish: Publish
+) -> Mistakes:
     """Yield the mistakes in the type and the volume of instances, which have to suit the image."""
+    template, families = publish.launch_template, hardware.load(root)
     if template.instance_type:
-        family = template.instance_type.partition(".")[0]
+        key, family = ("publish", "launch_template", "instance_type"), template.instance_type
+        family = family.partition(".")[0]
+        known_names = [name for name in definition.hardware if name in families]
+        allowed = allowed_types.of_families(publish.instance_types, families, known_names)
         if family not in definition.hardware:
             yield source.error(
-                ("publish", "launch_template", "instance_type"),
-                f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}",
+                key, f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}"
+            )
+        elif not allowed.allows(template.instance_type):
+            yield source.error(
+                key,
+                f"EC2 would not launch the image on `{template.instance_type}`, but on {allowed}",
+                hint=f"take one of these, or allow it: {allowed_types.WIDER}",
             )
     if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
         yield source.error(
@@ -216,7 +227,7 @@ def _check_publish(
     for name in publish.tags:
         if name.lower().startswith(("aws:", "goldenami:")):
             yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
-    yield from _check_launch(source, definition, template)
+    yield from _check_launch(root, source, definition, publish)
     yield from _check_template(root, source, definition, publish)
     if publish.kms_key and publish.kms_key.startswith("alias/aws/"):
         yield source.error(

@@ -141,8 +141,11 @@ class Publish(Section):
     """where its container image is pushed to, such as `registry.company.example/team/image`"""
     transfer: Lax[Transfer] = Transfer.COPY
     """how the disk gets to further regions"""
-    instance_types: Lax[TypeRule] = TypeRule.DECLARED
-    """on which types EC2 launches the AMIs: those of `hardware:`, but for bare metal, or any"""
+    instance_types: Lax[TypeRule] = TypeRule.PROVED
+    """on which types EC2 launches the AMIs, but for bare metal: `proved`: those of `hardware:` of
+    whose class (architecture; one GPU, several, or NVSwitches) the test on a GPU takes a machine,
+    the cheapest of each architecture; `declared`: all of `hardware:`, so that the test takes a
+    machine of each class; `any`: whatever somebody tries"""
     launch_template: LaunchTemplate = LaunchTemplate()
     """how its launch template launches it"""
     instance_refresh: InstanceRefresh | None = None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from goldenami.core import records
 from goldenami.core.records import Record
+from goldenami.model.supported import gpu_classes
+from goldenami.model.supported.hardware import Family
 
 
 class TypeRule(StrEnum):
-    """Which types a publish allows for an AMI."""
+    """Which types a publish allows for an AMI, and so which a test on GPUs has to cover."""
 
     ANY = "any"
     DECLARED = "declared"
+    PROVED = "proved"
 
 
 class AllowedTypes(Record):
@@ -30,6 +34,11 @@ class AllowedTypes(Record):
             return False
         return not _matches(self.unsupported, instance_type)
 
+    @property
+    def digest(self) -> str:
+        """A short digest of both lists, which fits in a tag."""
+        return records.sha256_text(str(self))[:16]
+
     def __str__(self) -> str:
         if not self.supported:
             return "any"
@@ -41,14 +50,52 @@ def _matches(patterns: Iterable[str], instance_type: str) -> bool:
     return any(fnmatchcase(instance_type, pattern) for pattern in patterns)
 
 
+WIDER = (
+    "`publish: instance_types: declared` allows all sizes of `hardware:`, and `gpu-test` then "
+    "takes a machine of each class; `any` allows any type"
+)
+"""How a definition allows more types."""
 METAL = "*.metal*"
 """Sizes without a hypervisor. Nobody boots an image on one before it is `latest`: `verify` and the
 test on a GPU run on virtual machines."""
 
 
-def of_families(rule: TypeRule, names: Iterable[str]) -> AllowedTypes:
-    """Return the types of the families that a lock names: their sizes but for bare metal."""
+def tested_classes(
+    rule: TypeRule, families: Mapping[str, Family], names: Iterable[str]
+) -> list[str]:
+    """Return the classes of GPU machines of which a test has to cover one machine each: all that
+    the families `names` have, or, if only what is proved is allowed, the cheapest of each compute
+    capability."""
+    classes = list(gpu_classes.declared(families, names))
+    if rule is TypeRule.PROVED:
+        return gpu_classes.first_of_each_architecture(classes)
+    return classes
+
+
+def untested(families: Mapping[str, Family], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the types, by class, that are declared and not allowed where only what is proved
+    is."""
+    names = list(names)
+    types = gpu_classes.declared(families, names)
+    covered = tested_classes(TypeRule.PROVED, families, names)
+    return {name: rows for name, rows in types.items() if name not in covered}
+
+
+def of_families(
+    rule: TypeRule, families: Mapping[str, Family], names: Iterable[str]
+) -> AllowedTypes:
+    """Return the types of the families `names` that the rule allows: their sizes but for bare
+    metal. If only what is proved is allowed, sizes with NVIDIA GPUs are named one by one, so that
+    EC2 refuses those that AWS adds later."""
     if rule is TypeRule.ANY:
         return AllowedTypes()
-    supported = tuple(f"{name}.*" for name in sorted(names))
-    return AllowedTypes(supported=supported, unsupported=(METAL,))
+    names = sorted(names)
+    supported = {f"{name}.*" for name in names}
+    if rule is TypeRule.PROVED:
+        supported = {f"{name}.*" for name in names if not families[name].sm}
+        types = gpu_classes.declared(families, names)
+        refused = untested(families, names)
+        excluded = {name for rows in refused.values() for name in rows}
+        for rows in types.values():
+            supported |= {*rows} - excluded
+    return AllowedTypes(supported=tuple(sorted(supported)), unsupported=(METAL,))

@@ -11,7 +11,7 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.instances.instances import Subnet
 from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
-from goldenami.model.supported import hardware
+from goldenami.model.supported import allowed_types, hardware
 from goldenami.release.gpu_test import capacity
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
 
@@ -24,10 +24,11 @@ def read(
     hours: float,
     most_usd: float | None,
 ) -> dict[str, list[Offer]]:
-    """The instances that can be launched, by architecture, and for `hours` cost no more than
+    """The instances that can be launched, by class, and for `hours` cost no more than
     `most_usd` together. `subnets` are those of the definition, by region and zone."""
     families_by_name = hardware.load(root)
     families = [name for name in image.definition.hardware if families_by_name[name].sm]
+    classes = allowed_types.tested_classes(image.section.instance_types, families_by_name, families)
 
     def types(name: str) -> RegionTypes:
         client = image.with_short_timeouts.account.ec2(name)
@@ -42,5 +43,5 @@ def read(
     region_types = for_each_region(subnets, types).require_all()
     names = sorted(set[str]().union(*(types.described for types in region_types.values())))
     priced, _ = prices.hourly_by_type(image.account, names)
-    offers = capacity.offers(families_by_name, families, region_types, priced)
+    offers = capacity.offers(families_by_name, families, classes, region_types, priced)
     return capacity.affordable(offers, hours, most_usd)

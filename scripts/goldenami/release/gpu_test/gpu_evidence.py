@@ -83,7 +83,7 @@ class GpuJudge:
         """Return TESTED if one region's record proves the build; else UNTESTED, with what is wrong
         with the first record. NONE if the image has no GPU."""
         requirements = self._requirements(build)
-        if requirements is not None and not requirements.architectures:
+        if requirements is not None and not requirements.classes:
             return GpuFinding(GpuProof.NONE)
         if requirements is None:
             return GpuFinding(
@@ -120,7 +120,7 @@ class GpuJudge:
         """Yield why a record is no proof, or "" for each check that passes."""
         # The checks that cost the least come first, as callers stop at the first problem.
         needed = required(self.root, requirements.roles)
-        yield from record.problems(requirements.architectures, needed, hardware.load(self.root))
+        yield from record.problems(requirements.classes, needed, hardware.load(self.root))
         if not needed:
             yield "no check on a GPU is known that it has to show"
         yield self._unsigned(record, build)

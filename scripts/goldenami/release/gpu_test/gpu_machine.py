@@ -80,7 +80,7 @@ class GpuTest:
 
 def test_offer(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
     """Launch an offer, run the checks on it and power it off. It is removed, whatever happens."""
-    work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
+    work = Path(tempfile.mkdtemp(prefix=f"{offer.gpu_class}-", dir=test.work))
     key, ec2 = ssh.new_key(work / "launch_key", "golden"), test.account.ec2(offer.region)
     image = test.candidates[offer.region]
     progress.say(f"launch {offer}")
@@ -156,7 +156,7 @@ def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> 
             hint="`latest` stays where it is; mend the image, or try another instance: run again",
         )
     return TestedGpu(
-        sm=offer.sm,
+        sm=offer.gpu_class.partition("-")[0],
         gpu=junit.properties[GPU_PROPERTY],
         instance_type=offer.kind.type,
         region=offer.region,

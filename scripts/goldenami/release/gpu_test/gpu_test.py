@@ -1,9 +1,10 @@
-"""Tests the candidate on GPUs: one instance for each declared architecture, on the first offer that
-EC2 grants. The record names them all."""
+"""Tests the candidate on GPUs: one instance for each class that the test has to cover, on the first
+offer that EC2 grants. The record names them all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from goldenami.aws import tags
 from goldenami.aws.calls import wait_for
@@ -16,6 +17,9 @@ from goldenami.core.errors import GoldenError, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_plan
 from goldenami.model.builds.gpu_proofs import GpuTestRecord, TestedGpu, required
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import allowed_types, gpu_classes, hardware
+from goldenami.model.supported.allowed_types import TypeRule
 from goldenami.release.gpu_test import capacity, gpu_machine
 from goldenami.release.gpu_test.capacity import Offer
 from goldenami.release.gpu_test.gpu_machine import GpuTest
@@ -39,7 +43,7 @@ _QUOTAS = {
 """Service Quotas' names of limits, by whether they are of Spot, and by the group of types. Spot
 requests for P instances have several."""
 _SHOWN = 6
-"""How many offers of an architecture a plan names; the others are counted."""
+"""How many offers of a class a plan names; the others are counted."""
 
 
 def lines(
@@ -51,13 +55,29 @@ def lines(
     if least_usd is not None:
         cost = f"at most ${least_usd:.2f} for the cheapest types"
     lines = [
-        f"test {image} {build_id} on {len(offers)} GPU architectures, {hours:g} h each at most; "
+        f"test {image} {build_id} on {len(offers)} classes of machines, {hours:g} h each at most; "
         f"{cost}"
     ]
-    for sm, sm_offers in offers.items():
-        lines += [f"  sm_{sm:<4} {offer}" for offer in sm_offers[:_SHOWN]]
-        if len(sm_offers) > _SHOWN:
-            lines.append(f"  sm_{sm:<4} and {len(sm_offers) - _SHOWN} more")
+    for gpu_class, class_offers in offers.items():
+        lines += [f"  {gpu_class:<12} {offer}" for offer in class_offers[:_SHOWN]]
+        if len(class_offers) > _SHOWN:
+            lines.append(f"  {gpu_class:<12} and {len(class_offers) - _SHOWN} more")
+    return lines
+
+
+def untested_lines(root: Path, definition: Definition) -> list[str]:
+    """Lines that name the declared types of which the test takes no machine, since EC2 is to refuse
+    them."""
+    rule = definition.publish and definition.publish.instance_types
+    if rule is not TypeRule.PROVED:
+        return []
+    untested = allowed_types.untested(hardware.load(root), definition.hardware)
+    lines = [
+        f"  {gpu_class:<12} not tested, so EC2 launches nothing on {', '.join(types)}"
+        for gpu_class, types in untested.items()
+    ]
+    if lines:
+        lines.append("  `publish: instance_types: declared` tests a machine of each, too")
     return lines
 
 
@@ -100,14 +120,14 @@ def clear(test: GpuTest) -> list[str]:
 
 
 def run(
-    test: GpuTest, offers_by_sm: Mapping[str, Sequence[Offer]], progress: Progress
+    test: GpuTest, offers_by_class: Mapping[str, Sequence[Offer]], progress: Progress
 ) -> GpuTestRecord:
-    """Test the candidate on one instance of each architecture, and return the record. Raises
+    """Test the candidate on one instance of each class, and return the record. Raises
     NotVerified, with the check's output, if a check fails."""
     machines = []
-    for sm, offers in offers_by_sm.items():
-        with progress.step(f"architecture {sm}"):
-            machines.append(_test_architecture(test, offers, progress))
+    for gpu_class, offers in offers_by_class.items():
+        with progress.step(gpu_classes.words(gpu_class)):
+            machines.append(_test_class(test, offers, progress))
     tested = next(iter(test.candidates.values())).tags
     return GpuTestRecord(
         image=test.lock.image,
@@ -123,7 +143,7 @@ def run(
     )
 
 
-def _test_architecture(test: GpuTest, offers: Sequence[Offer], progress: Progress) -> TestedGpu:
+def _test_class(test: GpuTest, offers: Sequence[Offer], progress: Progress) -> TestedGpu:
     """Test the candidate on the first of the offers that EC2 grants, in rounds for `wait_s`."""
     refused: Refused = {}
 
@@ -175,7 +195,7 @@ def _are_final(offers: Sequence[Offer], refused: Refused) -> bool:
 def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:
     """The error if no offer was granted: the refusals, except those of single zones, and what to
     do."""
-    sm = offers[0].sm
+    gpu_class = offers[0].gpu_class
     wide, causes, hints = dict(refused), set[str](), dict[str, None]()
     for path, error in refused.items():
         if error.refusal.instead is Instead.ZONE:
@@ -186,9 +206,9 @@ def _not_granted(offers: Sequence[Offer], refused: Refused) -> GoldenError:
             causes.add(f"{error.message} ({path[1]})")
         else:
             causes.add(error.message)
-    message = f"EC2 has no GPU of architecture {sm} for us: {len(offers)} offers tried"
+    message = f"EC2 has no machine of class {gpu_class} for us: {len(offers)} offers tried"
     if _are_final(offers, refused):
-        message = f"the account allows no GPU of architecture {sm}"
+        message = f"the account allows no machine of class {gpu_class}"
     else:
         hints["wait longer by --wait-minutes, or publish to a region with capacity"] = None
     if QUOTA in hints:

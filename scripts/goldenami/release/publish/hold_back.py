@@ -63,7 +63,7 @@ def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof |
 def _on_gpus(
     build: VerifiedBuild, states: Iterable[RegionBuild], spec: ImageSpec, judge: GpuJudge
 ) -> GpuFinding:
-    if not build.asked.architectures:
+    if not build.asked.classes:
         return GpuFinding(GpuProof.NONE)
     evidence = channel_moves.evidence_of(build.bake.image, build.bake.build_id, states)
     # By the specification's tags, since no region may have an AMI yet.

@@ -53,6 +53,7 @@ def prepare(image: ImageInAccount, criteria: Criteria) -> MovePlan:
         entries, lambda region: _read(image.in_region(region), entries[region])
     ).require_all()
     for region, state in states.items():
+        _check_types(image, state)
         pointers.check_default(state.template, pointers.template_name(name), region)
     _check_signed(image.definition, states)
     gpu = channel_moves.gpu(
@@ -128,6 +129,16 @@ def _read(image: ImageInRegion, entry: LedgerEntry) -> RegionBuild:
             hint=f"`golden publish {image.name} --build {entry.build_id}` makes it again",
         )
     return state
+
+
+def _check_types(image: ImageInAccount, state: RegionBuild) -> None:
+    """Raise NotVerified if somebody changed the types that the candidate's AMI is launched on."""
+    if state.image and state.image.has_other_types:
+        raise NotVerified(
+            f"somebody changed the instance types of {state.image.ami} in {state.region}: "
+            f"{state.image.instance_types}",
+            hint=f"`golden publish {image.name}` sets them again",
+        )
 
 
 def _is_signed(state: RegionBuild) -> bool:

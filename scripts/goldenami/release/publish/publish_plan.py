@@ -14,9 +14,7 @@ from goldenami.aws.session import check_regions
 from goldenami.core import clock
 from goldenami.core.errors import Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.locked.lockfile import Lock
 from goldenami.model.operation.publish_section import Publish
-from goldenami.model.supported import allowed_types
 from goldenami.release.publish import hold_back, region_plans, upload_plan
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import PublishPlan
@@ -60,7 +58,7 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
         spec=spec,
         kms_key=section.kms_key,
         baked_at=build.bake.started_at,
-        settings=_settings(section, build.lock),
+        settings=_settings(section, build),
         gpu=held_back.gpu,
         held_back=held_back.why,
         regions=(),
@@ -74,11 +72,11 @@ def _of_account(image: ImageInAccount, build: VerifiedBuild, criteria: Criteria)
     return region_plans.checked(image, plan, states)
 
 
-def _settings(section: Publish, lock: Lock) -> AmiSettings:
+def _settings(section: Publish, build: VerifiedBuild) -> AmiSettings:
     deprecate_at = clock.now() + timedelta(days=section.deprecate_after_days)
     return AmiSettings(
         share_with=tuple(sorted(section.share_with)),
-        instance_types=allowed_types.of_families(section.instance_types, lock.hardware.families),
+        instance_types=build.allowed,
         protect=section.deregistration_protection,
         deprecate_at=clock.stamp(deprecate_at),
     )
@@ -88,6 +86,7 @@ def _spec(build: VerifiedBuild) -> ImageSpec:
     """The specification of the build's AMIs. On AMIs for GPUs a tag has the requirements that a GPU
     test has to prove."""
     spec = ImageSpec.of(build.bake, build.lock.description, build.lock.base.architecture)
-    if not build.asked.architectures:
-        return spec
-    return spec.model_copy(update={"tags": {**spec.tags, tags.GPU_TEST: str(build.asked)}})
+    own_tags = {**spec.tags, tags.INSTANCE_TYPES: build.allowed.digest}
+    if build.asked.classes:
+        own_tags[tags.GPU_TEST] = str(build.asked)
+    return spec.model_copy(update={"tags": own_tags})

@@ -18,6 +18,12 @@ def lines(plan: PublishPlan) -> list[str]:
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     for name, missing in plan.missing_families.items():
         lines.append(f"  {name:<15} has no {', '.join(missing)}, which the definition declares")
+    for name, counts in plan.refused_machines.items():
+        for instance_type, count in counts.items():
+            lines.append(
+                f"  {name:<15} EC2 will not launch this build on {instance_type}, as {count} "
+                "running machines of the image are"
+            )
     sent = [region.upload.bytes for region in plan.regions if region.upload]
     if len(sent) > 1:
         lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions")
@@ -84,6 +90,8 @@ def _making(region: RegionPublishPlan, plan: PublishPlan) -> Iterator[str]:
             f"IMDSv2 only, ENA, {plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
             f"{_encrypted(region, plan)}"
         )
+    if plan.settings.instance_types.supported:
+        yield f"launch only on {plan.settings.instance_types}"
     deprecation = f"deprecate on {plan.settings.deprecate_at[:10]}"
     if plan.settings.protect:
         deprecation += ", protect from deregistration"

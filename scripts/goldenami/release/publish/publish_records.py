@@ -98,6 +98,7 @@ class PublishPlan(Record):
     withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
     missing_families: dict[str, list[str]] = Field(default_factory=dict)
+    refused_machines: dict[str, dict[str, int]] = Field(default_factory=dict)
     regions: tuple[RegionPublishPlan, ...]
 
     @property

@@ -15,6 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds.build_records import Ami
 from goldenami.model.definitions.definition import Definition
+from goldenami.release.publish import type_checks
 from goldenami.release.publish.channel_moves import Successor
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan
 from goldenami.release.publish.release_gate import VerifiedBuild
@@ -173,8 +174,9 @@ def _misplaced(
 def checked(
     image: ImageInAccount, plan: PublishPlan, states: dict[str, RegionBuild]
 ) -> PublishPlan:
-    """Add the instance families that regions lack to the plan. Raises BadInput if a channel would
-    move to an older or withdrawn build."""
+    """Add the instance families that regions lack to the plan, and the machines whose type the
+    build is not launched on. Raises BadInput if a channel would move to an older or withdrawn
+    build, or a group could launch it no more."""
     successor = Successor(plan.image, plan.build_id, plan.baked_at, plan.channels)
     for planned in plan.regions:
         if planned.moves or planned.moves_template:
@@ -185,4 +187,8 @@ def checked(
         lambda region: instance_types.missing_families(image.account.ec2(region), declared),
     ).require_all()
     missing = {region: families for region, families in lacking.items() if families}
-    return plan.model_copy(update={"missing_families": missing})
+    allowed = plan.settings.instance_types
+    refused = for_each_region(
+        states, lambda region: type_checks.refused(image, states[region], allowed)
+    ).require_all()
+    return plan.model_copy(update={"missing_families": missing, "refused_machines": refused})

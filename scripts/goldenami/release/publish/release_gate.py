@@ -27,7 +27,8 @@ from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
-from goldenami.model.supported import hardware
+from goldenami.model.supported import allowed_types, hardware
+from goldenami.model.supported.allowed_types import AllowedTypes, TypeRule
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {
@@ -45,13 +46,15 @@ which the instance that `verify` launches does not use."""
 @dataclass(frozen=True)
 class VerifiedBuild:
     """A build with a passing verify record. `asked` are the requirements that a GPU test has to
-    prove. `signs` signs the build's provenance, or is None if it is published unsigned."""
+    prove, `allowed` the types that EC2 launches its AMIs on. `signs` signs the build's provenance,
+    or is None if it is published unsigned."""
 
     folder: BuildFolder
     bake: BakeRecord
     verify: VerifyRecord
     lock: Lock
     asked: Asked
+    allowed: AllowedTypes
     signs: Attestor | None = None
 
     @property
@@ -68,9 +71,11 @@ def newest(root: Path, image: str) -> str:
     return max(builds, key=lambda build: build.read_bake().started_at).build_id
 
 
-def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
-    """Load a build, by default the newest, with its verify record. Raises NotVerified if it has no
-    passing one."""
+def load(
+    root: Path, image: str, build_id: str | None = None, rule: TypeRule = TypeRule.PROVED
+) -> VerifiedBuild:
+    """Load a build, by default the newest, with its verify record, and what `rule` says
+    of instance types. Raises NotVerified if it has no passing record."""
     name = build_id or newest(root, image)
     folder = ImageFolder.of(root, image).build(name)
     if not folder.is_baked:
@@ -93,14 +98,15 @@ def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
             f"{folder.lock} is not the lock that was baked",
             hint=f"`make bake IMAGE={image} FORCE=1` makes the build again",
         )
-    return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock))
+    allowed = allowed_types.of_families(rule, hardware.load(root), lock.hardware.families)
+    return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock, rule), allowed)
 
 
 def proven(root: Path, image: ImageInAccount, build_id: str | None) -> VerifiedBuild:
     """Load a build that the whole gate lets through, by default the newest, with the key that signs
     it, if any."""
     definition = image.definition
-    build = load(root, image.name, build_id)
+    build = load(root, image.name, build_id, image.section.instance_types)
     lint.demand(build.lock, hardware.load(root))
     check_security(definition, build.folder)
     key = provenance.demanded(root, definition, image.account)
