@@ -17,6 +17,8 @@ from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
+from goldenami.model.supported import allowed_types
+from goldenami.model.supported.allowed_types import TypeRule
 from goldenami.model.supported.hardware import Family
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -53,7 +55,7 @@ class ScheduledLeast:
 @dataclass(frozen=True)
 class FamilyGroup:
     """The group of one family. `id` is the prefix of its resources' logical names; `has_gpu` is for
-    GPUs with NVIDIA's metrics.
+    GPUs with NVIDIA's metrics. `types` are those that EC2 launches the image on, with wildcards.
 
     `prices` are US dollars an hour by type, empty if unknown. `ahead` are the machines that run, or
     could start at once, before somebody needs them; `calendar` changes the group's least number.
@@ -63,6 +65,7 @@ class FamilyGroup:
     id: str
     name: str
     has_gpu: bool
+    types: tuple[str, ...]
     prices: Mapping[str, float]
     ahead: FamilyMachines = _NOTHING_AHEAD
     calendar: tuple[ScheduledLeast, ...] = ()
@@ -96,8 +99,10 @@ def families_of(
     present: Sequence[str],
     prices: RegionPrices,
 ) -> list[FamilyGroup]:
-    """Return a group for each declared family that is `present` in the region."""
+    """Return a group for each declared family that is `present` in the region, and of which EC2
+    launches the image on some size."""
     machines = definition.cluster.machines if definition.cluster else {}
+    types = _types(definition, families)
     ahead = {family: machines.get(family, FamilyMachines()) for family in definition.hardware}
     return [
         FamilyGroup(
@@ -106,13 +111,24 @@ def families_of(
             f"golden-{definition.image}-{family}",
             # Only an NVIDIA GPU has an `sm`, its compute capability, and sends these metrics.
             families[family].sm is not None,
+            types[family],
             prices.of_family(family),
             ahead[family],
             tuple(_actions(definition.cluster, ahead[family].working_hours)),
         )
         for family in definition.hardware
-        if family in present
+        if family in present and types[family]
     ]
+
+
+def _types(definition: Definition, families: Mapping[str, Family]) -> dict[str, tuple[str, ...]]:
+    rule = definition.publish.instance_types if definition.publish else TypeRule.ANY
+    allowed = allowed_types.of_families(rule, families, definition.hardware).supported
+    types = dict[str, tuple[str, ...]]()
+    for family in definition.hardware:
+        own_types = tuple(entry for entry in allowed if entry.startswith(f"{family}."))
+        types[family] = (f"{family}.*",) if rule is TypeRule.ANY else own_types
+    return types
 
 
 def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import botocore.session
 import pytest
-from goldenami.model.supported import allowed_types, gpu_classes, hardware
+from goldenami.model.locked import lockfile
+from goldenami.model.locked.lockfile import Lock
+from goldenami.model.supported import allowed_types, gpu_classes, hardware, instruction_sets
 from goldenami.model.supported.allowed_types import AllowedTypes, TypeRule
 from support.ec2.instance_types import described
 
-FAMILIES = hardware.load(Path(__file__).resolve().parents[3])
+ROOT = Path(__file__).resolve().parents[3]
+FAMILIES = hardware.load(ROOT)
 NAMES = ["g5", "p5", "c7i"]
 DECLARED = allowed_types.of_families(TypeRule.DECLARED, FAMILIES, NAMES)
 PROVED = allowed_types.of_families(TypeRule.PROVED, FAMILIES, NAMES)
@@ -85,3 +89,37 @@ def test_each_type_of_a_gpu_family_is_in_one_class_of_its_gpus() -> None:
         else:
             assert own == [], row["InstanceType"]
     assert compared > 50
+
+
+LOCKS = sorted((ROOT / "packer/locks").glob("*.lock.json"))
+
+
+def _why_not(name: str, lock: Lock) -> str:
+    """Why code for the lock's hardware does not run on a family, by the facts about it, or ""."""
+    family = FAMILIES.get(name)
+    if family is None:
+        return "unknown"
+    if family.cpu.architecture != lock.base.architecture:
+        return "architecture"
+    if not {*lock.hardware.features} <= instruction_sets.features(family.cpu.name):
+        return "instructions"
+    if lock.driver and family.sm not in lock.hardware.sm:
+        return "GPU"
+    return ""
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name.partition(".")[0])
+def test_no_family_that_ec2_has_is_allowed_unless_the_image_runs_there(path: Path) -> None:
+    """Every family that the pinned model of EC2 names, against what the lock was compiled for."""
+    lock, _ = lockfile.read_copy(path)
+    names = botocore.session.get_session().get_service_model("ec2").shape_for("InstanceType").enum
+    assert len(names) > 1000, len(names)
+    for rule in (TypeRule.DECLARED, TypeRule.PROVED):
+        allowed = allowed_types.of_families(rule, FAMILIES, lock.hardware.families)
+        verdicts = {name: allowed.allows(name) for name in names}
+        allowed_families = {name.partition(".")[0] for name, is_ok in verdicts.items() if is_ok}
+        assert {name: _why_not(name, lock) for name in allowed_families} == dict.fromkeys(
+            lock.hardware.families, ""
+        )
+        assert not [name for name, is_ok in verdicts.items() if is_ok and ".metal" in name]
+        assert not allowed.allows("g6f.large")  # a fraction of a GPU

@@ -34,6 +34,13 @@ class AllowedTypes(Record):
             return False
         return not _matches(self.unsupported, instance_type)
 
+    def with_type(self, instance_type: str) -> AllowedTypes:
+        """Return the lists with one more type that is supported."""
+        if self.allows(instance_type):
+            return self
+        supported = tuple(sorted({*self.supported, instance_type}))
+        return self.model_copy(update={"supported": supported})
+
     @property
     def digest(self) -> str:
         """A short digest of both lists, which fits in a tag."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from goldenami.aws.channels.channels import ImageInAccount
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
+from goldenami.image.builders import ec2
 from goldenami.image.lock import lint
 from goldenami.image.provenance import provenance
 from goldenami.image.provenance.provenance import Attestor
@@ -99,6 +100,8 @@ def load(
             hint=f"`make bake IMAGE={image} FORCE=1` makes the build again",
         )
     allowed = allowed_types.of_families(rule, hardware.load(root), lock.hardware.families)
+    if bake.ami and allowed.supported:  # `verify` boots the AMI that a bake on EC2 made
+        allowed = allowed.with_type(ec2.instance_type(lock))
     return VerifiedBuild(folder, bake, verify, lock, Asked.of(root, lock, rule), allowed)
 
 
