@@ -93,7 +93,10 @@ NOT_WHOLE = f"of {len(CHECKS)} checks passed"
 
 FORGERIES: dict[str, tuple[Forge, str]] = {
     "a check less": (sets(checks=CHECKS[1:]), f"1 checks are not in it, {CHECKS[0]} first"),
-    "an architecture less": (drop_machine, "no GPU of architecture 89 was tested"),
+    "an architecture less": (
+        drop_machine,
+        "no machine of class 89-one (sm_89, one GPU) was tested",
+    ),
     "no machine": (sets(machines=[]), "it names no machine"),
     "a machine without a GPU": (sets_machine(gpu=" "), "it names no machine with a GPU"),
     "an AMI of zeros": (sets_machine(ami="ami-00000000000000000"), "is no AMI of these bytes"),
@@ -121,7 +124,10 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
         "its JUnit files are not one of each machine",
     ),
     "one JUnit file thrice": (one_junit_file, "its JUnit files are not one of each machine"),
-    "one machine thrice": (one_machine_thrice, "no GPU of architecture 86 was tested"),
+    "one machine thrice": (
+        one_machine_thrice,
+        "no machine of class 86-one (sm_86, one GPU) was tested",
+    ),
     "dated 2020": (
         sets(at="2020-01-01T00:00:00Z"),
         "it is of 2020-01-01T00:00:00Z, not of the time between",

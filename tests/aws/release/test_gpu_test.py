@@ -55,24 +55,24 @@ def test_the_plan_names_types_zones_and_money_and_launches_nothing(
         usd_spot={"us-west-2b": 0.2},
     )
     text = gpu_test(checkout, "--dry-run", "--hours", "2", code=0)
-    costs = "3 GPU architectures, 2 h each at most; at most $5.05"
+    costs = "3 classes of machines, 2 h each at most; at most $5.05"
     assert f"test {GPU_IMAGE} {candidate} on {costs}" in text
     first = {
-        sm: line.split(maxsplit=1)[1]
+        name: line.split(maxsplit=1)[1]
         for line in reversed(text.splitlines())
-        if (sm := line.split(maxsplit=1)[0]).startswith("sm_")
+        if (name := line.split(maxsplit=1)[0]).endswith("-one")
     }
     assert first == {
-        "sm_75": "g4dn.xlarge in us-west-2b Spot, at most $0.526/h (now $0.105)",
-        "sm_86": "g5.2xlarge in us-west-2b Spot, at most $1.200/h (now $0.240)",
-        "sm_89": "g6e.xlarge in us-west-2b Spot, at most $0.800/h (now $0.160)",
+        "75-one": "g4dn.xlarge in us-west-2b Spot, at most $0.526/h (now $0.105)",
+        "86-one": "g5.2xlarge in us-west-2b Spot, at most $1.200/h (now $0.240)",
+        "89-one": "g6e.xlarge in us-west-2b Spot, at most $0.800/h (now $0.160)",
     }
-    poor = "$1.20 do not pay 1 h on a GPU of architecture 75; the whole test needs at most $2."
+    poor = "$1.20 do not pay 1 h on a machine of class 75-one; the whole test needs at most $2."
     assert poor in gpu_test(checkout, "--max-usd", "1.20", code=2)
     aws.set(denied={"*": ["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"]})
     text = gpu_test(checkout, "--dry-run", code=0)
     assert "its prices are not known" in text
-    assert "sm_75   g4dn.xlarge in us-east-1a Spot, price unknown" in text
+    assert "75-one       g4dn.xlarge in us-east-1a Spot, price unknown" in text
     text = gpu_test(checkout, "--dry-run", "--max-usd", "50", code=2)
     assert "its prices are not known" in text, "a limit of money is not held to what nobody knows"
     assert instances(REGIONS[0]) == []
@@ -86,12 +86,12 @@ def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
     faults.add("ec2:RunInstances", code="InsufficientInstanceCapacity", status=500)
     text = gpu_test(checkout, code=5)
     assert f": {faults.met()} offers tried" in text, "each once, although EC2 calls it a failure"
-    assert "EC2 has no GPU of architecture 75 for us" in text
+    assert "EC2 has no machine of class 75-one for us" in text
     assert "EC2 launches no g4dn.xlarge in us-west-2a: InsufficientInstanceCapacity" in text
     faults.clear()
     faults.add("ec2:RunInstances", code="VcpuLimitExceeded")
     text = gpu_test(checkout, code=5)
-    assert "the account allows no GPU of architecture 75" in text
+    assert "the account allows no machine of class 75-one" in text
     assert "EC2 has no GPU" not in text and "VcpuLimitExceeded (Spot)" in text
     quotas = "`All G and VT Spot Instance Requests` and `Running On-Demand G and VT instances`"
     assert f"raise {quotas}" in text
@@ -145,7 +145,7 @@ def test_what_a_new_account_lacks_is_said_with_what_helps(
     faults.clear()
     aws.set(has_default_vpc=False)
     text = gpu_test(checkout)
-    assert "the account allows no GPU of architecture 75; EC2 makes no security group" in text
+    assert "the account allows no machine of class 75-one; EC2 makes no security group" in text
     assert "name subnets in `publish: subnets:`" in text and left() == []
 
 
@@ -346,6 +346,6 @@ def test_an_architecture_that_no_region_offers_is_refused_in_a_line(checkout: Ch
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("g6, g6e]", "g6f]"), encoding="utf-8")
     candidates.publish(checkout)
-    said = "no region of the definition offers a GPU of architecture 89 (g6f)"
+    said = "no region of the definition offers a machine of class 89-one (sm_89, one GPU) of "
     assert said in gpu_test(checkout, code=2)
     assert [each for region in REGIONS for each in instances(region)] == [], "nothing was launched"

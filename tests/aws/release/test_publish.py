@@ -14,6 +14,7 @@ import pytest
 from goldenami.core import records
 from goldenami.core.errors import ExitCode
 from goldenami.model.builds.build_records import BLOCKS_FILE, LOCK_FILE, BakeRecord, Boot, Verdict
+from goldenami.model.supported.allowed_types import AllowedTypes
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -74,6 +75,9 @@ def check_first(checkout: Checkout, build: Path) -> None:
         "goldenami:lock-sha256": bake.lock_sha256,
         "goldenami:git-commit": "0" * 40,
         "goldenami:disk-sha256": bake.disk_sha256,
+        "goldenami:instance-types": AllowedTypes(
+            supported=("c7i.*", "m7i.*"), unsupported=("*.metal*",)
+        ).digest,
         "goldenami:manifest-sha256": bake.manifest_sha256,
     }
     wanted = {

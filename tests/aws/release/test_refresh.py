@@ -29,7 +29,7 @@ def policy(ours: dict[str, str], other: dict[str, str]) -> dict[str, Any]:
             "Overrides": [
                 {"InstanceType": "c7i.large"},
                 {
-                    "InstanceType": "c7a.large",
+                    "InstanceType": "m7i.large",
                     "WeightedCapacity": "2",
                     "LaunchTemplateSpecification": other,
                 },
@@ -76,7 +76,7 @@ def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
     assert template is not None
     ami = template["LaunchTemplateData"]["ImageId"]
     other = state.ec2.create_launch_template(
-        LaunchTemplateName="other", LaunchTemplateData={"ImageId": ami, "InstanceType": "c7a.large"}
+        LaunchTemplateName="other", LaunchTemplateData={"ImageId": ami, "InstanceType": "m7i.large"}
     )["LaunchTemplate"]["LaunchTemplateId"]
     checkout.define(GROUP)
     assert "no region has the Auto Scaling group web" in checkout.run("publish", IMAGE, code=2)

@@ -78,15 +78,20 @@ def write_disk(path: Path, seed: int) -> str:
     return records.sha256_sparse(path)
 
 
+FAMILIES = {"75": "g4dn", "86": "g5", "89": "g6"}
+"""A family of each GPU architecture that a build may be for."""
+
+
 def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     plain = sample_lock.sample()
+    families = [FAMILIES[architecture] for architecture in sm] or ["c7i", "m7i"]
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
     return sample_lock.sample(
         image=image,
         description="Debian 13 for tests",
         source_date_epoch=number,
         disk_size_gib=1,
-        hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
+        hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm), "families": families}),
         packages=plain.packages | {plain.kernel.package: kernel},
         roles=GPU_ROLES if sm else plain.roles,
     )

@@ -31,6 +31,9 @@ _SPOT = {
     "MarketType": "spot",
     "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
 }
+SHOWN_S = 10.0
+"""Seconds for which EC2 may not show an instance that it has launched ("Eventual consistency in the
+Amazon EC2 API": a couple of seconds at first)."""
 LIMIT_S, POLL_S = 600.0, 3.0
 """Seconds to wait for an instance, which runs within a minute and terminates within two or three;
 and between polls."""
@@ -191,12 +194,34 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
     whatever happens."""
     vpc = launch.subnet.vpc if launch.subnet else ""
     with access(ec2, launch.name, launch.public_key, launch.tags, vpc) as group:
-        instance = _launch(ec2, launch, group)
+        try:
+            instance = _launch(ec2, launch, group)
+        except BotoCoreError:
+            _end_unanswered(ec2, launch)
+            raise
         try:
             _await_running(ec2, launch, instance)
             yield LaunchedInstance(instance, _address(ec2, launch, instance))
         finally:
             _end(ec2, launch, instance)
+
+
+def _end_unanswered(ec2: Client, launch: Launch) -> None:
+    """Terminate what EC2 launched if no answer of it arrived. Its key pair is its own."""
+
+    def launched() -> list[str] | None:
+        rows = pages(
+            ec2,
+            "describe_instances",
+            "Reservations",
+            Filters=[{"Name": "key-name", "Values": [launch.name]}],
+        )
+        return [
+            row["InstanceId"] for reservation in rows for row in reservation["Instances"]
+        ] or None
+
+    for instance in wait_for(launched, limit_s=SHOWN_S, pauses=POLL_S) or []:
+        _end(ec2, launch, instance)
 
 
 def _end(ec2: Client, launch: Launch, instance: str) -> None:

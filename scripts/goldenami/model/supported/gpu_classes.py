@@ -56,7 +56,9 @@ def _types(name: str, family: Family) -> Iterator[tuple[str, str]]:
     if not family.sm:
         return
     if family.machines is None:
-        yield from ((class_of(family, gpus), f"{name}.*") for gpus in family.counts if gpus)
+        # A family with fractions of a GPU alone has to be tested, too, and no machine is offered.
+        counts = [gpus for gpus in family.counts if gpus] or [1]
+        yield from ((class_of(family, gpus), f"{name}.*") for gpus in counts)
         return
     for size, gpus, _ in family.machines.counts():
         if not size.startswith("metal"):
