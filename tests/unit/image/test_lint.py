@@ -179,6 +179,11 @@ WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), 
             "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200",
         ),
         (
+            families("g5", "g7"),
+            "branch_runs_hardware: branch 535 does not run the RTX PRO 4500 of g7: "
+            "595 is the first branch that does",
+        ),
+        (
             [families("c7i", "g5", "g6"), put("driver", None)],
             "used_accelerators: the GPUs of g5, g6 stay idle: the image has no ",
         ),
