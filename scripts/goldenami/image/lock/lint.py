@@ -259,7 +259,7 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
             name = f"{part.part} {part.version}"
             if part.note:
                 name += f" ({part.note})"
-            yield f"support of {name} {part.words(checked_day)}: plan the move to a newer one"
+            yield f"support of {name} {part.words(checked_day)}: {part.advice(checked_day)}"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
