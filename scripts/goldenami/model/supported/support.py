@@ -34,7 +34,7 @@ CUDA_SOURCE = (
 
 DRIVER_MOVE = (
     "docs/drivers-and-repositories.md#to-another-branch has the two lines of a definition that "
-    "make the same image with a long-term branch of NVIDIA's repository"
+    "make the same image with a long-term branch, from NVIDIA itself"
 )
 """Advice on a driver branch that ends: Debian has none that lasts."""
 
