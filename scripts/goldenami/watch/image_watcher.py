@@ -24,7 +24,7 @@ from goldenami.model.definitions.update_policy import (
     overdue,
 )
 from goldenami.model.locked.lockfile import Lock
-from goldenami.model.supported import compatibility
+from goldenami.model.supported import compatibility, support
 from goldenami.packages.apt import AptRoot
 from goldenami.packages.pypi import PythonIndex
 from goldenami.watch.sources import (
@@ -317,9 +317,9 @@ class ImageWatcher:
             texts.append(overdue(name, rule, self.today))
         if lock.driver is not None:
             branch = lock.driver.branch
-            texts.append(
-                compatibility.near_end(branch, compatibility.branch_end(branch), self.today)
-            )
+            end = compatibility.near_end(branch, compatibility.branch_end(branch), self.today)
+            advice = support.driver_branch(lock.driver.version, branch).advice(self.today)
+            texts.append(": ".join(filter(None, [end, advice])))
         return [f"{lock.image}: {text}" for text in texts if text]
 
 

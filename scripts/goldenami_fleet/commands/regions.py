@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,7 +60,7 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     if image and not family:
         family = list(checkout.definition(image).hardware)
     if not family:
-        return _print_families(checkout.families)
+        return _print_families(checkout.root, checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.read_regions(
@@ -80,11 +81,11 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     return 0
 
 
-def _print_families(families: Mapping[str, Family]) -> int:
+def _print_families(root: Path, families: Mapping[str, Family]) -> int:
     print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
     print("\n".join(_row(name, family) for name, family in families.items()))
     for name in families:
-        if refused := hardware.refusal(name):
+        if refused := hardware.refusal(root, name):
             print(refused)
     return 0
 

@@ -15,6 +15,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import BaseLock, Cuda, Driver, Lock
+from goldenami.model.supported.support import DRIVER_MOVE
 from goldenami.watch import watch, watch_summary
 from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock
@@ -142,7 +143,10 @@ def test_the_branch_moves_by_a_security_update(checkout: WatchCheckout) -> None:
     assert code == 10, said
     assert told(checkout.row("driver")) == ("550.163.01", "update", "")
     assert checkout.row("driver").source == "debian-security trixie-security"
-    assert "driver branch 550" in said
+    assert (
+        f"driver branch 550 has ended, NVIDIA says: no more fixes of its own come: {DRIVER_MOVE}"
+        in said
+    )
 
 
 FAILED = "driver 550.163.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"

@@ -12,6 +12,7 @@ import pytest
 from goldenami.image.lock import lint
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import hardware
+from goldenami.model.supported import support as parts
 from support import trees
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -179,6 +180,11 @@ WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), 
             "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200",
         ),
         (
+            families("g5", "g7"),
+            "branch_runs_hardware: branch 535 does not run the RTX PRO 4500 of g7: "
+            "595 is the first branch that does",
+        ),
+        (
             [families("c7i", "g5", "g6"), put("driver", None)],
             "used_accelerators: the GPUs of g5, g6 stay idle: the image has no ",
         ),
@@ -296,6 +302,6 @@ def test_a_branch_is_past_its_end_on_the_day_after() -> None:
     driver, cuda = findings(day="2026-07-01")
     assert driver == (
         "supported_parts: support of NVIDIA driver 535.309.01 (branch 535) ended 2026-06-30: "
-        "plan the move to a newer one"
+        f"{parts.DRIVER_MOVE}"
     )
     assert cuda.startswith("supported_parts: support of CUDA 12.2 (came with driver branch 535) ")

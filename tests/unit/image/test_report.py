@@ -18,6 +18,7 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.supported.support import DRIVER_MOVE
 from support.builds import report_data as data
 
 
@@ -74,7 +75,8 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
     said = data.text(rendered(folder, previous))
     assert "no GPU has run this build" in said and "Published" not in said
     short = folder.summary.read_text(encoding="utf-8")
-    assert "| NVIDIA driver's support | ended 2026-06-30 |" in short
+    ended = f"| NVIDIA driver's support | ended 2026-06-30 | branch 535: {DRIVER_MOVE} |"
+    assert ended in short and DRIVER_MOVE in said
     region = {
         "ami": "ami-0abc",
         "snapshot": "snap-0abc",

@@ -4,6 +4,7 @@ from it."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
 import pytest
 from goldenami.core import shell
@@ -18,35 +19,83 @@ MACROS = {
     "gcc_have_sync_compare_and_swap_16": "cx16",
 }
 """Macros that are not named like their option."""
-UNSEEN = {"mwaitx", "waitpkg"}
+ARM_MACROS = {
+    "ATOMICS": "lse",
+    "BF16_SCALAR_ARITHMETIC": "bf16",
+    "BF16_VECTOR_ARITHMETIC": "bf16",
+    "COMPLEX": "fcma",
+    "CRC32": "crc",
+    "FP16_FML": "fp16fml",
+    "FP16_SCALAR_ARITHMETIC": "fp16",
+    "FP16_VECTOR_ARITHMETIC": "fp16",
+    "FRINT": "frintts",
+    "JCVT": "jscvt",
+    "MATMUL_INT8": "i8mm",
+    "MEMORY_TAGGING": "memtag",
+    "QRDMX": "rdma",
+    "SVE2_BITPERM": "sve2-bitperm",
+    "SVE_BF16": "bf16",
+    "SVE_MATMUL_INT8": "i8mm",
+    "SVE_VECTOR_OPERATORS": "sve",
+}
+"""Those of Arm, by ACLE's names behind __ARM_FEATURE_. SVE's variants follow from SVE and the other
+feature."""
+UNSEEN = {"mwaitx", "waitpkg", "bti", "pauth"}
 """Features for which some of the supported compilers predefine no macro."""
 
 
-def gcc_version() -> architectures.GccVersion:
-    found = re.match(r"(\d+)\.(\d+)", shell.output([tools.find("gcc"), "-dumpfullversion"]))
+ARM_GCC = "aarch64-linux-gnu-cpp"
+
+
+def macros(*options: str, gcc: str = "gcc") -> set[str]:
+    """Names of the macros that GCC predefines as 1 for the options."""
+    text = shell.output([tools.find(gcc), *options, "-dM", "-E", "-xc", "/dev/null"])
+    return set(re.findall(r"#define (__\w+__|__GCC_HAVE\w+|__ARM_FEATURE_\w+) 1\n", text))
+
+
+def gcc_version(gcc: str = "gcc") -> architectures.GccVersion:
+    found = re.match(r"(\d+)\.(\d+)", shell.output([tools.find(gcc), "-dumpfullversion"]))
     assert found is not None
     return int(found[1]), int(found[2])
 
 
-def predefined(march: str) -> set[str]:
-    """Features whose macros GCC predefines for `march`."""
-    text = shell.output([tools.find("gcc"), f"-march={march}", "-dM", "-E", "-xc", "/dev/null"])
-    names = {
-        name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)
-    }
-    known = {name for row in architectures.X86.values() for name in row.adds} - UNSEEN
+def x86_features(*options: str) -> set[str]:
+    """Features whose macros GCC predefines for options of x86."""
+    names = {name.strip("_").lower() for name in macros(*options)}
+    known = {name for row in architectures.X86.values() for name in row.adds}
     return {MACROS.get(name, name.replace("_", "-")) for name in names} & known
 
 
-@pytest.mark.parametrize("march", architectures.X86)
-def test_gcc_agrees_with_the_table(march: str) -> None:
-    newer = gcc_version() >= architectures.X86[march].since
+def arm_features(*options: str) -> set[str]:
+    """Features whose macros GCC predefines for options of Arm, without those of each 64-bit CPU and
+    LS64, which the table leaves out. One whose macro is not named in ARM_MACROS counts."""
+    added = macros(*options, gcc=ARM_GCC) - macros("-mcpu=generic", gcc=ARM_GCC)
+    names = {name.removeprefix("__ARM_FEATURE_") for name in added if "_FEATURE_" in name}
+    return {ARM_MACROS.get(name, name.lower()) for name in names - {"LS64"}}
+
+
+@pytest.mark.parametrize(
+    ("table", "gcc", "option", "ask", "cpu"),
+    [
+        *((architectures.X86, "gcc", "-march", x86_features, cpu) for cpu in architectures.X86),
+        *((architectures.ARM, ARM_GCC, "-mcpu", arm_features, cpu) for cpu in architectures.ARM),
+    ],
+)
+def test_gcc_agrees_with_the_table(
+    table: Mapping[str, architectures.March],
+    gcc: str,
+    option: str,
+    ask: Callable[..., set[str]],
+    cpu: str,
+) -> None:
+    newer = gcc_version(gcc) >= table[cpu].since
     try:
-        found = predefined(march)
+        found = ask(f"{option}={cpu}")
     except shell.CommandFailed as error:
-        assert not newer and "bad value" in error.output  # an older GCC may know it by a backport
+        # An older GCC may know it by a backport.
+        assert not newer and re.search("bad value|unknown value", error.output)
     else:
-        assert found == instruction_sets.features(march) - UNSEEN
+        assert found - UNSEEN == instruction_sets.features(cpu) - UNSEEN
 
 
 @pytest.mark.parametrize(
@@ -66,6 +115,9 @@ def test_gcc_agrees_with_the_table(march: str) -> None:
         (["graniterapids"], (14, 2), "-march=graniterapids"),
         (["neoverse-n1", "neoverse-v2"], (12, 2), "-mcpu=neoverse-n1"),
         (["neoverse-v2"], (12, 2), "-mcpu=neoverse-v1"),
+        (["neoverse-v3"], (14, 2), "-mcpu=neoverse-v2"),
+        (["neoverse-v2", "neoverse-v3"], (15, 1), "-mcpu=neoverse-v2"),
+        (["neoverse-v3"], (15, 1), "-mcpu=neoverse-v3"),
     ],
 )
 def test_the_best_that_all_share(
@@ -83,14 +135,7 @@ def test_the_best_that_all_share(
 )
 def test_gcc_takes_the_options_and_stays_within_the_features(cpus: list[str]) -> None:
     found = instruction_sets.baseline(cpus, gcc_version())
-    text = shell.output([tools.find("gcc"), *found.options, "-dM", "-E", "-xc", "/dev/null"])
-    asked = {
-        name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)
-    }
-    known = {name for row in architectures.X86.values() for name in row.adds}
-    assert {MACROS.get(name, name.replace("_", "-")) for name in asked} & known <= set(
-        found.features
-    )
+    assert x86_features(*found.options) <= set(found.features)
 
 
 def test_no_program_runs_on_arm_and_x86() -> None:

@@ -32,6 +32,7 @@ def part(name: str, **changes: object) -> support.PartSupport:
 )
 def test_a_part_is_supported_until_its_last_day(days: int, state: SupportState, words: str) -> None:
     driver, day = part("NVIDIA driver"), END + timedelta(days=days)
+    assert bool(driver.advice(day)) == (state is not SupportState.SUPPORTED)
     assert driver.ends == END
     assert (driver.state(day), driver.words(day)) == (state, words)
 
@@ -39,8 +40,10 @@ def test_a_part_is_supported_until_its_last_day(days: int, state: SupportState, 
 def test_a_branch_that_ended_without_a_date_and_one_that_nobody_knows() -> None:
     ended = part("NVIDIA driver", driver={"version": "550.163.01", "branch": "550"})
     assert ended.words(END) == "ended, the day is not known"
+    assert ended.advice(END) == support.DRIVER_MOVE
     new = part("NVIDIA driver", driver={"version": "999.1", "branch": "999"})
     assert (new.state(END), new.words(END)) == (SupportState.UNKNOWN, "not known")
+    assert new.advice(END) == ""
 
 
 def test_cuda_ends_with_the_driver_branch_that_it_came_with() -> None:

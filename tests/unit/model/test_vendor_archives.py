@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import definition_file
+from goldenami.model.definitions import definition_file, driver_requests
 from goldenami.model.locked import lockfile, vendor_archives
+from goldenami.model.supported import compatibility
 from goldenami.packages.mirrors import VendorArchive
+from support.builds import builds
 from support.builds.definitions import edit, load
 from support.files import write
 
@@ -39,6 +43,24 @@ def test_the_driver_of_nvidias_repository() -> None:
     )
     assert archives("debian-13-nvidia") == (DEBIAN,)
     assert archives("ubuntu-24.04-ml-gpu") == (ubuntu,)
+
+
+def test_the_readme_s_two_lines_move_the_first_image_to_a_branch_that_lasts(
+    tmp_path: Path,
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^    (nvidia_driver_\w+): (.+)$", readme, re.M))
+    assert lines.keys() == {"nvidia_driver_source", "nvidia_driver_branch"}
+    root = builds.copy_definitions(tmp_path / "checkout")
+    for name, value in lines.items():
+        old = {"nvidia_driver_source": "debian", "nvidia_driver_branch": "newest"}[name]
+        edit(root, f"    {name}: {old}\n", f"    {name}: {value}\n", "debian-13-ml")
+    definition = load(root, "debian-13-ml")
+    assert vendor_archives.declared_archives(root, definition) == (DEBIAN,)
+    first, *_ = driver_requests.requests(root, definition, definition.variables("nvidia_driver"))
+    assert (first.branch, first.flavour) == ("580", "open")
+    end = compatibility.branch_end(first.branch)
+    assert end is not None and end > date(2028, 1, 1)
 
 
 def test_address_and_fingerprint_may_be_the_definitions() -> None:

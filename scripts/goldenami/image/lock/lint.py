@@ -16,7 +16,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock, Package
 from goldenami.model.supported import compatibility, hardware, support
-from goldenami.model.supported.hardware import Family, Maker, by_modules
+from goldenami.model.supported.hardware import Family, Maker, branch_refusal, by_modules
 from goldenami.model.supported.support import SupportState
 from goldenami.packages.pypi import PyFile
 
@@ -219,6 +219,13 @@ def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
         )
 
 
+def branch_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
+    """The driver's branch runs every declared GPU."""
+    if lock.driver:
+        refusal = branch_refusal(families, lock.hardware.families, lock.driver.branch)
+        yield from filter(None, [refusal])
+
+
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     """The lock has one kernel, and the modules were compiled for it with its own headers."""
     for name in sorted(lock.packages):
@@ -252,7 +259,7 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
             name = f"{part.part} {part.version}"
             if part.note:
                 name += f" ({part.note})"
-            yield f"support of {name} {part.words(checked_day)}: plan the move to a newer one"
+            yield f"support of {name} {part.words(checked_day)}: {part.advice(checked_day)}"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
@@ -308,6 +315,7 @@ ERRORS: tuple[LintRule, ...] = (
     containers_run_on_driver,
     cuda_reaches_hardware,
     flavour_runs_hardware,
+    branch_runs_hardware,
     one_kernel,
     container_toolkit,
     fabric_manager,

@@ -84,8 +84,8 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
     families = hardware.load(root)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
-        if refused := hardware.refusal(name):
-            yield source.error(key, refused, hint="take p5en, p5e or p5, or leave it out")
+        if refused := hardware.refusal(root, name):
+            yield source.error(key, refused, hint="leave it out of `hardware`")
         elif name not in families:
             yield source.error(
                 key, f"unknown family `{name}`; {nearest(name, families)}", hint=hardware.UNKNOWN

@@ -4,8 +4,8 @@ architecture needs a row here, and code for its boot loader (`local/disk/grub.py
 
 A feature has the name of GCC's option without `-m` ("avx512vl", "sse4.2"). Left out are features
 that only an operating system uses (XSAVE, PKU, SGX, WBNOINVD), those that a hypervisor may hide and
-no compiler emits by itself (ENQCMD, UINTR, TSX), and hints that older CPUs execute as no-operations
-(PREFETCHW, PTWRITE, CLDEMOTE).
+no compiler emits by itself (ENQCMD, UINTR, TSX, Arm's LS64), and hints that older CPUs execute as
+no-operations (PREFETCHW, PTWRITE, CLDEMOTE).
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ since 11."""
 
 ARM: Mapping[str, March] = {
     "neoverse-n1": _march(None, "lse crc dotprod fp16 rdma rcpc"),
-    "neoverse-v1": _march("neoverse-n1", "bf16 i8mm sve fp16fml rng pauth"),
+    "neoverse-v1": _march("neoverse-n1", "bf16 fcma fp16fml i8mm jscvt pauth rng sve"),
     "neoverse-v2": _march("neoverse-v1", "sve2 sve2-bitperm memtag bti frintts", since=(13, 1)),
+    "neoverse-v3": _march("neoverse-v2", since=(15, 1)),
 }
 """Values of -mcpu (GCC manual, "AArch64 Options", and the macros that GCC 14 predefines for
 each)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from goldenami.core import yaml_lines
 from goldenami.core.records import Lax, Record
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import program_files
-from goldenami.model.supported import instruction_sets
+from goldenami.model.supported import compatibility, instruction_sets
 from goldenami.model.supported.architectures import (
     ARCHITECTURES,
     BootMode,
@@ -78,12 +79,14 @@ def _pair(text: str | None) -> tuple[int, int]:
 
 class Gpu(Record):
     """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only
-    NVIDIA's have one."""
+    NVIDIA's have one. `first_branch` is the first driver branch that runs it, if that is not the
+    first one of its compute capability."""
 
     name: str = ""
     maker: Lax[Maker]
     sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
     open_modules: Lax[OpenModules] | None = None
+    first_branch: Annotated[str, Field(pattern=r"^\d{3}$")] | None = None
     figures: GpuFigures | None = None
     source: str
 
@@ -245,14 +248,19 @@ class _Rows(Record):
     figures: dict[str, GpuFigures]
     families: dict[str, dict[str, Any]]
     machines: dict[str, Machines]
+    refused: dict[str, str]
+
+
+def _rows(root: Path) -> tuple[YamlFile, _Rows]:
+    source = program_files.table(root, "packer/hardware.yml", depth=2)
+    return source, yaml_lines.validate(source, _Rows)
 
 
 @cache
 def load(root: Path) -> dict[str, Family]:
     """Return all known families by name. Raises BadInput with file, line and the nearest valid
     word."""
-    source = program_files.table(root, "packer/hardware.yml", depth=2)
-    rows = yaml_lines.validate(source, _Rows)
+    source, rows = _rows(root)
     marches = list(chain.from_iterable(row.cpus for row in ARCHITECTURES.values()))
     for name in rows.cpus:
         _demand(source, ("cpus", name), name, marches, "what it can run is not known")
@@ -305,20 +313,36 @@ UNKNOWN = (
 """Advice about a family that has no row but may exist."""
 
 
-def refusal(name: str) -> str:
-    """Return why no image can run on a family, or ""."""
-    # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
-    if re.match(r"p6(e|-|$)", name):
-        return (
-            f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only "
-            "with NVLSM and the module ib_umad, which no image has yet"
-        )
-    return ""
+@cache
+def _refused(root: Path) -> dict[str, str]:
+    return _rows(root)[1].refused
+
+
+def refusal(root: Path, name: str) -> str:
+    """Return why no image is made for a family, which need not have a row, or ""."""
+    reasons = _refused(root)
+    pattern = next((pattern for pattern in reasons if fnmatchcase(name, pattern)), None)
+    return f"`{name}` {reasons[pattern]}" if pattern else ""
+
+
+def branch_refusal(families: Mapping[str, Family], names: list[str], branch: str) -> str:
+    """Return why a driver branch does not run the GPU of one of the families, or ""."""
+    for name in names:
+        gpu = families[name].gpu
+        if gpu and gpu.first_branch and int(branch) < int(gpu.first_branch):
+            return (
+                f"branch {branch} does not run the {gpu.name} of {name}: "
+                f"{gpu.first_branch} is the first branch that does"
+            )
+    return compatibility.branch_refusal(branch, _architectures(families, names))
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:
     """Return the `sm` numbers of the families' GPUs, each once, ascending."""
-    families = load(root)
+    return _architectures(load(root), names)
+
+
+def _architectures(families: Mapping[str, Family], names: list[str]) -> list[str]:
     return sorted({sm for name in names if (sm := families[name].sm)}, key=int)
 
 

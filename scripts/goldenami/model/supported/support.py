@@ -32,6 +32,13 @@ CUDA_SOURCE = (
 )
 
 
+DRIVER_MOVE = (
+    "docs/drivers-and-repositories.md#to-another-branch has the two lines of a definition that "
+    "make the same image with a long-term branch, from NVIDIA itself"
+)
+"""Advice on a driver branch that ends: Debian has none that lasts."""
+
+
 class SupportState(StrEnum):
     """State of support on a day. A part whose end is in no table is `unknown`, never
     `supported`."""
@@ -47,7 +54,8 @@ class PartSupport:
     """Support of one part of an image. `ends` is the last day of its `branch`, or None if unknown.
     `over` is true if support has ended on an unknown day.
 
-    `note` says who gives the support, `source` where the date was read.
+    `note` says who gives the support, `source` where the date was read, `move` how to leave the
+    part once its support ends.
     """
 
     part: str
@@ -57,6 +65,7 @@ class PartSupport:
     branch: str
     note: str = ""
     over: bool = False
+    move: str = "plan the move to a newer one"
 
     def state(self, day: date) -> SupportState:
         if self.over or (self.ends and self.ends < day):
@@ -66,6 +75,11 @@ class PartSupport:
         if self.ends - day <= compatibility.END_NOTICE:
             return SupportState.ENDING
         return SupportState.SUPPORTED
+
+    def advice(self, day: date) -> str:
+        """Return `move` if support ends soon or has ended, else ""."""
+        is_due = self.state(day) in (SupportState.ENDING, SupportState.ENDED)
+        return self.move if is_due else ""
 
     def words(self, day: date) -> str:
         state = self.state(day)
@@ -81,10 +95,11 @@ class PartSupport:
 def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
     """Return the support of distribution, kernel, driver and CUDA of a lock, given as plain
     JSON."""
+    drivers = filter(None, [lock.get("driver")])
     return [
         _distribution(lock["base"]),
         _kernel(lock),
-        *_driver(lock.get("driver")),
+        *(driver_branch(driver["version"], driver["branch"]) for driver in drivers),
         *_cuda(lock.get("cuda")),
     ]
 
@@ -129,12 +144,10 @@ def _kernel(lock: Mapping[str, Any]) -> PartSupport:
     )
 
 
-def _driver(driver: Mapping[str, Any] | None) -> list[PartSupport]:
-    if not driver:
-        return []
-    branch = str(driver["branch"])
-    version = driver["version"]
-    return [_branch("NVIDIA driver", version, branch, DRIVERS_SOURCE, f"branch {branch}")]
+def driver_branch(version: str, branch: str) -> PartSupport:
+    """Return the support of an NVIDIA driver."""
+    driver = _branch("NVIDIA driver", version, branch, DRIVERS_SOURCE, f"branch {branch}")
+    return replace(driver, move=DRIVER_MOVE)
 
 
 def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:

@@ -46,10 +46,10 @@ def offers(
     for request in role_requests:
         names |= {request.dkms_package, request.userland_package}
     entries = apt.entries(sorted(names))
-    gpus = hardware.architectures(root, definition.hardware)
+    families = hardware.load(root)
     by_version = dict[str, VersionOffer]()
     for request in role_requests:
-        refusal = compatibility.branch_refusal(request.branch, gpus)
+        refusal = hardware.branch_refusal(families, definition.hardware, request.branch)
         for offer in _offers(request, entries, released_on):
             offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
             earlier = by_version.get(offer.version, offer)
