@@ -82,7 +82,7 @@ def branch(root: Path, source: YamlFile, definition: Definition) -> Iterator[Bad
             f"`{branch}` is no branch such as `535`",
         )
         return
-    refusal = compatibility.branch_refusal(
+    refusal = compatibility.load(root).branch_refusal(
         str(branch), hardware.architectures(root, definition.hardware)
     )
     if refusal:

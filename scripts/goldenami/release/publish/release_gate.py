@@ -27,7 +27,6 @@ from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.definitions.definition import CveRule, Definition, HardeningGate
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
-from goldenami.model.supported import hardware
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {
@@ -101,7 +100,7 @@ def proven(root: Path, image: ImageInAccount, build_id: str | None) -> VerifiedB
     it, if any."""
     definition = image.definition
     build = load(root, image.name, build_id)
-    lint.demand(build.lock, hardware.load(root))
+    lint.demand(build.lock, root)
     check_security(definition, build.folder)
     key = provenance.demanded(root, definition, image.account)
     return replace(build, signs=Attestor(build.folder, key)) if key else build
