@@ -29,7 +29,7 @@ TODAY = {
     **dict.fromkeys(("460", "510", "515", "525", "550", "570", "595"), "production branch"),
     **dict.fromkeys(("495", "520", "575", "590", "610", "615"), "new feature branch"),
 }
-"""The branches of NVIDIA's list by type, as they are in December 2026."""
+"""The branches of NVIDIA's list by type, as public sources tell of December 2026."""
 Serve = Callable[[dict[str, str]], None]
 
 

@@ -46,13 +46,8 @@ def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
     version, fitted = driver_fit.cuda_release(runtime.version), resolution.fitted
     why = _prove(resolution, version)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
-    passed_over = driver_fit.newer_cuda(
-        resolution.apt,
-        version,
-        fitted.driver if fitted else "",
-        architectures,
-        compatibility.load(resolution.root),
-    )
+    drivers, driver = compatibility.load(resolution.root), fitted.driver if fitted else ""
+    passed_over = driver_fit.newer_cuda(resolution.apt, version, driver, architectures, drivers)
     _derive(resolution, version)
     _choose(resolution, version, why, passed_over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)

@@ -91,6 +91,14 @@ class DriverTable(Record):
             )
         return self.cuda[major]
 
+    def _architecture(self, sm: str) -> GpuArchitecture:
+        if sm not in self.architectures:
+            raise NoFit(
+                f"what runs and compiles for sm_{sm} is not known",
+                hint=_missing(sm, "architectures"),
+            )
+        return self.architectures[sm]
+
     def check_cuda(self, cuda: str, driver: str) -> str:
         """Return why `cuda` ("11.8") runs on `driver` ("535.309.01"). Raises NoFit with both if it
         does not."""
@@ -109,11 +117,11 @@ class DriverTable(Record):
     def check_architectures(self, cuda: str, architectures: list[str]) -> None:
         """Raise NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
         self.least_driver(cuda)
-        if unknown := [sm for sm in architectures if sm not in self.architectures]:
-            raise NoFit(_unknown_gpu(unknown[0]), hint=_missing(unknown[0], "architectures"))
-        compiled = [sm for sm, row in self.architectures.items() if row.is_compiled_by(cuda)]
-        compiled.sort(key=int)
-        if unsupported := [f"sm_{sm}" for sm in architectures if sm not in compiled]:
+        rows = {sm: self._architecture(sm) for sm in architectures}
+        unsupported = [f"sm_{sm}" for sm, row in rows.items() if not row.is_compiled_by(cuda)]
+        if unsupported:
+            compiled = [sm for sm, row in self.architectures.items() if row.is_compiled_by(cuda)]
+            compiled.sort(key=int)
             raise NoFit(
                 f"CUDA {cuda} compiles for sm_{compiled[0]} to sm_{compiled[-1]}, "
                 f"not for {', '.join(unsupported)}",
@@ -124,31 +132,24 @@ class DriverTable(Record):
         """Return why driver `branch` does not run one of the GPUs, or "". The first branch that
         runs an architecture is the one whose native CUDA first compiles for it."""
         try:
-            self.native_cuda(branch)
+            native = version_tuple(self.native_cuda(branch))
+            rows = {sm: self._architecture(sm) for sm in architectures}
         except NoFit as error:
             return f"{error.message}: {error.hint}"
-        for sm in architectures:
-            row = self.architectures.get(sm)
-            if row is None:
-                return f"{_unknown_gpu(sm)}: {_missing(sm, 'architectures')}"
+        for sm, row in rows.items():
+            refusal = f"branch {branch} does not run sm_{sm}"
             if row.last_branch and int(branch) > int(row.last_branch):
-                return (
-                    f"branch {branch} does not run sm_{sm}: "
-                    f"{row.last_branch} was the last branch that does"
-                )
-            first = self._first_branch(row)
-            if first is None or int(branch) < int(first):
-                return (
-                    f"branch {branch} does not run sm_{sm}: "
-                    f"{first or 'none here'} is the first branch that does"
-                )
+                return f"{refusal}: {row.last_branch} was the last branch that does"
+            if native < version_tuple(row.first_cuda):
+                return f"{refusal}: {self._first_branch(row)} is the first branch that does"
         return ""
 
-    def _first_branch(self, row: GpuArchitecture) -> str | None:
+    def _first_branch(self, row: GpuArchitecture) -> str:
+        first_cuda = version_tuple(row.first_cuda)
         for name, branch in self.branches.items():
-            if branch.cuda and version_tuple(branch.cuda) >= version_tuple(row.first_cuda):
+            if branch.cuda and version_tuple(branch.cuda) >= first_cuda:
                 return name
-        return None
+        return "one without a row"
 
     def near_end(self, branch: str, today: date) -> str:
         """Return a message if `branch` ends within `END_NOTICE`, has ended, or has an unknown end;
@@ -178,10 +179,6 @@ class DriverTable(Record):
 
 def _missing(name: str, section: str = "branches") -> str:
     return f"add the row `{name}` to `{section}` of {TABLE}, or what it lacks (docs/adding.md)"
-
-
-def _unknown_gpu(sm: str) -> str:
-    return f"what runs and compiles for sm_{sm} is not known"
 
 
 @cache
