@@ -78,7 +78,7 @@ def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
     lock, digest = checkout.lock(definition.image)
     lockfile.check_fresh(checkout.root, lock, definition)
     print(f"{definition.image}: build {digest[: lockfile.ID_LENGTH]}")
-    findings = lint.check(lock, checkout.families)
+    findings = lint.check(lock, checkout.root)
     for finding in findings:
         print(f"  {finding.severity.value}: {finding.message} [{finding.rule}]")
     return sum(strict or finding.severity is lint.Severity.ERROR for finding in findings)
@@ -140,7 +140,7 @@ def make_lock(
     lock, digest = resolve.run(inputs)
     progress.remember()
     if constraints is None:
-        for finding in lint.check(lock, checkout.families):
+        for finding in lint.check(lock, checkout.root):
             progress.say(f"{finding.severity.value}: {finding.message}")
     progress.say(
         f"build {digest[: lockfile.ID_LENGTH]}: "

@@ -71,11 +71,11 @@ def write_page(
     that are left out are added to `damaged`."""
     page = folder / "index.html"
     html = site.render(
+        checkout.root,
         checkout.images,
         site.builds(folder, damaged),
         clock.stamp(),
-        status=account_status,
-        parts=plugged.site_parts(folder),
+        {"status": account_status, **plugged.site_parts(folder)},
     )
     records.write_text(page, html)
     return page

@@ -106,6 +106,6 @@ def _support_lines(
     day = clock.now().date()
     for image, build_id in builds:
         lock = checkout.lock_of(image, build_id)
-        for part in support.of_lock(lock) if lock else ():
+        for part in support.of_lock(checkout.root, lock) if lock else ():
             if everything or part.state(day) is not SupportState.SUPPORTED:
                 yield f"{image} {build_id}: {part.part} {part.version} {part.words(day)}"

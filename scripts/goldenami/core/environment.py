@@ -21,7 +21,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_MIRROR_<ARCHIVE>": "URI of an archive: `GOLDEN_MIRROR_DEBIAN`, "
         "`_DEBIAN_SECURITY`, `_UBUNTU`; of a vendor's instead of its own: `_NVIDIA`, "
         "`_NVIDIA_CONTAINER`; of a package index's simple API: `_PYPI`; of a registry of "
-        "containers: `_DOCKER_IO`; "
+        "containers: `_DOCKER_IO`; of NVIDIA's releases.json: `_NVIDIA_RELEASES`; "
         "default: this machine's apt sources and pip's index, the vendor's address",
         "GOLDEN_KEYRING_<NAME>": "file of a keyring: `GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING`, "
         "`_UBUNTU_ARCHIVE_KEYRING`; instead of the key beside a vendor's index, and of the "

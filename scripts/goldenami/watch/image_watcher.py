@@ -215,9 +215,9 @@ class ImageWatcher:
     def _cuda(self, rule: UpdateRule) -> Judgement:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
-        offers = packages.cuda_offers(
-            self.image.lock, self.apt, archive_indexes.released_on(self.apt, rule)
-        )
+        released_on = archive_indexes.released_on(self.apt, rule)
+        drivers = compatibility.load(self.root)
+        offers = packages.cuda_offers(self.image.lock, self.apt, released_on, drivers)
         locked = LockedVersion(version, version.partition(".")[0])
         judgement = judge(rule, locked, offers, self.today)
         # A release that the definition names does not change with a new lock.
@@ -316,10 +316,10 @@ class ImageWatcher:
         for name, rule in rules.items():
             texts.append(overdue(name, rule, self.today))
         if lock.driver is not None:
-            branch = lock.driver.branch
-            end = compatibility.near_end(branch, compatibility.branch_end(branch), self.today)
-            advice = support.driver_branch(lock.driver.version, branch).advice(self.today)
-            texts.append(": ".join(filter(None, [end, advice])))
+            drivers, branch = compatibility.load(self.root), lock.driver.branch
+            end = drivers.near_end(branch, self.today)
+            part = support.driver_branch(drivers, lock.driver.version, branch)
+            texts.append(": ".join(filter(None, [end, part.advice(self.today)])))
         return [f"{lock.image}: {text}" for text in texts if text]
 
 

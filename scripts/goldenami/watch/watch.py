@@ -12,10 +12,11 @@ from goldenami.core.errors import GoldenError
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Base
 from goldenami.model.locked import lockfile, vendor_archives
+from goldenami.model.supported import compatibility
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResult
-from goldenami.watch.sources import archive_indexes, index_versions
+from goldenami.watch.sources import archive_indexes, driver_releases, index_versions
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.source_records import SourceStatus
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
@@ -61,6 +62,9 @@ def read_sources(
         lambda name, private: index_versions.read_versions(name, partial(configured, private))
     )
     sources, warnings = list[SourceStatus](), list[str]()
+    today = date.fromisoformat(looked_at[:10])
+    if any(image.lock.driver for image in images):
+        warnings += driver_releases.messages(compatibility.load(root), today)
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
         key = (image.definition.base, vendor_archives.declared_archives(root, image.definition))
@@ -69,9 +73,7 @@ def read_sources(
                 image.definition.base, cached, key[1]
             )
             sources += archives_by_base[key].statuses
-        watcher = ImageWatcher(
-            root, date.fromisoformat(looked_at[:10]), image, archives_by_base[key], lookup
-        )
+        watcher = ImageWatcher(root, today, image, archives_by_base[key], lookup)
         result = watcher.run()
         results.append(result)
         rows += result.rows

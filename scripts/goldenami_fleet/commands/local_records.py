@@ -34,7 +34,7 @@ def read(checkout: Checkout, builds: list[tuple[str, str]]) -> LocalRecords:
         )
         site_build = records.read_if_whole(site_folder / SITE_FILE, SiteBuild)
         if lock := checkout.lock_of(image, build_id) or (site_build.lock if site_build else None):
-            records_found.parts.setdefault(image, []).extend(support.of_lock(lock))
+            records_found.parts.setdefault(image, []).extend(support.of_lock(checkout.root, lock))
         else:
             records_found.gaps.append(
                 Gap(

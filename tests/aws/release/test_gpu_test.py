@@ -338,14 +338,3 @@ def test_an_instance_that_cannot_be_ended_is_named_with_region_price_and_command
         "the next run of this machine ends it"
     )
     assert left() == [], text
-
-
-def test_an_architecture_that_no_region_offers_is_refused_in_a_line(checkout: Checkout) -> None:
-    """Of g6f there are fractions of a GPU alone, on which nothing can be tested."""
-    path = checkout.root / f"packer/images/{GPU_IMAGE}.yml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("g6, g6e]", "g6f]"), encoding="utf-8")
-    candidates.publish(checkout)
-    said = "no region of the definition offers a machine of class 89-one (sm_89, one GPU) of "
-    assert said in gpu_test(checkout, code=2)
-    assert [each for region in REGIONS for each in instances(region)] == [], "nothing was launched"

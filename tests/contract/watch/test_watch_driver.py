@@ -149,6 +149,18 @@ def test_the_branch_moves_by_a_security_update(checkout: WatchCheckout) -> None:
     )
 
 
+def test_an_old_table_of_branches_is_named_once_for_all_images(checkout: WatchCheckout) -> None:
+    path = definition_file.path_of(checkout.root, PINNED)
+    image = WatchedImage(
+        definition_file.load(checkout.root, path),
+        *lockfile.read(lockfile.path_of(checkout.root, PINNED)),
+    )
+    record, _ = watch.read_sources(
+        checkout.root, CachePaths.default(), [image, image], "2037-01-01T00:00:00Z"
+    )
+    assert sum("driver_branches.yml was read on" in text for text in record.warnings) == 1
+
+
 FAILED = "driver 550.163.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
 
 

@@ -16,6 +16,8 @@ from goldenami_fleet.digest.findings import DigestFinding, Gap, Kind, worst_firs
 from goldenami_fleet.digest.memory import News
 from goldenami_fleet.digest.weeks import WeekSpent
 
+from support.builds.tools import ROOT
+
 WEEKS = [
     WeekSpent(
         week=f"2026-W{number}",
@@ -72,7 +74,7 @@ def page(bad: str = "") -> str:
         "costs": cost_review.view(review(bad)),
         "digest": digest_views.part_of_site(week(bad)[0]),
     }
-    return site.render([], {}, "2026-12-01T06:23:00Z", parts=parts)
+    return site.render(ROOT, [], {}, "2026-12-01T06:23:00Z", parts)
 
 
 def text() -> str:

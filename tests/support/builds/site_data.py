@@ -88,6 +88,5 @@ def page(root: Path) -> str:
     made = builds(root)
     folder = root / "site"
     assert site.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
-    return site.render(
-        [BARE, data.IMAGE], site.builds(folder, []), MADE_AT, status=answers(made[-1].build_id)
-    )
+    parts = {"status": answers(made[-1].build_id)}
+    return site.render(root, [BARE, data.IMAGE], site.builds(folder, []), MADE_AT, parts)

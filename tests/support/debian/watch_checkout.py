@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.model.locked import lockfile
+from goldenami.watch.sources import driver_releases
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
 from support.debian import debrepo
@@ -32,6 +33,7 @@ def environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: s
     """The archives of the synthetic Debian 13 and a cache, as `golden` finds them."""
     patch.setenv("GOLDEN_CACHE", str(cache))
     patch.setenv("GOLDEN_MIRROR_DEBIAN", f"{uri}/debian")
+    patch.setenv(driver_releases.VARIABLE, f"{uri}/releases.json")
     patch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{uri}/security")
     patch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
 

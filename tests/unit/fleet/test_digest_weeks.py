@@ -16,6 +16,7 @@ from goldenami_fleet.digest import from_records, weeks
 from goldenami_fleet.digest.findings import DigestFinding, Kind, saving
 from goldenami_fleet.digest.weeks import Week
 from support.builds import digest_data, report_data
+from support.builds.tools import ROOT
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,8 @@ def test_a_branch_ends_once_whatever_its_point_release() -> None:
     def keys(kernel: str) -> set[str]:
         lock = report_data.lock(kernel={"release": kernel, "version": "1", "package": "x"})
         return {
-            one.key for one in from_records.ended({"ml": support.of_lock(lock)}, date(2035, 1, 1))
+            one.key
+            for one in from_records.ended({"ml": support.of_lock(ROOT, lock)}, date(2035, 1, 1))
         }
 
     assert keys("6.12.1-1-cloud") == keys("6.12.2-1-cloud") != keys("6.1.2-1-cloud")

@@ -110,11 +110,11 @@ def test_a_release_of_a_framework_leaves_what_is_below(lock: Lock) -> None:
 
 def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock) -> None:
     assert lock.cuda is not None
-    assert container_image.least_driver(lock) == "525.60.13"
-    container_image.check(lock)
+    assert container_image.least_driver(ROOT, lock) == "525.60.13"
+    container_image.check(ROOT, lock)
     newer = lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "13.0"})})
     with pytest.raises(NoFit, match=r"asks for driver 580\.65\.06, and its AMI has"):
-        container_image.check(newer)
+        container_image.check(ROOT, newer)
 
 
 # --- how files are dealt out ---

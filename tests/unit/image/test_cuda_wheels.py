@@ -11,8 +11,10 @@ from goldenami.image.lock import build_decision, cuda_wheels
 from goldenami.model.locked.lockfile import Origin
 from goldenami.model.roles import recipes
 from goldenami.model.roles.recipes import CudaWheel, Wheel
+from goldenami.model.supported import compatibility
 
 ROOT = Path(__file__).resolve().parents[3]
+DRIVERS = compatibility.load(ROOT)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_newest_wheel_that_fits(
     name: str, driver: str, sm: list[str], asked: str, why: str
 ) -> None:
-    found = cuda_wheels.fit(recipes.load(ROOT, name), driver, sm)
+    found = cuda_wheels.fit(recipes.load(ROOT, name), driver, sm, DRIVERS)
     assert (found.requirements, found.why) == ([asked], why)
     assert asked.endswith(f"={found.recipe.version}")
 
@@ -93,7 +95,7 @@ def test_the_newest_wheel_that_fits(
 def test_pytorch_is_refused_where_no_wheel_fits(driver: str, sm: list[str], reasons: str) -> None:
     """The index has no wheel of it without CUDA, so there is nothing to fall back to."""
     with pytest.raises(NoFit) as caught:
-        cuda_wheels.fit(recipes.load(ROOT, "pytorch"), driver, sm)
+        cuda_wheels.fit(recipes.load(ROOT, "pytorch"), driver, sm, DRIVERS)
     assert caught.value.message.startswith(f"no wheel of torch fits: {reasons}")
     assert "\n" not in caught.value.message
 
@@ -118,7 +120,7 @@ def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:
     built = recipes.BuildInstructions(requires=[], memory_mib=500)
     own = recipes.load(ROOT, "xgboost").model_copy(update={"build": built})
-    recipe = cuda_wheels.fit(own, "535.309.01", ["75"]).recipe
+    recipe = cuda_wheels.fit(own, "535.309.01", ["75"], DRIVERS).recipe
     decision = build_decision.decide("xgboost", recipe, ["znver4"], [], [])
     assert (decision.origin, decision.why) == (
         Origin.WHEEL,

@@ -20,10 +20,12 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
 from goldenami.model.definitions import definition_file
+from goldenami.model.supported import compatibility
 from goldenami.model.supported.scales import Rating
 from goldenami.packages.store import Store
 from goldenami.release.publish import release_gate
 from support.builds import builds
+from support.builds.tools import ROOT
 from support.security import lists, materials
 from support.security.lists import ListServer, State
 
@@ -32,6 +34,7 @@ IMAGE = "debian-13-ml-frameworks"
 GPU_IMAGE = "debian-13-ml"
 """With a driver, whose branch has ended."""
 BASH = {"trixie": {"bash": ["5.2-1"]}}
+DRIVERS = compatibility.load(ROOT)
 
 
 class Bench:
@@ -327,7 +330,9 @@ def test_a_waiver_that_is_wrong_names_its_line(bench: Bench) -> None:
 
 
 def driver(version: str, *bulletins: dict[str, Any], sm: str = "86") -> dict[str, Vulnerability]:
-    data = nvidia_bulletins.parse(lists.bulletins(*(bulletins or lists.NVIDIA)), version, [sm])
+    data = nvidia_bulletins.parse(
+        lists.bulletins(*(bulletins or lists.NVIDIA)), version, [sm], DRIVERS
+    )
     return {one.id: one for one in data.found}
 
 
@@ -338,7 +343,7 @@ def test_bulletins_say_which_drivers_are_affected() -> None:
         "CVE-2026-1002": ("535.309.01", Rating.MEDIUM),
         "CVE-2026-1003": ("535.309.01", Rating.CRITICAL),
     }
-    data = nvidia_bulletins.parse(lists.bulletins(*lists.NVIDIA), "535.309.01", ["86"])
+    data = nvidia_bulletins.parse(lists.bulletins(*lists.NVIDIA), "535.309.01", ["86"], DRIVERS)
     assert (data.entries, data.changed) == (2, lists.TODAY - timedelta(days=20))
 
 

@@ -16,10 +16,13 @@ from goldenami.local.programs.compile_modules import (
 )
 from goldenami.model.definitions.driver_requests import DriverRequest
 from goldenami.model.locked.lockfile import Kernel, PassedOver
+from goldenami.model.supported import compatibility
 from goldenami.packages.apt import AptRoot, Deb
+from support.builds.tools import ROOT
 from support.debian.debrepo import Package, kernel_packages
 from support.debian.resolver import Resolver
 
+DRIVERS = compatibility.load(ROOT)
 REQUEST = DriverRequest(
     branch="535",
     flavour="proprietary",
@@ -357,7 +360,7 @@ def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolve
             Package("cuda-cudart-dev-13-1", "13.1.1-1"),
         ]
     )
-    assert driver_fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
+    assert driver_fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"], DRIVERS) == [
         PassedOver(
             what="CUDA 13.0",
             reason="CUDA 13.0 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06",
@@ -365,10 +368,10 @@ def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolve
         PassedOver(what="CUDA 12.8", reason="the definition asks for CUDA 12.6"),
     ]
     assert (
-        driver_fit.newer_cuda(root, "12.6", "", ["70"])[0].reason
+        driver_fit.newer_cuda(root, "12.6", "", ["70"], DRIVERS)[0].reason
         == "CUDA 13.0 compiles for sm_75 to sm_121, not for sm_70"
     )
-    assert driver_fit.newer_cuda(root, "13.0", "580.65.06", []) == []
+    assert driver_fit.newer_cuda(root, "13.0", "580.65.06", [], DRIVERS) == []
 
 
 CALLED = (

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from goldenami.image.lock import lint
 from goldenami.model.locked.lockfile import Lock
-from goldenami.model.supported import hardware
 from goldenami.model.supported import support as parts
 from support import trees
 
@@ -33,7 +32,7 @@ def findings(*changes: Change, day: str = "2026-01-01") -> list[str]:
     put("hardware/families", ["g4dn", "g5", "g6"])(data)
     for change in changes:
         change(data)
-    found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT), day)
+    found = lint.check(Lock.model_validate_json(json.dumps(data)), ROOT, day)
     return [f"{finding.rule}: {finding.message}" for finding in found]
 
 
@@ -64,9 +63,7 @@ def families(*names: str) -> Change:
     "path", trees.scanned(5, ROOT, "packer/locks/*.lock.json"), ids=lambda path: path.name
 )
 def test_committed_locks_have_no_error(path: Path) -> None:
-    found = lint.check(
-        Lock.model_validate_json(path.read_text(encoding="utf-8")), hardware.load(ROOT)
-    )
+    found = lint.check(Lock.model_validate_json(path.read_text(encoding="utf-8")), ROOT)
     assert [finding for finding in found if finding.severity is lint.Severity.ERROR] == []
 
 

@@ -12,7 +12,7 @@ from goldenami.image.sbom import components
 from goldenami.model.builds.security_records import Feed
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.locked.python_packages import PythonPackages
-from goldenami.model.supported import hardware
+from goldenami.model.supported import compatibility
 from goldenami.packages.pypi import PyFile, PythonIndex
 from goldenami.packages.store import Store
 from support.builds.checkout import ROOT
@@ -59,16 +59,16 @@ def test_no_public_list_is_asked_of_a_private_package(lock: Lock, tmp_path: Path
     materials.stock(store, lock)
     found = components.of_lock(lock, store)
     assert {part.vendor for part in found.parts if part.name == "company-model"} == {"private"}
-    assert Feed.PYPI in cve._parsers(found)
+    assert Feed.PYPI in cve._parsers(found, compatibility.load(ROOT))
     python = lock.python
     assert python is not None
     alone = python.model_copy(update={"wheels": python.wheels[1:2]})
     found = components.of_lock(lock.model_copy(update={"python": alone}), store)
-    assert Feed.PYPI not in cve._parsers(found)
+    assert Feed.PYPI not in cve._parsers(found, compatibility.load(ROOT))
 
 
 def test_the_lint_sees_wheels_of_cuda_without_gpus(lock: Lock) -> None:
-    said = [finding.message for finding in lint.check(lock, hardware.load(ROOT))]
+    said = [finding.message for finding in lint.check(lock, ROOT)]
     assert any(
         line.startswith("python_packages brings 1 wheels of CUDA (1.0 GB)") for line in said
     ), said

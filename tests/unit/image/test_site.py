@@ -47,7 +47,7 @@ def test_the_newest_is_first_and_what_is_not_built_is_a_line(tmp_path: Path) -> 
         for build in found[data.IMAGE]
     ]
     html = site.render(
-        ["a-bare", "another", data.IMAGE], {**found, "another": older}, site_data.MADE_AT
+        tmp_path, ["a-bare", "another", data.IMAGE], {**found, "another": older}, site_data.MADE_AT
     )
     assert re.findall(r'<section id="([^"]+)"', html) == ["images", data.IMAGE, "another"]
     said = data.text(html)
@@ -58,7 +58,9 @@ def test_the_newest_is_first_and_what_is_not_built_is_a_line(tmp_path: Path) -> 
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
     site.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
-    said = data.text(site.render([], site.builds(tmp_path / "site", []), site_data.MADE_AT))
+    said = data.text(
+        site.render(tmp_path, [], site.builds(tmp_path / "site", []), site_data.MADE_AT)
+    )
     assert "Where it runs: not asked." in said and "$" not in said
 
 

@@ -6,7 +6,7 @@ import json
 from datetime import date, timedelta
 
 import pytest
-from goldenami.model.supported import compatibility, support
+from goldenami.model.supported import support
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.model.supported.support import SupportState
 from support import trees
@@ -18,7 +18,7 @@ END = date(2026, 6, 30)
 
 
 def part(name: str, **changes: object) -> support.PartSupport:
-    return next(one for one in support.of_lock(data.lock(**changes)) if one.part == name)
+    return next(one for one in support.of_lock(ROOT, data.lock(**changes)) if one.part == name)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_branch_that_ended_without_a_date_and_one_that_nobody_knows() -> None:
 
 
 def test_cuda_ends_with_the_driver_branch_that_it_came_with() -> None:
-    assert part("CUDA", cuda={"version": "12.8.1"}).ends == compatibility.branch_end("570")
+    assert part("CUDA", cuda={"version": "12.8.1"}).ends == date(2026, 2, 28)
     assert part("CUDA", cuda={"version": "77.7"}).state(END) is SupportState.UNKNOWN
 
 
@@ -62,7 +62,7 @@ def test_ubuntu_keeps_its_kernel_as_long_as_the_release() -> None:
 
 def test_every_part_of_a_committed_lock_has_its_dates() -> None:
     for path in LOCKS:
-        for one in support.of_lock(json.loads(path.read_text(encoding="utf-8"))):
+        for one in support.of_lock(ROOT, json.loads(path.read_text(encoding="utf-8"))):
             assert one.source and (one.ends or one.over or one.part == "CUDA"), (
                 f"{path.name}: {one}"
             )

@@ -59,7 +59,7 @@ def test_the_readme_s_two_lines_move_the_first_image_to_a_branch_that_lasts(
     assert vendor_archives.declared_archives(root, definition) == (DEBIAN,)
     first, *_ = driver_requests.requests(root, definition, definition.variables("nvidia_driver"))
     assert (first.branch, first.flavour) == ("580", "open")
-    end = compatibility.branch_end(first.branch)
+    end = compatibility.load(root).branches[first.branch].last_day
     assert end is not None and end > date(2028, 1, 1)
 
 

@@ -3,10 +3,12 @@ of money."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from goldenami.core.errors import BadInput
 from goldenami.model.supported import allowed_types, hardware
 from goldenami.model.supported.allowed_types import TypeRule
 from goldenami.release.gpu_test import capacity
@@ -87,3 +89,11 @@ def test_one_machine_of_each_class_that_is_declared() -> None:
     assert kinds["90-nvswitch"] == {"p5.48xlarge"}
     assert kinds["75-several"] == {"g4dn.12xlarge"}
     assert list(found) == ["75-one", "75-several", "90-one", "90-nvswitch"]
+
+
+def test_a_class_that_no_region_offers_is_refused_in_a_line() -> None:
+    said = (
+        "no region of the definition offers a machine of class 86-one (sm_86, one GPU) of g4dn, g5"
+    )
+    with pytest.raises(BadInput, match=re.escape(said)):
+        offers(["g4dn", "g5"], {"us-east-1": region(["g4dn"])})

@@ -39,14 +39,14 @@ def rendered(name: str, branch: str) -> str:
     )
 
 
-@pytest.mark.parametrize("branch", compatibility.CUDA_OF_BRANCH)
+@pytest.mark.parametrize("branch", compatibility.load(ROOT).branches)
 def test_each_branch_is_held_to_the_newest_cuda_that_it_runs(branch: str) -> None:
     driver = f"{branch}.999.99"
     lines = rendered("xdg/pip/constraints.txt", branch).splitlines()[2:]
     held = int(lines[1].removeprefix("cuda-toolkit<"))
-    assert compatibility.check_cuda(f"{held - 1}.9", driver)
+    assert compatibility.load(ROOT).check_cuda(f"{held - 1}.9", driver)
     with pytest.raises(NoFit):
-        compatibility.check_cuda(f"{held}.0", driver)
+        compatibility.load(ROOT).check_cuda(f"{held}.0", driver)
     assert f"jax-cuda{held}-plugin<0" in lines
     assert tomllib.loads(rendered("uv/uv.toml", branch)) == {"constraint-dependencies": lines}
 

@@ -152,52 +152,6 @@ def test_a_hold_past_its_review() -> None:
     assert overdue("driver", held, date(2026, 11, 24)) == ""
 
 
-@pytest.mark.parametrize(
-    ("end", "said"),
-    [
-        (date(2027, 2, 23), "driver branch 580 ends on 2027-02-23, in 90 days"),
-        (date(2027, 2, 24), ""),
-        (date(2026, 11, 24), "driver branch 580 ended on 2026-11-24: no more fixes come"),
-        (TODAY, "driver branch 580 ends on 2026-11-25, in 0 days"),
-    ],
-)
-def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: str) -> None:
-    assert compatibility.near_end("580", end, TODAY) == said
-
-
-def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
-    assert (
-        compatibility.near_end("999", compatibility.branch_end("999"), TODAY)
-        == "the end of driver branch 999 is not known: look it up, add it to BRANCH_END of "
-        "compatibility.py"
-    )
-    assert (
-        compatibility.near_end("550", None, TODAY)
-        == "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
-    )
-    # A list that states one knows better.
-    assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""
-    assert compatibility.near_end("570", compatibility.branch_end("570"), TODAY).startswith(
-        "driver branch 570 ended on 2026-02-28"
-    )
-
-
-@pytest.mark.parametrize(
-    ("branch", "sms", "said"),
-    [
-        ("580", ["70", "90"], ""),
-        ("590", ["70"], "branch 590 does not run sm_70: 580 was the last branch that does"),
-        ("535", ["75", "80", "86", "89", "90"], ""),
-        ("550", ["120"], "sm_120: 570 is the first branch that does"),
-        ("570", ["120"], ""),
-        ("470", ["90"], "sm_90: 520 is the first branch that does"),
-    ],
-)
-def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> None:
-    assert compatibility.branch_refusal(branch, sms).endswith(said)
-    assert bool(compatibility.branch_refusal(branch, sms)) == bool(said)
-
-
 # --- the section of a definition ---
 
 

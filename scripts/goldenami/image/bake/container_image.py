@@ -98,18 +98,19 @@ def _step(step: Step, kept_roles: Collection[str]) -> Step:
     return step.model_copy(update={"roles": roles})
 
 
-def least_driver(lock: Lock) -> str:
+def least_driver(root: Path, lock: Lock) -> str:
     """The oldest driver that runs the lock's CUDA, or "" without CUDA."""
     if not lock.cuda:
         return ""
-    return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]]
+    return compatibility.load(root).least_driver(lock.cuda.version)
 
 
-def check(lock: Lock) -> None:
+def check(root: Path, lock: Lock) -> None:
     """Raise NoFit if the container needs a newer driver than the AMI of the lock has."""
-    if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
+    least = least_driver(root, lock)
+    if lock.driver and not compatibility.runs_on(least, lock.driver.version):
         raise NoFit(
-            f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
+            f"the container of {lock.image} asks for driver {least}, and its "
             f"AMI has {lock.driver.version}",
             hint="lock a newer driver, or an older CUDA",
         )
@@ -118,7 +119,7 @@ def check(lock: Lock) -> None:
 def run(inputs: BakeInputs, build: BuildFolder, key: Signer | None) -> ContainerRecord:
     """Make the container image of the lock, unless `build` has it. `key` signs its provenance,
     unless it is None."""
-    check(inputs.lock)
+    check(inputs.root, inputs.lock)
     if build.container.exists() and build.layout.exists():
         inputs.progress.say(f"nothing to do: {build.layout} holds this image")
         return records.read(build.container, ContainerRecord)
@@ -146,7 +147,7 @@ def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord
     part_inputs.fetch()
     part_inputs.compile_again(build.log("container"))
     with inputs.progress.step("repository"):
-        configuration = _configuration(inputs.lock, inputs.lock_sha256)
+        configuration = _configuration(inputs)
         plan = _plan(part_inputs, build, work, configuration)
     result = program.call(
         "goldenami.local.programs.make_container",
@@ -166,7 +167,7 @@ def _make(inputs: BakeInputs, build: BuildFolder, work: Path) -> ContainerRecord
         digest=result.digest,
         bytes=sum(layer.bytes for layer in result.layers),
         layers=result.layers,
-        least_driver=least_driver(inputs.lock),
+        least_driver=least_driver(inputs.root, inputs.lock),
         started_at=started,
         seconds=round(time.monotonic() - began, 2),
     )
@@ -196,7 +197,8 @@ def _plan(
     )
 
 
-def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
+def _configuration(inputs: BakeInputs) -> dict[str, Any]:
+    lock = inputs.lock
     environments = sorted(lock.environments())
     # With several environments the user says which one is meant (docs/containers.md).
     home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
@@ -219,14 +221,17 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
     labels = {
         "org.opencontainers.image.title": lock.image,
         "org.opencontainers.image.description": lock.description,
-        "org.opencontainers.image.version": lock_sha256[: lockfile.ID_LENGTH],
+        "org.opencontainers.image.version": inputs.lock_sha256[: lockfile.ID_LENGTH],
         "org.opencontainers.image.created": _created(lock),
-        LOCK_LABEL: lock_sha256,
+        LOCK_LABEL: inputs.lock_sha256,
     }
     for framework in lock.frameworks:
         labels[f"goldenami.framework.{framework.name}"] = framework.version
     if lock.cuda:
-        labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
+        labels |= {
+            "goldenami.cuda": lock.cuda.version,
+            LEAST_DRIVER_LABEL: least_driver(inputs.root, lock),
+        }
     if lock.driver:
         labels[DRIVER_LABEL] = lock.driver.version
     entrypoint = ["/bin/sh", "-ec", _START, "sh"] if environments else []

@@ -32,6 +32,7 @@ from goldenami.model.builds.security_records import (
 )
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import compatibility
+from goldenami.model.supported.compatibility import DriverBranch, DriverTable
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.model.supported.scales import Rating
 from goldenami.packages.store import Store
@@ -55,6 +56,7 @@ def run(subject: Subject, store: Store, feed_places: FeedPlaces) -> CveRecord:
     """Read the lists, judge the findings, write cve.json and cve.vex.json. Raises BadInput for a
     waiver that excuses nothing."""
     build, image = subject.build, subject.lock.image
+    drivers = compatibility.load(build.root)
     materials = (
         components.of_build(build, subject.lock, store)
         if build.is_baked
@@ -64,13 +66,13 @@ def run(subject: Subject, store: Store, feed_places: FeedPlaces) -> CveRecord:
     # CISA's list comes first: the findings of all others are judged by it.
     status, exploited = feeds.read(Feed.KEV, feed_places, earlier.get(Feed.KEV), feeds.exploited)
     statuses.append(status)
-    for feed, parse in _parsers(materials).items():
+    for feed, parse in _parsers(materials, drivers).items():
         status, feed_findings = feeds.read(feed, feed_places, earlier.get(feed), parse)
         statuses.append(status)
         findings += feed_findings or []
     findings = [
         _judged(finding, exploited or frozenset(), subject.fail_on)
-        for finding in [*findings, *_ended(subject.lock, findings), *_unlisted(materials)]
+        for finding in [*findings, *_ended(subject.lock, findings, drivers), *_unlisted(materials)]
     ]
     complete = not any(status.error for status in statuses)
     findings = subject.waivers.apply(image, findings, complete=complete)
@@ -115,7 +117,7 @@ def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
     return {status.feed: status for status in newest.feeds} if newest else {}
 
 
-def _parsers(materials: Materials) -> dict[Feed, Parser]:
+def _parsers(materials: Materials, drivers: DriverTable) -> dict[Feed, Parser]:
     """The feeds that have something to say about `materials`, with their parsers."""
     lock, parsers = materials.lock, dict[Feed, Parser]()
     by_version = _sources(materials, "debian", inside=False)
@@ -149,7 +151,7 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
         parsers[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, {osv.PYPI: wheels})
     if driver := lock.driver:
         parsers[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(
-            data, driver.version, lock.hardware.sm
+            data, driver.version, lock.hardware.sm, drivers
         )
     return parsers
 
@@ -204,26 +206,23 @@ def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
     return by_name
 
 
-def _ended(lock: Lock, findings: list[Vulnerability]) -> list[Vulnerability]:
+def _ended(lock: Lock, findings: list[Vulnerability], drivers: DriverTable) -> list[Vulnerability]:
     """A list with the finding that the driver's branch has ended; [] if it has not, or the
     bulletins said so already."""
     if not lock.driver or any(
         finding.id == f"driver-branch-{lock.driver.branch}" for finding in findings
     ):
         return []
-    branch, today = lock.driver.branch, clock.now().date().isoformat()
-    end = compatibility.BRANCH_END.get(branch)
-    if branch not in compatibility.ENDED_BRANCHES and (end is None or today <= end):
+    branch, today = lock.driver.branch, clock.now().date()
+    row = drivers.branches.get(branch, DriverBranch())
+    if not row.has_ended(today):
         return []
     living = {
-        living_branch for living_branch, last in compatibility.BRANCH_END.items() if last >= today
+        name for name, row in drivers.branches.items() if row.last_day and row.last_day >= today
     }
-    why = f"ended on {end}" if end else "has ended, NVIDIA says"
-    return [
-        nvidia_bulletins.ended(
-            lock.driver.version, nvidia_bulletins.successors(branch, living, lock.hardware.sm), why
-        )
-    ]
+    why = f"ended on {row.last_day}" if row.last_day else "has ended, NVIDIA says"
+    next_branches = nvidia_bulletins.successors(branch, living, lock.hardware.sm, drivers)
+    return [nvidia_bulletins.ended(lock.driver.version, next_branches, why)]
 
 
 def _judged(finding: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:

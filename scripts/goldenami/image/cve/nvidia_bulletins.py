@@ -20,6 +20,7 @@ from goldenami.core.errors import Unreachable
 from goldenami.image.cve.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Vulnerability
 from goldenami.model.supported import compatibility
+from goldenami.model.supported.compatibility import DriverTable
 from goldenami.model.supported.scales import Rating
 
 _BULLETIN = re.compile(r"(?:^|/)(\d+)/\1\.json$")
@@ -41,7 +42,7 @@ class Bulletin:
     document: dict[str, Any]
 
 
-def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
+def parse(data: bytes, driver: str, sm: Sequence[str], drivers: DriverTable) -> FeedData:
     """The bulletins' vulnerabilities of `driver` ("535.261.03"). Raises Unreachable if data or
     sentences have another form.
 
@@ -74,19 +75,21 @@ def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
         findings.append(
             ended(
                 driver,
-                successors(branch, newest.branches, sm),
+                successors(branch, newest.branches, sm, drivers),
                 f"is not in NVIDIA's bulletin of {newest.released}",
             )
         )
     return FeedData(len(documents), changed, _worst(findings))
 
 
-def successors(branch: str, branches: frozenset[str] | set[str], sm: Sequence[str]) -> list[str]:
+def successors(
+    branch: str, branches: frozenset[str] | set[str], sm: Sequence[str], drivers: DriverTable
+) -> list[str]:
     """The newer ones of `branches` that run all of the GPUs."""
     return sorted(
         candidate
         for candidate in branches
-        if int(candidate) > int(branch) and not compatibility.branch_refusal(candidate, list(sm))
+        if int(candidate) > int(branch) and not drivers.branch_refusal(candidate, list(sm))
     )
 
 

@@ -85,7 +85,7 @@ def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
         branch=branch,
         flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"),
-        cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
+        cuda=compatibility.load(resolution.root).native_cuda(branch),
         modules=fitted.build.locked(fitted.outcome),
     )
 

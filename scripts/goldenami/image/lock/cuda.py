@@ -46,9 +46,8 @@ def of_packages(resolution: Resolution, debs: Sequence[Deb]) -> Cuda | None:
     version, fitted = driver_fit.cuda_release(runtime.version), resolution.fitted
     why = _prove(resolution, version)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
-    passed_over = driver_fit.newer_cuda(
-        resolution.apt, version, fitted.driver if fitted else "", architectures
-    )
+    drivers, driver = compatibility.load(resolution.root), fitted.driver if fitted else ""
+    passed_over = driver_fit.newer_cuda(resolution.apt, version, driver, architectures, drivers)
     _derive(resolution, version)
     _choose(resolution, version, why, passed_over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
@@ -96,7 +95,8 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
             f"compiles runs with wheels of CUDA {release}",
             hint=f"set cuda_variant: toolkit from CUDA {FIRST_WITH_NVCC} on, jit for others",
         )
-    compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
+    drivers = compatibility.load(resolution.root)
+    drivers.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
 
 
 def _release_of_frameworks(resolver: FrameworkResolver) -> str:
@@ -146,11 +146,11 @@ def of_wheels(
 def _prove(resolution: Resolution, version: str) -> str:
     """The reason why CUDA `version` runs on the driver. Raises NoFit if it does not, or lacks a
     declared GPU architecture."""
-    fitted = resolution.fitted
+    fitted, drivers = resolution.fitted, compatibility.load(resolution.root)
     why = "no driver in this image"
     if fitted:
-        why = compatibility.check_cuda(version, fitted.driver)
-    compatibility.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
+        why = drivers.check_cuda(version, fitted.driver)
+    drivers.check_architectures(version, resolution.derived["cuda"]["cuda_architectures"])
     return why
 
 

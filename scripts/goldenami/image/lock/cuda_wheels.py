@@ -10,7 +10,7 @@ from goldenami.core.errors import NoFit
 from goldenami.local.code_coverage import fatbin
 from goldenami.local.code_coverage.fatbin import DeviceImage
 from goldenami.model.roles.recipes import PTX, CudaWheel, Recipe, Wheel
-from goldenami.model.supported import compatibility
+from goldenami.model.supported.compatibility import DriverTable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FittedRecipe:
         return [f"{wheel.distribution}=={self.recipe.version}"] if wheel else []
 
 
-def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
+def fit(recipe: Recipe, driver: str, sm: Sequence[str], drivers: DriverTable) -> FittedRecipe:
     """The recipe for an image with `driver` ("535.309.01", or "" for none) and the CUDA
     architectures `sm` ("86").
 
@@ -40,7 +40,7 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
     passed_over = list[tuple[str, str]]()
     for wheel in recipe.cuda_wheels if driver and sm else []:
         try:
-            why = _fits(wheel, driver, sm)
+            why = _fits(wheel, driver, sm, drivers)
         except NoFit as error:
             passed_over.append((f"{wheel.distribution} {wheel.version}", error.message))
             continue
@@ -67,10 +67,10 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
     )
 
 
-def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str]) -> str:
+def _fits(wheel: CudaWheel, driver: str, sm: Sequence[str], drivers: DriverTable) -> str:
     if missing := uncovered(wheel, sm):
         raise NoFit(f"it has no code for sm_{', sm_'.join(missing)}", hint="declare other GPUs")
-    return compatibility.check_cuda(wheel.cuda, driver)
+    return drivers.check_cuda(wheel.cuda, driver)
 
 
 def uncovered(wheel: Wheel | None, sm: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ from goldenami.model.locked.lockfile import (
 )
 from goldenami.model.roles import recipes
 from goldenami.model.roles.recipes import Allowance, Recipe, SourceKind
+from goldenami.model.supported import compatibility
 from goldenami.model.supported.architectures import GccVersion
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.pypi import Archive, Index, Interpreter, PyFile
@@ -157,7 +158,8 @@ class FrameworkResolver:
     def fitting(self, name: str) -> FittedRecipe:
         """The recipe `name` with the wheel that fits the image's driver and GPUs."""
         recipe, request = recipes.load(self.root, name), self.request
-        return cuda_wheels.fit(recipe, request.driver, request.target.sm)
+        drivers = compatibility.load(self.root)
+        return cuda_wheels.fit(recipe, request.driver, request.target.sm, drivers)
 
     def _environments(
         self, lines_by_framework: Mapping[str, list[str]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock, Package
 from goldenami.model.supported import compatibility, hardware, support
+from goldenami.model.supported.compatibility import DriverTable
 from goldenami.model.supported.hardware import Family, Maker, branch_refusal, by_modules
 from goldenami.model.supported.support import SupportState
 from goldenami.packages.pypi import PyFile
@@ -42,10 +44,17 @@ _CUDA_BUILD = re.compile(r"\+cu(\d{2})(\d)$")
 _CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _FOR_CPUS = frozenset({"hnswlib", "numpy", "pandas", "scikit-learn"})
 """Frameworks that have no GPU code at all."""
-Families = dict[str, Family]
 
 
-def one_driver(lock: Lock, _: Families) -> Iterator[str]:
+@dataclass(frozen=True)
+class Tables:
+    """What is known of the declared families, and of drivers."""
+
+    families: dict[str, Family]
+    drivers: DriverTable
+
+
+def one_driver(lock: Lock, _: Tables) -> Iterator[str]:
     """Every package built from the driver's sources has the driver's version: a mix does not
     load."""
     if lock.driver is None:
@@ -62,7 +71,7 @@ def one_driver(lock: Lock, _: Families) -> Iterator[str]:
             yield f"{name} is {package.version}, the driver is {lock.driver.version}"
 
 
-def same_branch(lock: Lock, _: Families) -> Iterator[str]:
+def same_branch(lock: Lock, _: Tables) -> Iterator[str]:
     """Helpers that distributions package apart (persistenced, modprobe) are at least as new as the
     driver's branch."""
     for name in _HELPERS:
@@ -77,7 +86,7 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def one_version(lock: Lock, _: Families) -> Iterator[str]:
+def one_version(lock: Lock, _: Tables) -> Iterator[str]:
     """A package that compiled the modules and is in the image too has the same version in both."""
     toolchain = dict[str, Package]()
     for modules in lock.compiled_modules().values():
@@ -90,7 +99,7 @@ def one_version(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
+def container_toolkit(lock: Lock, _: Tables) -> Iterator[str]:
     """NVIDIA's container toolkit is among the packages if the definition asks for it, and all its
     parts have one version."""
     is_wanted = (
@@ -107,7 +116,7 @@ def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
         yield f"the container toolkit is of several versions: {parts}"
 
 
-def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
+def containers_see_gpus(lock: Lock, _: Tables) -> Iterator[str]:
     """An image with a driver and a container engine has golden-cdi or the toolkit, which give GPUs
     to containers."""
     engines = sorted(_ENGINES & lock.packages.keys())
@@ -119,13 +128,13 @@ def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
         )
 
 
-def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+def cuda_runs_on_driver(lock: Lock, tables: Tables) -> Iterator[str]:
     """The driver is new enough for the image's CUDA."""
     if lock.cuda and lock.driver:
-        yield from _refusal(compatibility.check_cuda, lock.cuda.version, lock.driver.version)
+        yield from _refusal(tables.drivers.check_cuda, lock.cuda.version, lock.driver.version)
 
 
-def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+def containers_run_on_driver(lock: Lock, _: Tables) -> Iterator[str]:
     """The driver is new enough for each container that goldenami made."""
     for container in lock.containers:
         if lock.driver and not compatibility.runs_on(container.least_driver, lock.driver.version):
@@ -135,20 +144,20 @@ def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
+def cuda_reaches_hardware(lock: Lock, tables: Tables) -> Iterator[str]:
     """The image's CUDA compiles for every declared GPU."""
     if lock.cuda:
-        yield from _refusal(compatibility.check_architectures, lock.cuda.version, lock.hardware.sm)
+        yield from _refusal(tables.drivers.check_architectures, lock.cuda.version, lock.hardware.sm)
 
 
-def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+def wheels_run_on_driver(lock: Lock, tables: Tables) -> Iterator[str]:
     """The driver is new enough for the CUDA of every wheel."""
     if lock.driver is None:
         return
     for name, files in _wheels(lock):
         for file in files:
             if cuda := _cuda_of(file):
-                for message in _refusal(compatibility.check_cuda, cuda, lock.driver.version):
+                for message in _refusal(tables.drivers.check_cuda, cuda, lock.driver.version):
                     yield f"{name}: {file.project} {file.version}: {message}"
 
 
@@ -175,7 +184,7 @@ def _cuda_of(file: PyFile) -> str | None:
     return None
 
 
-def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
+def frameworks_use_gpus(lock: Lock, _: Tables) -> Iterator[str]:
     """In an image with declared GPUs each framework has code for them: compiled here, or from
     wheels with CUDA."""
     if not lock.hardware.sm:
@@ -193,7 +202,7 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
+def cuda_without_gpus(lock: Lock, _: Tables) -> Iterator[str]:
     """An image without declared GPUs has no wheels with CUDA, nor the libraries that those
     bring."""
     if lock.hardware.sm:
@@ -209,24 +218,26 @@ def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
+def flavour_runs_hardware(lock: Lock, tables: Tables) -> Iterator[str]:
     """The flavour of the kernel modules (open or proprietary) runs every declared GPU."""
     if lock.driver:
         yield from _refusal(
             compatibility.check_flavour,
             lock.driver.flavour,
-            *by_modules(families, lock.hardware.families),
+            *by_modules(tables.families, lock.hardware.families),
         )
 
 
-def branch_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
+def branch_runs_hardware(lock: Lock, tables: Tables) -> Iterator[str]:
     """The driver's branch runs every declared GPU."""
     if lock.driver:
-        refusal = branch_refusal(families, lock.hardware.families, lock.driver.branch)
+        refusal = branch_refusal(
+            tables.families, lock.hardware.families, lock.driver.branch, tables.drivers
+        )
         yield from filter(None, [refusal])
 
 
-def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
+def one_kernel(lock: Lock, _: Tables) -> Iterator[str]:
     """The lock has one kernel, and the modules were compiled for it with its own headers."""
     for name in sorted(lock.packages):
         if name.startswith("linux-image-") and name != lock.kernel.package:
@@ -248,12 +259,12 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
             )
 
 
-def supported_parts(lock: Lock, day: str) -> Iterator[str]:
+def supported_parts(lock: Lock, root: Path, day: str) -> Iterator[str]:
     """Distribution, kernel, driver and CUDA still get fixes on `day` (ISO 8601). The report says
     the same of them."""
     checked_day = date.fromisoformat(day)
     for part in support.of_lock(
-        lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
+        root, lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})
     ):
         if part.state(checked_day) is SupportState.ENDED:
             name = f"{part.part} {part.version}"
@@ -262,10 +273,10 @@ def supported_parts(lock: Lock, day: str) -> Iterator[str]:
             yield f"support of {name} {part.words(checked_day)}: {part.advice(checked_day)}"
 
 
-def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
+def used_accelerators(lock: Lock, tables: Tables) -> Iterator[str]:
     """Every accelerator of the declared families has a driver in the image, and the driver has a
     GPU."""
-    gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
+    gpus = {name: gpu for name in lock.hardware.families if (gpu := tables.families[name].gpu)}
     nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
     if nvidia and lock.driver is None:
         yield (
@@ -278,17 +289,17 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
         )
     for name in lock.hardware.families:
         # A chip (Inferentia, Trainium) or another maker's GPU has no driver here.
-        unused = families[name].chip
+        unused = tables.families[name].chip
         if not unused and name in gpus and name not in nvidia:
             unused = gpus[name].name
         if unused:
             yield f"the {unused} of {name} stays idle: goldenami installs drivers of NVIDIA only"
 
 
-def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
+def fabric_manager(lock: Lock, tables: Tables) -> Iterator[str]:
     """An image for families with an NVSwitch has the fabric manager: CUDA does not start there
     without it (NVIDIA's user guide)."""
-    switched = [name for name in lock.hardware.families if families[name].nvswitch]
+    switched = [name for name in lock.hardware.families if tables.families[name].nvswitch]
     has_fabric_manager = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
     if lock.driver and switched and not has_fabric_manager:
         verb = "needs" if len(switched) == 1 else "need"
@@ -306,7 +317,7 @@ def _refusal(check: Callable[..., object], *args: object) -> Iterator[str]:
         yield error.message
 
 
-LintRule = Callable[[Lock, Families], Iterator[str]]
+LintRule = Callable[[Lock, Tables], Iterator[str]]
 ERRORS: tuple[LintRule, ...] = (
     one_driver,
     same_branch,
@@ -344,13 +355,15 @@ class LintFinding(Record):
     message: str
 
 
-def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFinding]:
-    """All violations on `day` (ISO 8601; today if None), errors first."""
+def check(lock: Lock, root: Path, day: str | None = None) -> list[LintFinding]:
+    """All violations of a lock of the repository `root` on `day` (ISO 8601; today if None), errors
+    first."""
     today = day or clock.now().date().isoformat()
-    results = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
-    results += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
+    tables = Tables(hardware.load(root), compatibility.load(root))
+    results = [(rule.__name__, Severity.ERROR, rule(lock, tables)) for rule in ERRORS]
+    results += [(rule.__name__, Severity.WARNING, rule(lock, tables)) for rule in WARNINGS]
     # This rule needs the day, so it is no LintRule.
-    results.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
+    results.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, root, today)))
     findings = list[LintFinding]()
     for name, severity, messages in results:
         for message in messages:
@@ -358,10 +371,10 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFi
     return findings
 
 
-def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
+def demand(lock: Lock, root: Path, refusal: type[GoldenError] = BadInput) -> None:
     """Raise `refusal` if a rule with severity ERROR is violated; its tail lists all such violations
     with their rules."""
-    errors = [finding for finding in check(lock, families) if finding.severity is Severity.ERROR]
+    errors = [finding for finding in check(lock, root) if finding.severity is Severity.ERROR]
     if errors:
         raise refusal(
             f"the parts of {lock.image} do not fit: {errors[0].message}",
@@ -376,5 +389,5 @@ def committed(root: Path, definition: Definition) -> tuple[Lock, str]:
     its parts do not fit."""
     lock, digest = lockfile.read(lockfile.path_of(root, definition.image))
     lockfile.check_fresh(root, lock, definition)
-    demand(lock, hardware.load(root))
+    demand(lock, root)
     return lock, digest

@@ -20,7 +20,6 @@ from goldenami.image.lock.opening import LockInputs, opened
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.locked import lockfile, release_dates
 from goldenami.model.locked.lockfile import Choice, Kernel, Lock
-from goldenami.model.supported import hardware
 from goldenami.packages.apt import DOWNLOADED
 
 
@@ -38,7 +37,7 @@ def run(inputs: LockInputs) -> tuple[Lock, str]:
             lock = _resolve(resolution)
         except NoFit as error:
             raise declared_sources.with_line(root, definition, resolution.apt, error) from None
-    lint.demand(lock, hardware.load(root), NoFit)
+    lint.demand(lock, root, NoFit)
     lock = _kept_if_equal(lockfile.previous(root, definition.image), lock)
     return lock, lockfile.write(path, lock)
 

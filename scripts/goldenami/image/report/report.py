@@ -95,7 +95,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         ],
         "untested": any(fact.value == view.NO_GPU for fact in gpu),
         # No clock is read: support is shown for the day of the newest record.
-        "support": support.of_lock(lock),
+        "support": support.of_lock(folder.root, lock),
         "day": date.fromisoformat(newest[:10]),
         "security": security,
         "publication": view.publication(folder),

@@ -22,7 +22,7 @@ from goldenami.image.report.report import template
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome, Utc, Verdict, VerifyRecord
 from goldenami.model.supported import support
-from goldenami.model.supported.support import SupportState
+from goldenami.model.supported.support import PartSupport, SupportState
 
 SITE_FILE = "site.json"
 _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
@@ -145,19 +145,18 @@ def builds(site: Path, damaged: list[GoldenError]) -> dict[str, list[SiteBuild]]
 
 
 def render(
+    root: Path,
     images: Sequence[str],
     by_image: Mapping[str, Sequence[SiteBuild]],
     made_at: str,
-    *,
-    status: Answer = None,
     parts: Mapping[str, Answer] = MappingProxyType({}),
 ) -> str:
-    """The page over `images` and all others with builds. `made_at` (ISO 8601) is the day for which
-    support is shown. `status` is the record of that command; `parts` has what the page shows of
+    """The page over `images` of the repository `root` and all others with builds. `made_at` (ISO
+    8601) is the day for which support is shown. `parts` has what the page shows of `status`,
     `costs` and `digest`, if they are known."""
-    day = date.fromisoformat(made_at[:10])
+    day, status = date.fromisoformat(made_at[:10]), parts.get("status")
     sections = [
-        _section(image, by_image.get(image, ()), day, status)
+        _section(root, image, by_image.get(image, ()), day, status)
         for image in dict.fromkeys([*images, *by_image])
     ]
     # The newest first, and last those without a build.
@@ -179,9 +178,11 @@ def render(
 
 
 def _section(
-    image: str, image_builds: Sequence[SiteBuild], day: date, status: Answer
+    root: Path, image: str, image_builds: Sequence[SiteBuild], day: date, status: Answer
 ) -> dict[str, Any]:
-    parts = support.of_lock(image_builds[0].lock) if image_builds and image_builds[0].lock else []
+    parts, lock = list[PartSupport](), image_builds[0].lock if image_builds else None
+    if lock:
+        parts = support.of_lock(root, lock)
     sizes, seconds = list[tuple[str, float]](), list[tuple[str, float]]()
     for build in reversed(image_builds):
         label = f"{build.started_at[:10]} {build.build_id}"

@@ -77,6 +77,11 @@ class BuildFolder:
     def image(self) -> ImageFolder:
         return ImageFolder(self.path.parent)
 
+    @property
+    def root(self) -> Path:
+        """The repository that it is of."""
+        return self.path.parents[2]
+
     def log(self, stage: str) -> Path:
         return self.image.log(f"{stage}-{self.build_id}")
 

@@ -165,6 +165,9 @@ class GpuTestRecord(SharedRecord):
             yield f"{len(missing)} checks are not in it, {missing[0]} first"
         if len({*self.checks}) < len(self.checks):
             yield "it names a check twice"
+        optional = [name for name, is_optional in needed.items() if is_optional]
+        for machine in self.machines:
+            yield from machine.problems(self.checks, optional, families)
         covered = set[str]().union(*(machine.covered(families) for machine in self.machines))
         for untested in sorted({*classes} - covered)[:1]:
             yield f"no machine of class {untested} ({gpu_classes.words(untested)}) was tested"
@@ -173,9 +176,6 @@ class GpuTestRecord(SharedRecord):
         files = {machine.junit_sha256 for machine in self.machines}
         if len(files) < len(self.machines) or any(len({*file}) < _LEAST_DIGITS for file in files):
             yield "its JUnit files are not one of each machine"
-        optional = [name for name, is_optional in needed.items() if is_optional]
-        for machine in self.machines:
-            yield from machine.problems(self.checks, optional, families)
 
 
 def required(root: Path, roles: Iterable[str]) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model.definitions.definition import ADDED, NEWEST, REQUIRED_ROLES, Definition
 from goldenami.model.roles import role_files, role_order
 from goldenami.model.roles.role_specs import RoleSpec, role_spec
-from goldenami.model.supported import hardware
+from goldenami.model.supported import compatibility, hardware
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
@@ -82,7 +82,9 @@ def branch(root: Path, source: YamlFile, definition: Definition) -> Iterator[Bad
             f"`{branch}` is no branch such as `535`",
         )
         return
-    refusal = hardware.branch_refusal(hardware.load(root), definition.hardware, str(branch))
+    refusal = hardware.branch_refusal(
+        hardware.load(root), definition.hardware, str(branch), compatibility.load(root)
+    )
     if refusal:
         yield source.error(("roles", "nvidia_driver", "nvidia_driver_branch"), refusal)
 

@@ -1,48 +1,193 @@
-"""Compatibility of drivers, CUDA and GPUs: dated tables with their sources, and rules over them.
-Does no I/O."""
+"""Reads packer/driver_branches.yml: which drivers, CUDA releases and GPUs run together. What it
+does not state is unknown, and unknown is refused."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from goldenami.core import yaml_lines
 from goldenami.core.errors import NoFit
+from goldenami.core.records import Lax, Record
+from goldenami.model import program_files
 
-CUDA_OF_BRANCH = {
-    "470": "11.4",
-    "510": "11.6",
-    "515": "11.7",
-    "520": "11.8",
-    "525": "12.0",
-    "530": "12.1",
-    "535": "12.2",
-    "545": "12.3",
-    "550": "12.4",
-    "555": "12.5",
-    "560": "12.6",
-    "565": "12.7",
-    "570": "12.8",
-    "575": "12.9",
-    "580": "13.0",
-    "590": "13.1",
-    "595": "13.2",
-}
-"""Newest CUDA that each driver branch supports natively (NVIDIA, CUDA Toolkit release notes, table
-3; read 2026-11)."""
+TABLE = "packer/driver_branches.yml"
+END_NOTICE = timedelta(days=90)
+"""How long before its end a branch is reported: time to bake and try another one."""
+MOST_DAYS = 60
+"""Age of the table in days from which it is reported: NVIDIA has a new branch about every three
+months."""
 
-MINIMUM_DRIVER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
-"""Oldest driver for each CUDA major by minor-version compatibility (same document, table 2)."""
 
-LOWEST_ARCHITECTURE = {"11": 35, "12": 50, "13": 75}
-"""Lowest compute capability (times ten) for which a CUDA major compiles (its release notes, dropped
-architectures)."""
+class BranchKind(StrEnum):
+    """NVIDIA's kinds of driver branches, in releases.json with the word "branch" behind."""
 
-NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 120, "12.9": 121}
-"""CUDA releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature
-List", by release)."""
+    LTS = "lts"
+    PRODUCTION = "production"
+    NEW_FEATURE = "new feature"
 
-LATE_ARCHITECTURE = {"103": "12.9"}
-"""Compute capabilities that a release added below the highest one of its time (same list: that of
-B300 came after that of RTX)."""
+
+class DriverBranch(Record):
+    """A row of a driver branch; the table explains the keys. None is an unknown fact."""
+
+    cuda: str | None = None
+    kind: Lax[BranchKind] | None = None
+    ends: Lax[date] | Literal["ended"] | None = None
+    source: str | None = None
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day of support, or None if no source states it."""
+        return self.ends if isinstance(self.ends, date) else None
+
+    def has_ended(self, day: date) -> bool:
+        return self.ends == "ended" or bool(self.last_day and self.last_day < day)
+
+
+class GpuArchitecture(Record):
+    """A row of a compute capability. `last_cuda` and `last_branch` are None if the newest ones
+    still have it."""
+
+    first_cuda: str
+    last_cuda: int | None = None
+    last_branch: str | None = None
+
+    def is_compiled_by(self, cuda: str) -> bool:
+        version = version_tuple(cuda)
+        is_dropped = self.last_cuda is not None and version[0] > self.last_cuda
+        return version >= version_tuple(self.first_cuda) and not is_dropped
+
+
+class DriverTable(Record):
+    """The whole table. `source` is where its rows without a source of their own were read, on the
+    day `read`."""
+
+    read: date
+    source: str
+    cuda: dict[str, str]
+    architectures: dict[str, GpuArchitecture]
+    branches: dict[Annotated[str, Field(pattern=r"^\d{3,4}$")], DriverBranch]
+
+    def native_cuda(self, branch: str) -> str:
+        """Return the newest CUDA that `branch` runs natively. Raises NoFit if it is unknown."""
+        row = self.branches.get(branch)
+        if row is None or row.cuda is None:
+            raise NoFit(f"what driver branch {branch} runs is not known", hint=_missing(branch))
+        return row.cuda
+
+    def least_driver(self, cuda: str) -> str:
+        """Return the oldest driver that runs `cuda` ("11.8") by minor-version compatibility. Raises
+        NoFit if it is unknown."""
+        major = cuda.partition(".")[0]
+        if major not in self.cuda:
+            raise NoFit(
+                f"what CUDA {cuda} needs is not known",
+                hint=f'add `"{major}": DRIVER` to `cuda` of {TABLE}, and what it compiles for',
+            )
+        return self.cuda[major]
+
+    def _architecture(self, sm: str) -> GpuArchitecture:
+        if sm not in self.architectures:
+            raise NoFit(
+                f"what runs and compiles for sm_{sm} is not known",
+                hint=_missing(sm, "architectures"),
+            )
+        return self.architectures[sm]
+
+    def check_cuda(self, cuda: str, driver: str) -> str:
+        """Return why `cuda` ("11.8") runs on `driver` ("535.309.01"). Raises NoFit with both if it
+        does not."""
+        major, branch = cuda.partition(".")[0], driver.partition(".")[0]
+        native = self.native_cuda(branch)
+        if version_tuple(cuda) <= version_tuple(native):
+            return f"driver branch {branch} has CUDA {native}"
+        minimum = self.least_driver(cuda)
+        if version_tuple(driver) >= version_tuple(minimum):
+            return f"minor-version compatibility: CUDA {major}.x needs driver {minimum} or newer"
+        raise NoFit(
+            f"CUDA {cuda} does not run on driver {driver}: CUDA {major}.x needs {minimum}",
+            hint="choose a newer nvidia_driver_branch or an older CUDA",
+        )
+
+    def check_architectures(self, cuda: str, architectures: list[str]) -> None:
+        """Raise NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
+        self.least_driver(cuda)
+        rows = {sm: self._architecture(sm) for sm in architectures}
+        unsupported = [f"sm_{sm}" for sm, row in rows.items() if not row.is_compiled_by(cuda)]
+        if unsupported:
+            compiled = [sm for sm, row in self.architectures.items() if row.is_compiled_by(cuda)]
+            compiled.sort(key=int)
+            raise NoFit(
+                f"CUDA {cuda} compiles for sm_{compiled[0]} to sm_{compiled[-1]}, "
+                f"not for {', '.join(unsupported)}",
+                hint="take the family out of `hardware`, or choose another CUDA",
+            )
+
+    def branch_refusal(self, branch: str, architectures: list[str]) -> str:
+        """Return why driver `branch` does not run one of the GPUs, or "". The first branch that
+        runs an architecture is the one whose native CUDA first compiles for it."""
+        try:
+            native = version_tuple(self.native_cuda(branch))
+            rows = {sm: self._architecture(sm) for sm in architectures}
+        except NoFit as error:
+            return f"{error.message}: {error.hint}"
+        for sm, row in rows.items():
+            refusal = f"branch {branch} does not run sm_{sm}"
+            if row.last_branch and int(branch) > int(row.last_branch):
+                return f"{refusal}: {row.last_branch} was the last branch that does"
+            if native < version_tuple(row.first_cuda):
+                return f"{refusal}: {self._first_branch(row)} is the first branch that does"
+        return ""
+
+    def _first_branch(self, row: GpuArchitecture) -> str:
+        first_cuda = version_tuple(row.first_cuda)
+        for name, branch in self.branches.items():
+            if branch.cuda and version_tuple(branch.cuda) >= first_cuda:
+                return name
+        return "one without a row"
+
+    def near_end(self, branch: str, today: date) -> str:
+        """Return a message if `branch` ends within `END_NOTICE`, has ended, or has an unknown end;
+        else ""."""
+        row = self.branches.get(branch, DriverBranch())
+        if row.ends is None:
+            return f"the end of driver branch {branch} is not known: {_missing(branch)}"
+        if row.last_day is None:
+            return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
+        if row.has_ended(today):
+            return f"driver branch {branch} ended on {row.last_day}: no more fixes come"
+        if row.last_day - today > END_NOTICE:
+            return ""
+        days = (row.last_day - today).days
+        return f"driver branch {branch} ends on {row.last_day}, in {days} days"
+
+    def stale(self, today: date) -> str:
+        """Return a message if the table was read more than `MOST_DAYS` ago, else ""."""
+        days = (today - self.read).days
+        if days <= MOST_DAYS:
+            return ""
+        return (
+            f"{TABLE} was read on {self.read}, {days} days ago: run scripts/driver_branches, and "
+            "read the CUDA and ends of its branches again"
+        )
+
+
+def _missing(name: str, section: str = "branches") -> str:
+    return f"add the row `{name}` to `{section}` of {TABLE}, or what it lacks (docs/adding.md)"
+
+
+@cache
+def load(root: Path) -> DriverTable:
+    """Return the table with the rows of the repository `root`, branches in ascending order. Raises
+    BadInput with file and line."""
+    table = yaml_lines.validate(program_files.table(root, TABLE, depth=2), DriverTable)
+    branches = sorted(table.branches.items(), key=lambda item: int(item[0]))
+    return table.model_copy(update={"branches": dict(branches)})
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -55,52 +200,10 @@ def upstream(version: str) -> str:
     return version.rpartition(":")[2].partition("-")[0].partition("~")[0]
 
 
-def check_cuda(cuda: str, driver: str) -> str:
-    """Return why `cuda` ("11.8") runs on `driver` ("535.309.01"). Raises NoFit with both if it does
-    not."""
-    major = cuda.partition(".")[0]
-    branch = driver.partition(".")[0]
-    native = CUDA_OF_BRANCH.get(branch)
-    if native and version_tuple(cuda) <= version_tuple(native):
-        return f"driver branch {branch} has CUDA {native}"
-    minimum = MINIMUM_DRIVER.get(major)
-    if minimum and version_tuple(driver) >= version_tuple(minimum):
-        return f"minor-version compatibility: CUDA {major}.x needs driver {minimum} or newer"
-    needed = minimum or "a newer driver"
-    raise NoFit(
-        f"CUDA {cuda} does not run on driver {driver}: CUDA {major}.x needs {needed}",
-        hint="choose a newer nvidia_driver_branch or an older CUDA",
-    )
-
-
 def runs_on(least: str, driver: str) -> bool:
     """Whether software that needs at least the driver `least` runs on `driver`. "" means that none
     is needed, or that there is none."""
     return not least or (bool(driver) and version_tuple(driver) >= version_tuple(least))
-
-
-def check_architectures(cuda: str, architectures: list[str]) -> None:
-    """Raise NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
-    lowest, highest = LOWEST_ARCHITECTURE.get(cuda.partition(".")[0], 0), 0
-    for release, newest in NEWEST_ARCHITECTURE.items():
-        if version_tuple(cuda) >= version_tuple(release):
-            highest = newest
-    if not lowest or not highest:
-        raise NoFit(
-            f"what CUDA {cuda} compiles for is not known",
-            hint="add it to the tables of compatibility.py",
-        )
-    unsupported = list[str]()
-    for sm in architectures:
-        first_cuda = LATE_ARCHITECTURE.get(sm, "0")
-        if not lowest <= int(sm) <= highest or version_tuple(cuda) < version_tuple(first_cuda):
-            unsupported.append(f"sm_{sm}")
-    if unsupported:
-        raise NoFit(
-            f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, "
-            f"not for {', '.join(unsupported)}",
-            hint="take the family out of `hardware`, or choose another CUDA",
-        )
 
 
 def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) -> None:
@@ -116,71 +219,3 @@ def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) ->
             f"only the open kernel modules run the GPU of {', '.join(open_only)}",
             hint="set nvidia_driver_flavour: open, or take the family out of `hardware`",
         )
-
-
-LAST_BRANCH = {70: "580"}
-"""Last driver branch for GPUs up to a compute capability. R580 is the last one for Maxwell, Pascal
-and Volta (NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read 2026-11)."""
-
-
-def branch_refusal(branch: str, architectures: list[str]) -> str:
-    """Return why driver `branch` does not run one of the GPUs, or "". The first branch that runs an
-    architecture is the one whose native CUDA first compiles for it, the last is in
-    `LAST_BRANCH`."""
-    for sm in architectures:
-        last = next((name for limit, name in sorted(LAST_BRANCH.items()) if int(sm) <= limit), None)
-        if last and int(branch) > int(last):
-            return f"branch {branch} does not run sm_{sm}: {last} was the last branch that does"
-        first = _first_branch(sm)
-        if first and int(branch) < int(first):
-            return f"branch {branch} does not run sm_{sm}: {first} is the first branch that does"
-    return ""
-
-
-def _first_branch(sm: str) -> str | None:
-    cuda = next(
-        (release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest), None
-    )
-    if cuda is None or cuda == next(iter(NEWEST_ARCHITECTURE)):
-        return None  # older than these tables
-    return next(
-        branch
-        for branch, native in CUDA_OF_BRANCH.items()
-        if version_tuple(native) >= version_tuple(cuda)
-    )
-
-
-BRANCH_END = {"535": "2026-06-30", "570": "2026-02-28", "580": "2028-06-30", "595": "2027-03-31"}
-"""Last day of support of driver branches (NVIDIA, data center driver `releases.json`, its lifecycle
-page and "Supported Drivers and CUDA Toolkit Versions"; read 2026-11). If the source states only a
-month, it is that month's last day."""
-
-ENDED_BRANCHES = frozenset({"510", "515", "525", "550", "560", "565", "575"})
-"""Branches that NVIDIA calls "end of life" without a date ("Supported Drivers and CUDA Toolkit
-Versions", note below table 2; read 2026-11)."""
-
-
-END_NOTICE = timedelta(days=90)
-"""How long before its end a branch is reported: time to bake and try another one."""
-
-
-def near_end(branch: str, end: date | None, today: date) -> str:
-    """Return a message if `branch` ends within `END_NOTICE`, has ended, or has an unknown end; else
-    ""."""
-    if end is None and branch in ENDED_BRANCHES:
-        return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
-    if end is None:
-        return (
-            f"the end of driver branch {branch} is not known: "
-            "look it up, add it to BRANCH_END of compatibility.py"
-        )
-    if end - today > END_NOTICE:
-        return ""
-    if end < today:
-        return f"driver branch {branch} ended on {end}: no more fixes come"
-    return f"driver branch {branch} ends on {end}, in {(end - today).days} days"
-
-
-def branch_end(branch: str) -> date | None:
-    """Return the last day of `branch`, or None if the table lacks it."""
-    return date.fromisoformat(BRANCH_END[branch]) if branch in BRANCH_END else None

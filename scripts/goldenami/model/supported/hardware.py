@@ -17,13 +17,14 @@ from goldenami.core import yaml_lines
 from goldenami.core.records import Lax, Record
 from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import program_files
-from goldenami.model.supported import compatibility, instruction_sets
+from goldenami.model.supported import instruction_sets
 from goldenami.model.supported.architectures import (
     ARCHITECTURES,
     BootMode,
     GccVersion,
     of_cpu,
 )
+from goldenami.model.supported.compatibility import DriverTable
 
 
 class OpenModules(StrEnum):
@@ -325,7 +326,9 @@ def refusal(root: Path, name: str) -> str:
     return f"`{name}` {reasons[pattern]}" if pattern else ""
 
 
-def branch_refusal(families: Mapping[str, Family], names: list[str], branch: str) -> str:
+def branch_refusal(
+    families: Mapping[str, Family], names: list[str], branch: str, drivers: DriverTable
+) -> str:
     """Return why a driver branch does not run the GPU of one of the families, or ""."""
     for name in names:
         gpu = families[name].gpu
@@ -334,7 +337,7 @@ def branch_refusal(families: Mapping[str, Family], names: list[str], branch: str
                 f"branch {branch} does not run the {gpu.name} of {name}: "
                 f"{gpu.first_branch} is the first branch that does"
             )
-    return compatibility.branch_refusal(branch, _architectures(families, names))
+    return drivers.branch_refusal(branch, _architectures(families, names))
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:

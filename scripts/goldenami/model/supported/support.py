@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from goldenami.model.supported import compatibility
+from goldenami.model.supported.compatibility import DriverBranch, DriverTable
 from goldenami.model.supported.platforms import RELEASES, RELEASES_SOURCE, Distribution
 
 KERNELS = {
@@ -21,10 +23,6 @@ KERNELS = {
 KERNELS_SOURCE = (
     "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; "
     "a month is its last day"
-)
-DRIVERS_SOURCE = (
-    "https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
-    "Toolkit Versions; read 2026-11"
 )
 CUDA_SOURCE = (
     "https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends "
@@ -92,15 +90,15 @@ class PartSupport:
         }[state]
 
 
-def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
-    """Return the support of distribution, kernel, driver and CUDA of a lock, given as plain
-    JSON."""
-    drivers = filter(None, [lock.get("driver")])
+def of_lock(root: Path, lock: Mapping[str, Any]) -> list[PartSupport]:
+    """Return the support of distribution, kernel, driver and CUDA of a lock of the repository
+    `root`, given as plain JSON."""
+    drivers, locked = compatibility.load(root), filter(None, [lock.get("driver")])
     return [
         _distribution(lock["base"]),
         _kernel(lock),
-        *(driver_branch(driver["version"], driver["branch"]) for driver in drivers),
-        *_cuda(lock.get("cuda")),
+        *(driver_branch(drivers, driver["version"], driver["branch"]) for driver in locked),
+        *_cuda(drivers, lock.get("cuda")),
     ]
 
 
@@ -144,33 +142,26 @@ def _kernel(lock: Mapping[str, Any]) -> PartSupport:
     )
 
 
-def driver_branch(version: str, branch: str) -> PartSupport:
+def driver_branch(drivers: DriverTable, version: str, branch: str) -> PartSupport:
     """Return the support of an NVIDIA driver."""
-    driver = _branch("NVIDIA driver", version, branch, DRIVERS_SOURCE, f"branch {branch}")
-    return replace(driver, move=DRIVER_MOVE)
+    row, note = drivers.branches.get(branch, DriverBranch()), f"branch {branch}"
+    source = row.source or f"{drivers.source}; read {drivers.read}"
+    part = PartSupport("NVIDIA driver", version, None, source, branch, note, move=DRIVER_MOVE)
+    return _branch(part, row)
 
 
-def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
+def _cuda(drivers: DriverTable, cuda: Mapping[str, Any] | None) -> list[PartSupport]:
     if not cuda:
         return []
     release = ".".join(str(cuda["version"]).split(".")[:2])
-    branch = next(
-        (name for name, native in compatibility.CUDA_OF_BRANCH.items() if native == release), ""
-    )
+    branch = next((name for name, row in drivers.branches.items() if row.cuda == release), "")
     note = "the driver branch that it came with is not known"
     if branch:
         note = f"came with driver branch {branch}"
-    support = _branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)
-    return [replace(support, branch=release)]
+    row = drivers.branches.get(branch, DriverBranch())
+    part = PartSupport("CUDA", str(cuda["version"]), None, CUDA_SOURCE, release, note)
+    return [_branch(part, row)]
 
 
-def _branch(part: str, version: str, branch: str, source: str, note: str) -> PartSupport:
-    return PartSupport(
-        part,
-        str(version),
-        compatibility.branch_end(branch),
-        source,
-        branch,
-        note,
-        over=branch in compatibility.ENDED_BRANCHES,
-    )
+def _branch(part: PartSupport, row: DriverBranch) -> PartSupport:
+    return replace(part, ends=row.last_day, over=row.ends == "ended")

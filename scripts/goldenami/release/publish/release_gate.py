@@ -110,7 +110,7 @@ def proven(root: Path, image: ImageInAccount, build_id: str | None) -> VerifiedB
     it, if any."""
     definition = image.definition
     build = load(root, image.name, build_id, image.section.instance_types)
-    lint.demand(build.lock, hardware.load(root))
+    lint.demand(build.lock, root)
     check_security(definition, build.folder)
     key = provenance.demanded(root, definition, image.account)
     return replace(build, signs=Attestor(build.folder, key)) if key else build

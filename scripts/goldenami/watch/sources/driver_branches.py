@@ -41,7 +41,8 @@ def offers(
     released_on: ReleasedOn,
 ) -> list[VersionOffer]:
     """Return every driver version of the image's flavours in the indexes."""
-    role_requests = requests(root, definition, compatibility.CUDA_OF_BRANCH)
+    drivers = compatibility.load(root)
+    role_requests = requests(root, definition, drivers.branches)
     names = set[str]()
     for request in role_requests:
         names |= {request.dkms_package, request.userland_package}
@@ -49,7 +50,7 @@ def offers(
     families = hardware.load(root)
     by_version = dict[str, VersionOffer]()
     for request in role_requests:
-        refusal = hardware.branch_refusal(families, definition.hardware, request.branch)
+        refusal = hardware.branch_refusal(families, definition.hardware, request.branch, drivers)
         for offer in _offers(request, entries, released_on):
             offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
             earlier = by_version.get(offer.version, offer)

@@ -26,6 +26,7 @@ from goldenami.model.definitions.update_policy import (
 )
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Kernel, Lock, Package
+from goldenami.model.supported.compatibility import DriverTable
 from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 from goldenami.watch.sources.source_records import PackageUpdate
@@ -209,7 +210,9 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
-def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[VersionOffer]:
+def cuda_offers(
+    lock: Lock, apt: AptRoot, released_on: ReleasedOn, drivers: DriverTable
+) -> list[VersionOffer]:
     """Return the CUDA releases in the archives; each has a refusal if the locked driver or a
     declared GPU cannot use it."""
     runtimes = apt.names(driver_fit.CUDA_RUNTIME.pattern)
@@ -229,7 +232,7 @@ def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[Versi
             entry.place,
             entry.security,
             released_on(name, entry.version),
-            driver_fit.cuda_refusal(version, driver, lock.hardware.sm),
+            driver_fit.cuda_refusal(version, driver, lock.hardware.sm, drivers),
         )
         offers.append(offer)
     return offers

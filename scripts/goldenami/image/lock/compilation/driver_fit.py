@@ -18,6 +18,7 @@ from goldenami.model.definitions.definition import DRIVER_MODULES, KernelFlavour
 from goldenami.model.definitions.driver_requests import VERSION, DriverRequest
 from goldenami.model.locked.lockfile import Choice, Kernel, Package, PassedOver, Signature
 from goldenami.model.supported import compatibility
+from goldenami.model.supported.compatibility import DriverTable
 from goldenami.packages.apt import AptRoot
 
 MAX_COMPILATIONS = 8
@@ -147,11 +148,13 @@ def cuda_release(version: str) -> str:
     return ".".join(compatibility.upstream(version).split(".")[:2])
 
 
-def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) -> list[PassedOver]:
+def newer_cuda(
+    apt: AptRoot, taken: str, driver: str, architectures: list[str], drivers: DriverTable
+) -> list[PassedOver]:
     """The archives' CUDA releases newer than `taken`, each with the reason against it.
 
     `driver` is "" in an image without one, `architectures` is as in
-    `compatibility.check_architectures`.
+    `DriverTable.check_architectures`.
     """
     releases = set[str]()
     for name in apt.names(CUDA_RUNTIME.pattern):
@@ -159,19 +162,19 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
     passed_over = list[PassedOver]()
     for version in sorted(releases, key=compatibility.version_tuple, reverse=True):
         if compatibility.version_tuple(version) > compatibility.version_tuple(taken):
-            refusal = cuda_refusal(version, driver, architectures)
+            refusal = cuda_refusal(version, driver, architectures, drivers)
             reason = refusal or f"the definition asks for CUDA {taken}"
             passed_over.append(PassedOver(what=f"CUDA {version}", reason=reason))
     return passed_over
 
 
-def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
+def cuda_refusal(version: str, driver: str, architectures: list[str], drivers: DriverTable) -> str:
     """The reason why a CUDA release can't be used, or "" if it can. `driver` is "" in an image
     without one."""
     try:
         if driver:
-            compatibility.check_cuda(version, driver)
-        compatibility.check_architectures(version, architectures)
+            drivers.check_cuda(version, driver)
+        drivers.check_architectures(version, architectures)
     except NoFit as error:
         return error.message
     return ""
