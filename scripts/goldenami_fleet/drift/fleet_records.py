@@ -25,7 +25,7 @@ class FleetDrift(StrEnum):
     OTHER = "not the build of `latest`"
     ROOT = "root volume is not the AMI's"
     VERSION = "template version is not the default"
-    AMI = "AMI is public or cannot be launched"
+    AMI = "AMI is not as published"
 
 
 class DriftRow(Record):
@@ -125,7 +125,7 @@ def headline(record: FleetRecord) -> str:
     if groups:
         parts.append(f"{groups} groups launch another version than the default")
     if faults := sum(len(fleet.amis) for fleet in fleets):
-        parts.append(f"{faults} AMIs are public, cannot be launched, or on other types")
+        parts.append(f"{faults} AMIs are not as published")
     if record.unreachable:
         parts.append(f"could not look at {', '.join(record.unreachable)}")
     return "; ".join(parts)

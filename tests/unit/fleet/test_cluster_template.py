@@ -25,7 +25,9 @@ from goldenami.model.operation.cluster_section import (
     FamilyMachines,
     Monitoring,
 )
+from goldenami.model.operation.publish_section import Publish
 from goldenami.model.supported import hardware
+from goldenami.model.supported.allowed_types import TypeRule
 from goldenami_fleet.cluster import cluster_template
 from support import trees
 from support.builds.tools import ROOT, complaints
@@ -107,6 +109,30 @@ def test_every_image_has_a_group_for_each_family(linted: dict[str, dict[str, Any
             f"golden-{image}-{family}" for family in definition(image).hardware
         ]
         assert {each["NewInstancesProtectedFromScaleIn"] for each in found} == {True}
+
+
+@pytest.mark.parametrize(
+    ("rule", "types"),
+    [
+        (
+            TypeRule.PROVED,
+            ("g5.16xlarge", "g5.2xlarge", "g5.4xlarge", "g5.8xlarge", "g5.xlarge"),
+        ),
+        (TypeRule.DECLARED, ("g5.*",)),
+        (TypeRule.ANY, ("g5.*",)),
+    ],
+)
+def test_a_group_takes_the_types_that_ec2_launches_the_image_on(
+    rule: TypeRule, types: tuple[str, ...]
+) -> None:
+    section = Publish(regions=["us-east-1"], instance_types=rule)
+    own = definition(GPU_IMAGE).model_copy(update={"publish": section})
+    known = prices(GPU_IMAGE)
+    groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware, known)
+    assert {group.family: group.types for group in groups}["g5"] == types
+    body = cluster_template.render(own, groups, known).body
+    listed = "', '".join(types)
+    assert f"AllowedInstanceTypes: ['{listed}']" in body
 
 
 def test_machines_ahead_of_their_users(linted: dict[str, dict[str, Any]]) -> None:

@@ -176,6 +176,10 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
             "launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7",
         ),
         (
+            "launch_template: {instance_type: c7i.metal-24xl}",
+            "launch_template.instance_type: EC2 would not launch the image on `c7i.metal-24xl`",
+        ),
+        (
             "launch_template: {security_groups: [web, sg-0a]}",
             "launch_template.security_groups.2: `sg-0a` is of one region",
         ),

@@ -25,6 +25,7 @@ from goldenami.aws.inventory.topology import (
 )
 from goldenami.aws.session import Account, code, translated
 from goldenami.aws.snapshots import encryption
+from goldenami.core.terminal import command_name
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class RegionLook:
         if ami.state is not AmiState.AVAILABLE:
             return
         if ami.other_types:
-            yield (
+            yield command_name.as_typed(
                 f"somebody changed the instance types that EC2 launches {ami.id} on: "
                 f"`golden publish {ami.image} --build {ami.build_id}` sets them again"
             )
