@@ -183,11 +183,11 @@ def _check_launch(
 ) -> Mistakes:
     """Yield the mistakes in the type and the volume of instances, which have to suit the image."""
     template, families = publish.launch_template, hardware.load(root)
+    known_names = [name for name in definition.hardware if name in families]
+    allowed = allowed_types.of_families(publish.instance_types, families, known_names)
     if template.instance_type:
-        key, family = ("publish", "launch_template", "instance_type"), template.instance_type
-        family = family.partition(".")[0]
-        known_names = [name for name in definition.hardware if name in families]
-        allowed = allowed_types.of_families(publish.instance_types, families, known_names)
+        key = ("publish", "launch_template", "instance_type")
+        family = template.instance_type.partition(".")[0]
         if family not in definition.hardware:
             yield source.error(
                 key, f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}"
@@ -198,6 +198,13 @@ def _check_launch(
                 f"EC2 would not launch the image on `{template.instance_type}`, but on {allowed}",
                 hint=f"take one of these, or allow it: {allowed_types.WIDER}",
             )
+    if len(allowed.supported) > allowed_types.MOST_ENTRIES:
+        yield source.error(
+            ("hardware",),
+            f"EC2 takes {allowed_types.MOST_ENTRIES} instance types of an AMI, these are "
+            f"{len(allowed.supported)}",
+            hint="declare fewer families, or write `publish: instance_types: any`",
+        )
     if template.volume_size_gib and template.volume_size_gib < definition.disk_size_gib:
         yield source.error(
             ("publish", "launch_template", "volume_size_gib"),

@@ -62,6 +62,8 @@ WIDER = (
     "takes a machine of each class; `any` allows any type"
 )
 """How a definition allows more types."""
+MOST_ENTRIES = 100
+"""Most entries of each list ("InstanceTypeSpecificationRequest", EC2 API reference)."""
 METAL = "*.metal*"
 """Sizes without a hypervisor. Nobody boots an image on one before it is `latest`: `verify` and the
 test on a GPU run on virtual machines."""
@@ -101,8 +103,6 @@ def of_families(
     if rule is TypeRule.PROVED:
         supported = {f"{name}.*" for name in names if not families[name].sm}
         types = gpu_classes.declared(families, names)
-        refused = untested(families, names)
-        excluded = {name for rows in refused.values() for name in rows}
-        for rows in types.values():
-            supported |= {*rows} - excluded
+        for name in tested_classes(rule, families, names):
+            supported |= {*types[name]}
     return AllowedTypes(supported=tuple(sorted(supported)), unsupported=(METAL,))
