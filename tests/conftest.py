@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.watch.sources import driver_releases
 from support.builds.tools import need
 from support.debian import debrepo
 from support.debian.resolver import Resolver
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = "debian-13-ml-cpu"
+NOBODY = "http://127.0.0.1:9/releases.json"
+"""An address at which nothing answers: no test asks NVIDIA's own list."""
+os.environ[driver_releases.VARIABLE] = NOBODY
 
 LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
@@ -147,6 +151,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "https_proxy",
         ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv(driver_releases.VARIABLE, NOBODY)
 
 
 @pytest.fixture
