@@ -6,6 +6,7 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+from goldenami.model.builds import gpu_proofs
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import allowed_types, gpu_classes, hardware, instruction_sets
@@ -123,3 +124,27 @@ def test_no_family_that_ec2_has_is_allowed_unless_the_image_runs_there(path: Pat
         )
         assert not [name for name, is_ok in verdicts.items() if is_ok and ".metal" in name]
         assert not allowed.allows("g6f.large")  # a fraction of a GPU
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "gpu", "count", "covered"),
+    [
+        ("p5.4xlarge", "NVIDIA H100 80GB HBM3", 1, "90-one"),
+        ("p5.48xlarge", "NVIDIA H100 80GB HBM3", 8, "90-nvswitch"),
+        ("g5.12xlarge", "NVIDIA A10G", 4, "86-several"),
+    ],
+)
+def test_a_machine_covers_its_own_class_alone(
+    instance_type: str, gpu: str, count: int, covered: str
+) -> None:
+    sm = covered.partition("-")[0]
+    machine = gpu_proofs.TestedGpu(
+        sm=sm,
+        gpu=", ".join([gpu] * count),
+        instance_type=instance_type,
+        region="us-east-1",
+        ami="ami-0123456789abcdef0",
+        checks=1,
+        junit_sha256="0123456789abcdef" * 4,
+    )
+    assert machine.covered(FAMILIES) == {sm, covered}  # `sm` is what earlier versions ask for
