@@ -44,7 +44,7 @@ _DOCS = "https://docs.aws.amazon.com/"
 _ERRORS = f"{_DOCS}ec2/latest/devguide/errors-overview.html"
 _LATE = f"{_DOCS}ec2/latest/devguide/eventual-consistency.html"
 _LAUNCH, QUOTA = "RunInstances", "ask for more in Service Quotas"
-_SETTINGS = "CopyImage|EnableImage.*|ModifyImageAttribute"
+_SETTINGS = "CopyImage|EnableImage.*|ModifyImageAttribute|ReplaceImageInstanceTypeSpecification"
 
 TABLE = (
     Refusal(

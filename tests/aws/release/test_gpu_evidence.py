@@ -181,7 +181,7 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
         sets_machine(instance_type="g4dn.12xlarge", gpu="Tesla T4, Tesla T4, Tesla T4, NVIDIA L4"),
         "`NVIDIA L4` is no T4",
     ),
-    "the GPU's architecture changed": (sets_machine(sm="90"), "no GPU of architecture 75"),
+    "the GPU's architecture changed": (sets_machine(sm="90"), "no GPU of architecture 90"),
     "fewer checks that passed": (sets_machine(checks=1), f"1 {NOT_WHOLE}"),
     "more checks than there are": (sets_machine(checks=999), f"999 {NOT_WHOLE}"),
     "all checks, and one not asked": (sets_machine(checks=len(CHECKS)), NOT_WHOLE),

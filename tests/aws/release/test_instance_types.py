@@ -28,7 +28,7 @@ def lists(region: str) -> dict[str, list[str]]:
 
 
 ALLOWED = {
-    "SupportedInstanceTypes": ["c7i.*", "m7i.*"],
+    "SupportedInstanceTypes": ["c7a.*", "c7i.*", "m7a.*", "m7i.*"],
     "UnsupportedInstanceTypes": ["*.metal*"],
 }
 
@@ -46,7 +46,9 @@ def launch(region: str, instance_type: str) -> str:
 def published(checkout: Checkout) -> str:
     checkout.define(SECTION)
     build_id = builds.build(checkout.root, 1).name
-    assert "launch only on c7i.*, m7i.* but *.metal*" in checkout.run("publish", IMAGE)
+    assert "launch only on c7a.*, c7i.*, m7a.*, m7i.* but *.metal*" in checkout.run(
+        "publish", IMAGE
+    )
     return build_id
 
 

@@ -76,7 +76,7 @@ def check_first(checkout: Checkout, build: Path) -> None:
         "goldenami:git-commit": "0" * 40,
         "goldenami:disk-sha256": bake.disk_sha256,
         "goldenami:instance-types": AllowedTypes(
-            supported=("c7i.*", "m7i.*"), unsupported=("*.metal*",)
+            supported=("c7a.*", "c7i.*", "m7a.*", "m7i.*"), unsupported=("*.metal*",)
         ).digest,
         "goldenami:manifest-sha256": bake.manifest_sha256,
     }

@@ -84,7 +84,7 @@ FAMILIES = {"75": "g4dn", "86": "g5", "89": "g6"}
 
 def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     plain = sample_lock.sample()
-    families = [FAMILIES[architecture] for architecture in sm] or ["c7i", "m7i"]
+    families = [FAMILIES[architecture] for architecture in sm] or ["c7a", "c7i", "m7a", "m7i"]
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
     return sample_lock.sample(
         image=image,

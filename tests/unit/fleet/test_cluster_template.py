@@ -125,7 +125,7 @@ def test_every_image_has_a_group_for_each_family(linted: dict[str, dict[str, Any
 def test_a_group_takes_the_types_that_ec2_launches_the_image_on(
     rule: TypeRule, types: tuple[str, ...]
 ) -> None:
-    section = Publish(regions=["us-east-1"], instance_types=rule)
+    section = Publish(regions=["us-east-1"], share_with=[], instance_types=rule)
     own = definition(GPU_IMAGE).model_copy(update={"publish": section})
     known = prices(GPU_IMAGE)
     groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware, known)

@@ -10,12 +10,12 @@ from goldenami.aws.channels.channels import ImageInAccount, RegionBuild
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.images import Image
 from goldenami.aws.instances import instance_types
+from goldenami.aws.inventory import type_checks
 from goldenami.aws.regions import for_each_region
 from goldenami.core.errors import BadInput
 from goldenami.image.provenance.provenance import Attestor
 from goldenami.model.builds.build_records import Ami
 from goldenami.model.definitions.definition import Definition
-from goldenami.release.publish import type_checks
 from goldenami.release.publish.channel_moves import Successor
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan
 from goldenami.release.publish.release_gate import VerifiedBuild
