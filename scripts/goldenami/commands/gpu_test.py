@@ -17,7 +17,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.provenance import provenance
 from goldenami.image.report import report
 from goldenami.local.host import workspace
-from goldenami.model.builds.gpu_proofs import GpuTestRecord
+from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import (
     account_offers,
@@ -78,6 +78,8 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
     with progress.step("look at the account"):
         # The test's checks are those of this checkout, so it only tests the build of its lock.
         candidate = candidates.read(tested, options.region, digest)
+        asked = Asked.of(checkout.root, lock, tested.section.instance_types)
+        candidates.check_types(tested, candidate, asked)
         offers = account_offers.read(
             checkout.root, tested, candidate.subnets, hours=hours, most_usd=options.max_usd
         )

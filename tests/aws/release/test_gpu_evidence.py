@@ -164,6 +164,11 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
         sets_machine(instance_type="g4dn.12xlarge"),
         "g4dn.12xlarge has not 1 GPUs",
     ),
+    "their number before the name": (
+        sets_machine(gpu="3 x NVIDIA T4"),
+        "g4dn.xlarge has not 3 GPUs",
+    ),
+    "a number that no machine has": (sets_machine(gpu="999999999 x NVIDIA T4"), "is no T4"),
     "as many GPUs as another size": (
         sets_machine(gpu=", ".join(["Tesla T4"] * 4)),
         "g4dn.xlarge has not 4 GPUs",

@@ -44,7 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         copy,
         1,
         image=GPU_IMAGE,
-        sm=("75", "86"),
+        sm=("75", "86", "89"),
         driver=driver,
         variables={"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True},
     )

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 from support.aws.emulator import Emulator
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
+from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
+from support.gpu import candidates
 
 SECTION = f"publish: {{regions: [{', '.join(REGIONS)}]}}\n"
 ANY = SECTION.replace("}", ", instance_types: any}")
@@ -88,6 +89,24 @@ def test_a_candidate_whose_lists_somebody_changed_is_not_promoted(checkout: Chec
     assert f"somebody changed the instance types of {ami['ImageId']} in {REGIONS[0]}: any" in text
     checkout.run("publish", IMAGE, code=11)
     checkout.run("promote", IMAGE, "--now")
+
+
+def test_a_candidate_of_another_rule_is_refused_before_a_machine_is_launched(
+    checkout: Checkout,
+) -> None:
+    build_id = candidates.publish(checkout)
+    checkout.define(SECTION.replace("}", ", instance_types: declared}"), GPU_IMAGE)
+    text = checkout.run("gpu-test", GPU_IMAGE, "--wait-minutes", "0", code=2)
+    assert "was published for 75-one 86-one 89-one; " in text
+    assert "`instance_types: declared` asks for 75-one 75-several 86-one" in text
+    checkout.golden("publish", GPU_IMAGE)
+    plan = checkout.run("gpu-test", GPU_IMAGE, "--dry-run")
+    assert build_id in plan and "86-several" in plan
+    state = RegionState(REGIONS[1], GPU_IMAGE)
+    (ami,) = state.amis().values()
+    state.ec2.replace_image_instance_type_specification(ImageId=ami["ImageId"])
+    text = checkout.run("gpu-test", GPU_IMAGE, "--dry-run", code=2)
+    assert f"{ami['ImageId']} in {REGIONS[1]} is not as published" in text
 
 
 def test_another_rule_changes_a_published_build_by_its_settings_alone(

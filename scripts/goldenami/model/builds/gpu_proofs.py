@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ _LEAST_DIGITS = 6
 """Least number of different digits in a true SHA-256: fewer than one of 10**30 has less."""
 _CHANCE = 16
 """Number of random hexadecimal digits in a nonce."""
+_COUNTED = re.compile(r"(?P<count>[1-9][0-9]?) x (?P<name>.+)")
 
 
 def nonce_of(build_id: str, chance: str = "") -> str:
@@ -77,8 +80,16 @@ class GpuSession(Record):
     kind: GpuType
 
 
+def counted(names: str) -> str:
+    """Return the GPUs of a machine (`A, A, B`) with each name once, behind its number where it is
+    more than one: `2 x A, B`."""
+    numbers = Counter(names.split(", "))
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in numbers.items())
+
+
 class TestedGpu(SharedRecord):
     """An instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
+    `gpu` is as `counted` writes it; earlier versions repeated the name of each GPU.
 
     `not_asked` are checks that the definition or the instance type does not ask for.
     """
@@ -92,12 +103,21 @@ class TestedGpu(SharedRecord):
     junit_sha256: Sha256
     not_asked: tuple[str, ...] = ()
 
+    @property
+    def gpus(self) -> list[str]:
+        """The name of each GPU."""
+        names = list[str]()
+        for part in self.gpu.split(", "):
+            found = _COUNTED.fullmatch(part)
+            names += [found["name"]] * int(found["count"]) if found else [part]
+        return names
+
     def covered(self, families: Mapping[str, Family]) -> set[str]:
         """The entries of `Asked.classes` that it covers."""
         family = families.get(self.instance_type.partition(".")[0])
         if family is None:
             return set()
-        return {self.sm, gpu_classes.class_of(family, len(self.gpu.split(", ")))}
+        return {self.sm, gpu_classes.class_of(family, len(self.gpus))}
 
     def problems(
         self, checks: Sequence[str], optional: Iterable[str], families: Mapping[str, Family]
@@ -108,7 +128,7 @@ class TestedGpu(SharedRecord):
         if len(skipped) < len(self.not_asked) or self.checks + len(skipped) != len(checks):
             yield f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
         family_name, _, size = self.instance_type.partition(".")
-        family, gpus = families.get(family_name), self.gpu.split(", ")
+        family, gpus = families.get(family_name), self.gpus
         if family is None or family.gpu is None or family.sm != self.sm or not size:
             yield (
                 f"{self.instance_type or 'an instance without a type'} "

@@ -13,6 +13,7 @@ from goldenami.aws.instances import instances
 from goldenami.aws.instances.instances import Subnet
 from goldenami.aws.regions import for_each_region
 from goldenami.core.errors import BadInput
+from goldenami.model.builds.gpu_proofs import Asked
 from goldenami.model.locked import lockfile
 
 
@@ -36,6 +37,25 @@ def read(image: ImageInAccount, only: Sequence[str], lock_sha256: str) -> Candid
         for region in amis
     }
     return Candidates(build_id, amis, subnets)
+
+
+def check_types(image: ImageInAccount, candidate: Candidates, asked: Asked) -> None:
+    """Raise BadInput for an AMI that was published for other classes of machines than are now asked
+    for, or whose types somebody changed: EC2 would refuse machines of the test."""
+    for region, ami in candidate.amis.items():
+        problem = f"the candidate's AMI {ami.ami} in {region}"
+        published = Asked.parsed(ami.tags.get(tags.GPU_TEST, ""))
+        if ami.has_other_types:
+            problem += f" is not as published: somebody changed its types to {ami.instance_types}"
+        elif published.classes != asked.classes:
+            problem += (
+                f" was published for {' '.join(published.classes) or 'no class of machines'}; the "
+                f"definition's `instance_types: {image.section.instance_types}` asks for "
+                f"{' '.join(asked.classes)}"
+            )
+        else:
+            continue
+        raise BadInput(problem, hint=f"`golden publish {image.name}` sets it, without an upload")
 
 
 def _entries(image: ImageInAccount, only: Sequence[str], build_id: str) -> dict[str, LedgerEntry]:

@@ -31,6 +31,7 @@ from goldenami.model.builds.gpu_proofs import (
     GpuSession,
     JunitFile,
     TestedGpu,
+    counted,
     nonce_of,
     required,
 )
@@ -157,7 +158,7 @@ def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> 
         )
     return TestedGpu(
         sm=offer.gpu_class.partition("-")[0],
-        gpu=junit.properties[GPU_PROPERTY],
+        gpu=counted(junit.properties[GPU_PROPERTY]),
         instance_type=offer.kind.type,
         region=offer.region,
         ami=test.candidates[offer.region].ami,
