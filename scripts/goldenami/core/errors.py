@@ -120,7 +120,9 @@ class HostNotReady(GoldenError):
 
 
 def together(errors: Sequence[BadInput], where: Path) -> BadInput:
-    """Return one error for all `errors` of the file or folder `where`."""
+    """Return one error for all `errors` of the file or folder `where`; an inherited mistake is said
+    once."""
+    errors = list({error.message: error for error in errors}.values())
     if len(errors) == 1:
         return errors[0]
     lines = list[str]()
@@ -131,6 +133,7 @@ def together(errors: Sequence[BadInput], where: Path) -> BadInput:
             lines.append(f"{error.message}: {error.hint}")
         else:
             lines.append(error.message)
+    lines = list(dict.fromkeys(lines))
     return BadInput(
         f"{where} has {len(lines)} mistakes", tail="\n".join(lines), hint="correct the lines above"
     )

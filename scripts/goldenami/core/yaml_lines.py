@@ -30,6 +30,8 @@ _OTHER_NUMBER = re.compile(
 )
 """Numbers that YAML 1.1 reads otherwise than people do: octal, other bases, base 60."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+ONLY, MOST_DEPTH = "only", 99
+"""First item of a list that replaces the one below it; more keys than lead to any value."""
 SHOWN = 12
 """How many known words an error lists at most: about two lines of a terminal."""
 
@@ -45,9 +47,8 @@ class YamlFile:
     others: dict[Key, Path] = field(default_factory=dict)
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
-        path = self.others.get(self._nearest(key), self.path)
-        place = f"{path}:{self.line_of(key)}: "
-        if name := _dotted(key):
+        place = f"{self.file_of(key)}:{self.line_of(key)}: "
+        if name := dotted(key):
             place += f"{name}: "
         return BadInput(f"{place}{problem}", hint=hint)
 
@@ -64,21 +65,66 @@ class YamlFile:
         """Return the line of `key`, or of the nearest key above it that the file has, or 1."""
         return self.lines.get(self._nearest(key), 1)
 
+    def file_of(self, key: Key) -> Path:
+        """Return the file that has `key`, or the nearest key above it."""
+        return self.others.get(self._nearest(key), self.path)
+
     def _nearest(self, key: Key) -> Key:
         while key and key not in self.lines:
             key = key[:-1]
         return key
 
-    def with_rows(self, more: YamlFile, depth: int) -> YamlFile:
-        """Return this table with the rows of `more` added; `depth` keys lead to a row. A row that
-        both have is taken from `more`."""
-        replaced = {key for key in more.lines if len(key) == depth}
-        lines = {key: line for key, line in self.lines.items() if key[:depth] not in replaced}
-        others = dict.fromkeys(more.lines.keys() - lines.keys(), more.path)
-        return YamlFile(self.path, _merged(self.data, more.data, depth), more.lines | lines, others)
+    def under(self, top: YamlFile, depth: int = MOST_DEPTH) -> YamlFile:
+        """Return this file with the values of `top` over it. Maps merge by key, down to `depth`
+        keys; the items of a list come after those below it, unless it begins with `only`; any other
+        value replaces what is below it. Each key keeps its file and line."""
+        places = {key: (self.file_of(key), line) for key, line in self.lines.items()}
+        data = _Merge(top, depth, places).over(self.data, top.data, ())
+        lines = {key: line for key, (_, line) in places.items()}
+        others = {key: path for key, (path, _) in places.items() if path != top.path}
+        return YamlFile(top.path, data, lines, others)
 
 
-def _dotted(key: Key) -> str:
+@dataclass(frozen=True)
+class _Merge:
+    """`top` over another file; `places` has the file and line of each key, and is changed."""
+
+    top: YamlFile
+    depth: int
+    places: dict[Key, tuple[Path, int]]
+
+    def over(self, base: Any, value: Any, at: Key) -> Any:
+        is_map, is_list = isinstance(value, dict), isinstance(value, list)
+        is_joined = (is_map or is_list) and type(base) is type(value) and len(at) < self.depth
+        first = int(is_list and value[:1] == [ONLY])
+        if first or not is_joined:
+            base = {} if is_map else []
+            for key in [key for key in self.places if key[: len(at)] == at]:
+                del self.places[key]
+        if at in self.top.lines:
+            self.places[at] = (self.top.path, self.top.lines[at])
+        if is_map:
+            inner = {
+                name: self.over(base.get(name), value[name], (*at, str(name))) for name in value
+            }
+            return {**base, **inner}
+        if not is_list:
+            return value
+        items = list(base)
+        for number, item in enumerate(value[first:], first):
+            if item not in base:
+                self._take((*at, number), (*at, len(items)))
+                items.append(item)
+        return items
+
+    def _take(self, at: Key, to: Key) -> None:
+        """Note for the key `to` what `top` has at the key `at`, and below it."""
+        for key, line in self.top.lines.items():
+            if key[: len(at)] == at:
+                self.places[(*to, *key[len(at) :])] = (self.top.path, line)
+
+
+def dotted(key: Key) -> str:
     """Return a key as messages show it: parts joined by dots, items of lists counted from 1."""
     words = list[str]()
     for part in key:
@@ -89,11 +135,17 @@ def _dotted(key: Key) -> str:
     return ".".join(words)
 
 
-def _merged(base: Any, more: Any, depth: int) -> Any:
-    if not depth or not isinstance(base, dict) or not isinstance(more, dict):
-        return more
-    rows = {key: _merged(base[key], more[key], depth - 1) for key in base.keys() & more.keys()}
-    return {**base, **more, **rows}
+def leaves(value: Any, at: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield each value below `value`, which is at the key `at`, with its key."""
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = [(str(name), one) for name, one in value.items()]
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    if not inner:
+        yield at, value
+    for name, one in inner:
+        yield from leaves(one, (*at, name))
 
 
 def nearest(word: str, known_words: Iterable[str]) -> str:
@@ -253,7 +305,7 @@ def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
             _walk(path, value, (*at, index), lines)
     elif node.tag in _NUMBERS and _OTHER_NUMBER.fullmatch(node.value):
         raise BadInput(
-            f"{path}:{node.start_mark.line + 1}: {_dotted(at)}: YAML reads {node.value} as "
+            f"{path}:{node.start_mark.line + 1}: {dotted(at)}: YAML reads {node.value} as "
             f"another number, {yaml.safe_load(node.value)}",
             hint=f'write it in quotes, "{node.value}", or as a decimal number',
         )

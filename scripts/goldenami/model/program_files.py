@@ -46,7 +46,7 @@ def table(root: Path, name: str, depth: int = 1) -> YamlFile:
     merged = yaml_lines.load(program_table)
     if own_table == program_table or not own_table.is_file():
         return merged
-    return merged.with_rows(yaml_lines.load(own_table), depth)
+    return merged.under(yaml_lines.load(own_table), depth)
 
 
 def role(root: Path, name: str) -> Path:
@@ -107,12 +107,25 @@ def role_files(root: Path, name: str) -> dict[Path, Path]:
     return dict(sorted(files.items()))
 
 
+def own_checks(root: Path, name: str) -> dict[Path, Path]:
+    """Return the files of the repository's own checks of a role or an image, by relative path.
+    Those of the program are part of it, as its code is."""
+    folder = root / CHECKS / name
+    if home(root) == root:
+        return {}
+    return {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def by_owner(root: Path, inputs: Iterable[str]) -> str:
     """Return text that names a lock's inputs. If the repository is no clone, those of the program
     follow apart, with its version."""
     own_inputs, program_inputs = list[str](), list[str]()
     for name in inputs:
-        is_of_program = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
+        path = find(root, _INPUTS.get(name, name))
+        folder, _, role_name = name.partition("/")
+        if folder == ROLES and "/" not in role_name:
+            path = role(root, role_name)
+        is_of_program = path.is_relative_to(INSTALLED)
         if is_of_program and home(root) != root:
             program_inputs.append(name)
         else:

@@ -9,6 +9,7 @@ from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.definitions import (
+    customize_checks,
     operation_checks,
     python_checks,
     role_checks,
@@ -54,7 +55,7 @@ def check(
     # These checks take values that the checks above have found valid.
     problems = problems or [
         *role_checks.branch(root, source, definition),
-        *source_checks.customized(root, source, definition),
+        *customize_checks.mistakes(root, source, definition),
     ]
     problems = problems or [*role_rules.broken(root, source, definition)]
     if problems:
@@ -82,6 +83,7 @@ def _check_release(source: YamlFile, base: Base) -> Mistakes:
 
 def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
     families = hardware.load(root)
+    yield from source.repeated(("hardware",), definition.hardware)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
         if refused := hardware.refusal(root, name):
