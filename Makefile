@@ -9,13 +9,13 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD LONG
+KNOWN = IMAGE ROLE WAIT RELOCK STALE STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
 $(error there is no variable $(UNKNOWN); known, in capitals: $(KNOWN))
 endif
-SWITCHES = WAIT RELOCK STRICT EXPLAIN FORCE DRY_RUN UPDATE ACCOUNT ALL RECORD
+SWITCHES = WAIT RELOCK STALE STRICT EXPLAIN FORCE DRY_RUN UPDATE ACCOUNT ALL RECORD
 OFF = $(firstword $(foreach name,$(SWITCHES),$(if $(filter 0 no off false,$($(name))),$(name))))
 ifneq ($(OFF),)
 $(error $(OFF) is a switch: give 1, or leave it out)
@@ -38,11 +38,11 @@ help: ## print this help
 setup: ## install what this machine lacks (apt packages, Packer, .venv)
 	@scripts/setup
 
-check: setup ## check definitions and locks, resolve nothing (STRICT=1)
-	@$(GOLDEN) check $(NAMED) $(if $(STRICT),--strict)
+check: setup ## check definitions and locks, resolve nothing (STRICT=1; EXPLAIN=1)
+	@$(GOLDEN) check $(NAMED) $(if $(STRICT),--strict) $(if $(EXPLAIN),--explain)
 
-lock: setup ## resolve IMAGE to exact files, compile its driver (EXPLAIN=1)
-	@$(GOLDEN) lock $(IMAGE) $(WAITS) $(if $(EXPLAIN),--explain)
+lock: setup ## resolve IMAGE to exact files, compile its driver (EXPLAIN=1; STALE=1)
+	@$(GOLDEN) lock $(if $(STALE),--stale $(NAMED),$(IMAGE)) $(WAITS) $(if $(EXPLAIN),--explain)
 
 bake: setup ## bake IMAGE from its lock, boot, check, report (BUILDER=ec2)
 	@$(GOLDEN) bake $(IMAGE) $(RELOCKS) $(WAITS) $(if $(CHANGED),--changed $(CHANGED)) $(if $(FORCE),--force) $(if $(BUILDER),--builder $(BUILDER)) $(if $(REGION),--region $(REGION))

@@ -10,16 +10,16 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import session
-from goldenami.commands import ImageName, OptionalImage, Strict, Wait, lead_to
+from goldenami.commands import OptionalImage, Strict, Wait, lead_to
 from goldenami.commands.checkout import IMAGES, Checkout
-from goldenami.core.errors import BadInput, ExitCode, together
+from goldenami.core.errors import BadInput, ExitCode, GoldenError, together
 from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import lint, opening, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.opening import LockInputs
 from goldenami.image.scaffold import templates
 from goldenami.local.host import workspace
-from goldenami.model.definitions import definition_file
+from goldenami.model.definitions import definition_file, inheritance
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
@@ -50,9 +50,21 @@ def cmd_new_role(checkout: Checkout, name: RoleName) -> int:
     return 0
 
 
-def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
+def cmd_check(
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    strict: Strict = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="show each value with the file that has it; no check")
+    ] = False,
+) -> int:
     """Check definitions and committed locks, and that the parts of each lock fit; resolve
     nothing."""
+    if explain:
+        for path in checkout.paths(image):
+            print(*inheritance.explained(inheritance.load(path)), sep="\n")
+        return 0
     error_count, bad_inputs = 0, list[BadInput]()
     for path in checkout.paths(image):
         try:
@@ -96,14 +108,24 @@ def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
 
 def cmd_lock(
     checkout: Checkout,
-    image: ImageName,
+    image: OptionalImage = None,
     *,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="IMAGE, else all, where the lock is stale or damaged")
+    ] = False,
     wait: Wait = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="show the choices of the existing lock")
     ] = False,
 ) -> int:
-    """Resolve the definition to exact files and prove that the driver compiles."""
+    """Resolve the definition to exact files and prove that the driver compiles.
+
+    --stale goes on after an image that fails. It ends with the exit code of the first one.
+    """
+    if stale:
+        return _lock_stale(checkout, image, wait=wait)
+    if image is None:
+        raise BadInput("there is no IMAGE", hint="name one, or lock all that are stale by --stale")
     definition = checkout.definition(image)
     if explain:
         _explain(checkout.lock(image)[0])
@@ -111,6 +133,26 @@ def cmd_lock(
     with workspace.image_lock(checkout.root, image, wait=wait):
         make_lock(checkout, definition)
     lead_to("bake", image)
+    return 0
+
+
+def _lock_stale(checkout: Checkout, image: str | None, *, wait: bool) -> int:
+    failures = dict[str, GoldenError]()
+    for name in [image] if image else checkout.locked:
+        try:
+            definition = checkout.definition(name)
+            try:
+                lockfile.check_fresh(checkout.root, checkout.lock(name)[0], definition)
+            except BadInput as stale:
+                print(stale.message, flush=True)
+                with workspace.image_lock(checkout.root, name, wait=wait):
+                    make_lock(checkout, definition)
+        except GoldenError as error:
+            failures[name] = error
+    for name, failure in failures.items():
+        print(f"no new lock of {name}: {failure.message}", file=sys.stderr)
+    if failures:
+        raise next(iter(failures.values()))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.core.errors import GoldenError, NoFit, Unreachable
+from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local.host import workspace
 from goldenami.model.definitions import definition, definition_file
@@ -82,12 +83,12 @@ class Relock:
         return result.stopped(UpdateVerdict.BLOCKED, reason), []
 
     def _make(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
-        path = definition_file.path_of(self.root, result.image.definition.image)
+        source = definition_file.source_of(self.root, result.image.definition.image)
+        # The branch may be inherited: then it moves for all that extend the file.
+        path = source.file_of(definition_file.BRANCH)
         definition_text = path.read_text(encoding="utf-8")
         try:
-            lock, digest = self.make_lock(
-                self._follow_branch(result, path, definition_text), _constraints(result)
-            )
+            lock, digest = self.make_lock(self._follow_branch(result, source), _constraints(result))
         # Also on an interrupt, which is no Exception.
         except BaseException:
             # No new lock: the definition names the branch of the old one again.
@@ -100,7 +101,7 @@ class Relock:
             ), []
         return result, [LockChange.between(result.image.lock, result.image.sha256, lock, digest)]
 
-    def _follow_branch(self, result: WatchResult, path: Path, definition_text: str) -> Definition:
+    def _follow_branch(self, result: WatchResult, source: YamlFile) -> Definition:
         row = next((row for row in result.rows if row.component == WatchedComponent.DRIVER), None)
         if row is None or row.verdict is not UpdateVerdict.UPDATE:
             return result.image.definition
@@ -109,8 +110,9 @@ class Relock:
             "nvidia_driver_branch"
         )
         if declared_branch not in (branch, definition.NEWEST):
-            records.write_text(path, definition_file.with_branch(path, definition_text, branch))
-        return definition_file.load(self.root, path)
+            text = definition_file.with_branch(source, branch)
+            records.write_text(source.file_of(definition_file.BRANCH), text)
+        return definition_file.load(self.root, source.path)
 
 
 def _constraints(result: WatchResult) -> LockConstraints:

@@ -236,6 +236,35 @@ def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> 
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+def test_all_stale_locks_are_made_anew_and_no_other(locked: Path) -> None:
+    """One that fails stops none; its old lock stays."""
+    text = "image: {0}\nextends: {1}\nroles: {{os_updates: {{os_updates_extra_packages: [{2}]}}}}\n"
+    for name, parent in (("aa", "bb"), ("bb", IMAGE)):
+        write(locked, {f"packer/images/{name}.yml": text.format(name, parent, "hello")})
+    for name in ("aa", "bb"):
+        assert golden(locked, "lock", name).returncode == 0
+    folder = locked / "packer/locks"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert golden(locked, "lock", "--stale").returncode == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "all are fresh"
+    write(locked, {"packer/images/bb.yml": text.format("bb", IMAGE, "nano")})
+    edit(locked, "  limits:\n", "  limits: {limits_nofile: 4096}\n")
+    write(locked, {"packer/images/aa.yml": text.format("aa", "bb", "helo")})
+    lock_path(locked).write_text("half a lock", encoding="utf-8")
+    done = golden(locked, "lock", "--stale")
+    assert done.returncode == 3, done.stderr
+    assert "no new lock of aa: " in done.stderr and "helo" in done.stderr
+    changed = [name for name in sorted(before) if (folder / name).read_bytes() != before[name]]
+    assert changed == sorted(
+        f"{name}.lock.json{end}" for name in ("bb", IMAGE) for end in ("", ".sha256")
+    )
+    assert golden(locked, "check", "bb").returncode == 0
+    write(locked, {"packer/images/aa.yml": text.format("aa", "bb", "hello")})
+    assert golden(locked, "lock", "--stale").returncode == 0
+    assert golden(locked, "check").returncode == 0
+    assert golden(locked, "lock").returncode == 2
+
+
 def test_what_an_own_role_installs_is_locked(locked: Path) -> None:
     """A role of Galaxy's form says nothing of packages; the definition does."""
     write(locked / "roles/agent", {"tasks/main.yml": "- apt: name=hello\n"})

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import textwrap
@@ -234,11 +235,11 @@ def copy_definitions(root: Path) -> Path:
 
 
 def define(root: Path, text: str, image: str = IMAGE) -> None:
+    """Write `text` in place of the sections that shape no image."""
     path = root / f"packer/images/{image}.yml"
-    path.write_text(
-        definition_file.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
-        encoding="utf-8",
-    )
+    sections = rf"(?m)^({'|'.join(definition_file.APART)}):.*\n([ -].*\n)*"
+    shaping = re.sub(sections, "", path.read_text(encoding="utf-8"))
+    path.write_text(shaping + textwrap.dedent(text), encoding="utf-8")
 
 
 @dataclass(frozen=True)

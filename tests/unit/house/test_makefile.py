@@ -55,6 +55,9 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
         ("bake IMAGE=x", {"CI": "true", "CHANGED": ""}, "golden bake x"),
         ("bake IMAGE=x GOLDEN_CACHE=/a AWS_REGION=us-east-1 CI=1", {}, "golden bake x"),
         ("rollback IMAGE=x", {}, "golden rollback x"),
+        ("lock STALE=1", {}, "golden lock --stale"),
+        ("lock IMAGE=x STALE=1", {}, "golden lock --stale x"),
+        ("check IMAGE=x EXPLAIN=1", {}, "golden check x --explain"),
         (
             "rollback IMAGE=x BUILD=0123456789ab REGION=us-east-1 DRY_RUN=1",
             {},

@@ -13,7 +13,7 @@ import pytest
 from goldenami import cli
 from goldenami.core.errors import ExitCode
 from goldenami.image.scaffold import molecule_project
-from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
 from goldenami.model.roles import role_files
 from support.builds.definitions import edit, load, refused
 from support.builds.tools import ROOT, complaints, schema_complaints
@@ -151,8 +151,9 @@ def test_another_version_is_refused_before_all_else(company: Path, wanted: str, 
 
 
 def test_the_version_is_no_part_of_the_image(company: Path) -> None:
-    text = definition_file.path_of(company, IMAGE).read_text(encoding="utf-8")
-    assert "goldenami:" not in definition_file.without_publish(text)
+    before = lockfile.digests(company, load(company, IMAGE))
+    edit(company, f'goldenami: ">={goldenami.__version__}"\n', "", IMAGE)
+    assert lockfile.digests(company, load(company, IMAGE)) == before
 
 
 def test_a_new_role_keeps_the_contract_of_roles(

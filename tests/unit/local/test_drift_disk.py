@@ -21,6 +21,7 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.sparse_disk import read_block
 from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
 from support.builds import builds
 from support.builds.tools import need, need_disk_tools
 from support.drift import plants, small_image, tampering
@@ -230,17 +231,12 @@ def test_a_definition_allows_a_path_until_a_day(
     root = builds.copy_definitions(tmp_path / "root")
     name = "debian-13-ml-cpu"
     path = definition_file.path_of(root, name)
-    before = path.read_text(encoding="utf-8")
-    path.write_text(
-        f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our "
-        "agent updates itself\n"
-        "      until: 2027-01-31\n",
-        encoding="utf-8",
-    )
+    before = definition_file.load(root, path)
+    with path.open("a", encoding="utf-8") as text:
+        text.write("drift:\n  allow:\n    - path: /opt/agent/**\n      until: 2027-01-31\n")
+        text.write("      reason: our agent updates itself\n")
     definition = definition_file.load(root, path)
-    assert definition_file.without_publish(
-        path.read_text(encoding="utf-8")
-    ) == definition_file.without_publish(before)
+    assert lockfile.digests(root, definition) == lockfile.digests(root, before), "stale"
     reason = may_differ.allowed_paths(definition, datetime.date(2027, 1, 31))
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("opt/agent/bin/agent", "new")(tree)

@@ -58,9 +58,9 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
         "/etc/ssh/keys.d/bob",
         "/usr/local/share/ca-certificates/good.crt",
     } <= set(brought)
-    before = lockfile.digests(checkout, found)["roles/customize"]
+    before = lockfile.digests(checkout, found)[f"{FILES}/company.conf"]
     (checkout / FILES / "company.conf").write_text("colour = red\n", encoding="utf-8")
-    assert lockfile.digests(checkout, found)["roles/customize"] != before
+    assert lockfile.digests(checkout, found)[f"{FILES}/company.conf"] != before
 
 
 @pytest.mark.parametrize(

@@ -220,21 +220,6 @@ def test_user_data_has_a_limit_and_is_found_from_anywhere(root: Path) -> None:
     assert found is not None and found.launch_template.user_data_file == str(path)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "image: a\npublish:\n  regions: [x]\nkernel: cloud\n",
-        "publish: {regions: [x]}\nimage: a\nkernel: cloud\n",
-        "image: a\nkernel: cloud\npublish:\n  regions:\n    - x\n",
-        "image: a\nkernel: cloud\n",
-        "\ufeffpublish: {regions: [x]}\nimage: a\nkernel: cloud\n",
-        "\ufeffimage: a\nkernel: cloud\n",
-    ],
-)
-def test_the_text_that_shapes_the_image(text: str) -> None:
-    assert definition_file.without_publish(text) == "image: a\nkernel: cloud\n"
-
-
 CONTAINERS = (
     "  container_runtime:\n    container_runtime_engine: {}\n    container_runtime_gpu_source: {}\n"
 ).format

@@ -81,6 +81,27 @@ def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
         assert caught.value.exit_code is ExitCode.BAD_INPUT
 
 
+def test_line_ends_of_windows_are_no_edit_by_hand(tmp_path: Path) -> None:
+    path = lockfile.path_of(tmp_path, IMAGE)
+    lockfile.write(path, sample())
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(BadInput, match=r"has the line ends of Windows \(CRLF\)") as caught:
+        lockfile.read(path)
+    assert "`packer/locks/* text eol=lf` into .gitattributes" in caught.value.hint
+
+
+def test_the_lock_of_a_renamed_image_is_made_by_its_new_name(root: Path) -> None:
+    lock = locked(root)
+    path = definition_file.path_of(root, IMAGE)
+    text = path.read_text(encoding="utf-8").replace(IMAGE, "renamed", 1)
+    path.rename(path.with_name("renamed.yml")).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"the lock of renamed is stale: .*: definition$") as caught:
+        lockfile.check_fresh(
+            root, lock, definition_file.load(root, definition_file.path_of(root, "renamed"))
+        )
+    assert "`make lock IMAGE=renamed`" in caught.value.hint
+
+
 def test_a_stale_lock_says_what_changed(root: Path) -> None:
     lock = locked(root)
     for path, changed in (
@@ -90,7 +111,8 @@ def test_a_stale_lock_says_what_changed(root: Path) -> None:
     ):
         file = root / path
         text = file.read_text(encoding="utf-8") if file.exists() else None
-        file.write_text("# changed\n" + (text or ""), encoding="utf-8")
+        changed_text = f"# changed\n{text or ''}".replace("disk_size_gib: 4", "disk_size_gib: 5")
+        file.write_text(changed_text, encoding="utf-8")
         with pytest.raises(BadInput) as caught:
             check(root, lock)
         said = f"the lock of {IMAGE} is stale: changed since it was made: {changed}"
@@ -142,7 +164,7 @@ def test_documentation_caches_and_what_shapes_no_image_do_not_count(root: Path) 
     # Not a role of this image.
     (root / "roles/cuda/defaults/main.yml").write_text("---\n", encoding="utf-8")
     path = root / f"packer/images/{IMAGE}.yml"
-    later = "  keep_last: 9\nwatch: {driver: {policy: newest}}\n"
+    later = "  # how it is written\n  keep_last: 9\nwatch: {driver: {policy: newest}}\n"
     path.write_text(path.read_text(encoding="utf-8") + later, encoding="utf-8")
     wanted = definition_file.load(root, path)
     assert wanted.publish is not None and wanted.publish.keep_last == 9

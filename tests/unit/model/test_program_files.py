@@ -91,13 +91,31 @@ def test_a_recipe_of_a_repository_is_as_one_of_the_program_s(company: Path) -> N
 def test_the_same_content_has_the_same_digests_in_both(company: Path, root: Path) -> None:
     for each in (company, root):
         write(each, {CONF: "colour = blue\n", "roles/agent/tasks/main.yml": "[]\n"})
-        edit(each, "  limits:\n", "  customize:\n  agent:\n  limits:\n")
-    theirs = lockfile.digests(company, load(company))
+        row = "{source: company.conf, path: /etc/company.conf}"
+        edit(
+            each,
+            "  limits:\n",
+            f"  customize:\n    customize_files: [{row}]\n  agent:\n  limits:\n",
+        )
     shutil.copy(root / f"packer/images/{IMAGE}.yml", company / "packer/images")
-    assert lockfile.digests(company, load(company)) == lockfile.digests(root, load(root))
+    theirs = lockfile.digests(company, load(company))
+    assert theirs == lockfile.digests(root, load(root))
     write(company, {CONF: "colour = red\n"})
     changed = lockfile.digests(company, load(company))
-    assert changed["roles/customize"] != theirs["roles/customize"]
+    assert [name for name in theirs if changed[name] != theirs[name]] == [CONF]
+
+
+def test_own_checks_count_and_the_program_s_do_not(company: Path) -> None:
+    """Of roles that the image has, and of the image itself."""
+    write(company, {**AGENT, "tests/image/other/test_other.py": "\n"})
+    edit(company, "  limits:\n", "  agent:\n  limits:\n")
+    write(company, {f"tests/image/{IMAGE}/test_image.py": "\n"})
+    before = lockfile.digests(company, load(company))
+    checks = ["tests/image/agent", f"tests/image/{IMAGE}"]
+    assert [name for name in before if name.startswith("tests/")] == checks
+    write(company, {f"{checks[0]}/test_agent.py": "# new\n", "tests/image/other/new.py": "\n"})
+    after = lockfile.digests(company, load(company))
+    assert [name for name in before if after[name] != before[name]] == checks[:1]
 
 
 def test_a_stale_lock_tells_whose_inputs_changed(company: Path) -> None:
@@ -119,6 +137,8 @@ def test_a_stale_lock_tells_whose_inputs_changed(company: Path) -> None:
     )
     assert said(company, "roles/limits") == f"roles/limits of goldenami {here}"
     assert said(company, "roles/agent") == "roles/agent"
+    write(company, {CONF: "colour = blue\n"})
+    assert said(company, "roles/customize") == f"roles/customize of goldenami {here}"
     write(
         company,
         {CONF: "", program_files.PLAYBOOK: "a clone\n", "roles/limits/tasks/main.yml": "[]"},

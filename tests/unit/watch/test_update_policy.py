@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.model.definitions import definition, definition_file
+from goldenami.model.definitions import definition, definition_file, inheritance
 from goldenami.model.definitions.update_policy import (
     LockedVersion,
     UpdatePolicy,
@@ -214,11 +214,11 @@ def test_a_branch_that_does_not_run_the_gpu(root: Path, pinned: Path) -> None:
 
 def test_the_branch_alone_is_changed(pinned: Path) -> None:
     text = pinned.read_text(encoding="utf-8")
-    changed = definition_file.with_branch(pinned, text, "580")
+    changed = definition_file.with_branch(inheritance.load(pinned), "580")
     assert changed == text.replace('"550"', '"580"')
     pinned.write_text(text.replace('    nvidia_driver_branch: "550"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
-        definition_file.with_branch(pinned, pinned.read_text(encoding="utf-8"), "580")
+        definition_file.with_branch(inheritance.load(pinned), "580")
 
 
 @pytest.mark.parametrize("component", ["driver", "cuda"])

@@ -15,6 +15,7 @@ from goldenami.model.builds.build_records import ROLES_JOINED_BY
 from goldenami.model.builds.plans import BakeStep, CoverageRequest
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock, Step
+from goldenami.model.program_files import CUSTOMIZE
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.supported import base_images
 
@@ -107,6 +108,9 @@ def step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
     # Variables named golden_ are left out: only `provenance` reads their values. Other roles only
     # ask whether there is a seal, which every image has.
     roles = {role: lock.inputs.get(f"roles/{role}") for role in step.roles}
+    if CUSTOMIZE in step.roles:
+        files = f"roles/{CUSTOMIZE}/"
+        roles |= {name: sha for name, sha in lock.inputs.items() if name.startswith(files)}
     packages = {name: lock.packages[name].sha256 for name in step.packages}
     stand_ins = {name: package.sha256 for name, package in step.stand_ins.items()}
     return records.sha256_text(

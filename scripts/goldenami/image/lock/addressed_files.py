@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from goldenami.core import shell, yaml_lines
+from goldenami.core import shell
 from goldenami.core.errors import BadInput, Replaced, Vanished
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import Key, YamlFile
@@ -50,7 +50,7 @@ def have(
     stated."""
     if not definition.downloads:
         return []
-    source = yaml_lines.load(definition_file.path_of(root, definition.image))
+    source = definition_file.source_of(root, definition.image)
     locked, files = list[LockedDownload](), list[AddressedFile]()
     with progress.in_all():  # each file is hashed, and its server asked
         for index, download in enumerate(definition.downloads):

@@ -12,7 +12,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit, Vanished
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import frameworks
@@ -38,7 +37,7 @@ def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]
     if not definition.python_packages:
         yield
         return
-    source = yaml_lines.load(definition_file.path_of(root, definition.image))
+    source = definition_file.source_of(root, definition.image)
     requirements = [Requirement(line) for line in definition.python_packages]
     for number, requirement in enumerate(requirements):
         _demand(source, number, requirement, index)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import Key, YamlFile
@@ -120,7 +119,7 @@ def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) ->
 
 
 def _lines(root: Path, definition: Definition) -> YamlFile:
-    return yaml_lines.load(definition_file.path_of(root, definition.image))
+    return definition_file.source_of(root, definition.image)
 
 
 def _value(source: YamlFile, key: Key) -> Any:

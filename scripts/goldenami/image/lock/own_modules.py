@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import addressed_files
@@ -124,7 +123,7 @@ def _mistake(
 
 
 def _lines(resolution: Resolution) -> YamlFile:
-    return yaml_lines.load(definition_file.path_of(resolution.root, resolution.definition.image))
+    return definition_file.source_of(resolution.root, resolution.definition.image)
 
 
 def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelModule) -> ModuleBuild:

@@ -185,6 +185,8 @@ class Definition(Section):
 
     image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")]
     """its name, and that of the file"""
+    extends: str | None = None
+    """another image, whose values it inherits (docs/companies.md)"""
     description: str
     """one line, shown in EC2"""
     goldenami: str = ""

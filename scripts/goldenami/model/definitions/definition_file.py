@@ -7,14 +7,13 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import goldenami
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile, nearest
-from goldenami.model.definitions import definition_checks
+from goldenami.model.definitions import definition_checks, inheritance
 from goldenami.model.definitions.definition import Definition
 
 
@@ -39,10 +38,15 @@ def path_of(root: Path, image: str) -> Path:
     )
 
 
+def source_of(root: Path, image: str) -> YamlFile:
+    """Return the data of a definition, with the file and line of each key."""
+    return inheritance.load(path_of(root, image))
+
+
 def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Definition:
     """Read and check a definition. Raises BadInput with file, line, key and the nearest valid one.
     `regions` are those of `definition_checks.check`."""
-    source = yaml_lines.load(path)
+    source = inheritance.load(path)
     # Before all else: keys of another version would be reported as unknown.
     _check_version(source)
     definition = yaml_lines.validate(source, Definition)
@@ -84,40 +88,23 @@ def _located(root: Path, definition: Definition) -> Definition:
     )
 
 
+BRANCH = ("roles", "nvidia_driver", "nvidia_driver_branch")
+"""Key of the driver's branch, which `watch` may move."""
 APART = ("publish", "cluster", "residency", "watch", "security", "drift", "goldenami")
 """Keys that do not shape the image, so that changing them leaves its lock fresh."""
 
 
-def without_publish(text: str) -> str:
-    """Return a definition's text without the sections of `APART`."""
-    # Editors on Windows write a byte order mark in front.
-    text = text.removeprefix("\ufeff")
-    node = yaml.compose(text, Loader=yaml_lines.LOADER)
-    assert isinstance(node, yaml.MappingNode)  # `load` has refused anything else
-    lines, starts = (
-        text.splitlines(keepends=True),
-        [(key.value, key.start_mark.line) for key, _ in node.value],
-    )
-    ends = [*(line for _, line in starts[1:]), len(lines)]
-    # From the end, so that the line numbers of earlier sections stay right.
-    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):
-        if name in APART:
-            del lines[start:end]
-    return "".join(lines)
-
-
-def with_branch(path: Path, text: str, branch: str) -> str:
-    """Return a definition's text with another driver branch. Every other character stays."""
-    key = ("roles", "nvidia_driver", "nvidia_driver_branch")
-    source = yaml_lines.load(path)
-    if key not in source.lines:
+def with_branch(source: YamlFile, branch: str) -> str:
+    """Return the text of the file that states the driver branch, with another one. Every other
+    character stays."""
+    if BRANCH not in source.lines:
         raise source.error(
-            key[:2],
+            BRANCH[:2],
             "states no nvidia_driver_branch that could be moved",
             hint="write the branch, also where it is the default",
         )
-    lines = text.splitlines(keepends=True)
-    number = source.lines[key] - 1
+    lines = source.file_of(BRANCH).read_text(encoding="utf-8").splitlines(keepends=True)
+    number = source.lines[BRANCH] - 1
     changed = re.sub(
         r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1
     )

@@ -17,12 +17,14 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Lax, Record
 from goldenami.model import program_files
+from goldenami.model.definitions.customize_checks import FILES, named_files
 from goldenami.model.definitions.definition import DRIVER_MODULES, Definition
-from goldenami.model.definitions.definition_file import without_publish
+from goldenami.model.definitions.definition_file import APART
 from goldenami.model.locked import locked_hardware
 from goldenami.model.locked.locked_downloads import LockedDownload
 from goldenami.model.locked.locked_hardware import HardwareLock
 from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.model.roles import recipes
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.roles.role_specs import tasks
 from goldenami.packages.apt import Deb
@@ -351,6 +353,12 @@ def read(path: Path) -> tuple[Lock, str]:
     digest, recorded = records.sha256_file(path), Path(f"{path}.sha256")
     text = recorded.read_text(encoding="utf-8", errors="replace") if recorded.is_file() else ""
     if text.split()[:1] != [digest]:
+        if b"\r\n" in path.read_bytes():
+            raise BadInput(
+                f"{path}: has the line ends of Windows (CRLF), by git's autocrlf or an editor",
+                hint="write `packer/locks/* text eol=lf` into .gitattributes, remove the locks, "
+                "and restore them by `git checkout -- packer/locks`",
+            )
         raise BadInput(
             f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
             hint=f"locks are generated: {remake}, or restore both files from git",
@@ -371,26 +379,47 @@ def read_copy(path: Path) -> tuple[Lock, str]:
 
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
-    """Return the SHA-256 of each input in the checkout that shapes the image, by name."""
-    text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
+    """Return the SHA-256 of each input in the checkout that shapes the image, by name: of all that
+    the definition says or names, and of nothing else."""
+    # What is said counts, not how: neither comments nor the file that a value is inherited from.
+    said = definition.model_dump(mode="json", exclude_unset=True, exclude={*APART, "extends"})
     inputs = {
-        "definition": records.sha256_text(without_publish(text)),
+        "definition": records.sha256_text(records.canonical(said)),
         "hardware": locked_hardware.digest(root, definition),
         "ansible": records.sha256_file(program_files.find(root, program_files.PLAYBOOK)),
     }
-    return inputs | {f"roles/{role}": _role(root, role) for role in definition.role_names}
+    for name in named_files(definition):
+        inputs[f"{FILES}/{name}"] = records.sha256_file(root / FILES / name)
+    for role in definition.role_names:
+        inputs[f"{program_files.ROLES}/{role}"] = _role(root, role, definition.frameworks)
+    for name in [*definition.role_names, definition.image]:
+        if files := program_files.own_checks(root, name):
+            inputs[f"{program_files.CHECKS}/{name}"] = _digest(files)
+    return inputs
 
 
-def _role(root: Path, role: str) -> str:
-    """Return the SHA-256 of a role's files by name, mode and content. Roles whose tasks it includes
-    count, too."""
-    digest, files = hashlib.sha256(), program_files.role_files(root, role)
+def _role(root: Path, role: str, frameworks: list[str]) -> str:
+    """Return the SHA-256 of a role's files. Roles whose tasks it includes count, too. What
+    definitions name in `customize` and `frameworks` does not, unless it is in `frameworks`."""
+    files = program_files.role_files(root, role)
+    others = {*recipes.known(root)} - {*frameworks}
     for task in tasks(program_files.role(root, role)):
         if included := (task.get("ansible.builtin.include_role") or {}).get("name"):
             files |= {
                 Path("..", included, name): path
                 for name, path in program_files.role_files(root, included).items()
             }
+    for name in list(files):
+        is_of_customize = role == program_files.CUSTOMIZE and name.parts[0] == program_files.FILES
+        is_recipe = role == program_files.FRAMEWORKS and not others.isdisjoint(name.parts[1:2])
+        if is_of_customize or is_recipe:
+            del files[name]
+    return _digest(files)
+
+
+def _digest(files: dict[Path, Path]) -> str:
+    """Return the SHA-256 of files by name, mode and content."""
+    digest = hashlib.sha256()
     for name, path in files.items():
         # Documentation and Python's caches don't shape the image.
         if path.suffix not in (".md", ".pyc"):
@@ -407,8 +436,8 @@ def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     )
     if changed:
         raise BadInput(
-            f"the lock of {lock.image} is stale: changed since it was made: "
+            f"the lock of {definition.image} is stale: changed since it was made: "
             f"{program_files.by_owner(root, changed)}",
-            hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
-            "packer/locks`",
+            hint=f"run `make lock IMAGE={definition.image}`, or `make lock STALE=1` for all that "
+            "are, and review the difference with `git diff packer/locks`",
         )
