@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -89,6 +90,40 @@ def test_what_the_last_line_says_finds_the_program_and_nothing_but_it(
     )
     assert done.returncode == 2 and "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
     assert "make: to do: put the file that requirements.txt names into wheels/" in done.stderr
+
+
+def test_git_leaves_the_line_ends_of_locks_alone(company: Path) -> None:
+    """Also where it is set to write those of Windows."""
+    lock = write(company, {"packer/locks/a.lock.json": "{}\n"}) / "packer/locks/a.lock.json"
+    git = ["git", "-c", "core.autocrlf=true", "-C", str(company)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    lock.unlink()
+    subprocess.run([*git, "checkout", "--", "."], check=True)
+    assert lock.read_bytes() == b"{}\n"
+
+
+def test_make_without_a_right_to_write_says_so(made: Path) -> None:
+    """Python's own word is `[Errno 13]`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copy(made / "Makefile", folder)
+        done = subprocess.run(
+            ["make", "check"], cwd=folder, user=65534, text=True, capture_output=True, check=False
+        )
+    assert done.returncode == 2 and done.stderr.splitlines()[:2] == [
+        f"make: error: this user may not write {folder}/.venv",
+        "make: to do: run as root",
+    ]
+
+
+def test_the_image_of_a_target_is_the_first_that_is_there(company: Path) -> None:
+    path = company / f"packer/images/{IMAGE}.yml"
+    path.rename(path.with_name("web.yml"))
+    done = subprocess.run(
+        ["make", "--dry-run", "lock"], cwd=company, text=True, capture_output=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == ".venv/bin/golden lock web"
 
 
 @pytest.mark.parametrize(
