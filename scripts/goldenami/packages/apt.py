@@ -330,6 +330,14 @@ class AptRoot:
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
+    def needing(self, name: str) -> set[str]:
+        """Return the packages of all archives that depend on `name`;
+        all."""
+        kinds = ("recommends", "suggests", "enhances", "conflicts", "breaks", "replaces")
+        options = [f"--no-{kind}" for kind in kinds]
+        text = shell.output(["apt-cache", "rdepends", *options, name], env=self._env)
+        return {line.strip(" |") for line in text.splitlines()[2:]}
+
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
         """Return the SHA-256 of all versions of the packages, by name and version."""
         if not names:

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 from goldenami.core import units
 from goldenami.core.errors import GoldenError
+from goldenami.model.definitions import package_requests
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
@@ -226,9 +227,14 @@ class ImageWatcher:
         return judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = list[str]()
-        for name, package in packages.from_archives(self.image.lock).items():
-            if packages.component(package) is WatchedComponent.PACKAGES:
+        names, lock = list[str](), self.image.lock
+        # Versions that the definition states do not change with a new lock.
+        requests = package_requests.asked(self.image.definition)
+        stated = {request.name for request in requests if request.version} & lock.packages.keys()
+        sources = {lock.packages[name].source for name in stated}
+        for name, package in packages.from_archives(lock).items():
+            is_free = package.source not in sources
+            if is_free and packages.component(package) is WatchedComponent.PACKAGES:
                 names.append(name)
         updates_shown = list[PackageUpdate]()
 

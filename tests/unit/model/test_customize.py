@@ -17,6 +17,7 @@ from support.files import write
 
 FILES = "roles/customize/files"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ann"
+OPTIONS = r'from="10.0.0.0/8,!10.9.0.1",command="/bin/a \"b\""'
 
 
 def certificate(days: int) -> str:
@@ -71,7 +72,9 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
         "files: [{source: company.conf, path: /etc/company/agent.conf, mode: '0640'}]",
         "ca_certificates: [ca/good.pem]",
         "units_disabled: [e2scrub_all.timer]",
-        f"users: [{{name: ann, groups: [adm], ssh_keys: ['{KEY}']}}, {{name: bob}}]",
+        f"users: [{{name: ann, groups: [adm], ssh_keys: ['{KEY}'], sudo: [ALL]}}, {{name: bob}}, "
+        "{name: eve, uid: 1500, shell: /bin/sh, sudo: [/usr/bin/systemctl restart agent], "
+        f"ssh_keys: ['restrict,pty {KEY}', '{OPTIONS} {KEY}']}}]",
     )
     found = load(checkout)
     assert found.steps[-2] == ["customize"]
@@ -80,6 +83,7 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
         "/etc/company/agent.conf",
         "/etc/ssh/keys.d/ann",
         "/etc/ssh/keys.d/bob",
+        "/etc/sudoers.d/70-customize",
         "/usr/local/share/ca-certificates/good.crt",
     } <= set(brought)
     before = lockfile.digests(checkout, found)["roles/customize"]
@@ -129,6 +133,16 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
             "users: [{name: ann, ssh_keys: ['-----BEGIN OPENSSH PRIVATE KEY-----']}]",
             "users: has an SSH key that is no public one",
         ),
+        (
+            f"users: [{{name: ann, ssh_keys: ['form=\"10.0.0.0/8\" {KEY}']}}]",
+            "users: has an SSH key",
+        ),
+        (f"users: [{{name: ann, ssh_keys: ['restrict, pty {KEY}']}}]", "users: has an SSH key"),
+        ("users: [{name: ann, uid: 0}]", "users: has a uid twice"),
+        ("users: [{name: ann, uid: 1500}, {name: bob, uid: 1500}]", "users: has a uid twice"),
+        ("users: [{name: ann}, {name: bob, uid: 2000}]", "users: has a uid twice"),
+        ("users: [{name: ann, shell: zsh}]", "users: has a shell that is no path"),
+        ("users: [{name: ann, sudo: ['/bin/a, /bin/su']}]", "users: lets sudo run what is no"),
         ("users: [{name: ann, groups: adm}]", "users.1.groups: input should be a valid list"),
         ("proxy: 'http://ann:pw@proxy:3128'", "proxy: is no proxy such as http://proxy.company"),
         ("proxy: proxy:3128", "proxy: is no proxy such as"),

@@ -1,5 +1,5 @@
-"""Checks that the sources of a definition beside the distribution's are what it states. Each error
-names the definition's line."""
+"""Checks that sources and packages are what a definition states of them. Each error names the
+definition's line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.core import yaml_lines
-from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished
+from goldenami.core import units, yaml_lines
+from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished, together
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.yaml_lines import Key, YamlFile
-from goldenami.model.definitions import definition_file
+from goldenami.core.yaml_lines import Key, YamlFile, nearest
+from goldenami.image.lock.resolution import BASE_PACKAGES, Resolution
+from goldenami.model.definitions import definition_file, package_requests
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked.lockfile import Choice
 from goldenami.packages import mirrors, registries, signing_keys
-from goldenami.packages.apt import AptRoot
+from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.http_documents import NotThere, Refused
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
 _NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no installation cand")
+SHOWN = 6
+"""Most versions or packages that a message names."""
 
 
 def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
@@ -117,6 +121,65 @@ def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) ->
                 mistake.message, hint="correct its name, or add its repository to `extra_repos`"
             )
     return error
+
+
+def pins(root: Path, definition: Definition, apt: AptRoot) -> dict[str, str]:
+    """The stated versions as apt's pins. Raises NoFit with the line of one that no archive has."""
+    requests = [request for request in package_requests.asked(definition) if request.version]
+    entries, version_pins = apt.entries([request.name for request in requests]), dict[str, str]()
+    for request in requests:
+        offered = {entry.version: entry.place for entry in entries.get(request.name, [])}
+        if request.version not in offered:
+            there = [f"{version} ({place})" for version, place in offered.items()]
+            mistake = _lines(root, definition).error(
+                request.key,
+                f"no archive has `{request.text}`: there is {units.some(there, SHOWN) or 'none'}",
+            )
+            raise NoFit(
+                mistake.message,
+                hint="take one that is there, or add an archive that has it to `extra_repos`",
+            )
+        # Packages of one source often need each other in the same version.
+        stanza = apt.stanza(request.name, request.version)
+        source = stanza.get("Source", request.name).partition(" ")[0]
+        version_pins[f"src:{source}:any"] = version_pins[request.name] = request.version
+    return version_pins
+
+
+def demand_absent(resolution: Resolution, debs: list[Deb]) -> None:
+    """Record what goes with the packages that the definition leaves out of `debs`. Raises BadInput
+    with the line of one that stays, and why, or that would not be in the image anyway."""
+    definition, apt = resolution.definition, resolution.apt
+    left_out, kept = package_requests.absent(definition), {deb.name: deb for deb in debs}
+    if not left_out:
+        return
+    usual = {deb.name for deb in apt.solve(resolution.names(definition.role_names))}
+    source, mistakes = _lines(resolution.root, definition), list[BadInput]()
+    for index, name in enumerate(left_out):
+        problem = ""
+        if name not in usual:
+            problem = f"`{name}` would not be in the image anyway; {nearest(name, usual)}"
+        elif name in BASE_PACKAGES:
+            problem = f"`{name}` is needed to bake and check an image"
+        elif name in kept:
+            needing = units.some(sorted(apt.needing(name) & kept.keys()), SHOWN)
+            problem = f"`{name}` is needed by {needing or 'a role'}"
+            if apt.stanza(name, kept[name].version).get("Essential") == "yes":
+                problem = f"`{name}` is essential: dpkg and apt count on it"
+        if problem:
+            key = (*package_requests.ABSENT, index)
+            mistakes.append(source.error(key, problem, hint="take it out of the list"))
+    if mistakes:
+        raise together(mistakes, source.path)
+    others = units.some(sorted(usual - kept.keys() - set(left_out)), SHOWN) or "nothing else"
+    choice = Choice(
+        component="left out",
+        taken=", ".join(left_out),
+        why=f"the definition says so; {others} goes with it",
+        passed_over=[],
+    )
+    resolution.choices.append(choice)
+    resolution.progress.say(f"left out: {choice.taken} ({choice.why})")
 
 
 def _lines(root: Path, definition: Definition) -> YamlFile:

@@ -65,6 +65,9 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
         apt.pin({})
         with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
             apt.update()
+        constraints = resolution.constraints
+        stated = declared_sources.pins(root, definition, apt)
+        resolution.constraints = replace(constraints, packages={**constraints.packages, **stated})
         yield resolution
 
 

@@ -10,6 +10,7 @@ from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.definitions import (
     operation_checks,
+    package_requests,
     python_checks,
     role_checks,
     role_rules,
@@ -55,6 +56,7 @@ def check(
     problems = problems or [
         *role_checks.branch(root, source, definition),
         *source_checks.customized(root, source, definition),
+        *package_requests.mistakes(root, source, definition),
     ]
     problems = problems or [*role_rules.broken(root, source, definition)]
     if problems:
