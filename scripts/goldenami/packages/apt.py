@@ -331,12 +331,9 @@ class AptRoot:
         return {name: version for name, version in pairs if version != "(none)"}
 
     def needing(self, name: str) -> set[str]:
-        """Return the packages of all archives that depend on `name`;
-        all."""
-        kinds = ("recommends", "suggests", "enhances", "conflicts", "breaks", "replaces")
-        options = [f"--no-{kind}" for kind in kinds]
-        text = shell.output(["apt-cache", "rdepends", *options, name], env=self._env)
-        return {line.strip(" |") for line in text.splitlines()[2:]}
+        """Return the packages of all archives that depend on `name`."""
+        argv = ["apt-cache", "rdepends", "--important", name]
+        return {line.strip(" |") for line in shell.output(argv, env=self._env).splitlines()[2:]}
 
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
         """Return the SHA-256 of all versions of the packages, by name and version."""

@@ -227,14 +227,12 @@ class ImageWatcher:
         return judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names, lock = list[str](), self.image.lock
-        # Versions that the definition states do not change with a new lock.
+        # A version that the definition states does not change with a new lock.
         requests = package_requests.asked(self.image.definition)
-        stated = {request.name for request in requests if request.version} & lock.packages.keys()
-        sources = {lock.packages[name].source for name in stated}
-        for name, package in packages.from_archives(lock).items():
-            is_free = package.source not in sources
-            if is_free and packages.component(package) is WatchedComponent.PACKAGES:
+        stated, names = {name for _, name, version in requests if version}, list[str]()
+        for name, package in packages.from_archives(self.image.lock).items():
+            is_other = packages.component(package) is WatchedComponent.PACKAGES
+            if is_other and name not in stated:
                 names.append(name)
         updates_shown = list[PackageUpdate]()
 

@@ -3,7 +3,6 @@ definition's line."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 from goldenami.core import units, yaml_lines
 from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished, together
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.yaml_lines import Key, YamlFile, nearest
-from goldenami.image.lock.resolution import BASE_PACKAGES, Resolution
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.image.lock.resolution import Resolution
 from goldenami.model.definitions import definition_file, package_requests
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked.lockfile import Choice
@@ -24,7 +23,6 @@ from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
-_NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no installation cand")
 SHOWN = 6
 """Most versions or packages that a message names."""
 
@@ -104,74 +102,51 @@ def told_of(locked_containers: list[LockedContainer]) -> list[dict[str, Any]]:
     return rows
 
 
-def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:
-    """`error`, with the definition's line if it is about a package that no archive has."""
-    source = _lines(root, definition)
-    match = _NOWHERE.search(error.message)
-    if match is None:
-        return error
-    name = match[1] or match[2]
-    for key in source.lines:
-        if key[0] == "roles" and _value(source, key) == name:
-            archives = ", ".join(apt_source.archive for apt_source in apt.sources)
-            mistake = source.error(
-                key, f"no archive has the package `{name}`: looked in {archives}"
-            )
-            return NoFit(
-                mistake.message, hint="correct its name, or add its repository to `extra_repos`"
-            )
-    return error
-
-
-def pins(root: Path, definition: Definition, apt: AptRoot) -> dict[str, str]:
-    """The stated versions as apt's pins. Raises NoFit with the line of one that no archive has."""
-    requests = [request for request in package_requests.asked(definition) if request.version]
-    entries, version_pins = apt.entries([request.name for request in requests]), dict[str, str]()
-    for request in requests:
-        offered = {entry.version: entry.place for entry in entries.get(request.name, [])}
-        if request.version not in offered:
-            there = [f"{version} ({place})" for version, place in offered.items()]
-            mistake = _lines(root, definition).error(
-                request.key,
-                f"no archive has `{request.text}`: there is {units.some(there, SHOWN) or 'none'}",
-            )
+def pins(resolution: Resolution) -> dict[str, str]:
+    """The stated versions as apt's pins. Raises NoFit with the line of a package that no archive
+    has, or not in that version."""
+    apt, version_pins = resolution.apt, dict[str, str]()
+    requests = package_requests.asked(resolution.definition)
+    entries = apt.entries([name for _, name, _ in requests])
+    for key, name, version in requests:
+        there = {entry.version: entry.place for entry in entries.get(name, [])}
+        known = there.keys() | resolution.constraints.stock.keys() & {name}
+        if not known or (version and version not in there):
+            offers = [f"{one} ({place})" for one, place in there.items()]
+            archives = ", ".join(source.archive for source in apt.sources)
+            problem = f"there is {units.some(offers, SHOWN)}" if offers else f"looked in {archives}"
+            text = f"no archive has the package `{name}`{version and f' {version}'}: {problem}"
             raise NoFit(
-                mistake.message,
-                hint="take one that is there, or add an archive that has it to `extra_repos`",
+                _lines(resolution.root, resolution.definition).error(key, text).message,
+                hint="correct it, or add a repository that has it to `extra_repos`",
             )
-        # Packages of one source often need each other in the same version.
-        stanza = apt.stanza(request.name, request.version)
-        source = stanza.get("Source", request.name).partition(" ")[0]
-        version_pins[f"src:{source}:any"] = version_pins[request.name] = request.version
+        if version:
+            # Packages of one source often need each other in the same version.
+            source = apt.stanza(name, version).get("Source", name).partition(" ")[0]
+            version_pins[f"src:{source}:any"] = version_pins[name] = version
     return version_pins
 
 
 def demand_absent(resolution: Resolution, debs: list[Deb]) -> None:
     """Record what goes with the packages that the definition leaves out of `debs`. Raises BadInput
-    with the line of one that stays, and why, or that would not be in the image anyway."""
-    definition, apt = resolution.definition, resolution.apt
-    left_out, kept = package_requests.absent(definition), {deb.name: deb for deb in debs}
-    if not left_out:
+    with the line of each that stays, and why, or that would not be in the image anyway."""
+    definition, apt, kept = resolution.definition, resolution.apt, {deb.name for deb in debs}
+    if not (left_out := package_requests.absent(definition)):
         return
     usual = {deb.name for deb in apt.solve(resolution.names(definition.role_names))}
     source, mistakes = _lines(resolution.root, definition), list[BadInput]()
     for index, name in enumerate(left_out):
         problem = ""
         if name not in usual:
-            problem = f"`{name}` would not be in the image anyway; {nearest(name, usual)}"
-        elif name in BASE_PACKAGES:
-            problem = f"`{name}` is needed to bake and check an image"
+            problem = f"would not be in the image anyway; {nearest(name, usual)}"
         elif name in kept:
-            needing = units.some(sorted(apt.needing(name) & kept.keys()), SHOWN)
-            problem = f"`{name}` is needed by {needing or 'a role'}"
-            if apt.stanza(name, kept[name].version).get("Essential") == "yes":
-                problem = f"`{name}` is essential: dpkg and apt count on it"
+            needing = units.some(sorted(apt.needing(name) & kept), SHOWN)
+            problem = f"is needed by {needing or 'every image'}"
         if problem:
-            key = (*package_requests.ABSENT, index)
-            mistakes.append(source.error(key, problem, hint="take it out of the list"))
+            mistakes.append(source.error((*package_requests.ABSENT, index), f"`{name}` {problem}"))
     if mistakes:
         raise together(mistakes, source.path)
-    others = units.some(sorted(usual - kept.keys() - set(left_out)), SHOWN) or "nothing else"
+    others = units.some(sorted(usual - kept - set(left_out)), SHOWN) or "nothing else"
     choice = Choice(
         component="left out",
         taken=", ".join(left_out),
@@ -184,10 +159,3 @@ def demand_absent(resolution: Resolution, debs: list[Deb]) -> None:
 
 def _lines(root: Path, definition: Definition) -> YamlFile:
     return yaml_lines.load(definition_file.path_of(root, definition.image))
-
-
-def _value(source: YamlFile, key: Key) -> Any:
-    value: Any = source.data
-    for part in key:
-        value = value[part]
-    return value

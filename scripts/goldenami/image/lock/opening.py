@@ -65,9 +65,8 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
         apt.pin({})
         with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
             apt.update()
-        constraints = resolution.constraints
-        stated = declared_sources.pins(root, definition, apt)
-        resolution.constraints = replace(constraints, packages={**constraints.packages, **stated})
+        packages = {**resolution.constraints.packages, **declared_sources.pins(resolution)}
+        resolution.constraints = replace(resolution.constraints, packages=packages)
         yield resolution
 
 

@@ -34,10 +34,7 @@ def run(inputs: LockInputs) -> tuple[Lock, str]:
     with opened(inputs) as resolution:
         if previous := lockfile.previous(root, definition.image):
             release_dates.demand_progress(previous, resolution.archive_suites())
-        try:
-            lock = _resolve(resolution)
-        except NoFit as error:
-            raise declared_sources.with_line(root, definition, resolution.apt, error) from None
+        lock = _resolve(resolution)
     lint.demand(lock, root, NoFit)
     lock = _kept_if_equal(lockfile.previous(root, definition.image), lock)
     return lock, lockfile.write(path, lock)

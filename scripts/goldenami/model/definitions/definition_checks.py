@@ -9,6 +9,7 @@ from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.definitions import (
+    file_effects,
     operation_checks,
     package_requests,
     python_checks,
@@ -57,6 +58,7 @@ def check(
         *role_checks.branch(root, source, definition),
         *source_checks.customized(root, source, definition),
         *package_requests.mistakes(root, source, definition),
+        *file_effects.mistakes(root, source, definition),
     ]
     problems = problems or [*role_rules.broken(root, source, definition)]
     if problems:
