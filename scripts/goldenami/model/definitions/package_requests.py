@@ -36,7 +36,8 @@ def asked(definition: Definition) -> list[PackageRequest]:
         for variable, names in (entry or {}).items():
             # In a variable of an own role only that role knows what a name means.
             of_role = role in role_order.ROLE_ORDER and variable.endswith("_packages")
-            for index, text in enumerate(names if of_role or variable == "packages" else []):
+            is_list = of_role or variable == "packages"
+            for index, text in enumerate((is_list and names) or []):
                 name, _, version = text.partition("=")
                 requests.append(PackageRequest(("roles", role, variable, index), name, version))
     return requests
@@ -44,7 +45,7 @@ def asked(definition: Definition) -> list[PackageRequest]:
 
 def absent(definition: Definition) -> list[str]:
     """Return the packages that the image is to lack."""
-    return list(definition.variables(ABSENT[1]).get(ABSENT[2], []))
+    return list(definition.variables("customize").get("customize_packages_absent") or [])
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
