@@ -73,6 +73,7 @@ def test_users_have_their_groups_and_no_password(host: Any, lock: dict[str, Any]
     for wanted in lock["customize_users"]:
         found = host.user(wanted["name"])
         assert found.exists and found.shell == wanted.get("shell", "/bin/bash"), wanted["name"]
+        assert host.file(found.shell).exists, wanted["name"]
         assert found.uid == wanted.get("uid", found.uid), wanted["name"]
         assert set(wanted.get("groups", [])) <= set(found.groups), wanted["name"]
         assert found.password.startswith("!"), wanted["name"]
