@@ -330,6 +330,11 @@ class AptRoot:
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
+    def needing(self, name: str) -> set[str]:
+        """Return the packages of all archives that depend on `name`."""
+        argv = ["apt-cache", "rdepends", "--important", name]
+        return {line.strip(" |") for line in shell.output(argv, env=self._env).splitlines()[2:]}
+
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
         """Return the SHA-256 of all versions of the packages, by name and version."""
         if not names:

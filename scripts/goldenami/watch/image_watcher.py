@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 from goldenami.core import units
 from goldenami.core.errors import GoldenError
+from goldenami.model.definitions import package_requests
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
@@ -226,9 +227,12 @@ class ImageWatcher:
         return judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = list[str]()
+        # A version that the definition states does not change with a new lock.
+        requests = package_requests.asked(self.image.definition)
+        stated, names = {name for _, name, version in requests if version}, list[str]()
         for name, package in packages.from_archives(self.image.lock).items():
-            if packages.component(package) is WatchedComponent.PACKAGES:
+            is_other = packages.component(package) is WatchedComponent.PACKAGES
+            if is_other and name not in stated:
                 names.append(name)
         updates_shown = list[PackageUpdate]()
 

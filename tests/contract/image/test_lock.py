@@ -275,3 +275,42 @@ def test_what_an_own_role_installs_is_locked(locked: Path) -> None:
     step, after = data["steps"][-3:-1]
     assert (step["roles"], step["packages"]) == (["agent"], ["hello"])
     assert after["roles"] == ["kernel"] and data["inputs"]["roles/agent"]
+
+
+def test_what_a_definition_states_of_packages_is_locked(locked: Path) -> None:
+    """The older version of two, and a package of the base system that no tree ever has."""
+    stated = "  customize:\n    customize_packages: [sed=12.4+deb13u5]\n"
+    left_out = "    customize_packages_absent: [nano]\n"
+    edit(locked, "  limits:\n", f"{stated}{left_out}  limits:\n")
+    done = golden(locked, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    assert "left out: nano (the definition says so; nothing else goes with it)" in done.stderr
+    data = json.loads(lock_path(locked).read_text(encoding="utf-8"))
+    assert data["packages"]["sed"]["version"] == "12.4+deb13u5"
+    assert "nano" not in {*data["packages"], *data["base_packages"]}
+    assert "left out: nano (" in golden(locked, "lock", IMAGE, "--explain").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "packages: [hello, sed=12.4]",
+            "packages.2: no archive has the package `sed` 12.4: there is 12.4+deb13u6 "
+            "(debian-security trixie-security), 12.4+deb13u5 (debian trixie)",
+        ),
+        ("packages: [helo]", "packages.1: no archive has the package `helo`: looked in debian"),
+        ("packages_absent: [bash]", "packages_absent.1: `bash` is needed by every image"),
+        ("packages_absent: [libc6]", "packages_absent.1: `libc6` is needed by apt, base-files"),
+        ("packages_absent: [hello]", "packages_absent.1: `hello` would not be in the image anyway"),
+    ],
+)
+def test_what_no_archive_or_no_image_can_give_is_refused(
+    locked: Path, line: str, said: str
+) -> None:
+    edit(locked, "  limits:\n", f"  customize:\n    customize_{line}\n  limits:\n")
+    before = lock_path(locked).read_bytes()
+    done = golden(locked, "lock", IMAGE)
+    assert f"roles.customize.customize_{said}" in done.stderr
+    assert done.returncode != 0
+    assert lock_path(locked).read_bytes() == before

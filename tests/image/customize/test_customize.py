@@ -16,8 +16,25 @@ BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 @pytest.mark.no_boot
 def test_packages_are_installed(host: Any, lock: dict[str, Any]) -> None:
-    missing = [name for name in lock["customize_packages"] if not host.package(name).is_installed]
-    assert missing == []
+    missing, other = list[str](), dict[str, str]()
+    for text in lock["customize_packages"]:
+        name, _, version = text.partition("=")
+        if not host.package(name).is_installed:
+            missing.append(name)
+        elif version and host.package(name).version != version:
+            other[text] = host.package(name).version
+    assert (missing, other) == ([], {})
+
+
+@pytest.mark.no_boot
+def test_packages_that_are_left_out_are_absent(host: Any, lock: dict[str, Any]) -> None:
+    """Wholly: of one that is only removed, dpkg keeps a record with its configuration files."""
+    absent = " ".join(lock["customize_packages_absent"])
+    if not absent:
+        pytest.skip("not asked: customize_packages_absent is empty")
+    known = host.run(f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\n' {absent}")
+    found = [line for line in known.stdout.splitlines() if not line.startswith("not-installed ")]
+    assert found == []
 
 
 @pytest.mark.no_boot
@@ -55,9 +72,19 @@ def test_users_have_their_groups_and_no_password(host: Any, lock: dict[str, Any]
     assert [name for name in lock["customize_groups"] if not host.group(name).exists] == []
     for wanted in lock["customize_users"]:
         found = host.user(wanted["name"])
-        assert found.exists and found.shell == "/bin/bash", wanted["name"]
+        assert found.exists and found.shell == wanted.get("shell", "/bin/bash"), wanted["name"]
+        assert host.file(found.shell).exists, wanted["name"]
+        assert found.uid == wanted.get("uid", found.uid), wanted["name"]
         assert set(wanted.get("groups", [])) <= set(found.groups), wanted["name"]
         assert found.password.startswith("!"), wanted["name"]
+
+
+@pytest.mark.no_boot
+def test_users_may_run_what_they_are_given(host: Any, lock: dict[str, Any]) -> None:
+    for wanted in lock["customize_users"]:
+        allowed = host.check_output(f"sudo -n -l -U {wanted['name']}")
+        for command in wanted.get("sudo", []):
+            assert f"(ALL : ALL) NOPASSWD: {command}" in allowed, wanted["name"]
 
 
 def test_sshd_takes_their_keys(host: Any, lock: dict[str, Any]) -> None:
@@ -65,6 +92,9 @@ def test_sshd_takes_their_keys(host: Any, lock: dict[str, Any]) -> None:
         name, keys = wanted["name"], wanted.get("ssh_keys", [])
         found = host.file(f"/etc/ssh/keys.d/{name}").content_string
         assert found.splitlines() == (keys or [""]), name
+        if keys:
+            read = host.check_output(f"ssh-keygen -l -f /etc/ssh/keys.d/{name}")
+            assert len(read.splitlines()) == len(keys), name
         asked = f"mkdir -p /run/sshd; /usr/sbin/sshd -T -C user={name},host=x,addr=127.0.0.1"
         assert "/etc/ssh/keys.d/%u" in host.check_output(asked), name
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+ROLE = Path(__file__).resolve().parents[3] / "roles/kernel"
+
+
+def words(lock: dict[str, Any]) -> list[str]:
+    """The command line beyond the root: the role's own words, then the definition's."""
+    facts = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    return [*facts["__kernel_own_cmdline"], *lock["kernel_cmdline"]]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +77,7 @@ def test_initramfs_is_zstd(host: Any, lock: dict[str, Any]) -> None:
 @pytest.mark.no_boot
 def test_command_line_for_the_loader_is_the_lock_s(host: Any, lock: dict[str, Any]) -> None:
     found = host.file("/etc/default/golden-cmdline").content_string
-    assert found.splitlines() == [" ".join(lock["kernel_cmdline"])]
+    assert found.splitlines() == [" ".join(words(lock))]
 
 
 @pytest.mark.no_boot
@@ -84,7 +94,7 @@ def test_kernel_booted_with_that_command_line(
     host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
     found = host.file("/proc/cmdline").content_string
-    assert not set(lock["kernel_cmdline"]) - set(found.split()), found
+    assert not set(words(lock)) - set(found.split()), found
 
 
 def test_running_kernel_is_the_locked_one(

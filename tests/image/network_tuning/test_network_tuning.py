@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+ROLE = Path(__file__).resolve().parents[3] / "roles/network_tuning"
+
+
+def parameters(lock: dict[str, Any]) -> dict[str, Any]:
+    """The role's own, and the definition's over them."""
+    facts = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    return {**facts["__network_tuning_sysctl"], **lock["network_tuning_sysctl"]}
 
 
 def words(value: object) -> list[str]:
@@ -12,7 +23,7 @@ def words(value: object) -> list[str]:
 
 def test_files_ask_for_every_value(settings: Any, lock: dict[str, Any]) -> None:
     found = dict(line.split(" = ", 1) for line in settings("/etc/sysctl.d/60-golden.conf"))
-    assert found == {name: str(value) for name, value in lock["network_tuning_sysctl"].items()}
+    assert found == {name: str(value) for name, value in parameters(lock).items()}
     assert settings("/etc/modules-load.d/golden.conf") == lock["network_tuning_modules"]
     pages = settings("/etc/tmpfiles.d/golden-hugepage.conf")[-1].split()[-1]
     assert pages == lock["network_tuning_transparent_hugepage"]
@@ -21,7 +32,7 @@ def test_files_ask_for_every_value(settings: Any, lock: dict[str, Any]) -> None:
 def test_kernel_took_every_value(host: Any, lock: dict[str, Any], needs_boot: None) -> None:
     """Asked of the kernel: a misspelt value (`brr`) is dropped without a sound, a later file may
     override ours."""
-    wanted = lock["network_tuning_sysctl"]
+    wanted = parameters(lock)
     taken = {name: words(host.sysctl(name)) for name in wanted}
     assert taken == {name: words(value) for name, value in wanted.items()}
 
@@ -36,7 +47,7 @@ def test_huge_pages_are_given_to_those_who_ask(
 def test_interface_has_the_queue(host: Any, lock: dict[str, Any], needs_boot: None) -> None:
     """The default applies to links that come up after it was set: the one we talk over has to have
     it."""
-    wanted = lock["network_tuning_sysctl"]["net.core.default_qdisc"]
+    wanted = parameters(lock)["net.core.default_qdisc"]
     interface = host.interface.default().name
     assert interface, "no default route"
     queues = host.check_output("tc qdisc show dev %s", interface)
@@ -48,5 +59,5 @@ def test_a_live_connection_uses_the_congestion_control(
     host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
     """The SSH connection that this test came over."""
-    wanted = lock["network_tuning_sysctl"]["net.ipv4.tcp_congestion_control"]
+    wanted = parameters(lock)["net.ipv4.tcp_congestion_control"]
     assert wanted in host.check_output("ss -tin state established").split()

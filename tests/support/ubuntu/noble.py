@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from goldenami.image.lock.resolution import BASE_PACKAGES, SEED
+from goldenami.image.lock.resolution import BASE_PACKAGES, ESSENTIAL, SEED
 from goldenami.model.definitions import definition_file
 from goldenami.model.roles import role_packages
 from goldenami.model.supported.platforms import PLATFORMS
@@ -147,7 +147,9 @@ def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[De
         )
     ]
     headers = names["kernel"]["kernel_package"].replace("image", "headers")
-    debs = apt.solve([*SEED, *BASE_PACKAGES, *wanted, "dkms", "make", "gcc", "g++", "gpg", headers])
+    debs = apt.solve(
+        [ESSENTIAL, *SEED, *BASE_PACKAGES, *wanted, "dkms", "make", "gcc", "g++", "gpg", headers]
+    )
     store.fetch(store_requests(debs, apt.uris))
     return debs, apt
 

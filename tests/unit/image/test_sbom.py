@@ -321,6 +321,20 @@ def test_what_the_tree_says_of_its_parts_is_in_a_valid_bill(driven: Baked, tmp_p
     assert "libc6" not in needs, "nobody said that it needs nothing"
 
 
+def test_a_package_that_a_role_removed_is_no_part(driven: Baked, tmp_path: Path) -> None:
+    """Also where it was not purged, so that its file list stays in the tree."""
+    tree(tmp_path / "tree", driven.lock)
+    status = tmp_path / "tree/var/lib/dpkg/status"
+    assert "nano" in driven.parts()
+    before = "Package: nano\nStatus: install ok installed"
+    after = "Package: nano\nStatus: deinstall ok config-files"
+    text = status.read_text(encoding="utf-8")
+    for text_now, expected in ((text, True), (text.replace(before, after), False)):
+        status.write_text(text_now, encoding="utf-8")
+        records.write(driven.build.path / PARTS_FILE, read_facts.gather(tmp_path / "tree"))
+        assert ("nano" in driven.parts()) is expected
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -19,7 +19,6 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree as tree_entries
 from goldenami.model.builds import disk_blocks
-from support import trees
 from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
@@ -149,17 +148,9 @@ def test_menu_follows_the_links(tree: Path, target: Path) -> None:
     assert "initrd /initrd.img\n" in menu
 
 
-def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(tree: Path) -> None:
-    """Of the role's default one word is left out, as a definition may."""
-    paths = trees.scanned(19, ROOT, "roles/*/defaults/main.yml")
-    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-    (words,) = (
-        values[name]
-        for values in found
-        if values
-        for name in values
-        if name.endswith("kernel_cmdline")
-    )
+def test_menu_has_no_word_twice_and_the_role_s_words_alone(tree: Path) -> None:
+    path = ROOT / "roles/kernel/vars/main.yml"
+    words = yaml.safe_load(path.read_text(encoding="utf-8"))["__kernel_own_cmdline"]
     words.remove("net.ifnames=0")
     (tree / "etc/default").mkdir()
     (tree / grub.EXTRA_COMMAND_LINE).write_text(f"{' '.join(words)}\n", encoding="utf-8")

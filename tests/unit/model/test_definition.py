@@ -128,9 +128,11 @@ def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint:
         # What the role's own preflight tasks would refuse in the middle of a bake.
         ("limits_nofile: 1023", "is `1023`: it has to be from 1024 to 1048576"),
         (
-            "network_tuning_sysctl: {net.ipv4.tcp_congestion_control: bbr}",
-            "sets net.ipv4.tcp_congestion_control to `bbr` but net.core.default_qdisc to `nothing`",
+            "network_tuning_sysctl: {net.core.default_qdisc: fq_codel}",
+            "sets net.core.default_qdisc to `fq_codel`, and net.ipv4.tcp_congestion_control is",
         ),
+        ("kernel_cmdline: [a=b c]", "has to have plain words such as `hugepages=64`"),
+        ("kernel_cmdline: [root=/dev/sda]", "has to have plain words such as"),
         ("first_touch_depth: 257", "is `257`: it has to be between 1 and 256"),
         ("fast_boot_cpu_weight: 0", "is 0, not 1 to 10000"),
         ("hardening_passwords_min_length: 7", "is `7`: it has to be at least"),
@@ -149,6 +151,18 @@ def test_a_role_variable_that_is_wrong(shared: Path, variable: str, complaint: s
     with edited(shared, *with_variable(role, variable, text)):
         _, _, said = refused(shared).partition(f": roles.{role}.{variable.partition(':')[0]}")
     assert said[2 if said.startswith(": ") else 1 :].startswith(complaint)
+
+
+def test_a_kernel_parameter_that_hardening_sets_after_it(shared: Path) -> None:
+    said = "network_tuning_sysctl: {vm.swappiness: 1, kernel.panic: 5}"
+    text = definition_file.path_of(shared, IMAGE).read_text(encoding="utf-8")
+    with edited(shared, *with_variable("network_tuning", said, text)):
+        load(shared)
+        with edited(shared, "  limits:\n", "  hardening:\n  limits:\n"):
+            assert refused(shared).endswith(
+                ": roles.network_tuning.network_tuning_sysctl: is `kernel.panic`: this role sets "
+                "them after it; write them in `hardening_sysctl`"
+            )
 
 
 REGIONS = "  regions: [us-east-1, us-west-2]"

@@ -1,27 +1,30 @@
-"""Checks that the sources of a definition beside the distribution's are what it states. Each error
-names the definition's line."""
+"""Checks that sources and packages are what a definition states of them. Each error names the
+definition's line."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished
+from goldenami.core import units
+from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished, together
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.yaml_lines import Key, YamlFile
-from goldenami.model.definitions import definition_file
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.image.lock.resolution import Resolution
+from goldenami.model.definitions import definition_file, package_requests
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.locked.lockfile import Choice
 from goldenami.packages import mirrors, registries, signing_keys
-from goldenami.packages.apt import AptRoot
+from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.http_documents import NotThere, Refused
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
-_NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no installation cand")
+SHOWN = 6
+"""Most versions or packages that a message names."""
 
 
 def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
@@ -99,31 +102,60 @@ def told_of(locked_containers: list[LockedContainer]) -> list[dict[str, Any]]:
     return rows
 
 
-def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:
-    """`error`, with the definition's line if it is about a package that no archive has."""
-    source = _lines(root, definition)
-    match = _NOWHERE.search(error.message)
-    if match is None:
-        return error
-    name = match[1] or match[2]
-    for key in source.lines:
-        if key[0] == "roles" and _value(source, key) == name:
-            archives = ", ".join(apt_source.archive for apt_source in apt.sources)
-            mistake = source.error(
-                key, f"no archive has the package `{name}`: looked in {archives}"
+def pins(resolution: Resolution) -> dict[str, str]:
+    """The stated versions as apt's pins. Raises NoFit with the line of a package that no archive
+    has, or not in that version."""
+    apt, version_pins = resolution.apt, dict[str, str]()
+    requests = package_requests.asked(resolution.definition)
+    entries = apt.entries([name for _, name, _ in requests])
+    for key, name, version in requests:
+        there = {entry.version: entry.place for entry in entries.get(name, [])}
+        known = there.keys() | resolution.constraints.stock.keys() & {name}
+        if not known or (version and version not in there):
+            offers = [f"{one} ({place})" for one, place in there.items()]
+            archives = ", ".join(source.archive for source in apt.sources)
+            problem = f"there is {units.some(offers, SHOWN)}" if offers else f"looked in {archives}"
+            text = f"no archive has the package `{name}`{version and f' {version}'}: {problem}"
+            raise NoFit(
+                _lines(resolution.root, resolution.definition).error(key, text).message,
+                hint="correct it, or add a repository that has it to `extra_repos`",
             )
-            return NoFit(
-                mistake.message, hint="correct its name, or add its repository to `extra_repos`"
-            )
-    return error
+        if version:
+            # Packages of one source often need each other in the same version.
+            source = apt.stanza(name, version).get("Source", name).partition(" ")[0]
+            version_pins[f"src:{source}:any"] = version_pins[name] = version
+    return version_pins
+
+
+def demand_absent(resolution: Resolution, debs: list[Deb]) -> None:
+    """Record what goes with the packages that the definition leaves out of `debs`. Raises BadInput
+    with the line of each that stays, and why, or that would not be in the image anyway."""
+    definition, apt, kept = resolution.definition, resolution.apt, {deb.name for deb in debs}
+    if not (left_out := package_requests.absent(definition)):
+        return
+    usual = {deb.name for deb in apt.solve(resolution.names(definition.role_names))}
+    source, mistakes = _lines(resolution.root, definition), list[BadInput]()
+    for index, name in enumerate(left_out):
+        problem = ""
+        if name not in usual:
+            problem = f"would not be in the image anyway; {nearest(name, usual)}"
+        elif name in kept:
+            needing = units.some(sorted(apt.needing(name) & kept), SHOWN)
+            problem = f"is needed by {needing or 'every image'}"
+        if problem:
+            mistakes.append(source.error((*package_requests.ABSENT, index), f"`{name}` {problem}"))
+    if mistakes:
+        raise together(mistakes, source.path)
+    others = units.some(sorted(usual - kept - set(left_out)), SHOWN) or "nothing else"
+    choice = Choice(
+        component="left out",
+        taken=", ".join(left_out),
+        why=f"the definition says so; {others} goes with it",
+        passed_over=[],
+    )
+    resolution.choices.append(choice)
+    resolution.progress.say(f"left out: {choice.taken} ({choice.why})")
 
 
 def _lines(root: Path, definition: Definition) -> YamlFile:
     return definition_file.source_of(root, definition.image)
-
-
-def _value(source: YamlFile, key: Key) -> Any:
-    value: Any = source.data
-    for part in key:
-        value = value[part]
-    return value

@@ -65,6 +65,8 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
         apt.pin({})
         with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
             apt.update()
+        packages = {**resolution.constraints.packages, **declared_sources.pins(resolution)}
+        resolution.constraints = replace(resolution.constraints, packages=packages)
         yield resolution
 
 

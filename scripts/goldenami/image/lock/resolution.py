@@ -22,6 +22,7 @@ from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
 
 BASE_PACKAGES = (
+    "apt",
     "openssh-server",
     "python3",
     "python3-apt",
@@ -34,7 +35,7 @@ set."""
 LOCAL_SUITE = "golden"
 """The suite of local repositories, which hold packages that were compiled here or that the archives
 have dropped."""
-SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
+ESSENTIAL, *SEED = "?essential", "?priority(required)", "?priority(important)"
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
 
@@ -70,13 +71,16 @@ class Resolution:
     def setting(self, role: str, name: str) -> Any:
         return role_packages.variables(self.root, role, self.given(role))[f"{role}_{name}"]
 
-    def names(self, roles: Sequence[str]) -> list[str]:
-        """The names that apt is asked for: the base system, and what `roles` install."""
+    def names(self, roles: Sequence[str], *, left_out: Sequence[str] = ()) -> list[str]:
+        """The names that apt is asked for: the base system without `left_out`, and what `roles`
+        install."""
         packages = list[str]()
         for role in roles:
             packages += role_packages.packages(self.root, role, self.platform, self.given(role))
             packages += self.definition.packages(role)
-        return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
+        rest = "".join(f", ?not(?exact-name({name}))" for name in left_out)
+        seed = [f"?and({pattern}{rest})" if rest else pattern for pattern in SEED]
+        return list(dict.fromkeys([ESSENTIAL, *seed, *BASE_PACKAGES, *packages]))
 
     def driver_sources(self) -> list[str]:
         role = "nvidia_driver"

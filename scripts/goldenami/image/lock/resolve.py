@@ -18,6 +18,7 @@ from goldenami.image.lock import (
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.opening import LockInputs, opened
 from goldenami.image.lock.resolution import Resolution
+from goldenami.model.definitions import package_requests
 from goldenami.model.locked import lockfile, release_dates
 from goldenami.model.locked.lockfile import Choice, Kernel, Lock
 from goldenami.packages.apt import DOWNLOADED
@@ -33,10 +34,7 @@ def run(inputs: LockInputs) -> tuple[Lock, str]:
     with opened(inputs) as resolution:
         if previous := lockfile.previous(root, definition.image):
             release_dates.demand_progress(previous, resolution.archive_suites())
-        try:
-            lock = _resolve(resolution)
-        except NoFit as error:
-            raise declared_sources.with_line(root, definition, resolution.apt, error) from None
+        lock = _resolve(resolution)
     lint.demand(lock, root, NoFit)
     lock = _kept_if_equal(lockfile.previous(root, definition.image), lock)
     return lock, lockfile.write(path, lock)
@@ -73,8 +71,10 @@ def _resolve(resolution: Resolution) -> Lock:
     # Offers the compiled modules to apt, so it comes before the packages are solved.
     driver.derive(resolution, kernel)
     with progress.step("packages"):
-        base = [deb.name for deb in apt.solve(resolution.names([]))]
-        debs = apt.solve(resolution.names(definition.role_names))
+        left_out = package_requests.absent(definition)
+        base = [deb.name for deb in apt.solve(resolution.names([], left_out=left_out))]
+        debs = apt.solve(resolution.names(definition.role_names, left_out=left_out))
+        declared_sources.demand_absent(resolution, debs)
         locked_cuda = cuda.of_packages(resolution, debs)
     if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
         locked_cuda = from_index.resolve(resolution) or locked_cuda

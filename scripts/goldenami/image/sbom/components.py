@@ -103,6 +103,11 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     # An AMI also has packages of its publisher, which the lock does not name.
     whole = build.manifest.exists() and bake.ami is None
     present = tree_contents.packages(build.manifest, lock) if whole else lock.packages.keys()
+    facts_path = build.path / PARTS_FILE
+    facts = records.read(facts_path, TreeFacts).parts if facts_path.exists() else {}
+    if whole and facts:
+        # By dpkg's status: of one that is removed and not purged, its file list stays.
+        present = facts.keys() & present
     parts_of_lock = [
         *_debs(lock, store, present),
         *_wheels(lock),
@@ -110,8 +115,6 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
         *_loader(bake.host),
         *_containers(lock, store),
     ]
-    facts_path = build.path / PARTS_FILE
-    facts = records.read(facts_path, TreeFacts).parts if facts_path.exists() else {}
     parts = _with_facts(parts_of_lock, facts)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 

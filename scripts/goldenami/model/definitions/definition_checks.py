@@ -10,7 +10,9 @@ from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.definitions import (
     customize_checks,
+    file_effects,
     operation_checks,
+    package_requests,
     python_checks,
     role_checks,
     role_rules,
@@ -56,6 +58,8 @@ def check(
     problems = problems or [
         *role_checks.branch(root, source, definition),
         *customize_checks.mistakes(root, source, definition),
+        *package_requests.mistakes(root, source, definition),
+        *file_effects.mistakes(root, source, definition),
     ]
     problems = problems or [*role_rules.broken(root, source, definition)]
     if problems:

@@ -23,7 +23,7 @@ from goldenami.model.roles.role_specs import table, tasks
 from goldenami.model.supported import hardware
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 
-_FILES = ("main", "preflight")
+_FILES = ("main", "preflight*")
 """Task files at the beginning of a role, which have its assertions."""
 
 
