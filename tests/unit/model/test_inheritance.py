@@ -75,8 +75,8 @@ def test_an_inherited_mistake_names_the_file_that_has_it(company: Path) -> None:
         load(company, "web")
     at = f"{company}/packer/images"
     assert [line.partition(": roles")[0] for line in caught.value.tail.splitlines()] == [
-        f"{at}/web.yml:3",
         f"{at}/{IMAGE}.yml:14",
+        f"{at}/web.yml:3",
     ]
 
 

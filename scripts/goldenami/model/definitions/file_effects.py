@@ -26,6 +26,7 @@ _INSTEAD = {
     "/etc/apt/sources.list": "cloud-init writes it: write `customize_apt_mirror`",
     "/etc/localtime": "write `customize_timezone`",
     "/etc/passwd": "write `customize_users`",
+    "/etc/shadow": "write `customize_users`",
     "/etc/group": "write `customize_groups`",
     "/run/*": "it is empty after a boot: bring /etc/tmpfiles.d/NAME.conf",
 }
