@@ -44,9 +44,18 @@ INSTALL = """\
 apt-get update -q
 apt-get install --yes -q --no-install-recommends dbus openssh-server python3 sudo systemd-sysv
 echo "ListenAddress 127.0.0.1:2022" >/etc/ssh/sshd_config.d/test.conf
+apt-get clean
+rm -rf /var/lib/apt/lists/*
 mkdir -p -m 700 /root/.ssh
 cat >/root/.ssh/authorized_keys
 """
+LEFT_OF_A_BAKE = """\
+find / -xdev \\( -path '*/policy-rc.d' -o -path '/etc/apt/*golden*bake*' \
+  -o -path '/etc/dpkg/*golden*' -o -path '*golden-refuse*' -o -lname '*golden-refuse*' \\)
+grep -rlsi 'proxy\\|file:/' /etc/apt
+true
+"""
+"""Lists what keeps services or packages from a machine, and sources and proxies of a bake."""
 NON_FREE = ("cuda", "nvidia_driver")
 """Roles whose packages are in components that a stock Debian does not have in its sources."""
 GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["nobody"]}}
@@ -201,7 +210,9 @@ def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
     _playbook(project, role, components)
     machines.start(role)
     status, said = machines.play(project, role)
+    left = machines.ended("exec", role, "sh", "-c", LEFT_OF_A_BAKE).stdout
     machines.podman("rm", "--force", role)
+    assert left.split() == [], "what only a bake may have"
     if role in NEEDS_A_LOCK:
         assert status == 2 and NEEDS_A_LOCK[role] in said, said
     else:
