@@ -1,5 +1,5 @@
-"""Each role by itself: from the collection's file, by a playbook of a repository that is not ours,
-over the network, on a stock Debian 13 that knows of no lock.
+"""Each role by itself: from the collection that the wheel's files make, by a playbook of a
+repository that is not ours, over the network, on a stock Debian 13 that knows of no lock.
 
 The machine is a container of Podman, a new one of the same image for each role. Its packages come
 from this machine's mirrors.
@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,20 +169,19 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of somebody else's, with the collection from its file."""
+    """A repository of somebody else's, with the collection from the wheel."""
     folder = tmp_path_factory.mktemp("company")
-    tracked = folder / "goldenami"
-    for path in trees.files(ROOT):
-        copy = tracked / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy, follow_symlinks=False)
+    wheel = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *wheel, str(ROOT)], check=True)
+    shutil.unpack_archive(next(folder.glob("*.whl")), folder / "wheel", "zip")
     galaxy = [find("ansible-galaxy"), "collection"]
-    subprocess.run([*galaxy, "build", "--output-path", str(folder)], cwd=tracked, check=True)
+    data = str(folder / "wheel/goldenami/data")
+    subprocess.run([*galaxy, "build", "--output-path", str(folder), data], check=True)
     (file,) = folder.glob("goldenami-ml_images-*.tar.gz")
     subprocess.run(
         [*galaxy, "install", "--offline", "-p", str(folder / "collections"), str(file)], check=True
     )
-    shutil.rmtree(tracked)
+    shutil.rmtree(folder / "wheel")
     return folder
 
 
