@@ -107,7 +107,10 @@ class CallbackModule(CallbackBase):
         )
 
     def _tell_failure(self, task: Any, output: dict[str, Any], *, passed: bool = False) -> None:
-        facts = {name: _text(output[name])[-KEPT:] for name in TEXTS if output.get(name)}
+        facts: dict[str, Any] = {}
+        for name in filter(output.get, TEXTS):
+            value = output[name]
+            facts[name] = str(" ".join(value) if isinstance(value, list) else value)[-KEPT:]
         reached = UNREACHABLE.search("\n".join(facts.values())) is not None
         facts |= {"task": task.get_name(), "place": _place(task), "reached": reached}
         facts |= {"module": task.action.rpartition(".")[2], "passed": passed}
@@ -144,7 +147,3 @@ def _place(task: Any) -> str:
     path = str(task.get_path())
     match = re.search(r"/((?:collections/.+/)?roles/[^/]+/\w+/.*|ansible/[^/]+)$", path)
     return match[1] if match else path
-
-
-def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

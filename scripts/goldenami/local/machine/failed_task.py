@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from goldenami.core.errors import StageFailed
+
 _FAILED = re.compile(r"golden-failed (\{.*\})\s*$")
 _START = re.compile(r"golden-start (?P<place>\S+) (?P<unit>\S+) (?P<task>.+)$")
 _ERROR, _ORIGIN = re.compile(r"\[ERROR\]: (.+)$"), re.compile(r"Origin: (\S+):\d+$")
@@ -26,8 +28,6 @@ _LACKS = (
     r"required executable|does not start: No such file|: (?:command )?not found"
 )
 _LOG = "correct that; the log has all that was said"
-_LONGEST = 500
-"""Most characters of a module's message that are shown."""
 _DECLARED = (
     (r"^pip3?\b|\bpip3? install", "the project in `python_packages:`"),
     (r"^\w*(?:docker|podman)\w*\b|\b(?:docker|podman) pull ", "the image in `containers:`"),
@@ -38,14 +38,6 @@ _DECLARED = (
 )
 """How a definition brings what a task lacked: patterns of its module, command and messages, in the
 order in which they are tried."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What failed, where and why, in one line, and what to do."""
-
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -63,8 +55,8 @@ def start_of(line: str) -> Start | None:
     return Start(**match.groupdict()) if match else None
 
 
-def of(lines: Sequence[str]) -> Failure:
-    """Return the failure that ended a run of Packer: the last task's, since earlier ones were
+def of(lines: Sequence[str]) -> StageFailed:
+    """Return the error that ended a run of Packer: the last task's, since earlier ones were
     rescued, else that of a file, or Packer's own."""
     if tasks := _tasks(lines):
         return _failure(tasks[-1], list(filter(None, map(start_of, lines))))
@@ -74,26 +66,26 @@ def of(lines: Sequence[str]) -> Failure:
             places = [place[1] for place in map(_ORIGIN.search, lines[number:]) if place]
             error = ": ".join([*places[:1], match[1]])
             break
-    return Failure(error, _LOG)
+    return StageFailed(error, hint=_LOG)
 
 
-def passed_without_network(lines: Sequence[str]) -> Failure | None:
-    """Return the first task of a run that found no network and passed, or None."""
-    passed = [task for task in _tasks(lines) if task["passed"]]
-    return _failure(passed[0], []) if passed else None
+def check_passed(lines: Sequence[str]) -> None:
+    """Raise StageFailed if a task of a run found no network and passed."""
+    for task in _tasks(lines):
+        if task["passed"]:
+            raise _failure(task, [])
 
 
 def _tasks(lines: Sequence[str]) -> list[dict[str, str]]:
     return [json.loads(match[1]) for match in map(_FAILED.search, lines) if match]
 
 
-def _failure(task: dict[str, str], starts: list[Start]) -> Failure:
+def _failure(task: dict[str, str], starts: list[Start]) -> StageFailed:
     said, of_role = _said(task), re.search(r"roles/([^/]+)/", task["place"])
     wanted = "\n".join([f"{task['module']} {task.get('cmd')}", task.get("stderr", ""), said])
-    why, verdict = "", "failed"
-    hint = (
-        f"correct the role, or run it alone: make molecule ROLE={of_role[1]}" if of_role else _LOG
-    )
+    why, verdict, hint = "", "failed", _LOG
+    if of_role:
+        hint = f"correct the role, or run it alone: make molecule ROLE={of_role[1]}"
     if task["reached"] or task["module"] == "pip" or re.search(_LACKS, wanted):
         what = next(what for pattern, what in _DECLARED if re.search(pattern, wanted))
         hint = f"name {what} in the definition, and make a new lock"
@@ -105,7 +97,8 @@ def _failure(task: dict[str, str], starts: list[Start]) -> Failure:
         why = f" (a bake starts no service, nor {near[-1].unit} for {near[-1].place})"
     if task["passed"]:
         verdict, hint = "passed without a network", f"{hint}; or let it say `failed_when: false`"
-    return Failure(f"{task['place']}: task [{task['task']}] {verdict}: {said}{why}", hint)
+    where = f"{task['place']}: task [{task['task']}]"
+    return StageFailed(f"{where} {verdict}: {said}{why}", hint=hint)
 
 
 def _said(task: dict[str, str]) -> str:
@@ -120,10 +113,9 @@ def _said(task: dict[str, str]) -> str:
         text = next(filter(None, map(task.get, ("stderr", "module_stderr", "stdout"))), "")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        return (
-            f"`{task.get('cmd', task['module'])}` said nothing, and ended with {task.get('rc', 1)}"
-        )
+        program = task.get("cmd", task["module"])
+        return f"`{program}` said nothing, and ended with {task.get('rc', 1)}"
     if of_program or task["module"] == "pip":
         telling = [match[1] for match in map(_TELLING.match, lines) if match]
         lines = [*telling, lines[-1]][:1]
-    return " ".join(lines)[:_LONGEST]
+    return " ".join(lines)[:500]

@@ -75,8 +75,7 @@ class PackerBuild:
             command.stream(log=self.log, on_line=watch)
         except shell.CommandFailed:
             raise self._failure(tail) from None
-        if passed := failed_task.passed_without_network(tail):
-            raise StageFailed(passed.message, hint=passed.hint, log=self.log)
+        failed_task.check_passed(tail)
 
     def _argv(self, source: str, variables: Mapping[str, object]) -> list[str]:
         argv = ["packer", "build", "-color=false", f"-only={source}"]
@@ -123,14 +122,12 @@ class PackerBuild:
                 tail=shell.last_lines("\n".join(tail)),
                 log=self.log,
             )
-        failure = failed_task.of(tail)
-        shown = [line for line in tail if "golden-failed" not in line]
-        return StageFailed(
-            failure.message,
-            hint=failure.hint,
-            tail=shell.last_lines("\n".join(shown)),
-            log=self.log,
+        failure, shown = (
+            failed_task.of(tail),
+            [line for line in tail if "golden-failed" not in line],
         )
+        failure.tail, failure.log = shell.last_lines("\n".join(shown)), self.log
+        return failure
 
 
 def templates(root: Path, work: Path) -> Path:
@@ -206,7 +203,3 @@ def _strategy() -> dict[str, str]:
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy"),
     }
-
-
-if __name__ == "__main__":  # packer/README.md: the folder that this machine's Packer can validate
-    print(templates(Path.cwd(), Path(sys.argv[1])))
