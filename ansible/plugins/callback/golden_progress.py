@@ -21,13 +21,13 @@ from ansible.plugins.callback import CallbackBase
 STARTS = re.compile(r"\bsystemctl\s[^;&|]*?\b(?:re)?start\s+(?P<unit>[\w@.:-]+)")
 """A command that starts a service."""
 UNREACHABLE = re.compile(
-    r"network is unreachable|name or service not known|could(?: not|n't) resolve|EAI_AGAIN|"
-    r"temporary failure (?:in name resolution|resolving)|unable to resolve host|"
-    r"failed to connect to (?!the host via|localhost\b|127\.)",
-    re.IGNORECASE,
+    r"^(?!sudo: ).*(?:network is unreachable|name or service not known|could(?: not|n't) resolve|"
+    r"EAI_AGAIN|temporary failure (?:in name resolution|resolving)|unable to resolve host|"
+    r"failed to connect to (?!the host via|localhost\b|127\.))",
+    re.IGNORECASE | re.MULTILINE,
 )
 """Messages of connect(2), the resolver (gai_strerror(3)), apt, curl, git, npm and wget if there is
-no network; not of Ansible's own connection."""
+no network; not of Ansible's own connection, nor of sudo on the machine's name."""
 TEXTS = ("msg", "reason", "censored", "cmd", "rc", "url", "stderr", "module_stderr", "stdout")
 KEPT = 2000
 """Characters of each of TEXTS that are printed: Packer 1.6 takes lines of 64 KiB at most."""
