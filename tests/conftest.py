@@ -193,6 +193,7 @@ def _lockable(target: Path) -> Path:
     """
     for name in ("packer", "roles", "ansible"):
         shutil.copytree(ROOT / name, target / name)
+    shutil.copy(ROOT / "ansible.cfg", target)
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from ec2_emulator import iam
 from goldenami.core import records
-from goldenami.local.machine import packer
 from goldenami.model.builds.build_records import (
     Accel,
     BakeRecord,
@@ -134,9 +133,7 @@ def test_an_image_baked_by_packer_alone(root: Path, tmp_path: Path) -> None:
     """By the lines of docs/one-tool.md, with Packer's own key and group."""
     with running_account(root, tmp_path / "account", lockfile.path_of(root, IMAGE), []) as cloud:
         cloud.golden("bake", IMAGE, "--fetch-only")
-        said = cloud.packer(
-            packer.templates(root, tmp_path), root / f"build/{IMAGE}/packer.pkrvars.json"
-        )
+        said = cloud.packer(root / f"build/{IMAGE}/packer")
         account = cloud.account()
     assert "Creating temporary keypair: packer_" in said and "golden-role seal " in said, said
     (image,) = account[REGIONS[0]]["images"]

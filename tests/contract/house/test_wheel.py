@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,3 +135,16 @@ def test_it_bakes_and_verifies(company: Path) -> None:
         "seal",
     }
     assert f"{IMAGE}: build" in _said(company, "make", "check")
+
+
+def test_packer_runs_by_itself(company: Path) -> None:
+    """After the bake: it has compiled nothing, so all files are in the store."""
+    _said(company, company / ".venv/bin/golden", "bake", IMAGE, "--fetch-only")
+    programs = f"PATH={company}/.venv/bin:{os.environ['PATH']}"
+    argv = ["packer", "validate", "-var-file=../packer.pkrvars.json", "packer"]
+    _said(company / f"build/{IMAGE}/packer", "env", programs, "CHECKPOINT_DISABLE=1", *argv)
+    settings = (company / f"build/{IMAGE}/packer/ansible.cfg").read_text(encoding="utf-8")
+    paths = re.search("^roles_path = (.*)$", settings, re.MULTILINE)
+    assert paths is not None
+    roles = [path for path in paths[1].split(":") if (Path(path) / "agent/tasks/main.yml").exists()]
+    assert roles == [str(company / "roles")]

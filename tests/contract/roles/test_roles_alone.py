@@ -1,5 +1,5 @@
-"""Each role by itself: from the collection's file, by a playbook of a repository that is not ours,
-over the network, on a stock Debian 13 that knows of no lock.
+"""Each role by itself: from the collection that the wheel's files make, by a playbook of a
+repository that is not ours, over the network, on a stock Debian 13 that knows of no lock.
 
 The machine is a container of Podman, a new one of the same image for each role. Its packages come
 from this machine's mirrors.
@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,18 @@ INSTALL = """\
 apt-get update -q
 apt-get install --yes -q --no-install-recommends dbus openssh-server python3 sudo systemd-sysv
 echo "ListenAddress 127.0.0.1:2022" >/etc/ssh/sshd_config.d/test.conf
+apt-get clean
+rm -rf /var/lib/apt/lists/*
 mkdir -p -m 700 /root/.ssh
 cat >/root/.ssh/authorized_keys
 """
+LEFT_OF_A_BAKE = """\
+find / -xdev \\( -path '*/policy-rc.d' -o -path '/etc/apt/*golden*bake*' \
+  -o -path '/etc/dpkg/*golden*' -o -path '*golden-refuse*' -o -lname '*golden-refuse*' \\)
+grep -rlsi 'proxy\\|file:/' /etc/apt
+true
+"""
+"""Lists what keeps services or packages from a machine, and sources and proxies of a bake."""
 NON_FREE = ("cuda", "nvidia_driver")
 """Roles whose packages are in components that a stock Debian does not have in its sources."""
 GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["nobody"]}}
@@ -159,20 +169,19 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of somebody else's, with the collection from its file."""
+    """A repository of somebody else's, with the collection from the wheel."""
     folder = tmp_path_factory.mktemp("company")
-    tracked = folder / "goldenami"
-    for path in trees.files(ROOT):
-        copy = tracked / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy, follow_symlinks=False)
+    wheel = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *wheel, str(ROOT)], check=True)
+    shutil.unpack_archive(next(folder.glob("*.whl")), folder / "wheel", "zip")
     galaxy = [find("ansible-galaxy"), "collection"]
-    subprocess.run([*galaxy, "build", "--output-path", str(folder)], cwd=tracked, check=True)
+    data = str(folder / "wheel/goldenami/data")
+    subprocess.run([*galaxy, "build", "--output-path", str(folder), data], check=True)
     (file,) = folder.glob("goldenami-ml_images-*.tar.gz")
     subprocess.run(
         [*galaxy, "install", "--offline", "-p", str(folder / "collections"), str(file)], check=True
     )
-    shutil.rmtree(tracked)
+    shutil.rmtree(folder / "wheel")
     return folder
 
 
@@ -201,7 +210,9 @@ def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
     _playbook(project, role, components)
     machines.start(role)
     status, said = machines.play(project, role)
+    left = machines.ended("exec", role, "sh", "-c", LEFT_OF_A_BAKE).stdout
     machines.podman("rm", "--force", role)
+    assert left.split() == [], "what only a bake may have"
     if role in NEEDS_A_LOCK:
         assert status == 2 and NEEDS_A_LOCK[role] in said, said
     else:

@@ -79,8 +79,9 @@ class Cloud:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def packer(self, templates: Path, variables: Path) -> str:
-        """Run `packer build` in the checkout, by a key that may do all; returns what it said."""
+    def packer(self, folder: Path) -> str:
+        """Run `packer build` in the folder that `--fetch-only` made, by a key that may do all;
+        returns what it said."""
         keys = {
             "AWS_ACCESS_KEY_ID": ec2_instances.RUNNERS_KEY,
             "CHECKPOINT_DISABLE": "1",
@@ -91,14 +92,14 @@ class Cloud:
             "build",
             "-color=false",
             "-only=*.ec2",
-            f"-var-file={variables}",
+            "-var-file=../packer.pkrvars.json",
             "-var",
             f"ec2_endpoint={ec2_instances.URL}",
-            str(templates),
+            "packer",
         ]
         done = subprocess.run(
             [*self._enter, *argv],
-            cwd=self.root,
+            cwd=folder,
             text=True,
             env={**environment(), **keys},
             capture_output=True,

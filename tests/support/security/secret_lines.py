@@ -110,6 +110,10 @@ PLANTED = {
     f"{_wrapped(_base64(_PEM), 60, '    ')}\n",
     "write_files, !!binary": f"- content: !!binary |\n{_wrapped(_GZIP, 76, '    ')}\n",
     "secret of Kubernetes": json.dumps({"kind": "Secret", "data": {"password": _base64(_SHORT)}}),
+    "licence of capitals": '{"licenseKey": "ABCDE-FGHIJ-KLMNO-PQRST"}\n',
+    "licence of digits": "<activationKey>1234-5678-9012-3456-7890</activationKey>\n",
+    "licence behind its vendor": "agent --licenseCode=ACME-2F4A-77B1-ZZ9Q-0LMK\n",
+    "licence of capital hex": f"licenceKey = {noise('licence', 40, '0123456789ABCDEF')}\n",
     "basic header": f'-H "Authorization: Basic {_base64(f"ada:{_SHORT}")}"\n',
 }
 """By kind: a text with one secret in it."""
@@ -168,6 +172,10 @@ INNOCENT = (
     "its password isn\\*(Aqt echoed",
     "-----BEGIN PGP PRIVATE KEY BLOCK-----\n-----BEGIN PGP SIGNATURE-----",
     "License: GFDL-NIV-1.3",
+    "licenseKey: XXXXX-XXXXX-XXXXX-XXXXX-XXXXX",
+    "licenseKey: YOUR-LICENSE-KEY-HERE",
+    "productCode: {90160000-008C-0000-1000-0000000FF1CE}",
+    "serial: 1234-5678-9012-3456",
     "{password:!0,image:!0})d.pseudos[b]=la(b)",
     '#define TXT_kECDHEPSK "kECDHEPSK"',
     'f(setup="pass", timer=default_timer)',

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -74,27 +73,6 @@ def test_formatted() -> None:
 @pytest.mark.parametrize("image", LOCKS)
 def test_valid_for(image: str, known: Path, tmp_path: Path, ssh_key: Path) -> None:
     assert _validate(known, _variables(image, tmp_path, ssh_key)) == ""
-
-
-def test_the_readme_s_line_validates_in_a_clean_clone(tmp_path: Path) -> None:
-    find("packer")
-    for name in ("packer", "scripts", "ansible"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    text = (ROOT / "packer/README.md").read_text(encoding="utf-8")
-    (line,) = [
-        each.strip() for each in text.splitlines() if each.startswith("    packer validate ")
-    ]
-    path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", line],
-        cwd=tmp_path,
-        env={**HOST, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_newer_packer_gets_the_folder_itself_with_its_plugins_and_imdsv2(

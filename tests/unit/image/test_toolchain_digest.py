@@ -23,7 +23,13 @@ AFTERWARDS = {
     "tree/sealed",
 }
 """What the program uses for the sealed tree, of which no layer is kept."""
-BESIDE = {"machine/ssh", "programs/read_code", "sandbox/events", "sandbox/program"}
+BESIDE = {
+    "machine/failed_task",
+    "machine/ssh",
+    "programs/read_code",
+    "sandbox/events",
+    "sandbox/program",
+}
 """What starts it, reaches the container, reads what is there and reports."""
 
 

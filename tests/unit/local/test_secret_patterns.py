@@ -113,6 +113,7 @@ def test_each_program_s_option_is_found(names: str) -> None:
         "api-key",
         "X-Api-Key",
         "activation_code",
+        "licenseCode",
         "sessionCookie",
         "KEYSTORE_PASSPHRASE",
         "appKey",
@@ -131,7 +132,8 @@ def test_a_name_in_any_case_says_secret(name: str) -> None:
             f'let {name}: String = "{value}"',
             f"<name>{name}</name><value>{value}</value>",
         ):
-            assert found(line) == "a value of something secret", line
+            kinds = secret_patterns.kinds(f"x = 1\n{line}\n".encode())
+            assert "a value of something secret" in kinds, line
 
 
 @pytest.mark.parametrize(

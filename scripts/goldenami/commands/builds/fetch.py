@@ -13,12 +13,13 @@ from goldenami.model.locked.lockfile import Lock
 
 
 def run(checkout: Checkout, image: str, *, relock: bool, wait: bool) -> int:
-    """Fetch the lock's files, and write Packer's variables beside them."""
+    """Fetch the lock's files, and write what Packer needs beside them."""
     with workspace.image_lock(checkout.root, image, wait=wait):
         inputs = bake_setup.inputs(checkout, "bake", fetched(checkout, image, relock=relock))
-        path = packer_variables.write(inputs, _packer_account(checkout, inputs.lock))
-    if path:
-        inputs.progress.say(f"for Packer: {path}")
+        folder = packer_variables.write(inputs, _packer_account(checkout, inputs.lock))
+    if folder:
+        argv = f"packer build -only='*.ec2' -var-file=../{packer_variables.VARIABLES} packer"
+        inputs.progress.say(f"for Packer: cd {folder} && {argv}")
     else:
         inputs.progress.say(
             "nothing for Packer: the bake compiles what the store lacks; fetch again after it"

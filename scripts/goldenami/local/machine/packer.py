@@ -14,27 +14,13 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.local.machine import failed_task
 from goldenami.local.sandbox import namespaces
 from goldenami.model import program_files
 
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
 """Otherwise Packer asks its vendor for a newer version, and prints on standard output that it is
 out of date."""
-_FATAL = re.compile(r"(fatal: \[.*?\]: \w+!|FAILED! => |failed: \[)")
-_TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
-_UNREACHABLE = re.compile(
-    r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|"
-    r"Name or service not known|[Cc]ould(?: not|n't) resolve|unable to resolve host|"
-    r"[Ff]ailed to connect to (?!localhost\b|127\.)"
-)
-"""Messages of connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget if there is no
-network."""
-_URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
-_HOST = re.compile(
-    r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? "
-    r"\W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)"
-)
-"""The host that these messages name, for a message without a URL."""
 _DIED = re.compile(r"worker was found in a dead state")
 """Ansible's message if the process that ran a task is gone (ansible/plugins/strategy): no task has
 failed."""
@@ -46,7 +32,6 @@ _SINCE_1_7 = re.compile(
 )
 """Blocks of packer/ that Packer 1.6 rejects. `packer fmt` indents a block's end like its
 beginning."""
-_START = re.compile(r"golden-start (?P<place>\S+) (?P<unit>\S+) (?P<task>.+)$")
 _ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
@@ -90,6 +75,7 @@ class PackerBuild:
             command.stream(log=self.log, on_line=watch)
         except shell.CommandFailed:
             raise self._failure(tail) from None
+        failed_task.check_passed(tail)
 
     def _argv(self, source: str, variables: Mapping[str, object]) -> list[str]:
         argv = ["packer", "build", "-color=false", f"-only={source}"]
@@ -136,12 +122,12 @@ class PackerBuild:
                 tail=shell.last_lines("\n".join(tail)),
                 log=self.log,
             )
-        return StageFailed(
-            _cause(tail),
-            hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
-            tail=shell.last_lines("\n".join(tail)),
-            log=self.log,
+        failure, shown = (
+            failed_task.of(tail),
+            [line for line in tail if "golden-failed" not in line],
         )
+        failure.tail, failure.log = shell.last_lines("\n".join(shown)), self.log
+        return failure
 
 
 def templates(root: Path, work: Path) -> Path:
@@ -171,21 +157,6 @@ def role_of(line: str) -> str | None:
     no role."""
     match = _ROLE_LINE.match(line)
     return match["role"] if match else None
-
-
-@dataclass(frozen=True)
-class Start:
-    """A task that started a service. `place` is the task's file and line."""
-
-    place: str
-    unit: str
-    task: str
-
-
-def start_of(line: str) -> Start | None:
-    """Return the start of a service that a line of output announces, or None."""
-    match = _START.search(line)
-    return Start(**match.groupdict()) if match else None
 
 
 ROLE_SECONDS = "roles-*.json"
@@ -232,52 +203,3 @@ def _strategy() -> dict[str, str]:
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy"),
     }
-
-
-def _cause(lines: list[str]) -> str:
-    """Return one line that says what failed, from Packer's lines of output."""
-    task = ""
-    for number, line in enumerate(lines):
-        if match := _TASK.match(line):
-            task = match["task"]
-        if _FATAL.search(line):
-            # Ansible's result may span many lines, each behind Packer's name for its source.
-            text = " ".join(part.partition(": ")[2] for part in lines[number : number + 40])
-            message_match = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
-            message = json.loads(f'"{message_match[1]}"') if message_match else line.strip()
-            why = _reached_for(text, message) or _waits_for(lines[:number], task)
-            return f"task [{task}] failed: {message}{why}"
-    errors = [line for line in lines if "rror" in line]
-    return f"packer failed: {errors[-1].strip() if errors else 'see the log'}"
-
-
-def _waits_for(lines: list[str], task: str) -> str:
-    """Return a hint if the role of the failed `task` wanted to start a service, else ""."""
-    starts = [
-        start
-        for start in map(start_of, lines)
-        if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")
-    ]
-    if not starts:
-        return ""
-    return f" (a bake starts no service, nor {starts[-1].unit} for {starts[-1].place})"
-
-
-def _reached_for(text: str, message: str) -> str:
-    """Return a hint if the task wanted the network, with the address unless `message` has it; else
-    "". `text` is the task's whole result."""
-    if not _UNREACHABLE.search(text):
-        return ""
-    url, host = _URL.search(text), _HOST.search(text)
-    address = ""
-    if url:
-        address = url[0]
-    elif host:
-        address = host["host"]
-    if address and address not in message:
-        return f" ({address}: a bake has no network, only the lock's packages)"
-    return " (a bake has no network, only the lock's packages)"
-
-
-if __name__ == "__main__":  # packer/README.md: the folder that this machine's Packer can validate
-    print(templates(Path.cwd(), Path(sys.argv[1])))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
-from goldenami.local.machine import container, packer
+from goldenami.local.machine import container, failed_task, packer
 from goldenami.local.machine.container import BootableContainer, Container
 from goldenami.local.sandbox import events
 from goldenami.local.tree import layers, rootfs
@@ -116,12 +116,12 @@ def _run_step(plan: BakePlan, step: BakeStep, tree: Path) -> None:
 
 
 def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
-    starts = list[packer.Start]()
+    starts = list[failed_task.Start]()
 
     def on_line(line: str) -> None:
         if role := packer.role_of(line):
             say(f"role {role}")
-        if start := packer.start_of(line):
+        if start := failed_task.start_of(line):
             starts.append(start)
 
     build = packer.PackerBuild(plan.root, plan.work, step.view, plan.log)
@@ -139,7 +139,7 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
     _hold_to_boot(machine.tree, starts)
 
 
-def _hold_to_boot(tree: Path, starts: Sequence[packer.Start]) -> None:
+def _hold_to_boot(tree: Path, starts: Sequence[failed_task.Start]) -> None:
     """Raise StageFailed if a task started a service that no boot of the image would start."""
     for start in starts:
         state = shell.output(["systemctl", f"--root={tree}", "is-enabled", start.unit], check=False)

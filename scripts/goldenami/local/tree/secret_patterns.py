@@ -162,6 +162,17 @@ FORMS = (
         r"\s+([\w+/=.-]{8,})",
         "Authorization: Basic …24",
     ),
+    Row(
+        "licence key",
+        "licen|activation|product|registration|serial|unlock",
+        # Groups of capitals and digits as vendors print them, which need not be random; not the
+        # XXXX-XXXX of their pages.
+        r"(?i:licen[cs]e(?:[_-]?(?:key|code|string))?"
+        r"|(?:activation|product|registration|serial|unlock)[_-]?(?:key|code))[^\w\n]{1,9}"
+        r"(?!(?:X+-)+X)(?:[A-Z0-9]{2,8}-)?"
+        r"(?:[A-Z0-9]{4}(?:-[A-Z0-9]{4}){3,}|[A-Z0-9]{5}(?:-[A-Z0-9]{5}){3,}|[0-9A-F]{40})(?![\w-])",
+        "licenseKey: 12345-ABCDE-67890-…U5-…U5",
+    ),
     Row("bearer token", "bearer", r"(?i:\bbearer)\s+([\w.~+/=-]{20,})", "bearer …32"),
     Row(
         "netrc login",
@@ -247,6 +258,7 @@ STEMS = (
     "community",
     "cookie",
     "activation",
+    "licen",
 )
 """Parts of names that say secret: each such name has one of them."""
 _LONG_NAMES = (
@@ -268,7 +280,7 @@ _SURE = "|".join(
         "(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)",  # dbPass, DB_PWD: not BYPASS
     )
 )
-_UNSURE = "(?i:key|cookie|pass|pwd?)"
+_UNSURE = "(?i:key|cookie|pass|pwd?|licen[cs]e[_-]?code)"
 """Names of secrets, and names whose value is a secret only if it is random."""
 _KINDS_OF_KEYS = (
     "api",  # api_key
