@@ -39,13 +39,6 @@ class NotThere(Unreachable):
     """The server has no such document (404)."""
 
 
-class Refused(Unreachable):
-    """The server wants another login (401), or refuses the document to this one (403)."""
-
-
-_KINDS: dict[int, type[Unreachable]] = {401: Refused, 403: Refused, 404: NotThere}
-
-
 @dataclass(frozen=True)
 class Document:
     """A document's bytes, and the day of its last change, or None if the server does not say."""
@@ -79,7 +72,7 @@ def read(
     if not where.startswith(("http://", "https://")):
         return _file(Path(where.removeprefix("file://")), limit)
     with _answer("GET", where, headers, certificates) as (address, reply):
-        _check_there(address, reply)
+        _check_there(where, reply)
         data = _bounded(reply, address, limit, DEADLINE_S if deadline_s is None else deadline_s)
         return Document(data, _day(reply.headers.get("Last-Modified")))
 
@@ -96,7 +89,7 @@ def remote_file(where: str, *, size: int | None = None) -> RemoteFile:
     """Return the length that the server states, with the SHA-256 if it equals `size`. The bytes
     are read for that, but not kept."""
     with _answer("GET", where) as (address, reply):
-        _check_there(address, reply)
+        _check_there(where, reply)
         stated = reply.headers.get("Content-Length") or ""
         if not stated.isdecimal():
             raise Unreachable(
@@ -123,6 +116,8 @@ def length(where: str, certificates: str | None = None) -> int | None:
 
 def _head(where: str, certificates: str | None) -> Mapping[str, str]:
     with _answer("HEAD", where, certificates=certificates) as (_, reply):
+        if reply.status in mirrors.REFUSALS:
+            _check_there(where, reply)
         return reply.headers if reply.status == 200 else {}
 
 
@@ -149,10 +144,14 @@ def _answer(
 
 
 def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
-    if reply.status != 200:
-        raise _KINDS.get(reply.status, Unreachable)(
-            f"{where} answered {reply.status}", hint="check the address, then run again"
-        )
+    if reply.status == 200:
+        return
+    where, login = without_login(where)
+    message = f"{where} answered {reply.status}"
+    if reply.status in mirrors.REFUSALS:
+        raise mirrors.refused(message, has_login=bool(login))
+    kind = NotThere if reply.status == 404 else Unreachable
+    raise kind(message, hint="check the address, then run again")
 
 
 def post(url: str, body: Any, *, name: str) -> None:

@@ -23,7 +23,7 @@ from packaging.version import Version
 from pydantic import Field
 
 from goldenami.core import shell
-from goldenami.core.errors import BadInput, NoFit, Unreachable, Vanished
+from goldenami.core.errors import NoFit, Unreachable, Vanished
 from goldenami.core.records import Record, Section
 from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors, project_pages
@@ -154,7 +154,8 @@ class Index:
 
     @classmethod
     def configured(cls, private: PythonIndex | None = None) -> Index:
-        """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default."""
+        """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default.
+        SSL_CERT_FILE wins over pip's `cert`."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         settings = dict[str, str]()
         for line in lines:
@@ -162,7 +163,7 @@ class Index:
             settings[name.rpartition(".")[2]] = value.strip("'\"")
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
-            certificates=settings.get("cert"),
+            certificates=mirrors.certificates() or settings.get("cert"),
             private=private,
         )
 
@@ -249,6 +250,10 @@ class Index:
             if line.startswith("ERROR: ")
         ]
         reason = (lines or [error.message])[-1]
+        # pip takes a page that it may not read for one without files.
+        if unseen := re.search(r"No matching distribution found for ([\w.-]+)", reason):
+            with contextlib.suppress(Vanished):
+                self._files(canonicalize_name(unseen[1]))
         if re.search(r"Connection|Timeout|Temporary failure|Max retries", error.output):
             return Unreachable(
                 f"pip could not reach the package index: {reason}",
@@ -393,13 +398,6 @@ class Index:
             raise Vanished(
                 f"the package index has no project {project}",
                 hint=f"change the recipe, or the name ({error.message})",
-            ) from None
-        except http_documents.Refused as error:
-            variable = self.private.login if self.private else ""
-            raise BadInput(
-                error.message,
-                hint=f"is the login in {variable or 'the address'} "
-                "`user:password`, and still good?",
             ) from None
         files, page = project_pages.entries(document, where), self._address(project)
         for entry in files:
