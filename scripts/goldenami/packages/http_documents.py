@@ -64,14 +64,13 @@ def read(
     *,
     limit: int = LIMIT,
     headers: Mapping[str, str] | None = None,
-    certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
-    """Return the document at a URL or a path. Raises Unreachable for any failure. `certificates` is
-    a file with those to trust, `deadline_s` limits the seconds for the whole document."""
+    """Return the document at a URL or a path. Raises Unreachable for any failure.
+    `deadline_s` limits the seconds for the whole document."""
     if not where.startswith(("http://", "https://")):
         return _file(Path(where.removeprefix("file://")), limit)
-    with _answer("GET", where, headers, certificates) as (address, reply):
+    with _answer("GET", where, headers) as (address, reply):
         _check_there(where, reply)
         data = _bounded(reply, address, limit, DEADLINE_S if deadline_s is None else deadline_s)
         return Document(data, _day(reply.headers.get("Last-Modified")))
@@ -105,17 +104,17 @@ def remote_file(where: str, *, size: int | None = None) -> RemoteFile:
 
 def changed(where: str) -> date | None:
     """Return the day of the document's last change, or None if the server does not say."""
-    return _day(_head(where, None).get("Last-Modified"))
+    return _day(_head(where).get("Last-Modified"))
 
 
-def length(where: str, certificates: str | None = None) -> int | None:
+def length(where: str) -> int | None:
     """Return the document's length in bytes, or None if the server does not say."""
-    stated = _head(where, certificates).get("Content-Length", "")
+    stated = _head(where).get("Content-Length", "")
     return int(stated) if stated.isdecimal() else None
 
 
-def _head(where: str, certificates: str | None) -> Mapping[str, str]:
-    with _answer("HEAD", where, certificates=certificates) as (_, reply):
+def _head(where: str) -> Mapping[str, str]:
+    with _answer("HEAD", where) as (_, reply):
         if reply.status in mirrors.REFUSALS:
             _check_there(where, reply)
         return reply.headers if reply.status == 200 else {}
@@ -126,7 +125,6 @@ def _answer(
     method: str,
     where: str,
     headers: Mapping[str, str] | None = None,
-    certificates: str | None = None,
 ) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
     try:
         where, login = without_login(where)
@@ -135,7 +133,7 @@ def _answer(
         if login:
             sent["Authorization"] = login
         with (
-            _pool(where, certificates=certificates) as http,
+            _pool(where) as http,
             http.request(method, where, preload_content=False, headers=sent) as reply,
         ):
             yield where, reply
@@ -176,9 +174,7 @@ def post(url: str, body: Any, *, name: str) -> None:
         )
 
 
-def _pool(
-    url: str, redirects: int = REDIRECTS, certificates: str | None = None
-) -> urllib3.PoolManager:
+def _pool(url: str, redirects: int = REDIRECTS) -> urllib3.PoolManager:
     retries = Retry(
         total=None,
         connect=1,
@@ -190,7 +186,7 @@ def _pool(
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,
     )
-    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
+    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT}
     proxy = mirrors.proxy(url)
     if proxy:
         return download.through_proxy(proxy, **options)

@@ -145,17 +145,15 @@ class PythonIndex(Section):
 
 @dataclass(frozen=True)
 class Index:
-    """A package index by the address of its simple API. `certificates` is a file with those to
-    trust, or None for the usual ones; `private` is a company's index beside it."""
+    """A package index by the address of its simple API; `private` is a company's index beside
+    it."""
 
     url: str
-    certificates: str | None
     private: PythonIndex | None = None
 
     @classmethod
     def configured(cls, private: PythonIndex | None = None) -> Index:
-        """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default.
-        SSL_CERT_FILE wins over pip's `cert`."""
+        """Return the index of GOLDEN_MIRROR_PYPI or of pip's configuration, else pip's default."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         settings = dict[str, str]()
         for line in lines:
@@ -163,7 +161,6 @@ class Index:
             settings[name.rpartition(".")[2]] = value.strip("'\"")
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
-            certificates=mirrors.certificates() or settings.get("cert"),
             private=private,
         )
 
@@ -219,8 +216,8 @@ class Index:
             "PIP_DEFAULT_TIMEOUT": "60",
         }
         environment |= self._proxies()
-        if self.certificates:
-            environment["PIP_CERT"] = self.certificates
+        if trusted := mirrors.certificates():
+            environment["PIP_CERT"] = trusted
         if self.private:
             environment["PIP_EXTRA_INDEX_URL"] = self.private.opened()
         return environment
@@ -367,7 +364,7 @@ class Index:
         # An index of the old API (before PEP 700) does not state it, so the file's server is asked.
         size = entry.get("size")
         if not isinstance(size, int):
-            size = http_documents.length(entry["url"], self.certificates)
+            size = http_documents.length(entry["url"])
         if size is None:
             raise Unreachable(
                 f"the package index states no size of {entry['filename']}",
@@ -379,9 +376,7 @@ class Index:
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """Return the address of a project's page without a login, and the page."""
         address = self._address(project)
-        document = http_documents.read(
-            address, headers={"Accept": ACCEPTED}, certificates=self.certificates
-        )
+        document = http_documents.read(address, headers={"Accept": ACCEPTED})
         return without_login(address)[0], document
 
     def _address(self, project: str) -> str:

@@ -14,7 +14,7 @@ from goldenami.packages.mirrors import Refused
 from goldenami.packages.pypi import VARIABLE, Index, Interpreter, PythonIndex
 from goldenami.packages.store import Store
 from goldenami.watch.sources import index_versions as watched
-from support.debian import pyindex, tls
+from support.debian import pyindex
 from support.debian.pyindex import PyIndex
 
 PYTHON = Interpreter((3, 11), 36)
@@ -213,19 +213,3 @@ def test_an_index_that_wants_a_login_is_no_index_without_files(
         index.resolve(["app"], [], PYTHON)
     assert f"its login is {'wrong' if login else 'missing'}" in caught.value.hint
     assert "other" not in str(vars(caught.value))
-
-
-def test_an_index_is_trusted_by_the_certificates_that_pip_has(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bundle, context = tls.certificate(tmp_path)
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    with pyindex.serve(context) as served:
-        served.sdist("app", "1.0", {"setup.py": ""})
-        monkeypatch.setenv(VARIABLE, served.url)
-        assert "certificate" in watched.read_versions("app")[0].error.lower()
-        monkeypatch.setenv("PIP_CERT", str(bundle))
-        assert Index.configured().sdist("app", "1.0").version == "1.0"
-        source, offers = watched.read_versions("app")
-        assert (source.error, [offer.version for offer in offers]) == ("", ["1.0"])
