@@ -3,6 +3,7 @@ root's package database is empty, so `solve` returns all packages of an image.""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -164,7 +165,8 @@ class AptRoot:
         )
         for name, value in mirrors.proxy_settings().items():
             text += f'{name} "{value}";\n'
-        if trusted := mirrors.certificates():
+        # An apt with OpenSSL reads it by itself, as other programs do; one with GnuTLS does not.
+        if trusted := os.environ.get("SSL_CERT_FILE"):
             text += f'Acquire::https::CaInfo "{trusted}";\n'
         return text
 

@@ -264,12 +264,6 @@ def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> di
     return {name: logged_in(uri, name, variables.get(name)) for name, uri in uris.items()}
 
 
-def certificates() -> str | None:
-    """Return the file with the authorities to trust instead of this machine's, or None."""
-    # OpenSSL, skopeo and git read it by themselves, apt and pip don't.
-    return os.environ.get("SSL_CERT_FILE") or None
-
-
 @cache
 def _proxy_settings(_configuration: str | None) -> dict[str, str]:
     text = shell.output(

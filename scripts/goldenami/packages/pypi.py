@@ -216,8 +216,6 @@ class Index:
             "PIP_DEFAULT_TIMEOUT": "60",
         }
         environment |= self._proxies()
-        if trusted := mirrors.certificates():
-            environment["PIP_CERT"] = trusted
         if self.private:
             environment["PIP_EXTRA_INDEX_URL"] = self.private.opened()
         return environment
