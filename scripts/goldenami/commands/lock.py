@@ -24,7 +24,9 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="it is not there, or empty")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="a new one, or one of your repository")
+]
 RoleName = Annotated[str, typer.Argument(metavar="NAME", help="as its variables begin")]
 Relock = Annotated[
     bool, typer.Option("--relock", help="make a new lock where upstream deleted a file")
@@ -32,8 +34,10 @@ Relock = Annotated[
 
 
 def cmd_init(_: Checkout, folder: Folder) -> int:
-    """Write a repository of your own images: a definition that bakes, Makefile, CI."""
-    templates.write_repository(folder)
+    """Write a repository of your own images, or a folder of one that you have: a definition that
+    bakes, Makefile, CI. Nothing is overwritten."""
+    for path, lines in templates.write_repository(folder).items():
+        print(f"{path} stays" + (": it has to have" if lines else ""), *lines, sep="\n  ")
     print(f"next: cd {shlex.quote(str(folder))} && make bake", file=sys.stderr, flush=True)
     return 0
 

@@ -63,6 +63,8 @@ VARIABLES: dict[str, dict[str, str]] = {
 OF_OTHERS = {
     "AWS_<NAME>": "credentials, region and profile, as with the AWS CLI; `AWS_ENDPOINT_URL` names "
     "the emulator",
+    "SSL_CERT_FILE": "file with the authorities that apt, pip, skopeo and downloads trust instead "
+    "of this machine's",
     "CI": "set: a test whose tool is missing fails instead of being skipped, and `make bake` makes "
     "no new lock (`make test` does: it publishes nothing)",
 }

@@ -186,6 +186,15 @@ _WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
         "it has expired, or this machine's clock is ahead",
         "look at the clock (`date`); if it is right, use another mirror",
     ),
+    (
+        re.compile(
+            "(?i)certificate.verify.failed(?!: (hostname|ip) )|unknown authority|signer not"
+        ),
+        Unreachable,
+        "this machine does not trust the server's certificate",
+        "if your company's authority signed it, name that in SSL_CERT_FILE "
+        "(docs/company-sources.md)",
+    ),
 )
 """Messages of dpkg, apt, its signature verifiers and TLS whose cause is this machine or an expired
 file: pattern, error class, cause, hint."""

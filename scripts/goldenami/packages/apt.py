@@ -3,6 +3,7 @@ root's package database is empty, so `solve` returns all packages of an image.""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from goldenami.core.web_address import without_login
 from goldenami.packages import mirrors, signing_keys
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.mirrors import Source
+from goldenami.packages.signing_keys import OtherKey
 
 FETCH_TIMEOUT_S = 10
 FETCH_RETRIES = 2
@@ -57,6 +59,10 @@ cache in root's home."""
 _URI_LINE = re.compile(
     r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})"
 )
+
+_LOGIN_REFUSED = re.compile(r"\s40[13]\s")
+_OTHER_KEY = re.compile("NO_PUBKEY|Missing key")
+"""What apt says of an answer 401 or 403, and gpgv or sqv of a signature by none of the keys."""
 
 _UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
 """apt's line about an unmet dependency: `a : Depends: b (>= 2) but 1 is to be installed` of the
@@ -159,6 +165,9 @@ class AptRoot:
         )
         for name, value in mirrors.proxy_settings().items():
             text += f'{name} "{value}";\n'
+        # An apt with OpenSSL reads it by itself, as other programs do; one with GnuTLS does not.
+        if trusted := os.environ.get("SSL_CERT_FILE"):
+            text += f'Acquire::https::CaInfo "{trusted}";\n'
         return text
 
     def _sources(self) -> str:
@@ -184,18 +193,50 @@ class AptRoot:
 
     def update(self) -> None:
         """Read the indexes of all archives. Raises Unreachable, which names the mirror that
-        refused, hung or served nonsense."""
+        refused, hung or served nonsense, and OtherKey if an index is signed by another key than the
+        stated ones."""
         self.__dict__.pop("_all_names", None)
+        try:
+            self._update()
+        except OtherKey:
+            # The vendor may have a new key since this one was fetched.
+            signing_keys.forget(self.sources, self.folder)
+            self.configure()
+            self._update()
+
+    def _update(self) -> None:
         try:
             with self._logged_in():
                 shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
-            variables = ", ".join(mirrors.variable(source.archive) for source in self.sources)
-            raise Unreachable(
-                f"apt could not read the indexes: {_update_cause(error)}",
-                hint="check that this mirror is reachable and current: the URIs come from this "
-                f"machine's apt sources or from {variables}",
-            ) from None
+            raise self._refusal(f"apt could not read the indexes: {_update_cause(error)}") from None
+
+    def _refusal(self, message: str) -> Unreachable:
+        source = self.named(message)
+        if source and _LOGIN_REFUSED.search(message):
+            uri = self.addresses[source.archive]
+            return mirrors.refused(message, has_login=without_login(uri)[0] != uri)
+        if source and _OTHER_KEY.search(message):
+            return signing_keys.unknown(source, message)
+        variables = ", ".join(mirrors.variable(source.archive) for source in self.sources)
+        return Unreachable(
+            message,
+            hint="check that this mirror is reachable and current: the URIs come from this "
+            f"machine's apt sources or from {variables}",
+        )
+
+    def named(self, message: str) -> Source | None:
+        """Return the source that an error names, or one of whose addresses it has; else None."""
+        found = list[Source]()
+        for source in self.sources:
+            uri = without_login(self.uris[source.archive])[0]
+            places = [f"`{source.archive}`", f"{uri}/", f"{uri} "]
+            if source.vendor and "://" in source.vendor.key:
+                places.append(source.vendor.key)
+            if any(place in message for place in places):
+                found.append(source)
+        # One archive's address may be below another's.
+        return max(found, key=lambda source: len(self.uris[source.archive]), default=None)
 
     @contextmanager
     def _logged_in(self) -> Iterator[None]:

@@ -264,6 +264,10 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
         ):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
+        if reply.status in mirrors.REFUSALS:
+            raise mirrors.refused(
+                f"{item.address} answered {reply.status}", has_login=item.url != item.address
+            )
         if reply.status not in accepted:
             raise Unreachable(
                 f"{item.address} answered {reply.status}", hint="check the mirror, then run again"

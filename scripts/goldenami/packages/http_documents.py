@@ -39,13 +39,6 @@ class NotThere(Unreachable):
     """The server has no such document (404)."""
 
 
-class Refused(Unreachable):
-    """The server wants another login (401), or refuses the document to this one (403)."""
-
-
-_KINDS: dict[int, type[Unreachable]] = {401: Refused, 403: Refused, 404: NotThere}
-
-
 @dataclass(frozen=True)
 class Document:
     """A document's bytes, and the day of its last change, or None if the server does not say."""
@@ -71,15 +64,14 @@ def read(
     *,
     limit: int = LIMIT,
     headers: Mapping[str, str] | None = None,
-    certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
-    """Return the document at a URL or a path. Raises Unreachable for any failure. `certificates` is
-    a file with those to trust, `deadline_s` limits the seconds for the whole document."""
+    """Return the document at a URL or a path. Raises Unreachable for any failure.
+    `deadline_s` limits the seconds for the whole document."""
     if not where.startswith(("http://", "https://")):
         return _file(Path(where.removeprefix("file://")), limit)
-    with _answer("GET", where, headers, certificates) as (address, reply):
-        _check_there(address, reply)
+    with _answer("GET", where, headers) as (address, reply):
+        _check_there(where, reply)
         data = _bounded(reply, address, limit, DEADLINE_S if deadline_s is None else deadline_s)
         return Document(data, _day(reply.headers.get("Last-Modified")))
 
@@ -96,7 +88,7 @@ def remote_file(where: str, *, size: int | None = None) -> RemoteFile:
     """Return the length that the server states, with the SHA-256 if it equals `size`. The bytes
     are read for that, but not kept."""
     with _answer("GET", where) as (address, reply):
-        _check_there(address, reply)
+        _check_there(where, reply)
         stated = reply.headers.get("Content-Length") or ""
         if not stated.isdecimal():
             raise Unreachable(
@@ -112,17 +104,19 @@ def remote_file(where: str, *, size: int | None = None) -> RemoteFile:
 
 def changed(where: str) -> date | None:
     """Return the day of the document's last change, or None if the server does not say."""
-    return _day(_head(where, None).get("Last-Modified"))
+    return _day(_head(where).get("Last-Modified"))
 
 
-def length(where: str, certificates: str | None = None) -> int | None:
+def length(where: str) -> int | None:
     """Return the document's length in bytes, or None if the server does not say."""
-    stated = _head(where, certificates).get("Content-Length", "")
+    stated = _head(where).get("Content-Length", "")
     return int(stated) if stated.isdecimal() else None
 
 
-def _head(where: str, certificates: str | None) -> Mapping[str, str]:
-    with _answer("HEAD", where, certificates=certificates) as (_, reply):
+def _head(where: str) -> Mapping[str, str]:
+    with _answer("HEAD", where) as (_, reply):
+        if reply.status in mirrors.REFUSALS:
+            _check_there(where, reply)
         return reply.headers if reply.status == 200 else {}
 
 
@@ -131,7 +125,6 @@ def _answer(
     method: str,
     where: str,
     headers: Mapping[str, str] | None = None,
-    certificates: str | None = None,
 ) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
     try:
         where, login = without_login(where)
@@ -140,7 +133,7 @@ def _answer(
         if login:
             sent["Authorization"] = login
         with (
-            _pool(where, certificates=certificates) as http,
+            _pool(where) as http,
             http.request(method, where, preload_content=False, headers=sent) as reply,
         ):
             yield where, reply
@@ -149,10 +142,14 @@ def _answer(
 
 
 def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
-    if reply.status != 200:
-        raise _KINDS.get(reply.status, Unreachable)(
-            f"{where} answered {reply.status}", hint="check the address, then run again"
-        )
+    if reply.status == 200:
+        return
+    where, login = without_login(where)
+    message = f"{where} answered {reply.status}"
+    if reply.status in mirrors.REFUSALS:
+        raise mirrors.refused(message, has_login=bool(login))
+    kind = NotThere if reply.status == 404 else Unreachable
+    raise kind(message, hint="check the address, then run again")
 
 
 def post(url: str, body: Any, *, name: str) -> None:
@@ -177,9 +174,7 @@ def post(url: str, body: Any, *, name: str) -> None:
         )
 
 
-def _pool(
-    url: str, redirects: int = REDIRECTS, certificates: str | None = None
-) -> urllib3.PoolManager:
+def _pool(url: str, redirects: int = REDIRECTS) -> urllib3.PoolManager:
     retries = Retry(
         total=None,
         connect=1,
@@ -191,7 +186,7 @@ def _pool(
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,
     )
-    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
+    options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT}
     proxy = mirrors.proxy(url)
     if proxy:
         return download.through_proxy(proxy, **options)

@@ -15,7 +15,14 @@ from typing import Annotated, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, Unreachable
@@ -35,6 +42,24 @@ Fingerprint = Annotated[
     str, BeforeValidator(_as_gpg_shows), Field(pattern=r"^([0-9A-F]{40}|[0-9A-F]{64})$")
 ]
 """A key's whole fingerprint: short forms are easily forged."""
+
+
+def _as_several(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _as_written(value: tuple[str, ...]) -> str | list[str]:
+    return value[0] if len(value) == 1 else list(value)
+
+
+Fingerprints = Annotated[
+    tuple[Fingerprint, ...],
+    BeforeValidator(_as_several),
+    Field(min_length=1, max_length=2, strict=False),
+    PlainSerializer(_as_written),
+    WithJsonSchema({"type": "string"}),
+]
+"""The fingerprint of a key, or while its vendor takes a new one those of both."""
 
 
 def _without_login(value: str) -> str:
@@ -61,8 +86,8 @@ class VendorArchive(Section):
     """the components of each suite"""
     key: str
     """its key: an address, a file of this repository, or one beside a flat index"""
-    fingerprint: Fingerprint
-    """of the key, whole"""
+    fingerprint: Fingerprints
+    """of the key, whole; while a vendor changes keys a list of both"""
     login: LoginVariable | None = None
     """name of an environment variable that holds `user:password`"""
 
@@ -179,6 +204,29 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
             )
         uris[archive] = uri.rstrip("/")
     return uris
+
+
+class Refused(Unreachable):
+    """A server wants another login (401), or refuses what was asked for to this one (403)."""
+
+
+REFUSALS = (401, 403)
+"""HTTP's answers that become Refused."""
+
+
+def refused(message: str, *, has_login: bool) -> Refused:
+    """Return the error of a server that refuses what `message` says, with where a login is set."""
+    if has_login:
+        return Refused(
+            message,
+            hint="its login is wrong, or may not read this: correct the environment variable that "
+            "`login` names, or that of a mirror in its address",
+        )
+    return Refused(
+        message,
+        hint="its login is missing: write `login: NAME` beside the address, and set NAME to "
+        "`user:password` in the environment; a mirror's stands in its address",
+    )
 
 
 class NoLogin(BadInput):

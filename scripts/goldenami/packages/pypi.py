@@ -23,7 +23,7 @@ from packaging.version import Version
 from pydantic import Field
 
 from goldenami.core import shell
-from goldenami.core.errors import BadInput, NoFit, Unreachable, Vanished
+from goldenami.core.errors import NoFit, Unreachable, Vanished
 from goldenami.core.records import Record, Section
 from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors, project_pages
@@ -145,11 +145,10 @@ class PythonIndex(Section):
 
 @dataclass(frozen=True)
 class Index:
-    """A package index by the address of its simple API. `certificates` is a file with those to
-    trust, or None for the usual ones; `private` is a company's index beside it."""
+    """A package index by the address of its simple API; `private` is a company's index beside
+    it."""
 
     url: str
-    certificates: str | None
     private: PythonIndex | None = None
 
     @classmethod
@@ -162,7 +161,6 @@ class Index:
             settings[name.rpartition(".")[2]] = value.strip("'\"")
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
-            certificates=settings.get("cert"),
             private=private,
         )
 
@@ -218,8 +216,6 @@ class Index:
             "PIP_DEFAULT_TIMEOUT": "60",
         }
         environment |= self._proxies()
-        if self.certificates:
-            environment["PIP_CERT"] = self.certificates
         if self.private:
             environment["PIP_EXTRA_INDEX_URL"] = self.private.opened()
         return environment
@@ -249,6 +245,10 @@ class Index:
             if line.startswith("ERROR: ")
         ]
         reason = (lines or [error.message])[-1]
+        # pip takes a page that it may not read for one without files.
+        if unseen := re.search(r"No matching distribution found for ([\w.-]+)", reason):
+            with contextlib.suppress(Vanished):
+                self._files(canonicalize_name(unseen[1]))
         if re.search(r"Connection|Timeout|Temporary failure|Max retries", error.output):
             return Unreachable(
                 f"pip could not reach the package index: {reason}",
@@ -362,7 +362,7 @@ class Index:
         # An index of the old API (before PEP 700) does not state it, so the file's server is asked.
         size = entry.get("size")
         if not isinstance(size, int):
-            size = http_documents.length(entry["url"], self.certificates)
+            size = http_documents.length(entry["url"])
         if size is None:
             raise Unreachable(
                 f"the package index states no size of {entry['filename']}",
@@ -374,9 +374,7 @@ class Index:
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """Return the address of a project's page without a login, and the page."""
         address = self._address(project)
-        document = http_documents.read(
-            address, headers={"Accept": ACCEPTED}, certificates=self.certificates
-        )
+        document = http_documents.read(address, headers={"Accept": ACCEPTED})
         return without_login(address)[0], document
 
     def _address(self, project: str) -> str:
@@ -393,13 +391,6 @@ class Index:
             raise Vanished(
                 f"the package index has no project {project}",
                 hint=f"change the recipe, or the name ({error.message})",
-            ) from None
-        except http_documents.Refused as error:
-            variable = self.private.login if self.private else ""
-            raise BadInput(
-                error.message,
-                hint=f"is the login in {variable or 'the address'} "
-                "`user:password`, and still good?",
             ) from None
         files, page = project_pages.entries(document, where), self._address(project)
         for entry in files:

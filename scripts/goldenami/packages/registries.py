@@ -22,8 +22,8 @@ from goldenami.core import locks, records, shell
 from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished
 from goldenami.core.records import Record, Section
 from goldenami.packages import mirrors
-from goldenami.packages.http_documents import NotThere, Refused
-from goldenami.packages.mirrors import LoginVariable, NoLogin
+from goldenami.packages.http_documents import NotThere
+from goldenami.packages.mirrors import LoginVariable
 from goldenami.packages.store import Store
 
 FOLDER = "containers"
@@ -319,13 +319,10 @@ def _meant(reference: str, login: str | None, error: shell.CommandFailed) -> Gol
     fatal_messages = _SAID.findall(error.output)
     text = json.loads(fatal_messages[-1]) if fatal_messages else error.tail
     cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)
-    if re.search("unauthorized|denied|authentication required", cause):
-        if login:
-            return Refused(f"{reference}: {cause}", hint=f"{login} holds another login")
-        return NoLogin(
-            f"{reference}: its registry wants a login: {cause}",
-            hint="name an environment variable in `login`; no file needs it",
-        )
+    if "certificate" in cause:
+        return Unreachable(f"{reference}: {cause}", hint="look at the registry's certificate")
+    if re.search("(?i)unauthorized|forbidden|denied|authentication required", cause):
+        return mirrors.refused(f"{reference}: {cause}", has_login=login is not None)
     if re.search("unknown|not found|404", cause):
         missing = Vanished if "@" in reference else NotThere
         return missing(f"{reference}: {cause}", hint="write what its registry has")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import re
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,7 +36,7 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         )
         return installed
     cached = folder / f"{vendor.name}.asc"
-    if not cached.is_file() or fingerprints(cached.read_bytes()) != [vendor.fingerprint]:
+    if not cached.is_file() or not _is_stated(vendor, fingerprints(cached.read_bytes())):
         where = vendor.key
         if not _is_whole(where):
             where = f"{uri}/{where}"
@@ -43,6 +44,36 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         _demand(vendor, data, where, mirrors.variable(vendor.name))
         records.write_text(cached, armored(data))  # apt takes .asc for armored text
     return cached
+
+
+def forget(sources: Iterable[Source], folder: Path) -> None:
+    """Remove the downloaded keys of `sources` from `folder`, so that `keyring` fetches them
+    anew."""
+    for source in sources:
+        (folder / f"{source.archive}.asc").unlink(missing_ok=True)
+
+
+def unknown(source: Source, message: str) -> OtherKey:
+    """Return the error of an index that a key signed which the keyring of `source` lacks; `message`
+    names that key."""
+    if source.vendor is None:
+        return OtherKey(
+            message,
+            hint=f"install a newer {source.keyring}, or set "
+            f"{mirrors.keyring_variable(source.keyring)}",
+        )
+    stated = source.vendor.fingerprint
+    return OtherKey(
+        f"{message} The archive `{source.archive}` states {' or '.join(stated)}, which is what "
+        f"{source.vendor.key} has",
+        hint="do not trust this source, unless its vendor's page announces the new key: then write "
+        f"`fingerprint: [{stated[0]}, NEW]`, and where the new key is",
+    )
+
+
+def _is_stated(vendor: VendorArchive, key_fingerprints: list[str]) -> bool:
+    # apt would trust all keys of a file, so one that is not stated is refused, too.
+    return bool(key_fingerprints) and {*key_fingerprints} <= {*vendor.fingerprint}
 
 
 def _is_whole(key: str) -> bool:
@@ -68,24 +99,24 @@ def armored(data: bytes) -> str:
 
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
-    """Raise OtherKey unless `data` holds exactly one key, the vendor's."""
-    # apt would trust all keys of a file, so a second one is refused, too.
-    if (key_fingerprints := fingerprints(data)) != [vendor.fingerprint]:
+    """Raise OtherKey unless `data` holds the vendor's key, or both of them, and no other."""
+    if not _is_stated(vendor, key_fingerprints := fingerprints(data)):
         raise OtherKey(
             f"the key of the archive `{vendor.name}` is "
             f"{' and '.join(key_fingerprints) or 'no key at all'}, "
-            f"not {vendor.fingerprint} ({where})",
+            f"not {' or '.join(vendor.fingerprint)} ({where})",
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
-            "change the fingerprint",
+            f"write `fingerprint: [{vendor.fingerprint[0]}, NEW]` until the old one is gone",
         )
 
 
-def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str) -> None:
-    """Raise OtherKey if `key` has another fingerprint or did not make the detached `signature` of
-    `file`."""
-    if (key_fingerprints := fingerprints(key)) != [fingerprint]:
+def demand_signature(file: Path, signature: bytes, key: bytes, stated: Sequence[str]) -> str:
+    """Return the fingerprint that the detached `signature` of `file` is by. Raises OtherKey if
+    `key` holds another one than those `stated`, or did not make it."""
+    key_fingerprints, wanted = fingerprints(key), " or ".join(stated)
+    if not key_fingerprints or {*key_fingerprints} - {*stated}:
         raise OtherKey(
-            f"the key is {' and '.join(key_fingerprints) or 'no key at all'}, not {fingerprint}",
+            f"the key is {' and '.join(key_fingerprints) or 'no key at all'}, not {wanted}",
             hint="do not trust this file, unless the vendor announced a new key",
         )
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
@@ -99,11 +130,13 @@ def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str)
             check=False,
         )
     # VALIDSIG names the signing key first, and last the primary key that it belongs to.
-    if not re.search(rf"^\[GNUPG:\] VALIDSIG .*\b{fingerprint}$", status, re.MULTILINE):
+    signer = re.search(r"^\[GNUPG:\] VALIDSIG .*\b([0-9A-F]+)$", status, re.MULTILINE)
+    if signer is None or signer[1] not in key_fingerprints:
         raise OtherKey(
-            f"the signature is none of this file by {fingerprint}",
+            f"the signature is none of this file by {wanted}",
             hint="do not trust this file: somebody replaced it, or its signature",
         )
+    return signer[1]
 
 
 def fingerprints(data: bytes) -> list[str]:

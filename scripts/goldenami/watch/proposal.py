@@ -41,7 +41,7 @@ def changed(root: Path, ref: str) -> set[str]:
 
 
 def files(root: Path) -> list[str]:
-    """Return the changed files below packer/."""
+    """Return the changed files below packer/, by their paths from the top of the repository."""
     text = shell.output(
         ["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"], cwd=root
     )
@@ -54,7 +54,7 @@ def commit(root: Path, changes: list[str], summary: str) -> None:
     # A CI runner has no identity for git.
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
     shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
-    shell.output(["git", "add", "--", *changes], cwd=root)
+    shell.output(["git", "add", "--", *(f":/{path}" for path in changes)], cwd=root)
     # The summary is Markdown: with `commit.cleanup = strip` in a user's configuration, git would
     # drop its headings as comments.
     argv = ["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"]

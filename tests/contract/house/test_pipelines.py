@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from goldenami import cli
 from goldenami.image.verify import verify
 from goldenami.model.builds.build_folder import BuildFolder
 from support import trees
@@ -35,6 +36,11 @@ WORKS_HERE = {
     "scripts/golden watch --propose",
     'scripts/golden images --published --changed "$CHANGED"',
 }
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
 
 
 def scripts() -> list[str]:
@@ -80,17 +86,28 @@ def test_jobs_type_what_is_tried_here() -> None:
 def test_a_command_of_a_job_goes_as_far_as_somebody_else_s_machine(
     clone: Path, tmp_path: Path, command: str
 ) -> None:
+    text = _AFTER.get(command, "") + command
+    image = GPU_IMAGE if "gpu" in command else builds.IMAGE
+    done = typed(clone, text, tmp_path, IMAGE=image, CHANGED="HEAD")
+    if command in WORKS_HERE:
+        assert done.returncode == 0, done.stdout
+        return
+    assert done.returncode in (2, 4)
+    wanted = "the store has no " if command == _NEEDS_A_STORE else NOBODY.removeprefix("http://")
+    assert wanted in done.stdout
+
+
+def typed(folder: Path, text: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """What a shell says of `text` in a job's environment, on both streams."""
     mirrors = {
         f"GOLDEN_MIRROR_{name}": f"{NOBODY}/"
         for name in ("DEBIAN", "DEBIAN_SECURITY", "UBUNTU", "NVIDIA", "NVIDIA_CONTAINER", "PYPI")
     }
     env = {
         "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "CI": "true",
-        "CHANGED": "HEAD",
-        "IMAGE": GPU_IMAGE if "gpu" in command else builds.IMAGE,
-        "GOLDEN_CACHE": str(tmp_path / "cache"),
+        "GOLDEN_CACHE": str(home / "cache"),
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_REGION": "us-east-1",
@@ -98,10 +115,11 @@ def test_a_command_of_a_job_goes_as_far_as_somebody_else_s_machine(
         "HTTPS_PROXY": NOBODY,
         "HTTP_PROXY": NOBODY,
         **mirrors,
+        **settings,
     }
     done = subprocess.run(
-        ["sh", "-ec", _AFTER.get(command, "") + command],
-        cwd=clone,
+        ["bash", "-eo", "pipefail", "-c", text],
+        cwd=folder,
         env=env,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -110,9 +128,63 @@ def test_a_command_of_a_job_goes_as_far_as_somebody_else_s_machine(
         check=False,
     )
     assert "Traceback" not in done.stdout and "No module named" not in done.stdout, done.stdout
-    if command in WORKS_HERE:
+    return done
+
+
+FOLDER = "infra/images"
+STOPS_AT = {"bake": "bake", "publish": "bake", "watch": "watch"}
+"""The target of each job that asks a mirror first."""
+
+
+@pytest.fixture(scope="module")
+def monorepo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A company's git repository with a subfolder of images, whose last commit has a lock, and what
+    `make setup` installs of Python."""
+    top = tmp_path_factory.mktemp("company")
+    folder = top / FOLDER
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], cwd=top, check=True)
+    assert cli.main(["init", str(folder)]) == 0
+    names = [f"images/{builds.IMAGE}.yml", f"locks/{builds.IMAGE}.lock.json.sha256"]
+    for name in (*names, f"locks/{builds.IMAGE}.lock.json"):
+        shutil.copy(ROOT / "packer" / name, folder / "packer" / name)
+        subprocess.run([*git, "add", "."], cwd=top, check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", name], cwd=top, check=True)
+    runtime_environment.make(folder / ".venv")
+    return top
+
+
+@pytest.mark.parametrize("server", ["github", "gitlab"])
+@pytest.mark.parametrize("job", ["check", "bake", "publish", "watch"])
+def test_a_job_of_a_company_s_pipeline_works_in_a_subfolder(
+    monorepo: Path, tmp_path: Path, server: str, job: str
+) -> None:
+    """From the top, as the server starts it; what needs the machine's own packages is left out."""
+    if server == "github":
+        pipeline = _loaded(monorepo / ".github/workflows/infra-images.yml")
+        lines = [f"cd {pipeline['defaults']['run']['working-directory']}"]
+        lines += [step.get("run", "") for step in pipeline["jobs"][job]["steps"]]
+    else:
+        pipeline = _loaded(monorepo / ".gitlab/infra-images.yml")
+        lines = [*pipeline[".infra-images"]["before_script"]]
+        lines += pipeline[f"infra-images-{job}"]["script"]
+        lines = [line for line in lines if not line.startswith("apt-get ")]
+    settings = {
+        "MAKEFLAGS": " -- SETUP=true",
+        "IMAGE": builds.IMAGE,
+        "CHANGED": "HEAD^1",
+        "ONLY": "--published",
+        "CI_MERGE_REQUEST_DIFF_BASE_SHA": "HEAD^1",
+        "CI_COMMIT_BEFORE_SHA": "HEAD^1",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_ID_TOKEN": "x",
+    }
+    done = typed(monorepo, "\n".join(lines).replace("sudo -E ", ""), tmp_path, **settings)
+    if job == "check":
         assert done.returncode == 0, done.stdout
+        assert f"{builds.IMAGE}: build " in done.stdout
+        assert server == "gitlab" or f'["{builds.IMAGE}"]' in done.stdout
         return
-    assert done.returncode in (2, 4)
-    wanted = "the store has no " if command == _NEEDS_A_STORE else NOBODY.removeprefix("http://")
-    assert wanted in done.stdout
+    assert done.returncode == 2
+    assert NOBODY.removeprefix("http://") in done.stdout
+    assert "make: *** [Makefile:" in done.stdout and f"{STOPS_AT[job]}] Error 4" in done.stdout

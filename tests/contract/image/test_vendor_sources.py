@@ -110,6 +110,57 @@ def test_a_login_that_is_missing_or_wrong(
     assert not lock_path(company).exists()
 
 
+def test_an_index_that_the_login_may_not_read(company: Path, vendor: VendorServer) -> None:
+    """Its key is a file of the repository, so that apt is the first to ask."""
+    (company / "tool.asc").write_text(vendor.key.public, encoding="utf-8")
+    edit(company, f"{vendor.uri}/tool/key.gpg", "tool.asc")
+    vendor.mirror.logins["/tool/"] = "ann:other"
+    code, told = refused(company)
+    said = f"20: extra_repos.2.login: apt could not read the indexes: Failed to fetch {vendor.uri}"
+    assert (code, told.startswith(said), "401" in told) == (2, True, True), told
+
+
+@pytest.fixture
+def rotated(company: Path, vendor: VendorServer) -> Iterator[debrepo.Key]:
+    """The vendor's new key, which signs its repository after a lock cached the old one."""
+    locked(company)
+    new = debrepo.Key()
+    vendor.agent.key = new
+    vendor.agent.publish(date=debrepo.DATE + 1)
+    (vendor.folder / "agent.asc").write_text(new.public, encoding="utf-8")
+    yield new
+    new.close()
+
+
+def test_a_new_key_is_told_as_with_an_empty_cache(
+    company: Path, vendor: VendorServer, rotated: debrepo.Key, tmp_path: Path
+) -> None:
+    old = vendor.key.fingerprint
+    said = (
+        f"15: extra_repos.1.fingerprint: the key of the archive `agent` is {rotated.fingerprint}, "
+        f"not {old} ({vendor.uri}/agent.asc)"
+    )
+    assert refused(company) == (2, said)
+    shutil.rmtree(tmp_path / "cache/apt")
+    assert refused(company) == (2, said)
+    (vendor.folder / "agent.asc").write_text(vendor.key.public, encoding="utf-8")
+    code, told = refused(company)
+    assert code == 2 and told.startswith("15: extra_repos.1.fingerprint: apt could not read"), told
+    assert f"{rotated.fingerprint}" in told and f"The archive `agent` states {old}" in told
+
+
+def test_both_keys_are_stated_while_the_vendor_changes(
+    company: Path, vendor: VendorServer, rotated: debrepo.Key
+) -> None:
+    old = vendor.key.fingerprint
+    edit(company, f"fingerprint: {old}", f"fingerprint: [{old}, {rotated.fingerprint}]")
+    assert locked(company).extra_repos[0].fingerprint == (old, rotated.fingerprint)
+    vendor.agent.key = vendor.key
+    vendor.agent.publish(date=debrepo.DATE + 2)
+    (vendor.folder / "agent.asc").write_text(vendor.key.public, encoding="utf-8")
+    locked(company)
+
+
 def test_a_repository_that_lacks_the_package(company: Path) -> None:
     edit(company, "[company-tool]", "[company-tool, compony-agent]")
     code, told = refused(company)

@@ -6,30 +6,22 @@ import ssl
 import subprocess
 from pathlib import Path
 
+_ELLIPTIC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate of 127.0.0.1, made here, and a server's context with it."""
-    argv = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=sink",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        str(folder / "key.pem"),
-        "-out",
-        str(folder / "certificate.pem"),
-    ]
-    subprocess.run(argv, check=True, capture_output=True)
+    """The certificate of an authority, and the context of a server of 127.0.0.1 that it signed."""
+    authority, authority_key = folder / "authority.pem", folder / "authority-key.pem"
+    _make(authority, authority_key, "/CN=authority", "basicConstraints=critical,CA:TRUE")
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    signer = ["-CA", str(authority), "-CAkey", str(authority_key)]
+    _make(made, key, "/CN=server", "subjectAltName=IP:127.0.0.1", *signer)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    return folder / "certificate.pem", context
+    context.load_cert_chain(made, key)
+    return authority, context
+
+
+def _make(certificate: Path, key: Path, subject: str, extension: str, *signer: str) -> None:
+    argv = ["openssl", "req", "-x509", "-days", "2", *_ELLIPTIC, "-subj", subject]
+    argv += ["-addext", extension, "-keyout", str(key), "-out", str(certificate), *signer]
+    subprocess.run(argv, check=True, capture_output=True)

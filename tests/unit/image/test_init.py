@@ -11,11 +11,15 @@ from pathlib import Path
 
 import goldenami
 import pytest
+import yaml
 from goldenami import cli
+from goldenami.core import records
 from goldenami.core.errors import ExitCode
+from goldenami.image.bake import bake_plan
 from goldenami.image.scaffold import molecule_project
 from goldenami.model.locked import lockfile
 from goldenami.model.roles import role_files
+from goldenami.watch import proposal
 from support.builds.definitions import edit, load, refused
 from support.builds.tools import ROOT, complaints, schema_complaints
 from support.files import write
@@ -126,24 +130,102 @@ def test_the_image_of_a_target_is_the_first_that_is_there(company: Path) -> None
     assert done.stdout.splitlines()[-1] == ".venv/bin/golden lock web"
 
 
-@pytest.mark.parametrize(
-    ("there", "said"), [("x/file", "x is not empty"), ("x", "x cannot be made: file exists")]
-)
-def test_what_is_there_stays(
-    tmp_path: Path, there: str, said: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path, {there: "mine"})
-    assert cli.main(["init", str(tmp_path / "x")]) == ExitCode.BAD_INPUT
-    assert f"{said}\ngolden: to do: name a folder that is not there yet" in capfd.readouterr().err
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
-        there
+@pytest.fixture(scope="module")
+def monorepo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with a subfolder that `init` filled."""
+    top = tmp_path_factory.mktemp("monorepo")
+    git(top, "init", "--quiet", "--initial-branch=main")
+    write(top, {"README.md": "theirs\n", ".gitlab-ci.yml": "stages: [test]\n", "app/x": ""})
+    assert cli.main(["init", str(top / "infra/images")]) == 0
+    git(top, "add", ".")
+    git(top, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "images")
+    return top
+
+
+def git(folder: Path, *argv: str) -> str:
+    return subprocess.run(
+        ["git", *argv], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_ci_of_a_subfolder_is_at_the_top_and_works_in_the_subfolder(monorepo: Path) -> None:
+    assert git(monorepo, "ls-files", ".g*", "R*").split() == [
+        ".github/workflows/infra-images.yml",
+        ".gitlab-ci.yml",
+        ".gitlab/infra-images.yml",
+        "README.md",
     ]
+    assert (monorepo / "README.md").read_text(encoding="utf-8") == "theirs\n"
+    github = yaml.safe_load((monorepo / ".github/workflows/infra-images.yml").read_text())
+    gitlab = yaml.safe_load((monorepo / ".gitlab/infra-images.yml").read_text())
+    assert github["defaults"]["run"]["working-directory"] == "./infra/images/"
+    assert 'cd "./infra/images/"' in gitlab[".infra-images"]["before_script"]
+    locks = "infra/images/packer/locks/"
+    assert github[True]["push"]["paths"] == [f"{locks}**"]
+    assert gitlab["infra-images-bake"]["rules"][0]["changes"] == [f"{locks}*"]
+    # What a file of another folder includes must not change that folder's own jobs.
+    assert all("infra-images" in name for name in gitlab)
+
+
+def test_commands_that_ask_git_work_in_a_subfolder(
+    monorepo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    top = Path(shutil.copytree(monorepo, tmp_path / "top"))
+    folder = top / "infra/images"
+    write(folder, {f"packer/locks/{IMAGE}.lock.json": "{}", "packer/new.yml": ""})
+    write(top, {"app/x": "changed"})
+    monkeypatch.chdir(folder)
+    assert cli.main(["images", "--changed", "HEAD"]) == 0
+    assert capsys.readouterr().out == f'["{IMAGE}"]\n'
+    changes = proposal.files(folder)
+    assert changes == [
+        f"infra/images/packer/{name}" for name in (f"locks/{IMAGE}.lock.json", "new.yml")
+    ]
+    proposal.commit(folder, changes, "summary")
+    assert git(top, "show", "--format=", "--name-only", "golden/watch").split() == changes
+    lock = folder / f"packer/locks/{IMAGE}.lock.json"
+    digest = records.sha256_file(lock)
+    assert bake_plan.git_commit(folder, lock, digest) == git(top, "rev-parse", "HEAD").strip()
+
+
+def test_what_is_there_stays_and_is_told_what_it_lacks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = {"README.md": "mine\n", ".gitignore": "/x\n/build/", "src/a": "", ".gitlab-ci.yml": ""}
+    write(tmp_path, theirs)
+    git(tmp_path, "init", "--quiet")
+    assert cli.main(["init", str(tmp_path)]) == 0
+    assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in theirs} == theirs
+    told = capfd.readouterr().out
+    assert f"{tmp_path}/README.md stays\n" in told
+    assert f"{tmp_path}/.gitignore stays: it has to have\n  /.venv/\n  /.venv.lock\n  __py" in told
+    assert (
+        '.gitlab-ci.yml stays: it has to have\n  include: [{local: ".gitlab/images.yml"}]\n' in told
+    )
+
+
+def test_all_that_is_in_the_way_is_named_and_nothing_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        tmp_path, {"Makefile": "mine", "wheels": "a file", ".github/workflows/images.yml": "mine"}
+    )
+    (tmp_path / "requirements.txt").symlink_to("nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["init", str(tmp_path)]) == ExitCode.BAD_INPUT
+    assert sorted(tmp_path.rglob("*")) == before
+    names = ".github/workflows/images.yml, Makefile, requirements.txt, wheels/README.md"
+    assert f"{tmp_path} has {names} already: nothing is written" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("folder", "why"),
     [
         ("/proc/x", "no such file or directory"),
+        ("/dev/null", "file exists"),
         ("/dev/null/x", "not a directory"),
         ("/" + "x" * 300, "file name too long"),
     ],
@@ -163,13 +245,18 @@ def test_its_makefile_calls_commands_that_exist(company: Path) -> None:
     assert called >= {"bake", "check", "lock", "new-role"} and called <= cli.MODULES.keys()
 
 
-def test_its_ci_is_valid(company: Path) -> None:
-    workflow, gitlab = company / ".github/workflows/images.yml", company / ".gitlab-ci.yml"
+@pytest.mark.parametrize("name", ["images", "infra-images"])
+def test_its_ci_is_valid(company: Path, monorepo: Path, name: str) -> None:
+    top = company if name == "images" else monorepo
+    workflow, gitlab = top / f".github/workflows/{name}.yml", top / f".gitlab/{name}.yml"
     assert schema_complaints("--builtin-schema", "vendor.github-workflows", str(workflow)) == ""
-    assert schema_complaints("--builtin-schema", "vendor.gitlab-ci", str(gitlab)) == ""
+    needs = "custom.github-workflows-require-timeout"
+    assert schema_complaints("--builtin-schema", needs, str(workflow)) == ""
+    for path in (gitlab, top / ".gitlab-ci.yml"):
+        assert schema_complaints("--builtin-schema", "vendor.gitlab-ci", str(path)) == ""
     assert complaints("zizmor", "--offline", "--quiet", "--no-progress", str(workflow)) == ""
     settings = str(ROOT / ".yamllint")
-    assert complaints("yamllint", "--strict", "--config-file", settings, str(company)) == ""
+    assert complaints("yamllint", "--strict", "--config-file", settings, str(top)) == ""
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_repository_as_people_write_it(company: Path) -> None:
     repo = {**REPO, "fingerprint": spaced, "uri": "https://v.example/apt/"}
     with edited(company, ROLES, said("extra_repos", repo) + said("downloads", FILE) + CUSTOMIZED):
         found = load(company)
-    assert found.extra_repos[0].fingerprint == "A" * 40
+    assert found.extra_repos[0].fingerprint == ("A" * 40,)
     assert found.extra_repos[0].uri == "https://v.example/apt"
     assert [one.name for one in vendor_archives.declared_archives(company, found)] == ["agent"]
 

@@ -22,7 +22,7 @@ NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
 OLDER = "EB693B3035CD5710E231E123A4B469963BF863CC"
 NEWER = "02182E60104FCDC26EAE1B8597A5D4CB8793F200"
 DEBIAN = VendorArchive(
-    name="nvidia", uri=f"{NVIDIA}/debian13/x86_64", key="8793F200.pub", fingerprint=NEWER
+    name="nvidia", uri=f"{NVIDIA}/debian13/x86_64", key="8793F200.pub", fingerprint=(NEWER,)
 )
 
 
@@ -39,7 +39,7 @@ def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
 
 def test_the_driver_of_nvidias_repository() -> None:
     ubuntu = VendorArchive(
-        name="nvidia", uri=f"{NVIDIA}/ubuntu2404/x86_64", key="3bf863cc.pub", fingerprint=OLDER
+        name="nvidia", uri=f"{NVIDIA}/ubuntu2404/x86_64", key="3bf863cc.pub", fingerprint=(OLDER,)
     )
     assert archives("debian-13-nvidia") == (DEBIAN,)
     assert archives("ubuntu-24.04-ml-gpu") == (ubuntu,)
@@ -73,7 +73,7 @@ def test_address_and_fingerprint_may_be_the_definitions() -> None:
     )
     assert (found[0].uri, found[0].fingerprint) == (
         "https://mirror.example/cuda/debian13/x86_64",
-        "A" * 40,
+        ("A" * 40,),
     )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import ExitCode, Unreachable
-from goldenami.packages import http_documents
+from goldenami.packages import download, http_documents
+from goldenami.packages.download import StoreRequest
+from goldenami.packages.mirrors import Refused
 from support.loopback import Loopback, QuietHandler
 
 Answer = Callable[[BaseHTTPRequestHandler], object]
@@ -90,6 +92,29 @@ def test_a_short_redirect_is_followed(server: Server) -> None:
 def test_an_answer_that_is_none(server: Server, answer: Answer, said: str) -> None:
     server.answer = answer
     assert said in refused(f"{server.url}/list")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(("login", "said"), [("", "missing"), ("ann:pw@", "wrong, or may not")])
+def test_a_refusal_is_about_the_login(
+    server: Server, status: int, login: str, said: str, tmp_path: Path
+) -> None:
+    """Of a document, a file whose size alone is asked for, and a download."""
+    server.answer = sending(b"", status)
+    address = f"{server.url}/x".replace("://", f"://{login}")
+    store_request = StoreRequest("0" * 64, 1, address, "x")
+    with download.Http(1) as http, download.part_of(tmp_path / "x", threading.Event()) as part:
+        assert part is not None
+        for ask in (
+            lambda: http_documents.read(address),
+            lambda: http_documents.remote_file(address),
+            lambda: http_documents.length(address),
+            lambda: download.receive(http, store_request, part, lambda _: None),
+        ):
+            with pytest.raises(Refused) as caught:
+                ask()
+            assert caught.value.message == f"{server.url}/x answered {status}"
+            assert f"its login is {said}" in caught.value.hint
 
 
 def test_a_server_that_hangs_or_is_not_there(

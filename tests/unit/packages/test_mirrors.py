@@ -9,7 +9,10 @@ from goldenami.packages import mirrors
 from support.debian import debrepo
 
 NVIDIA = mirrors.VendorArchive(
-    name="nvidia", uri="https://vendor.example/debian13/x86_64", key="key.pub", fingerprint="A" * 40
+    name="nvidia",
+    uri="https://vendor.example/debian13/x86_64",
+    key="key.pub",
+    fingerprint=("A" * 40,),
 )
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import NoFit, Unreachable, Vanished
+from goldenami.packages.mirrors import Refused
 from goldenami.packages.pypi import VARIABLE, Index, Interpreter, PythonIndex
 from goldenami.packages.store import Store
 from goldenami.watch.sources import index_versions as watched
-from support.debian import pyindex, tls
+from support.debian import pyindex
 from support.debian.pyindex import PyIndex
 
 PYTHON = Interpreter((3, 11), 36)
@@ -200,16 +201,15 @@ def test_a_private_index_is_reached_past_the_proxy_of_the_other(
     assert all(path.startswith("http://127.0.0.2:9/") for path in served.asked), served.asked
 
 
-def test_an_index_is_trusted_by_the_certificates_that_pip_has(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("login", ["", "ann:other@"])
+def test_an_index_that_wants_a_login_is_no_index_without_files(
+    served: PyIndex, index: Index, login: str
 ) -> None:
-    bundle, context = tls.certificate(tmp_path)
-    with pyindex.serve(context) as served:
-        served.sdist("app", "1.0", {"setup.py": ""})
-        monkeypatch.setenv(VARIABLE, served.url)
-        assert "certificate" in watched.read_versions("app")[0].error.lower()
-        monkeypatch.setenv("PIP_CERT", str(bundle))
-        assert Index.configured().sdist("app", "1.0").version == "1.0"
-        source, offers = watched.read_versions("app")
-        assert (source.error, [offer.version for offer in offers]) == ("", ["1.0"])
+    """pip itself says that there is no such package."""
+    served.wheel("app", "1.0")
+    served.login = "ann:pw"
+    index = replace(index, url=index.url.replace("://", f"://{login}"))
+    with pytest.raises(Refused, match="/simple/app/ answered 401") as caught:
+        index.resolve(["app"], [], PYTHON)
+    assert f"its login is {'wrong' if login else 'missing'}" in caught.value.hint
+    assert "other" not in str(vars(caught.value))

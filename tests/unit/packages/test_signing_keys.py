@@ -23,7 +23,7 @@ def vendor(key: debrepo.Key, tmp_path: Path) -> Iterator[debrepo.Mirror]:
     made.close()
 
 
-def source(fingerprint: str, key: str = "key.pub") -> Source:
+def source(*fingerprint: str, key: str = "key.pub") -> Source:
     return Source(
         "nvidia",
         ("./",),
@@ -46,7 +46,7 @@ def test_a_key_elsewhere_has_a_whole_address(
     key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
 ) -> None:
     found = signing_keys.keyring(
-        source(key.fingerprint, f"{vendor.uri}/key.pub"), "http://127.0.0.1:9", tmp_path
+        source(key.fingerprint, key=f"{vendor.uri}/key.pub"), "http://127.0.0.1:9", tmp_path
     )
     assert found.read_text(encoding="utf-8") == key.public
 
@@ -89,6 +89,22 @@ def test_one_key_too_many_is_as_bad_as_none(
     (vendor.folder / "key.pub").write_text(text.format(**names), encoding="utf-8")
     with pytest.raises(Unreachable, match=said.format(**names)):
         signing_keys.keyring(source(key.fingerprint), vendor.uri, tmp_path)
+
+
+def test_of_two_stated_keys_either_is_believed_and_a_file_with_both(
+    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
+) -> None:
+    other = debrepo.Key()
+    other.close()
+    rotating = source(other.fingerprint, key.fingerprint)
+    for text in (key.public, other.public, key.public + other.public):
+        (vendor.folder / "key.pub").write_text(text, encoding="utf-8")
+        signing_keys.forget([rotating], tmp_path)
+        found = signing_keys.keyring(rotating, vendor.uri, tmp_path)
+        assert found.read_text(encoding="utf-8") == text
+    signing_keys.forget([rotating], tmp_path)
+    with pytest.raises(Unreachable, match=f"not {'A' * 40} or {'B' * 40}"):
+        signing_keys.keyring(source("A" * 40, "B" * 40), vendor.uri, tmp_path)
 
 
 def test_a_key_on_this_machine_needs_the_fingerprint_too(

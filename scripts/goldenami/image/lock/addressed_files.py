@@ -21,8 +21,8 @@ from goldenami.model.definitions.definition import Definition, Download
 from goldenami.model.locked.locked_downloads import LockedDownload, store_requests
 from goldenami.packages import http_documents, mirrors, signing_keys
 from goldenami.packages.apt import DOWNLOADED, Deb
-from goldenami.packages.http_documents import NotThere, Refused
-from goldenami.packages.mirrors import NoLogin
+from goldenami.packages.http_documents import NotThere
+from goldenami.packages.mirrors import NoLogin, Refused
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
@@ -62,8 +62,8 @@ def have(
         for index, (download, file) in enumerate(zip(definition.downloads, locked, strict=True)):
             with by_line(source, ("downloads", index), _kind(download)):
                 store.fetch(store_requests([file]), on_bytes)
-                _demand_signature(root, download, store)
-                files.append(_of(download, file, store.path(file.sha256)))
+                signed = file.model_copy(update={"signed_by": _signer(root, download, store)})
+                files.append(_of(download, signed, store.path(file.sha256)))
                 _demand_architecture(definition, files[-1].deb)
     return files
 
@@ -105,18 +105,18 @@ def _sized(download: Download, store: Store) -> LockedDownload:
         size=size,
         version=version,
         login=download.login,
-        signed_by=download.fingerprint,
     )
 
 
-def _demand_signature(root: Path, download: Download, store: Store) -> None:
+def _signer(root: Path, download: Download, store: Store) -> str | None:
     if download.signature is None or download.key is None or download.fingerprint is None:
-        return
+        return None
     address = mirrors.logged_in(download.signature, download.name, download.login)
     signature = http_documents.read(address, limit=signing_keys.LIMIT).data
     key_address = download.key if "://" in download.key else str(root / download.key)
     key = http_documents.read(key_address, limit=signing_keys.LIMIT).data
-    signing_keys.demand_signature(store.path(download.sha256), signature, key, download.fingerprint)
+    path = store.path(download.sha256)
+    return signing_keys.demand_signature(path, signature, key, download.fingerprint)
 
 
 def _kind(download: Download) -> str:

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from goldenami.core.errors import BadInput, NoFit, Vanished
+from goldenami.core.errors import NoFit, Vanished
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import frameworks
 from goldenami.image.lock.resolution import Resolution
@@ -21,6 +21,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.python_checks import KEY
 from goldenami.model.locked.lockfile import Choice
 from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.packages.mirrors import NoLogin, Refused
 from goldenami.packages.pypi import Index, PyFile
 
 OWN_ENVIRONMENT = "python"
@@ -68,7 +69,9 @@ def _demand(source: YamlFile, number: int, requirement: Requirement, index: Inde
             hint="is it misspelt, or one of a private index that `packages` of "
             "`python_index` does not name?",
         ) from None
-    except BadInput as error:
+    except (NoLogin, Refused) as error:
+        if not is_private:
+            raise
         raise source.error(("python_index", "login"), error.message, hint=error.hint) from None
     if not versions:
         raise source.error(

@@ -16,9 +16,10 @@ from goldenami.image.lock.resolution import Resolution
 from goldenami.model.definitions import definition_file, package_requests
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked.lockfile import Choice
-from goldenami.packages import mirrors, registries, signing_keys
+from goldenami.packages import registries
 from goldenami.packages.apt import AptRoot, Deb
-from goldenami.packages.http_documents import NotThere, Refused
+from goldenami.packages.http_documents import NotThere
+from goldenami.packages.mirrors import NoLogin, Refused
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
@@ -27,23 +28,20 @@ SHOWN = 6
 """Most versions or packages that a message names."""
 
 
-def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
-    """Raise BadInput if a login of `extra_repos` is missing, or a key does not have the stated
-    fingerprint."""
-    sources = {source.archive: source for source in apt.sources}
-    for index, repo in enumerate(definition.extra_repos):
-        at = ("extra_repos", index)
-        try:
-            mirrors.login(repo.name, repo.login)
-            signing_keys.keyring(sources[repo.name], apt.uris[repo.name], apt.folder)
-        except (BadInput, Refused) as error:
-            raise _lines(root, definition).error(
-                (*at, "login"), error.message, hint=error.hint
-            ) from None
-        except OtherKey as error:
-            raise _lines(root, definition).error(
-                (*at, "fingerprint"), error.message, hint=error.hint
-            ) from None
+@contextmanager
+def by_line(root: Path, definition: Definition, apt: AptRoot) -> Iterator[None]:
+    """Raise errors within the block about a login or a key of `extra_repos` as BadInput with its
+    line."""
+    try:
+        yield
+    except (NoLogin, OtherKey, Refused) as error:
+        source, names = apt.named(error.message), [repo.name for repo in definition.extra_repos]
+        if source is None or source.archive not in names:
+            raise
+        key = "fingerprint" if isinstance(error, OtherKey) else "login"
+        raise _lines(root, definition).error(
+            ("extra_repos", names.index(source.archive), key), error.message, hint=error.hint
+        ) from None
 
 
 def containers(
@@ -81,7 +79,7 @@ def _said_of(source: YamlFile, index: int) -> Iterator[None]:
     """Raise errors within the block as BadInput with the line of container number `index`."""
     try:
         yield
-    except (BadInput, NotThere, Replaced, Vanished) as error:
+    except (BadInput, NotThere, Refused, Replaced, Vanished) as error:
         raise source.error(("containers", index), error.message, hint=error.hint) from None
 
 

@@ -60,11 +60,11 @@ def opened(inputs: LockInputs) -> Iterator[Resolution]:
         # The repository has to exist before apt reads its sources, and may have an earlier run's
         # packages.
         resolution.offer([])
-        declared_sources.demand(root, definition, apt)
-        apt.configure()
-        apt.pin({})
-        with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
-            apt.update()
+        with declared_sources.by_line(root, definition, apt):
+            apt.configure()
+            apt.pin({})
+            with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
+                apt.update()
         packages = {**resolution.constraints.packages, **declared_sources.pins(resolution)}
         resolution.constraints = replace(resolution.constraints, packages=packages)
         yield resolution

@@ -22,33 +22,70 @@ _HERE = Path(__file__).parent
 _HIDDEN, _TEMPLATE = "dot_", ".in"
 """Prefix of a file whose name gets a dot in its place; suffix of a file that would be taken for a
 page or a module here."""
+_CI = (".github/", ".gitlab")
+_THEIRS = ("README.md", ".gitignore", ".gitattributes", ".gitlab-ci.yml")
+"""Files that a repository has of its own: what is there stays."""
 _ROLE = "new_role"
 """The name of the role that is copied; the new role's name replaces it."""
 
 
-def write_repository(folder: Path) -> None:
-    """Fill `folder`, which does not exist or is empty. Raises BadInput if it has content or cannot
-    be made."""
+def write_repository(folder: Path) -> dict[Path, list[str]]:
+    """Fill `folder`, which may have other files or be a part of a git repository. Returns the files
+    of `_THEIRS` that are there, each with the lines that it lacks. Raises BadInput, before anything
+    is written, if another one is there or the folder cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        problem = "is not empty" if any(folder.iterdir()) else ""
     except OSError as error:
-        problem = f"cannot be made: {os.strerror(error.errno or 0).lower()}"
-    if problem:
-        raise BadInput(f"{folder} {problem}", hint="name a folder that is not there yet")
+        raise BadInput(
+            f"{folder} cannot be made: {os.strerror(error.errno or 0).lower()}",
+            hint="name a folder that is not there yet, or one of your repository",
+        ) from None
+    home = folder.resolve()
+    top = next((path for path in (home, *home.parents) if (path / ".git").exists()), home)
+    below = "" if top == home else f"{home.relative_to(top)}/"
+    words = {
+        "@VERSION@": goldenami.__version__,
+        "@NAME@": home.name,
+        "@FOLDER@": below,
+        "@CI@": re.sub(r"[^\w-]+", "-", below.strip("/")) or "images",
+    }
+    # Servers look for CI at the top of a git repository.
+    texts = {
+        (top if name.startswith(_CI) else home) / name: text
+        for name, text in _filled("repository", words).items()
+    }
+    kept = {path: _lacking(path, text) for path, text in texts.items() if _stays(path)}
+    if taken := sorted(str(path.relative_to(top)) for path in texts.keys() - kept if _taken(path)):
+        raise BadInput(
+            f"{top} has {', '.join(taken)} already: nothing is written",
+            hint="move them, or take a folder below, such as `golden init images`",
+        )
     with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
         wheel = _wheel(Path(work))
-        _copy(
-            "repository",
-            folder,
-            {
-                "@VERSION@": goldenami.__version__,
-                "@NAME@": folder.resolve().name,
-                "@WHEEL@": wheel.name,
-                "@SHA256@": records.sha256_file(wheel),
-            },
-        )
-        shutil.copy(wheel, folder / "wheels")
+        of_wheel = {"@WHEEL@": wheel.name, "@SHA256@": records.sha256_file(wheel)}
+        for path in texts.keys() - kept:
+            records.write_text(path, _fill(texts[path], of_wheel))
+        shutil.copy(wheel, home / "wheels")
+    return kept
+
+
+def _stays(path: Path) -> bool:
+    return path.name in _THEIRS and path.is_file()
+
+
+def _lacking(path: Path, text: str) -> list[str]:
+    """The lines of `text` that the file at `path` should have and has not; of a page none."""
+    if not _stays(path) or path.suffix == ".md":
+        return []
+    present = {"", *path.read_text(encoding="utf-8").splitlines()}
+    return [line for line in text.splitlines() if line not in present and line[0] != "#"]
+
+
+def _taken(path: Path) -> bool:
+    """Whether something else is at `path`, or a file in place of a folder above it."""
+    return os.path.lexists(path) or any(
+        above.exists() and not above.is_dir() for above in path.parents
+    )
 
 
 def _wheel(work: Path) -> Path:
@@ -113,19 +150,24 @@ def write_role(root: Path, name: str) -> list[Path]:
     if existing := [path for path in folders if (root / path).exists()]:
         raise BadInput(f"{existing[0]} is there already", hint="remove it, or take another name")
     images = sorted(path.stem for path in (root / "packer/images").glob("*.yml"))
-    _copy("role", root, {_ROLE: name, "@IMAGE@": images[0] if images else "IMAGE"})
+    words = {_ROLE: name, "@IMAGE@": images[0] if images else "IMAGE"}
+    for path, text in _filled("role", words).items():
+        records.write_text(root / path, text)
     return folders
 
 
-def _copy(template: str, folder: Path, words: dict[str, str]) -> None:
-    pattern = re.compile("|".join(map(re.escape, words)))
-
-    def filled(text: str) -> str:
-        return pattern.sub(lambda match: words[match[0]], text)
-
+def _filled(template: str, words: dict[str, str]) -> dict[str, str]:
+    """Return the files of `template` by their names, with `words` replaced in both."""
+    texts = dict[str, str]()
     for path in sorted((_HERE / template).rglob("*")):
         if path.is_file():
             name = str(path.relative_to(_HERE / template)).replace(_HIDDEN, ".")
-            name = filled(name.removesuffix(_TEMPLATE))
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            records.write_text(folder / name, filled(path.read_text(encoding="utf-8")))
+            texts[_fill(name.removesuffix(_TEMPLATE), words)] = _fill(
+                path.read_text(encoding="utf-8"), words
+            )
+    return texts
+
+
+def _fill(text: str, words: dict[str, str]) -> str:
+    pattern = "|".join(map(re.escape, words))
+    return re.sub(pattern, lambda match: words[match[0]], text)

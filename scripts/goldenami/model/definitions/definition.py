@@ -20,7 +20,7 @@ from goldenami.model.operation.residency import Residency
 from goldenami.model.roles import role_order
 from goldenami.model.supported.platforms import Distribution
 from goldenami.model.supported.scales import HardeningLevel, Rating
-from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
+from goldenami.packages.mirrors import Address, Fingerprints, LoginVariable, VendorArchive
 from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import WantedContainer
 
@@ -145,8 +145,8 @@ class Download(Section):
     """address of its detached signature"""
     key: str | None = None
     """the key of the signature: an address, or a file of this repository"""
-    fingerprint: Fingerprint | None = None
-    """of the key, whole"""
+    fingerprint: Fingerprints | None = None
+    """of the key, whole; while a vendor changes keys a list of both"""
     install: Lax[Install] | None = None
     """a package, with what it depends on"""
     path: str | None = None
