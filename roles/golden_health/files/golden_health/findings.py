@@ -15,8 +15,7 @@ from typing import Any
 from golden_health.kernel_log import UNCORRECTED
 
 Facts = Mapping[str, Any]
-PROHIBITED, CORRUPTED = 2, 14
-"""nvml.h: NVML_COMPUTEMODE_PROHIBITED, NVML_ERROR_CORRUPTED_INFOROM."""
+CORRUPTED = 14  # nvml.h, NVML_ERROR_CORRUPTED_INFOROM
 MEMORY_SHARE = 0.9
 """The share of the type's memory that a GPU has at least: ECC of GDDR6 takes a sixteenth, the
 driver a little more."""
@@ -108,9 +107,9 @@ def _of_machine(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Fi
             yield Finding(f"disk {name}: its controller is {state}", True)
     for place in facts.get("read_only", ()):
         yield Finding(f"{place} became read-only: see `dmesg` for its disk's errors", True)
-    online, present = facts.get("processors", ("", ""))
+    online, present, threads = facts.get("processors", ("", "", ""))
     # Where hyper-threading is off by choice, half of them are offline.
-    if online != present and "off" not in facts["threads"]:
+    if online != present and "off" not in threads:
         yield Finding(f"of the processors {present} only {online} are online", False)
     if not facts["clock"] and facts["up_s"] > SETTLED_S:
         yield Finding(
@@ -127,9 +126,9 @@ def _of_adapters(facts: Facts) -> Iterator[Finding]:
     count = EFAS.get(facts.get("type", "").partition(".")[0], 0)
     if 1 < len(adapters) < count and len(facts["bus"]) > 4:
         yield Finding(f"{len(adapters)} of {count} EFA adapters", False)
-    for kind, address in facts.get("seen", ()):
+    for (address,) in facts.get("seen", ()):
         if address not in adapters and address not in facts["bus"]:
-            yield Finding(f"{kind} {address}: is gone since a look after boot", True)
+            yield Finding(f"{address}: gone from the bus since the boot's first look", True)
 
 
 def _of_driver(facts: Facts) -> Iterator[Finding]:
@@ -177,10 +176,9 @@ def _of_counts(facts: Facts) -> Iterator[Finding]:
 def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
     """Return the findings of a GPU at rest: (text, broken). `expected` is empty if the type is
     unknown."""
-    remapped, memory = (
-        gpu["remapped"] or [0, 0, 0, 0],
-        expected.get("memory_mib", gpu["memory_mib"]),
-    )
+    remapped = gpu["remapped"] or [0, 0, 0, 0]
+    memory = expected.get("memory_mib", gpu["memory_mib"])
+    limit, power = (gpu["power_limit"] or 0) / 1000, (gpu["full_power"] or 0) / 1000
     links = gpu["nvlinks"]
     words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
     slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
@@ -206,12 +204,7 @@ def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[
         (remapped[2] or gpu["pages_pending"], False, "memory waits for repair: reboot"),
         (remapped[3], True, "memory is beyond repair: remapping a row failed"),
         (gpu["inforom"] == CORRUPTED, False, "its infoROM is corrupted"),
-        (gpu["mode"] == PROHIBITED, False, "compute mode forbids programs: `nvidia-smi -c 0`"),
-        (
-            (gpu["limit"] or 0) < MEMORY_SHARE * (gpu["full_limit"] or 0),
-            False,
-            f"power limit {(gpu['limit'] or 0) // 1000} W of {(gpu['full_limit'] or 0) // 1000} W",
-        ),
+        (limit < MEMORY_SHARE * power, False, f"power limit {limit:.0f} W of {power:.0f} W"),
         (slowed, True, ", ".join(slowed)),
         ((gpu["slowed"] or 0) & HOT, False, "software thermal slowdown"),
         (

@@ -131,22 +131,14 @@ class Library(driver_library.Library):
 
 
 def output(*argv: str) -> str:
-    """Return what a command prints, "" if it cannot be begun, or a line that says that it
-    hangs."""
+    """Return what a command prints, "" if it cannot be begun, or a line that says that it hangs."""
     try:
-        return subprocess.run(
-            argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",  # a device's name may be anything
-            check=False,
-            timeout=COMMAND_S,
-        ).stdout
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=COMMAND_S)
     except OSError:
         return ""
     except subprocess.TimeoutExpired:
         return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
+    return (done.stdout + done.stderr).decode(errors="replace")
 
 
 def file_text(path: Path) -> str:

@@ -151,9 +151,8 @@ def at_rest(number: int) -> Facts:
         "nvlinks": links(nvml, device),
         "width": asked(WIDTH),
         "slowed": asked("nvmlDeviceGetCurrentClocksThrottleReasons", **long),
-        "mode": asked("nvmlDeviceGetComputeMode"),
-        "limit": asked("nvmlDeviceGetEnforcedPowerLimit"),
-        "full_limit": asked("nvmlDeviceGetPowerManagementDefaultLimit"),
+        "power_limit": asked("nvmlDeviceGetEnforcedPowerLimit"),
+        "full_power": asked("nvmlDeviceGetPowerManagementDefaultLimit"),
         "inforom": status(nvml, "nvmlDeviceValidateInforom", device),
     }
 
@@ -190,10 +189,8 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
         size, first, second = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
         for memory in (first, second):
             cuda("cuMemAlloc_v2", byref(memory), size)
-        pattern, received = (
-            bytes(range(256)) * (AWAKE_BYTES >> 8),
-            ctypes.create_string_buffer(AWAKE_BYTES),
-        )
+        pattern = bytes(range(256)) * (AWAKE_BYTES >> 8)
+        received = ctypes.create_string_buffer(AWAKE_BYTES)
         best, whole, ends = (0, 0), True, time.monotonic() + AWAKE_S
         while True:
             cuda("cuMemcpyHtoD_v2", first, pattern, size)

@@ -10,7 +10,7 @@ LOGGED = {
     # An instance of MIG may follow the address. What stands beside an Xid's number is the Xid's.
     "failures": re.compile(
         r"NVRM: (?!Xid \([^)]*\): \d)(?:.*?(?:GPU |PCI:)([\da-fA-F]+:[\da-fA-F:.]+\b).*? )?.*?"
-        r"(RmInitAdapter failed!.*|(?:GPU )?has fallen off the bus)"
+        r"(RmInitAdapter failed!.*|(?:GPU has )?fallen off the bus)"
     ),
 }
 UNCORRECTED = "uncorrected error of memory or a processor"
@@ -19,9 +19,9 @@ TROUBLES = rf"""
 {UNCORRECTED} <- EDAC MC\d+: \d+ UE|Memory failure: 0x|Uncorrected hardware
 error of memory or a processor <- \[Hardware Error\]|EDAC MC\d+: \d+ CE
 a processor is too hot <- temperature above threshold
-a part of the kernel crashed: reboot <- \bBUG: |kernel BUG at|\bOops\b
-a part of the kernel hangs: reboot <- hard LOCKUP|rcu.*detected.* stall|task \S*nv\S+ blocked
-a clock is not steady <- Marking clocksource '(\w+)' as unstable
+a part of the kernel crashed: reboot <- \bBUG: (?!soft|workq)|kernel BUG at|Oops: | \[#\d+\]
+a part of the kernel hangs: reboot <- BUG: (?:soft|workq)|hard LOCKUP|rcu.*detected.* stall
+a part of the kernel hangs: reboot <- task \S*nv\S+ blocked for more
 NVIDIA's driver did not start a GPU <- NVRM: (?:The NVIDIA probe|None of|This PCI I/O reg)
 its driver did not start <- (?:nvidia|nvme|ena|efa)(?:: probe of)? ADDRESS:? .*failed with error
 uncorrected PCIe error <- ADDRESS: PCIe Bus Error: severity=Uncorrect
@@ -33,9 +33,9 @@ errors of its file system <- XFS \(DISK\): .*(?:[Cc]orrupt|[Ss]hut(?:ting)? down
 a disk of the array failed <- md/raid\w*:DISK: .*Disk failure
 its controller did not answer <- nvme DISK: (?:controller is down|.*not ready|.*QID \d+ timeout)
 its controller did not answer <- nvme DISK: (?:Removing after probe|Disabling device after)
-the adapter did not answer <- NETDEV WATCHDOG: (\w+) .*timed out
-the adapter did not answer <- e[nf]a \S+ (\w+): (?:NETDEV WATCHDOG|Keep alive|Reset att|.*timeout)
-""".replace("ADDRESS", r"([0-9a-fA-F]+:[0-9a-fA-F:.]+)").replace("DISK", r"(nvme\w+|md\d+|dm-\d+)")
+its adapter did not answer <- NETDEV WATCHDOG: (\w+) .*timed out|efa \S+ (\w+): .*timeout
+its adapter did not answer <- ena \S+ (\w+): (?:NETDEV WATCHDOG|Keep alive|Reset attempt)
+""".replace("ADDRESS", r"([\da-fA-F]+:[\da-fA-F:.]+\b)").replace("DISK", r"(nvme\w+|md\d+|dm-\d+)")
 """Words and a pattern of what is wrong beside GPUs' own errors. A group is the device."""
 
 
@@ -47,5 +47,5 @@ def since_boot() -> Facts:
     troubles = found["troubles"] = set()
     for row in TROUBLES.strip().splitlines():
         words, _, pattern = row.partition(" <- ")
-        troubles |= {("".join(match.groups()), words) for match in re.finditer(pattern, log)}
+        troubles |= {("".join(match.groups("")), words) for match in re.finditer(pattern, log)}
     return {name: sorted(rows) for name, rows in found.items()}

@@ -34,9 +34,7 @@ TRIES_S = (0, 20, 60, 180)
 """Seconds before each try to tell AWS: the network may come after this unit."""
 HEALTHY, ILL, WRONG, UNKNOWN = 0, 1, 2, 3
 
-KEPT = (*kernel_log.LOGGED, "troubles", "seen")
-"""Facts that hold until the next boot."""
-
+KEPT = (*kernel_log.LOGGED, "troubles", "seen")  # facts that hold until the next boot
 State = dict[str, Any]
 
 
@@ -159,9 +157,10 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
         for name in KEPT
     }
     facts |= log
-    # What copies showed holds until there are others.
+    # What copies showed holds until there are others; one that hung may only have been too slow.
     for gpu in facts["gpus"]:
-        gpu["awake"] = earlier.get("awake", {}).get(gpu["bus"], {})
+        awake = earlier.get("awake", {}).get(gpu["bus"], {})
+        gpu["awake"] = {} if "error" in awake else awake
     expected = settings["types"].get(facts["type"])
 
     def judged() -> State:
@@ -174,7 +173,7 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
             "told": [],
             "replaced": False,
             "log": log,
-            "awake": {gpu["bus"]: gpu["awake"] for gpu in facts["gpus"]},
+            "awake": {gpu["bus"]: gpu["awake"] for gpu in facts["gpus"] if gpu["awake"]},
             "again": call_s < PATIENT_S and findings.unanswered(facts),
         }
         write(root, state)

@@ -57,7 +57,7 @@ def around(root: Path) -> Facts:
         for block in (root / "sys/block").glob("nvme*")
     )
     facts, efa = gpu_facts.around(root), list(adapters(root))
-    processors = root / "sys/devices/system/cpu"
+    cpus = root / "sys/devices/system/cpu"
     return facts | {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
         "type": file_text(root / "sys/class/dmi/id/product_name"),
@@ -67,12 +67,8 @@ def around(root: Path) -> Facts:
         "controllers": controllers,
         "read_only": list(read_only(root)),
         "efa": efa,
-        "seen": [
-            *(("GPU", address) for address in facts["bus"]),
-            *(("EFA", address) for address, _ in efa),
-        ],
-        "processors": (file_text(processors / "online"), file_text(processors / "present")),
-        "threads": file_text(processors / "smt/control"),
+        "seen": [(address,) for address in (*facts["bus"], *dict(efa))],
+        "processors": [file_text(cpus / name) for name in ("online", "present", "smt/control")],
         "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),
     }
 
