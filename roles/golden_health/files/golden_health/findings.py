@@ -37,9 +37,8 @@ OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
 """Xids that a user's program causes, and errors that were contained or repaired (NVIDIA's "XID
 Errors" document). Any Xid that is in neither list is reported, but does not make the machine
 broken."""
+# EFA adapters of a family's size with eight GPUs. A launch with more than one wants all.
 EFAS = {"g6e": 4, "g7e": 4, "p4d": 4, "p4de": 4, "p5": 32, "p5e": 32, "p5en": 16}
-"""Elastic Fabric Adapters of a family's size with eight GPUs (EC2's DescribeInstanceTypes). A
-launch with more than one wants all."""
 SLOW = " within "
 """Text in the error of a call that did not return in time."""
 ACTIVE = "4: ACTIVE"
