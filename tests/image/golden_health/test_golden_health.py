@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 UNIT, TIMER = "golden-health.service", "golden-health.timer"
-OF_THE_BUILDER = "the clock is not synchronized"
+OF_THE_BUILDER = ("the clock is not synchronized", "kernel's log: a part of the kernel hangs")
 """What a container or an emulated machine shows of the machine that runs it."""
 
 

@@ -123,6 +123,13 @@ int nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending)
 	return answer(current, "mig", d, 0);
 }
 
+int nvmlDeviceValidateInforom(device_t d) { return number("inforom", GPU(d), OK); }
+
+int nvmlDeviceGetPowerManagementDefaultLimit(device_t d, unsigned *to)
+{
+	return answer(to, "power_default", d, 300000);
+}
+
 int nvmlDeviceGetNvLinkState(device_t d, unsigned link, unsigned *to)
 {
 	if (link >= number("nvlinks", GPU(d), 0))

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from golden_health import findings, jobs
 from golden_idle.machine import Sampler
+from goldenami.model.supported import hardware
+from support.ec2.instance_types import described
 from support.files import write
 from support.gpu import gpu_machine, health_machine
 from support.gpu.faults import ALONE, HURRIED, TOGETHER
 from support.gpu.gpu_machine import GpuMachine
+from support.gpu.kernel_lines import HARMLESS, LOG, TROUBLES, UNCORRECTED
 from support.idle import recording, traces
 from support.idle.lives import LIVES
 from support.idle.recording import Life
@@ -60,6 +63,8 @@ OF_TOGETHER = {
     "NVSwitch PCI:0000:05:00.0: SXid 20034": ODD,
     "0000:00:13.0: RmInitAdapter failed! (0x24:0x65:1568)": BROKEN,
     "GPU 2: NVLinks down: 0": BROKEN,
+    "GPU 6: its infoROM is corrupted": ODD,
+    "GPU 7: power limit 200 W of 300 W": ODD,
     "GPU 1: does not reach the memory of GPU 0, 2, 3, 4, 5, 6, 7": ODD,
     "GPU 5: does not reach the memory of GPU 0, 1, 2, 3, 4, 6, 7": ODD,
     "nvidia-fabricmanager is inactive": ODD,
@@ -80,6 +85,13 @@ OF_HURRIED = {
 }
 
 
+def works(machine: GpuMachine) -> None:
+    """Begin a program that has CUDA open."""
+    (machine.path / "proc/4242/fd").mkdir(parents=True)
+    (machine.path / "proc/4242/fd/7").symlink_to("/dev/nvidia-uvm")
+    (machine.path / "proc/4242/comm").write_text("train\n", encoding="utf-8")
+
+
 def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
     """A fault that a file of the machine shows; None where it is gone."""
 
@@ -92,27 +104,25 @@ def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
     return do
 
 
-XID = "NVRM: Xid (PCI:0000:00:13 GPU-I:05): 95, pid=7, Uncontained"
-FALLEN = "NVRM: GPU 0000:00:13.0: GPU has fallen off the bus."
-OLD_FALLEN = (
-    "NVRM: The NVIDIA GPU 0000:00:13.0 (PCI ID: 10de:2330)\n"
-    "NVRM: installed in this system has fallen off the bus and is not responding"
-)
-OF_LOG = {
-    XID: "GPU 3: Xid 95 (uncontained memory error)",
-    FALLEN: "0000:00:13.0: GPU has fallen off the bus",
-    OLD_FALLEN: "a GPU: has fallen off the bus",
-    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}": (
-        "GPU 3: Xid 79 (GPU has fallen off the bus)"
-    ),
-    "NVRM: RmInitAdapter failed! (0x24:0x65:1568)": "a GPU: RmInitAdapter failed! (0x24:0x65:1568)",
-}
-"""What the kernel's log alone says, and how it is named."""
 ROOT_DISK = "29 1 259:1 / / rw,noatime shared:1 - ext4 /dev/nvme0n1p1 {},errors=remount-ro\n"
 AT_ROOT = {"proc/self/mountinfo": ROOT_DISK.format("ro"), "sys/dev/block/259:1/ro": "0\n"}
-EFA = "sys/bus/pci/devices/0000:00:20.0"
 DOWN, UP = "1: DOWN\n", "4: ACTIVE\n"
-ADAPTER = {f"{EFA}/vendor": "0x1d0f\n", f"{EFA}/class": "0x020000\n", f"{EFA}/device": "0xefa2\n"}
+
+
+def adapter(number: str, port: str | None = None) -> dict[str, str]:
+    """The files of an Elastic Fabric Adapter; `port` is its state, if it has a driver."""
+    folder = f"sys/bus/pci/devices/0000:00:{number}.0"
+    files = {"vendor": "0x1d0f\n", "class": "0x020000\n", "device": "0xefa2\n"}
+    if port:
+        files["infiniband/rdmap0/ports/1/state"] = port
+    return {f"{folder}/{name}": text for name, text in files.items()}
+
+
+def processors(threads: str) -> dict[str, str]:
+    files = {"online": "0-95\n", "present": "0-191\n", "smt/control": f"{threads}\n"}
+    return {f"sys/devices/system/cpu/{name}": text for name, text in files.items()}
+
+
 OF_FILES = {
     "a root that became read-only": (
         AT_ROOT,
@@ -124,12 +134,32 @@ OF_FILES = {
         {**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.replace(" rw", " ro").format("rw")},
         {},
     ),
-    "an adapter without driver": (ADAPTER, {"EFA 0000:00:20.0: no driver has it": ODD}),
+    "a root whose file system gave up": (
+        {**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.format("rw,emergency_ro")},
+        {"/ became read-only: see `dmesg` for its disk's errors": BROKEN},
+    ),
+    "disks that hold nothing, processors that are off": (
+        {
+            "sys/block/nvme3n1/size": "0\n",
+            "sys/block/nvme4n1/ro": "1\n",
+            **processors("on"),
+        },
+        {
+            "6 of 8 local disks": BROKEN,
+            "of the processors 0-191 only 0-95 are online": ODD,
+        },
+    ),
+    "no hyper-threading, by choice": (processors("off"), {}),
+    "an adapter without driver": (adapter("20"), {"EFA 0000:00:20.0: no driver has it": ODD}),
     "an adapter that is down": (
-        {**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": DOWN},
+        adapter("20", DOWN),
         {"EFA 0000:00:20.0: its port is 1: DOWN": BROKEN},
     ),
-    "an adapter": ({**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": UP}, {}),
+    "the one adapter of a launch": (adapter("20", UP), {}),
+    "two adapters of a launch with all": (
+        adapter("20", UP) | adapter("21", UP),
+        {"2 of 32 EFA adapters": ODD},
+    ),
 }
 KEPT = ("spins-outside", "lab-container-forgotten")
 """Machines that golden_idle keeps, too."""
@@ -184,7 +214,8 @@ def test_what_programs_bring_about_is_no_fault_of_the_machine(big: GpuMachine) -
         "\n".join(
             f"[8.1] NVRM: Xid (PCI:0000:00:13): {number}, pid=7, name=train"
             for number in findings.OF_PROGRAMS
-        ),
+        )
+        + f"\n{HARMLESS}",
     )
     big.set(
         {"mig.7": 1, "cuda_count": 7, "throttled_by": 0x4, "utilization": 99, "used_mib": 70_000}
@@ -192,15 +223,13 @@ def test_what_programs_bring_about_is_no_fault_of_the_machine(big: GpuMachine) -
     assert health_machine.found(big) == {}
 
 
-@pytest.mark.parametrize("works", [False, True])
-def test_a_link_that_saves_power_is_no_fault(big: GpuMachine, works: bool) -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_link_that_saves_power_is_no_fault(big: GpuMachine, busy: bool) -> None:
     """It is judged while the GPU copies, and not at all where somebody's program has CUDA open."""
     big.set({"pcie_width_at_rest": 4, "pcie_generation_at_rest": 1})
-    if works:
+    if busy:
         big.set({"pcie_width.2": 8})
-        (big.path / "proc/4242/fd").mkdir(parents=True)
-        (big.path / "proc/4242/fd/7").symlink_to("/dev/nvidia-uvm")
-        (big.path / "proc/4242/comm").write_text("train\n", encoding="utf-8")
+        works(big)
     for _ in ("at boot", "after it"):
         assert health_machine.found(big) == {}
 
@@ -216,6 +245,7 @@ def test_a_fault_is_named(big: GpuMachine, fault: str) -> None:
 def test_no_fault_hides_another(big: GpuMachine) -> None:
     for do, _, _ in TOGETHER:
         do(big)
+    big.set({"inforom.6": 14, "power_limit.7": 200_000})
     assert health_machine.found(big) == OF_TOGETHER
     login = (big.path / "run/motd.d/40-golden-health").read_text(encoding="utf-8")
     assert login.splitlines()[1:] == list(health_machine.texts(big))
@@ -251,17 +281,58 @@ def test_cuda_of_another_version_than_nvml_is_named(tmp_path: Path, libraries: P
 
 
 @pytest.mark.parametrize("program", ["dmesg", "journalctl"])
-@pytest.mark.parametrize("log", OF_LOG)
 def test_what_the_kernel_s_log_said_once_holds_until_the_next_boot(
-    big: GpuMachine,
-    log: str,
-    program: str,
+    big: GpuMachine, program: str
 ) -> None:
     """Also where the ring has lost it and the journal has it, and where both have lost it."""
-    big.program(program, log)
-    for text in (log, "", ""):
+    wanted = dict.fromkeys(LOG.values(), BROKEN)
+    for text in TROUBLES.values():
+        wanted[f"kernel's log: {text}"] = text == UNCORRECTED
+    for text in ("\n".join([*LOG, *TROUBLES]), ""):
         big.program(program, text)
-        assert health_machine.found(big) == {OF_LOG[log]: BROKEN}
+        assert health_machine.found(big) == wanted
+
+
+def test_what_is_not_utf_8_in_the_log_hides_nothing(big: GpuMachine) -> None:
+    log = b"#!/bin/sh\nprintf '\\377\\nNVRM: Xid (PCI:0000:00:13): 79, pid=7\\n'\n"
+    (big.path / "bin/dmesg").write_bytes(log)
+    assert health_machine.found(big) == {"GPU 3: Xid 79 (GPU has fallen off the bus)": BROKEN}
+
+
+def test_what_was_on_the_bus_and_is_gone_is_named_without_a_number_to_expect(
+    big: GpuMachine,
+) -> None:
+    write(big.path, {"sys/class/dmi/id/product_name": "p9.48xlarge\n", **adapter("21", UP)})
+    assert health_machine.found(big) == {}
+    for address in ("0000:00:17.0", "0000:00:21.0"):
+        shutil.rmtree(big.path / "sys/bus/pci/devices" / address)
+    big.set({"count": 7})
+    assert health_machine.found(big) == {
+        f"{address}: gone from the bus since the boot's first look": BROKEN
+        for address in ("0000:00:17.0", "0000:00:21.0")
+    }
+
+
+def test_a_bad_link_stays_a_finding_while_a_program_has_cuda_open(big: GpuMachine) -> None:
+    big.set({"pcie_width.2": 8})
+    assert health_machine.found(big) == {"GPU 2: 8 of 16 PCIe lanes": BROKEN}
+    works(big)
+    assert health_machine.found(big) == {"GPU 2: 8 of 16 PCIe lanes": BROKEN}
+
+
+def test_adapters_of_types_that_have_several_are_those_that_ec2_describes() -> None:
+    several = {
+        row["InstanceType"].partition(".")[0]: row["NetworkInfo"]["EfaInfo"]["MaximumEfaInterfaces"]
+        for row in described()
+        if row.get("GpuInfo", {}).get("Gpus", [{}])[0].get("Count") == 8
+        and "EfaInfo" in row["NetworkInfo"]
+    }
+    families = hardware.load(health_machine.ROOT)
+    assert {
+        name: count
+        for name, count in several.items()
+        if count > 2 and not hardware.refusal(health_machine.ROOT, name) and name in families
+    } == findings.EFAS
 
 
 @pytest.mark.parametrize("case", OF_FILES)
@@ -271,13 +342,23 @@ def test_a_read_only_root_and_fabric_adapters_are_looked_at(big: GpuMachine, cas
     assert health_machine.found(big) == wanted
 
 
-def test_who_may_not_write_down_a_look_is_told_in_one_line(big: GpuMachine) -> None:
-    (big.path / "run").mkdir(mode=0o555)
+def test_a_user_looks_and_tells_nobody_else(big: GpuMachine) -> None:
+    """The kernel's log and links are those of the last look by root."""
+    big.set({"pcie_width.2": 8})
+    big.program("dmesg", "NVRM: Xid (PCI:0000:00:13): 79, pid=7")
+    told = health_machine.found(big)
+    big.program("dmesg", "dmesg: read kernel buffer failed: Operation not permitted")
+    ALONE["GPU unknown to the driver"][0](big)
+    state = (big.path / "run/golden-health/state.json").read_bytes()
+    for folder in ("run", "run/golden-health", "run/motd.d"):
+        (big.path / folder).chmod(0o555)
     process = health_machine.started(big, "look", by=("setpriv", "--bounding-set=-dac_override"))
     out, err = process.communicate()
-    path = f"{big.path}/run/motd.d"
-    assert (process.returncode, out) == (2, "")
-    assert err == f"golden-health: error: {path}: Permission denied: begin with `sudo`\n"
+    assert (process.returncode, err) == (1, "")
+    for text in (*told, "on the bus, unknown to the driver: 0000:00:17.0"):
+        assert f"{text}\n" in out
+    assert "\n0 minutes ago, " in out and out.endswith(": as root last saw them\n")
+    assert (big.path / "run/golden-health/state.json").read_bytes() == state
 
 
 @pytest.mark.parametrize("fault", OF_DISKS)

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from golden_health.kernel_log import UNCORRECTED
+
 Facts = Mapping[str, Any]
+CORRUPTED = 14  # nvml.h, NVML_ERROR_CORRUPTED_INFOROM
 MEMORY_SHARE = 0.9
 """The share of the type's memory that a GPU has at least: ECC of GDDR6 takes a sixteenth, the
 driver a little more."""
@@ -34,6 +37,8 @@ OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
 """Xids that a user's program causes, and errors that were contained or repaired (NVIDIA's "XID
 Errors" document). Any Xid that is in neither list is reported, but does not make the machine
 broken."""
+# EFA adapters of a family's size with eight GPUs. A launch with more than one wants all.
+EFAS = {"g6e": 4, "g7e": 4, "p4d": 4, "p4de": 4, "p5": 32, "p5e": 32, "p5en": 16}
 SLOW = " within "
 """Text in the error of a call that did not return in time."""
 ACTIVE = "4: ACTIVE"
@@ -53,7 +58,10 @@ class Finding:
 def judge(facts: Facts, expected: Mapping[str, Any] | None) -> list[Finding]:
     """Return all findings. Facts from the driver may be missing. `expected` is what the instance's
     type has, or None if the type is unknown."""
-    results = list(_of_machine(facts, expected))
+    results = [*_of_machine(facts, expected), *_of_adapters(facts)]
+    for device, words in facts.get("troubles", ()):
+        place = f"{device}: " if device else ""
+        results.append(Finding(f"kernel's log: {place}{words}", words == UNCORRECTED))
     if not facts["bus"] and not (expected and expected["gpus"]):
         return results
     results += [*_of_bus(facts, expected), *_of_log(facts)]
@@ -98,14 +106,28 @@ def _of_machine(facts: Facts, expected: Mapping[str, Any] | None) -> Iterator[Fi
             yield Finding(f"disk {name}: its controller is {state}", True)
     for place in facts.get("read_only", ()):
         yield Finding(f"{place} became read-only: see `dmesg` for its disk's errors", True)
-    for address, port in facts.get("efa", ()):
-        if port != ACTIVE:
-            state = f"its port is {port}" if port else "no driver has it"
-            yield Finding(f"EFA {address}: {state}", bool(port))
+    online, present, threads = facts.get("processors", ("", "", ""))
+    # Where hyper-threading is off by choice, half of them are offline.
+    if online != present and "off" not in threads:
+        yield Finding(f"of the processors {present} only {online} are online", False)
     if not facts["clock"] and facts["up_s"] > SETTLED_S:
         yield Finding(
             "the clock is not synchronized: `systemctl status chrony systemd-timesyncd`", False
         )
+
+
+def _of_adapters(facts: Facts) -> Iterator[Finding]:
+    adapters = dict(facts.get("efa", ()))
+    for address, port in adapters.items():
+        if port != ACTIVE:
+            state = f"its port is {port}" if port else "no driver has it"
+            yield Finding(f"EFA {address}: {state}", bool(port))
+    count = EFAS.get(facts.get("type", "").partition(".")[0], 0)
+    if 1 < len(adapters) < count and len(facts["bus"]) > 4:
+        yield Finding(f"{len(adapters)} of {count} EFA adapters", False)
+    for (address,) in facts.get("seen", ()):
+        if address not in adapters and address not in facts["bus"]:
+            yield Finding(f"{address}: gone from the bus since the boot's first look", True)
 
 
 def _of_driver(facts: Facts) -> Iterator[Finding]:
@@ -153,10 +175,9 @@ def _of_counts(facts: Facts) -> Iterator[Finding]:
 def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
     """Return the findings of a GPU at rest: (text, broken). `expected` is empty if the type is
     unknown."""
-    remapped, memory = (
-        gpu["remapped"] or [0, 0, 0, 0],
-        expected.get("memory_mib", gpu["memory_mib"]),
-    )
+    remapped = gpu["remapped"] or [0, 0, 0, 0]
+    memory = expected.get("memory_mib", gpu["memory_mib"])
+    limit, power = (gpu["power_limit"] or 0) / 1000, (gpu["full_power"] or 0) / 1000
     links = gpu["nvlinks"]
     words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
     slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
@@ -181,6 +202,8 @@ def _of_gpu(gpu: Facts, expected: Mapping[str, Any], persistence: bool) -> list[
         (remapped[1], False, f"{remapped[1]} rows of memory remapped"),
         (remapped[2] or gpu["pages_pending"], False, "memory waits for repair: reboot"),
         (remapped[3], True, "memory is beyond repair: remapping a row failed"),
+        (gpu["inforom"] == CORRUPTED, False, "its infoROM is corrupted"),
+        (limit < MEMORY_SHARE * power, False, f"power limit {limit:.0f} W of {power:.0f} W"),
         (slowed, True, ", ".join(slowed)),
         ((gpu["slowed"] or 0) & HOT, False, "software thermal slowdown"),
         (
@@ -238,7 +261,7 @@ def _of_log(facts: Facts) -> Iterator[Finding]:
         yield Finding(f"NVSwitch {device}: SXid {text}", False)
     for device, words in sorted(set(map(tuple, facts["failures"]))):
         # Xid 79 says already that the GPU has fallen off the bus.
-        if "bus" not in words or (f"PCI:{device[:-2]}", 79) not in xids:
+        if "bus" not in words or (f"PCI:{device.removesuffix('.0')}", 79) not in xids:
             yield Finding(f"{device or 'a GPU'}: {words}", True)
 
 

@@ -1,5 +1,5 @@
-"""Calls into NVIDIA's libraries with a time limit. A call that hangs in the kernel cannot be ended,
-so each runs in a process that can be left behind."""
+"""Calls into NVIDIA's libraries and other programs with a time limit. A call that hangs in the
+kernel cannot be ended, so each runs in a process that can be left behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import os
 import select
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from golden_idle import driver_library
@@ -19,7 +21,8 @@ from golden_idle.driver_library import Failed
 CALL_S = 60.0
 # A GPU that is badly cooled throttles after half a minute.
 LOAD_S = 60.0
-"""Seconds that a call and a load may take. Callers set them before they ask."""
+COMMAND_S = 30.0
+"""Seconds that a call, a load and a command may take. Callers set them before they ask."""
 
 Facts = dict[str, Any]
 _under_way: dict[int, tuple[str, float]] = {}
@@ -125,3 +128,22 @@ class Library(driver_library.Library):
             super().__call__(name, *arguments)
         finally:
             del _under_way[threading.get_ident()]
+
+
+def output(*argv: str) -> str:
+    """Return what a command prints, "" if it cannot be begun, or a line that says that it hangs."""
+    try:
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=COMMAND_S)
+    except OSError:
+        return ""
+    except subprocess.TimeoutExpired:
+        return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def file_text(path: Path) -> str:
+    """Return a file's text without its line end, or "" if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -13,30 +13,23 @@ import functools
 import itertools
 import operator
 import re
-import subprocess
 import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
+from typing import Any
 
-from golden_idle.driver_library import NVML, NVML_WORDS, gpu_handle, gpu_memory
+from golden_idle.driver_library import NVML, NVML_WORDS, Failed, gpu_handle, gpu_memory
 
-from golden_health.gpu_calls import Facts, Library, bounded, in_turn
+from golden_health import kernel_log
+from golden_health.gpu_calls import Facts, Library, bounded, file_text, in_turn, output
 
-COMMAND_S = 30.0
 # PCI vendor and classes.
 NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
 LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
 # nvml.h, nvmlMemoryErrorType_t; nvmlEccCounterType_t: since the driver started, and of its life.
 UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
+ERRORS = "nvmlDeviceGetTotalEccErrors"
 READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
-XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
-SXID = re.compile(r"SXid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
-# An instance of MIG may follow the address. What a line says beside an Xid is the Xid's.
-FAILURE = re.compile(
-    r"NVRM: (?!Xid)(?:.*?GPU ([0-9a-fA-F]+:[0-9a-fA-F:.]+\b):? )?.*?"
-    r"(RmInitAdapter failed!.*|(?:GPU )?has fallen off the bus)"
-)
-LOGGED = {"xids": XID, "sxids": SXID, "failures": FAILURE}
 WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
 """Bytes that are copied to a GPU and back, and seconds after which its link is at full speed."""
@@ -66,17 +59,14 @@ def gather(root: Path, *, cuda: bool = True) -> Facts:
 def around(root: Path) -> Facts:
     """Return the facts that need neither an answer of the driver nor its daemons."""
     addresses, switches = on_bus(root)
-    module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
     versions = re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-    # The kernel's ring buffer forgets old lines; the journal has them since this boot.
-    log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
         "bus": addresses,
         "switches": switches,
-        "module": module.read_text().strip() if module.exists() else "",
+        "module": file_text(root / "sys/module/nvidia/version"),  # of the module that is loaded
         "fabricmanager": output(*STATE).strip(),
         "fabricmanager_version": next(iter(versions), ""),
-        **{name: sorted(set(pattern.findall(log))) for name, pattern in LOGGED.items()},
+        **kernel_log.since_boot(),
     }
 
 
@@ -141,7 +131,11 @@ def at_rest(number: int) -> Facts:
     device = gpu_handle(nvml, number)
     memory_mib = gpu_memory(nvml, device).total >> 20
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
-    ask = nvml.optional
+    ask, long = nvml.optional, {"kind": c_ulonglong}
+
+    def asked(name: str, *arguments: int, **kind: Any) -> Any:
+        return ask(lambda: nvml.number(name, device, *arguments, **kind))
+
     return {
         "name": nvml.text("nvmlDeviceGetName", device),
         "uuid": nvml.text("nvmlDeviceGetUUID", device),
@@ -149,27 +143,27 @@ def at_rest(number: int) -> Facts:
         "memory_mib": memory_mib,
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
-        "uncorrected": ask(
-            lambda: nvml.number(
-                "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, VOLATILE, kind=c_ulonglong
-            )
-        ),
-        "uncorrected_ever": ask(
-            lambda: nvml.number(
-                "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong
-            )
-        ),
+        "uncorrected": asked(ERRORS, UNCORRECTED, VOLATILE, **long),
+        "uncorrected_ever": asked(ERRORS, UNCORRECTED, AGGREGATE, **long),
         "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
-        "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
+        "pages_pending": asked("nvmlDeviceGetRetiredPagesPendingStatus"),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
         "nvlinks": links(nvml, device),
-        "width": ask(lambda: nvml.number(WIDTH, device)),
-        "slowed": ask(
-            lambda: nvml.number(
-                "nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong
-            )
-        ),
+        "width": asked(WIDTH),
+        "slowed": asked("nvmlDeviceGetCurrentClocksThrottleReasons", **long),
+        "power_limit": asked("nvmlDeviceGetEnforcedPowerLimit"),
+        "full_power": asked("nvmlDeviceGetPowerManagementDefaultLimit"),
+        "inforom": status(nvml, "nvmlDeviceValidateInforom", device),
     }
+
+
+def status(nvml: Library, name: str, device: c_void_p) -> int:
+    """Return the error number of a call, or 0."""
+    try:
+        nvml(name, device)
+    except Failed as error:
+        return error.status
+    return 0
 
 
 def wake(rows: list[Facts], link: tuple[int, int]) -> None:
@@ -195,10 +189,8 @@ def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
         size, first, second = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
         for memory in (first, second):
             cuda("cuMemAlloc_v2", byref(memory), size)
-        pattern, received = (
-            bytes(range(256)) * (AWAKE_BYTES >> 8),
-            ctypes.create_string_buffer(AWAKE_BYTES),
-        )
+        pattern = bytes(range(256)) * (AWAKE_BYTES >> 8)
+        received = ctypes.create_string_buffer(AWAKE_BYTES)
         best, whole, ends = (0, 0), True, time.monotonic() + AWAKE_S
         while True:
             cuda("cuMemcpyHtoD_v2", first, pattern, size)
@@ -266,27 +258,9 @@ def on_bus(root: Path) -> tuple[list[str], int]:
     """Return the PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
     addresses, switches = [], 0
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        pci_class = (device / "class").read_text().strip()
-        if (device / "vendor").read_text().strip() == NVIDIA:
+        pci_class = file_text(device / "class")
+        if file_text(device / "vendor") == NVIDIA:
             if pci_class.startswith(GPU_CLASSES):
                 addresses.append(device.name)
             switches += pci_class.startswith(SWITCH_CLASS)
     return addresses, switches
-
-
-def output(*argv: str) -> str:
-    """Return what a command prints, "" if it is not installed, or a line that says that it
-    hangs."""
-    try:
-        return subprocess.run(
-            argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=COMMAND_S,
-        ).stdout
-    except FileNotFoundError:
-        return ""
-    except subprocess.TimeoutExpired:
-        return f"{argv[0]} gave no answer in {COMMAND_S:g} s"

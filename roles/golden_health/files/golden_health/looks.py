@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from golden_idle.account import AccountError
 from golden_idle.metrics import Figure, Minute
 from golden_idle.settings import WrongSettings
 
-from golden_health import findings, gpu_calls, gpu_facts, jobs, machine_facts
+from golden_health import findings, gpu_calls, gpu_facts, jobs, kernel_log, machine_facts
 from golden_health.findings import Finding
 
 SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
@@ -33,6 +34,7 @@ TRIES_S = (0, 20, 60, 180)
 """Seconds before each try to tell AWS: the network may come after this unit."""
 HEALTHY, ILL, WRONG, UNKNOWN = 0, 1, 2, 3
 
+KEPT = (*kernel_log.LOGGED, "troubles", "seen")  # facts that hold until the next boot
 State = dict[str, Any]
 
 
@@ -45,11 +47,6 @@ def main(argv: list[str] | None = None) -> int:
         return run(arguments.root)
     except WrongSettings as error:
         print(f"golden-health: error: {error}", file=sys.stderr)
-    except PermissionError as error:
-        print(
-            f"golden-health: error: {error.filename}: {error.strerror}: begin with `sudo`",
-            file=sys.stderr,
-        )
     return WRONG
 
 
@@ -74,6 +71,11 @@ def status(root: Path) -> int:
     if state is None:
         print("golden-health has not looked yet: `systemctl status golden-health`", file=sys.stderr)
         return UNKNOWN
+    return show(state)
+
+
+def show(state: State) -> int:
+    """Print what a look found."""
     # The state is in /run and ends with the boot, so the time since boot serves as a clock.
     minutes = (time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]) / 60
     print(f"{words(state) or 'healthy'}\n{minutes:.0f} minutes ago, in {state['seconds']:.1f} s")
@@ -108,8 +110,12 @@ def load(root: Path) -> dict[str, Any]:
 
 
 def look(root: Path) -> int:
-    """Examine the machine, and tell logins and then AWS."""
+    """Examine the machine, and tell logins and then AWS; tell a user who is not root alone."""
     settings, earlier = load(root), read(root)
+    if not may_tell(root):
+        state = looked(root, settings, PATIENT_S, cuda=True)
+        state["told"] = ["the kernel's log and copies by GPUs: as root last saw them"]
+        return show(state)
     if earlier is None:
         # First what is known without the driver, whose daemons may not be ready yet.
         facts = machine_facts.around(root)
@@ -144,13 +150,17 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
     """Examine the machine and write down the result. A call may take `call_s` seconds."""
     began = time.monotonic()
     gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
-    facts, earlier = machine_facts.gather(root, cuda=cuda), (read(root) or {}).get("log", {})
+    facts, earlier = machine_facts.gather(root, cuda=cuda), read(root) or {}
     # The kernel's log forgets lines, but a fault lasts until the machine boots.
     log = {
-        name: sorted({*facts[name], *map(tuple, earlier.get(name, ()))})
-        for name in gpu_facts.LOGGED
+        name: sorted({*facts[name], *map(tuple, earlier.get("log", {}).get(name, ()))})
+        for name in KEPT
     }
     facts |= log
+    # What copies showed holds until there are others; one that hung may only have been too slow.
+    for gpu in facts["gpus"]:
+        awake = earlier.get("awake", {}).get(gpu["bus"], {})
+        gpu["awake"] = {} if "error" in awake else awake
     expected = settings["types"].get(facts["type"])
 
     def judged() -> State:
@@ -163,6 +173,7 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
             "told": [],
             "replaced": False,
             "log": log,
+            "awake": {gpu["bus"]: gpu["awake"] for gpu in facts["gpus"] if gpu["awake"]},
             "again": call_s < PATIENT_S and findings.unanswered(facts),
         }
         write(root, state)
@@ -170,8 +181,8 @@ def looked(root: Path, settings: Mapping[str, Any], call_s: float, *, cuda: bool
 
     state = judged()
     can_wake = not facts["cuda_error"] and (cuda or findings.is_narrow(facts, expected))
-    # Copies would disturb a program that uses the GPUs.
-    if can_wake and not any(jobs.users_of_cuda(root)):
+    # Copies would disturb a program that uses the GPUs, and a user does not see others' programs.
+    if can_wake and may_tell(root) and not any(jobs.users_of_cuda(root)):
         link = (expected["pcie_generation"], expected["pcie_width"]) if expected else (0, 0)
         gpu_facts.wake(facts["gpus"], link)
         state = judged()
@@ -192,8 +203,16 @@ def read(root: Path) -> State | None:
     return state
 
 
+def may_tell(root: Path) -> bool:
+    """Return whether this user may write down a look."""
+    folder = next(path for path in (root / STATE).parents if path.exists())
+    return os.access(folder, os.W_OK)
+
+
 def write(root: Path, state: State) -> None:
     """Write the state for `golden-health status`, and for logins if something is wrong."""
+    if not may_tell(root):
+        return
     put(root / STATE, json.dumps(state))
     say(root, words(state), *state["told"])
 

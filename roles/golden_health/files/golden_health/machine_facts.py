@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from golden_health import gpu_facts
-from golden_health.gpu_calls import Facts
+from golden_health.gpu_calls import Facts, file_text, output
 
 DISK = "Amazon EC2 NVMe Instance Storage"
 """The model that controllers of local disks name (EC2 user guide, "SSD instance store volumes")."""
@@ -19,6 +19,8 @@ DAEMONS_S = 120.0
 EFA = "0xefa"
 """The beginning of the device numbers of Elastic Fabric Adapters, 0xefa0 and on (Linux:
 drivers/infiniband/hw/efa)."""
+ENDED = frozenset({"ro", "emergency_ro", "shutdown"})
+"""Options of a file system that takes no more writes (Linux: fs/ext4/super.c)."""
 PERSISTENCE = "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service"
 UNSYNCHRONIZED = 5  # adjtimex(2), TIME_ERROR
 TIMEX_BYTES = 208
@@ -33,7 +35,7 @@ def wait_for_daemons() -> None:
     """Wait until the daemons have started or failed whose absence would look like a fault."""
 
     def are_starting() -> bool:
-        states = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
+        states = output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
         return bool(re.search(r"^(ActiveState=activating|Job=\d+)$", states, re.MULTILINE))
 
     deadline = time.monotonic() + DAEMONS_S
@@ -45,21 +47,28 @@ def around(root: Path) -> Facts:
     """Return the facts for which the driver need not be asked."""
     controllers = list[tuple[str, str]]()
     for folder in sorted((root / "sys/class/nvme").glob("nvme*")):
-        if _text(folder / "model") == DISK:
-            controllers.append((folder.name, _text(folder / "state")))
+        if file_text(folder / "model") == DISK:
+            controllers.append((folder.name, file_text(folder / "state")))
     disks = sum(
-        _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")
+        file_text(block / "device/model") == DISK
+        and file_text(block / "hidden") in ("", "0")
+        and file_text(block / "ro") != "1"
+        and file_text(block / "size") != "0"
         for block in (root / "sys/block").glob("nvme*")
     )
-    return gpu_facts.around(root) | {
+    facts, efa = gpu_facts.around(root), list(adapters(root))
+    cpus = root / "sys/devices/system/cpu"
+    return facts | {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
-        "type": _text(root / "sys/class/dmi/id/product_name"),
+        "type": file_text(root / "sys/class/dmi/id/product_name"),
         "persistence": (root / PERSISTENCE).is_symlink(),
         "disks": disks,
         "clock": is_synchronized(),
         "controllers": controllers,
         "read_only": list(read_only(root)),
-        "efa": list(adapters(root)),
+        "efa": efa,
+        "seen": [(address,) for address in (*facts["bus"], *dict(efa))],
+        "processors": [file_text(cpus / name) for name in ("online", "present", "smt/control")],
         "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),
     }
 
@@ -67,14 +76,14 @@ def around(root: Path) -> Facts:
 def read_only(root: Path) -> Iterator[str]:
     """Yield the image's file systems that are read-only although their disk is not: ext4 makes
     itself read-only after an error. A verified root's disk is read-only itself."""
-    for line in _text(root / "proc/self/mountinfo").splitlines():
+    for line in file_text(root / "proc/self/mountinfo").splitlines():
         mount, _, file_system = line.partition(" - ")
         _, _, disk, _, mount_point, *_ = mount.split()
         # The file system's own flag: the mount's alone may be of this unit's sandbox.
         if (
             mount_point in ("/", "/persist")
-            and "ro" in file_system.split()[-1].split(",")
-            and (_text(root / f"sys/dev/block/{disk}/ro") == "0")
+            and not ENDED.isdisjoint(file_system.split()[-1].split(","))
+            and file_text(root / f"sys/dev/block/{disk}/ro") != "1"
         ):
             yield mount_point
 
@@ -83,19 +92,12 @@ def adapters(root: Path) -> Iterator[tuple[str, str]]:
     """Yield each Elastic Fabric Adapter that the machine was launched with, and the state of its
     port, or "" without a driver. No machine knows how many its launch asked for."""
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        if _text(device / "device").startswith(EFA):
+        if file_text(device / "device").startswith(EFA):
             ports = sorted(device.glob("infiniband/*/ports/1/state"))
-            yield device.name, _text(ports[0]) if ports else ""
+            yield device.name, file_text(ports[0]) if ports else ""
 
 
 def is_synchronized() -> bool:
     """Return whether a server keeps the kernel's clock right, whichever program asks the server."""
     state = ctypes.create_string_buffer(TIMEX_BYTES)  # modes 0: nothing is set
     return bool(ctypes.CDLL(None).adjtimex(state) != UNSYNCHRONIZED)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
