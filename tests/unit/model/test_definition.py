@@ -70,6 +70,21 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
             "release: noble",
             "5: base.release: unknown release of debian `noble`; ",
         ),
+        (
+            "roles:",
+            "drift: {listen: [9100]}\nroles:",
+            "9: drift: `listen` stands beside `roles`, with `port` and `unit` of each row",
+        ),
+        (
+            "roles:",
+            "listen: [{port: 9100, unit: agent, addresses: [localhost]}]\nroles:",
+            "9: listen.1.unit: string should match pattern",
+        ),
+        (
+            "roles:",
+            "listen: [{port: 9100, unit: a.service, addresses: [localhost]}]\nroles:",
+            "9: listen.1.addresses.1: `localhost` is no IP address, such as 127.0.0.1",
+        ),
         (FAMILIES, "[c7i, m7j]", "8: hardware.2: unknown family `m7j`; did you mean `m7i`?"),
         (FAMILIES, "[c7g]", "8: hardware.1: `c7g` is arm64, the image amd64"),
         (

@@ -23,6 +23,7 @@ from goldenami.model.locked import locked_hardware
 from goldenami.model.locked.locked_downloads import LockedDownload
 from goldenami.model.locked.locked_hardware import HardwareLock
 from goldenami.model.locked.python_packages import PythonPackages
+from goldenami.model.roles.listening import Listen
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.roles.role_specs import tasks
 from goldenami.packages.apt import Deb
@@ -260,11 +261,12 @@ class Lock(Record):
         default_factory=dict, exclude_if=lambda modules: not modules
     )
     toolchain: dict[str, Package] = Field(default_factory=dict)
-    # The next four are left out if empty for the same reason.
+    # The next five are left out if empty for the same reason.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
     downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
     containers: list[LockedContainer] = Field(default_factory=list, exclude_if=operator.not_)
     python: PythonPackages | None = Field(default=None, exclude_if=lambda value: value is None)
+    listen: list[Listen] = Field(default_factory=list, exclude_if=operator.not_)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
