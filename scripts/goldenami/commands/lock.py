@@ -19,10 +19,12 @@ from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.opening import LockInputs
 from goldenami.image.scaffold import templates
 from goldenami.local.host import workspace
+from goldenami.model import program_files
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
+from goldenami.model.roles import role_order
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="it is not there, or empty")]
 RoleName = Annotated[str, typer.Argument(metavar="NAME", help="as its variables begin")]
@@ -54,6 +56,14 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     """Check definitions and committed locks, and that the parts of each lock fit; resolve
     nothing."""
     error_count, bad_inputs = 0, list[BadInput]()
+    names = {*role_order.known(checkout.root), *checkout.images}
+    for path in program_files.idle_checks(checkout.root, names):
+        bad_inputs.append(
+            BadInput(
+                f"{path}: nothing runs these checks: no role or image is named `{path.stem}`",
+                hint="the folder of a check has the name of a role or of an image",
+            )
+        )
     for path in checkout.paths(image):
         try:
             error_count += _check(

@@ -10,6 +10,7 @@ from goldenami.local.checks import image_tests
 from goldenami.local.checks.image_tests import ImageTests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
+from support.builds.sample_lock import sample
 from support.files import write
 from support.waiting import until
 
@@ -123,7 +124,9 @@ def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     assert (tmp_path / "checks.json").exists()
 
 
-def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path) -> None:
+def test_checks_of_roles_and_image_of_another_repository_have_the_program_s_fixtures(
+    tmp_path: Path,
+) -> None:
     (tmp_path / program_files.PLAYBOOK).unlink()
     asks = "def test_port(lock):\n    assert lock['agent_port'] == 9100\n"
     write(
@@ -131,17 +134,24 @@ def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path
         {
             "tests/image/agent/test_it.py": asks,
             "tests/image/other/test_it.py": RIGHT,
-            "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100}',
+            "tests/image/rocky-1.2/test_it.py": asks,
+            "tests/image/debian-13/test_it.py": WRONG,
+            "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100, '
+            '"golden_image": "rocky-1.2"}',
             "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k nothing'\n",
             "ssh_config": "",
         },
     )
     tests = ImageTests(
         tmp_path,
-        ["agent", "other"],
+        sample(image="rocky-1.2", roles=["agent", "other"]).checked,
         tmp_path / "vars.json",
         tmp_path / "build",
         tmp_path / "log",
     )
     found = tests.run(tmp_path / "ssh_config")
-    assert outcomes(found) == {"agent/port": "correct", "other/right": "correct"}
+    assert outcomes(found) == {
+        "agent/port": "correct",
+        "other/right": "correct",
+        "rocky-1.2/port": "correct",
+    }

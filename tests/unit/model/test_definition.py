@@ -44,6 +44,13 @@ def test_every_definition_of_the_checkout_is_good(shared: Path) -> None:
         assert found.role_names[-1] == "seal"
 
 
+def test_an_image_has_no_role_s_name(root: Path) -> None:
+    path = definition_file.path_of(root, IMAGE)
+    text = path.read_text(encoding="utf-8").replace(f"image: {IMAGE}", "image: limits")
+    path.with_name("limits.yml").write_text(text, encoding="utf-8")
+    assert refused(root, "limits").startswith("limits.yml:1: image: `limits` is the name of a role")
+
+
 AGENT = (
     f"  - {{name: agent, source: {{url: 'https://localhost/a.tar.gz', sha256: '{'0' * 64}'}}}}\n"
 )

@@ -90,8 +90,8 @@ def test_definition_s_rows_have_to_listen_and_roles_rows_may() -> None:
 def test_program_names_the_unit_of_a_socket(tmp_path: Path) -> None:
     """On this machine, with a `systemctl` that knows two sockets of units."""
     (tmp_path / "systemctl").write_text(
-        "#!/bin/sh\nprintf 'Listen=/run/a.sock (Stream)\\nListen=[::]:22 (Stream)\\nId=ssh.socket\\n"
-        "\\nListen=0.0.0.0:69 (Datagram)\\nId=tftp.socket\\n'\n",
+        "#!/bin/sh\nprintf 'Listen=/run/a.sock (Stream)\\nListen=[::]:22 (Stream)\\n"
+        "Id=ssh.socket\\n\\nListen=0.0.0.0:69 (Datagram)\\nId=tftp.socket\\n'\n",
         encoding="utf-8",
     )
     (tmp_path / "systemctl").chmod(0o755)
@@ -99,7 +99,7 @@ def test_program_names_the_unit_of_a_socket(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         (tmp_path / "ss").write_text(
             "#!/bin/sh\ncat <<END\n"
-            f'tcp LISTEN 0 9 127.0.0.1:{port} 0.0.0.0:* users:(("python3",pid={os.getpid()},fd=3))\n'
+            f'tcp LISTEN 0 9 127.0.0.1:{port} 0.0.0.0:* users:(("a",pid={os.getpid()},fd=3))\n'
             'tcp LISTEN 0 9 *:22 *:* users:(("sshd",pid=0,fd=3),("systemd",pid=1,fd=80))\n'
             'udp UNCONN 0 0 [::1]%lo:69 [::]:* users:(("systemd",pid=1,fd=81))\n'
             "udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*\nEND\n",

@@ -272,6 +272,11 @@ class Lock(Record):
     variables: dict[str, Any]
     inputs: dict[str, str]
 
+    @property
+    def checked(self) -> list[str]:
+        """The folders of checks that are for the image: those of its roles, and its own."""
+        return [*self.roles, self.image]
+
     def debs(self) -> list[Deb]:
         return [package.deb(name) for name, package in self.packages.items()]
 
