@@ -35,7 +35,7 @@ hardware: [c7i]
 frameworks: [demo]
 python_packages: [company-model]
 {galaxy_roles.LISTEN}containers: [docker.io/library/tool:7]
-{{sources}}roles:
+SOURCESroles:
   os_updates:
   kernel:
   container_runtime:
@@ -150,7 +150,7 @@ kernel_modules:
         dkms_sources.sha256(MODULE)
     }'}}}}
 """
-    definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads() + more)
+    definition = DEFINITION.replace("SOURCES", vendor.repos() + vendor.downloads() + more)
 
     def closed() -> None:  # from here on the store has all of it
         vendor.close()

@@ -74,8 +74,8 @@ class Resolution:
         """The names that apt is asked for: the base system, and what `roles` install."""
         packages = list[str]()
         for role in roles:
-            packages += role_packages.packages(self.root, role, self.platform, self.given(role))
-            packages += self.definition.packages(role)
+            given, declared = self.given(role), self.definition.packages(role)
+            packages += role_packages.packages(self.root, role, self.platform, given, declared)
         return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
 
     def driver_sources(self) -> list[str]:
