@@ -28,7 +28,7 @@ ROLES = {"container_runtime_engine": "docker", "jupyterhub_port": 8000}
 
 
 def declared(*rows: Listen, roles: tuple[str, ...] = ("os_updates",)) -> list[dict[str, Any]]:
-    return listening.of_image(ROOT, PLATFORMS["trixie"], roles, ROLES, rows)
+    return listening.of_image(ROOT, PLATFORMS["trixie"], roles, ROLES, list(rows))
 
 
 def heard(words: str) -> dict[str, Any]:

@@ -55,29 +55,23 @@ def of_image(
     platform: Platform,
     roles: Iterable[str],
     variables: Mapping[str, Any],
-    declared: Iterable[Listen],
+    declared: list[Listen],
 ) -> list[dict[str, Any]]:
     """Return the rows of the definition and of its roles as the variable `golden_listen`. `role` is
     empty in those of the definition, which have to listen at each boot."""
-    rows = [{**row.model_dump(mode="json"), "role": ""} for row in declared]
+    found = {"": declared}
     for role in roles:
-        rows += [
-            {**row.model_dump(mode="json"), "role": role}
-            for row in _of_role(root, role, platform, variables)
-        ]
-    return rows
-
-
-def _of_role(
-    root: Path, role: str, platform: Platform, variables: Mapping[str, Any]
-) -> list[Listen]:
-    name = f"__{role}_listens"
-    rows = role_packages.facts(root, role, platform, variables, only=name).get(name)
-    try:
-        return _ROWS.validate_python(rows or [])
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise BadInput(
-            f"{program_files.role(root, role)}/vars: {name}: {problem['msg']}",
-            hint=f"write `{name}: [{{port: 9100, unit: {role}.service}}]`",
-        ) from None
+        name = f"__{role}_listens"
+        rows = role_packages.facts(root, role, platform, variables, only=name).get(name)
+        try:
+            found[role] = _ROWS.validate_python(rows or [])
+        except ValidationError as error:
+            raise BadInput(
+                f"{program_files.role(root, role)}/vars: {name}: {error.errors()[0]['msg']}",
+                hint=f"write `{name}: [{{port: 9100, unit: {role}.service}}]`",
+            ) from None
+    return [
+        {**row.model_dump(mode="json"), "role": role}
+        for role, rows in found.items()
+        for row in rows
+    ]
