@@ -58,12 +58,8 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
     error_count, bad_inputs = 0, list[BadInput]()
     names = {*role_order.known(checkout.root), *checkout.images}
     for path in program_files.idle_checks(checkout.root, names):
-        bad_inputs.append(
-            BadInput(
-                f"{path}: nothing runs these checks: no role or image is named `{path.stem}`",
-                hint="the folder of a check has the name of a role or of an image",
-            )
-        )
+        problem = f"{path}: nothing runs these checks: no role or image is named `{path.stem}`"
+        bad_inputs.append(BadInput(problem, hint="name the folder as a role or as an image"))
     for path in checkout.paths(image):
         try:
             error_count += _check(

@@ -158,12 +158,11 @@ def checks(root: Path, names: Iterable[str], work: Path) -> Path:
 def idle_checks(root: Path, names: Container[str]) -> list[Path]:
     """Return the files and folders with checks that nothing runs, because they are named as none of
     the roles and images `names`."""
-    idle = list[Path]()
-    for path in sorted(_paths(root / CHECKS).values()):
-        is_test = path.match("test_*.py") or any(path.rglob("test_*.py"))
-        if is_test and path.name not in names:
-            idle.append(path)
-    return idle
+    return [
+        path
+        for path in sorted(_paths(root / CHECKS).values())
+        if path.name not in names and (path.match("test_*.py") or any(path.rglob("test_*.py")))
+    ]
 
 
 def _parts(folder: Path) -> set[str]:

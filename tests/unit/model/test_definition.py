@@ -48,7 +48,7 @@ def test_an_image_has_no_role_s_name(root: Path) -> None:
     path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8").replace(f"image: {IMAGE}", "image: limits")
     path.with_name("limits.yml").write_text(text, encoding="utf-8")
-    assert refused(root, "limits").startswith("limits.yml:1: image: `limits` is the name of a role")
+    assert refused(root, "limits").startswith("limits.yml:1: image: is a role's name, too")
 
 
 AGENT = (

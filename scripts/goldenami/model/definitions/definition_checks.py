@@ -45,7 +45,6 @@ def check(
         *_check_frameworks(root, source, definition),
         *_check_modules(source, definition),
         *_check_drift(source, definition),
-        *_check_name(root, source, definition),
         *source_checks.mistakes(root, source, definition),
         *python_checks.mistakes(root, source, definition),
         *operation_checks.mistakes(root, source, definition),
@@ -114,15 +113,6 @@ def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
                 "Python runs .pyc instead of its source: never",
                 hint="let a role compile the modules, so that the bake has them",
             )
-
-
-def _check_name(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    if definition.image in role_order.known(root):
-        yield source.error(
-            ("image",),
-            f"`{definition.image}` is the name of a role, too",
-            hint="rename one: tests/image has one folder of checks for each name",
-        )
 
 
 def _names_place(path: str) -> bool:
