@@ -425,28 +425,6 @@ def test_check_says_what_is_wrong_with_every_image(
     assert error == f"golden: error: {images} has 4 mistakes"
 
 
-def test_check_names_checks_that_nothing_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("ansible", "roles", "packer"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    for name in (
-        "acme/test_acme.py",
-        "limits/test_limits.py",
-        f"{IMAGE}/test_it.py",
-        "test_all.py",
-    ):
-        (tmp_path / "tests/image" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "tests/image" / name).touch()
-    assert cli.main(["--root", str(tmp_path), "check", IMAGE]) == 2
-    said = capsys.readouterr().err.replace(f"{tmp_path}/tests/image/", "").splitlines()
-    problem = "nothing runs these checks: no role or image is named"
-    assert [line.partition("`:")[0] for line in said if problem in line] == [
-        f"  | acme: {problem} `acme",
-        f"  | test_all.py: {problem} `test_all",
-    ]
-
-
 def test_a_summary_links_the_run_of_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {
         "GITHUB_SERVER_URL": "https://x.example",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami import cli
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.checks import image_tests
 from goldenami.local.checks.image_tests import ImageTests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
 from support.builds.sample_lock import sample
+from support.builds.tools import ROOT
 from support.files import write
 from support.waiting import until
 
+EXAMPLE = "debian-13-ml-cpu"
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
 BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"
 
@@ -155,3 +158,27 @@ def test_checks_of_roles_and_image_of_another_repository_have_the_program_s_fixt
         "other/right": "correct",
         "rocky-1.2/port": "correct",
     }
+
+
+def test_check_names_checks_that_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "whole"
+    root.mkdir()
+    for name in ("ansible", "roles", "packer"):
+        (root / name).symlink_to(ROOT / name)
+    for name in (
+        "acme/test_acme.py",
+        "limits/test_limits.py",
+        f"{EXAMPLE}/test_it.py",
+        "test_all.py",
+    ):
+        (root / "tests/image" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "tests/image" / name).touch()
+    assert cli.main(["--root", str(root), "check", EXAMPLE]) == 2
+    said = capsys.readouterr().err.replace(f"{root}/tests/image/", "").splitlines()
+    problem = "nothing runs these checks: no role or image is named"
+    assert [line.partition("`:")[0] for line in said if problem in line] == [
+        f"  | acme: {problem} `acme",
+        f"  | test_all.py: {problem} `test_all",
+    ]
