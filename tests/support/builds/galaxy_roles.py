@@ -272,7 +272,7 @@ DEFINITION = """  node_exporter:
 """
 """Their lines below `roles`, for an image with a user `ann`."""
 LISTEN = """listen:
-  - {port: 9100, unit: prometheus-node-exporter.service, addresses: [0.0.0.0]}
+  - {port: 9100, unit: prometheus-node-exporter.service, addresses: ["::"]}
   - {port: 8080, unit: nginx.service, addresses: [0.0.0.0]}
   - {port: 24224, protocol: udp, unit: fluentd.service, addresses: [127.0.0.1]}
 """
