@@ -89,6 +89,9 @@ ROLES: dict[str, dict[str, str]] = {
         "nginx_listen: 8080\nnginx_user: www-data\n",
         "tasks/main.yml": """
 - include_tasks: "setup-{{ ansible_facts['os_family'] }}.yml"
+- name: Create what its first start would create
+  file: {path: '/var/lib/nginx/{{ item }}', state: directory, owner: www-data, mode: '0700'}
+  loop: [body, fastcgi, proxy, scgi, uwsgi]
 - name: Remove the default site
   file: {path: /etc/nginx/sites-enabled/default, state: absent}
 - name: Configure
