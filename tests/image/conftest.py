@@ -80,11 +80,11 @@ def _which_build(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any]) -> None:
-    """Before any fixture of the role's own looks at the machine."""
-    role = request.path.parent.name
-    if role not in lock["golden_roles"]:
-        pytest.skip(f"{lock['golden_image']} has no role {role}")
+def _only_what_is_the_image_s(request: pytest.FixtureRequest, lock: dict[str, Any]) -> None:
+    """Checks of its roles and its own, before any fixture of theirs looks at the machine."""
+    name, image = request.path.parent.name, lock.get("golden_image")
+    if name not in (*lock["golden_roles"], image):
+        pytest.skip(f"{image} has no role {name}")
 
 
 @functools.cache

@@ -19,10 +19,12 @@ from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.image.lock.opening import LockInputs
 from goldenami.image.scaffold import templates
 from goldenami.local.host import workspace
+from goldenami.model import program_files
 from goldenami.model.definitions import definition_file, inheritance
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
+from goldenami.model.roles import role_order
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="a new one, or one of your repository")
@@ -70,6 +72,10 @@ def cmd_check(
             print(*inheritance.explained(inheritance.load(path)), sep="\n")
         return 0
     error_count, bad_inputs = 0, list[BadInput]()
+    names = {*role_order.known(checkout.root), *checkout.images}
+    for path in program_files.idle_checks(checkout.root, names):
+        problem = f"{path}: nothing runs these checks: no role or image is named `{path.stem}`"
+        bad_inputs.append(BadInput(problem, hint="name the folder as a role or as an image"))
     for path in checkout.paths(image):
         try:
             error_count += _check(

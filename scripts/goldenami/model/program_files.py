@@ -3,7 +3,7 @@ definitions. Any other repository uses those of the installed package, and adds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import goldenami
@@ -166,6 +166,16 @@ def checks(root: Path, names: Iterable[str], work: Path) -> Path:
     role_checks = {name: find(root, f"{CHECKS}/{name}") for name in names}
     _link(folder, {**shared, **role_checks})
     return folder
+
+
+def idle_checks(root: Path, names: Container[str]) -> list[Path]:
+    """Return the files and folders with checks that nothing runs, because they are named as none of
+    the roles and images `names`."""
+    return [
+        path
+        for path in sorted(_paths(root / CHECKS).values())
+        if path.name not in names and (path.match("test_*.py") or any(path.rglob("test_*.py")))
+    ]
 
 
 def _parts(folder: Path) -> set[str]:

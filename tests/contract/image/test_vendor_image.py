@@ -1,5 +1,5 @@
-"""An image of what vendors and a company have, from sources on loopback: locked, baked without a
-network, booted, and baked again to the same bytes."""
+"""An image of all that a company may write into a definition, from sources on loopback: locked,
+baked without a network, booted, and baked again to the same bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from goldenami.model.builds.build_records import Outcome, VerifyRecord
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Origin
 from goldenami.model.roles import recipes
-from support.builds import bakes, checkout
-from support.debian import debrepo, demo_wheel, dkms_sources, docker_ce, pyindex
+from support.builds import bakes, checkout, galaxy_roles
+from support.debian import debrepo, demo_wheel, dkms_sources, docker_ce, pyindex, tls
 from support.debian.pyindex import PyIndex
+from support.debian.registry import Registry
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
 
 pytestmark = pytest.mark.long
 
 IMAGE = "debian-13-vendors"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ann"
 MODULE = dkms_sources.tarball(dkms_sources.files("golden_card"))
 DEFINITION = f"""image: {IMAGE}
 description: Debian 13 with what vendors have
@@ -32,16 +34,30 @@ disk_size_gib: 4
 hardware: [c7i]
 frameworks: [demo]
 python_packages: [company-model]
-{{sources}}roles:
+{galaxy_roles.LISTEN}containers: [docker.io/library/tool:7]
+SOURCESroles:
   os_updates:
   kernel:
   container_runtime:
     container_runtime_packages: [docker-ce, docker-ce-cli, containerd.io]
   customize:
     customize_packages: [company-tool]
+    customize_files: [{{source: agent.conf, path: /etc/company/agent.conf, mode: "0440"}}]
+    customize_ca_certificates: [company.pem]
+    customize_groups: [operations]
+    customize_users: [{{name: ann, groups: [adm], ssh_keys: [{KEY}]}}]
+    customize_timezone: Europe/Berlin
+    customize_locale: de_DE.UTF-8
+    customize_units_enabled: [fstrim.timer]
+    customize_units_disabled: [e2scrub_all.timer]
+    customize_proxy: http://proxy.company.example:3128
+    customize_no_proxy: [.company.example]
+    customize_apt_mirror: https://mirror.company.example/debian
+    customize_apt_security_mirror: https://mirror.company.example/debian-security
+    customize_pip_index_url: https://pypi.company.example/simple
   fabric:
     after: customize
-  frameworks:
+{galaxy_roles.DEFINITION}  frameworks:
     frameworks_shared_environment: ml
   motd:
     packages: [tree]
@@ -59,13 +75,17 @@ OWN = {
     "tests/image/fabric/test_fabric.py": "def test_installer_has_run(host):\n"
     "    assert host.file('/opt/fabric/lib/fabric.so').content_string == 'not really\\n'\n"
     "    assert host.check_output('/opt/probe/bin/probe') == '2.1'\n",
+    f"tests/image/{IMAGE}/test_company.py": "def test_it_is_the_company_s_image(host, lock):\n"
+    "    assert lock['golden_image'] == 'debian-13-vendors'\n"
+    "    assert host.run('systemctl is-active nginx fluentd').succeeded\n",
+    "roles/customize/files/agent.conf": "colour = blue\n",
     f"{recipes.FOLDER}/demo/recipe.yml": "version: '1.0'\ndistribution: demo\nmodule: demo\n"
     "generic: x86-64-v3\nbuild:\n  requires: [setuptools==80.9.0]\n"
     "  environment: {CFLAGS: '{options}'}\n  memory_mib: 100\n",
     f"{recipes.FOLDER}/demo/smoke.py": "import demo\nassert demo.answer() == 42\nprint('42')\n",
     f"{recipes.FOLDER}/demo/bench.py": "print('{}')\n",
 }
-"""A role of a collection, its check, and a recipe."""
+"""A role of a collection, its check, a check of the image, a file, and a recipe."""
 GALAXY = {
     "roles/motd/meta/main.yml": (
         "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
@@ -109,8 +129,19 @@ def vendor(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    made = Registry(tmp_path_factory.mktemp("hub") / "registry")
+    made.push("library/tool:7", {"etc/tool.conf": "colour = blue\n"})
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
 def root(
-    vendor: VendorServer, index: PyIndex, tmp_path_factory: pytest.TempPathFactory
+    vendor: VendorServer,
+    index: PyIndex,
+    registry: Registry,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
     """A checkout with the image's build, which was booted and passed every check."""
     more = f"""python_index: {{url: '{index.url}', packages: [company-*, demo], login: {VARIABLE}}}
@@ -119,15 +150,24 @@ kernel_modules:
         dkms_sources.sha256(MODULE)
     }'}}}}
 """
-    definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads() + more)
+    definition = DEFINITION.replace("SOURCES", vendor.repos() + vendor.downloads() + more)
 
     def closed() -> None:  # from here on the store has all of it
         vendor.close()
         index.files.clear()
+        registry.stop()
 
-    files = {f"packer/images/{IMAGE}.yml": definition, **OWN, **GALAXY}
-    folder = tmp_path_factory.mktemp("company") / "root"
-    with bakes.baked(folder, files, locked=closed, **{VARIABLE: LOGIN}) as root:
+    folder = tmp_path_factory.mktemp("company")
+    authority = tls.certificate(folder)[0].read_text(encoding="utf-8")
+    files = {
+        f"packer/images/{IMAGE}.yml": definition,
+        "roles/customize/files/company.pem": authority,
+        **OWN,
+        **GALAXY,
+        **galaxy_roles.FILES,
+    }
+    env = {VARIABLE: LOGIN, "GOLDEN_MIRROR_DOCKER_IO": registry.mirror}
+    with bakes.baked(folder / "root", files, locked=closed, **env) as root:
         yield root
 
 
@@ -140,6 +180,21 @@ def test_every_source_is_in_the_booted_image(root: Path) -> None:
     for name in (
         "customize/packages_are_installed",
         "customize/files_by_address_are_there",
+        "customize/files_are_there_as_they_are_in_the_checkout",
+        "customize/certificates_are_trusted",
+        "customize/users_have_their_groups_and_no_password",
+        "customize/sshd_takes_their_keys",
+        "customize/time_zone_is_set",
+        "customize/locale_is_set_and_works",
+        "customize/units_are_on_or_off",
+        "customize/apt_and_logins_have_the_proxy",
+        "customize/services_have_the_proxy",
+        "customize/apt_asks_the_mirrors",
+        "customize/pip_asks_the_index",
+        "seal/nothing_listens_that_is_not_declared",
+        "seal/all_that_the_definition_declares_listens",
+        f"{IMAGE}/it_is_the_company_s_image",
+        "containers/engine_has_them_without_a_pull",
         "container_runtime/docker_is_configured",
         "fabric/installer_has_run",
         "frameworks/environments_hold_exactly_the_lock_s_wheels",

@@ -68,9 +68,6 @@ print(json.dumps({
     "not of skel": sorted(set(os.listdir(found.pw_dir)) - set(skel)),
     "lacks": sorted(set(skel) - set(os.listdir(found.pw_dir)))}))
 """
-HUB_S_OWN_PORTS = ("8001", "8081")
-"""The proxy's API and JupyterHub itself, on the loopback: tests/image/jupyterhub looks at the
-addresses."""
 FIRST_LOG_GRACE_S = 60
 """The first lines of a journal carry the clock as it was before it was set."""
 
@@ -196,28 +193,6 @@ def test_host_keys_come_by_themselves(host: Any) -> None:
 def test_system_is_running_and_no_unit_failed(host: Any, needs_boot: None, settled: str) -> None:
     assert host.check_output("systemctl --failed --plain --no-legend") == ""
     assert settled == "running"
-
-
-def test_only_sshd_listens(host: Any, lock: dict[str, Any], needs_boot: None, settled: str) -> None:
-    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal. Notebooks' hub has its
-    own test besides.
-
-    containerd, as distributions configure it, has a port of chance on the loopback (of its
-    interface for Kubernetes).
-    """
-    engine = ("127.0.0.1:", '"containerd"') if "container_runtime" in lock["golden_roles"] else None
-    heard = [
-        line.split()
-        for line in host.check_output("ss -Hlntup").splitlines()
-        if not (engine and line.split()[4].startswith(engine[0]) and engine[1] in line)
-    ]
-    allowed = {("tcp", "22"), ("udp", "68"), ("udp", "546")}
-    if "jupyterhub" in lock["golden_roles"]:
-        allowed |= {("tcp", port) for port in (str(lock["jupyterhub_port"]), *HUB_S_OWN_PORTS)}
-    assert [
-        " ".join(words) for words in heard if (words[0], words[4].rpartition(":")[2]) not in allowed
-    ] == []
-    assert host.socket("tcp://22").is_listening
 
 
 def test_root_file_system_fills_the_disk_and_has_space(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami import cli
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.checks import image_tests
 from goldenami.local.checks.image_tests import ImageTests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
+from support.builds.sample_lock import sample
+from support.builds.tools import ROOT
 from support.files import write
 from support.waiting import until
 
+EXAMPLE = "debian-13-ml-cpu"
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
 BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"
 
@@ -123,7 +127,9 @@ def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     assert (tmp_path / "checks.json").exists()
 
 
-def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path) -> None:
+def test_checks_of_roles_and_image_of_another_repository_have_the_program_s_fixtures(
+    tmp_path: Path,
+) -> None:
     (tmp_path / program_files.PLAYBOOK).unlink()
     asks = "def test_port(lock):\n    assert lock['agent_port'] == 9100\n"
     write(
@@ -131,17 +137,48 @@ def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path
         {
             "tests/image/agent/test_it.py": asks,
             "tests/image/other/test_it.py": RIGHT,
-            "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100}',
+            "tests/image/rocky-1.2/test_it.py": asks,
+            "tests/image/debian-13/test_it.py": WRONG,
+            "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100, '
+            '"golden_image": "rocky-1.2"}',
             "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k nothing'\n",
             "ssh_config": "",
         },
     )
     tests = ImageTests(
         tmp_path,
-        ["agent", "other"],
+        sample(image="rocky-1.2", roles=["agent", "other"]).checked,
         tmp_path / "vars.json",
         tmp_path / "build",
         tmp_path / "log",
     )
     found = tests.run(tmp_path / "ssh_config")
-    assert outcomes(found) == {"agent/port": "correct", "other/right": "correct"}
+    assert outcomes(found) == {
+        "agent/port": "correct",
+        "other/right": "correct",
+        "rocky-1.2/port": "correct",
+    }
+
+
+def test_check_names_checks_that_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "whole"
+    root.mkdir()
+    for name in ("ansible", "roles", "packer"):
+        (root / name).symlink_to(ROOT / name)
+    for name in (
+        "acme/test_acme.py",
+        "limits/test_limits.py",
+        f"{EXAMPLE}/test_it.py",
+        "test_all.py",
+    ):
+        (root / "tests/image" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "tests/image" / name).touch()
+    assert cli.main(["--root", str(root), "check", EXAMPLE]) == 2
+    said = capsys.readouterr().err.replace(f"{root}/tests/image/", "").splitlines()
+    problem = "nothing runs these checks: no role or image is named"
+    assert [line.partition("`:")[0] for line in said if problem in line] == [
+        f"  | acme: {problem} `acme",
+        f"  | test_all.py: {problem} `test_all",
+    ]

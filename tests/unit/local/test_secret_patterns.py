@@ -62,6 +62,13 @@ def test_at_most_one_in_a_thousand_innocent_lines_is_named() -> None:
     assert len(named) * 1000 <= COUNT, named
 
 
+@pytest.mark.parametrize("name", ["createuser", "rabbitmqctl"])
+def test_a_program_at_the_end_of_a_line_has_no_argument(name: str) -> None:
+    """As in dpkg's lists of digests."""
+    digest = "e0d1e743bbfb41475a33ed3fe375b542"
+    assert found(f"{digest}  usr/bin/{name}\n{digest}  usr/bin/dropdb\n{digest}  usr/a\n") == ""
+
+
 @pytest.mark.parametrize("row", secret_patterns.FORMS, ids=lambda row: row.name)
 def test_each_form_finds_its_example(row: secret_patterns.Row) -> None:
     kinds = list(secret_patterns.kinds(f"x\n{filled(row.example)}\n".encode()))

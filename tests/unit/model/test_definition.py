@@ -44,6 +44,13 @@ def test_every_definition_of_the_checkout_is_good(shared: Path) -> None:
         assert found.role_names[-1] == "seal"
 
 
+def test_an_image_has_no_role_s_name(root: Path) -> None:
+    path = definition_file.path_of(root, IMAGE)
+    text = path.read_text(encoding="utf-8").replace(f"image: {IMAGE}", "image: limits")
+    path.with_name("limits.yml").write_text(text, encoding="utf-8")
+    assert refused(root, "limits").startswith("limits.yml:1: image: is a role's name, too")
+
+
 AGENT = (
     f"  - {{name: agent, source: {{url: 'https://localhost/a.tar.gz', sha256: '{'0' * 64}'}}}}\n"
 )
@@ -69,6 +76,21 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
             "release: trixie",
             "release: noble",
             "5: base.release: unknown release of debian `noble`; ",
+        ),
+        (
+            "roles:",
+            "drift: {listen: [9100]}\nroles:",
+            "9: drift: `listen` stands beside `roles`, with `port` and `unit` of each row",
+        ),
+        (
+            "roles:",
+            "listen: [{port: 9100, unit: agent, addresses: [localhost]}]\nroles:",
+            "9: listen.1.unit: string should match pattern",
+        ),
+        (
+            "roles:",
+            "listen: [{port: 9100, unit: a.service, addresses: [localhost]}]\nroles:",
+            "9: listen.1.addresses.1: `localhost` is no IP address, such as 127.0.0.1",
         ),
         (FAMILIES, "[c7i, m7j]", "8: hardware.2: unknown family `m7j`; did you mean `m7i`?"),
         (FAMILIES, "[c7g]", "8: hardware.1: `c7g` is arm64, the image amd64"),

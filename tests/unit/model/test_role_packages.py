@@ -141,4 +141,6 @@ def test_packages_in_a_file_that_is_not_read(tmp_path: Path, name: str) -> None:
         BadInput, match=f"vars/{name}: __limits_packages: the lock does not read"
     ) as caught:
         role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
-    assert caught.value.hint == "write it into main.yml or Debian_13.yml beside it"
+    assert caught.value.hint.startswith("write it into main.yml or Debian_13.yml beside it, or")
+    declared = role_packages.packages(root, "limits", PLATFORMS["trixie"], {}, ["htop"])
+    assert declared == ["htop"]

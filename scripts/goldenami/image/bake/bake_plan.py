@@ -16,8 +16,10 @@ from goldenami.model.builds.plans import BakeStep, CoverageRequest
 from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock, Step
 from goldenami.model.program_files import CUSTOMIZE
+from goldenami.model.roles import listening
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.supported import base_images
+from goldenami.model.supported.platforms import PLATFORMS
 
 FORMAT = 1
 """Raise this when the code of a bake changes what a layer holds for the same inputs."""
@@ -149,6 +151,9 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
         "golden_base_image": base_images.of_release(root, lock.base.release).model_dump(),
         "golden_lock_sha256": lock_sha256,
         "golden_roles": lock.roles,
+        "golden_listen": listening.of_image(
+            root, PLATFORMS[lock.base.release], lock.roles, lock.variables, lock.listen
+        ),
         "golden_steps": lock.roles,
         "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),
         "provenance_record": {

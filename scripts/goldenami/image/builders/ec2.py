@@ -291,7 +291,7 @@ class Ec2Builder:
                     ssh.run_again_if_lost, config, say=progress.say, log=log, timeout_s=limit_s
                 )
                 lines = ask(_FACTS_COMMAND).splitlines()
-                tests = ImageTests(self.root, lock.roles, build.variables, work, log)
+                tests = ImageTests(self.root, lock.checked, build.variables, work, log)
                 checks = tests.run(config)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),

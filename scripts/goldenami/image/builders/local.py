@@ -72,7 +72,7 @@ class LocalBuilder:
             variables=build.variables,
             coverage=build.coverage,
             user=lock.base.distribution,
-            roles=lock.roles,
+            roles=lock.checked,
             features=lock.hardware.features,
             growth_bytes=GROWTH_BYTES,
             boot_limit_s=ssh.boot_limit_s(),

@@ -60,6 +60,7 @@ def assemble(
         downloads=[file.locked for file in resolution.files],
         containers=resolution.containers,
         python=resolution.python,
+        listen=definition.listen,
         roles=definition.role_names,
         steps=steps,
         variables=_variables(resolution),

@@ -76,8 +76,8 @@ class Resolution:
         install."""
         packages = list[str]()
         for role in roles:
-            packages += role_packages.packages(self.root, role, self.platform, self.given(role))
-            packages += self.definition.packages(role)
+            given, declared = self.given(role), self.definition.packages(role)
+            packages += role_packages.packages(self.root, role, self.platform, given, declared)
         rest = "".join(f", ?not(?exact-name({name}))" for name in left_out)
         seed = [f"?and({pattern}{rest})" if rest else pattern for pattern in SEED]
         return list(dict.fromkeys([ESSENTIAL, *seed, *BASE_PACKAGES, *packages]))

@@ -202,9 +202,12 @@ FIELDS = (
         r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+",
         "htpasswd -cb /etc/x ada …8",
     ),
-    Row("rabbitmqctl", "rabbitmqctl", r"\brabbitmqctl\s+\w+\s+\S+\s+", "rabbitmqctl add_user a …8"),
+    Row("rabbitmqctl", "rabbitmqctl", r"\brabbitmqctl +\w+ +\S+ +", "rabbitmqctl add_user a …8"),
     Row(
-        "user of SNMP", "createuser", r"(?i:\bcreateUser)\s+\S+\s+\S+\s+", "createUser a SHA …8 AES"
+        "user of SNMP",
+        "createuser",
+        r"(?i:\bcreateUser)(?:[ \t]+\S+){2}\s",
+        "createUser a SHA …8 AES",
     ),
     Row(
         "PowerShell",

@@ -60,7 +60,7 @@ class Asked:
     @classmethod
     def of(cls, root: Path, lock: Lock, rule: TypeRule) -> Asked:
         classes = allowed_types.tested_classes(rule, hardware.load(root), lock.hardware.families)
-        return cls(tuple(classes), tuple(role for role in lock.roles if required(root, [role])))
+        return cls(tuple(classes), tuple(role for role in lock.checked if required(root, [role])))
 
     @classmethod
     def parsed(cls, text: str) -> Asked:
@@ -282,7 +282,6 @@ def _has(case: ElementTree.Element, *kinds: str) -> bool:
 
 def _name(case: ElementTree.Element) -> str:
     """Return `role/name` of a test."""
-    # pytest's class name is tests.image.<role>.test_<role>.
-    parts = case.get("classname", "").split(".")
-    role = parts[-2] if len(parts) > 1 else ""
+    # pytest's class name is tests.image.<role>.test_<role>. An image's name may have dots.
+    role = case.get("classname", "").removeprefix("tests.image.").rpartition(".")[0]
     return f"{role}/{case.get('name', '').partition('[')[0].removeprefix('test_')}"

@@ -18,6 +18,7 @@ from goldenami.model.operation.cluster_section import ClusterSection
 from goldenami.model.operation.publish_section import Publish
 from goldenami.model.operation.residency import Residency
 from goldenami.model.roles import role_order
+from goldenami.model.roles.listening import Listen
 from goldenami.model.supported.platforms import Distribution
 from goldenami.model.supported.scales import HardeningLevel, Rating
 from goldenami.packages.mirrors import Address, Fingerprints, LoginVariable, VendorArchive
@@ -125,6 +126,13 @@ class DriftSection(Section):
     allow: list[DriftAllowance] = Field(default_factory=list)
     """paths that may differ from the bake"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_ports(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "listen" in data:
+            raise ValueError("`listen` stands beside `roles`, with `port` and `unit` of each row")
+        return data
+
 
 class Install(StrEnum):
     """Ways to install a downloaded file, other than copying it."""
@@ -216,6 +224,8 @@ class Definition(Section):
     """out-of-tree modules beside the driver: `name`, and a DKMS `package` of the archives, or the
     `source` (`url`, `sha256`) of a tarball with a dkms.conf; `build_packages` that it compiles
     with"""
+    listen: list[Listen] = Field(default_factory=list)
+    """ports that the image listens on beside those of goldenami's roles"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

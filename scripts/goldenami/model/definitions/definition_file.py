@@ -15,6 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model.definitions import definition_checks, inheritance
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.roles import role_order
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -54,6 +55,8 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
         raise source.error(
             ("image",), f"is `{definition.image}` but the file is named `{path.stem}`"
         )
+    if definition.image in role_order.known(root):
+        raise source.error(("image",), "is a role's name, too, and one folder of checks has it")
     definition_checks.check(root, source, definition, regions)
     return _located(root, definition)
 

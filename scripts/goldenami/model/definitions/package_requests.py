@@ -65,7 +65,8 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
         asked_for = definition.packages(role)
         # The driver's packages depend on what the lock finds.
         with contextlib.suppress(BadInput):
-            asked_for += role_packages.packages(root, role, platform, definition.variables(role))
+            given = definition.variables(role)
+            asked_for += role_packages.packages(root, role, platform, given, asked_for)
         for index, name in enumerate(names):
             if name in [text.partition("=")[0] for text in asked_for]:
                 yield source.error((*ABSENT, index), f"`{name}` is asked for by the role {role}")

@@ -15,7 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model.definitions.definition import ADDED, NEWEST, REQUIRED_ROLES, Definition
-from goldenami.model.roles import role_files, role_order
+from goldenami.model.roles import role_facts, role_files, role_order
 from goldenami.model.roles.role_specs import RoleSpec, role_spec
 from goldenami.model.supported import compatibility, hardware
 
@@ -33,6 +33,7 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
             )
             continue
         yield from _check_variables(source, role_spec(root, role), variables)
+        yield from role_facts.mistakes(root, source, role, variables)
         for path in role_files.brought(root, role, variables):
             if problem := role_files.misplaced(path):
                 yield source.error(("roles", role), f"brings {path}, which {problem}")

@@ -25,6 +25,7 @@ from goldenami.model.locked.locked_downloads import LockedDownload
 from goldenami.model.locked.locked_hardware import HardwareLock
 from goldenami.model.locked.python_packages import PythonPackages
 from goldenami.model.roles import recipes
+from goldenami.model.roles.listening import Listen
 from goldenami.model.roles.recipes import Allowance
 from goldenami.model.roles.role_specs import tasks
 from goldenami.packages.apt import Deb
@@ -262,15 +263,21 @@ class Lock(Record):
         default_factory=dict, exclude_if=lambda modules: not modules
     )
     toolchain: dict[str, Package] = Field(default_factory=dict)
-    # The next four are left out if empty for the same reason.
+    # The next five are left out if empty for the same reason.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
     downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
     containers: list[LockedContainer] = Field(default_factory=list, exclude_if=operator.not_)
     python: PythonPackages | None = Field(default=None, exclude_if=lambda value: value is None)
+    listen: list[Listen] = Field(default_factory=list, exclude_if=operator.not_)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
     inputs: dict[str, str]
+
+    @property
+    def checked(self) -> list[str]:
+        """The folders of checks that are for the image: those of its roles, and its own."""
+        return [*self.roles, self.image]
 
     def debs(self) -> list[Deb]:
         return [package.deb(name) for name, package in self.packages.items()]

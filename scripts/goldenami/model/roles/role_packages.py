@@ -5,7 +5,7 @@ the role's own variables choose from them."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,26 +74,34 @@ def facts(
     return {name: _render(path, name, data[name], context) for name in names}
 
 
-def packages(root: Path, role: str, platform: Platform, overrides: Mapping[str, Any]) -> list[str]:
-    """Return the packages that `role` installs. Raises BadInput if their list is no list, or is in
-    a file that the lock does not read."""
+def packages(
+    root: Path,
+    role: str,
+    platform: Platform,
+    overrides: Mapping[str, Any],
+    declared: Sequence[str] = (),
+) -> list[str]:
+    """Return the packages that `role` installs, and those that the definition declares for it.
+    Raises BadInput if their list is no list, or is in a file that the lock does not read and none
+    are declared."""
     name, folder = f"__{role}_packages", program_files.role(root, role)
     all_facts = {
         **variables(root, role, overrides),
         **facts(root, role, platform, overrides, only=name),
     }
-    for path in () if name in all_facts else sorted((folder / "vars").glob("*.y*ml")):
+    for path in () if declared or name in all_facts else sorted((folder / "vars").glob("*.y*ml")):
         if name in table(path) and not re.search(r"_\d+$", path.stem):
             raise BadInput(
                 f"{path}: {name}: the lock does not read this file",
-                hint=f"write it into main.yml or {platform.vars_file} beside it",
+                hint=f"write it into main.yml or {platform.vars_file} beside it, or `packages` "
+                f"below `{role}` in the definition",
             )
     packages_list = all_facts.get(name) or []
     if not isinstance(packages_list, list):
         raise BadInput(
             f"{folder}: {name} is {packages_list!r}, no list", hint=f"write `{name}: [NAME, NAME]`"
         )
-    return [str(package) for package in packages_list]
+    return [str(package) for package in packages_list] + list(declared)
 
 
 def rendered(value: Any, context: Mapping[str, Any]) -> Any:

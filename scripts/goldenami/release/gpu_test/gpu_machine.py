@@ -71,8 +71,8 @@ class GpuTest:
 
     @property
     def roles(self) -> list[str]:
-        """The image's roles that have tests for a GPU."""
-        tested = image_tests.tested(self.root, self.lock.roles)
+        """The folders of checks, of a role or the image, that have tests for a GPU."""
+        tested = image_tests.tested(self.root, self.lock.checked)
         return [role for role in tested if required(self.root, [role])]
 
     def session(self, offer: Offer) -> GpuSession:
