@@ -34,8 +34,8 @@ COLD, LEAST, WAKES = 0.1, 0.0005, 50
 """Cores below which a program may only watch, and of which nothing is asked; how often a second
 a cell at input() wakes, each 10 ms."""
 GLANCE_S, AGENT_S = 0.001, 0.01
-"""Seconds of CPU that a program needs each time that it wakes and only watches, of Ray's parts
-0.0002; and that an agent in a container needs."""
+"""Seconds of CPU that a program needs each time that it wakes and only watches, of Ray's store
+0.00004; and that an agent in a container needs."""
 _KERNEL_THREAD = 0x200000
 """PF_KTHREAD, include/linux/sched.h."""
 _TICKS = os.sysconf("SC_CLK_TCK")
