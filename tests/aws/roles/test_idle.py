@@ -87,7 +87,7 @@ def test_notice_hold_grace_and_power_off(
         agent.wait(lambda state: state["stage"] == "done")
         assert here.stopped.exists() and topic.messages()
         here.work()
-        agent.wait(lambda state: state["stage"] == "busy" and "cores" in state["reason"])
+        agent.wait(lambda state: state["stage"] == "busy" and "CPU" in state["reason"])
 
 
 @pytest.mark.long
@@ -230,7 +230,7 @@ def test_a_lost_gpu_is_a_metric_and_busy(
     with here.agent(
         imds, LD_LIBRARY_PATH=str(gpus.libraries), FAKE_GPU=gpus.environment["FAKE_GPU"]
     ) as agent:
-        agent.wait(lambda state: "GPU 0 at 40 %" in state["reason"])
+        agent.wait(lambda state: "GPU seconds" in state["reason"])
         until("a metric of the GPU", lambda: "nvidia_smi_utilization_gpu" in metrics())
         gpus.set({"lost.0": 15})
         agent.wait(lambda state: "a GPU cannot be asked: it fell off the bus" in state["reason"])

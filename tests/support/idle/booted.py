@@ -52,8 +52,9 @@ def user_data(topic: str) -> str:
         "target": topic,
         "window_minutes": 15,
         "grace_minutes": 5,
-        "cores": 1.5,
-        "network_mb_s": 5,
+        "cpu_seconds": 5400,
+        "network_mb": 18000,
+        "disks_mb": 18000,
     }
     return "#cloud-config\n" + json.dumps(
         {

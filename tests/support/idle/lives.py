@@ -21,8 +21,26 @@ editor-forgotten editor-tunnel-forgotten files-hang debugger-stopped pdb-in-tmux
 ssh-forgotten ssh-watches watch-in-tmux tail-in-tmux serves-nobody nobody-scraped container-idle
 client-answered spins-in-calls spins-outside
 """
+BY_SUMS = """
+three-percent three-percent-often twenty-percent container-three-percent container-computes
+threads-share-a-lock two-talk-by-pipes many-small-programs short-connections serves-steadily
+receives-slowly sends-slowly writes-slowly rank-alone rank-at-its-store app-clicked
+editor-by-tunnel labels-by-tunnel types-python types-in-docker-exec cell-sleeps cell-polls
+cell-computes
+"""
+"""People and jobs whom a sample of ten seconds, or a list of editors' names, misses."""
+WATCHES = """
+container-agent container-agent-ticks health-checks scraped cell-at-input cell-at-input-in-loop
+cuda-zombie yields heartbeats scans-logs top-forgotten app-forgotten app-unused waits-for-stdin
+node-idle kernel-idle tunnel-unused
+"""
+"""Programs that run for ever, and do nothing for anybody."""
 LIVES: Sequence[Life] = (
-    *(Life(name, name, True) for name in WORK.split()),
+    *(Life(name, name, True) for name in (WORK + BY_SUMS).split()),
+    Life("a script that holds GPU memory, GPU at rest", "tsne", True, gpus=(0.0,), holder="python"),
+    Life("a served model, GPU at 1 %", "app-unused", True, gpus=(1.0,), holder="python"),
+    Life("compute each 50 minutes", "tsne", True, between="nobody", minutes=50),
+    Life("an editor each half hour", "editor-by-tunnel", True, between="nobody", minutes=30),
     Life("a prompt each half hour", "ssh-types-seldom", True, between="ssh-forgotten", minutes=30),
     Life("a notebook each half hour", "lab-edits", True, between="lab-forgotten", minutes=30),
     Life("bursts, then nothing for 45 minutes", "bursts", True, between="nobody", minutes=45),
@@ -40,7 +58,12 @@ LIVES: Sequence[Life] = (
         between="spins-outside",
         minutes=40,
     ),
-    *(Life(name, name, False) for name in NOBODY.split()),
+    *(Life(name, name, False) for name in (NOBODY + WATCHES).split()),
+    Life("a zombie that holds GPU memory", "cuda-zombie", False, gpus=(0.0,), holder="python"),
+    Life("a zombie that spins", "cuda-zombie-spins", False, gpus=(0.0,), holder="python"),
+    Life(
+        "a cell at input() with GPU memory", "cell-at-input", False, gpus=(0.0,), holder="python3"
+    ),
     Life("a kernel that holds GPU memory", "lab-closed", False, gpus=(0.0,), holder="python"),
     Life(
         "a debugger that holds GPU memory", "debugger-stopped", False, gpus=(0.0,), holder="python"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,34 @@ def decode(line: str, holder: str) -> tuple[Reading, Look | None]:
     """A line again; processes named `holder` hold GPU memory."""
     values = json.loads(line)
     found = values.pop("look", None)
+    own = values.get("timers", {})
+    values["daemons"] = own | values.get("daemons", {})
+    values["groups"] = {"": values.pop("busy_s")}
+    values.pop("stalled_s", None)
     if found is None:
         return Reading(**values), None
     processes = {int(pid): _process(each) for pid, each in found["processes"].items()}
     return Reading(**values), Look(
         found["at"],
         processes,
-        {key: Connection(*each) for key, each in found["connections"].items()},
+        dict(_with_peers({key: Connection(*each) for key, each in found["connections"].items()})),
         {key: Server(*each) for key, each in found["servers"].items()},
         tuple(pid for pid, each in processes.items() if holder and each.name == holder),
     )
 
 
+def _with_peers(connections: dict[str, Connection]) -> Iterator[tuple[str, Connection]]:
+    """Old recordings do not say which connection is the other end of which: their bytes do."""
+    ends = {(each.sent, each.received): each.inode for each in connections.values() if each.local}
+    for key, each in connections.items():
+        peer = each.peer or (ends.get((each.received, each.sent), 0) if each.local else 0)
+        yield key, replace(each, peer=peer)
+
+
 def _process(values: list[Any]) -> Process:
     *first, sockets, threads, stored = values
-    pairs = {name: (each[0], each[1]) for name, each in threads.items()}
-    return Process(*[*first, tuple(sockets), pairs, stored])
+    counters = {name: (each[0], each[1], (*each, 0)[2]) for name, each in threads.items()}
+    return Process(*[*first, tuple(sockets), counters, stored])
 
 
 @dataclass(frozen=True)
@@ -109,13 +121,13 @@ def samples(
         ]
         used = own if gpus is None else gpus
         sample = machine.sample(part.earlier, part.later, used, "", 30.0 + number * PERIOD_S)
-        yield sampler.complete(sample, part.later, used, part.look), part
+        yield sampler.complete(sample, used, part.look), part
 
 
 def ended(life: Life, settings: Settings, hours: float) -> float | None:
     """Hours after which the agent's own code takes its action; None where it does not."""
     taken, progress = list[Sample](), Progress()
-    for number, (sample, _) in enumerate(samples(life, Sampler(settings, 0.0))):
+    for number, (sample, _) in enumerate(samples(life, Sampler(0.0))):
         now = sample.at
         if now > hours * HOUR:
             return None

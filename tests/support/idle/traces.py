@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from golden_idle.decide import PERIOD_S, Hold, Sample, decide
-from golden_idle.settings import Action, Settings
+from golden_idle.settings import CPU, DISKS, GPU, NETWORK, Action, Settings
 
 MINUTE, HOUR = 60, 3600
 LONG = 4 * HOUR
 """Seconds that a trace has: longer than two windows."""
+AMOUNTS = {"cpu_s": CPU, "gpu_s": GPU, "network_mb": NETWORK, "disks_mb": DISKS}
+TYPED = ("somebody typed at a terminal",)
 BOOTED = 30.0
 """Seconds since the machine started at which the agent looks first."""
 
@@ -28,11 +30,11 @@ def settings(**changed: Any) -> Settings:
         target="",
         window_minutes=60,
         grace_minutes=15,
-        gpu_percent=3,
-        cores=0.3,
-        network_mb_s=0.05,
+        cpu_seconds=75,
+        gpu_seconds=10,
+        network_mb=5,
+        disks_mb=60,
         longest_hold_hours=72,
-        longest_wait_hours=0,
         metrics_enabled=True,
         protection_enabled=True,
         poweroff_command=("systemctl", "poweroff"),
@@ -60,10 +62,10 @@ class Trace:
 
 def quiet(at: float, **used: Any) -> Sample:
     """What a machine uses that nobody uses, but for `used`: daemons, time, a browser that asks a
-    notebook server."""
-    return replace(
-        Sample(at=at, gpus=(0.0,), lost="", cores=0.03, network_mb_s=0.004, typed=False), **used
-    )
+    notebook server. Amounts are those of ten seconds."""
+    amounts = {CPU: 0.1, GPU: 0.0, NETWORK: 0.004, DISKS: 0.0}
+    given = {name: used.pop(key) for key, name in AMOUNTS.items() if key in used}
+    return replace(Sample(at=at, amounts={**amounts, **given}), **used)
 
 
 def _every(minutes: float, for_s: float) -> Callable[[float], bool]:
@@ -93,33 +95,17 @@ def _starved(at: float) -> Sample | None:
 
 
 TRACES: Sequence[Trace] = (
-    Trace("one busy thread of 96 cores", _when(_always, cores=1.02), _always, cpus=96),
-    Trace(
-        "one thread that waits for disks half of the time",
-        _when(_always, cores=0.5),
-        _always,
-        cpus=96,
-    ),
-    Trace(
-        "a GPU burst of 4 s every 20 minutes", _when(_every(20, 4), gpus=(97.0,)), _always, cpus=32
-    ),
-    Trace(
-        "the last of eight GPUs at work", _when(_always, gpus=(*[0.0] * 7, 40.0)), _always, cpus=192
-    ),
-    Trace("a slow download, 0.5 MB/s", _when(_always, network_mb_s=0.5, cores=0.05), _always),
-    Trace(
-        "a data loader that waits for a disk",
-        _when(_always, stalled=0.1, cores=0.1),
-        _always,
-        cpus=48,
-    ),
-    Trace("a batch job of 2 minutes every 45", _when(_every(45, 120), cores=4.0), _always, cpus=48),
-    Trace("somebody types every 25 minutes", _when(_every(25, 10), typed=True), _always),
+    Trace("one busy thread of 96 cores", _when(_always, cpu_s=10.2), _always, cpus=96),
+    Trace("a job at 3 % of a core", _when(_always, cpu_s=0.3), _always),
+    Trace("a GPU burst of 4 s every 20 minutes", _when(_every(20, 10), gpu_s=3.9), _always),
+    Trace("a slow download, 20 kB/s", _when(_always, network_mb=0.2), _always),
+    Trace("2 MB a minute by short connections", _when(_always, network_mb=0.333 / 12), _always),
+    Trace("a data loader that waits for a disk", _when(_always, disks_mb=1.0), _always),
+    Trace("a batch job of 2 minutes every 45", _when(_every(45, 120), cpu_s=40.0), _always),
+    Trace("somebody types every 25 minutes", _when(_every(25, 10), used=TYPED), _always),
     Trace(
         "a GPU that is lost after ten minutes",
-        lambda at: (
-            quiet(at, gpus=(), lost="it fell off the bus") if at > 10 * MINUTE else quiet(at)
-        ),
+        lambda at: quiet(at, lost="it fell off the bus" if at > 10 * MINUTE else ""),
         _always,
     ),
     Trace("a starved agent", _starved, _always, cpus=2),
@@ -132,7 +118,7 @@ TRACES: Sequence[Trace] = (
     Trace("the first hour after boot", quiet, _first_hour),
     Trace(
         "training for an hour, then nothing",
-        _when(_first_hour, gpus=(99.0,), cores=6.0),
+        _when(_first_hour, gpu_s=9.9, cpu_s=60.0),
         _first_hour,
     ),
     Trace(
@@ -140,10 +126,10 @@ TRACES: Sequence[Trace] = (
         lambda at: None if _asleep(at) else quiet(at),
         lambda at: at < HOUR or _asleep(at) or 0 <= at - (2 * HOUR + 40 * MINUTE) < HOUR,
     ),
-    Trace("an SSH tunnel, nobody types", _when(_always, network_mb_s=0.02), _first_hour),
+    Trace("an SSH tunnel, nobody types", _when(_always, network_mb=0.1 / 12), _first_hour),
     Trace(
         "a debugger at a breakpoint since the first hour, GPU memory held",
-        _when(_first_hour, gpus=(60.0,), typed=True),
+        _when(_first_hour, gpu_s=6.0, used=TYPED),
         _first_hour,
     ),
 )

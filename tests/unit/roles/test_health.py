@@ -423,7 +423,7 @@ def replaced_at(life: Life, hours: float) -> float | None:
     many. A GPU that works has CUDA open."""
     known = traces.settings()
     quiet, cuda = jobs.Quiet(known, 30.0), list[str]()
-    for sample, part in recording.samples(life, Sampler(known, 0.0), [jobs.UNASKED]):
+    for sample, part in recording.samples(life, Sampler(0.0), [jobs.UNASKED]):
         if sample.at > hours * 3600:
             break
         if part.look:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,16 +26,15 @@ from support.idle.traces import Trace, quiet, settings
 
 SHORT = settings(window_minutes=15)
 BUSY: tuple[dict[str, Any], ...] = (
-    {"gpus": (0.0, 3.1)},
-    {"gpus": (math.nan,)},
+    {"gpu_s": 2.6},
+    {"gpu_s": math.nan},
     {"lost": "it fell off the bus"},
-    {"cores": 0.31},
-    {"cores": math.nan},
-    {"stalled": 0.06},
+    {"cpu_s": 22.6},
+    {"cpu_s": math.nan},
+    {"burst": 5.1},
+    {"disks_mb": 15.1},
+    {"network_mb": 1.3},
     {"used": ("a sign",)},
-    {"waits": ("a sign",)},
-    {"network_mb_s": 0.06},
-    {"typed": True},
 )
 
 
@@ -54,12 +52,15 @@ def test_reasons_are_words_with_figures() -> None:
     samples = window()
     assert decide([], 0.0, SHORT).reason == "no sample yet"
     assert decide(samples[:31], 330.0, SHORT).reason == "watched for 5 of 15 minutes"
-    samples[60] = replace(samples[60], gpus=(0.0, 97.0))
+    said = "9.7 GPU seconds in 15 minutes, line 2.5"
+    samples[60] = quiet(630.0, gpu_s=9.7)
     assert decide(samples, 930.0, SHORT) == Decision(
-        False, 630.0, "GPU 1 at 97 %, line 3, 5 minutes ago; idle after 15 quiet ones"
+        False, 630.0, f"{said}, 5 minutes ago; idle after 15 quiet ones"
     )
-    assert decide(samples[:61], 630.0, SHORT) == Decision(False, None, "GPU 1 at 97 %, line 3, now")
-    samples[60] = replace(samples[60], lost="it fell off the bus", gpus=())
+    assert decide(samples[:61], 630.0, SHORT) == Decision(False, None, f"{said}, now")
+    samples[60] = quiet(630.0, burst=12.0)
+    assert decide(samples[:61], 630.0, SHORT).reason == "12 CPU seconds in a minute, now"
+    samples[60] = quiet(630.0, lost="it fell off the bus")
     assert (
         decide(samples[:61], 630.0, SHORT).reason
         == "a GPU cannot be asked: it fell off the bus, now"
@@ -70,6 +71,20 @@ def test_reasons_are_words_with_figures() -> None:
     )
 
 
+def test_small_uses_add_up_and_old_ones_go() -> None:
+    samples = [quiet(30.0 + step * PERIOD_S, cpu_s=0.3) for step in range(91)]
+    assert decide(samples, 930.0, SHORT).reason == "27 CPU seconds in 15 minutes, line 18.8, now"
+    for step in range(91):
+        samples.append(quiet(940.0 + step * PERIOD_S))
+    assert decide(samples, 1840.0, SHORT).idle
+
+
+def test_a_timer_s_work_counts_while_it_runs() -> None:
+    samples = [*window(), quiet(940.0, timer="backup.service")]
+    assert decide(samples, 940.0, SHORT).reason == "backup.service runs, now"
+    assert decide([*samples, quiet(950.0)], 950.0, SHORT).idle
+
+
 def test_a_hold_ends() -> None:
     assert not decide(window(), 930.0, SHORT, [Hold(930.1, "ann", "a demo")]).idle
     assert decide(window(), 930.0, SHORT, [Hold(930.0, "ann", "a demo")]).idle
@@ -77,7 +92,7 @@ def test_a_hold_ends() -> None:
 
 # --- what holds for any life ---
 
-CHANGED = [*BUSY, {"typed": False}]
+CHANGED = [*BUSY, {"used": ()}]
 """What differs in a sample: each line crossed, and none."""
 EDGES = st.integers(0, 6)
 """Where the window begins."""
@@ -100,7 +115,7 @@ def test_idle_means_that_all_of_the_window_is_known_and_quiet(
     samples, at = list[Sample](), float(began)
     for index in range(count):
         at += gaps.get(index, PERIOD_S)
-        samples.append(replace(quiet(at), **used.get(index, {})))
+        samples.append(quiet(at, **used.get(index, {})))
     inside = [index for index, sample in enumerate(samples) if sample.at > at - 900]
     is_covered = samples[0].at <= at - 900
     is_quiet = not any(used.get(index, CHANGED[-1]) in BUSY for index in inside)
@@ -149,8 +164,9 @@ def test_a_machine_is_free_until_somebody_uses_it(used: dict[str, Any]) -> None:
     """Also one that has just started, but for what a boot itself uses."""
     samples, later = window()[:6], window(begin=BOOT_S)
     assert is_free(samples, 80.0, SHORT) and not is_free([], 80.0, SHORT)
-    samples[3] = replace(samples[3], **used)
-    assert is_free(samples, 80.0, SHORT) is bool(used.keys() & {"cores", "stalled", "network_mb_s"})
-    later[3] = replace(later[3], **used)
+    samples[3] = quiet(samples[3].at, **used)
+    of_boot = {"cpu_s", "burst", "disks_mb", "network_mb"}
+    assert is_free(samples, 80.0, SHORT) is bool(used.keys() & of_boot)
+    later[3] = quiet(later[3].at, **used)
     assert not is_free(later, BOOT_S + 900, SHORT)
     assert not is_free(window(), 930.0, SHORT, [Hold(931.0, "ann", "demo")])

@@ -17,7 +17,7 @@ from golden_idle import decide, holds, machine, metrics, settings
 from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
-from golden_idle.settings import Action, WrongSettings
+from golden_idle.settings import CPU, GPU, NETWORK, Action, WrongSettings
 from goldenami.aws.services import metrics as names
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition_file
@@ -49,12 +49,12 @@ def test_the_role_s_defaults_are_settings_and_those_of_the_traces() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"window_minutes": 14}, "window_minutes is 14: it has to be a whole number from 15 on"),
-    ({"longest_wait_hours": -1}, "longest_wait_hours is -1: it has to be a whole number from 0 on"),
     ({"grace_minutes": 4}, "grace_minutes is 4"),
     ({"longest_hold_hours": 0}, "hold_hours is 0"),
-    ({"gpu_percent": -1}, "gpu_percent is -1"),
-    ({"cores": float("inf")}, "cores is inf"),
-    ({"network_mb_s": float("nan")}, "network_mb_s is nan"),
+    ({"gpu_seconds": -1}, "gpu_seconds is -1"),
+    ({"cpu_seconds": float("inf")}, "cpu_seconds is inf"),
+    ({"network_mb": float("nan")}, "network_mb is nan"),
+    ({"disks_mb": True}, "disks_mb is True"),
     ({"action": "notify"}, "action is notify, and target is empty: nobody would be told"),
     ({"action": "poweroff"}, "action is poweroff, and target is empty"),
     ({"target": "http://hooks.example.org/x"}, "it has to be the ARN of an SNS topic"),
@@ -88,8 +88,8 @@ def test_a_file_that_is_no_settings(tmp_path: Path) -> None:
         '{"action": "none"}': "target is missing",
     }.items():
         refuse(tmp_path, text, complaint)
-    misspelt = json.dumps({**defaults(), "gpu_persent": 3})
-    refuse(tmp_path, misspelt, "unknown key `gpu_persent`; did you mean `gpu_percent`")
+    misspelt = json.dumps({**defaults(), "gpu_secconds": 3})
+    refuse(tmp_path, misspelt, "unknown key `gpu_secconds`; did you mean `gpu_seconds`")
 
 
 def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path) -
             "window_minutes": 14,
             "grace_minutes": 4,
             "longest_hold_hours": 0,
-            "longest_wait_hours": -1,
-            "gpu_percent": -1,
-            "cores": float("inf"),
-            "network_mb_s": float("nan"),
+            "gpu_seconds": -1,
+            "cpu_seconds": float("inf"),
+            "network_mb": float("nan"),
+            "disks_mb": -1,
             "action": "notify",
         },
         {"target": "https://hooks.slack.com/services/T/B/x"},
@@ -275,31 +275,32 @@ def moved(root: Path, gpus: list[Gpu] | None = None, **changed: int) -> Any:
     return machine.sample(earlier, later, gpus or [], "", later.at)
 
 
-def test_rates_count_each_real_device_once(root: Path) -> None:
+def test_sums_count_each_real_device_once(root: Path) -> None:
     tick = os.sysconf("SC_CLK_TCK")
-    found = moved(root, ticks=1000 + 5 * tick, octets=3_000_000)
-    assert found.cores == pytest.approx(0.5)
-    assert found.network_mb_s == pytest.approx(0.6)
-    assert not found.typed
+    found = moved(root, [Gpu(0, "", "", 9, 40, 0, 0)] * 2, ticks=1000 + 5 * tick, octets=3_000_000)
+    assert found.amounts[CPU] == pytest.approx(5)
+    assert found.amounts[GPU] == pytest.approx(8), "of both"
+    assert found.amounts[NETWORK] == pytest.approx(6 / 12), "none is known to be a job's"
+    assert not found.used
 
 
 def test_typing_is_a_terminal_that_was_read_or_a_new_one_at_any_time_of_day(root: Path) -> None:
-    assert not moved(root).typed
+    assert not moved(root).used
     for at in (1_000_000_000, 4_000_000_000):  # clocks that were set back and ahead
         earlier = machine.read(root)
         os.utime(root / "dev/pts/0", (at, 0))
-        assert machine.sample(earlier, machine.read(root), [], "", 0).typed
+        assert machine.sample(earlier, machine.read(root), [], "", 0).used
     earlier = machine.read(root)
     os.utime(root / "dev/pts/0", (4_000_000_000, 77))  # written to, as by a program that prints
-    assert not machine.sample(earlier, machine.read(root), [], "", 0).typed
-    write(root / "dev/pts/1")
-    assert machine.sample(earlier, machine.read(root), [], "", 0).typed
+    assert not machine.sample(earlier, machine.read(root), [], "", 0).used
+    write(root / "dev/ttyS0")
+    assert machine.sample(earlier, machine.read(root), [], "", 0).used
 
 
 def test_two_readings_at_one_time_are_busy(root: Path) -> None:
     reading = machine.read(root)
     found = machine.sample(reading, reading, [], "", 0)
-    assert str(found.cores) == str(found.network_mb_s) == "nan"
+    assert {str(amount) for amount in found.amounts.values()} == {"nan"}
 
 
 def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path) -> None:
@@ -424,7 +425,7 @@ def test_a_gpu_spins_that_moves_no_memory_and_draws_little(
 def test_a_burst_between_two_samples_is_seen_once(gpus: gpu_machine.GpuMachine) -> None:
     nvml = Nvml()
     gpus.set({"burst_at.0": 1000, "burst.0": 97})
-    assert [[gpu.peak for gpu in nvml.gpus(2)] for _ in range(2)] == [[97, 0], [0, 0]]
+    assert [[gpu.mean for gpu in nvml.gpus(2)] for _ in range(2)] == [[97, 0], [0, 0]]
     nvml.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +21,6 @@ PERIOD_S = decide.PERIOD_S
 YOUNG_S, FIRST_S = 600, 2 * LOOK_S
 """In the first YOUNG_S seconds after boot, FIRST_S seconds without a job are enough if nobody has
 come yet."""
-PEOPLE = ("person", "editor")
-"""Kinds of processes that a person starts, and no boot."""
 DAY_S = 24 * 3600
 """Seconds for which open CUDA without any other sign counts as a job: a job that hangs has no
 end."""
@@ -35,32 +34,37 @@ class Quiet:
 
     def __init__(self, idle_settings: Settings, now: float) -> None:
         self._settings, self._since, self._job_at, self._alive_at = idle_settings, now, now, now
+        self._samples, self._uses = deque[Sample](), list[tuple[float, str]]()
         self._has_come, self.job = False, ""
 
     def judge(self, sample: Sample, look: Look | None, held: list[str], cuda: list[str]) -> bool:
         """Take in a sample, and return whether nobody has worked for golden_idle's window. `held`
         are the holds, `cuda` the programs that have CUDA open."""
-        now, signs = sample.at, list(decide.above(sample, self._settings))
+        now = sample.at
+        self._samples.append(sample)
+        while self._samples[0].at <= now - self._settings.window_s:
+            self._samples.popleft()
+        # A sum changes little between two looks.
+        if look or sample.used or sample.timer or sample.lost:
+            found = decide.uses(list(self._samples), now, self._settings)
+            self._uses = sorted(found, reverse=True)
+        uses = self._uses
         self._has_come |= bool(held or cuda)
         if look:
-            self._has_come |= any(row.kind in PEOPLE for row in look.processes.values())
-        if held or signs or not cuda:
+            self._has_come |= any(row.kind == "person" for row in look.processes.values())
+        if held or uses or not cuda:
             self._alive_at = now
-        lasting = list(held)
-        if now - self._alive_at < DAY_S:
-            lasting += cuda
-        lasting += [reason for _, reason, lasts in signs if lasts]
-        if lasting:
-            self.job, self._job_at = lasting[0], now
-        elif signs:
-            self.job, self._job_at = signs[0][1], now
+        lasting = [*held, *(cuda if now - self._alive_at < DAY_S else ())]
         if lasting:
             self._since = now
+        if lasting or (uses and uses[0][0] >= now):
+            self.job, self._job_at = [*lasting, *(reason for _, reason in uses)][0], now
         if now < YOUNG_S and not self._has_come:
             return now - self._job_at >= FIRST_S
         # Work that a timer starts counts while it goes on, its pauses, too.
         return (
-            now - self._since >= self._settings.window_s
+            not uses
+            and now - self._since >= self._settings.window_s
             and now - self._job_at >= self._settings.grace_s
         )
 
@@ -70,7 +74,7 @@ class Watch:
 
     def __init__(self, root: Path) -> None:
         self._root, self._settings, self._reading = root, settings.load(root), machine.read(root)
-        self._sampler = machine.Sampler(self._settings, self._reading.at)
+        self._sampler = machine.Sampler(self._reading.at)
         self.quiet = Quiet(self._settings, self._reading.at)
 
     def is_quiet(self) -> bool:
@@ -83,7 +87,7 @@ class Watch:
         if self._sampler.due(now):
             look = evidence.look(self._root, now, self._sampler.seen, tuple(cuda))
         sample = machine.sample(earlier, self._reading, [UNASKED], "", now)
-        sample = self._sampler.complete(sample, self._reading, [UNASKED], look)
+        sample = self._sampler.complete(sample, [UNASKED], look)
         held = holds.read(self._root / holds.FOLDER, now, self._settings.longest_hold_hours)
         reasons = [f"held by {hold.user}: {hold.reason}" for hold in held]
         return self.quiet.judge(sample, look, reasons, list(cuda.values()))

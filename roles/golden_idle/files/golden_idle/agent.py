@@ -60,7 +60,7 @@ class Agent:
         self.root, self.settings, self.clock = root, settings.load(root), Clock(speed)
         self._nvml, self._gpus_known = Nvml(), 0
         self._samples: deque[Sample] = deque()
-        self._sampler = machine.Sampler(self.settings, self.clock.now())
+        self._sampler = machine.Sampler(self.clock.now())
         self._minute: Minute = {}
         self._minute_began = self.clock.now()
         self._progress, self._failure = Progress(), ""
@@ -96,7 +96,7 @@ class Agent:
             holders = tuple(self._nvml.processes()) if gpus else ()
             look = evidence.look(self.root, later.at, self._sampler.seen, holders)
         sample = machine.sample(earlier, later, gpus, lost, now)
-        self._samples.append(self._sampler.complete(sample, later, gpus, look))
+        self._samples.append(self._sampler.complete(sample, gpus, look))
         # decide() needs one sample from before the window.
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()
@@ -113,17 +113,13 @@ class Agent:
         decision = decide(list(self._samples), now, self.settings, scaled_holds)
         is_free_now = is_free(list(self._samples), now, self.settings, scaled_holds)
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
-        metrics.add(
-            self._minute,
-            iter(
-                [
-                    Figure(metrics.IDLE, float(decision.idle)),
-                    Figure(metrics.FREE, float(is_free_now)),
-                    Figure("golden_idle_held", float(bool(holds_now))),
-                    Figure("golden_idle_gpu_lost", float(bool(lost))),
-                ]
-            ),
-        )
+        shares = {
+            metrics.IDLE: decision.idle,
+            metrics.FREE: is_free_now,
+            "golden_idle_held": bool(holds_now),
+            "golden_idle_gpu_lost": bool(lost),
+        }
+        metrics.add(self._minute, (Figure(name, float(is_so)) for name, is_so in shares.items()))
         self._take_step(decision, now)
         if now - self._minute_began >= MINUTE_S:
             if self.settings.metrics_enabled:

@@ -1,21 +1,20 @@
-"""The decision whether a machine is idle: a function of samples, limits and holds alone."""
+"""The decision whether a machine is idle: sums over a window, signs, limits and holds alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from golden_idle.settings import Settings
+from golden_idle.settings import GPU, Settings
 
 PERIOD_S = 10
 """Seconds between samples."""
-STALLED = 0.05
-"""Limit for the share of time in which something waits for disks: an idle machine's journal waits a
-thousandth, 100 requests of 1 ms a second a tenth."""
 BOOT_S = 900
 """Seconds after boot in which user data, drivers and containers are busy by themselves."""
+BURST = 1 / 15
+"""The part of an hour's CPU seconds that is work if a minute needs it."""
 MISSING_S = 3 * PERIOD_S
 """Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a
 starved machine."""
@@ -27,28 +26,16 @@ class Sample:
     sets and which counts a suspend."""
 
     at: float
-    gpus: tuple[float, ...]
-    """the highest utilization of each GPU since the sample before, percent"""
-    lost: str
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    """by the names of the lines; a look takes off what only spun, so they may be negative"""
+    burst: float = 0.0
+    """CPU seconds since the last look, without what only spun; 0 between looks"""
+    lost: str = ""
     """why a GPU cannot be asked, or "" if all answered"""
-    cores: float
-    """busy cores: 1.0 is one thread that never waits"""
-    network_mb_s: float
-    """MB/s received and sent, all network cards"""
-    typed: bool
-    """whether somebody typed at a terminal"""
-    stalled: float = 0.0
-    """share of the time since the last look in which something waited for disks; 0 between looks"""
     timer: str = ""
-    """the unit of a timer, or cron, that ran: all use of the machine counts as its use"""
-    spun: float = 0.0
-    """busy cores of programs that only poll"""
+    """the unit of a timer, or cron, that ran"""
     used: tuple[str, ...] = ()
-    """signs of people, and of jobs that make progress"""
-    waits: tuple[str, ...] = ()
-    """signs of jobs that wait for an answer"""
-    waited_since: float = math.inf
-    """when something other than a wait was last seen"""
+    """signs of people, and of jobs that make progress or wait for an answer"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +60,8 @@ class Decision:
 def decide(
     samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()
 ) -> Decision:
-    """Decide: a machine is idle if samples without a gap cover the whole window before `now`, and
-    every one is below every limit.
+    """Decide: a machine is idle if samples without a gap cover the whole window before `now`, none
+    shows a sign of work, and the sum of each amount is below its line.
 
     `samples` are in the order of time. Anything unknown counts as busy.
     """
@@ -84,10 +71,8 @@ def decide(
     # The last sample before the window belongs to it: without one, the window is not covered.
     covering = [index for index, sample in enumerate(samples) if sample.at <= begin]
     recent = samples[covering[-1] if covering else 0 :]
-    uses = [use for sample in recent[1:] for use in above(sample, settings)]
-    # A timer's work keeps the machine busy only while it goes on.
-    busy_times = [(at, reason) for at, reason, lasts in uses if lasts or at >= now]
-    last_busy = max([*_gaps(recent, now), *busy_times], default=None)
+    found = uses(recent[1:], now, settings)
+    last_busy = max([*_gaps(recent, now), *found], default=None)
     quiet_since = last_busy[0] if last_busy else recent[0].at
     minutes = max(0.0, now - quiet_since) / 60
     if current := [hold for hold in holds if hold.until > now]:
@@ -111,7 +96,9 @@ def decide(
             False, quiet_since, f"watched for {minutes:.0f} of {settings.window_minutes} minutes"
         )
     return Decision(
-        True, quiet_since, f"every sample of {settings.window_minutes} minutes is below every line"
+        True,
+        quiet_since,
+        f"in {settings.window_minutes} minutes no sign of work, and every sum is below its line",
     )
 
 
@@ -124,14 +111,14 @@ def is_free(
     Unlike an idle machine it may have just started: what the boot itself uses is nobody's use.
     """
     recent = [
-        replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
+        replace(sample, amounts={GPU: sample.amounts.get(GPU, 0.0)}, burst=0.0)
+        if sample.at < BOOT_S
+        else sample
         for sample in samples
         if sample.at > now - settings.window_s
     ]
-    used = any(
-        lasts or sample.at >= now for sample in recent for _, _, lasts in above(sample, settings)
-    )
-    return bool(recent) and not used and not any(hold.until > now for hold in holds)
+    is_used = any(uses(recent, now, settings)) or any(hold.until > now for hold in holds)
+    return bool(recent) and not is_used
 
 
 def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
@@ -146,43 +133,31 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
             )
 
 
-def waits_only(sample: Sample, settings: Settings) -> bool:
-    """Return whether nothing but waits keeps the machine busy at this sample."""
-    return not any(lasts for _, _, lasts in above(replace(sample, waits=()), settings))
-
-
-def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
-    """Yield (time, reason, lasts) for each use above its limit. `lasts` says whether the use counts
-    for a whole window: a timer's work counts only while it runs.
-
-    A figure that is not a number is above its limit.
-    """
-    at, lasts = sample.at, not sample.timer
-    if sample.lost:
-        yield at, f"a GPU cannot be asked: {sample.lost}", True
-    for number, percent in enumerate(sample.gpus):
-        if not percent <= settings.gpu_percent:
-            yield at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}", True
-    for name, value, limit in (
-        ("cores", sample.cores - sample.spun, settings.cores),
-        ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
-        ("of the time something waits for disks", sample.stalled, STALLED),
-    ):
-        # Not `value > limit`: NaN, which is unknown, has to count as above.
-        if not value <= limit:
+def uses(samples: Sequence[Sample], now: float, settings: Settings) -> Iterator[tuple[float, str]]:
+    """Yield (time, reason) of each sign in a window's samples, and of each sum above its line with
+    the time when it last grew faster than its line."""
+    for sample in samples:
+        if sample.lost:
+            yield sample.at, f"a GPU cannot be asked: {sample.lost}"
+        for sign in sample.used:
+            yield sample.at, sign
+        if sample.burst > settings.cpu_seconds * BURST:
+            yield sample.at, f"{_figure(sample.burst)} CPU seconds in a minute"
+        # A timer's work keeps the machine busy only while it goes on.
+        if sample.timer and sample.at >= now:
+            yield sample.at, f"{sample.timer} runs"
+    for name, line in settings.lines.items():
+        total = sum(sample.amounts.get(name, 0.0) for sample in samples)
+        # Not `total > line`: NaN, which is unknown, has to count as above.
+        if not total <= line:
+            share = line * PERIOD_S / settings.window_s
+            fast = [each.at for each in samples if not each.amounts.get(name, 0.0) <= share]
             yield (
-                at,
-                f"{_figure(value)} {name}, line {limit:g}" + f" ({sample.timer})" * (not lasts),
-                lasts,
+                max(fast, default=now),
+                f"{_figure(total)} {name} in {settings.window_minutes} minutes, "
+                f"line {_figure(line)}",
             )
-    if sample.typed:
-        yield at, "somebody typed at a terminal", True
-    for sign in sample.used:
-        yield at, sign, True
-    longest = settings.longest_wait_hours * 3600 or math.inf
-    if sample.waits and at - sample.waited_since <= longest:
-        yield at, sample.waits[0], True
 
 
 def _figure(value: float) -> str:
-    return "unknown" if math.isnan(value) else f"{value:.2f}".rstrip("0").rstrip(".")
+    return "unknown" if math.isnan(value) else f"{value:.1f}".removesuffix(".0")

@@ -6,12 +6,11 @@ A sign comes from two looks, a minute apart. docs/idle.md says what each sign me
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from golden_idle import notebooks, sockets
+from golden_idle import daemons, notebooks, sockets
 from golden_idle.notebooks import UNKNOWN, Server
 from golden_idle.sockets import Connection
 
@@ -22,42 +21,26 @@ TRAFFIC = 2048
 page of VS Code 228, and 720 if SSH forwards those."""
 ENVELOPE = 1.25
 """Bytes of SSH for each forwarded byte, at most: requests of a page need 1.05."""
-TRANSFER, STORED = 65_536, 6_000_000
-"""Bytes that show a job: with other machines 1 kB/s, which is more than health checks; with disks
-0.1 MB/s, which is more than logs."""
 QUESTION = 200
 """Bytes of a request: one by HTTP has more, a keep-alive of a database's connection less."""
-ANSWER_MS = 900_000
+ANSWER_MS, LATER_MS = 900_000, 1000
 """Milliseconds after which nobody waits for an answer: NAT gateways drop a connection that is
-silent for 350 s."""
-CONTAINERS, HOLDER, HOT = 0.05, 0.002, 0.2
-"""Cores: of all containers; of a process that holds GPU memory (a notebook's kernel without work
-uses 0.0001); of a process whose threads are examined."""
-SPINNING, STILL_BYTES, STILL_FAULTS = 0.6, 1024, 50
-"""The share of a thread's time in the kernel that shows polling (0.77 if it polls a socket), and
-the bytes and page faults that a job at work exceeds."""
+silent for 350 s. Programs of one machine talk all the time: there a question is one that nothing
+follows for a second."""
+HOT, SPINNING, STILL_BYTES, STILL_FAULTS = 0.05, 0.6, 1024, 50
+"""A spin: cores, the share of a thread's time in the kernel (0.77 if it polls a socket), and the
+bytes and page faults that a job at work exceeds."""
+COLD, LEAST, WAKES = 0.1, 0.0005, 50
+"""Cores below which a program may only watch, and of which nothing is asked; how often a second
+a cell at input() wakes, each 10 ms."""
+GLANCE_S, AGENT_S = 0.001, 0.01
+"""Seconds of CPU that a program needs each time that it wakes and only watches, of Ray's store
+0.00004; and that an agent in a container needs."""
 _KERNEL_THREAD = 0x200000
 """PF_KTHREAD, include/linux/sched.h."""
 _TICKS = os.sysconf("SC_CLK_TCK")
-_EDITORS = (
-    b"vscode-server",
-    b"code-server",
-    b"cursor-server",
-    b"windsurf-server",
-    b"positron-server",
-    b"remote-dev-server",
-    b"zed-remote-server",
-    b"rstudio-server",
-)
-_JOBS = ("person", "container")
 _NEW = Connection(0, False, False, 0, 0, 0, 0)
 """A connection that has moved nothing yet: what an unknown one was before."""
-_DAEMON = re.compile(
-    rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
-    rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service"
-)
-"""Control groups of the machine's own daemons. Units of `systemd-run` and of notebooks are left
-out: they run people's work."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ class Process:
     began: int
     name: str
     kind: str
-    """`daemon`, `person`, `container`, `ssh`, `editor` or `jupyter`"""
+    """`daemon`, `person`, `container`, `ssh` or `jupyter`"""
     state: str = ""
     cpu_s: float = 0.0
     """of the process and of its children that have ended"""
@@ -75,8 +58,9 @@ class Process:
     moved: int = 0
     """bytes read and written by system calls: files, pipes, terminals"""
     sockets: tuple[int, ...] = ()
-    threads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """seconds outside and inside the kernel, of the threads of a process that computes"""
+    threads: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
+    """seconds outside and inside the kernel, and how often it slept, of each thread of a process
+    that computes"""
     stored: int = 0
     """bytes read from disks and network file systems, and written to them"""
 
@@ -95,18 +79,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Signs:
-    """The signs that two looks show."""
+    """The signs that two looks show of people, and of jobs that make progress or wait for an
+    answer. And what was used: CPU seconds of processes that only spin or watch, bytes of jobs from
+    disks and to them, and of their own connections to other machines."""
 
     used: tuple[str, ...] = ()
-    """people, and jobs that make progress"""
-    waits: tuple[str, ...] = ()
-    """jobs that wait for an answer"""
     spun: float = 0.0
-    """busy cores of processes that only poll"""
+    stored: int = 0
+    moved: int = 0
     gpus_spin: bool = False
-    """whether all processes that hold GPU memory only poll, while GPUs spin"""
-    stuck: bool = False
-    """whether a process waits for a disk or a file system and makes no progress"""
+    """whether all processes that hold GPU memory only spin, while GPUs do"""
 
 
 def look(root: Path, at: float, earlier: Look | None, holders: tuple[int, ...] = ()) -> Look:
@@ -120,7 +102,7 @@ def look(root: Path, at: float, earlier: Look | None, holders: tuple[int, ...] =
         before = earlier.processes.get(int(entry)) if earlier else None
         try:
             process = _process(
-                folder / entry, own_pids, before, at - earlier.at if earlier else LOOK_S
+                root, folder / entry, own_pids, before, at - earlier.at if earlier else LOOK_S
             )
         except (OSError, ValueError, IndexError):
             continue  # the process has ended meanwhile
@@ -151,7 +133,7 @@ def _text(path: Path) -> bytes:
 
 
 def _process(
-    folder: Path, own_pids: str, earlier: Process | None, seconds: float
+    root: Path, folder: Path, own_pids: str, earlier: Process | None, seconds: float
 ) -> Process | None:
     """Return a process, or None for a kernel thread or a zombie."""
     # The name may contain spaces and parentheses, so the last one ends it (proc_pid_stat(5)).
@@ -162,13 +144,13 @@ def _process(
     began, name = int(words[19]), head.partition(b"(")[2].decode(errors="replace")
     if earlier is not None and (earlier.began, earlier.name) != (began, name):
         earlier = None
-    kind = earlier.kind if earlier else _kind(folder, own_pids, name)
+    kind = earlier.kind if earlier else _kind(root, folder, own_pids, name)
     if kind == "daemon":
         return Process(began, name, kind)
     cpu = sum(map(int, words[11:15])) / _TICKS
     io = dict(line.split(b": ") for line in _text(folder / "io").splitlines())
     # Reading each thread is costly, so only of a process that computes.
-    hot = earlier is not None and cpu - earlier.cpu_s >= HOT * seconds
+    computes = earlier is not None and cpu - earlier.cpu_s >= LEAST * seconds
     return Process(
         began,
         name,
@@ -178,23 +160,22 @@ def _process(
         int(words[7]) + int(words[9]),
         int(io[b"rchar"]) + int(io[b"wchar"]),
         tuple(_sockets(folder / "fd")),
-        dict(_threads(folder / "task")) if hot else {},
+        dict(_threads(folder / "task")) if computes else {},
         int(io[b"read_bytes"]) + int(io[b"write_bytes"]),
     )
 
 
-def _kind(folder: Path, own_pids: str, name: str) -> str:
+def _kind(root: Path, folder: Path, own_pids: str, name: str) -> str:
     if name.startswith("sshd"):
         return "ssh"
     words = _text(folder / "cmdline")
     if b"jupyter" in words or b"ipykernel" in words:
         return "jupyter"
-    if any(editor in words for editor in _EDITORS):
-        return "editor"
     if _link(folder / "ns/pid") not in (own_pids, ""):
         return "container"
-    group = _text(folder / "cgroup").splitlines()[-1]
-    return "daemon" if _DAEMON.search(group) else "person"
+    # The last line is that of version 2.
+    group = _text(folder / "cgroup").decode().splitlines()[-1].partition("::")[2]
+    return "daemon" if daemons.has(root, group) else "person"
 
 
 def _sockets(folder: Path) -> Iterator[int]:
@@ -204,10 +185,12 @@ def _sockets(folder: Path) -> Iterator[int]:
             yield int(target[8:-1])
 
 
-def _threads(folder: Path) -> Iterator[tuple[str, tuple[float, float]]]:
+def _threads(folder: Path) -> Iterator[tuple[str, tuple[float, float, int]]]:
     for name in _names(folder):
         words = _text(folder / name / "stat").rpartition(b")")[2].split()
-        yield name, (int(words[11]) / _TICKS, int(words[12]) / _TICKS)
+        rows = _text(folder / name / "status").splitlines()
+        slept = next(int(row.split()[1]) for row in rows if row.startswith(b"voluntary"))
+        yield name, (int(words[11]) / _TICKS, int(words[12]) / _TICKS, slept)
 
 
 def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
@@ -219,52 +202,66 @@ def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
         for pid, process in later.processes.items()
         if pid in earlier.processes and earlier.processes[pid].began == process.began
     }
-    cores = {pid: (after.cpu_s - before.cpu_s) / seconds for pid, (before, after) in pairs.items()}
+    ran = {pid: dict(_ran(before, after)) for pid, (before, after) in pairs.items()}
     spinning = {
         pid
         for pid, (before, after) in pairs.items()
-        if ((gpus_spin and pid in later.holders) or _spins(before, after, seconds))
+        if ((gpus_spin and pid in later.holders) or _spins(ran[pid], seconds))
         and _is_still(before, after, earlier, later)
     }
-    spun = sum(cores.pop(pid) for pid in spinning)
-    used = (
-        *_jobs(pairs, cores, later.holders, seconds / LOOK_S),
-        *_clients(earlier, later, seconds),
-        *notebooks.activity(earlier.servers, later.servers),
-    )
-    return Signs(
-        used,
-        tuple(_waits(earlier, later)),
-        spun,
-        gpus_spin and bool(later.holders) and spinning.issuperset(later.holders),
-        any(
-            before.state == after.state == "D" and not _makes_progress(before, after)
-            for before, after in pairs.values()
-        ),
-    )
-
-
-def _makes_progress(before: Process, after: Process) -> bool:
-    """Return whether a process has computed, read, written or touched memory."""
-    return (before.cpu_s, before.moved, before.faults) != (after.cpu_s, after.moved, after.faults)
-
-
-def _spins(before: Process, after: Process, seconds: float) -> bool:
-    """Return whether each thread that runs is in the kernel most of the time."""
-    times = [
-        (user - before.threads[name][0], system - before.threads[name][1])
-        for name, (user, system) in after.threads.items()
-        if name in before.threads
+    watching = {pid for pid, (_, after) in pairs.items() if _watches(after, ran[pid], seconds)}
+    asking = [
+        pid
+        for pid in watching
+        if pairs[pid][1].kind == "jupyter" and ran[pid][str(pid)][2] >= WAKES * seconds
     ]
-    hot = [(user, system) for user, system in times if user + system >= HOT / 2 * seconds]
-    return bool(hot) and all(system >= SPINNING * (user + system) for user, system in hot)
+    return Signs(
+        (
+            *(
+                f"{after.name} ({pid}) waits for a disk or a file system, and goes on"
+                for pid, (before, after) in pairs.items()
+                if after.state == "D" and replace(after, state=before.state) != before
+            ),
+            *_clients(earlier, later, seconds),
+            *notebooks.activity(earlier.servers, later.servers, len(asking)),
+            *_waits(earlier, later),
+        ),
+        sum(user + system for pid in spinning | watching for user, system, _ in ran[pid].values()),
+        sum(after.stored - before.stored for before, after in pairs.values()),
+        sum(dict(_moved(earlier, later)).values()),
+        gpus_spin and bool(later.holders) and spinning.issuperset(later.holders),
+    )
+
+
+def _ran(before: Process, after: Process) -> Iterator[tuple[str, tuple[float, float, int]]]:
+    """Yield by how much the counters of each thread grew."""
+    for name in before.threads.keys() & after.threads.keys():
+        (user, system, slept), old = after.threads[name], before.threads[name]
+        yield name, (user - old[0], system - old[1], slept - old[2])
+
+
+def _spins(ran: Mapping[str, tuple[float, float, int]], seconds: float) -> bool:
+    """Return whether a process computes, and each thread that runs is in the kernel most of the
+    time."""
+    hot = [(user, system) for user, system, _ in ran.values() if user + system >= HOT / 2 * seconds]
+    return sum(map(sum, hot)) >= HOT * seconds and all(
+        system >= SPINNING * (user + system) for user, system in hot
+    )
+
+
+def _watches(process: Process, ran: Mapping[str, tuple[float, float, int]], seconds: float) -> bool:
+    """Return whether a process computes little, and for a moment each time that it wakes."""
+    used = sum(user + system for user, system, _ in ran.values())
+    wakes = sum(slept for *_, slept in ran.values())
+    glance = AGENT_S if process.kind == "container" else GLANCE_S
+    return 0 < used < min(COLD * seconds, wakes * glance)
 
 
 def _is_still(before: Process, after: Process, earlier: Look, later: Look) -> bool:
     """Return whether a process has read, written, sent and touched nearly nothing."""
     sent = sum(
-        _bytes_moved(earlier.connections.get(key, _NEW), connection)
-        for key, connection in _connections_of(later, after)
+        each.since(earlier.connections.get(key, _NEW))
+        for key, each in _connections_of(later, after)
     )
     return (
         after.moved - before.moved <= STILL_BYTES
@@ -273,64 +270,43 @@ def _is_still(before: Process, after: Process, earlier: Look, later: Look) -> bo
     )
 
 
-def _connections_of(moment: Look, process: Process) -> Iterator[tuple[str, Connection]]:
+def _connections_of(moment: Look, process: Process) -> list[tuple[str, Connection]]:
     inodes = set(process.sockets)
-    return (
-        (key, connection)
-        for key, connection in moment.connections.items()
-        if connection.inode in inodes
-    )
+    return [item for item in moment.connections.items() if item[1].inode in inodes]
 
 
-def _bytes_moved(before: Connection, after: Connection) -> int:
-    return after.received + after.sent - before.received - before.sent
-
-
-def _jobs(
-    pairs: Mapping[int, tuple[Process, Process]],
-    cores: Mapping[int, float],
-    holders: tuple[int, ...],
-    minutes: float,
-) -> Iterator[str]:
-    container_cores = sum(
-        core_share for pid, core_share in cores.items() if pairs[pid][1].kind == "container"
-    )
-    if container_cores >= CONTAINERS:
-        yield f"containers use {container_cores:.2f} cores"
-    for pid, (before, after) in pairs.items():
-        if pid in holders and cores.get(pid, 0) >= HOLDER:
-            yield f"{after.name} ({pid}) holds GPU memory and computes"
-        if pid in cores and after.stored - before.stored >= STORED * minutes:
-            yield f"{after.name} ({pid}) reads or writes disks"
-        if after.state == "D" and _makes_progress(before, after):
-            yield f"{after.name} ({pid}) waits for a disk or a file system, and goes on"
+def _moved(earlier: Look, later: Look) -> Iterator[tuple[str, int]]:
+    """Yield the bytes of each connection that a job opened to another machine."""
+    for process in later.processes.values():
+        if process.kind != "ssh":
+            for key, after in _connections_of(later, process):
+                if not after.local and not after.accepted:
+                    yield key, after.since(earlier.connections.get(key, _NEW))
 
 
 def _clients(earlier: Look, later: Look, seconds: float) -> Iterator[str]:
-    """Yield signs of data beyond keep-alives: from users, and of jobs with other machines.
+    """Yield signs of people: servers that get more than keep-alives from them.
 
     Data that a session forwards to a server on this machine does not count as the session's: that
-    server is examined itself.
+    server is examined itself. Jobs' servers get data from each other, too, which is nobody's.
     """
-    minutes = seconds / LOOK_S
     # Two processes of sshd hold a session's connection; the later one forwards.
     last_user = {
         inode: pid for pid, process in sorted(later.processes.items()) for inode in process.sockets
     }
     for pid, process in later.processes.items():
-        received = forwarded = outside = 0
+        received = forwarded = 0
         for key, after in _connections_of(later, process):
             before = earlier.connections.get(key, _NEW)
-            if last_user[after.inode] == pid:
-                received += (after.received - before.received) * after.accepted
+            peer = later.processes.get(last_user.get(after.peer, 0))
+            by_user = after.accepted and (peer is None or peer.kind == "ssh")
+            if by_user and last_user[after.inode] == pid:
+                received += after.received - before.received
             forwarded += (after.sent - before.sent) * (not after.accepted)
-            outside += _bytes_moved(before, after) * (not after.local)
-        if process.kind in _JOBS and outside >= TRANSFER * minutes:
-            yield f"{process.name} ({pid}) moves data to or from other machines"
         # A page of Jupyter polls by itself, so the server's own answer counts if it gives one.
         silent = later.servers.get(str(pid), UNKNOWN) == UNKNOWN
-        by_user = process.kind in ("ssh", "editor") or (process.kind == "jupyter" and silent)
-        if by_user and received - ENVELOPE * forwarded > TRAFFIC * minutes:
+        forwarded *= process.kind == "ssh"
+        if silent and received - ENVELOPE * forwarded > TRAFFIC * seconds / LOOK_S:
             yield f"{process.name} ({pid}) gets data from its user"
 
 
@@ -340,7 +316,7 @@ def _waits(earlier: Look, later: Look) -> Iterator[str]:
     The parts of Jupyter talk to each other, so only their connections to other machines count.
     """
     for pid, process in later.processes.items():
-        if process.kind in (*_JOBS, "jupyter"):
+        if process.kind != "ssh":
             connections = [
                 (earlier.connections.get(key, _NEW), connection)
                 for key, connection in _connections_of(later, process)
@@ -351,17 +327,19 @@ def _waits(earlier: Look, later: Look) -> Iterator[str]:
 
 
 def _awaits_answer(before: Connection, after: Connection) -> bool:
-    """Return whether the other end owes an answer.
+    """Return whether the other end owes an answer, or does not take the connection yet.
 
     The kernel's times are in steps of some milliseconds. If both directions have the same time, the
     message that was sent counts as a request if it was long enough. A new connection has sent one
     byte, its handshake.
     """
+    if after.opens:
+        return True
     if after.accepted or after.sent <= 1 or after.received_ms > ANSWER_MS:
         return False
+    if not after.received:
+        return True
+    if after.local:
+        return after.sent_ms + LATER_MS < after.received_ms
     is_request = after.sent - before.sent >= QUESTION
-    return (
-        not after.received
-        or after.sent_ms < after.received_ms
-        or (after.sent_ms == after.received_ms and is_request)
-    )
+    return after.sent_ms < after.received_ms or (after.sent_ms == after.received_ms and is_request)

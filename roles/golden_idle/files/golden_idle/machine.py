@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
-from golden_idle import evidence
-from golden_idle.decide import Sample, waits_only
+from golden_idle import daemons, evidence
+from golden_idle.decide import Sample
 from golden_idle.evidence import LOOK_S, Look, Signs
 from golden_idle.nvml import Gpu
-from golden_idle.settings import Settings
+from golden_idle.settings import CPU, DISKS, GPU, NETWORK
 
 NVIDIA, DISPLAY = "0x10de", "0x03"
 """PCI's vendor number, and the class of display controllers, which GPUs without a display have,
@@ -25,6 +26,10 @@ too."""
 TIMER = 0.01
 """Cores that a timer's unit uses if it works. cron itself wakes each minute, and needs less than a
 thousandth."""
+DAEMONS = 1 / 12
+"""The part of CPU time that counts of the image's own daemons, and of network traffic that is no
+job's own: metrics, logs and health checks are never zero."""
+_SYSTEM = "system.slice"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,69 +38,49 @@ class Reading:
     """The counters at a time of CLOCK_BOOTTIME, in seconds."""
 
     at: float
-    busy_s: float
-    """core-seconds of processes, of the kernel for them, and those that the host took away
-    (steal)"""
     idle_s: float
     """core-seconds that the kernel counts as idle, without waits for disks"""
     all_s: float
+    groups: Mapping[str, float]
+    """core-seconds of each topmost control group, ended processes and groups within it included"""
+    daemons: Mapping[str, float]
+    """core-seconds of each of the image's own daemons, which are in one of those groups"""
     networks: Mapping[str, int]
     """bytes received and sent, by network card"""
     terminals: Mapping[str, int]
     """when a program last read what somebody typed, by terminal: nanoseconds, only compared for
     change"""
-    stalled_s: float = 0.0
-    """seconds in which something waited for disks (Documentation/accounting/psi.rst, `some` of
-    io)"""
     timers: Mapping[str, float] = field(default_factory=dict)
     """core-seconds of cron and of each unit that a timer starts"""
 
 
 def read(root: Path) -> Reading:
     """Read all counters."""
-    fields = [
-        int(word) / _TICKS for word in _text(root / "proc/stat").split("\n", 1)[0].split()[1:9]
-    ]
-    user, nice, system, idle, iowait, irq, softirq, steal = fields
-    busy = user + nice + system + irq + softirq + steal
+    words = _text(root / "proc/stat").split("\n", 1)[0].split()[1:9]
+    fields = [int(word) / _TICKS for word in words]
+    # Without cgroups of version 2 all use of the machine counts.
+    used = dict(_usage(root / "sys/fs/cgroup")) or {"": sum(fields) - fields[3] - fields[4]}
+    system = dict(_usage(root / "sys/fs/cgroup" / _SYSTEM))
+    for group in [name for name in system if name.endswith(".slice")]:
+        system |= _usage(root / "sys/fs/cgroup" / _SYSTEM / group)
+    units = daemons.timers(root)
     return Reading(
         time.clock_gettime(time.CLOCK_BOOTTIME),
-        busy,
-        idle,
-        busy + idle + iowait,
+        fields[3],
+        sum(fields),
+        {name: seconds for name, seconds in used.items() if name != "init.scope"},
+        {name: seconds for name, seconds in system.items() if daemons.is_daemon(root, name)},
         dict(_networks(root)),
-        dict(_terminals(root / "dev/pts")),
-        _stalled(root / "proc/pressure/io"),
-        dict(_timers(root)),
+        dict(_terminals(root / "dev")),
+        {name: seconds for name, seconds in system.items() if name in units},
     )
 
 
-def _stalled(path: Path) -> float:
-    """Return the seconds in which something waited for disks, or 0 if the kernel keeps no
-    pressure."""
-    if not path.exists():
-        return 0.0
-    return int(_text(path).split("total=", 1)[1].split()[0]) / 1e6
-
-
-@functools.cache
-def _units(root: Path) -> frozenset[str]:
-    """Return the units that timers start, with cron and atd."""
-    units = {"cron.service", "atd.service"}
-    for folder in ("etc", "usr/lib"):
-        timers = (root / folder / "systemd/system").glob("*.timer")
-        units |= {path.stem + ".service" for path in timers}
-    return frozenset(units)
-
-
-def _timers(root: Path) -> Iterator[tuple[str, float]]:
-    for unit in _units(root):
-        with suppress(OSError):  # the unit does not run
-            yield (
-                unit,
-                int(_text(root / "sys/fs/cgroup/system.slice" / unit / "cpu.stat").split()[1])
-                / 1e6,
-            )
+def _usage(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the control groups in a folder, with the CPU seconds of each."""
+    for path in folder.glob("*/cpu.stat"):
+        with suppress(OSError):  # the group has ended meanwhile
+            yield path.parent.name, int(_text(path).split()[1]) / 1e6
 
 
 def _text(path: Path) -> str:
@@ -122,9 +107,9 @@ def _networks(root: Path) -> Iterator[tuple[str, int]]:
 def _terminals(folder: Path) -> Iterator[tuple[str, int]]:
     """Yield each terminal's access time (ns): the kernel sets it when a program reads from the
     terminal (tty_update_time, in steps of 8 s)."""
-    for path in folder.glob("[0-9]*"):
+    for path in chain(folder.glob("pts/[0-9]*"), folder.glob("tty[0-9S]*")):
         try:
-            yield path.name, path.stat().st_atime_ns
+            yield str(path), path.stat().st_atime_ns
         except OSError:
             continue  # the terminal was closed meanwhile
 
@@ -142,73 +127,59 @@ def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: flo
     """Return what was used between two readings, as of `at`. A new network card counts from the
     next reading on: its counter began before."""
     seconds = later.at - earlier.at
-    return Sample(
-        at=at,
-        gpus=tuple(gpu.peak for gpu in gpus),
-        lost=lost,
-        cores=(later.busy_s - earlier.busy_s) / seconds if seconds > 0 else float("nan"),
-        network_mb_s=_rate(earlier.networks, later.networks, seconds),
-        typed=any(earlier.terminals.get(name) != at for name, at in later.terminals.items()),
-        timer=_timer(earlier.timers, later.timers, seconds),
-    )
+    known = {name: later.networks.get(name, 0) for name in earlier.networks}
+    ran = _grown(earlier.timers, later.timers)
+    timer = next((unit for unit, used in ran.items() if used >= TIMER * seconds), "")
+    own = sum(_grown(earlier.daemons, later.daemons).values())
+    moved = sum(_grown(earlier.networks, known).values()) / 1e6
+    amounts = {
+        CPU: sum(_grown(earlier.groups, later.groups).values()) - own * (1 - DAEMONS),
+        GPU: sum(gpu.mean for gpu in gpus) / 100 * seconds,
+        # What a timer's unit moves is a daemon's, too, and more than others'.
+        NETWORK: 0.0 if timer else moved * DAEMONS,
+    }
+    typed = any(earlier.terminals.get(name) != at for name, at in later.terminals.items())
+    # Two readings at one time tell nothing.
+    amounts = amounts if seconds > 0 else dict.fromkeys(amounts, float("nan"))
+    used = ("somebody typed at a terminal",) if typed else ()
+    return Sample(at, amounts, lost=lost, timer=timer, used=used)
 
 
-def _timer(earlier: Mapping[str, float], later: Mapping[str, float], seconds: float) -> str:
-    """Return the timer's unit that has just used most, or "" if none ran."""
-    ran = {unit: used - earlier.get(unit, 0.0) for unit, used in later.items()}
-    most = max(ran, key=lambda unit: ran[unit], default="")
-    return most if most and ran[most] >= TIMER * seconds else ""
-
-
-def _rate(earlier: Mapping[str, int], later: Mapping[str, int], seconds: float) -> float:
-    moved = sum(max(0, count - earlier.get(name, count)) for name, count in later.items())
-    return moved / 1e6 / seconds if seconds > 0 else float("nan")
+def _grown(earlier: Mapping[str, float], later: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each counter grew; one that is new, or began again, from zero."""
+    return {
+        name: value - earlier.get(name, 0.0) if value >= earlier.get(name, 0.0) else value
+        for name, value in later.items()
+    }
 
 
 class Sampler:
     """Completes samples, which are taken every ten seconds, with signs from looks every minute,
     when one is `due`."""
 
-    def __init__(self, settings: Settings, now: float) -> None:
+    def __init__(self, now: float) -> None:
         self.seen: Look | None = None
-        self._settings, self._looked_at, self._waited_since = settings, now - LOOK_S, now
-        self._signs, self._gpus_spin = Signs(), True
-        self._looked: Reading | None = None
-        self._timer = ""
+        self._looked_at = now - LOOK_S
+        self._since, self._spins = Counter[str](), set[bool]()
 
     def due(self, now: float) -> bool:
         """Return whether a look is due."""
         return now - self._looked_at >= LOOK_S
 
-    def complete(
-        self, result: Sample, later: Reading, gpus: list[Gpu], look: Look | None = None
-    ) -> Sample:
-        """Return the sample with signs. `later` and `gpus` are what it was made from, `look` is the
-        look that was taken with it, if one was due."""
-        now = result.at
-        self._timer = self._timer or result.timer
-        self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
-        if look is not None:
-            self._signs = Signs()
-            if self.seen:
-                self._signs = evidence.signs(self.seen, look, self._gpus_spin)
-            result = replace(
-                result, used=self._signs.used, waits=self._signs.waits, stalled=self._stalled(later)
-            )
-            self.seen, self._looked_at, self._gpus_spin = look, now, True
-            self._looked, self._timer = later, ""
-        if self._signs.gpus_spin:
-            result = replace(result, gpus=tuple(0 if gpu.spins else gpu.peak for gpu in gpus))
-        # Signs are of a minute, a sample of ten seconds: no more cores poll than are busy.
-        result = replace(result, spun=min(self._signs.spun, result.cores))
-        if not waits_only(result, self._settings):
-            self._waited_since = now
-        return replace(result, waited_since=self._waited_since)
-
-    def _stalled(self, later: Reading) -> float:
-        """Return the share of the time since the last look in which something waited for disks, or
-        0 if a timer ran or a process is stuck."""
-        earlier = self._looked
-        if earlier is None or later.at <= earlier.at or self._timer or self._signs.stuck:
-            return 0.0
-        return (later.stalled_s - earlier.stalled_s) / (later.at - earlier.at)
+    def complete(self, result: Sample, gpus: list[Gpu], look: Look | None = None) -> Sample:
+        """Return the sample with signs. `gpus` is what it was made from, `look` is the look that
+        was taken with it, if one was due."""
+        self._since.update(result.amounts)
+        self._spins |= {gpu.spins for gpu in gpus if gpu.spins or gpu.mean}
+        if look is None:
+            return result
+        signs = evidence.signs(self.seen, look, self._spins == {True}) if self.seen else Signs()
+        amounts = dict(result.amounts)
+        amounts[CPU] -= signs.spun
+        amounts[GPU] -= self._since[GPU] if signs.gpus_spin else 0.0
+        amounts[NETWORK] += signs.moved / 1e6
+        amounts[DISKS] = signs.stored / 1e6
+        burst = self._since[CPU] - signs.spun
+        self.seen, self._looked_at = look, result.at
+        self._since, self._spins = Counter(), set()
+        return replace(result, amounts=amounts, burst=burst, used=(*result.used, *signs.used))

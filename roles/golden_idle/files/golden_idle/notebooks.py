@@ -84,10 +84,13 @@ def _get(values: Mapping[str, Any], token: str, path: str) -> Any:
         return json.loads(answer.read(MOST_BYTES))
 
 
-def activity(earlier: Mapping[str, Server], later: Mapping[str, Server]) -> Iterator[str]:
-    """Yield what notebooks did between two looks."""
+def activity(
+    earlier: Mapping[str, Server], later: Mapping[str, Server], asking: int
+) -> Iterator[str]:
+    """Yield what notebooks did between two looks. So many cells, which seem to run, only ask for
+    input."""
+    if sum(server.running for server in later.values()) > asking:
+        yield "Jupyter runs a cell"
     for pid, server in later.items():
-        if server.running:
-            yield f"Jupyter ({pid}) runs a cell"
-        elif pid in earlier and earlier[pid] != server:
+        if pid in earlier and earlier[pid].did != server.did:
             yield f"a notebook of Jupyter ({pid}) was edited or asked something"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import statistics
 from contextlib import suppress
 from ctypes import byref, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
@@ -53,14 +54,14 @@ class NvmlError(Exception):
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU. `peak` is its highest utilization since it was last asked, `utilization` the present
-    one, both in percent; memory is in MiB."""
+    """A GPU. `mean` is its utilization since it was last asked, `utilization` the present one, both
+    in percent; memory is in MiB."""
 
     index: int
     name: str
     architecture: str
     utilization: float
-    peak: float
+    mean: float
     memory_used: float
     memory_total: float
     spins: bool = False
@@ -158,15 +159,15 @@ class Nvml:
             name,
             _ARCHITECTURES.get(architecture.value, "unknown"),
             utilization,
-            max(utilization, self._peak(nvml, index, device)),
+            max(memory_utilization, self._mean(nvml, index, device, utilization)),
             memory.used / MIB,
             memory.total / MIB,
             is_spinning and _power(nvml, device) <= SPIN_POWER,
         )
 
-    def _peak(self, nvml: Library, index: int, device: c_void_p) -> int:
-        """Return the highest of the driver's samples since the last call; the driver keeps some
-        seconds of them.
+    def _mean(self, nvml: Library, index: int, device: c_void_p, present: int) -> float:
+        """Return the mean of the driver's samples since the last call, or the present utilization
+        if there are none; the driver keeps some seconds of them.
 
         The present rate covers a second at most, so a burst between two of our samples would go
         unseen.
@@ -182,16 +183,15 @@ class Nvml:
         )
         # Without a buffer the call returns the number of samples that one needs.
         if not (_has(nvml, *question, None) and number.value):
-            return 0
+            return present
         buffer = (_Sample * number.value)()
         if not _has(nvml, *question, buffer):
-            return 0
-        peak, last_at = 0, since
-        for sample in buffer[: number.value]:
-            if sample.at > since:
-                peak, last_at = max(peak, sample.value.unsigned), max(last_at, sample.at)
-        self._last_sample_at[index] = last_at
-        return peak
+            return present
+        new = [sample for sample in buffer[: number.value] if sample.at > since]
+        if not new:
+            return present
+        self._last_sample_at[index] = max(sample.at for sample in new)
+        return statistics.fmean(sample.value.unsigned for sample in new)
 
 
 def _count(nvml: Library) -> int:

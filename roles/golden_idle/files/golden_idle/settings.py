@@ -20,6 +20,8 @@ IMAGE, LAUNCH = Path("etc/golden-idle.json"), Path("etc/golden-idle.local.json")
 LEAST_WINDOW, LEAST_GRACE = 15, 5
 """The least window and grace, in minutes: a build or a download pauses for less than the first, and
 a person needs the second to write a hold."""
+CPU, GPU, NETWORK, DISKS = "CPU seconds", "GPU seconds", "MB of network", "MB of disks"
+"""What is summed up over the window, in words for people."""
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
 _PARAMETER = re.compile(r"ssm:/[A-Za-z0-9._/-]{1,1000}")
 
@@ -45,11 +47,11 @@ class Settings:
     target: str
     window_minutes: int
     grace_minutes: int
-    gpu_percent: float
-    cores: float
-    network_mb_s: float
+    cpu_seconds: float
+    gpu_seconds: float
+    network_mb: float
+    disks_mb: float
     longest_hold_hours: int
-    longest_wait_hours: int
     metrics_enabled: bool
     protection_enabled: bool
     poweroff_command: tuple[str, ...]
@@ -58,6 +60,17 @@ class Settings:
     def window_s(self) -> float:
         """Seconds."""
         return self.window_minutes * 60
+
+    @property
+    def lines(self) -> dict[str, float]:
+        """The line of each sum over the window; the settings are those of an hour."""
+        hours = self.window_minutes / 60
+        return {
+            CPU: self.cpu_seconds * hours,
+            GPU: self.gpu_seconds * hours,
+            NETWORK: self.network_mb * hours,
+            DISKS: self.disks_mb * hours,
+        }
 
     @property
     def grace_s(self) -> float:
@@ -70,10 +83,9 @@ _WHOLE = {
     "window_minutes": LEAST_WINDOW,
     "grace_minutes": LEAST_GRACE,
     "longest_hold_hours": 1,
-    "longest_wait_hours": 0,
 }
 """Settings that are whole numbers, with the least value of each."""
-_LINES = ("gpu_percent", "cores", "network_mb_s")
+_LINES = ("cpu_seconds", "gpu_seconds", "network_mb", "disks_mb")
 
 
 def load(root: Path) -> Settings:
