@@ -3,7 +3,6 @@ root's package database is empty, so `solve` returns all packages of an image.""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,11 +162,8 @@ class AptRoot:
             retries=FETCH_RETRIES,
             timeout_s=FETCH_TIMEOUT_S,
         )
-        for name, value in mirrors.proxy_settings().items():
+        for name, value in mirrors.way_settings().items():
             text += f'{name} "{value}";\n'
-        # An apt with OpenSSL reads it by itself, as other programs do; one with GnuTLS does not.
-        if trusted := os.environ.get("SSL_CERT_FILE"):
-            text += f'Acquire::https::CaInfo "{trusted}";\n'
         return text
 
     def _sources(self) -> str:

@@ -273,6 +273,17 @@ def _proxy_settings(_configuration: str | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs if value}
 
 
+def way_settings() -> dict[str, str]:
+    """Return apt's settings of the way to mirrors: those of proxies, and the authorities of https
+    that SSL_CERT_FILE names."""
+    settings = proxy_settings()
+    # An apt with OpenSSL reads the variable by itself, as other programs do; one with GnuTLS does
+    # not.
+    if trusted := os.environ.get("SSL_CERT_FILE"):
+        settings = {**settings, "Acquire::https::CaInfo": trusted}
+    return settings
+
+
 def proxy_settings() -> dict[str, str]:
     """Return apt's settings of proxies: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and
     so on."""
