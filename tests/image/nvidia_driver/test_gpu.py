@@ -22,7 +22,10 @@ COPY_SHARE = 0.7
 """Of the GPU's memory bandwidth: copies reach 0.75 to 0.9 on a healthy one; one with halved clocks
 does not."""
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-MODULES = {"golden_idle": ("driver_library",), "golden_health": ("gpu_calls", "gpu_facts")}
+MODULES = {
+    "golden_idle": ("driver_library",),
+    "golden_health": ("gpu_calls", "kernel_log", "gpu_facts"),
+}
 """The modules of roles that gather_gpu.py imports, in the order of their own imports: an image need
 not have them, so their text is sent along."""
 IMPORTED = """import sys, types
@@ -58,22 +61,27 @@ XIDS = {
 """NVIDIA's "XID Errors" document. Any other in the log counts, too, without its name."""
 
 
+def sent() -> str:
+    """A program that makes the MODULES importable without their files."""
+    texts = []
+    for package, modules in MODULES.items():
+        folder = ROLES / package / "files" / package
+        texts.append((package, (folder / "__init__.py").read_text()))
+        texts += [(f"{package}.{name}", (folder / f"{name}.py").read_text()) for name in modules]
+    return IMPORTED.format(texts)
+
+
 @pytest.fixture(scope="module")
 def gpus(
     run_program: Any, record_testsuite_property: Callable[[str, object], None]
 ) -> dict[str, Any]:
     """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a
     proof."""
-    texts = []
-    for package, modules in MODULES.items():
-        folder = ROLES / package / "files" / package
-        texts.append((package, (folder / "__init__.py").read_text()))
-        texts += [(f"{package}.{name}", (folder / f"{name}.py").read_text()) for name in modules]
     program = Path(__file__).with_name("gather_gpu.py").read_text()
     root = os.environ.get("GOLDEN_GPU_ROOT", "/")
     # A made-up machine does not get warm.
     limits = () if root == "/" else (CALL_S, NO_LOAD)
-    found: dict[str, Any] = run_program(IMPORTED.format(texts) + program, root, *limits)
+    found: dict[str, Any] = run_program(sent() + program, root, *limits)
     if names := [gpu["name"] for gpu in found["gpus"]]:
         record_testsuite_property("goldenami:gpu", ", ".join(names))
     return found

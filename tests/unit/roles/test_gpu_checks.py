@@ -64,6 +64,20 @@ def test_a_healthy_machine_raises_no_alarm(tmp_path: Path, libraries: Path, name
     assert complaints(gpu_machine.healthy(tmp_path / "machine", libraries, kind), kind) == {}
 
 
+def test_what_is_sent_to_a_machine_imports_nothing_that_is_not(tmp_path: Path) -> None:
+    """The machine's Python has no module of goldenami's."""
+    imports = [
+        line
+        for line in (ROOT / "tests/image/nvidia_driver/gather_gpu.py").read_text().splitlines()
+        if line.startswith("from golden_")
+    ]
+    program = "\n".join([CHECKS.sent(), *imports])
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", program], cwd=tmp_path, text=True, capture_output=True
+    )
+    assert len(imports) == 3 and (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_what_a_gpu_does_not_have_and_its_power_limit_are_no_fault(
     tmp_path: Path,
     libraries: Path,
