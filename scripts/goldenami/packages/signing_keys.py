@@ -36,7 +36,9 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         )
         return installed
     cached = folder / f"{vendor.name}.asc"
-    if not cached.is_file() or not _is_stated(vendor, fingerprints(cached.read_bytes())):
+    if not cached.is_file() or not _are_stated(
+        fingerprints(cached.read_bytes()), vendor.fingerprint
+    ):
         where = vendor.key
         if not _is_whole(where):
             where = f"{uri}/{where}"
@@ -71,9 +73,9 @@ def unknown(source: Source, message: str) -> OtherKey:
     )
 
 
-def _is_stated(vendor: VendorArchive, key_fingerprints: list[str]) -> bool:
+def _are_stated(key_fingerprints: list[str], stated: Sequence[str]) -> bool:
     # apt would trust all keys of a file, so one that is not stated is refused, too.
-    return bool(key_fingerprints) and {*key_fingerprints} <= {*vendor.fingerprint}
+    return bool(key_fingerprints) and {*key_fingerprints} <= {*stated}
 
 
 def _is_whole(key: str) -> bool:
@@ -100,7 +102,7 @@ def armored(data: bytes) -> str:
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
     """Raise OtherKey unless `data` holds the vendor's key, or both of them, and no other."""
-    if not _is_stated(vendor, key_fingerprints := fingerprints(data)):
+    if not _are_stated(key_fingerprints := fingerprints(data), vendor.fingerprint):
         raise OtherKey(
             f"the key of the archive `{vendor.name}` is "
             f"{' and '.join(key_fingerprints) or 'no key at all'}, "
@@ -114,7 +116,7 @@ def demand_signature(file: Path, signature: bytes, key: bytes, stated: Sequence[
     """Return the fingerprint that the detached `signature` of `file` is by. Raises OtherKey if
     `key` holds another one than those `stated`, or did not make it."""
     key_fingerprints, wanted = fingerprints(key), " or ".join(stated)
-    if not key_fingerprints or {*key_fingerprints} - {*stated}:
+    if not _are_stated(key_fingerprints, stated):
         raise OtherKey(
             f"the key is {' and '.join(key_fingerprints) or 'no key at all'}, not {wanted}",
             hint="do not trust this file, unless the vendor announced a new key",
