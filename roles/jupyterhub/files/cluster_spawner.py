@@ -135,7 +135,7 @@ class ClusterSpawner(Spawner):
     notices = Unicode(help="Whom golden_idle tells before it ends a machine.").tag(config=True)
     hub_name = Unicode("notebooks", help="Tells machines and homes of hubs apart.").tag(config=True)
 
-    machine, ended = "", ""
+    machine, ended, stops = "", "", 0
     progress_lines: list[str]
 
     @default("options_form")
@@ -362,6 +362,7 @@ class ClusterSpawner(Spawner):
     async def poll(self) -> int | None:
         """Return None while the machine runs, else 1. The next form then says how the machine
         ended."""
+        stops = self.stops
         try:
             machines = await self._machines()
         except SpawnError as error:
@@ -369,6 +370,9 @@ class ClusterSpawner(Spawner):
             self.log.warning("%s: is the machine there? %s", self._log_name, error)
             return None
         if machines and machines[0]["State"]["Name"] in ("pending", "running"):
+            return None
+        if stops != self.stops:
+            # stop() ended it while EC2 was asked. JupyterHub would stop the user's next server.
             return None
         self.ended = (
             why(machines[0]) if machines else f"Your last machine, {self.machine}, is gone."
@@ -388,6 +392,7 @@ class ClusterSpawner(Spawner):
 
     async def stop(self, now: bool = False) -> None:
         """Terminate the machine. The next form says if its server never answered."""
+        self.stops += 1
         starting = self._spawn_future is not None and not self._spawn_future.done()
         if await self._end("ends with its server") and starting:
             self.ended = f"Your last machine, {self.machine}, gave no server, and was ended."

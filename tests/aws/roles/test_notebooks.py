@@ -4,6 +4,7 @@ loopback."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -46,7 +47,7 @@ def homes() -> list[dict[str, Any]]:
 
 def started(hub: Hub, stack: ExitStack, user: str = "ann") -> dict[str, Any]:
     before = len(machines())
-    assert hub.start(user) == 202
+    assert hub.start(user) == 202, hub.log()
     machine = until("a machine", lambda: machines()[before:])[-1]
     stack.enter_context(answering(machine))
     until(f"the server of {user}", lambda: hub.is_ready(user))
@@ -164,6 +165,24 @@ def test_the_next_form_says_how_a_machine_ended(hub: Hub, aws: Emulator, stack: 
         assert hub.ended("ann") == (
             f"Your last machine, {second}, ended: somebody ended it, you or an administrator."
         )
+
+
+def test_a_look_that_began_before_a_stop_does_not_stop_the_next_server(
+    hub: Hub, faults: Faults, stack: ExitStack
+) -> None:
+    with hub.running():
+        started(hub, stack)
+        faults.add("ec2:DescribeInstances", "slow", times=1, seconds=2)
+        until("a look that takes long", faults.met)
+        hub.ask("DELETE", "/users/ann/server")
+        # What the hub asks because of that look takes long, too.
+        faults.add("ec2:DescribeInstances", "slow", times=1, seconds=1.9)
+        time.sleep(2.1)
+        again = started(hub, stack)
+        time.sleep(3)  # all that the look could do is done by now
+        assert hub.is_ready("ann"), hub.log()
+    assert [each["State"]["Name"] for each in machines()] == ["terminated", "running"]
+    assert machines()[-1]["InstanceId"] == again["InstanceId"]
 
 
 def test_two_clicks_at_once_are_one_machine(hub: Hub) -> None:
