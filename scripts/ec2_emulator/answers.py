@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from moto.budgets.responses import BudgetsResponse
 from moto.ec2.models import ec2_backends
 from werkzeug import Response
 
@@ -24,6 +23,8 @@ _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
 
 NOTHING = (
     StatedAnswer(call="ce:GetCostAndUsage", answer={"ResultsByTime": []}),
+    StatedAnswer(call="ce:GetAnomalies", answer={"Anomalies": []}),
+    StatedAnswer(call="ce:GetSavingsPlansPurchaseRecommendation", answer={}),
     StatedAnswer(call="savingsplans:DescribeSavingsPlans", answer={"savingsPlans": []}),
     StatedAnswer(call="ec2:DescribeReservedInstances", answer={"ReservedInstances": []}),
 )
@@ -40,7 +41,7 @@ def fields(body: bytes) -> Data:
 
 @rule(CE_API + "API_GetCostAndUsage.html")
 def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
-    """Return the stated answer to the request, or None if there is none. Cost Explorer refuses
+    """Return the stated answer to the request, or None if there is none. Cost Explorer may refuse
     instead: it says that it has no data."""
     candidates = [
         candidate
@@ -69,11 +70,15 @@ def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-@rule(CE_API + "API_budgets_DescribeBudgets.html")
-def describe_budgets(self: BudgetsResponse) -> str:
-    """Return all budgets in one page, which has no token (moto's has the token null)."""
-    budgets = self.backend.describe_budgets(account_id=self._get_param("AccountId"))
-    return json.dumps({"Budgets": budgets})
+def without_nulls(answer: Response) -> Response:
+    """Return an answer in JSON without the nulls that moto has for what AWS leaves out."""
+    if b"null" in answer.get_data():
+        fields = json.loads(
+            answer.get_data(),
+            object_hook=lambda found: {k: v for k, v in found.items() if v is not None},
+        )
+        answer.set_data(json.dumps(fields))
+    return answer
 
 
 IDEMPOTENT = {

@@ -24,7 +24,7 @@ from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
 
 Environ = dict[str, Any]
 
-_QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sts"})
+_QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sns", "sts"})
 """Services that refuse with AccessDenied; those that speak JSON, with AccessDeniedException."""
 _SIGNED_AS = {"monitoring": "cloudwatch"}
 """Signing names that differ from IAM's prefix
@@ -103,7 +103,7 @@ def _not_enabled(service: str) -> ApiError:
     message = "The security token included in the request is invalid."
     if service == "s3":
         return ApiError("InvalidAccessKeyId", message, 403)
-    if service in ("autoscaling", "sts"):
+    if service in _QUERY:
         return ApiError("InvalidClientTokenId", message, 403)
     return ApiError("UnrecognizedClientException", message)
 
@@ -119,6 +119,8 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
             f"You are not authorized to perform this operation. {caller} {reason}",
             403,
         )
+    if call.service == "sns":
+        return ApiError("AuthorizationError", f"{caller} {reason}", 403)
     code = "AccessDenied" if call.service in _QUERY else "AccessDeniedException"
     return ApiError(code, f"{caller} {reason}", 403 if code == "AccessDenied" else 400)
 

@@ -137,8 +137,9 @@ def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
 
 _TOO_MANY = {
     "ec2": ("RequestLimitExceeded", 503),
-    "autoscaling": ("Throttling", 400),
-    "sts": ("Throttling", 400),
+    **dict.fromkeys(
+        ("autoscaling", "cloudformation", "cloudwatch", "iam", "sts"), ("Throttling", 400)
+    ),
     "ebs": ("RequestThrottledException", 400),
     "s3": ("SlowDown", 503),
 }

@@ -19,13 +19,11 @@ import moto.ec2.urls
 import moto.kms.urls
 import moto.ssm.urls
 from moto.autoscaling.models import FakeAutoScalingGroup
-from moto.budgets.responses import BudgetsResponse
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.models.spot_requests import SpotFleetRequest
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import answers
 from ec2_emulator.compute import launches, resource_tags, scheduled_actions
 from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.compute.images import ImageRegistrationApi
@@ -63,7 +61,6 @@ def install() -> None:
         (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
         (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
         (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
-        (BudgetsResponse, "describe_budgets", answers.describe_budgets),
         (SpotFleetRequest, "spot_fleet_request_config", property(launches.fleet_request)),
         (CloudFormationBackend, "create_change_set", stacks.create_change_set),
         (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),

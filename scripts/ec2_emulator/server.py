@@ -29,14 +29,14 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug import Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import answers, authorization, lateness, moto_overrides
+from ec2_emulator import answers, authorization, lateness, moto_overrides, witness
 from ec2_emulator.rules import ApiError
 from ec2_emulator.services import price_list
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 from ec2_emulator.storage import ebs_direct, root_volumes
 
 CONTROL = "/_emulator/"
-"""The control API: GET calls, POST reset, POST damage, POST write, PATCH settings."""
+"""The control API: GET calls, POST defects, POST reset, POST damage, POST write, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls that run in parallel, as their handlers lock for themselves. All others run one at a time:
@@ -92,6 +92,8 @@ class EmulatorApplication:
             )
         except ServiceException as error:
             answer = authorization.render(error, call, environ)
+        if found := witness.differences(call, answer):
+            answer = authorization.render(_defect(found), call, environ)
         return answer(environ, start)
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> Response:
@@ -111,14 +113,21 @@ class EmulatorApplication:
 
     def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> Response:
         try:
-            return Response.from_app(self._moto, environ, buffered=True)
+            answer = Response.from_app(self._moto, environ, buffered=True)
+            return answers.without_nulls(answer) if call.service in ("budgets", "kms") else answer
         except NotImplementedError:  # no SDK retries a 501
             raise ApiError(
                 "UnsupportedOperation", f"the emulator does not implement {call.name}", 501
             ) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
+            raise _defect([f"{call.name}: {error!r}"]) from error
+
+
+def _defect(lines: list[str]) -> ApiError:
+    """Note what is wrong with the emulator, and return what the caller is told."""
+    STATE.defects += lines
+    return ApiError("EmulatorDefect", "; ".join(lines), 501)
 
 
 def _body(environ: authorization.Environ) -> bytes:
@@ -141,6 +150,8 @@ def _control(environ: authorization.Environ, body: bytes) -> Response:
     with STATE.lock:
         if command == "GET calls":
             answer = [asdict(call) for call in STATE.calls]
+        elif command == "POST defects":
+            answer, STATE.defects = STATE.defects, []
         elif command == "POST reset":
             moto_api_backend.reset()
             STATE.reset()

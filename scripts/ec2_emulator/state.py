@@ -139,6 +139,8 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
     """Spot instances that were taken back."""
+    defects: list[str] = field(default_factory=list)
+    """What answers of the emulator had wrong. They outlive a reset: who asks takes them."""
 
     def set(self, settings: EmulatorSettings) -> None:
         """Change the settings. A wait that was over under the old settings stays over."""

@@ -73,7 +73,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Emulator:
+def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
     """An empty account that this process and its children reach, and no other account."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -83,7 +83,8 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     emulator.reset()
     emulator.set(pending_s=quick.PENDING_S)
-    return emulator
+    yield emulator
+    assert emulator.defects() == []
 
 
 @pytest.fixture
@@ -136,9 +137,10 @@ def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
 
 
 @pytest.fixture
-def probed(emulator: Emulator) -> ProbeAccount:
+def probed(emulator: Emulator) -> Iterator[ProbeAccount]:
     """An empty account, to ask for a rule."""
-    return ProbeAccount(emulator)
+    yield ProbeAccount(emulator)
+    assert emulator.defects() == []
 
 
 @pytest.fixture

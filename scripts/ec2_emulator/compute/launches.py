@@ -209,6 +209,8 @@ class LaunchApi(EC2BaseResponse):
             request.launch_specification.block_device_mappings = self._get_param(
                 "LaunchSpecification.BlockDeviceMappings", []
             )
+            # moto keeps nothing for what was not asked, and the answer has to say it.
+            request.launch_specification.monitored = bool(request.launch_specification.monitored)
         return answer  # type: ignore[no-any-return]
 
     def delete_key_pair(self) -> ActionResult:

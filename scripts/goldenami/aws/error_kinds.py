@@ -100,7 +100,7 @@ KINDS = (
         _LOGIN,
     ),
     ErrorKind(
-        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"],
+        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"],
         HostNotReady,
         "the AWS credentials may not call {action}{where}: {text}",
         f"allow {{action}} in the IAM policy of these credentials; then {_CONTINUES}",

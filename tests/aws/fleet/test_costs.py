@@ -164,12 +164,18 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
             }
         ],
     )
-    aws.answer("ce:GetReservationUtilization", Total={"UtilizationPercentage": "61.0"})
+    aws.answer(
+        "ce:GetReservationUtilization",
+        Total={"UtilizationPercentage": "61.0"},
+        UtilizationsByTime=[],
+    )
     aws.answer(
         "ce:GetSavingsPlansUtilization", Total={"Utilization": {"UtilizationPercentage": "61.0"}}
     )
     aws.answer(
-        "ce:GetReservationCoverage", Total={"CoverageHours": {"CoverageHoursPercentage": "40.0"}}
+        "ce:GetReservationCoverage",
+        Total={"CoverageHours": {"CoverageHoursPercentage": "40.0"}},
+        CoveragesByTime=[],
     )
     aws.answer(
         "ce:GetSavingsPlansCoverage",

@@ -280,8 +280,14 @@ def test_figures(weeks: Weeks, aws: Emulator) -> None:
         send(name, large, week.begin, 100, value, "g5.2xlarge", path="/")
     weeks.state(
         ec2__DescribeReservedInstances=reservation(400),
-        ce__GetReservationUtilization={"Total": {"UtilizationPercentage": "70"}},
-        ce__GetReservationCoverage={"Total": {"CoverageHours": {"CoverageHoursPercentage": "40"}}},
+        ce__GetReservationUtilization={
+            "Total": {"UtilizationPercentage": "70"},
+            "UtilizationsByTime": [],
+        },
+        ce__GetReservationCoverage={
+            "Total": {"CoverageHours": {"CoverageHoursPercentage": "40"}},
+            "CoveragesByTime": [],
+        },
     )
     before = len(aws.calls())
     found = json.loads(weeks.digest("--json").partition("{")[2].join(["{", ""]))

@@ -44,6 +44,10 @@ class Emulator:
         self._ask("POST", "reset")
         self._answers.clear()
 
+    def defects(self) -> list[str]:
+        """What was wrong with answers since it was last asked: `ec2_emulator.witness`."""
+        return list(self._ask("POST", "defects"))
+
     def calls(self) -> list[tuple[str, str]]:
         """(`service:Action`, region) of each call since the reset, in order."""
         return [

@@ -273,9 +273,8 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
         plan = explorer.get_savings_plans_purchase_recommendation(
             SavingsPlansType="COMPUTE_SP", **_TERMS
         )
-        if summary := plan["SavingsPlansPurchaseRecommendation"].get(
-            "SavingsPlansPurchaseRecommendationSummary"
-        ):
+        found = plan.get("SavingsPlansPurchaseRecommendation", {})
+        if summary := found.get("SavingsPlansPurchaseRecommendationSummary"):
             _require_dollars(summary["CurrencyCode"])
             yield PurchaseAdvice(
                 kind="savings plan",
