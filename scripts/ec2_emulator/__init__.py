@@ -7,14 +7,16 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it
   to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no
   place for.
-* `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
-  `compute/`, `storage/` or `services/` keeps it. `tests/aws/emulator/test_rules_tables.py` has what
-  is refused; what else a rule changes, the tests of commands meet.
+* `contract.yml`: what we take AWS to do, and the pages that say so. A function that keeps a row has
+  its name and `@rule`. `tests/aws/emulator/test_rules_tables.py` has what is refused; what
+  else a rule changes, the tests of commands meet.
+* `witness`: botocore's models allow each answer, or it is an `EmulatorDefect`.
 * `answers`: answers that a test states for what commands read and none makes (bills, reservations,
   fleets).
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
   (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET
-  /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
+  /_emulator/calls`, `POST /_emulator/defects` (takes what `witness` found), `POST
+  /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
   (bytes of an instance's root volume).
 * Faults: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
   regions, by seed), which `lateness` applies.

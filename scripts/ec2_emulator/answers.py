@@ -12,11 +12,10 @@ from moto.ec2.models import ec2_backends
 from werkzeug import Response
 
 from ec2_emulator import listing
-from ec2_emulator.rules import EC2_API, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.state import STATE, ApiCall, StatedAnswer
 
 Data = dict[str, Any]
-CE_API = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/"
 _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
 """Names of the page token by service, if it is not NextToken."""
 
@@ -39,7 +38,7 @@ def fields(body: bytes) -> Data:
     return dict(parse_qsl(body.decode("latin-1")))
 
 
-@rule(CE_API + "API_GetCostAndUsage.html")
+@rule
 def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
     """Return the stated answer to the request, or None if there is none. Cost Explorer may refuse
     instead: it says that it has no data."""
@@ -84,12 +83,7 @@ def without_nulls(answer: Response) -> Response:
 IDEMPOTENT = {
     "ebs:StartSnapshot": "ConflictException",
     **dict.fromkeys(
-        (
-            "ec2:CopyImage",
-            "ec2:RunInstances",
-            "ec2:CreateLaunchTemplate",
-            "ec2:CreateLaunchTemplateVersion",
-        ),
+        ("ec2:CopyImage", "ec2:RunInstances", "ec2:CreateLaunchTemplateVersion"),
         "IdempotentParameterMismatch",
     ),
 }
@@ -107,7 +101,7 @@ def _with_present_status(call: ApiCall, answer: Response) -> Response:
     return Response(json.dumps(body), answer.status, content_type=answer.content_type)
 
 
-@rule(EC2_API + "Run_Instance_Idempotency.html")
+@rule
 def same_token_same_answer(call: ApiCall, body: bytes, make: Callable[[], Response]) -> Response:
     """The same ClientToken gets the first answer again; with another request it is refused."""
     request = fields(body) if call.name in IDEMPOTENT else {}

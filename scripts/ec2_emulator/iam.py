@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ec2_emulator.rules import EBS_GUIDE, EC2_GUIDE, SSM_GUIDE
+from ec2_emulator.rules import KEPT
 
 OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
     "sts:GetCallerIdentity": (),
@@ -37,61 +37,45 @@ KEY_ACTIONS = (
 )
 """Actions that the caller needs on a KMS key that a request names for snapshots."""
 
-EXTRA: tuple[tuple[str, bytes, tuple[str, ...], str], ...] = (
-    (
+EXTRA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "tags_want_a_right": (
         r"ec2:(?!CreateTags|DeleteTags|Describe).*",
         rb"(?:^|&)TagSpecification\.1\.",
         ("ec2:CreateTags",),
-        EC2_GUIDE + "supported-iam-actions-tagging.html",
     ),
-    (
-        r"ebs:StartSnapshot",
-        rb'"Tags": *\[',
-        ("ec2:CreateTags",),
-        EBS_GUIDE + "ebsapi-permissions.html",
-    ),
-    (r"ebs:StartSnapshot", rb'"KmsKeyArn": *"', KEY_ACTIONS, EBS_GUIDE + "ebsapi-permissions.html"),
-    (r"ec2:CopyImage", rb"(?:^|&)KmsKeyId=", KEY_ACTIONS, EC2_GUIDE + "copy-ami-permissions.html"),
-    (
+    "start_tags_a_snapshot": (r"ebs:StartSnapshot", rb'"Tags": *\[', ("ec2:CreateTags",)),
+    "start_wants_the_key": (r"ebs:StartSnapshot", rb'"KmsKeyArn": *"', KEY_ACTIONS),
+    "copy_wants_the_key": (r"ec2:CopyImage", rb"(?:^|&)KmsKeyId=", KEY_ACTIONS),
+    "launch_wants_the_key": (
         r"ec2:RunInstances",
         rb"(?:^|&)BlockDeviceMapping\.\d+\.Ebs\.KmsKeyId=[^&]",
         KEY_ACTIONS,
-        "https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html",
     ),
-    (
+    "image_parameter_wants_a_right": (
         r"ssm:PutParameter",
         rb'"DataType": *"aws:ec2:image"',
         ("ec2:DescribeImages",),
-        SSM_GUIDE + "parameter-store-ec2-aliases.html",
     ),
-    (
-        r"ssm:PutParameter",
-        rb'"Tags": *\[',
-        ("ssm:AddTagsToResource",),
-        SSM_GUIDE + "security-iam-id-based-policy-examples.html",
-    ),
-    (
+    "profile_is_passed": (
         r"ec2:RunInstances",
         rb"(?:^|&)IamInstanceProfile\.(?:Arn|Name)=[^&]",
         ("iam:PassRole",),
-        EC2_GUIDE + "permission-to-pass-iam-roles.html",
     ),
-    (
+    "refresh_launches": (
         r"autoscaling:StartInstanceRefresh",
         rb"DesiredConfiguration\.(?:LaunchTemplate|MixedInst)",
         ("ec2:RunInstances",),
-        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html",
     ),
-)
-"""(pattern of the call, pattern of its body, additional actions that it needs, the page that says
-so)."""
+}
+"""Rules to (pattern of the call, pattern of its body, additional actions that it needs)."""
+KEPT.update(EXTRA)
 
 
 def actions(name: str, body: bytes) -> tuple[str, ...]:
     """Return the IAM actions that the call `name`, such as `ec2:RegisterImage`, needs with that
     body."""
     needed = list(OTHER_ACTIONS.get(name, (name,)))
-    for call_pattern, body_pattern, extra_actions, _page in EXTRA:
+    for call_pattern, body_pattern, extra_actions in EXTRA.values():
         if re.fullmatch(call_pattern, name) and re.search(body_pattern, body):
             needed += extra_actions
     # Without duplicates, in order: the first action that is denied is named in the refusal.

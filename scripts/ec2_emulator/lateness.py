@@ -17,12 +17,8 @@ from typing import Any
 from werkzeug import Response
 
 from ec2_emulator.late_rules import LateMode, LateRule
-from ec2_emulator.rules import EC2_API, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.state import STATE, ApiCall
-
-CONSISTENCY = "https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"
-THROTTLING = "https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html"
-FAULTS = "https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/regional-services.html"
 
 _READS = ("Describe", "Get", "List")
 _REMEMBERED, _SERVICES = 4, frozenset({"ec2", "ssm", "autoscaling"})
@@ -81,7 +77,7 @@ def _request(call: ApiCall, body: bytes) -> tuple[str, ...]:
     return (call.key, call.name, call.region, body.decode("latin-1"))
 
 
-@rule(CONSISTENCY)
+@rule
 def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> Response | None:
     """A read after a write may answer as before the write, and the next one may be up to date.
 
@@ -99,7 +95,7 @@ def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> Resp
     return None
 
 
-@rule(CONSISTENCY)
+@rule
 def unknown_yet(body: bytes, seconds: float, now: float) -> dict[bytes, bytes]:
     """A resource that was made a moment ago may not be found by its id, neither by a read nor by a
     change.
@@ -123,7 +119,7 @@ IN_USE = {
 user and the error code."""
 
 
-@rule(EC2_API + "errors-overview.html")
+@rule
 def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
     """A resource may be refused as in use for a while after the AMI or instance that used it was
     removed."""
@@ -145,7 +141,7 @@ _TOO_MANY = {
 }
 
 
-@rule(THROTTLING)
+@rule
 def throttled(call: ApiCall) -> ApiError:
     """Return the refusal of a call beyond the account's rate in a region; a retry may be refused,
     too."""
@@ -153,7 +149,7 @@ def throttled(call: ApiCall) -> ApiError:
     return ApiError(code, "Request limit exceeded.", status)
 
 
-@rule(EC2_API + "errors-overview.html#api-error-codes-table-server")
+@rule
 def unavailable(call: ApiCall) -> ApiError:
     """Return the server error with which an unavailable region answers every call."""
     return ApiError(
@@ -163,7 +159,7 @@ def unavailable(call: ApiCall) -> ApiError:
     )
 
 
-@rule(FAULTS)
+@rule
 def hang(seconds: float) -> None:
     """Wait, then break the connection: an impaired region does not answer, while others do."""
     rules, ends = STATE.settings.late, time.monotonic() + seconds

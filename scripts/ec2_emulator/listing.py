@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from moto.core.responses import ActionResult, BaseResponse
 
-from ec2_emulator.rules import EC2_API, ApiError, invalid_parameter, rule
+from ec2_emulator.rules import ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
 
 T = TypeVar("T")
 
 
-@rule(EC2_API + "Query-Requests.html#api-pagination")
+@rule
 def paginate(
     items: Sequence[T],
     limit: int | None,

@@ -1,37 +1,44 @@
-"""Registry of the rules that AWS has and moto lacks, and the errors that refuse calls. A rule is a
-function; its docstring says what AWS's page demands."""
+"""What we take AWS to do, row by row in contract.yml, and the errors that refuse calls. A function
+with `@rule` keeps the row of its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from moto.core.exceptions import ServiceException
 
-EC2_API = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/"
-EC2_GUIDE = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/"
-EBS_API = "https://docs.aws.amazon.com/ebs/latest/APIReference/"
-EBS_GUIDE = "https://docs.aws.amazon.com/ebs/latest/userguide/"
-SSM_GUIDE = "https://docs.aws.amazon.com/systems-manager/latest/userguide/"
-ASG_API = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/"
-ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the contract: the page that says so, the place that relies on it (`FILE:NAME`), and
+    the step of a first evening in a real account that shows it."""
+
+    page: str
+    place: str
+    step: str
 
 
-RULES: dict[str, str] = {}
-"""Function names to the pages of their rules. tests/aws/emulator/test_rules_tables.py has a refused
-call for each rule that refuses."""
+CONTRACT = {
+    name: Row(f"https://docs.aws.amazon.com/{page}" if page else "", place, step)
+    for step, rows in yaml.safe_load(Path(__file__).with_name("contract.yml").read_text()).items()
+    for name, (page, place) in rows.items()
+}
+KEPT: set[str] = set()
+"""Rules that the emulator keeps; the others are assumptions."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def rule(page: str) -> Callable[[F], F]:
-    """Register the decorated function, whose docstring says what `page` demands."""
-
-    def register(function: F) -> F:
-        RULES[function.__name__] = page
-        return function
-
-    return register
+def rule(function: F) -> F:
+    """Mark a function that keeps the rule of its name."""
+    if function.__name__ not in CONTRACT:
+        raise LookupError(f"contract.yml has no row for {function.__name__}: add one")
+    KEPT.add(function.__name__)
+    return function
 
 
 class ApiError(ServiceException):

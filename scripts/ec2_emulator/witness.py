@@ -26,23 +26,17 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "blob": (str, bytes),
     "boolean": (bool,),
-    "integer": (int,),
-    "long": (int,),
-    "float": (int, float),
-    "double": (int, float),
+    **dict.fromkeys(("integer", "long"), (int,)),
+    **dict.fromkeys(("float", "double"), (int, float)),
     "timestamp": (int, float, datetime.datetime),
 }
 """Types of JSON and CBOR by the model's types."""
 _OPEN = frozenset({"ec2", "s3"})
 """Services whose models list some error codes or none."""
+_COMMON = ("AccessDenied", "Throttling", "UnrecognizedClient", "Validation")
 COMMON_CODES = {
     "xml": {"AccessDenied", "InvalidClientTokenId", "Throttling", "ValidationError"},
-    "json": {
-        "AccessDeniedException",
-        "ThrottlingException",
-        "UnrecognizedClientException",
-        "ValidationException",
-    },
+    "json": {f"{kind}Exception" for kind in _COMMON},
 }
 """Error codes of all services that speak XML, or JSON, which no model lists
 (https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""

@@ -14,7 +14,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from ec2_emulator import listing
 from ec2_emulator.compute import images
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, ApiError, invalid_parameter, rule
+from ec2_emulator.rules import ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
 from ec2_emulator.storage import encryption
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
@@ -23,7 +23,7 @@ DEPRECATION_YEARS = 10
 """Years from now within which a deprecation date has to lie (API_EnableImageDeprecation)."""
 
 
-@rule(EC2_API + "API_EnableImageDeprecation.html")
+@rule
 def deprecation_date(requested: datetime.datetime) -> datetime.datetime:
     """A deprecation date is rounded to the minute, not in the past, and at most ten years
     ahead."""
@@ -38,14 +38,14 @@ def deprecation_date(requested: datetime.datetime) -> datetime.datetime:
     return moment
 
 
-@rule(EC2_GUIDE + "disable-an-ami.html")
+@rule
 def disabled_is_not_shared(image: EmulatedImage) -> None:
     """A disabled AMI loses its launch permissions and cannot be shared."""
     if image.disabled:
         raise UnvailableAMIIdError(image.id)
 
 
-@rule(EC2_GUIDE + "sharingamis-explicit.html")
+@rule
 def default_key_is_not_shared(image: EmulatedImage) -> None:
     """An AMI whose snapshots are encrypted under the account's default key cannot be shared."""
     backend = image.ec2_backend
@@ -56,7 +56,7 @@ def default_key_is_not_shared(image: EmulatedImage) -> None:
             )
 
 
-@rule(EC2_GUIDE + "ami-deregistration-protection.html")
+@rule
 def protected_is_not_deregistered(image: EmulatedImage) -> None:
     """A protected AMI cannot be deregistered."""
     if image.protection != "disabled":
@@ -66,7 +66,7 @@ def protected_is_not_deregistered(image: EmulatedImage) -> None:
         )
 
 
-@rule(EBS_GUIDE + "ebs-deleting-snapshot.html")
+@rule
 def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
     """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
     used_by = [image.id for image in backend.amis.values() if snapshot_id in image.snapshots()]
@@ -82,7 +82,7 @@ TYPE_ENTRIES = 100
 _TYPE_ENTRY = re.compile(r"(?!.*\*\*)[A-Za-z0-9_.*-]{1,24}")
 
 
-@rule(EC2_API + "API_InstanceTypeSpecificationRequest.html")
+@rule
 def type_lists(requested: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """A list of instance types has at most 100 entries of 24 characters, each once in both lists,
     and no two wildcards in a row."""
@@ -138,7 +138,7 @@ class ImageLifecycleApi(EC2BaseResponse):
             raise NotImplementedError
         return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
 
-    @rule(EC2_API + "API_ReplaceImageInstanceTypeSpecification.html")
+    @rule
     def replace_image_instance_type_specification(self) -> ActionResult:
         """The owner sets which types an AMI may be launched on; without lists, any."""
         image, requested = self._image(), self._get_param("InstanceTypeSpecification")
@@ -227,7 +227,7 @@ def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
 class SnapshotApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "API_DescribeSnapshots.html")
+    @rule
     def describe_snapshots(self) -> ActionResult:
         """Snapshots are listed by owner, by filter and by who may make volumes from them. They come
         in pages; MaxResults and ids exclude each other."""

@@ -16,7 +16,7 @@ from moto.ec2.utils import random_ami_id
 
 from ec2_emulator import listing
 from ec2_emulator.compute import resource_tags
-from ec2_emulator.rules import EC2_API, EC2_GUIDE, ApiError, invalid_parameter, rule
+from ec2_emulator.rules import ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
 from ec2_emulator.storage import encryption, snapshots
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
@@ -154,7 +154,7 @@ def visible(account: str, region: str) -> list[EmulatedImage]:
     ]
 
 
-@rule(EC2_API + "errors-overview.html")
+@rule
 def find(backend: Any, image_id: str) -> EmulatedImage:
     """Return an AMI by its id. One that was deregistered is refused as InvalidAMIID.Unavailable;
     one that never existed, or that another account does not share, as InvalidAMIID.NotFound."""
@@ -166,7 +166,7 @@ def find(backend: Any, image_id: str) -> EmulatedImage:
     raise InvalidAMIIdError([image_id])
 
 
-@rule(EC2_GUIDE + "disable-an-ami.html#disable-ami")
+@rule
 def launchable(backend: Any, image_id: str) -> EmulatedImage:
     """An AMI that is disabled, pending or deregistered cannot be launched or copied, whatever
     refers to it."""
@@ -176,13 +176,13 @@ def launchable(backend: Any, image_id: str) -> EmulatedImage:
     return image
 
 
-@rule(EC2_GUIDE + "disable-an-ami.html")
+@rule
 def disabled_is_hidden(image: EmulatedImage, include_disabled: bool | None) -> bool:
     """A disabled AMI does not appear in DescribeImages unless IncludeDisabled is given."""
     return image.disabled and not include_disabled
 
 
-@rule(EC2_GUIDE + "ami-deprecate.html")
+@rule
 def deprecated_is_hidden(
     image: EmulatedImage, account: str, include_deprecated: bool | None
 ) -> bool:
@@ -202,7 +202,7 @@ _FILTERS = {
 }
 
 
-@rule(EC2_API + "API_DescribeImages.html")
+@rule
 def image_filter(image: EmulatedImage, name: str) -> list[str]:
     """DescribeImages filters by tags, snapshots and these properties of AMIs, and refuses an
     unknown name."""
@@ -216,7 +216,7 @@ def image_filter(image: EmulatedImage, name: str) -> list[str]:
     return tags
 
 
-@rule(EC2_API + "errors-overview.html")
+@rule
 def name_is_free(backend: Any, name: str) -> None:
     """Two AMIs of an account in a region cannot be registered under one name."""
     for image in backend.amis.values():
@@ -226,7 +226,7 @@ def name_is_free(backend: Any, name: str) -> None:
             )
 
 
-@rule(EC2_GUIDE + "creating-an-ami-ebs.html#creating-launching-ami-from-snapshot")
+@rule
 def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
     """An AMI is made from a snapshot that exists in the region and is completed."""
     snapshot = backend.snapshots.get(snapshot_id)
@@ -239,7 +239,7 @@ def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
     return snapshot  # type: ignore[no-any-return]
 
 
-@rule(EC2_API + "API_EbsBlockDevice.html")
+@rule
 def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
     """A volume is at least as large as the snapshot that it is made from."""
     if size_gib < snapshot.volume_size:
@@ -278,7 +278,7 @@ class ImageRegistrationApi(EC2BaseResponse):
             kind, self._get_param("TagSpecifications", []), ["image", "snapshot"]
         )
 
-    @rule(EC2_API + "API_RegisterImage.html")
+    @rule
     def register_image(self) -> ActionResult:
         """An AMI keeps every field it was registered with; the defaults are i386 and
         paravirtual."""
@@ -305,7 +305,7 @@ class ImageRegistrationApi(EC2BaseResponse):
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
-    @rule(EC2_API + "API_CopyImage.html")
+    @rule
     def copy_image(self) -> ActionResult:
         """CopyImage answers before it uses the key: the copy fails later if the key cannot be
         used."""

@@ -17,7 +17,7 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
 from ec2_emulator import listing
-from ec2_emulator.rules import ASG_API, ASG_GUIDE, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
@@ -164,7 +164,7 @@ def _refreshes(group: FakeAutoScalingGroup) -> list[EmulatedRefresh]:
     return refreshes
 
 
-@rule(ASG_API + "API_StartInstanceRefresh.html#API_StartInstanceRefresh_Errors")
+@rule
 def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
     """A group has one refresh in progress at most."""
     running = _running_refresh(group)
@@ -174,7 +174,7 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
         )
 
 
-@rule(ASG_GUIDE + "instance-refresh-rollback.html")
+@rule
 def why_irreversible(refresh: EmulatedRefresh) -> str | None:
     """Return why the refresh cannot be rolled back, or None: there is no rollback without a desired
     configuration, with version $Latest or $Default, or with an SSM parameter for the AMI."""
@@ -192,7 +192,7 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
     return None
 
 
-@rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
+@rule
 def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
     """Return the refresh to roll back. The call is refused if none is in progress."""
     running = _running_refresh(group)
@@ -244,7 +244,7 @@ class InstanceRefreshApi(AutoScalingResponse):
         _refreshes(group).append(refresh)
         return ActionResult({"InstanceRefreshId": refresh.id})
 
-    @rule(ASG_API + "API_DescribeInstanceRefreshes.html")
+    @rule
     def describe_instance_refreshes(self) -> ActionResult:
         """Refreshes are listed newest first, in pages of 50 or up to 100."""
         refreshes = _refreshes(self._group())[::-1]
@@ -255,7 +255,7 @@ class InstanceRefreshApi(AutoScalingResponse):
             {"InstanceRefreshes": [refresh.shown() for refresh in page], "NextToken": next_token}
         )
 
-    @rule(ASG_API + "API_SetInstanceHealth.html")
+    @rule
     def set_instance_health(self) -> ActionResult:
         """An instance that is set to Unhealthy is terminated and replaced; within its group's grace
         period only if the call does not respect that."""

@@ -14,7 +14,7 @@ from moto.ec2.utils import parse_user_data
 
 from ec2_emulator import listing
 from ec2_emulator.compute import resource_tags
-from ec2_emulator.rules import EC2_API, ApiError, invalid_parameter, rule
+from ec2_emulator.rules import ApiError, invalid_parameter, rule
 
 MOST = 200
 """The most versions in a page, and in a deletion."""
@@ -47,7 +47,7 @@ class EmulatedTemplate(LaunchTemplate):
         return self.get_version(self.default_version_number)
 
 
-@rule(EC2_API + "API_CreateLaunchTemplateVersion.html")
+@rule
 def inherited(source: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A version with SourceVersion has the source's parameters except its snapshots, overwritten by
     its own."""
@@ -188,7 +188,7 @@ class LaunchTemplateApi(EC2BaseResponse):
         versions = [self._version(version) for _, version in pairs]
         return listing.answer(self, "LaunchTemplateVersions", versions, most=MOST)
 
-    @rule(EC2_API + "API_DescribeLaunchTemplates.html")
+    @rule
     def describe_launch_templates(self) -> ActionResult:
         """Templates are listed in pages, all of them."""
         self.error_on_dryrun()

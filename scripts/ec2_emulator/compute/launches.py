@@ -17,7 +17,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from ec2_emulator import listing
 from ec2_emulator.compute import images
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.rules import ASG_GUIDE, EC2_API, EC2_GUIDE, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
@@ -26,7 +26,7 @@ TAKEN_AFTER_S = 0.2
 """Seconds from the launch of a Spot instance until EC2 takes it back (`spot_taken`)."""
 
 
-@rule(EC2_GUIDE + "block-device-mapping-concepts.html")
+@rule
 def devices_of(
     image: EmulatedImage, *overrides: Sequence[Mapping[str, Any]] | None
 ) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def devices_of(
     return list(merged.values())
 
 
-@rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
+@rule
 def metadata_of(image: EmulatedImage, *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch
     says otherwise."""
@@ -97,7 +97,7 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     return reservation
 
 
-@rule(EC2_GUIDE + "ami-allowed-instance-types.html")
+@rule
 def allowed_type(image: EmulatedImage, instance_type: str | None) -> None:
     """An AMI with a list of supported types is launched on these alone, and never on a type of the
     list of unsupported ones. An entry may have wildcards."""
@@ -115,7 +115,7 @@ def allowed_type(image: EmulatedImage, instance_type: str | None) -> None:
         )
 
 
-@rule(EC2_API + "errors-overview.html")
+@rule
 def default_network(network: str | None) -> None:
     """A launch or a group without a network uses the region's default network, and is refused if
     there is none."""
@@ -155,7 +155,7 @@ def some_type(requirements: Mapping[str, Any]) -> str | None:
     )
 
 
-@rule(ASG_GUIDE + "ts-as-launch-template.html")
+@rule
 def group_type(group: FakeAutoScalingGroup) -> str | None:
     """A group launches a type that its mixed instances policy or its template names, and is refused
     if neither names one."""
@@ -179,7 +179,7 @@ def group_type(group: FakeAutoScalingGroup) -> str | None:
 class LaunchApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "API_DescribeInstanceTypeOfferings.html")
+    @rule
     def describe_instance_type_offerings(self) -> ActionResult:
         """Offerings are filtered by type, with wildcards, and come in pages."""
         offerings = listing.select(
@@ -193,7 +193,7 @@ class LaunchApi(EC2BaseResponse):
         default_network(self._get_param("VpcId"))
         return super().create_security_group()  # type: ignore[no-any-return, misc]
 
-    @rule(EC2_API + "API_DescribeSpotFleetRequests.html")
+    @rule
     def request_spot_fleet(self) -> ActionResult:
         """DescribeSpotFleetRequests shows the whole request for a fleet."""
         answer = super().request_spot_fleet()  # type: ignore[misc]
@@ -201,7 +201,7 @@ class LaunchApi(EC2BaseResponse):
         fleet.asked = self._get_param("SpotFleetRequestConfig")
         return answer  # type: ignore[no-any-return]
 
-    @rule(EC2_API + "API_DescribeSpotInstanceRequests.html")
+    @rule
     def request_spot_instances(self) -> ActionResult:
         """DescribeSpotInstanceRequests shows the volumes that were requested."""
         answer = super().request_spot_instances()  # type: ignore[misc]

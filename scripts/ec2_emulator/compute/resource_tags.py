@@ -9,7 +9,7 @@ from typing import Any
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
-from ec2_emulator.rules import EC2_API, invalid_parameter, rule
+from ec2_emulator.rules import invalid_parameter, rule
 
 
 def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
@@ -25,7 +25,7 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
     ]
 
 
-@rule(EC2_API + "API_TagSpecification.html")
+@rule
 def tags_for(
     resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]
 ) -> dict[str, str]:

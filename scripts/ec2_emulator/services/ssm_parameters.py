@@ -13,7 +13,7 @@ from moto.ssm.models import ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from ec2_emulator.compute import images
-from ec2_emulator.rules import EC2_GUIDE, SSM_GUIDE, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.state import STATE
 
 PREFIX = "resolve:ssm:"
@@ -29,7 +29,7 @@ class PendingParameter:
     parameter: Any
 
 
-@rule(SSM_GUIDE + "parameter-store-ec2-aliases.html")
+@rule
 def settle() -> None:
     """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the
     AMI is available."""
@@ -48,7 +48,7 @@ def settle() -> None:
                     backend._parameters[pending.parameter.name].append(pending.parameter)
 
 
-@rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
+@rule
 def resolve(account: str, region: str, image: str) -> str:
     """`resolve:ssm:NAME`, with or without a version or label, is the AMI that the parameter
     holds."""
@@ -70,7 +70,7 @@ class ParameterApi(SimpleSystemManagerResponse):
         settle()
         return super().call_action()
 
-    @rule("https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html")
+    @rule
     def put_parameter(self) -> ActionResult:
         """A parameter never changes its type, and is replaced only with Overwrite.
 

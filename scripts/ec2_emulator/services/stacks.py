@@ -66,7 +66,7 @@ def active_template(template: str, parameters: dict[str, str], account: str, reg
     )
 
 
-@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
+@rule
 def dynamic_reference(account: str, region: str, name: str) -> str:
     """`{{resolve:ssm:NAME}}` in a template, with or without a version, is the parameter's value at
     the time of deployment."""
@@ -78,7 +78,7 @@ def dynamic_reference(account: str, region: str, name: str) -> str:
     return json.dumps(parameter.value)[1:-1]
 
 
-@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html")
+@rule
 def create_change_set(
     backend: CloudFormationBackend,
     stack_name: str,
@@ -174,7 +174,7 @@ def _refusals(changes: list[Change]) -> Iterator[str]:
             )
 
 
-@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-failure-options.html")
+@rule
 def execute_change_set(
     backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
 ) -> None:

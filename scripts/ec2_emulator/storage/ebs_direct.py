@@ -12,7 +12,7 @@ from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
 from ec2_emulator import authorization, listing
-from ec2_emulator.rules import EBS_API, EBS_GUIDE, ApiError, rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.state import STATE, ApiCall
 from ec2_emulator.storage import encryption, snapshots
 from ec2_emulator.storage.block_store import BLOCK
@@ -47,7 +47,7 @@ def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-DataLength")
+@rule
 def block_is_whole(data: bytes, stated: int | None) -> None:
     """The only size of a block is 524288 bytes, and DataLength says so."""
     if stated != BLOCK or len(data) != BLOCK:
@@ -57,7 +57,7 @@ def block_is_whole(data: bytes, stated: int | None) -> None:
         )
 
 
-@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockData")
+@rule
 def block_is_what_was_signed(data: bytes, checksum: str | None, algorithm: str | None) -> bytes:
     """A block whose SHA-256 is not the checksum in the request is refused."""
     if algorithm != "SHA256" or not checksum:
@@ -68,7 +68,7 @@ def block_is_what_was_signed(data: bytes, checksum: str | None, algorithm: str |
     return digest
 
 
-@rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockIndex")
+@rule
 def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
     """A block's index is its logical offset divided by 512 KiB, so it ends where the volume
     does."""
@@ -80,7 +80,7 @@ def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
         )
 
 
-@rule(EBS_API + "API_CompleteSnapshot.html")
+@rule
 def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
     """Nothing can be written to a snapshot after it has been completed."""
     if snapshot.sealed_at is not None:
@@ -91,7 +91,7 @@ def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
         )
 
 
-@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChangedBlocksCount")
+@rule
 def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) -> None:
     """ChangedBlocksCount is the number of blocks that were written.
 
@@ -103,7 +103,7 @@ def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) ->
         )
 
 
-@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChecksumAggregationMethod")
+@rule
 def snapshot_is_what_was_meant(
     snapshot: EmulatedSnapshot, checksum: str | None, method: str | None, algorithm: str | None
 ) -> None:
@@ -117,7 +117,7 @@ def snapshot_is_what_was_meant(
         raise InvalidRequest("the aggregated checksum does not match the blocks that were written")
 
 
-@rule(EBS_API + "API_StartSnapshot.html#ebs-StartSnapshot-request-ParentSnapshotId")
+@rule
 def parent_fits(
     parent: EmulatedSnapshot,
     size_gib: int,
@@ -147,7 +147,7 @@ def parent_fits(
         )
 
 
-@rule(EBS_API + "API_ListChangedBlocks.html")
+@rule
 def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> None:
     """Changed blocks are those between two snapshots of one lineage."""
     if not first.lineage() & second.lineage():
@@ -156,14 +156,14 @@ def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> 
         )
 
 
-@rule(EBS_API + "API_GetSnapshotBlock.html#ebs-GetSnapshotBlock-request-BlockToken")
+@rule
 def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
     """A block is read with the token that a list call gave for it."""
     if token != _token(snapshot, index):
         raise InvalidRequest(f"the token of block {index} is not valid", "INVALID_BLOCK_TOKEN")
 
 
-@rule(EBS_GUIDE + "ebsapi-faq.html")
+@rule
 def readable_when_complete(snapshot: EmulatedSnapshot) -> EmulatedSnapshot:
     """The blocks of a snapshot can be read only while its status is completed."""
     if snapshot.status != "completed":
@@ -173,7 +173,7 @@ def readable_when_complete(snapshot: EmulatedSnapshot) -> EmulatedSnapshot:
     return snapshot
 
 
-@rule(EBS_GUIDE + "ebsapi-permissions.html")
+@rule
 def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
     """A caller who reads blocks of an encrypted snapshot has to be allowed kms:Decrypt."""
     if snapshot.encrypted:

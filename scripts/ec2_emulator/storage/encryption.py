@@ -14,7 +14,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.kms.models import kms_backends
 from moto.kms.responses import KmsResponse
 
-from ec2_emulator.rules import EBS_GUIDE, EC2_API, rule
+from ec2_emulator.rules import rule
 
 AWS_ALIAS = "alias/aws/ebs"
 _HASHES: dict[str, hashes.HashAlgorithm] = {
@@ -35,7 +35,7 @@ def aws_key(backend: Any) -> str:
     return str(kms.describe_key(AWS_ALIAS).arn)
 
 
-@rule(EBS_GUIDE + "encryption-by-default.html")
+@rule
 def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | None:
     """With encryption by default every new snapshot is encrypted, under the account's default key
     if none is named."""
@@ -44,7 +44,7 @@ def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | N
     return key
 
 
-@rule("https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html")
+@rule
 def key_works(backend: Any, key: str | None) -> bool:
     """A key that is disabled, or is to be deleted, encrypts nothing."""
     return key is None or bool(
@@ -56,7 +56,7 @@ def key_works(backend: Any, key: str | None) -> bool:
 class EncryptionApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "API_GetEbsDefaultKmsKeyId.html")
+    @rule
     def get_ebs_default_kms_key_id(self) -> ActionResult:
         """The default key is alias/aws/ebs until another one is chosen."""
         return ActionResult({"KmsKeyId": self.ec2_backend.default_kms_key_id or AWS_ALIAS})

@@ -13,7 +13,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
-from ec2_emulator.rules import EBS_API, rule
+from ec2_emulator.rules import rule
 from ec2_emulator.state import STATE
 from ec2_emulator.storage.block_store import BLOCK
 
@@ -123,7 +123,7 @@ def make(
     return snapshot
 
 
-@rule(EBS_API + "API_StartSnapshot.html")
+@rule
 def pending_until_complete(snapshot: EmulatedSnapshot) -> str:
     """A snapshot that was started is pending until it is completed, and is cancelled if nobody
     writes to it for the time of Timeout."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ec2_emulator.server
+import goldenami
 import pytest
-from ec2_emulator.rules import RULES
+from ec2_emulator.rules import CONTRACT, KEPT, rule
+from goldenami.aws import refusals
 from support.aws import rule_requests as ask
 from support.aws.rule_requests import TYPE, Asked, ProbeAccount, block, refused
 
@@ -294,11 +297,30 @@ def test_each_refusal_has_a_page() -> None:
     assert [
         name
         for name, page in found.items()
-        if "rule(" not in page and "https://docs.aws.amazon.com/" not in page
+        if "['rule" not in page and "https://docs.aws.amazon.com/" not in page
     ] == []
 
 
-def test_each_rule_names_its_page() -> None:
-    assert {row[0] for row in REFUSALS} <= RULES.keys()
-    for name, page in RULES.items():
-        assert page.startswith("https://docs.aws.amazon.com/"), name
+def is_there(place: str) -> bool:
+    """Whether a file of the product has the name: `FILE:NAME`."""
+    file, _, name = place.partition(":")
+    scripts = Path(goldenami.__file__).parents[1]
+    roots = (scripts / "goldenami", scripts, scripts.parent / "roles")
+    [found] = [root / file for root in roots if (root / file).is_file()]
+    defined = rf'^ *(def|class) {name}\b|^{name}\b|"{name}"'
+    return bool(re.search(defined, found.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_each_row_of_the_contract_is_relied_on_and_has_a_page() -> None:
+    assert {row[0] for row in REFUSALS} <= KEPT <= CONTRACT.keys()
+    assert [name for name, row in CONTRACT.items() if not is_there(row.place)] == []
+    assert not is_there("aws/images.py:gone")
+    pages = [*(row.page for row in CONTRACT.values()), *(row.page for row in refusals.TABLE)]
+    with_page = [page for page in pages if page.startswith("https://docs.aws.amazon.com/")]
+    said = f"{len(with_page)} of {len(pages)} rows have a page, {len(KEPT)} are kept"
+    assert len(with_page) == len(pages) > 85 and len(KEPT) > 65, said
+
+
+def test_a_rule_without_a_row_is_refused() -> None:
+    with pytest.raises(LookupError, match="no row for a_launch: add one"):
+        rule(a_launch)
