@@ -51,7 +51,7 @@ NOT_TERMINATED = [
     }
 ]
 FLEET_ENDED = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
-SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating"})
+SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating", "failed"})
 SPOT_REQUEST_ENDED = frozenset({"cancelled", "closed", "failed"})
 """With the two before it, the states in which nothing is launched any more ("EC2 Fleet request
 states", "Spot Fleet request states", "State changes for a Spot request"). Any other state counts as
