@@ -4,7 +4,9 @@ A misspelt one is no error: the comparison never holds."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -14,6 +16,8 @@ from goldenami.aws.instances import instances
 from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.services import stacks
 from goldenami.aws.snapshots import encryption
+from support import trees
+from support.builds.tools import ROOT
 
 SESSION = botocore.session.get_session()
 ROWS: list[tuple[str, str, Collection[str]]] = [
@@ -55,3 +59,27 @@ ENDS = ("cancelled", "deleted", "failed", "closed", "terminat")
 def test_each_end_of_a_fleet_is_known(shape: str, ours: Collection[str]) -> None:
     """What has ended keeps no image."""
     assert {state for state in values("ec2", shape) if state.startswith(ENDS)} == set(ours)
+
+
+CODE = re.compile(r'"([A-Z]\w+(?:Error|Exceeded|Exception|Fault|Found|InProgress|Updates))"')
+OF_EC2 = {"InstanceLimitExceeded", "ResourceLimitExceeded"}
+"""EC2's model lists no codes."""
+NO_CODES = {"error_kinds.py": "codes of all services", "removal.py": "ResponseError, a member"}
+
+
+def test_each_error_code_is_in_a_model() -> None:
+    services = ("autoscaling", "ce", "cloudformation", "dynamodb", "ebs", "kms", "s3", "ssm")
+    known = {
+        shape.error_code
+        for service in services
+        for shape in SESSION.get_service_model(service).error_shapes
+    }
+    paths: list[Path] = trees.scanned(46, ROOT / "scripts/goldenami/aws", "**/*.py")
+    named = {
+        match[1]
+        for path in paths
+        if path.name not in NO_CODES
+        for match in CODE.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    assert named - known == OF_EC2

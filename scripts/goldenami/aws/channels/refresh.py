@@ -133,7 +133,7 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
             DesiredConfiguration=_desired(described, version),
         )
     except aws.ClientError as error:
-        if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
+        if code(error) != "InstanceRefreshInProgress":
             raise
         return refresh_status(autoscaling, group, version) or OTHER_REFRESH
     return "started"

@@ -36,7 +36,7 @@ from goldenami.core.terminal.meter import Counter
 from goldenami.core.worker_pool import WorkerPool
 
 Data = dict[str, Any]
-_NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound")
+_NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound")
 AT_ONCE = 8
 """Calls for one resource's attribute in flight: EC2 takes 100 at once, then 20 a second (EC2 API
 reference, "Request throttling", non-mutating actions)."""
