@@ -15,9 +15,8 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
   fleets).
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
   (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET
-  /_emulator/calls`, `POST /_emulator/defects` (takes what `witness` found), `POST
-  /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
-  (bytes of an instance's root volume).
+  /_emulator/calls`, and by POST `defects` (takes what `witness` found), `damage` (a bit of a stored
+  block) and `write` (bytes of an instance's root volume).
 * Faults: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
   regions, by seed), which `lateness` applies.
 

@@ -14,8 +14,7 @@ from moto.core.exceptions import ServiceException
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the contract: the page that says so, the place that relies on it (`FILE:NAME`), and
-    the step of a first evening in a real account that shows it."""
+    """The page that says so, the place that relies on it, and the step that shows it."""
 
     page: str
     place: str
