@@ -30,9 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("float", "double"), (int, float)),
     "timestamp": (int, float, datetime.datetime),
 }
-"""Types of JSON and CBOR by the model's types."""
-_OPEN = frozenset({"ec2", "s3"})
-"""Services whose models list some error codes or none."""
+_OPEN = frozenset({"ec2", "s3"})  # their models list some error codes or none
 _COMMON = ("AccessDenied", "Throttling", "UnrecognizedClient", "Validation")
 COMMON_CODES = {
     "xml": {"AccessDenied", "InvalidClientTokenId", "Throttling", "ValidationError"},
@@ -40,10 +38,12 @@ COMMON_CODES = {
 }
 """Error codes of all services that speak XML, or JSON, which no model lists
 (https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
+_ENUM, _FEATURES = "is not in the enum", "InstanceTypes[].ProcessorInfo.SupportedFeatures[]"
 NOT_MENDED = {
-    "DescribeStackEvents.StackEvents[].ResourceStatus: 'REVIEW_IN_PROGRESS' is not in the enum": (
-        "AWS's own events have it while a stack has no more than a change set"
-    )
+    f"DescribeStackEvents.StackEvents[].ResourceStatus: 'REVIEW_IN_PROGRESS' {_ENUM}": "AWS's own "
+    "events have it while a stack has no more than a change set",
+    f"DescribeInstanceTypes.{_FEATURES}: 'metal-compatibility' {_ENUM}": "of AWS's own list of "
+    "types, newer than the model",
 }
 """Differences that stay, each with the reason."""
 

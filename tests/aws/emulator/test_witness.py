@@ -102,7 +102,7 @@ def test_a_right_answer_differs_in_nothing() -> None:
 
 
 def test_what_stays_has_a_reason_and_is_met(aws: Emulator) -> None:
-    [stays] = NOT_MENDED
+    [stays] = [line for line in NOT_MENDED if "StackEvents" in line]
     boto3.client("cloudformation").create_change_set(
         StackName="new",
         ChangeSetName="first",

@@ -147,7 +147,7 @@ class SeededAccount:
             "SpotFleetRequestConfigs",
             SpotFleetRequestId="sfr-1",
             SpotFleetRequestState=state,
-            SpotFleetRequestConfig=config,
+            SpotFleetRequestConfig={"IamFleetRole": "a role", "TargetCapacity": 1, **config},
         )
 
     def spot_request(self, ami: str, state: str = "open", **launch: Any) -> None:
