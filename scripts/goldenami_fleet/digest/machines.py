@@ -11,6 +11,7 @@ from goldenami.aws.inventory.topology import AccountInstance
 from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.services import metrics
+from goldenami.aws.services.metrics import MetricQuery
 from goldenami.aws.session import Account, Client, translated
 
 from goldenami_fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
@@ -225,7 +226,9 @@ def _series(
     """Yield the dimensions and hourly values of each machine's metric, without those of groups and
     empty ones."""
     return (
-        (dimensions, values)
-        for dimensions, values in metrics.hourly(cloudwatch, name, statistic, since, until)
-        if metrics.INSTANCE in dimensions and values
+        (dimensions, [*hours.values()])
+        for dimensions, hours in metrics.values(
+            cloudwatch, MetricQuery(name, statistic, since, until)
+        )
+        if metrics.INSTANCE in dimensions and hours
     )

@@ -22,6 +22,20 @@ DOLLARS = "USD"
 _METRIC = "AmortizedCost"
 """The metric that spreads the fees of reservations and savings plans over the days that they are
 for, instead of the day of the bill (Cost Explorer's user guide, "Understanding your costs")."""
+_QUANTITY = "UsageQuantity"
+_MACHINE_HOURS = {
+    "And": [
+        {"Dimensions": {"Key": "USAGE_TYPE_GROUP", "Values": ["EC2: Running Hours"]}},
+        {
+            "Dimensions": {
+                "Key": "RECORD_TYPE",
+                "Values": ["Usage", "DiscountedUsage", "SavingsPlanCoveredUsage"],
+            }
+        },
+    ]
+}
+"""Hours in which machines ran: on demand, as Spot, by reservations, by savings plans. Fees,
+credits and refunds have quantities, too, of hours that were counted already or never run."""
 _NO_DATA = "DataUnavailableException"
 """Cost Explorer's error code for an account of which it has no data."""
 _TERMS = {
@@ -114,29 +128,52 @@ def monthly(
     return costs
 
 
+def machine_hours(
+    account: Account, tag: str, since: date, until: date
+) -> dict[tuple[str, str, date], float]:
+    """Hours of machines by the value of a tag ("" without it), the instance type, and the first day
+    of the month."""
+    hours: dict[tuple[str, str, date], float] = {}
+    for month, (value, instance_type), count in _billed(
+        account,
+        _period(since, until),
+        "MONTHLY",
+        {"Type": "TAG", "Key": tag},
+        {"Type": "DIMENSION", "Key": "INSTANCE_TYPE"},
+        metric=_QUANTITY,
+        Filter=_MACHINE_HOURS,
+    ):
+        key = value.partition("$")[2], instance_type, month
+        hours[key] = hours.get(key, 0.0) + count
+    return hours
+
+
 def _billed(
     account: Account,
     period: Mapping[str, str],
     granularity: str,
     *groups: Mapping[str, str],
+    metric: str = _METRIC,
     **more: Any,
 ) -> Iterator[tuple[date, list[str], float]]:
-    """Yield the first day, the keys and the US dollars of each group of Cost Explorer."""
+    """Yield the first day, the keys and the US dollars, or the quantity, of each group of Cost
+    Explorer."""
     request: dict[str, Any] = {
         "TimePeriod": period,
         "Granularity": granularity,
-        "Metrics": [_METRIC],
+        "Metrics": [metric],
         "GroupBy": list(groups),
         **more,
     }
     for result in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
         for group in result["Groups"]:
-            cost = group["Metrics"][_METRIC]
-            _require_dollars(cost["Unit"])
+            amount = group["Metrics"][metric]
+            if metric == _METRIC:
+                _require_dollars(amount["Unit"])
             yield (
                 date.fromisoformat(result["TimePeriod"]["Start"]),
                 group["Keys"],
-                float(cost["Amount"]),
+                float(amount["Amount"]),
             )
 
 
