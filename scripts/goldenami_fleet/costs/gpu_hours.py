@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from itertools import groupby, islice
 from typing import Any
 
 from goldenami.aws import tags
@@ -26,14 +25,14 @@ from goldenami_fleet.costs import cost_review
 
 YEAR = 12
 """Months: Cost Explorer and CloudWatch keep one more."""
-GONE = "(gone)"
-"""The owner of a machine that has ended: nobody can read its tag any more."""
+ALL, GONE = "(all)", "(gone)"
+"""All owners; the owner of a machine that has ended, whose tag nobody can read any more."""
 _COLUMNS = ("owner", "month", "paid", "measured", "used", "of measured")
-_BILL = "paid GPU-hours"
+_BILL, _PAID, _MEASURED, _USED = "paid GPU-hours", "paid", "SampleCount", "Sum"
 _H_OF_SAMPLE = metrics.SAMPLE_S / metrics.HOUR_S
 
-_Hours = tuple[tuple[str, str], str, float]
-"""Hours of one kind (`paid`, or a statistic of the metric), with their month and owner."""
+_Hours = tuple[str, str, str, float]
+"""Month, owner, hours, and what they are: paid, or a statistic of the metric."""
 
 
 class GpuMonth(Record):
@@ -68,13 +67,9 @@ class GpuHours(Record):
 
     def totals(self, months: int) -> Iterator[str]:
         """A line for each of the latest months."""
-        for month, of_month in islice(groupby(self.rows, key=lambda row: row.month), months):
-            rows = list(of_month)
-            paid = _text(units.total(row.paid for row in rows))
-            measured, used = sum(row.measured for row in rows), sum(row.used for row in rows)
-            yield (
-                f"GPU-hours of {month}: {paid} paid, {_text(measured)} measured, {_text(used)} used"
-            )
+        for row in [row for row in self.rows if row.owner == ALL][:months]:
+            _, month, paid, measured, used, _ = row.cells
+            yield f"GPU-hours of {month}: {paid} paid, {measured} measured, {used} used"
 
 
 def _text(hours: float | None) -> str:
@@ -93,31 +88,30 @@ def read(
     }
     questions[_BILL] = partial(billing.machine_hours, account, tags.PERSON, since, until)
     answers = in_parallel(questions)
-    bill: dict[tuple[str, str, date], float] | None = answers.done.pop(_BILL, None)
-    unknown, uncounted = dict(answers.causes), defaultdict[str, float](float)
+    bill, unknown = answers.done.pop(_BILL, None), dict(answers.causes)
     all_hours: list[_Hours] = [hours for found in answers.done.values() for hours in found]
-    for (owner, instance_type, month), hours in (bill or {}).items():
+    for month, owner, instance_type, hours in bill or []:
         if (gpus := _gpus(families, instance_type)) is None:
-            uncounted[instance_type] += hours
+            unknown[instance_type] = "not counted, as its number of whole GPUs is not known"
         elif gpus:
-            all_hours.append(((f"{month:%Y-%m}", owner), "paid", gpus * hours))
-    for name, hours in uncounted.items():
-        unknown[name] = f"{_text(hours)} hours, not counted: its whole GPUs are not known"
+            all_hours.append((f"{month:%Y-%m}", owner, _PAID, gpus * hours))
     sums = defaultdict[tuple[str, str], dict[str, float]](lambda: defaultdict(float))
-    for key, kind, hours in all_hours:
-        sums[key][kind] += hours
+    for month, owner, kind, hours in all_hours:
+        for name in (owner, ALL):
+            sums[month, name][kind] += hours
     rows = [
         GpuMonth(
             owner=owner,
             month=month,
-            paid=None if bill is None else sums[month, owner]["paid"],
-            measured=sums[month, owner]["SampleCount"],
-            used=sums[month, owner]["Sum"] / 100,
+            paid=None if bill is None else kinds[_PAID],
+            measured=kinds[_MEASURED],
+            used=kinds[_USED] / 100,
         )
-        for month, owner in sorted(sums)
+        for (month, owner), kinds in sorted(sums.items(), key=lambda item: item[0][1])
     ]
-    # Stable: the owners of a month stay sorted.
-    return GpuHours(rows=sorted(rows, key=lambda row: row.month, reverse=True), unknown=unknown)
+    # Stable: a month's owners stay sorted.
+    rows.sort(key=lambda row: row.month, reverse=True)
+    return GpuHours(rows=rows, unknown=unknown)
 
 
 def _gpus(families: Mapping[str, Family], instance_type: str) -> int | None:
@@ -136,14 +130,14 @@ def _measured(account: Account, region: str, since: date, until: date) -> list[_
     begin, end = (datetime.combine(day, time(), clock.now().tzinfo) for day in (since, until))
     with translated(region):
         owners = _owners(account, region)
-        for statistic in ("SampleCount", "Sum"):
+        for statistic in (_MEASURED, _USED):
             query = MetricQuery(metrics.GPU_PERCENT, statistic, begin, end, metrics.DAY_S)
             for dimensions, values in metrics.values(cloudwatch, query):
                 # A group's machines are in the group's own metric, which outlives them.
                 name = dimensions.get(metrics.GROUP) or dimensions[metrics.INSTANCE]
                 if not {metrics.GROUP, metrics.INSTANCE} <= dimensions.keys():
                     found += [
-                        ((f"{day:%Y-%m}", owners.get(name, GONE)), statistic, value * _H_OF_SAMPLE)
+                        (f"{day:%Y-%m}", owners.get(name, GONE), statistic, value * _H_OF_SAMPLE)
                         for day, value in values.items()
                     ]
     return found

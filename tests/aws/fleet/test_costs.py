@@ -164,9 +164,16 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
             }
         ],
     )
-    aws.answer("ce:GetReservationUtilization", Total={"UtilizationPercentage": "61.0"})
     aws.answer(
-        "ce:GetSavingsPlansUtilization", Total={"Utilization": {"UtilizationPercentage": "61.0"}}
+        "ce:GetReservationUtilization",
+        Total={"UtilizationPercentage": "61.0", "NetRISavings": "-12.5"},
+    )
+    aws.answer(
+        "ce:GetSavingsPlansUtilization",
+        Total={
+            "Utilization": {"UtilizationPercentage": "61.0"},
+            "Savings": {"NetSavings": "80", "OnDemandCostEquivalent": "900"},
+        },
     )
     aws.answer(
         "ce:GetReservationCoverage", Total={"CoverageHours": {"CoverageHoursPercentage": "40.0"}}
@@ -206,11 +213,15 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
         },
     )
     said = golden(one_region)
-    assert "reservation r-soon (1 x g5.xlarge, convertible) ends on" in said
+    assert "reservation r-soon (1 x g5.xlarge, convertible, for us-east-1 alone) ends on" in said
     assert "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said
     assert "in 29 days" in said and "r-later" not in said
-    for kind in ("reservations", "savings plans"):
-        assert f"{kind} are used to 61 % in the last 30 days, and cover 40 % of the need" in said
+    for kind, saved in (
+        ("reservations", "they cost $12.50 more than on demand: they do not save"),
+        ("savings plans", "they saved $80.00 against prices on demand"),
+    ):
+        used = "used to 61 % in the last 30 days, and cover 40 % of the need"
+        assert f"{kind} are {used}; {saved}\n" in said
     assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
     assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
     assert "one year, not three, and no upfront payment; convertible for GPUs" in said

@@ -295,7 +295,7 @@ def test_figures(weeks: Weeks, aws: Emulator) -> None:
         200 * 0.88 * 0.08 * 12 / 365 * 7, abs=0.01
     )
     assert what["commitments that are not used"] == (
-        "used to 70 % in the last 30 days; they cover 40 % of the need"
+        "used to 70 % in the last 30 days; they cover 40 % of the need; what they saved is unknown"
     )
     assert [sum(each["services"].values()) for each in found["spent"]] == [
         7 * (105.0 + 10 * number) for number in range(5)

@@ -13,13 +13,14 @@ from support.aws.emulator import Emulator
 
 ON_DEMAND, RESERVED, PLAN = "on demand", "reserved", "plan"
 RUNNING = "EC2: Running Hours"
+RAN = ["Usage", "DiscountedUsage", "SavingsPlanCoveredUsage"]
 HOURS_ALONE = {
     "And": [
         {"Dimensions": {"Key": "USAGE_TYPE_GROUP", "Values": [RUNNING]}},
         {
             "Dimensions": {
                 "Key": "RECORD_TYPE",
-                "Values": ["Usage", "DiscountedUsage", "SavingsPlanCoveredUsage"],
+                "Values": RAN,
             }
         },
     ]
@@ -106,14 +107,7 @@ class MadeBill:
         machine = {"Type": "DIMENSION", "Key": "INSTANCE_TYPE"}
         hours = defaultdict[tuple[date, str, str], float](float)
         for line in self.lines:
-            filters = {
-                "USAGE_TYPE_GROUP": line.group,
-                "RECORD_TYPE": line.record_type,
-            }
-            if all(
-                filters[each["Dimensions"]["Key"]] in each["Dimensions"]["Values"]
-                for each in HOURS_ALONE["And"]
-            ):
+            if line.group == RUNNING and line.record_type in RAN:
                 key = line.day.replace(day=1), f"Owner${line.owner}", line.instance_type
                 hours[key] += line.hours
         asked: dict[str, Any] = {

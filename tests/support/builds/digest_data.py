@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from goldenami.aws.pricing.billing import PurchaseAdvice
+from goldenami.aws.pricing.billing import CommitmentUse, PurchaseAdvice
 from goldenami.image.report import site
 from goldenami_fleet.costs import cost_review
 from goldenami_fleet.costs.commitments import Commitments
@@ -59,13 +59,13 @@ def week(bad: str = "") -> tuple[DigestRecord, News]:
                 GpuMonth(
                     owner=f"ann{bad}", month="2026-11", paid=900.0, measured=300.0, used=120.5
                 ),
-                GpuMonth(owner="", month="2026-11", paid=None, measured=0.0, used=0.0),
+                GpuMonth(owner="(all)", month="2026-11", paid=None, measured=0.0, used=0.0),
             ],
             unknown={},
         ),
         committed=Commitments(
             held=[],
-            utilization={"reservation": 71.0},
+            utilization={"reservation": CommitmentUse(percent=71.0, saved_usd=-12.5)},
             coverage={"reservation": 44.0},
             unknown={},
             advice=[
