@@ -18,6 +18,7 @@ from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 
 from goldenami_fleet.costs import family_regions
+from goldenami_fleet.costs.family_regions import Workload
 
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
@@ -49,6 +50,10 @@ class RegionsOptions:
             help="hours of one GPU a month, to be priced",
         ),
     ] = None
+    gb: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0.01, max=1e9, help="GB of data to move there, to be priced"),
+    ] = None
 
 
 @translated()
@@ -64,7 +69,10 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.read_regions(
-        account, family, options.region, options.gpu_hours, rules.data_center if rules else None
+        account,
+        family,
+        options.region,
+        Workload(options.gpu_hours, options.gb, rules.data_center if rules else None),
     )
     print_record(record, family_regions.lines(record), options.as_json)
     raise_failed(failed, "not every region could be read")

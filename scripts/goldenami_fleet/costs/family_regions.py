@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from goldenami.aws.calls import pages
 from goldenami.aws.instances import instance_types
-from goldenami.aws.pricing import prices
+from goldenami.aws.pricing import price_list, prices
+from goldenami.aws.pricing.price_list import ListedUsage
 from goldenami.aws.pricing.prices import SpotPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, Client, translate, translated
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
+from goldenami.core.units import dollars
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation import region_places
 from goldenami.model.operation.residency import GeoPlace
@@ -29,25 +31,38 @@ SPOT_DAYS = 30
 
 class RegionPlace(Record):
     """Why to prefer a region besides its price. `km` is its distance from the company's data
-    centre, or None if the centre is not stated. `machines` is the number of the account's running
-    machines there, or None if they could not be listed."""
+    centre, or None if the centre is not stated. `km_default` is that from the default region,
+    `move_usd` the price of moving the workload's data from there. `machines` is the number of the
+    account's running machines there, or None if they could not be listed."""
 
     km: int | None
+    km_default: int | None = None
+    move_usd: float | None = None
     machines: int | None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Hours of one GPU a month, GB of data to move, and the company's data centre, if named."""
+
+    gpu_hours: float | None = None
+    gb: float | None = None
+    center: GeoPlace | None = None
 
 
 class RegionsRecord(Record):
     """The regions in which families exist. `prices_unknown`, `spot_unknown` (by region) and
     `unreachable` (by region) have the cause of what is missing, or are empty. `advice` is None if
-    no workload was named. `default` is the region in which most machines of the account run, or ""
-    if none run. `not_allowed` regions were left out."""
+    no workload was named. `default` is the region in which most machines of the account run, or
+    that of the environment if none run. `not_allowed` regions were left out."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
     places: dict[str, RegionPlace] = Field(default_factory=dict)
     default: str = ""
+    gb: float | None = None
     not_allowed: list[str] = Field(default_factory=list)
     prices_unknown: str
     spot_unknown: dict[str, str]
@@ -59,12 +74,10 @@ def read_regions(
     account: Account,
     families: Sequence[str],
     regions: list[str],
-    gpu_hours: float | None = None,
-    center: GeoPlace | None = None,
+    workload: Workload = Workload(),
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Return the record, and the errors of regions that failed. If `regions` is empty, ask every
-    region that the account has enabled and that `residency` allows. `center` is the company's data
-    centre."""
+    region that the account has enabled and that `residency` allows."""
     account = account.with_short_timeouts()
     enabled = regions or sorted(
         row["RegionName"] for row in account.ec2(account.home).describe_regions()["Regions"]
@@ -72,7 +85,9 @@ def read_regions(
     allowed_regions = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(
         allowed_regions,
-        lambda region: _read_region(account.ec2(region), families, spot=gpu_hours is not None),
+        lambda region: _read_region(
+            account.ec2(region), families, spot=workload.gpu_hours is not None
+        ),
     )
     gpus = _gpus_by_type(
         account,
@@ -82,17 +97,30 @@ def read_regions(
     usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
     if gpus and not prices_unknown and not any(usd_by_type.values()):
         prices_unknown = "AWS's price list has none of these types"
+    default = _busiest(answers.done) or account.home
+    way = ListedUsage(
+        "AWSDataTransfer",
+        {"fromRegionCode": default, "transferType": "InterRegion Outbound"},
+        "AWS-Out-Bytes",
+        "toRegionCode",
+    )
+    usd_gb = price_list.of_usage(account, way, answers.done).usd if workload.gb else {}
     offers = dict[str, list[OfferedType]]()
     places, spot_unknown = dict[str, RegionPlace](), dict[str, str]()
     for region, region_offers in answers.done.items():
         offers[region] = list(_offered_types(region, region_offers, gpus, usd_by_type))
-        km = region_places.km(region, center)
-        places[region] = RegionPlace(km=km, machines=region_offers.machines)
+        places[region] = RegionPlace(
+            km=region_places.km(region, workload.center),
+            km_default=region_places.km(region, region_places.place_of(default)),
+            move_usd=usd_gb[region] * (workload.gb or 0) if region in usd_gb else None,
+            machines=region_offers.machines,
+        )
         if region_offers.spot_unknown:
             spot_unknown[region] = region_offers.spot_unknown
     return RegionsRecord(
         places=places,
-        default=_busiest(places),
+        default=default,
+        gb=workload.gb,
         not_allowed=[region for region in enabled if region not in allowed_regions],
         families=list(families),
         asked_at=clock.stamp(),
@@ -100,11 +128,11 @@ def read_regions(
         unreachable=answers.causes,
         spot_unknown=spot_unknown,
         regions=offers,
-        advice=advise(offers, gpu_hours) if gpu_hours else None,
+        advice=advise(offers, workload.gpu_hours) if workload.gpu_hours else None,
     ), answers.failed
 
 
-def _busiest(places: Mapping[str, RegionPlace]) -> str:
+def _busiest(places: Mapping[str, _RegionOffers]) -> str:
     """Return the region in which most machines run, or "" if none run."""
     running = {region: place.machines for region, place in places.items() if place.machines}
     return max(running, key=lambda region: running[region], default="")
@@ -226,7 +254,11 @@ def _place_notes(record: RegionsRecord, region: str) -> str:
     if place.machines:
         notes.append(f"{place.machines} machines of the account run there")
     if region == record.default:
-        notes.append("the default")
+        return ", ".join([*notes, "the default"])
+    if place.km_default is not None:
+        notes.append(f"{place.km_default:,} km from {record.default}")
+    if record.gb:
+        notes.append(f"{record.gb:g} GB from there cost {dollars(place.move_usd)}")
     return ", ".join(notes)
 
 
@@ -238,8 +270,11 @@ def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
             types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
         )
         text = _offer_text(first)
+        priced = [offer for offer in others if offer.usd_hour is not None]
         if others:
-            text += f" to {_offer_text(others[-1])}, {len(others) + 1} types"
+            text += f" to {_offer_text([*others, *priced][-1])}, {len(others) + 1} types"
+        if first.usd_hour is not None and len(priced) < len(others):
+            text += f", {len(others) - len(priced)} without a price"
         yield text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -281,6 +282,46 @@ def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout)
     text = checkout.golden(*asked).text
     assert "8 in g5.48xlarge are 5 times as fast as one in g5.xlarge, at " in text
     assert "unknown" in text and "$0.00" not in text, text
+
+
+def test_data_and_its_way_from_the_default_region(aws: Emulator, checkout: Checkout) -> None:
+    """The default is where machines run, else the environment's; a price that is not listed, of
+    data or of a type, is said."""
+    aws.set(usd_hour={"*": {"g5.xlarge": 1.0}, "eu-west-1": {"g5.48xlarge": 16.0}})
+    regions = ("us-east-2", "us-west-2", "eu-west-1")
+    asked = ["regions", "--family", "g5", "--gb", "1500"]
+    for region in regions:
+        asked += ["--region", region]
+    lines = checkout.run(*asked).splitlines()
+    assert lines == [
+        "  eu-west-1       g5.xlarge $1.000/h to g5.48xlarge $16.000/h, 8 types, 6 without a price "
+        f"({_km(EAST, IRELAND):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "  us-east-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
+        f"({_km(EAST, OHIO):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "  us-west-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
+        f"({_km(EAST, OREGON):,} km from us-east-1, 1500 GB from there cost unknown)",
+    ], lines
+    ohio = SeededAccount(aws, region="us-east-2")
+    ami = ohio.ami(1)
+    for _ in range(2):
+        ohio.launch(ami)
+    lines = checkout.run(*asked).splitlines()
+    assert lines[0].endswith("(2 machines of the account run there, the default)")
+    assert lines[1].endswith(
+        f"({_km(OHIO, IRELAND):,} km from us-east-2, 1500 GB from there cost $15.00)"
+    )
+
+
+EAST, OHIO, OREGON, IRELAND = (39.0, -77.5), (40.0, -83.0), (45.8, -119.7), (53.4, -6.3)
+
+
+def _km(here: tuple[float, float], there: tuple[float, float]) -> int:
+    """The way on a sphere by the angle between two vectors."""
+    vectors = [
+        (math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north))
+        for north, east in (map(math.radians, place) for place in (here, there))
+    ]
+    return round(6371 * math.acos(sum(a * b for a, b in zip(*vectors, strict=True))))
 
 
 @pytest.mark.parametrize(("gpus", "times"), [(1, 1), (8, 5), (4, 2.924), (16, 8.55)])
