@@ -43,11 +43,28 @@ class RegionPlace(Record):
 
 @dataclass(frozen=True)
 class Workload:
-    """Hours of one GPU a month, GB of data to move, and the company's data centre, if named."""
+    """Hours of one GPU a month, GB of data to move, the company's data centre, and the vCPUs and
+    GiB of memory that work without a GPU needs, if named."""
 
     gpu_hours: float | None = None
     gb: float | None = None
     center: GeoPlace | None = None
+    vcpus: int | None = None
+    memory_gib: float | None = None
+
+    def smallest(self, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return each family's smallest type that has the vCPUs and the memory; all types if
+        neither is named."""
+        if not self.vcpus and not self.memory_gib:
+            return dict(described)
+        fitting: dict[str, dict[str, Any]] = {}
+        for name in sorted(described, key=lambda name: (_vcpus(described[name]), len(name))):
+            memory = described[name]["MemoryInfo"]["SizeInMiB"] / 1024
+            has_both = _vcpus(described[name]) >= (self.vcpus or 0)
+            has_both = has_both and memory >= (self.memory_gib or 0)
+            if has_both and not _gpus(described[name])[1]:
+                fitting.setdefault(name.partition(".")[0], described[name])
+        return {row["InstanceType"]: row for row in fitting.values()}
 
 
 class RegionsRecord(Record):
@@ -89,13 +106,10 @@ def read_regions(
             account.ec2(region), families, spot=workload.gpu_hours is not None
         ),
     )
-    gpus = _gpus_by_type(
-        account,
-        families,
-        {region: region_offers.zones for region, region_offers in answers.done.items()},
-    )
-    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
-    if gpus and not prices_unknown and not any(usd_by_type.values()):
+    zones = {region: region_offers.zones for region, region_offers in answers.done.items()}
+    described = workload.smallest(_described(account, families, zones))
+    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(described))
+    if described and not prices_unknown and not any(usd_by_type.values()):
         prices_unknown = "AWS's price list has none of these types"
     default = _busiest(answers.done) or account.home
     way = ListedUsage(
@@ -108,7 +122,7 @@ def read_regions(
     offers = dict[str, list[OfferedType]]()
     places, spot_unknown = dict[str, RegionPlace](), dict[str, str]()
     for region, region_offers in answers.done.items():
-        offers[region] = list(_offered_types(region, region_offers, gpus, usd_by_type))
+        offers[region] = list(_offered_types(region, region_offers, described, usd_by_type))
         places[region] = RegionPlace(
             km=region_places.km(region, workload.center),
             km_default=region_places.km(region, region_places.place_of(default)),
@@ -141,16 +155,16 @@ def _busiest(places: Mapping[str, _RegionOffers]) -> str:
 def _offered_types(
     region: str,
     region_offers: _RegionOffers,
-    gpus: Mapping[str, tuple[str, int]],
+    described: Mapping[str, dict[str, Any]],
     usd_by_type: Mapping[str, Mapping[str, float]],
 ) -> Iterator[OfferedType]:
-    for name, zones in sorted(region_offers.zones.items()):
-        gpu, number = gpus[name]
+    for name in sorted(region_offers.zones.keys() & described.keys()):
+        gpu, number = _gpus(described[name])
         yield OfferedType(
             instance_type=name,
             gpu=gpu,
             gpus=number,
-            zones=sorted(zones),
+            zones=sorted(region_offers.zones[name]),
             spot=region_offers.spot.get(name),
             usd_hour=usd_by_type.get(name, {}).get(region),
         )
@@ -194,22 +208,26 @@ def _running_machines(ec2: Client) -> int | None:
         return None
 
 
-def _gpus_by_type(
+def _described(
     account: Account,
     families: Sequence[str],
     regions: Mapping[str, Iterable[str]],
-) -> dict[str, tuple[str, int]]:
-    """Return the name and number of the GPUs of each type that `regions` offer."""
-    gpus: dict[str, tuple[str, int]] = {}
+) -> dict[str, dict[str, Any]]:
+    """Return EC2's description of each type that `regions` offer."""
+    rows: dict[str, dict[str, Any]] = {}
     for region, types in regions.items():
         # A type is the same everywhere: ask a region only if it has types that no other had.
-        if not gpus.keys() >= set(types):
+        if not rows.keys() >= set(types):
             with translated(region):
-                gpus |= {
-                    row["InstanceType"]: _gpus(row)
+                rows |= {
+                    row["InstanceType"]: row
                     for row in instance_types.describe(account.ec2(region), families)
                 }
-    return {name: gpus[name] for name in set[str]().union(*regions.values())}
+    return {name: rows[name] for name in set[str]().union(*regions.values())}
+
+
+def _vcpus(described_type: dict[str, Any]) -> int:
+    return int(described_type["VCpuInfo"]["DefaultVCpus"])
 
 
 def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data
 from support.builds.builds import Checkout
+from support.ec2 import instance_types
 
 OTHER_REGION = "us-west-2"
 MIB = 1 << 20
@@ -322,6 +324,30 @@ def _km(here: tuple[float, float], there: tuple[float, float]) -> int:
         for north, east in (map(math.radians, place) for place in (here, there))
     ]
     return round(6371 * math.acos(sum(a * b for a, b in zip(*vectors, strict=True))))
+
+
+def test_the_smallest_machine_of_each_plain_family_that_has_what_work_needs(
+    checkout: Checkout,
+) -> None:
+    """By EC2's descriptions of its types; and that none is so large is said."""
+    plain = re.compile(r"([mcr]\d[aig])\.")
+    expected: dict[str, tuple[int, str]] = {}
+    for row in instance_types.described():
+        found = plain.match(row["InstanceType"])
+        vcpus = row["VCpuInfo"]["DefaultVCpus"]
+        if found and vcpus >= 6 and row["MemoryInfo"]["SizeInMiB"] >= 30 * 1024:
+            least = expected.get(found[1], (vcpus, row["InstanceType"]))
+            expected[found[1]] = min(least, (vcpus, row["InstanceType"]))
+    asked = ("regions", "--cores", "6", "--memory", "30", "--region", "us-east-1")
+    record = RegionsRecord.model_validate_json(checkout.run(*asked, "--json"))
+    names = {offer.instance_type for offer in record.regions["us-east-1"]}
+    offered = {name for name in names if name.partition(".")[0] in expected}
+    assert names == offered <= {name for _, name in expected.values()} and len(names) > 10
+    assert {"m7i.2xlarge", "c7i.4xlarge", "r7i.2xlarge"} <= names
+    assert "m (4 GiB a vCPU) is the most flexible" in checkout.run(*asked)
+    said = checkout.run("regions", "--cores", "5000", "--region", "us-east-1", code=2)
+    assert "no type without a GPU has as many cores and as much memory" in said
+    assert "no type without" in checkout.run("regions", "--family", "g5", "--memory", "1", code=2)
 
 
 @pytest.mark.parametrize(("gpus", "times"), [(1, 1), (8, 5), (4, 2.924), (16, 8.55)])
