@@ -20,6 +20,8 @@ PAGE = 100
 EVERYWHERE = "*"
 """The key in the settings for the prices of all regions that have none of their own."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1")
+UNREACHED, USD_GB = "us-west-2", {"us-east-2": 0.01}
+"""A region to which the list has no price of a GB, and the price of one from a region."""
 PUBLISHED = "2024-12-02T18:00:00Z"
 BY_USAGE = (
     ("AmazonEC2", "EBS:SnapshotUsage", 0.05, "GB-Mo", "productFamily", "Storage Snapshot"),
@@ -60,6 +62,11 @@ def _products() -> Iterator[dict[str, Any]]:
                     "usagetype": f"BoxUsage:{name}",
                 },
             )
+        for place in REGIONS:
+            way = {"fromRegionCode": region, "toRegionCode": place}
+            way |= {"transferType": "InterRegion Outbound", "usagetype": "X-Y-AWS-Out-Bytes"}
+            if place not in (region, UNREACHED):
+                yield _product("AWSDataTransfer", USD_GB.get(region, 0.02), "GB", way)
         for service, usage, usd, unit, attribute, value in BY_USAGE:
             yield _product(
                 service, usd, unit, {"regionCode": region, "usagetype": usage, attribute: value}

@@ -10,6 +10,7 @@ from pathlib import Path
 import goldenami
 from goldenami.aws.calls import tolerate
 from goldenami.aws.channels.lease import TABLE
+from goldenami.aws.pricing import billing
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.services import stacks
 from goldenami.aws.services.stacks import ChangeSet, DeployedStack, StackTemplate
@@ -19,6 +20,7 @@ from goldenami.core.terminal.progress import Progress
 
 GITHUB, GITLAB = "GitHubRepository", "GitLabProject"
 _HOME, _GITLAB_HOST, _BUCKET = "HomeRegion", "GitLabHost", "BucketName"
+_BUDGET = "MonthlyBudget"
 _GITHUB_HOST = "token.actions.githubusercontent.com"
 
 
@@ -57,6 +59,8 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
     """
     check_regions(regions)
     template().check(overrides)
+    if budget := overrides.get(_BUDGET, "").lstrip("0"):
+        billing.refuse_spent(account, budget)
     number = account.number(regions[0])
     stacks_found = for_each_region(
         regions, lambda region: _find_stack(account, region)

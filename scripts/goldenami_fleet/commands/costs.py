@@ -13,7 +13,7 @@ from goldenami.commands.site_page import SITE, site_bucket
 from goldenami.core.errors import BadInput
 from goldenami.release.retire.retention import RetentionPolicy
 
-from goldenami_fleet.costs import cost_review, costs
+from goldenami_fleet.costs import cost_review, costs, gpu_hours
 from goldenami_fleet.costs.cost_review import By
 
 
@@ -37,8 +37,9 @@ class CostsOptions:
         typer.Option(
             "--months",
             min=1,
-            max=6,
-            help=f"with --by: so many whole months (default: {cost_review.QUARTER})",
+            max=gpu_hours.YEAR,
+            help=f"with --by: so many whole months (default: {cost_review.QUARTER}); alone: "
+            "GPU-hours by owner, paid and used",
         ),
     ] = None
 
@@ -48,12 +49,12 @@ def cmd_costs(checkout: Checkout, options: CostsOptions) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
     image, region, months = options.image, options.region, options.months
+    if (options.by is not None or months) and (image or region):
+        raise BadInput(
+            "--by and --months are of the whole bill: they take no IMAGE and no --region",
+            hint="leave them out",
+        )
     if options.by is not None:
-        if image or region:
-            raise BadInput(
-                "--by is of the whole bill: it takes no IMAGE and no --region",
-                hint="leave them out",
-            )
         return _review(
             checkout,
             cost_review.parts(options.by),
@@ -61,10 +62,10 @@ def cmd_costs(checkout: Checkout, options: CostsOptions) -> int:
             as_json=options.as_json,
         )
     if months is not None:
-        raise BadInput(
-            "--months is of --by: without it, costs are of this month",
-            hint=f"`golden costs --by region --months {months}`, or leave it out",
-        )
+        regions = checkout.images_by_region(None, [])
+        hours = gpu_hours.read(checkout.account(), checkout.families, regions, months)
+        print_record(hours, hours.lines(), options.as_json)
+        return 0
     policies = {
         definition.image: RetentionPolicy.of(definition.publish)
         if definition.publish

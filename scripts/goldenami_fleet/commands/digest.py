@@ -39,7 +39,10 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     images, gaps = checkout.images_by_region(None, []), _pull_site(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
         record = digest.read_week(
-            checkout.account(), images, lambda builds: local_records.read(checkout, builds)
+            checkout.account(),
+            images,
+            lambda builds: local_records.read(checkout, builds),
+            checkout.families,
         )
         account_status, _ = status.read_status(checkout.account(), images)
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,14 @@ from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 
 from goldenami_fleet.costs import family_regions
+from goldenami_fleet.costs.family_regions import Workload
 
+_PLAIN = re.compile("[mcr][0-9][aig]")
+"""Families of the classes m, c and r, of each maker of processors, without more than that."""
+_FLEXIBLE = (
+    "m (4 GiB a vCPU) is the most flexible without a GPU; c (2) and r (8) suit a need that stays; "
+    "a family that ends in g is Arm"
+)
 _ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
 
 
@@ -49,6 +57,18 @@ class RegionsOptions:
             help="hours of one GPU a month, to be priced",
         ),
     ] = None
+    cores: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=10_000, help="vCPUs that work without a GPU needs"),
+    ] = None
+    memory: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", min=0.1, max=1e5, help="memory that it needs"),
+    ] = None
+    gb: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0.01, max=1e9, help="GB of data to move there, to be priced"),
+    ] = None
 
 
 @translated()
@@ -59,16 +79,33 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     image, family = options.image, options.family
     if image and not family:
         family = list(checkout.definition(image).hardware)
+    needs = options.cores or options.memory
+    if needs and not family:
+        family = [name for name in checkout.families if _PLAIN.fullmatch(name)]
     if not family:
         return _print_families(checkout.root, checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.read_regions(
-        account, family, options.region, options.gpu_hours, rules.data_center if rules else None
+        account,
+        family,
+        options.region,
+        Workload(
+            options.gpu_hours,
+            options.gb,
+            rules.data_center if rules else None,
+            options.cores,
+            options.memory,
+        ),
     )
-    print_record(record, family_regions.lines(record), options.as_json)
+    advice = [_FLEXIBLE] if needs else []
+    print_record(record, [*family_regions.lines(record), *advice], options.as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
+        if needs:
+            raise BadInput(
+                "no type without a GPU has as many cores and as much memory", hint="ask for less"
+            )
         raise BadInput(
             f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
             hint="a family is what stands before the dot of an instance type",

@@ -22,6 +22,8 @@ from goldenami.model.builds.build_records import Utc
 REVIEW_FILE, FOLDER = "review.json", "costs"
 QUARTER = 3
 """Months of a review, unless another number is asked for."""
+KEPT = 13
+"""Months before this one that Cost Explorer keeps, unless it is told to keep more."""
 SHOWN = 30
 """Rows of each table on the page; the record has all rows."""
 
@@ -46,8 +48,8 @@ tag."""
 
 
 class ReviewRow(Record):
-    """US dollars by month. `before` is the sum of as many earlier months, or None if they have no
-    bill."""
+    """US dollars by month. `before` is the sum of as many earlier months, or None if it was not
+    billed then, or if any of all these months has no bill."""
 
     name: str
     months: dict[str, float]
@@ -76,7 +78,7 @@ class CostReview(Record):
 
     @property
     def has_before(self) -> bool:
-        """Whether the months before have a bill."""
+        """Whether these months and as many before each have a bill."""
         return any(row.before is not None for rows in self.parts.values() for row in rows)
 
 
@@ -93,43 +95,39 @@ def parts(text: str) -> list[By]:
     return [By(name) for name in dict.fromkeys(names)]
 
 
-def _months_before(start: date, months: int) -> date:
+def months_before(start: date, months: int) -> date:
+    """The 1st of the month that is so many months before that of `start`."""
     month_number = start.year * 12 + start.month - 1 - months
     return date(month_number // 12, month_number % 12 + 1, 1)
 
 
 def read_review(account: Account, by: Sequence[By], months: int) -> CostReview:
-    """Ask Cost Explorer for the last whole months and for as many before them."""
+    """Ask Cost Explorer for the last whole months and, where it keeps them, as many before."""
     until = _this_month()
-    since = _months_before(until, months)
+    since = months_before(until, months)
+    first = months_before(since, months if 2 * months <= KEPT else 0)
     # One request for each split has both periods: Cost Explorer charges for each request.
     with translated():
-        bills_by_part = {
-            part: billing.monthly(account, GROUPS[part], _months_before(since, months), until)
-            for part in by
-        }
+        bills_by_part = {part: billing.monthly(account, GROUPS[part], first, until) for part in by}
     return CostReview(
         asked_at=clock.stamp(),
         since=since,
         until=until,
-        months=[str(_months_before(until, number))[:7] for number in range(months, 0, -1)],
-        parts={part.value: _rows(rows, since) for part, rows in bills_by_part.items()},
+        months=[str(months_before(until, number))[:7] for number in range(months, 0, -1)],
+        parts={part.value: _rows(rows, since, 2 * months) for part, rows in bills_by_part.items()},
     )
 
 
-def _rows(bills: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
-    rows = [_row(name, usd_by_month, since) for name, usd_by_month in bills.items()]
+def _rows(bills: dict[str, dict[date, float]], since: date, months: int) -> list[ReviewRow]:
+    # Sums of unequal numbers of months are not compared.
+    is_whole = len({month for row in bills.values() for month in row}) == months
+    rows = list[ReviewRow]()
+    for name, row in bills.items():
+        before = [usd for month, usd in row.items() if month < since]
+        in_time = {f"{month:%Y-%m}": usd for month, usd in row.items() if month >= since}
+        total_before = sum(before) if before and is_whole else None
+        rows.append(ReviewRow(name=name, before=total_before, months=in_time))
     return sorted(rows, key=lambda row: (-row.usd, row.name))
-
-
-def _row(name: str, usd_by_month: dict[date, float], since: date) -> ReviewRow:
-    before, months = list[float](), dict[str, float]()
-    for month, usd in usd_by_month.items():
-        if month < since:
-            before.append(usd)
-        else:
-            months[month.isoformat()[:7]] = usd
-    return ReviewRow(name=name, before=sum(before) if before else None, months=months)
 
 
 def saved(account: Account, site: Path, by: Sequence[By], months: int) -> tuple[CostReview, Path]:

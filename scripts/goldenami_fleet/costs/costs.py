@@ -35,8 +35,8 @@ SOON = timedelta(days=30)
 """Commitments that end within this time are listed."""
 _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
 """Waits of zero days: builds that retirement has only announced count as retired, too."""
-BUDGETS = "golden-cluster-"
-"""Prefix of the names of the clusters' budgets."""
+BUDGETS = "golden-cluster-", "golden-ami"
+"""How the names of budgets begin: of clusters, and of the account."""
 _COMMITMENTS = "commitments"
 _COLUMNS = (
     "image",
@@ -78,7 +78,7 @@ class CostsRecord(Record):
     billed them, or None if they are unknown. `unknown` has the cause of each failed question; such
     a value is never reported as 0."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     asked_at: Utc
     since: date
     prices: dict[str, str]
@@ -269,7 +269,9 @@ def _budget_line(state: BudgetState) -> str:
     forecast = "no forecast yet"
     if state.forecast is not None:
         forecast = f"{dollars(state.forecast)} forecast"
-    return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
+    over = " (more than it)" if state.spent > state.limit else ""
+    spent = f"{dollars(state.spent)} of {dollars(state.limit)}{over}"
+    return f"budget {state.name}: {spent}, {forecast}"
 
 
 def _ending_lines(record: CostsRecord) -> Iterator[str]:

@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from goldenami.aws.calls import pages
 from goldenami.aws.instances import instance_types
-from goldenami.aws.pricing import prices
+from goldenami.aws.pricing import price_list, prices
+from goldenami.aws.pricing.price_list import ListedUsage
 from goldenami.aws.pricing.prices import SpotPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, Client, translate, translated
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
+from goldenami.core.units import dollars
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation import region_places
 from goldenami.model.operation.residency import GeoPlace
@@ -29,25 +31,55 @@ SPOT_DAYS = 30
 
 class RegionPlace(Record):
     """Why to prefer a region besides its price. `km` is its distance from the company's data
-    centre, or None if the centre is not stated. `machines` is the number of the account's running
-    machines there, or None if they could not be listed."""
+    centre, or None if the centre is not stated. `km_default` is that from the default region,
+    `move_usd` the price of moving the workload's data from there. `machines` is the number of the
+    account's running machines there, or None if they could not be listed."""
 
     km: int | None
+    km_default: int | None = None
+    move_usd: float | None = None
     machines: int | None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Hours of one GPU a month, GB of data to move, the company's data centre, and the vCPUs and
+    GiB of memory that work without a GPU needs, if named."""
+
+    gpu_hours: float | None = None
+    gb: float | None = None
+    center: GeoPlace | None = None
+    vcpus: int | None = None
+    memory_gib: float | None = None
+
+    def smallest(self, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return each family's smallest type that has the vCPUs and the memory; all types if
+        neither is named."""
+        if not self.vcpus and not self.memory_gib:
+            return dict(described)
+        fitting: dict[str, dict[str, Any]] = {}
+        for name in sorted(described, key=lambda name: (_vcpus(described[name]), len(name))):
+            memory = described[name]["MemoryInfo"]["SizeInMiB"] / 1024
+            has_both = _vcpus(described[name]) >= (self.vcpus or 0)
+            has_both = has_both and memory >= (self.memory_gib or 0)
+            if has_both and not _gpus(described[name])[1]:
+                fitting.setdefault(name.partition(".")[0], described[name])
+        return {row["InstanceType"]: row for row in fitting.values()}
 
 
 class RegionsRecord(Record):
     """The regions in which families exist. `prices_unknown`, `spot_unknown` (by region) and
     `unreachable` (by region) have the cause of what is missing, or are empty. `advice` is None if
-    no workload was named. `default` is the region in which most machines of the account run, or ""
-    if none run. `not_allowed` regions were left out."""
+    no workload was named. `default` is the region in which most machines of the account run, or
+    that of the environment if none run. `not_allowed` regions were left out."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
     places: dict[str, RegionPlace] = Field(default_factory=dict)
     default: str = ""
+    gb: float | None = None
     not_allowed: list[str] = Field(default_factory=list)
     prices_unknown: str
     spot_unknown: dict[str, str]
@@ -59,12 +91,10 @@ def read_regions(
     account: Account,
     families: Sequence[str],
     regions: list[str],
-    gpu_hours: float | None = None,
-    center: GeoPlace | None = None,
+    workload: Workload = Workload(),
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Return the record, and the errors of regions that failed. If `regions` is empty, ask every
-    region that the account has enabled and that `residency` allows. `center` is the company's data
-    centre."""
+    region that the account has enabled and that `residency` allows."""
     account = account.with_short_timeouts()
     enabled = regions or sorted(
         row["RegionName"] for row in account.ec2(account.home).describe_regions()["Regions"]
@@ -72,27 +102,39 @@ def read_regions(
     allowed_regions = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(
         allowed_regions,
-        lambda region: _read_region(account.ec2(region), families, spot=gpu_hours is not None),
+        lambda region: _read_region(
+            account.ec2(region), families, spot=workload.gpu_hours is not None
+        ),
     )
-    gpus = _gpus_by_type(
-        account,
-        families,
-        {region: region_offers.zones for region, region_offers in answers.done.items()},
-    )
-    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(gpus))
-    if gpus and not prices_unknown and not any(usd_by_type.values()):
+    zones = {region: region_offers.zones for region, region_offers in answers.done.items()}
+    described = workload.smallest(_described(account, families, zones))
+    usd_by_type, prices_unknown = prices.hourly_by_type(account, sorted(described))
+    if described and not prices_unknown and not any(usd_by_type.values()):
         prices_unknown = "AWS's price list has none of these types"
+    default = _busiest(answers.done) or account.home
+    way = ListedUsage(
+        "AWSDataTransfer",
+        {"fromRegionCode": default, "transferType": "InterRegion Outbound"},
+        "AWS-Out-Bytes",
+        "toRegionCode",
+    )
+    usd_gb = price_list.of_usage(account, way, answers.done).usd if workload.gb else {}
     offers = dict[str, list[OfferedType]]()
     places, spot_unknown = dict[str, RegionPlace](), dict[str, str]()
     for region, region_offers in answers.done.items():
-        offers[region] = list(_offered_types(region, region_offers, gpus, usd_by_type))
-        km = region_places.km(region, center)
-        places[region] = RegionPlace(km=km, machines=region_offers.machines)
+        offers[region] = list(_offered_types(region, region_offers, described, usd_by_type))
+        places[region] = RegionPlace(
+            km=region_places.km(region, workload.center),
+            km_default=region_places.km(region, region_places.place_of(default)),
+            move_usd=usd_gb[region] * (workload.gb or 0) if region in usd_gb else None,
+            machines=region_offers.machines,
+        )
         if region_offers.spot_unknown:
             spot_unknown[region] = region_offers.spot_unknown
     return RegionsRecord(
         places=places,
-        default=_busiest(places),
+        default=default,
+        gb=workload.gb,
         not_allowed=[region for region in enabled if region not in allowed_regions],
         families=list(families),
         asked_at=clock.stamp(),
@@ -100,11 +142,11 @@ def read_regions(
         unreachable=answers.causes,
         spot_unknown=spot_unknown,
         regions=offers,
-        advice=advise(offers, gpu_hours) if gpu_hours else None,
+        advice=advise(offers, workload.gpu_hours) if workload.gpu_hours else None,
     ), answers.failed
 
 
-def _busiest(places: Mapping[str, RegionPlace]) -> str:
+def _busiest(places: Mapping[str, _RegionOffers]) -> str:
     """Return the region in which most machines run, or "" if none run."""
     running = {region: place.machines for region, place in places.items() if place.machines}
     return max(running, key=lambda region: running[region], default="")
@@ -113,16 +155,16 @@ def _busiest(places: Mapping[str, RegionPlace]) -> str:
 def _offered_types(
     region: str,
     region_offers: _RegionOffers,
-    gpus: Mapping[str, tuple[str, int]],
+    described: Mapping[str, dict[str, Any]],
     usd_by_type: Mapping[str, Mapping[str, float]],
 ) -> Iterator[OfferedType]:
-    for name, zones in sorted(region_offers.zones.items()):
-        gpu, number = gpus[name]
+    for name in sorted(region_offers.zones.keys() & described.keys()):
+        gpu, number = _gpus(described[name])
         yield OfferedType(
             instance_type=name,
             gpu=gpu,
             gpus=number,
-            zones=sorted(zones),
+            zones=sorted(region_offers.zones[name]),
             spot=region_offers.spot.get(name),
             usd_hour=usd_by_type.get(name, {}).get(region),
         )
@@ -166,22 +208,26 @@ def _running_machines(ec2: Client) -> int | None:
         return None
 
 
-def _gpus_by_type(
+def _described(
     account: Account,
     families: Sequence[str],
     regions: Mapping[str, Iterable[str]],
-) -> dict[str, tuple[str, int]]:
-    """Return the name and number of the GPUs of each type that `regions` offer."""
-    gpus: dict[str, tuple[str, int]] = {}
+) -> dict[str, dict[str, Any]]:
+    """Return EC2's description of each type that `regions` offer."""
+    rows: dict[str, dict[str, Any]] = {}
     for region, types in regions.items():
         # A type is the same everywhere: ask a region only if it has types that no other had.
-        if not gpus.keys() >= set(types):
+        if not rows.keys() >= set(types):
             with translated(region):
-                gpus |= {
-                    row["InstanceType"]: _gpus(row)
+                rows |= {
+                    row["InstanceType"]: row
                     for row in instance_types.describe(account.ec2(region), families)
                 }
-    return {name: gpus[name] for name in set[str]().union(*regions.values())}
+    return {name: rows[name] for name in set[str]().union(*regions.values())}
+
+
+def _vcpus(described_type: dict[str, Any]) -> int:
+    return int(described_type["VCpuInfo"]["DefaultVCpus"])
 
 
 def _gpus(described_type: dict[str, Any]) -> tuple[str, int]:
@@ -226,7 +272,11 @@ def _place_notes(record: RegionsRecord, region: str) -> str:
     if place.machines:
         notes.append(f"{place.machines} machines of the account run there")
     if region == record.default:
-        notes.append("the default")
+        return ", ".join([*notes, "the default"])
+    if place.km_default is not None:
+        notes.append(f"{place.km_default:,} km from {record.default}")
+    if record.gb:
+        notes.append(f"{record.gb:g} GB from there cost {dollars(place.move_usd)}")
     return ", ".join(notes)
 
 
@@ -238,8 +288,11 @@ def _family_lines(offers: Sequence[OfferedType]) -> Iterator[str]:
             types, key=lambda offer: (offer.usd_hour or float("inf"), len(offer.instance_type))
         )
         text = _offer_text(first)
+        priced = [offer for offer in others if offer.usd_hour is not None]
         if others:
-            text += f" to {_offer_text(others[-1])}, {len(others) + 1} types"
+            text += f" to {_offer_text([*others, *priced][-1])}, {len(others) + 1} types"
+        if first.usd_hour is not None and len(priced) < len(others):
+            text += f", {len(others) - len(priced)} without a price"
         yield text
 
 

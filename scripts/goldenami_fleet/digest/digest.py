@@ -19,11 +19,13 @@ from goldenami.core import clock, records
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.builds.security_records import CveRecord
+from goldenami.model.supported.hardware import Family
 from goldenami.model.supported.support import PartSupport
 from goldenami.release.retire import status
 
-from goldenami_fleet.costs import commitments
+from goldenami_fleet.costs import commitments, gpu_hours
 from goldenami_fleet.costs.commitments import Commitments
+from goldenami_fleet.costs.gpu_hours import GpuHours
 from goldenami_fleet.digest import from_records, machines, weeks
 from goldenami_fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
 from goldenami_fleet.digest.weeks import Week, WeekSpent
@@ -33,7 +35,7 @@ DIGEST_FILE, FOLDER = "digest.json", "digest"
 ANOMALY_DAYS = 30
 """Days of unusual costs that are read: AWS may report one days after it began."""
 _BILL, _ANOMALIES, _COMMITTED = "spending", "unusual costs", "commitments"
-_BUILDS, _DRIFT, _MACHINES = "builds", "drift", "machines in "
+_BUILDS, _DRIFT, _MACHINES, _GPUS = "builds", "drift", "machines in ", "GPU-hours"
 _OF_MACHINES = [Kind.IDLE, Kind.HELD, Kind.UNDERUSED, Kind.EMPTY_DISK]
 _OF_COMMITMENTS = [Kind.ENDING, Kind.REVIEW, Kind.UNUSED_COMMITMENT]
 _KINDS = {
@@ -61,7 +63,7 @@ class DigestRecord(Record):
     """The findings of one week, the worst first. `spent` are the billed weeks, the oldest first, or
     None if the bill is unknown."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     week: str
     since: Utc
     until: Utc
@@ -70,6 +72,7 @@ class DigestRecord(Record):
     gaps: list[Gap]
     spent: list[WeekSpent] | None
     committed: Commitments
+    gpu_hours: GpuHours
 
 
 def path_of(site: Path, week: str) -> Path:
@@ -87,6 +90,7 @@ def read_week(
     account: Account,
     images: Mapping[str, list[str]],
     read_local_records: Callable[[list[tuple[str, str]]], LocalRecords],
+    families: Mapping[str, Family],
 ) -> DigestRecord:
     """Return the digest of the last whole week. `images` has the names by region;
     `read_local_records` is called with the image and build of each pointer."""
@@ -95,6 +99,7 @@ def read_week(
     questions: dict[str, Callable[[], Any]] = {
         _BUILDS: lambda: status.read_status(quick_account, images)[0],
         _DRIFT: lambda: fleet.read_fleet(quick_account, images)[0],
+        _GPUS: lambda: gpu_hours.read(quick_account, families, images, gpu_hours.YEAR),
         _COMMITTED: lambda: commitments.read_commitments(quick_account, images, now),
         # From a 1st on: monthly fees are billed on a 1st and are spread over its whole month.
         _BILL: lambda: billing.daily(
@@ -138,16 +143,17 @@ def _record(
         gaps=[*_gaps(answers, causes), *local_records.gaps],
         spent=weeks_spent,
         committed=answers[_COMMITTED],
+        gpu_hours=answers[_GPUS],
     )
 
 
 def _gaps(answers: Mapping[str, Any], causes: Mapping[str, str]) -> Iterator[Gap]:
     for part_name, cause in causes.items():
         yield Gap(what=part_name, why=cause, kinds=_KINDS.get(part_name, _OF_MACHINES))
-    # Always answered: it collects its failures in `unknown`.
-    committed: Commitments = answers[_COMMITTED]
-    for part_name, cause in committed.unknown.items():
-        yield Gap(what=part_name, why=cause, kinds=_OF_COMMITMENTS)
+    # Both are always answered: they collect their failures in `unknown`.
+    for part, kinds in ((_COMMITTED, _OF_COMMITMENTS), (_GPUS, [])):
+        for part_name, cause in answers[part].unknown.items():
+            yield Gap(what=part_name, why=cause, kinds=kinds)
     for part in (_BUILDS, _DRIFT):
         if part in answers:
             for region, cause in answers[part].unreachable.items():

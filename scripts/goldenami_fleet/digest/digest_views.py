@@ -17,8 +17,9 @@ from goldenami_fleet.digest.findings import DigestFinding, saving
 from goldenami_fleet.digest.memory import News
 from goldenami_fleet.digest.weeks import BEFORE
 
-MOST_LINES, MOST_SETTLED, MOST_SERVICES = 40, 10, 12
-"""How many findings and settled subjects a message names, and how many services the chart has."""
+MOST_LINES, MOST_SETTLED, MOST_SERVICES, MOST_MONTHS = 40, 10, 12, 2
+"""How many findings, settled subjects and months a message names, and how many services the chart
+has."""
 
 
 def headline(record: DigestRecord, news: News) -> str:
@@ -67,6 +68,7 @@ def _lines(record: DigestRecord, news: News, link: str) -> Iterator[str]:
     for gap in record.gaps:
         yield plain(f"Could not look at {gap.what}: {gap.why}")
     yield from record.committed.lines()
+    yield from record.gpu_hours.totals(MOST_MONTHS)
     if link:
         yield f"All of it: {link}"
 

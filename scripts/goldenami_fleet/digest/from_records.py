@@ -14,7 +14,7 @@ from goldenami.model.supported.scales import Rating
 from goldenami.model.supported.support import PartSupport, SupportState
 from goldenami.release.retire.status import StatusRecord
 
-from goldenami_fleet.costs.commitments import Commitments
+from goldenami_fleet.costs.commitments import Commitments, saved
 from goldenami_fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 from goldenami_fleet.drift.fleet_records import FleetDrift, FleetRecord, GroupRow
 
@@ -25,7 +25,7 @@ ENDS_DAYS = (7, 30, 90)
 REVIEW_DAYS = (30, 60)
 """Days after a commitment's start between which its first month counts as just over."""
 USED_PERCENT = 80.0
-"""Percent of use below which commitments are reported."""
+"""Percent of use below which commitments are reported, as are those that save nothing."""
 MOST_IDS = 3
 """How many vulnerabilities of a package are named, the newest first."""
 _BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
@@ -173,8 +173,8 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
         first, last = map(timedelta, REVIEW_DAYS)
         if first <= age < last:
             used = "used to a part that is not known"
-            if (percent := account_commitments.utilization.get(commitment.kind)) is not None:
-                used = f"used to {percent:.0f} %"
+            if use := account_commitments.utilization.get(commitment.kind):
+                used = f"used to {use.percent:.0f} %; {saved(use)}"
             yield DigestFinding(
                 kind=Kind.REVIEW,
                 subject=commitment.id,
@@ -183,14 +183,14 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
                 todo="nearly all used: buy more of it; else leave it there",
             )
     counts = Counter(commitment.kind for commitment in account_commitments.held)
-    for kind, percent in account_commitments.utilization.items():
-        if percent < USED_PERCENT and counts[kind]:
+    for kind, use in account_commitments.utilization.items():
+        if (use.percent < USED_PERCENT or (use.saved_usd or 0) < 0) and counts[kind]:
             yield DigestFinding(
                 kind=Kind.UNUSED_COMMITMENT,
                 subject=f"{kind}s",
                 owner="",
-                what=f"used to {percent:.0f} % in the last 30 days; they cover "
-                f"{account_commitments.coverage.get(kind, 0.0):.0f} % of the need",
+                what=f"used to {use.percent:.0f} % in the last 30 days; they cover "
+                f"{account_commitments.coverage.get(kind, 0.0):.0f} % of the need; {saved(use)}",
                 todo="run what they are for, exchange a convertible one, and buy no more",
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from goldenami.aws.inventory.topology import AccountInstance
 from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.services import metrics
+from goldenami.aws.services.metrics import MetricQuery
 from goldenami.aws.session import Account, Client, translated
 
 from goldenami_fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
@@ -180,20 +181,24 @@ def _empty_disks(
 def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Usage]:
     """Return the usage by instance. The busiest of several GPUs counts; GPU memory is a resource of
     its own."""
+
+    def series(name: str, statistic: str) -> Iterator[tuple[dict[str, str], list[float]]]:
+        query = MetricQuery(name, statistic, since, until)
+        for dimensions, by_hour in metrics.values(cloudwatch, query):
+            # Those of groups, and those without values, are of no machine.
+            if metrics.INSTANCE in dimensions and by_hour:
+                yield dimensions, [*by_hour.values()]
+
     peaks, types, hours = dict[str, dict[str, float]](), dict[str, str](), dict[str, int]()
-    totals = {
-        _gpu_key(dimensions): max(values)
-        for dimensions, values in _series(
-            cloudwatch, metrics.GPU_MEMORY_TOTAL_MIB, "Maximum", since, until
-        )
-    }
+    in_all = series(metrics.GPU_MEMORY_TOTAL_MIB, "Maximum")
+    totals = {_gpu_key(dimensions): max(values) for dimensions, values in in_all}
     for name, statistic in (
         (metrics.CPU_PERCENT, "Average"),
         (metrics.GPU_PERCENT, "Average"),
         (metrics.GPU_MEMORY_MIB, "Maximum"),
         (metrics.DISK_PERCENT, "Maximum"),
     ):
-        for dimensions, values in _series(cloudwatch, name, statistic, since, until):
+        for dimensions, values in series(name, statistic):
             instance, peak = dimensions[metrics.INSTANCE], max(values)
             if name == metrics.GPU_MEMORY_MIB:
                 # Without its total, memory in use counts as full: no smaller GPU is advised.
@@ -213,19 +218,3 @@ def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Us
 
 def _gpu_key(dimensions: Mapping[str, str]) -> tuple[str, str]:
     return dimensions[metrics.INSTANCE], dimensions.get("index", "")
-
-
-def _series(
-    cloudwatch: Client,
-    name: str,
-    statistic: str,
-    since: datetime,
-    until: datetime,
-) -> Iterable[tuple[dict[str, str], list[float]]]:
-    """Yield the dimensions and hourly values of each machine's metric, without those of groups and
-    empty ones."""
-    return (
-        (dimensions, values)
-        for dimensions, values in metrics.hourly(cloudwatch, name, statistic, since, until)
-        if metrics.INSTANCE in dimensions and values
-    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
 from goldenami.aws.services import stacks
+from goldenami.core import clock
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
@@ -109,6 +111,39 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     iam = boto3.client("iam")
     assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
     assert "there is no stack golden-ami" in golden(checkout, "remove", *REGIONS, code=2)
+
+
+def test_a_budget_of_the_account_is_made_unless_it_is_spent_already(
+    checkout: Checkout, aws: Emulator
+) -> None:
+    """By what all linked accounts were billed this month, with credits."""
+    aws.answer(
+        "ce:GetCostAndUsage",
+        asked={
+            "Metrics": ["AmortizedCost"],
+            "TimePeriod": {
+                "Start": str(clock.now().date().replace(day=1)),
+                "End": str(clock.now().date() + timedelta(days=1)),
+            },
+        },
+        ResultsByTime=[
+            {
+                "TimePeriod": {"Start": str(clock.now().date()), "End": "x"},
+                "Groups": [
+                    {"Keys": [name], "Metrics": {"AmortizedCost": {"Amount": usd, "Unit": "USD"}}}
+                    for name, usd in (("EC2", "620.5"), ("Support", "100"), ("Credits", "-20"))
+                ],
+            }
+        ],
+    )
+    asked = ("apply", *REGIONS, *GITHUB, "--set", "Email=me@example.org", "--set")
+    said = golden(checkout, *asked, "MonthlyBudget=700", code=2)
+    assert "MonthlyBudget=700 is less than the $700.50 of this month so far" in said
+    assert not exists(HOME)
+    said = golden(checkout, *asked, "MonthlyBudget=701")
+    assert "add    AWS::Budgets::Budget       Budget\n" in said
+    said = golden(checkout, "apply", *REGIONS, "--set", "MonthlyBudget=0")
+    assert "remove AWS::Budgets::Budget       Budget\n" in said
 
 
 def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:

@@ -166,11 +166,15 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
     )
     aws.answer(
         "ce:GetReservationUtilization",
-        Total={"UtilizationPercentage": "61.0"},
+        Total={"UtilizationPercentage": "61.0", "NetRISavings": "-12.5"},
         UtilizationsByTime=[],
     )
     aws.answer(
-        "ce:GetSavingsPlansUtilization", Total={"Utilization": {"UtilizationPercentage": "61.0"}}
+        "ce:GetSavingsPlansUtilization",
+        Total={
+            "Utilization": {"UtilizationPercentage": "61.0"},
+            "Savings": {"NetSavings": "80", "OnDemandCostEquivalent": "900"},
+        },
     )
     aws.answer(
         "ce:GetReservationCoverage",
@@ -212,11 +216,15 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
         },
     )
     said = golden(one_region)
-    assert "reservation r-soon (1 x g5.xlarge, convertible) ends on" in said
+    assert "reservation r-soon (1 x g5.xlarge, convertible, for us-east-1 alone) ends on" in said
     assert "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said
     assert "in 29 days" in said and "r-later" not in said
-    for kind in ("reservations", "savings plans"):
-        assert f"{kind} are used to 61 % in the last 30 days, and cover 40 % of the need" in said
+    for kind, saved in (
+        ("reservations", "they cost $12.50 more than on demand: they do not save"),
+        ("savings plans", "they saved $80.00 against prices on demand"),
+    ):
+        used = "used to 61 % in the last 30 days, and cover 40 % of the need"
+        assert f"{kind} are {used}; {saved}\n" in said
     assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
     assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
     assert "one year, not three, and no upfront payment; convertible for GPUs" in said
@@ -334,7 +342,7 @@ def test_the_bill_of_months_is_held_to_as_many_before_and_no_look_replaces_anoth
         checkout.run("status", "--site", "here")
         return (site / "index.html").read_text(encoding="utf-8")
 
-    assert "In the months before, nothing was billed" in shown()
+    assert "so no change is shown" in shown()
     review()
     assert "+150 %" in shown(), "the one that was asked for last"
     assert not cost_review.path_of(site, By, 3).exists(), "still due"
@@ -344,8 +352,8 @@ def test_the_bill_of_months_is_held_to_as_many_before_and_no_look_replaces_anoth
 def test_what_no_review_takes(checkout: Checkout, aws: Emulator) -> None:
     said = checkout.run("costs", "--by", "account,team", code=2)
     assert "--by account,team: a bill is not parted by `team`" in said
-    assert "takes no IMAGE" in checkout.run("costs", IMAGE, "--by", "account", code=2)
-    assert "--months is of --by" in checkout.run("costs", "--months", "2", code=2)
+    assert "they take no IMAGE" in checkout.run("costs", IMAGE, "--by", "account", code=2)
+    assert "they take no IMAGE" in checkout.run("costs", IMAGE, "--months", "2", code=2)
     aws.set(answers=[])
     checkout.run("costs", "--by", "region")
     assert cost_review.path_of(checkout.root / "build/site", [By.REGION], 3).exists()

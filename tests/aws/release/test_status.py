@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +21,7 @@ from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data
 from support.builds.builds import Checkout
+from support.ec2 import instance_types
 
 OTHER_REGION = "us-west-2"
 MIB = 1 << 20
@@ -281,6 +284,70 @@ def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout)
     text = checkout.golden(*asked).text
     assert "8 in g5.48xlarge are 5 times as fast as one in g5.xlarge, at " in text
     assert "unknown" in text and "$0.00" not in text, text
+
+
+def test_data_and_its_way_from_the_default_region(aws: Emulator, checkout: Checkout) -> None:
+    """The default is where machines run, else the environment's; a price that is not listed, of
+    data or of a type, is said."""
+    aws.set(usd_hour={"*": {"g5.xlarge": 1.0}, "eu-west-1": {"g5.48xlarge": 16.0}})
+    regions = ("us-east-2", "us-west-2", "eu-west-1")
+    asked = ["regions", "--family", "g5", "--gb", "1500"]
+    for region in regions:
+        asked += ["--region", region]
+    lines = checkout.run(*asked).splitlines()
+    assert lines == [
+        "  eu-west-1       g5.xlarge $1.000/h to g5.48xlarge $16.000/h, 8 types, 6 without a price "
+        f"({_km(EAST, IRELAND):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "  us-east-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
+        f"({_km(EAST, OHIO):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "  us-west-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
+        f"({_km(EAST, OREGON):,} km from us-east-1, 1500 GB from there cost unknown)",
+    ], lines
+    ohio = SeededAccount(aws, region="us-east-2")
+    ami = ohio.ami(1)
+    for _ in range(2):
+        ohio.launch(ami)
+    lines = checkout.run(*asked).splitlines()
+    assert lines[0].endswith("(2 machines of the account run there, the default)")
+    assert lines[1].endswith(
+        f"({_km(OHIO, IRELAND):,} km from us-east-2, 1500 GB from there cost $15.00)"
+    )
+
+
+EAST, OHIO, OREGON, IRELAND = (39.0, -77.5), (40.0, -83.0), (45.8, -119.7), (53.4, -6.3)
+
+
+def _km(here: tuple[float, float], there: tuple[float, float]) -> int:
+    """The way on a sphere by the angle between two vectors."""
+    vectors = [
+        (math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north))
+        for north, east in (map(math.radians, place) for place in (here, there))
+    ]
+    return round(6371 * math.acos(sum(a * b for a, b in zip(*vectors, strict=True))))
+
+
+def test_the_smallest_machine_of_each_plain_family_that_has_what_work_needs(
+    checkout: Checkout,
+) -> None:
+    """By EC2's descriptions of its types; and that none is so large is said."""
+    plain = re.compile(r"([mcr]\d[aig])\.")
+    expected: dict[str, tuple[int, str]] = {}
+    for row in instance_types.described():
+        found = plain.match(row["InstanceType"])
+        vcpus = row["VCpuInfo"]["DefaultVCpus"]
+        if found and vcpus >= 6 and row["MemoryInfo"]["SizeInMiB"] >= 30 * 1024:
+            least = expected.get(found[1], (vcpus, row["InstanceType"]))
+            expected[found[1]] = min(least, (vcpus, row["InstanceType"]))
+    asked = ("regions", "--cores", "6", "--memory", "30", "--region", "us-east-1")
+    record = RegionsRecord.model_validate_json(checkout.run(*asked, "--json"))
+    names = {offer.instance_type for offer in record.regions["us-east-1"]}
+    offered = {name for name in names if name.partition(".")[0] in expected}
+    assert names == offered <= {name for _, name in expected.values()} and len(names) > 10
+    assert {"m7i.2xlarge", "c7i.4xlarge", "r7i.2xlarge"} <= names
+    assert "m (4 GiB a vCPU) is the most flexible" in checkout.run(*asked)
+    said = checkout.run("regions", "--cores", "5000", "--region", "us-east-1", code=2)
+    assert "no type without a GPU has as many cores and as much memory" in said
+    assert "no type without" in checkout.run("regions", "--family", "g5", "--memory", "1", code=2)
 
 
 @pytest.mark.parametrize(("gpus", "times"), [(1, 1), (8, 5), (4, 2.924), (16, 8.55)])

@@ -96,6 +96,7 @@ class Weeks:
         bill = [
             {
                 "call": "ce:GetCostAndUsage",
+                "asked": {"Metrics": ["AmortizedCost"]},
                 "answer": {
                     "ResultsByTime": [
                         {

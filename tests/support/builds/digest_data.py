@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from datetime import date
 
-from goldenami.aws.pricing.billing import PurchaseAdvice
+from goldenami.aws.pricing.billing import CommitmentUse, PurchaseAdvice
 from goldenami.image.report import site
 from goldenami_fleet.costs import cost_review
 from goldenami_fleet.costs.commitments import Commitments
 from goldenami_fleet.costs.cost_review import By, CostReview, ReviewRow
+from goldenami_fleet.costs.gpu_hours import GpuHours, GpuMonth
 from goldenami_fleet.digest import digest_views
 from goldenami_fleet.digest.digest import DigestRecord
 from goldenami_fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
@@ -53,9 +54,18 @@ def week(bad: str = "") -> tuple[DigestRecord, News]:
         findings=findings,
         spent=WEEKS,
         gaps=[Gap(what="drift in eu-west-1", why=f"AWS did not answer {bad}", kinds=[])],
+        gpu_hours=GpuHours(
+            rows=[
+                GpuMonth(
+                    owner=f"ann{bad}", month="2026-11", paid=900.0, measured=300.0, used=120.5
+                ),
+                GpuMonth(owner="(all)", month="2026-11", paid=None, measured=0.0, used=0.0),
+            ],
+            unknown={},
+        ),
         committed=Commitments(
             held=[],
-            utilization={"reservation": 71.0},
+            utilization={"reservation": CommitmentUse(percent=71.0, saved_usd=-12.5)},
             coverage={"reservation": 44.0},
             unknown={},
             advice=[

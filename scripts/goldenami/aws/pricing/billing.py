@@ -22,6 +22,16 @@ DOLLARS = "USD"
 _METRIC = "AmortizedCost"
 """The metric that spreads the fees of reservations and savings plans over the days that they are
 for, instead of the day of the bill (Cost Explorer's user guide, "Understanding your costs")."""
+_QUANTITY = "UsageQuantity"
+_RAN = ["Usage", "DiscountedUsage", "SavingsPlanCoveredUsage"]
+_MACHINE_HOURS = {
+    "And": [
+        {"Dimensions": {"Key": "USAGE_TYPE_GROUP", "Values": ["EC2: Running Hours"]}},
+        {"Dimensions": {"Key": "RECORD_TYPE", "Values": _RAN}},
+    ]
+}
+"""Hours in which machines ran: on demand, as Spot, by reservations, by savings plans. Fees, credits
+and refunds have hours, too, which were counted already or never run."""
 _NO_DATA = "DataUnavailableException"
 """Cost Explorer's error code for an account of which it has no data."""
 _TERMS = {
@@ -43,6 +53,14 @@ class Commitment(Record):
     ends: Utc
 
 
+class CommitmentUse(Record):
+    """The percentage that was used of all commitments of a kind, and the US dollars that they saved
+    against prices on demand: less than 0 if they cost more, None if AWS does not say it."""
+
+    percent: float
+    saved_usd: float | None
+
+
 class CostAnomaly(Record):
     """Unusual costs that AWS found: US dollars above the expected since the day `begins`."""
 
@@ -62,7 +80,7 @@ class PurchaseAdvice(Record):
 
 
 class BudgetState(Record):
-    """A cluster's budget this month, in its own currency (`unit`). `forecast` is None until AWS has
+    """A budget this month, in its own currency (`unit`). `forecast` is None until AWS has
     one."""
 
     name: str
@@ -76,17 +94,19 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
     """US dollars spent on resources with the tag, by its value and the usage type, from `since` to
     the day before `until`. Raises BadInput if the account is billed in another currency."""
     costs: dict[tuple[str, str], float] = {}
-    for _, (value, usage), usd in _billed(
-        account,
-        _period(since, until),
-        "MONTHLY",
-        {"Type": "TAG", "Key": tag},
-        {"Type": "DIMENSION", "Key": "USAGE_TYPE"},
-        Filter={"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}},
-    ):
-        key = value.partition("$")[2], usage
-        costs[key] = costs.get(key, 0.0) + usd
+    has_tag = {"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}
+    period = _period(since, until)
+    for _, value, usage, usd in _by_tag(account, tag, "USAGE_TYPE", period, Filter=has_tag):
+        costs[value, usage] = costs.get((value, usage), 0.0) + usd
     return costs
+
+
+def machine_hours(
+    account: Account, tag: str, since: date, until: date
+) -> list[tuple[date, str, str, float]]:
+    """Each month's first day, the tag's value ("" without it), the instance type, and its hours."""
+    more = {"metric": _QUANTITY, "Filter": _MACHINE_HOURS}
+    return [*_by_tag(account, tag, "INSTANCE_TYPE", _period(since, until), **more)]
 
 
 def daily(account: Account, since: date, until: date) -> dict[date, dict[str, float]]:
@@ -114,29 +134,40 @@ def monthly(
     return costs
 
 
+def _by_tag(
+    account: Account, tag: str, dimension: str, period: Mapping[str, str], **more: Any
+) -> Iterator[tuple[date, str, str, float]]:
+    groups = {"Type": "TAG", "Key": tag}, {"Type": "DIMENSION", "Key": dimension}
+    for month, (value, name), amount in _billed(account, period, "MONTHLY", *groups, **more):
+        yield month, value.partition("$")[2], name, amount
+
+
 def _billed(
     account: Account,
     period: Mapping[str, str],
     granularity: str,
     *groups: Mapping[str, str],
+    metric: str = _METRIC,
     **more: Any,
 ) -> Iterator[tuple[date, list[str], float]]:
-    """Yield the first day, the keys and the US dollars of each group of Cost Explorer."""
+    """Yield the first day, the keys and the US dollars, or the quantity, of each group of Cost
+    Explorer."""
     request: dict[str, Any] = {
         "TimePeriod": period,
         "Granularity": granularity,
-        "Metrics": [_METRIC],
+        "Metrics": [metric],
         "GroupBy": list(groups),
         **more,
     }
     for result in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
         for group in result["Groups"]:
-            cost = group["Metrics"][_METRIC]
-            _require_dollars(cost["Unit"])
+            amount = group["Metrics"][metric]
+            if metric == _METRIC:
+                _require_dollars(amount["Unit"])
             yield (
                 date.fromisoformat(result["TimePeriod"]["Start"]),
                 group["Keys"],
-                float(cost["Amount"]),
+                float(amount["Amount"]),
             )
 
 
@@ -174,7 +205,8 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
             region=ec2.meta.region_name,
             begins=clock.stamp(row["Start"]),
             ends=clock.stamp(row["End"]),
-            what=f"{row['InstanceCount']} x {row['InstanceType']}, {row['OfferingClass']}",
+            what=f"{row['InstanceCount']} x {row['InstanceType']}, {row['OfferingClass']}, for "
+            f"{row.get('AvailabilityZone') or ec2.meta.region_name} alone",
         )
 
 
@@ -198,19 +230,27 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
             return
 
 
-def utilization(account: Account, since: date, until: date) -> dict[str, float]:
-    """The percentage of reservations and of savings plans that was used in that time, by
-    `Commitment.kind`. Kinds that the account does not have are left out."""
-    explorer, percentages = account.client("ce", HOME), dict[str, float]()
+def utilization(account: Account, since: date, until: date) -> dict[str, CommitmentUse]:
+    """The use of reservations and of savings plans in that time, by `Commitment.kind`. Kinds that
+    the account does not have are left out."""
+    explorer, uses = account.client("ce", HOME), dict[str, CommitmentUse]()
     period = _period(since, until)
     # An account without reservations, or without savings plans, has no data of them.
     with tolerate(_NO_DATA):
         total = explorer.get_reservation_utilization(TimePeriod=period)["Total"]
-        percentages["reservation"] = float(total["UtilizationPercentage"])
+        uses["reservation"] = _use(total, total.get("NetRISavings"))
     with tolerate(_NO_DATA):
         total = explorer.get_savings_plans_utilization(TimePeriod=period)["Total"]
-        percentages["savings plan"] = float(total["Utilization"]["UtilizationPercentage"])
-    return percentages
+        saved = total.get("Savings", {}).get("NetSavings")
+        uses["savings plan"] = _use(total["Utilization"], saved)
+    return uses
+
+
+def _use(row: Mapping[str, str], saved: str | None) -> CommitmentUse:
+    return CommitmentUse(
+        percent=float(row["UtilizationPercentage"]),
+        saved_usd=None if saved is None else float(saved),
+    )
 
 
 def coverage(account: Account, since: date, until: date) -> dict[str, float]:
@@ -283,11 +323,24 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
             )
 
 
-def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
-    """Yield the account's budgets whose name begins with `prefix`."""
+def refuse_spent(account: Account, usd: str) -> None:
+    """Raise BadInput if the account, with those that are linked to it, has spent more this month
+    than a budget of `usd` US dollars."""
+    today = clock.now().date()
+    days = daily(account, today.replace(day=1), today + timedelta(days=1))
+    spent_usd = sum(sum(services.values()) for services in days.values())
+    if spent_usd > float(usd):
+        raise BadInput(
+            f"MonthlyBudget={usd} is less than the ${spent_usd:,.2f} of this month so far",
+            hint="take a larger budget, or wait for the 1st",
+        )
+
+
+def budgets(account: Account, prefixes: tuple[str, ...]) -> Iterator[BudgetState]:
+    """Yield the account's budgets whose name begins with one of `prefixes`."""
     client = account.client("budgets", HOME)
     for row in pages(client, "describe_budgets", "Budgets", AccountId=account.number(account.home)):
-        if row["BudgetName"].startswith(prefix) and "BudgetLimit" in row:
+        if row["BudgetName"].startswith(prefixes) and "BudgetLimit" in row:
             forecast = row["CalculatedSpend"].get("ForecastedSpend")
             yield BudgetState(
                 name=row["BudgetName"],

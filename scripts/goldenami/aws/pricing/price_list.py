@@ -54,11 +54,12 @@ class RegionPrices:
 @dataclass(frozen=True, eq=False)
 class ListedUsage:
     """A product of the price list: its service, its attributes, and the suffix of its usage type,
-    which may have a region's abbreviation before it."""
+    which may have a region's abbreviation before it. `place` is the attribute with the region."""
 
     service: str
     attributes: Mapping[str, str]
     usage: str
+    place: str = "regionCode"
 
 
 ANY_OF_EC2 = ListedUsage(EC2, {}, "")
@@ -94,8 +95,8 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    place = {"regionCode": next(iter(regions))} if len(regions) == 1 else {}
-    listed, day = usd_by(pricing, "regionCode", {**usage.attributes, **place}, usage)
+    place = {usage.place: next(iter(regions))} if len(regions) == 1 else {}
+    listed, day = usd_by(pricing, usage.place, {**usage.attributes, **place}, usage)
     prices = {region: listed[region] for region in regions if region in listed}
     if not prices:
         return ListedPrices(unknown=f"the price list has no {usage.usage} in {', '.join(regions)}")

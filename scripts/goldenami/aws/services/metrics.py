@@ -33,11 +33,25 @@ TYPE = "InstanceType"
 AMI = "ImageId"
 
 HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+"""Seconds of a period. CloudWatch keeps hours for 455 days, and answers periods of whole hours for
+them ("Metrics retention")."""
 SAMPLE_S = 10
 """Seconds that one sample of the metric stands for: PERIOD_S in the golden_idle role's agent."""
 _QUERIES = 100
-"""Metrics in one request: a month of hourly values of each stays below the 100,800 values that an
-answer may hold (GetMetricData)."""
+"""Metrics in one request: a month of hourly or a year of daily values of each stays below the
+100,800 values that an answer may hold (GetMetricData)."""
+
+
+@dataclass(frozen=True)
+class MetricQuery:
+    """A metric's name, a statistic of it for each `period_s`, and the time to look at."""
+
+    name: str
+    statistic: str
+    since: datetime
+    until: datetime
+    period_s: int = HOUR_S
 
 
 @dataclass(frozen=True)
@@ -58,42 +72,38 @@ def idle_machines(
 ) -> Iterator[IdleMachine]:
     """Yield each machine that sent the metric `name` within the last two weeks, with the hours for
     which the metric was 1."""
-    for dimensions, hours in hourly(cloudwatch, name, "Sum", since, until):
+    for dimensions, hours in values(cloudwatch, MetricQuery(name, "Sum", since, until)):
         yield IdleMachine(
             dimensions.get(INSTANCE, ""),
             dimensions.get(TYPE, ""),
             dimensions.get(AMI, ""),
-            sum(hours) * SAMPLE_S / HOUR_S,
+            sum(hours.values()) * SAMPLE_S / HOUR_S,
         )
 
 
-def hourly(
-    cloudwatch: Client,
-    name: str,
-    statistic: str,
-    since: datetime,
-    until: datetime,
-) -> Iterator[tuple[dict[str, str], list[float]]]:
-    """Yield the dimensions of each metric of that name, and its hourly values."""
+def values(
+    cloudwatch: Client, query: MetricQuery
+) -> Iterator[tuple[dict[str, str], dict[datetime, float]]]:
+    """Yield the dimensions of each metric of that name, and its values by the period's begin."""
     # ListMetrics leaves out metrics that were not sent for two weeks.
     listed = {
         tuple(sorted((pair["Name"], pair["Value"]) for pair in row["Dimensions"]))
         for row in pages(
-            cloudwatch, "list_metrics", "Metrics", Namespace=NAMESPACE, MetricName=name
+            cloudwatch, "list_metrics", "Metrics", Namespace=NAMESPACE, MetricName=query.name
         )
     }
     by_id = {f"m{number}": dict(dimensions) for number, dimensions in enumerate(sorted(listed))}
     for ids in batches(list(by_id), _QUERIES):
-        values: dict[str, list[float]] = {query_id: [] for query_id in ids}
+        found: dict[str, dict[datetime, float]] = {query_id: {} for query_id in ids}
         queries = [
             {
                 "Id": query_id,
                 "MetricStat": {
-                    "Period": HOUR_S,
-                    "Stat": statistic,
+                    "Period": query.period_s,
+                    "Stat": query.statistic,
                     "Metric": {
                         "Namespace": NAMESPACE,
-                        "MetricName": name,
+                        "MetricName": query.name,
                         "Dimensions": [
                             {"Name": key, "Value": value} for key, value in by_id[query_id].items()
                         ],
@@ -107,8 +117,8 @@ def hourly(
             "get_metric_data",
             "MetricDataResults",
             MetricDataQueries=queries,
-            StartTime=since,
-            EndTime=until,
+            StartTime=query.since,
+            EndTime=query.until,
         ):
-            values[row["Id"]] += row["Values"]
-        yield from ((by_id[query_id], values[query_id]) for query_id in ids)
+            found[row["Id"]] |= zip(row["Timestamps"], row["Values"], strict=True)
+        yield from ((by_id[query_id], found[query_id]) for query_id in ids)

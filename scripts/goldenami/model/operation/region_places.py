@@ -49,9 +49,14 @@ _DEGREES = {
 
 
 def km(region: str, center: GeoPlace | None) -> int | None:
-    """Return the distance in km from a data centre to a region, or None if either place is
-    unknown."""
-    if center is None or region not in _DEGREES:
+    """Return the distance in km from a place to a region, or None if either place is unknown."""
+    place = place_of(region)
+    return round(center.km(place)) if center and place else None
+
+
+def place_of(region: str) -> GeoPlace | None:
+    """Return the place of a region, or None if it is unknown."""
+    if region not in _DEGREES:
         return None
     latitude, longitude = _DEGREES[region]
-    return round(center.km(GeoPlace(latitude=latitude, longitude=longitude)))
+    return GeoPlace(latitude=latitude, longitude=longitude)
