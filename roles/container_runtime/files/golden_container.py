@@ -46,10 +46,10 @@ def settings(path: Path) -> dict[str, Any]:
         ) from None
     if unknown:
         raise Refused(f"{path}: unknown key `{unknown[0]}`; known: command, gpus, image")
-    values = {"command": [], "gpus": False, **values}
-    command = values["command"]
+    values = {"image": "", "command": [], "gpus": False, **values}
+    image, command = values["image"], values["command"]
     # A name that begins with - would be an option of the engine.
-    if not re.fullmatch(r"\w[\w./:@-]*", str(values.get("image", ""))):
+    if not isinstance(image, str) or not re.fullmatch(r"\w[\w./:@-]*", image):
         raise Refused(f"{path}: `image` has to be an image's name, such as golden-ml")
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         raise Refused(f'{path}: `command` has to be a list of words, such as ["python3", "a.py"]')
@@ -86,9 +86,7 @@ def check_driver(root: Path, image: str, least: str) -> None:
         raise Refused(
             f"{image} wants GPUs, and no driver is loaded: see `systemctl status golden-cdi`"
         )
-    wanted, present = (
-        [int(part) for part in text.split(".")] for text in (least or "0", loaded[1])
-    )
+    wanted, present = (list(map(int, re.findall(r"\d+", text))) for text in (least, loaded[1]))
     if present < wanted:
         raise Refused(
             f"{image} asks for driver {least}, and {loaded[1]} is loaded: launch a newer "

@@ -99,6 +99,7 @@ def test_each_launch_has_a_new_container_and_keep_stays(machine: Machine) -> Non
             {"image": "127.0.0.1:9/job"},
             "127.0.0.1:9/job is not on this machine, and cannot be pulled: see above",
         ),
+        ({"image": 7}, "`image` has to be an image's name"),
         ({"image": "--privileged"}, "`image` has to be an image's name"),
         ({"gpus": True}, "job wants GPUs, and no driver is loaded"),
         ({"gpus": "all"}, "`gpus` has to be true or false"),
