@@ -30,7 +30,7 @@ stay on average; and the share of them that leave a job for the night."""
 
 @dataclass(frozen=True)
 class Trace:
-    """The visits of each family, in hours after `begins`; `source` describes where they are
+    """The visits of each family or type, in hours after `begins`; `source` describes where they are
     from."""
 
     begins: datetime
@@ -38,10 +38,10 @@ class Trace:
     source: str
 
 
-def read(account: Account, region: str, families: Iterable[str], zone: str) -> Trace:
-    """Return the launches of the last seven days in the region, by family. If CloudTrail has none,
-    or cannot be read, return a made-up week in the time zone `zone`."""
-    now, names = clock.now(), list(families)
+def read(account: Account, region: str, kinds: Iterable[str], zone: str) -> Trace:
+    """Return the launches of the last seven days in the region, by family or type. If CloudTrail
+    has none, or cannot be read, return a made-up week in the time zone `zone`."""
+    now, names = clock.now(), list(kinds)
     begins = now - timedelta(hours=WEEK_H)
     quick_account = account.with_short_timeouts()
     answers = in_parallel(
@@ -92,7 +92,7 @@ def peak(visits: list[Visit]) -> int:
 
 
 def _launches(
-    cloudtrail: Client, begins: datetime, now: datetime, families: list[str]
+    cloudtrail: Client, begins: datetime, now: datetime, kinds: list[str]
 ) -> dict[str, list[Visit]]:
     end_times = {
         machine["instanceId"]: when
@@ -100,12 +100,12 @@ def _launches(
     }
     visits: dict[str, list[Visit]] = {}
     for start, machine in _event_machines(cloudtrail, "RunInstances", begins):
-        family = machine.get("instanceType", "").partition(".")[0]
-        if family in families:
+        instance_type = machine.get("instanceType", "")
+        for kind in {instance_type, instance_type.partition(".")[0]}.intersection(kinds):
             # A machine without a termination still runs.
             end = end_times.get(machine["instanceId"], now)
             hours = [duration.total_seconds() / 3600 for duration in (start - begins, end - start)]
-            visits.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
+            visits.setdefault(kind, []).append(Visit(hours[0], max(0.0, hours[1])))
     return visits
 
 

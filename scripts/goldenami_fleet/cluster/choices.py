@@ -9,13 +9,13 @@ from datetime import timedelta
 from goldenami.core import units
 from goldenami.core.terminal import columns
 from goldenami.model.operation import working_hours
-from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
+from goldenami.model.operation.cluster_section import ClusterSection, MachinesAhead
 from goldenami.model.operation.working_hours import WorkingHours
 
 from goldenami_fleet.cluster import arrivals, waiting
 from goldenami_fleet.cluster.arrivals import Trace
 from goldenami_fleet.cluster.cluster_costs import MachinePrices
-from goldenami_fleet.cluster.cluster_template import FamilyGroup
+from goldenami_fleet.cluster.cluster_template import MachineGroup
 from goldenami_fleet.cluster.waiting import WEEK_H, Setting, Times
 from goldenami_fleet.costs.region_advice import MONTH_H
 
@@ -25,7 +25,7 @@ _HEADS = ("setting", "mean wait", "longest", "waited", "machine hours", "a week"
 
 
 def settings(
-    group: FamilyGroup,
+    group: MachineGroup,
     section: ClusterSection | None,
     trace: Trace,
     least: int,
@@ -33,7 +33,7 @@ def settings(
 ) -> list[Setting]:
     """Return the present setting, and the first three others that differ from it. `least` and
     `most` are the group's limits."""
-    visits, ahead = trace.visits.get(group.family, []), group.ahead
+    visits, ahead = trace.visits.get(group.kind, []), group.ahead
     calendar = section.calendar if section and section.hours else _USUAL
     usual = ahead.working_hours or max(1, math.ceil(arrivals.peak(visits) / 2))
     enough_machines = max(most, arrivals.peak(visits) + 1)
@@ -66,7 +66,7 @@ def settings(
     return [today, *different[:OTHERS]]
 
 
-def _ahead_text(ahead: FamilyMachines) -> str:
+def _ahead_text(ahead: MachinesAhead) -> str:
     parts = list[str]()
     if ahead.working_hours:
         parts.append(f"{ahead.working_hours} in working hours")
@@ -97,7 +97,7 @@ def _changes(
 
 
 def lines(
-    group: FamilyGroup,
+    group: MachineGroup,
     section: ClusterSection | None,
     trace: Trace,
     price: MachinePrices,
@@ -106,9 +106,9 @@ def lines(
     """Lines for a terminal: a table of minutes waited and dollars by setting. `bounds` has
     MinInstances, MaxInstances and WarmUpSeconds."""
     times = Times(boot_h=bounds["WarmUpSeconds"] / 3600)
-    visits = trace.visits.get(group.family, [])
+    visits = trace.visits.get(group.kind, [])
     yield (
-        f"a week of {group.family}: {len(visits)} people or jobs, a boot of "
+        f"a week of {group.kind}: {len(visits)} people or jobs, a boot of "
         f"{times.boot_h * 60:.0f} minutes ({times.wake_h * 60:g} from stopped), "
         f"{price.type or 'price not known'}"
     )

@@ -14,7 +14,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
 from goldenami.model.operation.publish_section import VolumeType
 
-from goldenami_fleet.cluster.cluster_template import FamilyGroup
+from goldenami_fleet.cluster.cluster_template import MachineGroup
 from goldenami_fleet.costs.region_advice import MONTH_H
 
 DETAILED_METRICS = 7
@@ -25,9 +25,9 @@ METRIC_MONTH = ListedUsage("AmazonCloudWatch", {"group": "Metric"}, "CW:MetricMo
 
 @dataclass(frozen=True)
 class MachinePrices:
-    """Prices of one family in a region in US dollars, None if unknown: `hour` is for a machine of
-    `type`, `stopped_month` for a stopped machine's volume, `monitored_month` for one machine's
-    metrics."""
+    """Prices of one group's machines in a region in US dollars, None if unknown: `hour` is for a
+    machine of `type`, `stopped_month` for a stopped machine's volume, `monitored_month` for one
+    machine's metrics."""
 
     type: str
     hour: float | None
@@ -36,10 +36,10 @@ class MachinePrices:
 
 
 def ask(
-    account: Account, definition: Definition, region: str, groups: tuple[FamilyGroup, ...]
+    account: Account, definition: Definition, region: str, groups: tuple[MachineGroup, ...]
 ) -> dict[str, MachinePrices]:
-    """Return the prices of each group's machines by family: of the launch template's type, or else
-    of the cheapest type."""
+    """Return the prices of each group's machines by its kind: of the launch template's type, or
+    else of the cheapest type."""
     assert definition.publish is not None  # without it there is no cluster
     template = definition.publish.launch_template
     is_gp3 = template.volume_type is VolumeType.GP3
@@ -52,25 +52,25 @@ def ask(
     monitored: float | None = 0.0
     if launch_data.monitoring(definition) is Monitoring.DETAILED:
         monitored = None if metric is None else DETAILED_METRICS * metric
-    by_family = {}
+    by_kind = {}
     for group in groups:
         instance_type = template.instance_type or ""
         if instance_type not in group.prices:
             instance_type = next(iter(group.prices), "")
-        by_family[group.family] = MachinePrices(
+        by_kind[group.kind] = MachinePrices(
             instance_type, group.prices.get(instance_type), volume, monitored
         )
-    return by_family
+    return by_kind
 
 
 def lines(
     section: ClusterSection | None,
-    groups: tuple[FamilyGroup, ...],
-    prices_by_family: Mapping[str, MachinePrices],
+    groups: tuple[MachineGroup, ...],
+    prices_by_kind: Mapping[str, MachinePrices],
 ) -> Iterator[str]:
     """Lines for a terminal: the price of each part of the section. It includes hours that people
     use, which they pay for with any setting."""
-    rows = list(_rows(section, groups, prices_by_family))
+    rows = list(_rows(section, groups, prices_by_kind))
     if rows:
         yield "a month, on demand, used or not:"
     for part, usd in rows:
@@ -79,30 +79,30 @@ def lines(
 
 def _rows(
     section: ClusterSection | None,
-    groups: tuple[FamilyGroup, ...],
-    prices_by_family: Mapping[str, MachinePrices],
+    groups: tuple[MachineGroup, ...],
+    prices_by_kind: Mapping[str, MachinePrices],
 ) -> Iterator[tuple[str, float | None]]:
     for group in groups:
-        price, ahead = prices_by_family[group.family], group.ahead
+        price, ahead = prices_by_kind[group.kind], group.ahead
         type_name = price.type or "an unknown type"
         if section and ahead.working_hours:
             hours = MONTH_H * section.open_share
             yield (
-                f"{group.family}: {ahead.working_hours} of {type_name} in working hours, "
+                f"{group.kind}: {ahead.working_hours} of {type_name} in working hours, "
                 f"{hours:.0f} h",
                 _product(ahead.working_hours * hours, price.hour),
             )
         if ahead.spare:
             yield (
-                f"{group.family}: {ahead.spare} of {type_name} spare, day and night",
+                f"{group.kind}: {ahead.spare} of {type_name} spare, day and night",
                 _product(ahead.spare * MONTH_H, price.hour),
             )
         if ahead.stopped:
             yield (
-                f"{group.family}: {ahead.stopped} stopped, their volumes",
+                f"{group.kind}: {ahead.stopped} stopped, their volumes",
                 _product(ahead.stopped, price.stopped_month),
             )
-    for monitored in {price.monitored_month for price in prices_by_family.values()} - {0.0}:
+    for monitored in {price.monitored_month for price in prices_by_kind.values()} - {0.0}:
         yield "detailed monitoring, each machine that runs all month", monitored
 
 

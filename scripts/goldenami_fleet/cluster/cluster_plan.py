@@ -22,7 +22,7 @@ from goldenami.model.supported.hardware import Family
 from goldenami_fleet.cluster import arrivals, choices, cluster_costs, cluster_template
 from goldenami_fleet.cluster.arrivals import Trace
 from goldenami_fleet.cluster.cluster_costs import MachinePrices
-from goldenami_fleet.cluster.cluster_template import FamilyGroup
+from goldenami_fleet.cluster.cluster_template import MachineGroup
 
 _SUBNETS, _VERSION, _LEAST, _MOST = "Subnets", "TemplateVersion", "MinInstances", "MaxInstances"
 _TARGET = "GpuTargetPercent"
@@ -30,12 +30,12 @@ _TARGET = "GpuTargetPercent"
 
 @dataclass(frozen=True)
 class RenderedCluster:
-    """A cluster's template for one region. `absent` are declared families that the region does not
-    have; `ahead` are the prices of machines that wait for users, by family."""
+    """A cluster's template for one region. `absent` are families or types that the region does not
+    have; `ahead` are the prices of machines that wait for users, by group's kind."""
 
     region: str
     template: StackTemplate
-    groups: tuple[FamilyGroup, ...]
+    groups: tuple[MachineGroup, ...]
     absent: tuple[str, ...]
     prices: RegionPrices
     section: ClusterSection | None
@@ -60,7 +60,7 @@ def render(
     region: str | None,
 ) -> RenderedCluster:
     """Return the template for `region`, or for the first region that the definition publishes to.
-    Raises BadInput if the region has none of the families, or if the image is not published
+    Raises BadInput if the region has no machine of any group, or if the image is not published
     there."""
     publish = channels.publish_section(definition)
     where = region or publish.regions[0]
@@ -69,22 +69,23 @@ def render(
             f"{definition.image} is not published to {where}",
             hint=f"its definition names {', '.join(publish.regions)}",
         )
-    offered = {
-        name.partition(".")[0]
-        for name in instance_types.offered(account.ec2(where), definition.hardware)
-    }
-    if not offered:
+    types = instance_types.offered(account.ec2(where), definition.hardware)
+    offered, wanted = (
+        types | {name.partition(".")[0] for name in types},
+        cluster_template.kinds(definition),
+    )
+    if offered.isdisjoint(wanted):
         raise BadInput(
-            f"{where} has no {', '.join(definition.hardware)}",
-            hint="choose another region, or declare a family that it has",
+            f"{where} has no {', '.join(wanted)}",
+            hint="choose another region, or declare a family or type that it has",
         )
     prices = price_list.ask(account, where)
-    groups = tuple(cluster_template.families_of(definition, families, sorted(offered), prices))
+    groups = tuple(cluster_template.groups_of(definition, families, offered, prices))
     return RenderedCluster(
         where,
         cluster_template.render(definition, groups, prices),
         groups,
-        tuple(family for family in definition.hardware if family not in offered),
+        tuple(kind for kind in wanted if kind not in offered),
         prices,
         definition.cluster,
         cluster_costs.ask(account, definition, where, groups),
@@ -123,7 +124,7 @@ def prepare(
     zone = "UTC"
     if cluster.section and cluster.section.calendar:
         zone = cluster.section.calendar[0].zone
-    trace = arrivals.read(account, region, [group.family for group in cluster.groups], zone)
+    trace = arrivals.read(account, region, [group.kind for group in cluster.groups], zone)
     return ClusterPlan(
         cluster, parameters, stacks.propose(cloudformation, template, stack, parameters), trace
     )
@@ -154,13 +155,13 @@ def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
         hours, least, most = group.ahead.working_hours, int(values[_LEAST]), int(values[_MOST])
         if hours and not least < hours <= most:
             raise BadInput(
-                f"{hours} machines of {group.family} in working hours are not between "
+                f"{hours} machines of {group.kind} in working hours are not between "
                 f"{least}, which run always, and {most}",
                 hint="correct MinInstances or MaxInstances, or the definition's `cluster`",
             )
         if group.ahead.spare > most:
             raise BadInput(
-                f"{group.ahead.spare} spare machines of {group.family} are more than {most}",
+                f"{group.ahead.spare} spare machines of {group.kind} are more than {most}",
                 hint="raise MaxInstances: --set MaxInstances=4",
             )
 
@@ -195,15 +196,15 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
 def lines(plan: ClusterPlan) -> Iterator[str]:
     """Lines for a terminal."""
     cluster = plan.cluster
-    for family in cluster.absent:
-        yield f"{family}: not in {cluster.region}, so it has no group"
+    for kind in cluster.absent:
+        yield f"{kind}: not in {cluster.region}, so it has no group"
     for name, value in sorted(plan.parameters.items()):
         yield f"  {name} = {value}"
     yield from plan.change_set.show(cluster.region)
     yield f"a machine an hour, on demand ({cluster.prices.source}):"
     for group in cluster.groups:
         type_prices = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
-        yield f"  {group.family:<8} " + (", ".join(type_prices) or "unknown")
+        yield f"  {group.kind:<8} " + (", ".join(type_prices) or "unknown")
     yield from cluster_costs.lines(cluster.section, cluster.groups, cluster.ahead)
     yield from _choices(plan)
 
@@ -220,10 +221,10 @@ def _choices(plan: ClusterPlan) -> Iterator[str]:
     chosen = [
         group
         for group in cluster.groups
-        if cluster.section and group.family in cluster.section.machines
+        if cluster.section and group.kind in cluster.section.machines
     ]
     yield f"who waits, and what it costs, by {plan.trace.source}:"
     for group in chosen or cluster.groups[:1]:
         yield from choices.lines(
-            group, cluster.section, plan.trace, cluster.ahead[group.family], bounds
+            group, cluster.section, plan.trace, cluster.ahead[group.kind], bounds
         )

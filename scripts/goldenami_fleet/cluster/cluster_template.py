@@ -3,7 +3,8 @@ and a region's prices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from goldenami.aws.services.stacks import StackIdentity, StackTemplate
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
+from goldenami.model.operation.cluster_section import ClusterSection, GroupedBy, MachinesAhead
 from goldenami.model.supported import allowed_types
 from goldenami.model.supported.allowed_types import TypeRule
 from goldenami.model.supported.hardware import Family
@@ -36,7 +37,7 @@ default of 20 for on-demand would leave only the smallest sizes of the cheapest 
 family beside a CPU family."""
 
 
-_NOTHING_AHEAD = FamilyMachines()
+_NOTHING_AHEAD = MachinesAhead()
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,27 @@ class ScheduledLeast:
 
 
 @dataclass(frozen=True)
-class FamilyGroup:
-    """The group of one family. `id` is the prefix of its resources' logical names; `has_gpu` is for
-    GPUs with NVIDIA's metrics. `types` are those that EC2 launches the image on, with wildcards.
+class MachineGroup:
+    """The group of one family or one type, its `kind`. `id` is the prefix of its resources' logical
+    names; `has_gpu` is for GPUs with NVIDIA's metrics. `types` are those that EC2 launches the
+    image on, with wildcards.
 
     `prices` are US dollars an hour by type, empty if unknown. `ahead` are the machines that run, or
     could start at once, before somebody needs them; `calendar` changes the group's least number.
     """
 
-    family: str
+    kind: str
     id: str
     name: str
     has_gpu: bool
     types: tuple[str, ...]
     prices: Mapping[str, float]
-    ahead: FamilyMachines = _NOTHING_AHEAD
+    ahead: MachinesAhead = _NOTHING_AHEAD
     calendar: tuple[ScheduledLeast, ...] = ()
+
+    @property
+    def is_of_type(self) -> bool:
+        return self.types == (self.kind,)
 
     @property
     def is_kept(self) -> bool:
@@ -93,31 +99,38 @@ def _machine_role(definition: Definition, region: str) -> str:
     return role if publish and is_named and region == publish.regions[0] else ""
 
 
-def families_of(
+def kinds(definition: Definition) -> list[str]:
+    """Return the families, or the types, that have a group each."""
+    section = definition.cluster
+    is_by_type = section is not None and section.by is GroupedBy.TYPE
+    return list(section.machines) if section and is_by_type else definition.hardware
+
+
+def groups_of(
     definition: Definition,
     families: Mapping[str, Family],
-    present: Sequence[str],
+    present: Collection[str],
     prices: RegionPrices,
-) -> list[FamilyGroup]:
-    """Return a group for each declared family that is `present` in the region, and of which EC2
+) -> list[MachineGroup]:
+    """Return a group for each family or type that is `present` in the region, and of which EC2
     launches the image on some size."""
     machines = definition.cluster.machines if definition.cluster else {}
-    types = _types(definition, families)
-    ahead = {family: machines.get(family, FamilyMachines()) for family in definition.hardware}
+    types, wanted = _types(definition, families), kinds(definition)
+    ahead = {kind: machines.get(kind, MachinesAhead()) for kind in wanted}
     return [
-        FamilyGroup(
-            family,
-            "".join(part.capitalize() for part in family.split("-")),
-            f"golden-{definition.image}-{family}",
+        MachineGroup(
+            kind,
+            "".join(part.capitalize() for part in re.split("[.-]", kind)),
+            f"golden-{definition.image}-{kind}",
             # Only an NVIDIA GPU has an `sm`, its compute capability, and sends these metrics.
-            families[family].sm is not None,
-            types[family],
-            prices.of_family(family),
-            ahead[family],
-            tuple(_actions(definition.cluster, ahead[family].working_hours)),
+            families[kind.partition(".")[0]].sm is not None,
+            types[kind],
+            prices.of_kind(kind),
+            ahead[kind],
+            tuple(_actions(definition.cluster, ahead[kind].working_hours)),
         )
-        for family in definition.hardware
-        if family in present and types[family]
+        for kind in wanted
+        if kind in present and types[kind]
     ]
 
 
@@ -128,7 +141,8 @@ def _types(definition: Definition, families: Mapping[str, Family]) -> dict[str, 
     for family in definition.hardware:
         own_types = tuple(entry for entry in allowed if entry.startswith(f"{family}."))
         types[family] = (f"{family}.*",) if rule is TypeRule.ANY else own_types
-    return types
+    # The definition's check refuses a type that EC2 does not launch the image on.
+    return types | {kind: (kind,) for kind in kinds(definition) if "." in kind}
 
 
 def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:
@@ -152,7 +166,7 @@ def _stamp(moment: datetime | None) -> str:
 
 
 def render(
-    definition: Definition, groups: Sequence[FamilyGroup], prices: RegionPrices
+    definition: Definition, groups: Sequence[MachineGroup], prices: RegionPrices
 ) -> StackTemplate:
     """Render the template for one region, as text that a person can read, keep and deploy."""
     environment = Environment(
@@ -182,6 +196,6 @@ def render(
         raise BadInput(
             f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
             f"{TEMPLATE_BYTES:,}",
-            hint="declare fewer families in `hardware:`",
+            hint="declare fewer families in `hardware:`, or fewer types in `cluster: machines:`",
         )
     return StackTemplate(**vars(stack), body=body, removed_by=f"`golden cluster remove {image}`")

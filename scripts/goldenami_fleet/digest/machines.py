@@ -132,7 +132,7 @@ def _too_large(
 ) -> Iterator[DigestFinding]:
     usd = region_prices.machine_hour.get(usage.type)
     week = None if usd is None else round(usd * usage.hours * 7 / LOOKBACK.days, 2)
-    smallest = next(iter(region_prices.of_family(usage.type.partition(".")[0])), "")
+    smallest = next(iter(region_prices.of_kind(usage.type.partition(".")[0])), "")
     lines = {"GPU": GPU_LINE, "GPU memory": MEMORY_LINE}
     # A GPU machine is chosen for its GPU. Fewer CPUs come only with a cheaper size of the family,
     # and the cheapest has none.

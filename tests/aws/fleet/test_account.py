@@ -23,6 +23,7 @@ from support.builds.builds import Checkout
 
 HOME, OTHER = "us-east-1", "eu-west-1"
 REGIONS = ("--region", HOME, "--region", OTHER)
+SUMMARIES = "StackResourceSummaries"
 GITHUB = ("--set", "GitHubRepository=acme/images")
 GITLAB = ("--set", "GitLabProject=acme/infra/images")
 
@@ -92,6 +93,12 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     )
     assert f"GOLDEN_STORE_S3 = s3://{buckets()[0]}/store" in said
     assert tables(HOME) == tables(OTHER) == [TABLE]
+    made = boto3.client("cloudformation", OTHER).list_stack_resources(StackName="golden-ami")
+    assert {row["LogicalResourceId"]: row["PhysicalResourceId"] for row in made[SUMMARIES]} == {
+        "Leases": TABLE,
+        "Topic": f"arn:aws:sns:{OTHER}:123456789012:golden-ami",
+        "IdleAlone": "golden-ami-idle",
+    }
     assert read_lease(unbound.account().dynamodb(OTHER), "any").fence == 0
     assert golden(checkout, "plan", *REGIONS).count("nothing to do") == 2
 

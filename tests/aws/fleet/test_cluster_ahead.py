@@ -153,6 +153,25 @@ def test_the_least_moves_by_the_calendar(cluster: Checkout, aws: Emulator, subne
     assert [least(aws, thursday + timedelta(days=ahead)) for ahead in (0, 1, 4)] == [2, 0, 2]
 
 
+def test_groups_by_type_launch_their_type(cluster: Checkout, aws: Emulator, subnets: str) -> None:
+    path = cluster.root / f"packer/images/{GPU_IMAGE}.yml"
+    text = path.read_text("utf-8").replace("  hours:", "  by: type\n  hours:")
+    text = text.replace("[us-east-1]\n", "[us-east-1]\n  instance_types: declared\n")
+    text = text.replace("    g5: {", "    g4dn.huge: {}\n    g5.xlarge: {")
+    path.write_text(text.replace("    g6: {", "    g6.xlarge: {"), encoding="utf-8")
+    said = cluster.run(
+        "cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
+    )
+    assert "g4dn.huge: not in us-east-1, so it has no group" in said
+    assert "g5.xlarge: 1 of g5.xlarge spare, day and night" in said
+    assert f"golden-{GPU_IMAGE}-g5.xlarge, golden-{GPU_IMAGE}-g6.xlarge" in said
+    boto3.client("autoscaling", REGION).set_desired_capacity(
+        AutoScalingGroupName=f"golden-{GPU_IMAGE}-g5.xlarge", DesiredCapacity=2
+    )
+    types = [machine["InstanceType"] for machine in group("g5.xlarge")["Instances"]]
+    assert types == ["g5.xlarge"] * 2
+
+
 def test_machines_that_the_group_cannot_have(cluster: Checkout) -> None:
     for sets, said in (
         (

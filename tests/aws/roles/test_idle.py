@@ -10,6 +10,9 @@ from typing import Any
 
 import boto3
 import pytest
+from golden_idle import owner
+from golden_idle.account import Account, Instance
+from support import files
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds.tools import granted
@@ -35,7 +38,7 @@ def instance(aws: Emulator, account: SeededAccount) -> str:
 
 @pytest.fixture
 def imds(instance: str) -> Iterator[str]:
-    with machine.metadata_service(instance) as address:
+    with machine.metadata_service(instance, {"Owner": "ann@example.org"}) as address:
         yield address
 
 
@@ -74,7 +77,10 @@ def test_notice_hold_grace_and_power_off(
         assert "powers off in 60" in login.read_text(encoding="utf-8")
         assert "powers off in 60" in (here.root / "dev/pts/0").read_text(encoding="utf-8")
         message, *_ = topic.messages()  # a starved agent counts as busy, and announces it again
-        assert message["Subject"] == f"{instance} (g6.xlarge, {REGION}) is idle: poweroff"
+        assert message["Subject"] == (
+            f"{instance} (g6.xlarge, {REGION}) is idle: poweroff (ann@example.org)"
+        )
+        assert "Its owner: ann@example.org." in message["Message"]
         assert "powers off in 60 minutes" in message["Message"] and state["quiet_s"] >= 15 * 60
         held = here.golden_idle("hold", "30m", "the", "demo")
         assert held.returncode == 0 and "held until" in held.stdout
@@ -212,6 +218,27 @@ def test_the_policy_of_an_instance_is_what_the_agent_needs(aws: Emulator, instan
     assert sorted({action for actions in aws.asked()[before:] for action in actions}) == sorted(
         granted("instance")
     )
+
+
+def test_a_subscription_gets_the_notices_of_the_owner_that_it_asks_for(
+    instance: str, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sns = boto3.client("sns", REGION)
+    [subscription] = sns.list_subscriptions_by_topic(TopicArn=topic.arn)["Subscriptions"]
+    sns.set_subscription_attributes(
+        SubscriptionArn=subscription["SubscriptionArn"],
+        AttributeName="FilterPolicy",
+        AttributeValue='{"owner": ["ann"]}',
+    )
+    files.write(tmp_path / "etc", {"jupyter-machine.json": '{"user": "ann"}'})
+    with machine.metadata_service(instance, {"Owner": "ML & <!channel>"}) as address:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+        owners = owner.of_machine(tmp_path)
+    assert owners == ["ML  !channel", "ann"]
+    agent = Account(Instance(instance, "g6.xlarge", "ami-0", REGION))
+    for name, told in (("anns", ["ann, bob"]), ("nobody", []), ("both", owners)):
+        agent.notify(topic.arn, name, "text", told)
+    assert [message["Subject"] for message in topic.messages()] == ["both"]
 
 
 def test_a_lost_gpu_is_a_metric_and_busy(

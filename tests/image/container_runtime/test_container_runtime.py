@@ -291,3 +291,9 @@ def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(
         "install both of one version"
     ]
     assert unit["fitting"] == {"result": "success", "said": [], "specification": True}
+
+
+def test_a_launch_s_container_waits_for_the_file_that_names_it(host: Any) -> None:
+    assert host.service("golden-container.service").is_enabled
+    refused = host.run("/usr/local/libexec/golden-container check /etc/none.json")
+    assert refused.rc == 1 and refused.stderr.startswith("golden-container: /etc/none.json is no")

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,30 +34,33 @@ _CPU_STEP = 10_000
 
 
 class _Imds(QuietHandler):
-    """IMDSv2 as far as the agent asks: a token, and the instance's identity to whoever has it."""
+    """IMDSv2 as far as the agent asks: a token, and the instance's identity and tags to whoever
+    has it."""
 
-    document: dict[str, str]
+    paths: dict[str, str]
 
     def do_PUT(self) -> None:
         self.answer(200 if self.path == "/latest/api/token" else 404, TOKEN.encode())
 
     def do_GET(self) -> None:
         known = self.headers.get("X-aws-ec2-metadata-token") == TOKEN
-        right = self.path == "/latest/dynamic/instance-identity/document"
-        status = 200 if right else 404
-        self.answer(status if known else 401, json.dumps(self.document).encode())
+        text = self.paths.get(self.path.removeprefix("/latest/"))
+        status = 404 if text is None else 200
+        self.answer(status if known else 401, (text or "").encode())
 
 
 @contextmanager
-def metadata_service(instance: str) -> Iterator[str]:
-    """The address of a metadata service of that instance."""
+def metadata_service(instance: str, tags: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of a metadata service of that instance. It tells `tags`, if it tells any."""
     document = {
         "instanceId": instance,
         "instanceType": "g6.xlarge",
         "imageId": "ami-0",
         "region": REGION,
     }
-    with Loopback(type("Imds", (_Imds,), {"document": document})) as server:
+    paths = {f"meta-data/tags/instance/{key}": value for key, value in (tags or {}).items()}
+    paths["dynamic/instance-identity/document"] = json.dumps(document)
+    with Loopback(type("Imds", (_Imds,), {"paths": paths})) as server:
         yield server.url
 
 
@@ -93,9 +96,9 @@ def ask_all(agent: Account, group: str, topic: str) -> None:
     assert agent.kept(group) == 0
     agent.put([{"MetricName": "golden_idle", "Value": 0.0}])
     agent.protect(group, True)
-    agent.notify(topic, "subject", "text")
+    agent.notify(topic, "subject", "text", ["ann"])
     with pytest.raises(AccountError, match="the webhook cannot be reached"):
-        agent.notify("ssm:/golden-idle/webhook", "subject", "text")
+        agent.notify("ssm:/golden-idle/webhook", "subject", "text", [])
     agent.tag("goldenami:health", "healthy")
     agent.leave_group()
     with pytest.raises(AccountError, match="No managed instance found"):

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from golden_idle import metrics as agent_metrics
+from golden_idle.account import Instance
+from golden_idle.metrics import Figure, Minute, add
 from goldenami_fleet.account import account_plan
 from support import trees
 from support.aws.account_template import (
@@ -32,6 +35,9 @@ NARROWED = {
 TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
 """Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's
 policies (IAM)."""
+
+QUERIED_S = 3 * 3600
+"""How far an alarm's query looks back ("Metrics Insights quotas")."""
 
 Right = tuple[str, str, str, str]
 """Effect, action, resource, condition."""
@@ -75,6 +81,19 @@ def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
         for body in RAW.values()
         if body["Type"] == "AWS::IAM::Role"
     } == {"Boundary"}
+
+
+def test_the_alarm_of_idle_machines_asks_for_what_a_machine_alone_sends() -> None:
+    [query] = RAW["IdleAlone"]["Properties"]["Metrics"]
+    minute: Minute = {}
+    add(minute, iter([Figure(agent_metrics.IDLE, 1.0)]))
+    alone = Instance("i-1", "g6.xlarge", "ami-1", "us-east-1").dimensions
+    [row] = agent_metrics.data(minute, 0.0, alone)
+    dimensions = ", ".join(sorted(pair["Name"] for pair in row["Dimensions"]))
+    assert f"AVG({row['MetricName']})" in query["Expression"]
+    assert f"FROM SCHEMA({agent_metrics.NAMESPACE}, {dimensions})" in query["Expression"]
+    watched_s = query["Period"] * RAW["IdleAlone"]["Properties"]["EvaluationPeriods"]
+    assert watched_s == 2 * 3600 <= QUERIED_S
 
 
 def test_quotas() -> None:

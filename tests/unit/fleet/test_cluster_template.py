@@ -22,7 +22,8 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import (
     ClusterSection,
-    FamilyMachines,
+    GroupedBy,
+    MachinesAhead,
     Monitoring,
 )
 from goldenami.model.operation.publish_section import Publish
@@ -47,10 +48,15 @@ AHEAD = ClusterSection(
     hours=["Mon-Fri 08:00-19:00 Europe/Berlin"],
     holidays=[date(2099, 12, 25)],
     machines={
-        "g5": FamilyMachines(working_hours=2, spare=1),
-        "g6": FamilyMachines(stopped=3),
-        "g4dn": FamilyMachines(working_hours=1),
+        "g5": MachinesAhead(working_hours=2, spare=1),
+        "g6": MachinesAhead(stopped=3),
+        "g4dn": MachinesAhead(working_hours=1),
     },
+)
+
+BY_TYPE = ClusterSection(
+    by=GroupedBy.TYPE,
+    machines={"g5.xlarge": MachinesAhead(spare=1), "g5.2xlarge": MachinesAhead()},
 )
 
 
@@ -68,7 +74,8 @@ def rendered(
     image: str, known: RegionPrices | None = None, section: ClusterSection | None = None
 ) -> StackTemplate:
     known, own = known or prices(image), definition(image).model_copy(update={"cluster": section})
-    groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware, known)
+    present = {*own.hardware, *known.machine_hour}
+    groups = cluster_template.groups_of(own, hardware.load(ROOT), present, known)
     return cluster_template.render(own, groups, known)
 
 
@@ -86,7 +93,9 @@ def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     )
     (folder / "unknown.yml").write_text(unknown.body, encoding="utf-8")
     (folder / "ahead.yml").write_text(rendered(GPU_IMAGE, section=AHEAD).body, encoding="utf-8")
-    shapes = [str(folder / f"{name}.yml") for name in (GPU_IMAGE, CPU_IMAGE, "unknown", "ahead")]
+    (folder / "by_type.yml").write_text(rendered(GPU_IMAGE, section=BY_TYPE).body, encoding="utf-8")
+    names = (GPU_IMAGE, CPU_IMAGE, "unknown", "ahead", "by_type")
+    shapes = [str(folder / f"{name}.yml") for name in names]
     assert complaints("cfn-lint", *shapes) == ""
     return {path.stem: cfn_yaml.load(str(path))["Resources"] for path in folder.glob("*.yml")}
 
@@ -128,8 +137,8 @@ def test_a_group_takes_the_types_that_ec2_launches_the_image_on(
     section = Publish(regions=["us-east-1"], share_with=[], instance_types=rule)
     own = definition(GPU_IMAGE).model_copy(update={"publish": section})
     known = prices(GPU_IMAGE)
-    groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware, known)
-    assert {group.family: group.types for group in groups}["g5"] == types
+    groups = cluster_template.groups_of(own, hardware.load(ROOT), own.hardware, known)
+    assert {group.kind: group.types for group in groups}["g5"] == types
     body = cluster_template.render(own, groups, known).body
     listed = "', '".join(types)
     assert f"AllowedInstanceTypes: ['{listed}']" in body
@@ -172,6 +181,25 @@ def test_a_warm_pool_has_one_type(linted: dict[str, dict[str, Any]]) -> None:
     assert group["LaunchTemplate"]["LaunchTemplateName"] == f"golden-{GPU_IMAGE}"
 
 
+def test_each_named_type_has_a_group_with_its_own_alarms(
+    linted: dict[str, dict[str, Any]],
+) -> None:
+    made = linted["by_type"]
+    groups = {
+        body["Properties"]["AutoScalingGroupName"]: body["Properties"]["MixedInstancesPolicy"]
+        for body in made.values()
+        if body["Type"] == "AWS::AutoScaling::AutoScalingGroup"
+    }
+    assert {name: policy["LaunchTemplate"]["Overrides"] for name, policy in groups.items()} == {
+        f"golden-{GPU_IMAGE}-{name}": [{"InstanceType": name}]
+        for name in ("g5.xlarge", "g5.2xlarge")
+    }
+    assert made["G5XlargeSpare"]["Properties"]["AlarmActions"] == [{"Ref": "G5XlargeSparePolicy"}]
+    assert made["G52xlargeDisk"]["Properties"]["AlarmName"] == f"golden-{GPU_IMAGE}-g5.2xlarge-disk"
+    dashboard = str(made["Dashboard"])
+    assert f"golden-{GPU_IMAGE}-g5.2xlarge" in dashboard and "g6.xlarge" not in dashboard
+
+
 def test_the_names_are_those_that_machines_send() -> None:
     body = rendered(GPU_IMAGE).body
     sent = {metrics.GPU_PERCENT, metrics.GPU_MEMORY_MIB, metrics.DISK_PERCENT, metrics.IDLE}
@@ -180,9 +208,7 @@ def test_the_names_are_those_that_machines_send() -> None:
 
 def test_more_families_than_a_template_holds() -> None:
     many = definition(GPU_IMAGE).model_copy(update={"hardware": sorted(hardware.load(ROOT))[:40]})
-    groups = cluster_template.families_of(
-        many, hardware.load(ROOT), many.hardware, prices(GPU_IMAGE)
-    )
+    groups = cluster_template.groups_of(many, hardware.load(ROOT), many.hardware, prices(GPU_IMAGE))
     with pytest.raises(BadInput, match="bytes, and CloudFormation takes 51,200"):
         cluster_template.render(many, groups, prices(GPU_IMAGE))
 
@@ -232,7 +258,7 @@ def test_the_first_region_makes_the_role_of_the_machines(
             "publish": publish.model_copy(update={"launch_template": template, "regions": regions})
         }
     )
-    groups = cluster_template.families_of(
+    groups = cluster_template.groups_of(
         own, hardware.load(ROOT), own.hardware[:1], prices(GPU_IMAGE)
     )
     body = cluster_template.render(own, groups, prices(GPU_IMAGE)).body

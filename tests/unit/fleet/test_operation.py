@@ -204,6 +204,16 @@ MACHINES = "machines: {c7i: {working_hours: 1}}"
             "machines: {c7i: {stopped: 1}}",
             "machines.c7i.stopped: a warm pool has machines of one type",
         ),
+        (
+            "by: type, machines: {c7i: {}}",
+            "cluster.machines.c7i: `c7i` is no type, and groups are by type",
+        ),
+        ("machines: {c7i.large: {}}", "`c7i.large` is a type, and groups are by family"),
+        ("by: type, machines: {g5.xlarge: {}}", "`g5` is not in `hardware`"),
+        (
+            "by: type, machines: {c7i.metal-24xl: {}}",
+            "EC2 would not launch the image on `c7i.metal-24xl`",
+        ),
         ("machines: {}", "cluster.machines: dictionary should have at least 1 item"),
     ],
 )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from golden_idle import account, holds, notice
+from golden_idle import account, holds, notice, owner
 from golden_idle.account import AccountError, Instance
 from golden_idle.settings import Action
 from support import files
@@ -22,7 +22,24 @@ def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
     [holding] = notice.of_holders(notice.holders([os.getpid(), 2**22 + 1], Path("/")))
     assert holding.endswith(f"({holds.user_name(os.getuid())}, {os.getpid()}).")
     assert notice.of_holders([]) == []
-    assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
+    assert notice.subject(here, wanted, []) == "i-1 (g6.xlarge, us-east-1) is idle: poweroff"
+    assert notice.subject(here, wanted, ["J\u00f6rg"]).endswith(": poweroff (J?rg)")
+
+
+@pytest.mark.parametrize(
+    ("owners", "said"),
+    [
+        (["ann@example.org"], "Its owner: ann@example.org."),
+        (["U0123456789"], "Its owner: <@U0123456789>."),
+        (
+            ["vision", "U0123456789"],
+            "Its owners: vision, <@U0123456789>. Please tell vision, who gave no address.",
+        ),
+        ([], "Its owner is not known: the metadata service tells no tag `Owner`."),
+    ],
+)
+def test_a_notice_calls_its_owners(owners: list[str], said: str) -> None:
+    assert owner.lines(owners) == [said]
 
 
 def test_a_notice_goes_by_https_alone_and_the_address_is_in_no_message() -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,24 +57,24 @@ class Instance:
         return {"InstanceId": self.id, "ImageId": self.image, "InstanceType": self.type}
 
 
-def this_instance() -> Instance:
-    """Return this machine's identity from the metadata service (IMDSv2)."""
+def metadata(path: str) -> str:
+    """Return what the metadata service (IMDSv2) says. Raises OSError if it does not."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
+    token_request = urllib.request.Request(  # noqa: S310 - http, to IMDS
+        f"{base}/latest/api/token",
+        method="PUT",
+        headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
+    )
+    headers = {"X-aws-ec2-metadata-token": _answer(token_request)}
+    return _answer(
+        urllib.request.Request(f"{base}/latest/{path}", headers=headers)  # noqa: S310 - as above
+    )
+
+
+def this_instance() -> Instance:
+    """Return this machine's identity from the metadata service."""
     try:
-        token_request = urllib.request.Request(  # noqa: S310 - http, to IMDS
-            f"{base}/latest/api/token",
-            method="PUT",
-            headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
-        )
-        token = _answer(token_request)
-        document = json.loads(
-            _answer(
-                urllib.request.Request(  # noqa: S310 - http, to IMDS
-                    f"{base}/latest/dynamic/instance-identity/document",
-                    headers={"X-aws-ec2-metadata-token": token},
-                )
-            )
-        )
+        document = json.loads(metadata("dynamic/instance-identity/document"))
         return Instance(
             document["instanceId"],
             document["instanceType"],
@@ -197,14 +197,19 @@ class Account:
                 ShouldRespectGracePeriod=False,
             )
 
-    def notify(self, target: str, subject: str, text: str) -> None:
+    def notify(self, target: str, subject: str, text: str, owners: Sequence[str]) -> None:
         """Send a notice to an SNS topic, a webhook (in Slack's format), or the webhook whose
-        address is in an SSM parameter."""
+        address is in an SSM parameter. A topic's subscription may ask for an owner's notices."""
         if settings.is_topic(target):
+            names = {"DataType": "String.Array", "StringValue": json.dumps(list(owners))}
+            attributes = {"owner": names} if owners else {}
             with self._calling("notice"):
                 # A topic may be in another region; its ARN names it.
                 self._topics(region_name=target.split(":")[3]).publish(
-                    TopicArn=target, Subject=subject[:SUBJECT], Message=text
+                    TopicArn=target,
+                    Subject=subject[:SUBJECT],
+                    Message=text,
+                    MessageAttributes=attributes,
                 )
             return
         address = target

@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from golden_idle import account, evidence, holds, machine, metrics, notice, settings
+from golden_idle import account, evidence, holds, machine, metrics, notice, owner, settings
 from golden_idle.account import AccountError
 from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide, is_free
 from golden_idle.metrics import Figure, Minute
@@ -181,14 +181,16 @@ class Agent:
         connection = account.connect()
         quiet_minutes = (now - (decision.quiet_since or now)) / 60
         lines = notice.lines(connection.instance, self.settings, quiet_minutes)
+        lines += owner.lines(owners := owner.of_machine(self.root))
         if self._gpus_known:
             lines += notice.of_holders(notice.holders(self._nvml.processes(), self.root))
         if refusal := self._refusal():
             lines.append(f"That will not happen: {refusal}.")
         connection.notify(
             self.settings.target,
-            notice.subject(connection.instance, self.settings),
+            notice.subject(connection.instance, self.settings, owners),
             "\n".join(lines),
+            owners,
         )
         if self.settings.action is not Action.NOTIFY:
             notice.tell_terminals(self.root, "\n".join(lines))

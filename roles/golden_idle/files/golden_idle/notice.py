@@ -22,9 +22,12 @@ _CONSEQUENCE = {
 }
 
 
-def subject(instance: Instance, settings: Settings) -> str:
-    """Return the subject: one line of ASCII, as SNS requires."""
-    return f"{instance.id} ({instance.type}, {instance.region}) is idle: {settings.action}"
+def subject(instance: Instance, settings: Settings, owners: Sequence[str]) -> str:
+    """Return the subject: one line of ASCII, as SNS requires. The owners come last, where SNS cuts
+    what is too long."""
+    text = f"{instance.id} ({instance.type}, {instance.region}) is idle: {settings.action}"
+    whose = f" ({', '.join(owners)})" if owners else ""
+    return (text + whose).encode("ascii", "replace").decode()
 
 
 def lines(instance: Instance, settings: Settings, quiet_minutes: float) -> list[str]:

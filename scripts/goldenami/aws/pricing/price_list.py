@@ -37,12 +37,12 @@ class RegionPrices:
     snapshot_gib_month: float | None = None
     unknown: str = ""
 
-    def of_family(self, family: str) -> dict[str, float]:
-        """US dollars an hour of each type of the family, the cheapest first."""
+    def of_kind(self, kind: str) -> dict[str, float]:
+        """US dollars an hour of the type `kind`, or of each of that family, the cheapest first."""
         members = (
             (usd, name)
             for name, usd in self.machine_hour.items()
-            if name.partition(".")[0] == family
+            if kind in (name, name.partition(".")[0])
         )
         return {name: usd for usd, name in sorted(members)}
 

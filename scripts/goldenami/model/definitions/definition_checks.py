@@ -189,21 +189,12 @@ def _check_launch(
 ) -> Mistakes:
     """Yield the mistakes in the type and the volume of instances, which have to suit the image."""
     template, families = publish.launch_template, hardware.load(root)
-    known_names = [name for name in definition.hardware if name in families]
-    allowed = allowed_types.of_families(publish.instance_types, families, known_names)
+    allowed = allowed_types.of_families(publish.instance_types, families, definition.hardware)
     if template.instance_type:
         key = ("publish", "launch_template", "instance_type")
-        family = template.instance_type.partition(".")[0]
-        if family not in definition.hardware:
-            yield source.error(
-                key, f"`{family}` is not in `hardware`; {nearest(family, definition.hardware)}"
-            )
-        elif not allowed.allows(template.instance_type):
-            yield source.error(
-                key,
-                f"EC2 would not launch the image on `{template.instance_type}`, but on {allowed}",
-                hint=f"take one of these, or allow it: {allowed_types.WIDER}",
-            )
+        yield from operation_checks.launched_type(
+            source, key, template.instance_type, definition.hardware, allowed
+        )
     if len(allowed.supported) > allowed_types.MOST_ENTRIES:
         yield source.error(
             ("hardware",),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from goldenami.core.records import Section
+from goldenami.core.records import Lax, Section
 from goldenami.model.operation import working_hours
 from goldenami.model.operation.working_hours import WorkingHours
 
@@ -27,8 +27,15 @@ class Monitoring(StrEnum):
     BASIC = "basic"
 
 
-class FamilyMachines(Section):
-    """Machines of one family that run, or are ready to, before somebody needs them."""
+class GroupedBy(StrEnum):
+    """What the machines of one group have in common."""
+
+    FAMILY = "family"
+    TYPE = "type"
+
+
+class MachinesAhead(Section):
+    """Machines of one group that run, or are ready to, before somebody needs them."""
 
     working_hours: Annotated[int, Field(ge=0, le=1000)] = 0
     """machines at least, during `hours`"""
@@ -42,12 +49,14 @@ class ClusterSection(Section):
     """Machines that the groups of `golden cluster` run in advance. No part of it shapes the
     image."""
 
+    by: Lax[GroupedBy] = GroupedBy.FAMILY
+    """a group for each family of `hardware`, or for each type that `machines` names"""
     hours: list[str] = Field(default_factory=list)
     """when people work, such as `Mon-Fri 08:00-19:00 Europe/Berlin`"""
     holidays: list[date] = Field(default_factory=list)
     """days without these hours, such as 2026-12-25"""
-    machines: Annotated[dict[str, FamilyMachines], Field(min_length=1)]
-    """by family"""
+    machines: Annotated[dict[str, MachinesAhead], Field(min_length=1)]
+    """by family, or by type, such as g6.xlarge"""
 
     @field_validator("hours")
     @classmethod
@@ -73,7 +82,7 @@ class ClusterSection(Section):
         counts = [machines.working_hours for machines in self.machines.values()]
         if self.hours and not any(counts):
             raise ValueError(
-                "`hours` start nothing: say `working_hours: 1` of a family in `machines`"
+                "`hours` start nothing: say `working_hours: 1` of a group in `machines`"
             )
         if any(counts) and not self.hours:
             raise ValueError(

@@ -98,7 +98,7 @@ def of_families(
     EC2 refuses those that AWS adds later."""
     if rule is TypeRule.ANY:
         return AllowedTypes()
-    names = sorted(names)
+    names = sorted(name for name in names if name in families)
     supported = {f"{name}.*" for name in names}
     if rule is TypeRule.PROVED:
         supported = {f"{name}.*" for name in names if not families[name].sm}
