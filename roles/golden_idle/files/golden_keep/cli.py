@@ -11,7 +11,7 @@ from typing import Any
 
 from golden_idle.settings import WrongSettings
 
-from golden_keep import state
+from golden_keep import run, state
 from golden_keep.copy import Round
 from golden_keep.folders import Folder, folders
 from golden_keep.state import KeepError, now
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="as JSON")
     command("why", _why, "say why something is not safe, and what to do")
     command("copy", _copy, "copy what is not safe, as the unit golden-keep@UID does")
+    job = command("run", _run, "run a command that is told of the machine's end by SIGTERM")
+    job.add_argument("words", metavar="COMMAND", nargs="+", help="after `--`")
     command("place", _place, "tell users where files are kept, as that unit does")
     return parser
 
@@ -82,6 +84,10 @@ def _copy(arguments: argparse.Namespace) -> int:
 def _place(arguments: argparse.Namespace) -> int:
     state.publish(arguments.root)
     return OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return run.run(arguments.root, arguments.words)
 
 
 def _last(arguments: argparse.Namespace) -> dict[str, Any]:
