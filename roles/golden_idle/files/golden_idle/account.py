@@ -7,7 +7,6 @@ line. Credentials are the instance profile's.
 from __future__ import annotations
 
 import functools
-import http
 import http.client
 import json
 import os
@@ -59,43 +58,37 @@ class Instance:
         return {"InstanceId": self.id, "ImageId": self.image, "InstanceType": self.type}
 
 
+def metadata(path: str) -> str:
+    """Return what the metadata service (IMDSv2) says. Raises OSError if it does not."""
+    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
+    token_request = urllib.request.Request(  # noqa: S310 - http, to IMDS
+        f"{base}/latest/api/token",
+        method="PUT",
+        headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"},
+    )
+    headers = {"X-aws-ec2-metadata-token": _answer(token_request)}
+    return _answer(
+        urllib.request.Request(f"{base}/latest/{path}", headers=headers)  # noqa: S310 - as above
+    )
+
+
 def this_instance() -> Instance:
     """Return this machine's identity from the metadata service."""
     try:
-        document = json.loads(metadata("dynamic/instance-identity/document") or "{}")
+        document = json.loads(metadata("dynamic/instance-identity/document"))
         return Instance(
             document["instanceId"],
             document["instanceType"],
             document["imageId"],
             document["region"],
         )
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise AccountError(
             f"the metadata service does not say which instance this is: {error}"
         ) from None
 
 
-def metadata(path: str) -> str | None:
-    """Return what the metadata service (IMDSv2) has at `path`, None if it has nothing there. Raises
-    AccountError if it does not answer."""
-    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
-    try:
-        token = _answer(
-            f"{base}/latest/api/token", "PUT", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-        )
-        return _answer(f"{base}/latest/{path}", "GET", {"X-aws-ec2-metadata-token": token})
-    except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.NOT_FOUND:
-            return None
-        raise AccountError(f"the metadata service refuses {path}: {error}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise AccountError(f"the metadata service does not answer: {error}") from None
-
-
-def _answer(address: str, method: str, headers: dict[str, str]) -> str:
-    request = urllib.request.Request(  # noqa: S310 - http, to IMDS
-        address, method=method, headers=headers
-    )
+def _answer(request: urllib.request.Request) -> str:
     with _opener().open(request, timeout=CONNECT_S) as answer:
         return str(answer.read(1 << 16).decode())
 

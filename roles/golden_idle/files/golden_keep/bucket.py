@@ -27,7 +27,7 @@ PART = 8 << 20
 PARALLEL = 8
 CONNECT_S, READ_S, TRIES = 5, 20, 4
 """Seconds until a connection and an answer, and the attempts of a request."""
-_REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "409", "412")
+_REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412")
 _GUARDED = ("PutObject", "CompleteMultipartUpload", "GetObject")
 
 
@@ -209,12 +209,15 @@ class Bucket:
         return _with_metadata(found, answer["Metadata"])
 
     def head(self, path: str) -> Found | None:
-        """Return the object of that path, if there is one."""
-        try:
-            with self._calling(path):
+        """Return the object of that path, if there is one that may be read."""
+        with self._calling(path):
+            try:
                 answer = self._client.head_object(Bucket=self._bucket, Key=self.prefix + path)
-        except Refused:
-            return None
+            except self._client.exceptions.ClientError as error:
+                # 403: a role that may list one prefix is not told that there is none.
+                if error.response["Error"]["Code"] in ("403", "404"):
+                    return None
+                raise
         found = Found(
             path, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"]
         )

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from golden_idle.settings import WrongSettings
 from golden_keep import run, state
 from golden_keep.copy import Round
 from golden_keep.folders import Folder, folders
+from golden_keep.restore import Restore
 from golden_keep.state import KeepError, now
 
 OK, WRONG, UNSAFE = 0, 2, 3
@@ -56,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", _status, "say what is safe, and what an end now would lose")
     status.add_argument("--json", action="store_true", help="as JSON")
     command("why", _why, "say why something is not safe, and what to do")
+    restore = command("restore", _restore, "bring back what the bucket has of you")
+    restore.add_argument(
+        "--wait", type=float, default=0, metavar="S", help="for the bucket, seconds"
+    )
     command("copy", _copy, "copy what is not safe, as the unit golden-keep@UID does")
     job = command("run", _run, "run a command that is told of the machine's end by SIGTERM")
     job.add_argument("words", metavar="COMMAND", nargs="+", help="after `--`")
@@ -79,6 +85,26 @@ def _copy(arguments: argparse.Namespace) -> int:
         this_round = Round(arguments.root, folder)
         this_round.run()
     return UNSAFE if this_round.waiting else OK
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    until = now() + arguments.wait
+    while True:
+        try:
+            folder = _folder(arguments)
+            with state.alone(state.folder_of_state(arguments.root, folder) / "restore.lock"):
+                restore = Restore(arguments.root, folder, lambda text: print(text, flush=True))
+                came = restore.run()
+            break
+        except KeepError as error:
+            if now() >= until:
+                raise
+            print(f"golden-keep: {error}; it waits", file=sys.stderr)
+            time.sleep(min(5, max(0, until - now())))
+    for line in restore.lines:
+        print(line)
+    print(f"restored: {came} files")
+    return OK
 
 
 def _place(arguments: argparse.Namespace) -> int:

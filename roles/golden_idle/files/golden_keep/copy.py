@@ -134,8 +134,13 @@ class Round:
             file, etag = job.result()
         except CancelledError:
             return [sending.file]
-        except (Changed, Refused):
+        except Changed:
             pass  # it waits for the next round
+        except Refused:
+            self.trouble = (
+                f"Refused: {shown(path)}: another machine wrote it just now, or the role "
+            )
+            self.trouble += "may not read it"
         except FileNotFoundError:
             del self.waiting[path], self.files[path]
         except OSError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http
 import os
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden_idle.account import AccountError, metadata
+from golden_idle.account import metadata
 
 FIRST_USERS = ("admin", "ubuntu")
 """cloud-init's first login, which has no name of a person."""
@@ -56,10 +57,11 @@ def _owner(name: str, uid: int) -> str:
         return name
     try:
         tag = metadata("meta-data/tags/instance/Owner")
-    except AccountError:
-        return ""
-    if tag is None or is_segment(tag):
-        return tag or name
+    except OSError as error:
+        # No tag, or no answer yet.
+        return name if getattr(error, "code", 0) == http.HTTPStatus.NOT_FOUND else ""
+    if is_segment(tag):
+        return tag
     print(
         f"golden-keep: the tag Owner {tag!r} is no name of a folder: {name} is used",
         file=sys.stderr,
