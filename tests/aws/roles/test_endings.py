@@ -201,6 +201,7 @@ def test_a_group_waits_for_the_copies(place: Path, aws: Emulator, account: Seede
         LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
         HeartbeatTimeout=300,
     )
+    aws.answer("autoscaling:CompleteLifecycleAction")
     aws.set(denied={"*": ["s3:PutObject"]})
     done = ("autoscaling:CompleteLifecycleAction", REGION)
     here = EndingMachine(place, instance)
@@ -215,6 +216,8 @@ def test_a_group_waits_for_the_copies(place: Path, aws: Emulator, account: Seede
         )
         aws.set(denied={})
         until("the group to go on", lambda: done in aws.calls())
+        here.looks(3)
+        assert aws.calls().count(done) == 1, "once"
         assert ends.kept()["checkpoint"] == b"step 17"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from goldenami.local.vm.imds import Instance, Service
 
 from support import files
-from support.idle.machine import ROLE, SPEED, IdleMachine, Running
+from support.idle.machine import ROLE, IdleMachine, Running
 from support.keep.machine import OWNER, PLACE, RUN, UID, objects
 from support.waiting import until
 

@@ -85,8 +85,9 @@ class Agent:
             later = machine.read(self.root)
             self._look(earlier, later)
             earlier = later
-            if self._keeper.is_alive():  # or systemd starts another agent
-                tell_systemd("WATCHDOG=1")
+            tell_systemd("WATCHDOG=1")
+            if not self._keeper.is_alive():
+                raise RuntimeError("a thread has ended; systemd starts another agent")
         self._keeper.stop()
         self._publisher.stop()
         self._nvml.close()

@@ -25,13 +25,10 @@ _NEVER = float("-inf")
 
 @dataclass
 class _Rounds:
-    """The copies of one user, of which two never run at once. Times are the ends and the begins of
-    the last one."""
+    """The copies of one user, of which two never run at once."""
 
     process: subprocess.Popen[bytes] | None = None
-    began: float = _NEVER
     ended: float = _NEVER
-    looked_since: float = _NEVER
     has_failed: bool = False
 
     def runs(self, now: float) -> bool:
@@ -39,14 +36,11 @@ class _Rounds:
         if self.process is None or self.process.poll() is None:
             return self.process is not None
         self.has_failed, self.ended = self.process.returncode != 0, now
-        if not self.has_failed:
-            self.looked_since = self.began
         self.process = None
         return False
 
     def start(self, uid: int, now: float) -> None:
         """Start one; systemctl waits for its end."""
-        self.began = now
         try:
             self.process = subprocess.Popen(
                 ["systemctl", "start", f"golden-keep@{uid}"],
@@ -98,7 +92,7 @@ class Copies:
             yield f"{whose} is not safe: files that wait: {waiting:.0f}: {', '.join(first)}"
         elif rounds.has_failed:
             yield f"{whose} is not safe: `systemctl status golden-keep@{folder.uid}`"
-        elif not status or rounds.looked_since < since:
+        elif not status or _number(status.get("safe_since")) < since:
             yield f"{whose} is being looked at"
 
     def _pause_s(self, folder: Folder) -> float:

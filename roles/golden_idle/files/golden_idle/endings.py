@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from http import HTTPStatus
+from urllib.error import HTTPError
 
 from golden_idle import account
 
@@ -45,7 +47,7 @@ class Ending:
 
 
 def announced() -> Iterator[Ending]:
-    """Yield the ends that are announced. Raises AccountError while nobody answers."""
+    """Yield the ends that are announced. Raises OSError while nobody answers."""
     for notice in _rows(_read("spot/instance-action")):
         yield at_time(Kind.SPOT, "EC2 takes this Spot machine back", notice.get("time"))
     if _read("events/recommendations/rebalance"):
@@ -62,8 +64,14 @@ def in_block() -> bool:
     return _read("instance-life-cycle") == "capacity-block"
 
 
-def _read(path: str) -> str | None:
-    return account.metadata(f"meta-data/{path}")
+def _read(path: str) -> str:
+    """Return the text there, or "" if there is none."""
+    try:
+        return account.metadata(f"meta-data/{path}")
+    except HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            return ""
+        raise
 
 
 def at_time(kind: Kind, text: str, when: object) -> Ending:
@@ -75,7 +83,7 @@ def at_time(kind: Kind, text: str, when: object) -> Ending:
     return Ending(kind, text)
 
 
-def _rows(text: str | None) -> list[dict[str, object]]:
+def _rows(text: str) -> list[dict[str, object]]:
     """Return the objects of a list, or the only one."""
     try:
         found = json.loads(text or "[]")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +115,16 @@ class Keeper(threading.Thread):
 
     def _look(self, now: float) -> float:
         """Do what is due, and return the seconds until the next look."""
-        with suppress(AccountError):  # what was announced stays so while nobody answers
+        # What was announced stays so while nobody answers.
+        with suppress(OSError, HTTPException, ValueError):
             self._announced = list(self._ask(now))
         coming = self._next(now)
         self._tell_copiers(coming, now)
         is_urgent = coming is not None and coming.is_urgent(now)
-        if coming and is_urgent:
-            self._lead(coming, now)
         if self._settings.keep:
             self._copies.start(now, at_end=is_urgent)
+        if coming and is_urgent:
+            self._lead(coming, now)
         if coming and coming is not self._own and self._is_first(coming, "announced"):
             self._tell_people([f"{coming.ending.text}."])
         with self._lock:
@@ -159,7 +161,7 @@ class Keeper(threading.Thread):
         )
 
     def _until(self, ending: Ending, now: float) -> float | None:
-        known = self._memory.setdefault(ending.key, {"seen": now})
+        known: dict[str, float] = self._memory.setdefault(ending.key, {"seen": now})
         if ending.at is None and ending.kind is not Kind.SPOT:
             return known.get("until")
         until = now + (ending.at or float("inf")) - time.time()
@@ -170,15 +172,16 @@ class Keeper(threading.Thread):
         # A clock that is adjusted a little makes no other end.
         if abs(known.get("until", float("-inf")) - until) > LEFT_S:
             known["until"] = until
-        return float(known["until"])
+        return known["until"]
 
     def _lead(self, coming: Coming, now: float) -> None:
         """Lead the machine to its end: jobs first, and the group that waits for it last."""
         running = jobs.running(self._root)
-        for job in sorted(running):
-            if self._is_first(coming, f"job {job}"):
-                jobs.tell(job)
-                self._log(f"told of the end: process {job.partition('-')[0]}")
+        for job in sorted(running.difference(self._memory[coming.ending.key])):
+            jobs.tell(job)
+            # Then: an agent that is killed here tells it twice, not never.
+            self._is_first(coming, job)
+            self._log(f"told of the end: process {job.partition('-')[0]}")
         if running:
             self._quiet_since = None
         elif self._quiet_since is None:
