@@ -14,6 +14,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from golden_idle import jobs
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.idle import ends, machine
@@ -155,6 +156,59 @@ def test_a_job_that_ignores_the_end_is_named_and_files_are_copied(place: Path) -
         here.play(ends.spot(12))
         until("a last word", lambda: "Jobs that have not ended: 1." in here.terminal())
         assert "notes" in ends.kept()
+
+
+def test_what_was_announced_stays_while_nobody_answers(place: Path) -> None:
+    here = EndingMachine(place)
+    with here.watched(), here.job() as job:
+        here.play(ends.spot(100))
+        assert job.wait() == 3
+        here.service.is_deaf = True
+        here.play()
+        here.looks(3, "api/token")
+        assert here.end()["kind"] == "spot"
+        here.service.is_deaf = False
+        until("no end", lambda: not here.end())
+
+
+def test_a_notice_during_a_copy_loses_nothing(place: Path) -> None:
+    here = EndingMachine(place)
+    large = os.urandom(48 << 20)
+    with here.watched():
+        here.save("large", large)
+        until("a copy", lambda: "files that wait" in here.login())
+        here.save("small", "a thought")
+        here.play(ends.spot(100))
+        until("a last word", lambda: SAFE in here.terminal())
+        assert ends.kept() == {"large": large, "small": b"a thought"}
+
+
+def test_what_runs_in_the_slice_is_told(place: Path) -> None:
+    """Units and containers are not registered."""
+    here = EndingMachine(place)
+    with here.watched(), here.job(registers=False) as job:
+        procs = place / "sys/fs/cgroup/keep.slice/train.service/cgroup.procs"
+        procs.parent.mkdir(parents=True)
+        procs.write_text(f"{job.pid}\n", encoding="ascii")
+        here.play(ends.spot(100))
+        assert job.wait() == 3
+
+
+def test_nobody_registers_what_another_runs(place: Path) -> None:
+    """A file of another user names it, a link, and one of a number that is used again."""
+    folder = place / jobs.FOLDER
+    folder.mkdir(parents=True)
+    jobs.register(place)
+    [mine] = jobs.running(place)
+    (folder / "1-1").touch()
+    (folder / "a-b").touch()
+    assert jobs.running(place) == {mine}
+    assert [path.name for path in folder.iterdir()] == [mine], "the others are removed"
+    if os.getuid() == 0:
+        os.chown(folder / mine, UID, -1)
+    else:
+        (folder / mine).rename(folder / f"1-{Path('/proc/1/stat').read_text().split()[21]}")
+    assert not jobs.running(place)
 
 
 def test_an_end_that_did_not_come_is_over(place: Path) -> None:

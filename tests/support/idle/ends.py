@@ -65,12 +65,18 @@ class _Played(Service):
     """The service, which kills whom `kill` names when `path` is asked for."""
 
     kill: tuple[str, Callable[[], int]] | None = None
+    is_deaf = False
 
     def record(self, row: Mapping[str, Any]) -> None:
         if self.kill and row["path"].endswith(self.kill[0]):
             pid, self.kill = self.kill[1](), None
             os.kill(pid, signal.SIGKILL)
         super().record(row)
+        if self.is_deaf:
+            raise ConnectionAbortedError
+
+    def handle_error(self, *_: Any) -> None:
+        """Quiet: who is deaf says nothing."""
 
 
 REBALANCE = {"events/recommendations/rebalance": json.dumps({"noticeTime": "2026-12-01T00:00:00Z"})}
@@ -137,13 +143,16 @@ class EndingMachine(IdleMachine):
             service.shutdown()
 
     @contextmanager
-    def job(self, how: str = "saves") -> Iterator[subprocess.Popen[bytes]]:
-        """A job that `golden-keep run` started."""
+    def job(
+        self, how: str = "saves", *, registers: bool = True
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A job that `golden-keep run` started, or nobody knows."""
         until("the agent's folder of jobs", (self.root / "run/golden-idle/jobs").exists)
         command = [sys.executable, str(self.root / "job.py"), str(self.keep), how]
-        process = subprocess.Popen(
-            [sys.executable, "-IB", GOLDEN_KEEP, "--root", self.root, "run", "--", *command]
-        )
+        if registers:
+            run = [sys.executable, "-IB", str(GOLDEN_KEEP), "--root", str(self.root), "run", "--"]
+            command = [*run, *command]
+        process = subprocess.Popen(command)
         try:
             until("the job", (self.keep / "started").exists)
             yield process
@@ -151,12 +160,12 @@ class EndingMachine(IdleMachine):
             process.kill()
             process.wait()
 
-    def looks(self, times: int) -> None:
+    def looks(self, times: int, at: str = "instance-life-cycle") -> None:
         """Wait until the agent has looked so many times from now on."""
         log = self.root / "imds.log"
 
         def looked() -> int:
-            return log.read_text(encoding="utf-8").count("instance-life-cycle")
+            return log.read_text(encoding="utf-8").count(at)
 
         before = looked()
         until("the agent's looks", lambda: looked() >= before + times)

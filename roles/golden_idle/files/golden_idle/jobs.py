@@ -8,7 +8,6 @@ only if its owner is the program's.
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +18,6 @@ from golden_idle.holds import MOST_FILES
 
 FOLDER = Path("run/golden-idle/jobs")
 SLICE = Path("sys/fs/cgroup/keep.slice")
-_PROC = Path("/proc")
 
 
 def register(root: Path) -> None:
@@ -32,20 +30,27 @@ def running(root: Path) -> set[str]:
     found = set[str]()
     with suppress(OSError), os.scandir(root / FOLDER) as entries:
         for entry in islice(entries, MOST_FILES):
-            with suppress(OSError):
-                if _runs(entry.name, entry.stat(follow_symlinks=False).st_uid):
+            with suppress(OSError, ValueError):
+                pid, _, _ = entry.name.partition("-")
+                owners = {
+                    entry.stat(follow_symlinks=False).st_uid,
+                    Path("/proc", pid).stat().st_uid,
+                }
+                if _name(int(pid)) == entry.name and len(owners) == 1:
                     found.add(entry.name)
-                else:
-                    Path(entry.path).unlink()
+                    continue
+            with suppress(OSError):
+                Path(entry.path).unlink()
     return found | set(_in_slice(root))
 
 
 def tell(job: str) -> None:
     """Send SIGTERM, to no later process of that number."""
     with suppress(OSError):
-        file = os.pidfd_open(int(job.partition("-")[0]))
+        pid = int(job.partition("-")[0])
+        file = os.pidfd_open(pid)
         try:
-            if _name(int(job.partition("-")[0])) == job:
+            if _name(pid) == job:
                 signal.pidfd_send_signal(file, signal.SIGTERM)
         finally:
             os.close(file)
@@ -62,17 +67,7 @@ def _in_slice(root: Path) -> Iterator[str]:
 def _name(pid: int) -> str:
     """Return PID-START. Raises OSError for a process that has ended, or is a zombie."""
     # The name of the program, in brackets, may have any character.
-    words = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    words = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()
     if words[0] == b"Z":
         raise ProcessLookupError
     return f"{pid}-{words[19].decode()}"
-
-
-def _runs(name: str, owner: int) -> bool:
-    if not re.fullmatch(r"[0-9]{1,10}-[0-9]{1,20}", name):
-        return False
-    pid = int(name.partition("-")[0])
-    try:
-        return _name(pid) == name and (_PROC / str(pid)).stat().st_uid == owner
-    except OSError:
-        return False
