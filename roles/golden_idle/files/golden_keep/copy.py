@@ -18,8 +18,6 @@ from golden_keep.state import End, KeepError, now
 LAST_S, PAUSE_S, SAY_S, TICK_S = 2.0, 5.0, 2.0, 0.5
 """Seconds that the last words take before an end, between attempts at an end, between statuses,
 and between looks at what runs."""
-LARGE = 1 << 20
-"""Bytes of a file that tells how fast the way to the bucket is; a smaller one waits for answers."""
 MOST_NAMED = 20
 
 _Running = dict[Future[tuple[File, str]], Sending]
@@ -33,7 +31,7 @@ class Round:
         self._place = state.place(root, folder)
         self._before = state.read_status(root, folder.uid)
         self._rate = float(self._before.get("rate", 0))
-        self._measured = (self.began, dict[int, int]())
+        self._arrived, self._measured = 0, (self.began, 0)
         prefix = self._place.removeprefix("s3://").partition("/")[2]
         self.files, self.left_out = scan(folder.path, f"{prefix}/")
         index = state.folder_of_state(root, folder) / "index.sqlite"
@@ -130,6 +128,7 @@ class Round:
     def _finish(self, job: Future[tuple[File, str]], sending: Sending) -> list[File]:
         """Note how a copy ended; return its file if it waits again."""
         path = sending.file.path
+        self._arrived += sending.moved_at_full_speed
         try:
             file, etag = job.result()
         except CancelledError:
@@ -157,16 +156,14 @@ class Round:
         """Measure the way to the bucket by large files, save the index, and say how it stands."""
         if saved:
             self._index.save()
-        moved = {
-            id(sending): sending.transfer.moved for sending in running if sending.file.size >= LARGE
-        }
+        moved = self._arrived + sum(sending.moved_at_full_speed for sending in running)
         since, before = self._measured
         took = now() - since
         if took >= 1:
             self._measured = (now(), moved)
-            bytes_moved = sum(max(0, moved[key] - before.get(key, 0)) for key in moved)
-            if bytes_moved:
-                self._rate = (self._rate + bytes_moved / took) / (2 if self._rate else 1)
+            if moved > before:
+                rate = (moved - before) / took
+                self._rate = (self._rate + rate) / 2 if self._rate else rate
         if now() - self._said > SAY_S:
             self._say()
 
