@@ -54,16 +54,15 @@ class KeepMachine:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         return file
 
-    def end(self, seconds: float | None, kind: str = "spot") -> None:
-        """Announce the machine's end."""
+    def end(self, seconds: float) -> float:
+        """Announce the machine's end, and return its boot time in seconds."""
         path = self.root / "run/golden-idle/end.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        until = None
-        if seconds is not None:
-            until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
+        until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
         path.write_text(
-            json.dumps({"kind": kind, "text": "it ends", "until": until}), encoding="utf-8"
+            json.dumps({"kind": "spot", "text": "it ends", "until": until}), encoding="utf-8"
         )
+        return until
 
     def start(self, *argv: str, **environment: str) -> subprocess.Popen[str]:
         """Start golden-keep as the folder's owner."""

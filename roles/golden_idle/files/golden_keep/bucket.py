@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -155,16 +156,19 @@ class Bucket:
     def _calling(self, path: str) -> Iterator[None]:
         """Turn boto3's errors into Refused or KeepError."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
-        from s3transfer.exceptions import RetriesExceededError  # noqa: PLC0415 - as above
+        from s3transfer import exceptions  # noqa: PLC0415 - as above
 
         try:
             yield
+        # What new versions make of an answer to a download's condition.
+        except getattr(exceptions, "S3DownloadFailedError", ()):
+            raise Refused from None
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _REFUSED:
                 raise Refused from None
             raise KeepError(f"{code}: {self.place}/{shown(path)}: {one_line(error)}") from None
-        except (BotoCoreError, RetriesExceededError) as error:
+        except (BotoCoreError, exceptions.RetriesExceededError) as error:
             kind = type(error).__name__
             raise KeepError(f"{kind}: {self.place}/{shown(path)}: {one_line(error)}") from None
 
@@ -246,10 +250,10 @@ class Bucket:
     def write_record(self, values: dict[str, Any]) -> None:
         """Write what this machine says at its end."""
         path = f"{STATE}/{self.machine}.json"
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        body = json.dumps({"machine": self.machine, "at": at, **values}).encode()
         with self._calling(path):
-            self._client.put_object(
-                Bucket=self._bucket, Key=self.prefix + path, Body=json.dumps(values).encode()
-            )
+            self._client.put_object(Bucket=self._bucket, Key=self.prefix + path, Body=body)
 
     def read_record(self, path: str) -> dict[str, Any]:
         """Return what a machine said at its end, or nothing if it is no such object."""

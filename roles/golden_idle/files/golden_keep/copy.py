@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import json
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -15,11 +16,8 @@ from golden_keep.scan import File, scan, shown
 from golden_keep.sending import Sending
 from golden_keep.state import End, KeepError, now
 
-LAST_S, PAUSE_S, SAY_S, TICK_S = 2.0, 5.0, 2.0, 0.5
-"""Seconds that the last words take before an end, between attempts at an end, between statuses,
-and between looks at what runs."""
-LARGE = 1 << 20
-"""Bytes of a file that tells how fast the way to the bucket is; a smaller one waits for answers."""
+LAST_S, SAY_S, TICK_S = 2.0, 2.0, 0.5
+"""Seconds that the last words take before an end, between statuses, and between looks at copies."""
 MOST_NAMED = 20
 
 _Running = dict[Future[tuple[File, str]], Sending]
@@ -33,7 +31,7 @@ class Round:
         self._place = state.place(root, folder)
         self._before = state.read_status(root, folder.uid)
         self._rate = float(self._before.get("rate", 0))
-        self._measured = (self.began, dict[int, int]())
+        self._arrived, self._measured = 0, (self.began, 0)
         prefix = self._place.removeprefix("s3://").partition("/")[2]
         self.files, self.left_out = scan(folder.path, f"{prefix}/")
         index = state.folder_of_state(root, folder) / "index.sqlite"
@@ -44,48 +42,41 @@ class Round:
             if self._index.known.get(path, (None,))[0] != file
         }
         self.trouble, self._said = "", now()
+        self._recorded = self._before.get("record")
         self._took = now() - self.began
 
     def run(self) -> None:
         """Copy what waits. The status says all, also what goes wrong."""
-        while True:
-            end = state.end(self._root)
-            self.trouble = ""
-            if self.waiting or end:
-                try:
-                    self._try(end)
-                except KeepError as error:
-                    self.trouble = str(error)
-            if not self.trouble or not end or not now() + PAUSE_S < end.until < float("inf"):
-                break
-            self._say()
-            time.sleep(PAUSE_S)
+        end = state.end(self._root)
+        if self.waiting or (end and _digest(self._record(end)) != self._recorded):
+            try:
+                bucket = Bucket(self._place)
+                self._tell(bucket, end)
+                self._send_all(bucket)
+                self._tell(bucket, state.end(self._root))
+            except KeepError as error:
+                self.trouble = str(error)
         self._say()
 
-    def _try(self, end: End | None) -> None:
-        bucket = Bucket(self._place)
-        if end:
-            self._record(bucket, end)
-        self._send_all(bucket)
-        if end := state.end(self._root):
-            self._record(bucket, end)
-
-    def _record(self, bucket: Bucket, end: End) -> None:
-        """Say in the bucket, for the next machine, what is not safe and what the user deleted."""
+    def _record(self, end: End) -> str:
+        """Return what the next machine has to know: what is not safe, what the user deleted."""
         gone = {
             path: etag
             for path, (_, etag) in self._index.known.items()
             if path not in self.files and path not in self.left_out
         }
-        bucket.write_record(
-            {
-                "machine": bucket.machine,
-                "kind": end.kind,
-                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "waiting": sorted([*self.waiting, *map(shown, self.left_out)]),
-                "gone": gone,
-            }
-        )
+        waiting = sorted([*self.waiting, *map(shown, self.left_out)])
+        return json.dumps({"kind": end.kind, "waiting": waiting, "gone": gone})
+
+    def _tell(self, bucket: Bucket, end: End | None) -> None:
+        if end:
+            record = self._record(end)
+            job = ThreadPoolExecutor(1).submit(bucket.write_record, json.loads(record))
+            wait([job], None if end.until == float("inf") else max(0.0, end.until - now()))
+            if not job.done():
+                raise KeepError("the machine ends before the bucket answers")
+            job.result()
+            self._recorded = _digest(record)
 
     def _send_all(self, bucket: Bucket) -> None:
         pool, running = ThreadPoolExecutor(PARALLEL), _Running()
@@ -130,6 +121,7 @@ class Round:
     def _finish(self, job: Future[tuple[File, str]], sending: Sending) -> list[File]:
         """Note how a copy ended; return its file if it waits again."""
         path = sending.file.path
+        self._arrived += sending.moved_at_full_speed
         try:
             file, etag = job.result()
         except CancelledError:
@@ -157,16 +149,14 @@ class Round:
         """Measure the way to the bucket by large files, save the index, and say how it stands."""
         if saved:
             self._index.save()
-        moved = {
-            id(sending): sending.transfer.moved for sending in running if sending.file.size >= LARGE
-        }
+        moved = self._arrived + sum(sending.moved_at_full_speed for sending in running)
         since, before = self._measured
         took = now() - since
         if took >= 1:
             self._measured = (now(), moved)
-            bytes_moved = sum(max(0, moved[key] - before.get(key, 0)) for key in moved)
-            if bytes_moved:
-                self._rate = (self._rate + bytes_moved / took) / (2 if self._rate else 1)
+            if moved > before:
+                rate = (moved - before) / took
+                self._rate += (rate - self._rate) / (5 if self._rate else 1)
         if now() - self._said > SAY_S:
             self._say()
 
@@ -194,9 +184,14 @@ class Round:
                 ],
                 "left_out_files": len(self.left_out),
                 "beside": self._index.beside(),
+                "record": self._recorded,
                 "trouble": self.trouble or self._index.trouble,
             },
         )
+
+
+def _digest(record: str) -> int:
+    return zlib.crc32(record.encode())
 
 
 def _time_left(end: End | None) -> float:

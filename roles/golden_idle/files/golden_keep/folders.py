@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http
 import os
 import stat
@@ -62,11 +63,14 @@ def _owner(name: str, uid: int) -> str:
         return name if getattr(error, "code", 0) == http.HTTPStatus.NOT_FOUND else ""
     if is_segment(tag):
         return tag
-    print(
-        f"golden-keep: the tag Owner {tag!r} is no name of a folder: {name} is used",
-        file=sys.stderr,
-    )
+    _refuse(tag, name)
     return name
+
+
+@functools.cache  # the agent looks each minute
+def _refuse(tag: str, name: str) -> None:
+    text = f"golden-keep: the tag Owner {tag!r} is no name of a folder: {name} is used"
+    print(text, file=sys.stderr)
 
 
 def is_segment(name: str) -> bool:

@@ -24,6 +24,8 @@ from golden_keep.scan import File
 
 TICK_NS = 20_000_000
 """Longer than the clock of a file system stands still."""
+LARGE = 1 << 20
+"""Bytes of a file that shows how fast the way is."""
 MOST_COPIED = 5 << 30
 """Bytes of an object that the bucket copies by one request."""
 
@@ -45,6 +47,11 @@ class Sending:
     def left(self) -> int:
         """Bytes."""
         return max(0, self.file.size - self.transfer.moved)
+
+    @property
+    def moved_at_full_speed(self) -> int:
+        """Bytes that tell how fast the way to the bucket is: a small file waits for answers."""
+        return self.transfer.moved if self.file.size >= LARGE else 0
 
     def run(self, known: tuple[File, str] | None, *, ask: bool) -> tuple[File, str]:
         """Copy the file; return it as it was then with its object's ETag.
