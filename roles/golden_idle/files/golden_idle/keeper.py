@@ -125,7 +125,8 @@ class Keeper(threading.Thread):
             self._copies.start(now, at_end=is_urgent)
         if coming and is_urgent:
             self._lead(coming, now)
-        if coming and coming is not self._own and self._is_first(coming, "announced"):
+        is_news = coming is not None and coming.ending.kind is not Kind.IDLE
+        if coming and is_news and self._is_first(coming, "announced"):
             self._tell_people([f"{coming.ending.text}."])
         with self._lock:
             if self._own:
@@ -150,8 +151,8 @@ class Keeper(threading.Thread):
         keys = {ending.key for ending in self._announced}
         self._memory = {key: known for key, known in self._memory.items() if key in keys}
         found = [Coming(ending, self._until(ending, now)) for ending in self._announced]
-        if self._own:
-            found.append(self._own)
+        if own := self._own:
+            found.append(own)
         found = [each for each in found if not each.within(-OVER_S, now)]
         order = list(Kind)
         return min(
