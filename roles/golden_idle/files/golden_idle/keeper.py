@@ -30,7 +30,7 @@ SPOT_S, LATE_S = 120, 30
 """Seconds from a Spot notice to the end, and what is hoped for where the clock says it is over."""
 JOBS_S, NEAR_S = 600, 3600
 """Seconds before an end from which jobs are told, and copiers."""
-LEFT_S, OVER_S = 5, 60
+LEFT_S, OVER_S = 5, 10
 """Seconds before an end in which people are told what is left, and after it: it has not come."""
 ASK_S, GROUP_S = 1800, 30
 """Seconds until EC2 is asked again about a capacity block, which may be extended, and a group that
