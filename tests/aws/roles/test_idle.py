@@ -211,6 +211,7 @@ def test_who_cannot_be_told_is_not_stopped(
 
 def test_the_policy_of_an_instance_is_what_the_agent_needs(aws: Emulator, instance: str) -> None:
     agent, topic = machine.member(instance, GROUP)
+    machine.state_ends(aws)
     before = len(aws.asked())
     aws.set(allowed={"*": granted("instance")})
     machine.ask_all(agent, GROUP, topic)

@@ -38,6 +38,7 @@ def settings(**changed: Any) -> Settings:
         metrics_enabled=True,
         protection_enabled=True,
         poweroff_command=("systemctl", "poweroff"),
+        keep="",
     )
     return replace(known, **changed)
 

@@ -64,6 +64,7 @@ def test_a_notice_goes_by_https_alone_and_the_address_is_in_no_message() -> None
 def test_those_who_are_logged_in_are_told_and_those_who_log_in(tmp_path: Path) -> None:
     files.write(tmp_path / "dev/pts", {"0": "", "ptmx": ""})
     notice.tell_terminals(tmp_path, "It powers off\nin 15 minutes")
+    notice.tell_logins(tmp_path / notice.LOGIN, "It powers off\nin 15 minutes")
     assert (tmp_path / "dev/pts/0").read_bytes() == b"\r\nIt powers off\r\nin 15 minutes\r\n"
     assert (tmp_path / notice.LOGIN).read_text() == "It powers off\nin 15 minutes\n"
     notice.take_back(tmp_path)

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from golden_idle import metrics, settings
@@ -179,6 +180,46 @@ class Account:
             self._clients["autoscaling"].terminate_instance_in_auto_scaling_group(
                 InstanceId=self.instance.id, ShouldDecrementDesiredCapacity=True
             )
+
+    def hooks(self, group: str) -> dict[str, float]:
+        """Return the group's hooks for an instance that ends, and the seconds that each waits."""
+        with self._calling("lifecycle hooks"):
+            answer = self._clients["autoscaling"].describe_lifecycle_hooks(
+                AutoScalingGroupName=group
+            )
+        return {
+            hook["LifecycleHookName"]: float(hook["HeartbeatTimeout"])
+            for hook in answer["LifecycleHooks"]
+            if hook["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"
+        }
+
+    def answer_hook(self, group: str, hook: str, *, done: bool) -> None:
+        """Let the group go on, or have its hook wait once more as long."""
+        about = {
+            "AutoScalingGroupName": group,
+            "LifecycleHookName": hook,
+            "InstanceId": self.instance.id,
+        }
+        with self._calling(f"lifecycle hook {hook}"):
+            if done:
+                self._clients["autoscaling"].complete_lifecycle_action(
+                    **about, LifecycleActionResult="CONTINUE"
+                )
+            else:
+                self._clients["autoscaling"].record_lifecycle_action_heartbeat(**about)
+
+    def block_end(self) -> str:
+        """Return when EC2 ends the instance of a capacity block, or "": half an hour before the
+        block's end ("Use Capacity Blocks for machine learning workloads", Auto Scaling User
+        Guide)."""
+        with self._calling("the capacity block"):
+            ec2 = self._instances()
+            [found] = ec2.describe_instances(InstanceIds=[self.instance.id])["Reservations"]
+            block = found["Instances"][0].get("CapacityReservationId", "")
+            [row] = ec2.describe_capacity_reservations(CapacityReservationIds=[block])[
+                "CapacityReservations"
+            ]
+        return (row["EndDate"] - timedelta(minutes=30)).isoformat() if "EndDate" in row else ""
 
     def tag(self, key: str, value: str) -> None:
         """Give the instance a tag. Characters that EC2 forbids in a value become spaces."""

@@ -14,7 +14,17 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from golden_idle import account, evidence, holds, machine, metrics, notice, owner, settings
+from golden_idle import (
+    account,
+    evidence,
+    holds,
+    keeper,
+    machine,
+    metrics,
+    notice,
+    owner,
+    settings,
+)
 from golden_idle.account import AccountError
 from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide, is_free
 from golden_idle.metrics import Figure, Minute
@@ -68,6 +78,7 @@ class Agent:
             protects=self.settings.protection_enabled, clock=self.clock.now, log=log
         )
         self._end = threading.Event()
+        self._keeper = keeper.Keeper(root, self.settings, speed, log)
         (root / holds.FOLDER).mkdir(parents=True, exist_ok=True)
         # As /tmp: everybody may write a hold, and nobody may remove another's.
         (root / holds.FOLDER).chmod(0o1777)
@@ -77,6 +88,7 @@ class Agent:
         signal.signal(signal.SIGTERM, lambda *_: self._end.set())
         signal.signal(signal.SIGINT, lambda *_: self._end.set())
         self._publisher.start()
+        self._keeper.start()
         earlier = machine.read(self.root)
         # Waits until the clock's next multiple of PERIOD_S, so that slow samples do not add up.
         while not self._end.wait((PERIOD_S - self.clock.now() % PERIOD_S) / self.clock.speed):
@@ -84,6 +96,9 @@ class Agent:
             self._look(earlier, later)
             earlier = later
             tell_systemd("WATCHDOG=1")
+            if not self._keeper.is_alive():
+                raise RuntimeError("a thread has ended; systemd starts another agent")
+        self._keeper.stop()
         self._publisher.stop()
         self._nvml.close()
 
@@ -146,6 +161,7 @@ class Agent:
             self._progress, self._failure = Progress(), ""
             self._publisher.protect(True)
             notice.take_back(self.root)
+            self._keeper.stays()
         elif step is not Step.NOTHING and (reason_to_stay := self._reason_to_stay()):
             if self._failure != reason_to_stay:
                 log(reason_to_stay)
@@ -153,6 +169,9 @@ class Agent:
             # keeps fewer.
             self._failure, self._progress = reason_to_stay, Progress().failed(now)
             self._publisher.protect(False)
+        elif step is Step.ACT and (unsafe := self._unsafe()):
+            # The next sample asks again.
+            self._failure = unsafe
         elif step is not Step.NOTHING:
             try:
                 self._notify(decision, now) if step is Step.NOTIFY else self._act()
@@ -165,6 +184,12 @@ class Agent:
                     Stage.NOTIFIED if step is Step.NOTIFY else Stage.DONE, now
                 )
                 log(f"{self._progress.stage}: {decision.reason}")
+
+    def _unsafe(self) -> str:
+        """Return what has to be saved before the machine ends, or ""."""
+        if self.settings.action in (Action.POWEROFF, Action.LEAVE_GROUP):
+            return self._keeper.unsafe()
+        return ""
 
     def _reason_to_stay(self) -> str:
         """Return why an idle machine stays, or "": its group is as small as a calendar or its spare
@@ -194,6 +219,7 @@ class Agent:
         )
         if self.settings.action is not Action.NOTIFY:
             notice.tell_terminals(self.root, "\n".join(lines))
+            notice.tell_logins(self.root / notice.LOGIN, "\n".join(lines))
 
     def _act(self) -> None:
         """Take the action that was announced."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from golden_idle import holds, settings
+from golden_idle import holds, keeper, settings
 from golden_idle.agent import STATE, Agent
 from golden_idle.decide import MISSING_S
 from golden_idle.holds import WrongHold
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--speed", type=float, default=1.0, metavar="N", help="a rehearsal, N times as fast"
     )
+    command("end", _last_copies, "copy what lies in ~/keep, as a shutdown does")
     return parser
 
 
@@ -128,3 +129,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if not arguments.speed >= 1:
         raise WrongSettings("--speed has to be 1 or more")
     Agent(arguments.root, arguments.speed).run()
+
+
+def _last_copies(arguments: argparse.Namespace) -> None:
+    if settings.load(arguments.root).keep:
+        keeper.last_copies(arguments.root)

@@ -122,14 +122,14 @@ def _hold(path: Path) -> Iterator[Hold]:
     yield Hold(until, user_name(owner), "".join(filter(str.isprintable, reason))[:MOST_REASON])
 
 
-def read_plain(path: Path) -> tuple[bytes, int]:
+def read_plain(path: Path, most: int = MOST_BYTES) -> tuple[bytes, int]:
     """Return the first bytes of a user's file and its owner's id. A file that is not a plain one
     counts as empty."""
     # O_NOFOLLOW: a link could name any file. O_NONBLOCK: opening a FIFO would wait for its writer.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(file)
-        return os.read(file, MOST_BYTES) if stat.S_ISREG(status.st_mode) else b"", status.st_uid
+        return os.read(file, most) if stat.S_ISREG(status.st_mode) else b"", status.st_uid
     finally:
         os.close(file)
 

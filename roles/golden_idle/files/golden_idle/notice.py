@@ -64,11 +64,7 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
 
 
 def tell_terminals(root: Path, text: str) -> None:
-    """Tell users who are logged in, as wall(1) does, and those who log in until the machine is busy
-    again."""
-    with suppress(OSError):  # the action needs only the notice to the target, which was sent
-        (root / LOGIN).parent.mkdir(parents=True, exist_ok=True)
-        (root / LOGIN).write_text(f"{text}\n", encoding="utf-8")
+    """Tell users who are logged in, as wall(1) does."""
     for path in (root / "dev/pts").glob("[0-9]*"):
         with suppress(OSError):  # the terminal is closed, or stopped by its reader
             file = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
@@ -76,6 +72,13 @@ def tell_terminals(root: Path, text: str) -> None:
                 os.write(file, f"\n{text}\n".replace("\n", "\r\n").encode())
             finally:
                 os.close(file)
+
+
+def tell_logins(path: Path, text: str) -> None:
+    """Tell those who log in from now on, or nothing if the text is empty."""
+    with suppress(OSError):  # what is done does not wait for it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n" if text else "", encoding="utf-8")
 
 
 def take_back(root: Path) -> None:

@@ -23,6 +23,7 @@ a person needs the second to write a hold."""
 CPU, GPU, NETWORK, DISKS = "CPU seconds", "GPU seconds", "MB of network", "MB of disks"
 """What is summed up over the window, in words for people."""
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}")
+_KEEP = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(?!\.\.?$)[A-Za-z0-9._-]{1,64}")
 _PARAMETER = re.compile(r"ssm:/[A-Za-z0-9._/-]{1,1000}")
 
 
@@ -55,6 +56,7 @@ class Settings:
     metrics_enabled: bool
     protection_enabled: bool
     poweroff_command: tuple[str, ...]
+    keep: str
 
     @property
     def window_s(self) -> float:
@@ -158,6 +160,13 @@ def check(values: Mapping[str, Any]) -> Settings:
     ):
         raise WrongSettings(f"poweroff_command is {command!r}: it has to be a list of words")
     _check_target(Action(values["action"]), values["target"])
+    if not isinstance(values["keep"], str) or (
+        values["keep"] and not _KEEP.fullmatch(values["keep"])
+    ):
+        raise WrongSettings(
+            f"keep is {values['keep']!r}: it has to be `s3://BUCKET/TEAM`, with a TEAM of letters, "
+            "digits, `.`, `_` and `-`, or empty"
+        )
     return Settings(
         **{**values, "action": Action(values["action"]), "poweroff_command": tuple(command)}
     )

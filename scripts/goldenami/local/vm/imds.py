@@ -55,12 +55,14 @@ HOSTNAME = "ip-10-0-2-15.ec2.internal"
 
 @dataclass(frozen=True)
 class Instance:
-    """The instance that the service describes. Requests are written to the file `log`."""
+    """The instance that the service describes. Requests are written to the file `log`. The file
+    `played`, if there is one, adds paths and texts (JSON), such as those of an end."""
 
     log: str
     public_key: str
     instance_id: str = "i-0123456789abcdef0"
     user_data: str | None = None
+    played: str = ""
 
 
 def answers(instance: Instance) -> dict[str, str]:
@@ -179,7 +181,15 @@ class Service(ThreadingHTTPServer):
         self.leaves = answers(instance)
         self.tokens = Tokens()
         self._log = Path(instance.log)
+        self._played = Path(instance.played or "/nonexistent")
         self._log_lock = threading.Lock()
+
+    def readable(self) -> dict[str, str]:
+        """Return every readable path and its text at this moment."""
+        if not self._played.exists():
+            return self.leaves
+        played: dict[str, str] = json.loads(self._played.read_text(encoding="utf-8"))
+        return self.leaves | played
 
     def record(self, row: Mapping[str, Any]) -> None:
         with self._log_lock, self._log.open("a", encoding="utf-8") as sink:
@@ -221,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
         version, _, rest = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
         if not version:
             return "\n".join(VERSIONS)
-        return find(self.server.leaves, rest) if version in VERSIONS else None
+        return find(self.server.readable(), rest) if version in VERSIONS else None
 
     def _answer(
         self,

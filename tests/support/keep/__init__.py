@@ -1,0 +1,1 @@
+"""Machines with a folder that is kept, for the package golden_keep."""
