@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from pathlib import Path
 
 from golden_keep import state
-from golden_keep.bucket import PARALLEL, Bucket, Changed, Refused
+from golden_keep.bucket import PARALLEL, PART, Bucket, Changed, Refused
 from golden_keep.folders import Folder
 from golden_keep.index import Index
 from golden_keep.scan import File, scan, shown
@@ -92,7 +92,9 @@ class Round:
                 queue.clear()
                 for sending in running.values():
                     sending.transfer.cancel()
-            if has_room := bool(queue) and len(running) < PARALLEL:
+            # At an end a large file's parts, which are many at once, keep no small one waiting.
+            most = 1 if end and queue and queue[-1].size > PART else PARALLEL
+            if has_room := bool(queue) and len(running) < most:
                 sending = Sending(bucket, self._folder.path, queue.pop())
                 if self._fits([*running.values(), sending], end):
                     known = self._index.known.get(sending.file.path)
