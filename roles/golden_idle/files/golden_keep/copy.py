@@ -51,7 +51,6 @@ class Round:
         if self.waiting or (end and _digest(self._record(end)) != self._recorded):
             try:
                 bucket = Bucket(self._place)
-                self._tell(bucket, end)
                 self._send_all(bucket)
                 self._tell(bucket, state.end(self._root))
             except KeepError as error:
@@ -84,6 +83,7 @@ class Round:
         while queue or running:
             end = state.end(self._root)
             if end and end != last:
+                self._tell(bucket, end)
                 self._make_room(end, queue, running)
                 # Smallest first, and newest first among equals: `pop` takes the last.
                 queue.sort(key=lambda file: (-file.size, file.mtime_ns))
@@ -154,7 +154,7 @@ class Round:
         moved = self._arrived + sum(sending.moved_at_full_speed for sending in running)
         since, before = self._measured
         took = now() - since
-        if took >= 1:
+        if took >= 1 or not moved:  # the first second begins when something moves
             self._measured = (now(), moved)
             if moved > before:
                 rate = (moved - before) / took
