@@ -281,20 +281,17 @@ def test_an_end_copies_what_fits_and_stops_in_time(here: KeepMachine, bucket: Em
     assert (record["machine"], record["kind"], record["waiting"]) == (HERE, "spot", ["huge"])
 
 
-def test_an_end_that_comes_during_a_copy_lets_small_files_go_first(
-    here: KeepMachine, bucket: Emulator
-) -> None:
-    here.write("huge", bytes(200_000_000))
+def test_an_end_during_a_copy_is_told_and_obeyed(here: KeepMachine, bucket: Emulator) -> None:
+    here.write("huge", bytes(300_000_000))
     with Proxy(bucket.url, rate=5_000_000) as proxy:
         process = here.start("copy", AWS_ENDPOINT_URL=proxy.url)
-        until(
-            "a measured rate",
-            lambda: (here.runtime / "status.json").exists() and here.status()["rate"],
-        )
-        here.end(10)
+        until("a rate", lambda: (here.runtime / "status.json").exists() and here.status()["rate"])
+        until_s = here.end(20)
         process.communicate()
-    assert here.status()["waiting"] == ["huge"]
-    assert json.loads(objects(f"{PREFIX}.golden-keep/")[f"{HERE}.json"])["waiting"] == ["huge"]
+    assert here.status()["waiting"] == ["huge"] and here.status()["at"] < until_s + 5
+    found = objects()
+    assert json.loads(found.pop(f".golden-keep/{HERE}.json"))["waiting"] == ["huge"]
+    assert found == {}
 
 
 def test_restore_writes_nothing_outside_the_folder_and_names_what_it_leaves(

@@ -54,19 +54,19 @@ def test_a_person_s_folder_in_the_home_and_a_service_s_below_keep(tmp_path: Path
     root = machine(
         tmp_path,
         "root:x:0:0::/root:/bin/sh",
-        f"ann:x:{ME}:7::/home/ann:/bin/sh",
+        f"ann:x:{ME}:7::/people/ann:/bin/sh",
         f"service:x:{ME}:7::/nonexistent:/bin/false",
     )
-    home, service = own(root / "home/ann/keep"), own(root / "keep/service")
+    home, service = own(root / "people/ann/keep"), own(root / "keep/service")
     own(root / "root/keep", os.getuid())
     assert folders(root) == [Folder(ME, 7, home, "ann"), Folder(ME, 7, service, "service")]
 
 
 def test_a_link_and_a_folder_of_somebody_else_are_not_kept(tmp_path: Path) -> None:
-    root = machine(tmp_path, f"ann:x:{ME}:7::/home/ann:", f"bob:x:{ME + 1}:7::/home/bob:")
-    (root / "home/ann").mkdir(parents=True)
-    (root / "home/ann/keep").symlink_to(root / "etc")
-    own(root / "home/bob/keep")
+    root = machine(tmp_path, f"ann:x:{ME}:7::/people/ann:", f"bob:x:{ME + 1}:7::/people/bob:")
+    (root / "people/ann").mkdir(parents=True)
+    (root / "people/ann/keep").symlink_to(root / "etc")
+    own(root / "people/bob/keep")
     assert folders(root) == []
 
 

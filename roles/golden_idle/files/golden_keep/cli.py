@@ -144,7 +144,7 @@ def _print_paths(last: dict[str, Any]) -> None:
     for kind, paths in (
         ("not yet", last["waiting"]),
         ("left out", last["left_out"]),
-        ("another machine's, or of two machines", last["beside"]),
+        ("of two machines, both kept", last["beside"]),
     ):
         for path in paths:
             print(f"{kind}: {path}")

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from pathlib import Path
 
 from golden_keep import state
-from golden_keep.bucket import PARALLEL, Bucket, Changed, Refused
+from golden_keep.bucket import PARALLEL, PART, Bucket, Changed, Refused
 from golden_keep.folders import Folder
 from golden_keep.index import Index
 from golden_keep.scan import File, scan, shown
@@ -51,7 +51,6 @@ class Round:
         if self.waiting or (end and _digest(self._record(end)) != self._recorded):
             try:
                 bucket = Bucket(self._place)
-                self._tell(bucket, end)
                 self._send_all(bucket)
                 self._tell(bucket, state.end(self._root))
             except KeepError as error:
@@ -84,6 +83,7 @@ class Round:
         while queue or running:
             end = state.end(self._root)
             if end and end != last:
+                self._tell(bucket, end)
                 self._make_room(end, queue, running)
                 # Smallest first, and newest first among equals: `pop` takes the last.
                 queue.sort(key=lambda file: (-file.size, file.mtime_ns))
@@ -92,7 +92,9 @@ class Round:
                 queue.clear()
                 for sending in running.values():
                     sending.transfer.cancel()
-            if has_room := bool(queue) and len(running) < PARALLEL:
+            # At an end a large file's parts, which are many at once, keep no small one waiting.
+            most = 1 if end and queue and queue[-1].size > PART else PARALLEL
+            if has_room := bool(queue) and len(running) < most:
                 sending = Sending(bucket, self._folder.path, queue.pop())
                 if self._fits([*running.values(), sending], end):
                     known = self._index.known.get(sending.file.path)
@@ -152,7 +154,7 @@ class Round:
         moved = self._arrived + sum(sending.moved_at_full_speed for sending in running)
         since, before = self._measured
         took = now() - since
-        if took >= 1:
+        if took >= 1 or not moved:  # the first second begins when something moves
             self._measured = (now(), moved)
             if moved > before:
                 rate = (moved - before) / took
