@@ -93,6 +93,12 @@ def _machine_role(definition: Definition, region: str) -> str:
     return role if publish and is_named and region == publish.regions[0] else ""
 
 
+def _team(definition: Definition) -> str:
+    """Return the team whose files the machines keep, or "": the prefix in s3://BUCKET/PREFIX."""
+    keep = str(definition.variables("golden_idle").get("golden_idle_keep", ""))
+    return keep.rstrip("/").rpartition("/")[2]
+
+
 def families_of(
     definition: Definition,
     families: Mapping[str, Family],
@@ -176,6 +182,7 @@ def render(
         metrics=metrics,
         tags=tags,
         role=_machine_role(definition, prices.region),
+        team=_team(definition),
         no_price_limit=_NO_PRICE_LIMIT,
     )
     if len(body.encode()) > TEMPLATE_BYTES:
