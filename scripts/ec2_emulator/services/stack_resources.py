@@ -129,7 +129,7 @@ class LifecycleHook(CloudFormationModel):
 
 
 def clean_json(resource_json: Any, resources_map: Any) -> Any:
-    """Resolve a part of a template. A list has no entry for AWS::NoValue, where moto leaves None."""
+    """Resolve a part of a template. AWS::NoValue leaves no entry in a list; moto leaves None."""
     cleaned = _moto_json(resource_json, resources_map)
     if isinstance(resource_json, list):
         return [value for value in cleaned if value is not None]

@@ -64,8 +64,8 @@ def _like(value: str, patterns: Iterable[str], *, fold: bool = False) -> bool:
 
 
 def _filled(text: str, have: Mapping[str, Any]) -> str:
-    """A resource or a value of a condition with its policy variables; empty, which matches nothing, where the
-    request lacks one.
+    """A resource or a condition's value with its policy variables; empty, which matches nothing,
+    where the request lacks one.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
     """
