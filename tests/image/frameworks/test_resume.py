@@ -23,9 +23,11 @@ def test_a_job_that_is_stopped_ends_as_one_that_is_not(
     runner = ["runuser", "-u", "nobody", "--", "/opt/ml/bin/ml-run", environments[0]]
     program = Path(__file__).with_name("resume.py").read_text(encoding="utf-8")
     found = run_program(program, json.dumps(runner), job)
-    assert found["first"] == ["begins at step 0", "saved step 1000"]
+    # Whichever step it was: one that begins anew says `saved step 1000` first, as the whole one
+    # does.
     stopped = int(found["last"].split()[-1])
-    assert stopped >= 1000
-    assert found["resumed"][0] == f"begins at step {stopped}"
-    assert found["once"][0] == "begins at step 0"
+    end = f"saved step {stopped + 100}"
+    assert stopped >= 1000 and found["once"][0] == found["first"] == "saved step 1000"
+    assert found["resumed"][-1] == found["once"][-1] == end
+    assert found["resumed"][0] != "saved step 1000"
     assert found["ends"] == [f"{stopped + 100} {stopped + 100}"], "equal weights at the same step"
