@@ -33,6 +33,8 @@ from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
 from support.gpu import candidates
+from support.idle.machine import metadata_service
+from support.keep.machine import KeepMachine
 from support.security import signing_key
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden-ami/images"
@@ -371,21 +373,23 @@ def site(stage: Stage) -> None:
 
 
 def instance_keep(stage: Stage) -> None:
-    """The files of a team, as s3transfer sends and reads them, one of them in parts that it gives
+    """A round of golden-keep, then the files read as a restore does, and parts that are given
     up."""
     bucket = USERS_BUCKET.rpartition(":")[2]
     boto3.client("s3", "us-east-1").create_bucket(Bucket=bucket)
-    source, noted = stage.checkout.root / "model.pt", len(stage.questions)
-    source.write_bytes(b"weights" * 2_000_000)
-    s3 = unbound.account().s3("us-east-1")
-    with stage.rights("instance-keep"):
-        s3.upload_file(str(source), bucket, "vision/ann/model.pt")
+    noted, s3 = len(stage.questions), unbound.account().s3("us-east-1")
+    with metadata_service("i-0a00000000000000a") as imds, stage.rights("instance-keep"):
+        machine = KeepMachine(stage.checkout.root / "machine", imds, f"s3://{bucket}/vision")
+        source = machine.write("model.pt", b"weights" * 2_000_000)
+        status = machine.copy()
+        assert (status["trouble"], status["safe_files"]) == ("", 1)
         begun = s3.create_multipart_upload(Bucket=bucket, Key="vision/ann/next.pt")
         s3.abort_multipart_upload(
             Bucket=bucket, Key="vision/ann/next.pt", UploadId=begun["UploadId"]
         )
         listed = s3.list_objects_v2(Bucket=bucket, Prefix="vision/ann/")["Contents"]
-        s3.download_file(bucket, listed[0]["Key"], f"{source}.2")
+        assert [each["Key"] for each in listed] == ["vision/ann/model.pt"]
+        s3.download_file(bucket, "vision/ann/model.pt", f"{source}.2")
         with pytest.raises(ClientError, match="AccessDenied"):
             s3.delete_object(Bucket=bucket, Key="vision/ann/model.pt")
     assert source.read_bytes() == source.with_name("model.pt.2").read_bytes()
