@@ -7,6 +7,7 @@ import functools
 import moto.autoscaling.models
 import moto.autoscaling.urls
 import moto.cloudformation.models
+import moto.cloudformation.parsing
 import moto.cloudformation.urls
 import moto.cloudwatch.models
 import moto.core.responses
@@ -67,6 +68,7 @@ def install() -> None:
         (CloudFormationBackend, "delete_stack", stacks.delete_stack),
         (moto.cloudformation.models.ChangeSet, "diff", stacks.differences),
         (moto.cloudformation.models.Stack, "parameter_list", property(stacks.parameter_list)),
+        (moto.cloudformation.parsing, "clean_json", stack_resources.clean_json),
         # moto's comparison is no order, so queries for metrics miss some.
         (
             moto.cloudwatch.models.Dimension,

@@ -133,6 +133,7 @@ class ClusterSpawner(Spawner):
     security_groups = List(Unicode(), help="Of the machines.").tag(config=True)
     home_gib = Integer(20, min=1, help="GiB of a new home.").tag(config=True)
     notices = Unicode(help="Whom golden_idle tells before it ends a machine.").tag(config=True)
+    keep = Unicode(help="Where golden_idle copies ~/keep to, s3://BUCKET/TEAM.").tag(config=True)
     hub_name = Unicode("notebooks", help="Tells machines and homes of hubs apart.").tag(config=True)
 
     machine, ended, stops = "", "", 0
@@ -307,8 +308,11 @@ class ClusterSpawner(Spawner):
                 "argv": [*self.cmd, *self.get_args()],
             }
         }
+        idle = {"keep": self.keep} if self.keep else {}
         if self.notices:
-            files[IDLE] = {"action": "poweroff", "target": self.notices}
+            idle |= {"action": "poweroff", "target": self.notices}
+        if idle:
+            files[IDLE] = idle
         write_files = [
             {"path": path, "permissions": "0600", "content": json.dumps(content)}
             for path, content in files.items()

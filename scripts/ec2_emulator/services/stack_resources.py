@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from moto.autoscaling.models import FakeAutoScalingGroup, autoscaling_backends
+from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.utilities.utils import get_partition
 
 Data = dict[str, Any]
+_moto_json = parsing.clean_json
 _moto_group = FakeAutoScalingGroup.create_from_cloudformation_json
 _NAMED_BY = {
     "AWS::CloudWatch::Alarm": "AlarmName",
@@ -69,6 +71,69 @@ LISTED = [
 ]
 """moto finds resource types among the subclasses of CloudFormationModel; nothing else uses the
 list."""
+
+
+class LifecycleHook(CloudFormationModel):
+    """An AWS::AutoScaling::LifecycleHook. An update makes it anew, under its name."""
+
+    def __init__(self, group: str, name: str) -> None:
+        self.group, self.physical_resource_id = group, name
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::AutoScaling::LifecycleHook"
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "LifecycleHookName"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Data,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> LifecycleHook:
+        properties = cloudformation_json["Properties"]
+        group = properties["AutoScalingGroupName"]
+        autoscaling_backends[account_id][region_name].create_lifecycle_hook(
+            resource_name,
+            group,
+            properties["LifecycleTransition"],
+            int(properties["HeartbeatTimeout"]),
+            properties["DefaultResult"],
+        )
+        return cls(group, resource_name)
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Data,
+        account_id: str,
+        region_name: str,
+    ) -> LifecycleHook:
+        original_resource.delete(account_id, region_name)
+        return cls.create_from_cloudformation_json(
+            new_resource_name, cloudformation_json, account_id, region_name
+        )
+
+    def delete(self, account: str, region: str) -> None:
+        """Delete it, with or before its group."""
+        autoscaling_backends[account][region].delete_lifecycle_hook(
+            self.group, self.physical_resource_id
+        )
+
+
+def clean_json(resource_json: Any, resources_map: Any) -> Any:
+    """Resolve a part of a template. AWS::NoValue leaves no entry in a list; moto leaves None."""
+    cleaned = _moto_json(resource_json, resources_map)
+    if isinstance(resource_json, list):
+        return [value for value in cleaned if value is not None]
+    return cleaned
 
 
 def _numbers(cloudformation_json: Data) -> Data:

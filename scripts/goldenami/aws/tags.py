@@ -34,6 +34,8 @@ SIGNED_BY = "goldenami:signed-by"
 CLUSTER = "goldenami:cluster"
 """On the machines of a cluster: the image. They do not carry IMAGE, because policies let pipelines
 terminate machines that do."""
+TEAM = "goldenami:team"
+"""On a role of machines: the prefix of the bucket that they may keep their users' files below."""
 OWNER = "goldenami:owner"
 PERSON = "Owner"
 """On what a person launches: whose it is, by a tag that many companies use."""

@@ -19,7 +19,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 
 GITHUB, GITLAB = "GitHubRepository", "GitLabProject"
-_HOME, _GITLAB_HOST, _BUCKET = "HomeRegion", "GitLabHost", "BucketName"
+_HOME, _GITLAB_HOST, _BUCKET, _KEEP = "HomeRegion", "GitLabHost", "BucketName", "KeepBucket"
 _BUDGET = "MonthlyBudget"
 _GITHUB_HOST = "token.actions.githubusercontent.com"
 
@@ -240,7 +240,9 @@ def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Remo
     if home in present_stacks and "GOLDEN_STORE_S3" in present_stacks[home].outputs:
         address = present_stacks[home].outputs["GOLDEN_STORE_S3"]
         bucket = address.removeprefix("s3://").partition("/")[0]
-        removal.buckets[bucket] = _is_bucket_empty(account, home, bucket)
+        users_bucket = present_stacks[home].parameters.get(_KEEP)
+        for name in filter(None, (bucket, users_bucket)):
+            removal.buckets[name] = _is_bucket_empty(account, home, name)
     return removal
 
 

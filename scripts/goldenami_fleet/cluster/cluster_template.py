@@ -106,6 +106,12 @@ def kinds(definition: Definition) -> list[str]:
     return list(section.machines) if section and is_by_type else definition.hardware
 
 
+def _team(definition: Definition) -> str:
+    """Return the team whose files the machines keep, or "": the prefix in s3://BUCKET/PREFIX."""
+    keep = str(definition.variables("golden_idle").get("golden_idle_keep", ""))
+    return keep.rstrip("/").rpartition("/")[2]
+
+
 def groups_of(
     definition: Definition,
     families: Mapping[str, Family],
@@ -190,6 +196,7 @@ def render(
         metrics=metrics,
         tags=tags,
         role=_machine_role(definition, prices.region),
+        team=_team(definition),
         no_price_limit=_NO_PRICE_LIMIT,
     )
     if len(body.encode()) > TEMPLATE_BYTES:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from goldenami.aws import tags
 from goldenami.aws.services import notify
 from goldenami.aws.services.remote_store import S3Store
@@ -19,7 +21,7 @@ from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.core import records
 from support import trees
 from support.aws import digest_weeks, references, retirement, unbound
-from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
+from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, USERS_BUCKET, document
 from support.aws.emulator import Emulator, running
 from support.aws.fleet import Fleet
 from support.aws.iam_policies import Asked, allows, listed
@@ -31,6 +33,8 @@ from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
 from support.gpu import candidates
+from support.idle.machine import metadata_service
+from support.keep.machine import KeepMachine
 from support.security import signing_key
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden-ami/images"
@@ -368,6 +372,37 @@ def site(stage: Stage) -> None:
         assert pages.pull(stage.checkout.root / "other", "report.json") == 1
 
 
+def instance_keep(stage: Stage) -> None:
+    """A round of golden-keep, then the files read as a restore does, and parts that are given
+    up."""
+    bucket = USERS_BUCKET.rpartition(":")[2]
+    boto3.client("s3", "us-east-1").create_bucket(Bucket=bucket)
+    noted, s3 = len(stage.questions), unbound.account().s3("us-east-1")
+    with metadata_service("i-0a00000000000000a") as imds, stage.rights("instance-keep"):
+        machine = KeepMachine(stage.checkout.root / "machine", imds, f"s3://{bucket}/vision")
+        source = machine.write("model.pt", b"weights" * 2_000_000)
+        status = machine.copy()
+        assert (status["trouble"], status["safe_files"]) == ("", 1)
+        begun = s3.create_multipart_upload(Bucket=bucket, Key="vision/ann/next.pt")
+        s3.abort_multipart_upload(
+            Bucket=bucket, Key="vision/ann/next.pt", UploadId=begun["UploadId"]
+        )
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix="vision/ann/")["Contents"]
+        assert [each["Key"] for each in listed] == ["vision/ann/model.pt"]
+        s3.download_file(bucket, "vision/ann/model.pt", f"{source}.2")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            s3.delete_object(Bucket=bucket, Key="vision/ann/model.pt")
+    assert source.read_bytes() == source.with_name("model.pt.2").read_bytes()
+    # The emulator knows callers, but no tags of roles.
+    role = {"aws:PrincipalTag/goldenami:team": "vision"}
+    stage.asked.discard("s3:DeleteObject")
+    stage.questions[noted:] = [
+        replace(asked, context={**asked.context, **role})
+        for asked in stage.questions[noted:]
+        if asked.action != "s3:DeleteObject"
+    ]
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "publish": publish,
     "promote": promote,
@@ -381,6 +416,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "watch": watch,
     "store": store,
     "site": site,
+    "instance-keep": instance_keep,
     "digest": digest_weeks.under_policy,
 }
 
@@ -403,7 +439,7 @@ def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
 
 def test_a_policy_names_each_action_once_and_none_by_a_pattern() -> None:
     others = ("bake-ec2", "bake-ec2-packer", "costs", "gpu-test", "hub", "instance")
-    for path in trees.scanned(19, POLICIES, "*.json"):
+    for path in trees.scanned(20, POLICIES, "*.json"):
         text = path.read_text(encoding="utf-8")
         assert text.count('"arn') == text.count('"arn:aws:'), "one word names the partition"
         policy = json.loads(text)

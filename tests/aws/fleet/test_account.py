@@ -171,6 +171,38 @@ def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None
     assert buckets() == [bucket], "the kept one is taken up, with its packages"
 
 
+def test_the_bucket_of_users_is_made_where_asked_and_stays_with_its_files(
+    checkout: Checkout,
+) -> None:
+    iam, s3 = boto3.client("iam"), boto3.client("s3", HOME)
+
+    def policies() -> dict[str, str]:
+        listed = iam.list_policies(Scope="Local")["Policies"]
+        return {policy["PolicyName"]: policy["Arn"] for policy in listed}
+
+    said = golden(checkout, "plan", "--region", HOME, *GITHUB)
+    assert "UsersBucket" not in said and "MachineKeepPolicy" not in said
+    keep = ("--set", "KeepBucket=acme-keep", "--set", "Team=vision")
+    said = golden(checkout, "apply", "--region", HOME, *GITHUB, *keep)
+    assert "add    AWS::S3::Bucket            UsersBucket" in said
+    assert "KeepBucket = acme-keep" in said and "Team = vision" in said
+    assert "golden_idle_keep of images = s3://acme-keep/vision" in said
+    version = iam.get_policy_version(
+        PolicyArn=policies()["golden-ami-instance-keep"], VersionId="v1"
+    )
+    document = json.dumps(version["PolicyVersion"]["Document"])
+    assert '"arn:aws:s3:::acme-keep/${aws:PrincipalTag/goldenami:team}/*"' in document
+    tagged = iam.list_role_tags(RoleName="golden-ami-instance")["Tags"]
+    assert tagged == [{"Key": "goldenami:team", "Value": "vision"}]
+    s3.put_object(Bucket="acme-keep", Key="vision/ann/model.pt", Body=b"weights")
+    said = golden(checkout, "remove", "--region", HOME)
+    assert f"{HOME}: the bucket acme-keep stays: it is not empty" in said
+    assert buckets() == ["acme-keep"]
+    said = golden(checkout, "apply", "--region", HOME, *GITHUB, *keep)
+    assert "import AWS::S3::Bucket" in said
+    assert s3.list_objects_v2(Bucket="acme-keep")["KeyCount"] == 1
+
+
 def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> None:
     s3 = boto3.client("s3", HOME)
     for name in ("golden-ami-bucket-1a", "golden-ami-bucket-2b", "golden-ami-buckets"):

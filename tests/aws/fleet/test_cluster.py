@@ -177,17 +177,40 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
 
 
 def test_the_machines_get_a_role_of_their_own(checkout: Checkout, subnets: str) -> None:
-    """By its tag it is for groups of this cluster; it goes with the cluster."""
+    """By its tags it is for groups of this cluster, and for what its team keeps; it goes with the
+    cluster. The groups wait for what users keep."""
     role = f"golden-ami-cluster-{IMAGE}"
     checkout.define(
         f"publish: {{regions: [us-east-1], launch_template: {{instance_profile: {role}}}}}\n"
     )
+    path = checkout.root / f"packer/images/{IMAGE}.yml"
+    keep = "roles:\n  golden_idle: {golden_idle_keep: s3://acme-keep/vision}\n"
+    path.write_text(path.read_text(encoding="utf-8").replace("roles:\n", keep), encoding="utf-8")
     template_of(IMAGE)
-    checkout.run("account", "apply", "--region", REGION, "--set", "GitHubRepository=acme/images")
+    checkout.run(
+        "account",
+        "apply",
+        "--region",
+        REGION,
+        "--set",
+        "GitHubRepository=acme/images",
+        "--set",
+        "KeepBucket=acme-keep",
+    )
     checkout.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}")
     iam = boto3.client("iam")
     made = iam.get_role(RoleName=role)["Role"]
-    assert made["Tags"] == [{"Key": "goldenami:cluster", "Value": IMAGE}]
+    assert made["Tags"] == [
+        {"Key": "goldenami:cluster", "Value": IMAGE},
+        {"Key": "goldenami:team", "Value": "vision"},
+    ]
+    hooks = boto3.client("autoscaling", REGION).describe_lifecycle_hooks(
+        AutoScalingGroupName=f"golden-{IMAGE}-m7i"
+    )["LifecycleHooks"]
+    assert [
+        (hook["LifecycleTransition"], hook["HeartbeatTimeout"], hook["DefaultResult"])
+        for hook in hooks
+    ] == [("autoscaling:EC2_INSTANCE_TERMINATING", 300, "CONTINUE")]
     assert made["PermissionsBoundary"]["PermissionsBoundaryArn"].endswith("/golden-ami-boundary")
     profile = iam.get_instance_profile(InstanceProfileName=role)["InstanceProfile"]
     assert [each["RoleName"] for each in profile["Roles"]] == [role]

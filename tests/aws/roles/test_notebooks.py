@@ -70,6 +70,7 @@ def test_a_server_has_a_machine_of_its_own_and_the_home_of_its_user(
         assert json.loads(idle["content"]) == {
             "action": "poweroff",
             "target": "ssm:/golden-idle/team",
+            "keep": "s3://acme-keep/vision",
         }
         hub.ask("DELETE", "/users/ann/server")
         until("its end", lambda: machines()[0]["State"]["Name"] == "terminated")

@@ -60,6 +60,36 @@ def test_unit_is_enabled_and_nothing_but_the_target_waits_for_it(host: Any) -> N
     assert set(before) <= {"multi-user.target", "shutdown.target"}
 
 
+def test_units_that_copy_what_users_keep_wait_to_be_started(host: Any) -> None:
+    """One runs as the user whose number it has, and gains no rights."""
+    units = ("golden-keep@1000.service", "golden-keep-end.service")
+    found = {unit: host.service(unit).systemd_properties for unit in units}
+    assert {unit: each["UnitFileState"] for unit, each in found.items()} == dict.fromkeys(
+        units, "static"
+    )
+    copies = found["golden-keep@1000.service"]
+    wanted = {"User": "1000", "NoNewPrivileges": "yes", "MemoryMax": str(512 << 20)}
+    assert {name: copies[name] for name in wanted} == wanted
+
+
+def test_a_new_user_has_the_folder_that_is_kept(host: Any) -> None:
+    folder = host.file("/etc/skel/keep")
+    assert folder.is_directory and (folder.user, folder.mode) == ("root", 0o755)
+
+
+def test_golden_keep_says_in_one_line_what_is_missing(user: Any, lock: dict[str, Any]) -> None:
+    """Root owns no folder that is kept. A person's is copied nowhere without the setting."""
+    if lock["golden_idle_keep"]:
+        pytest.skip("not asked: the image says where files are copied to")
+    told = user.run("golden-keep status")
+    missing = "you have no folder that is kept: "
+    if user.check_output("id -u") != "0":
+        missing = "nothing is kept: set golden_idle_keep "
+    assert told.rc == 2
+    assert told.stderr.startswith(f"golden-keep: error: {missing}")
+    assert told.stderr.count("\n") == 1, told.stderr
+
+
 def test_library_of_aws_is_the_distribution_s(host: Any) -> None:
     imported = host.run("python3 -I -c 'import boto3'")
     assert imported.succeeded, imported.stderr

@@ -21,10 +21,14 @@ NARROWED = {
     "arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"',
     "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
     "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"',
+    "arn:aws:s3:::KEEP_BUCKET": "!GetAtt UsersBucket.Arn",
+    "arn:aws:s3:::KEEP_BUCKET/${aws:PrincipalTag/goldenami:team}/*": (
+        '!Sub "${UsersBucket.Arn}/${!aws:PrincipalTag/goldenami:team}/*"'
+    ),
     "arn:aws:sns:*:*:*": "!Ref Topic",
     "*": "'*'",
 }
-"""What a policy leaves open and the template knows: the bucket and the topic."""
+"""What a policy leaves open and the template knows: the buckets and the topic."""
 _WIDTH = 116
 _STATEMENTS = re.compile(
     r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"

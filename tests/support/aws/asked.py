@@ -169,16 +169,20 @@ def _group(call: ApiCall, action: str, text: str, form: Mapping[str, str]) -> It
             yield Asked(action, arn, _tags({tag["Key"]: tag["Value"] for tag in group.tags}))
 
 
-def _by_name(call: ApiCall, action: str, path: str, body: bytes) -> Iterable[Asked]:
+def _of_s3(call: ApiCall, action: str, path: str, query: str) -> Iterator[Asked]:
+    """A bucket or an object. Who may not list is refused no object: a missing one is then
+    forbidden, not missing (API_HeadObject.html)."""
+    bucket, _, key = path.strip("/").partition("/")
+    if action != "s3:ListBucket":
+        yield Asked(action, f"arn:aws:s3:::{bucket}/{key}")
+    elif not key:
+        prefixes = parse_qs(query).get("prefix", [])
+        yield Asked(action, f"arn:aws:s3:::{bucket}", {"s3:prefix": prefixes} if prefixes else {})
+
+
+def _by_name(call: ApiCall, action: str, body: bytes) -> Iterable[Asked]:
     """A resource whose name is in the request."""
     place = f"{call.region}:{MY_ACCOUNT}"
-    if call.service == "s3":
-        bucket = path.strip("/").partition("/")[0]
-        return [
-            Asked(
-                action, f"arn:aws:s3:::{bucket if action == 's3:ListBucket' else path.strip('/')}"
-            )
-        ]
     if call.service == "sns":
         return [Asked(action, _form(body).get("TopicArn", "*"))]
     if call.service == "dynamodb":
@@ -214,8 +218,10 @@ def of_call(call: ApiCall, environ: authorization.Environ, body: bytes) -> Itera
             yield from _group(call, action, text, _form(body))
         elif call.service in ("ec2", "ebs"):
             yield from _ec2(call, action, text, body)
+        elif call.service == "s3":
+            yield from _of_s3(call, action, path, environ["QUERY_STRING"])
         else:
-            yield from _by_name(call, action, path, body)
+            yield from _by_name(call, action, body)
 
 
 class NotingApplication(server.EmulatorApplication):

@@ -92,6 +92,7 @@ def network(aws: Emulator) -> dict[str, Any]:
         "security_groups": [group["GroupId"]],
         "subnets": subnets,
         "notices": "ssm:/golden-idle/team",
+        "keep": "s3://acme-keep/vision",
     }
 
 

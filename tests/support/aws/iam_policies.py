@@ -64,8 +64,8 @@ def _like(value: str, patterns: Iterable[str], *, fold: bool = False) -> bool:
 
 
 def _filled(text: str, have: Mapping[str, Any]) -> str:
-    """A value of a condition with its policy variables; empty, which matches nothing, where the
-    request lacks one.
+    """A resource or a condition's value with its policy variables; empty, which matches nothing,
+    where the request lacks one.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
     """
@@ -111,9 +111,11 @@ def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> b
 def applies(statement: Mapping[str, Any], asked: Asked) -> bool:
     """Whether a statement is about what is asked."""
     assert not {"NotAction", "NotResource"} & statement.keys(), "nothing here uses these"
+    have = {name.lower(): value for name, value in asked.context.items()}
+    resources = [_filled(resource, have) for resource in listed(statement["Resource"])]
     return (
         _like(asked.action, listed(statement["Action"]), fold=True)
-        and _like(asked.resource, listed(statement["Resource"]))
+        and _like(asked.resource, resources)
         and all(
             holds(operator, key, wanted, asked.context)
             for operator, keys in statement.get("Condition", {}).items()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import pytest
 from golden_idle import metrics as agent_metrics
 from golden_idle.account import Instance
 from golden_idle.metrics import Figure, Minute, add
@@ -22,6 +23,7 @@ from support.aws.account_template import (
     RESOURCES,
     ROLES,
     TOPIC,
+    USERS_BUCKET,
 )
 from support.builds.tools import POLICIES, complaints
 
@@ -29,9 +31,13 @@ NARROWED = {
     "arn:aws:s3:::*/store/*": f"{BUCKET}/store/*",
     "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
     "arn:aws:s3:::*": BUCKET,
+    "arn:aws:s3:::KEEP_BUCKET": USERS_BUCKET,
+    "arn:aws:s3:::KEEP_BUCKET/${aws:PrincipalTag/goldenami:team}/*": (
+        f"{USERS_BUCKET}/${{aws:PrincipalTag/goldenami:team}}/*"
+    ),
     "arn:aws:sns:*:*:*": TOPIC,
 }
-"""What the policy of a command leaves open and the template knows: the bucket and the topic."""
+"""What the policy of a command leaves open and the template knows: the buckets and the topic."""
 TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
 """Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's
 policies (IAM)."""
@@ -71,7 +77,7 @@ def test_cfn_lint() -> None:
 
 def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
     named = {command for body in BY_COMMANDS.values() for command in body["Metadata"]["Commands"]}
-    assert named == {path.stem for path in trees.scanned(19, POLICIES, "*.json")}
+    assert named == {path.stem for path in trees.scanned(20, POLICIES, "*.json")}
     for role in ("Publisher", "Tester"):
         assert ROLES[f"GitHub{role}"] == ROLES[f"GitLab{role}"]
     assert {policy for each in ROLES.values() for policy in each} == set(BY_COMMANDS) - set(BY_HAND)
@@ -136,17 +142,18 @@ def test_the_boundary_lets_every_right_through_and_of_iam_the_machines_role_alon
     )
 
 
-def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
-    bucket = RAW["Bucket"]["Properties"]
+@pytest.mark.parametrize(("name", "arn"), [("Bucket", BUCKET), ("UsersBucket", USERS_BUCKET)])
+def test_a_bucket_is_private_encrypted_versioned_and_for_tls(name: str, arn: str) -> None:
+    bucket = RAW[name]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert "SSEAlgorithm" in str(bucket["BucketEncryption"])
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
-    [statement] = RESOURCES["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [statement] = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == (
         "Deny",
         "*",
         "s3:*",
     )
-    assert statement["Resource"] == [BUCKET, f"{BUCKET}/*"]
+    assert statement["Resource"] == [arn, f"{arn}/*"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

@@ -240,22 +240,24 @@ def test_detailed_monitoring_is_a_cluster_s_default(
 
 
 @pytest.mark.parametrize(
-    ("regions", "profile", "is_made"),
+    ("regions", "profile", "keep", "is_made"),
     [
-        (["us-east-1", "us-west-2"], f"golden-ami-cluster-{GPU_IMAGE}", True),
-        (["us-west-2", "us-east-1"], f"golden-ami-cluster-{GPU_IMAGE}", False),
-        (["us-east-1"], "golden-ami-instance", False),
+        (["us-east-1", "us-west-2"], f"golden-ami-cluster-{GPU_IMAGE}", "", True),
+        (["us-west-2", "us-east-1"], f"golden-ami-cluster-{GPU_IMAGE}", "", False),
+        (["us-east-1"], f"golden-ami-cluster-{GPU_IMAGE}", "s3://acme-keep/vision", True),
+        (["us-east-1"], "golden-ami-instance", "s3://acme-keep/vision", False),
     ],
 )
 def test_the_first_region_makes_the_role_of_the_machines(
-    tmp_path: Path, regions: list[str], profile: str, is_made: bool
+    tmp_path: Path, regions: list[str], profile: str, keep: str, is_made: bool
 ) -> None:
     publish = definition(GPU_IMAGE).publish
     assert publish is not None
     template = publish.launch_template.model_copy(update={"instance_profile": profile})
     own = definition(GPU_IMAGE).model_copy(
         update={
-            "publish": publish.model_copy(update={"launch_template": template, "regions": regions})
+            "publish": publish.model_copy(update={"launch_template": template, "regions": regions}),
+            "roles": {"golden_idle": {"golden_idle_keep": keep}},
         }
     )
     groups = cluster_template.groups_of(
@@ -269,12 +271,16 @@ def test_the_first_region_makes_the_role_of_the_machines(
     if is_made:
         assert made["MachineProfile"]["Properties"]["InstanceProfileName"] == profile
         role = made["Machine"]["Properties"]
-        assert role["Tags"] == [{"Key": tags.CLUSTER, "Value": GPU_IMAGE}]
+        expected_tags = {tags.CLUSTER: GPU_IMAGE}
+        policies = ["golden-ami-boundary", "golden-ami-instance"]
+        if keep:
+            expected_tags[tags.TEAM] = "vision"
+            policies.append("golden-ami-instance-keep")
+        assert role["Tags"] == tags.to_list(expected_tags)
         named = str([role["PermissionsBoundary"], *role["ManagedPolicyArns"]])
-        assert re.findall(r"policy/([a-z-]+)", named) == [
-            "golden-ami-boundary",
-            "golden-ami-instance",
-        ]
+        assert re.findall(r"policy/([a-z-]+)", named) == policies
+    hooks = [body for body in made.values() if body["Type"] == "AWS::AutoScaling::LifecycleHook"]
+    assert len(hooks) == bool(keep)
 
 
 def test_what_pages_and_hints_say_of_subnets_is_taken() -> None:
