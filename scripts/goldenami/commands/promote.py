@@ -31,29 +31,44 @@ from goldenami.release.publish import (
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan
 
+AcceptSlower = Annotated[
+    str,
+    typer.Option(
+        "--accept-slower",
+        metavar="REASON",
+        help="`latest` may take a build that is slower than the one before; the reason is recorded",
+        show_default=False,
+    ),
+]
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """The arguments and options of `golden promote`."""
+
+    image: ImageName
+    dry_run: DryRun = False
+    accept_untested_gpu: AcceptUntestedGpu = False
+    accept_slower: AcceptSlower = ""
+    now: Now = False
+
+
 @translated()
-def cmd_promote(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    dry_run: DryRun = False,
-    accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False,
-) -> int:
+def cmd_promote(checkout: Checkout, options: PromoteOptions) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
+    image = options.image
     in_account = checkout.in_account(image)
     progress = checkout.progress("promote", image)
-    criteria = Criteria(checkout.gpu_judge(in_account), accept_untested_gpu, now)
+    criteria = Criteria(checkout.gpu_judge(in_account), options.accept_untested_gpu, options.now)
     plan = promote.prepare(in_account, criteria)
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_security(in_account.definition, build)
+    slower = release_gate.check_figures(build, plan, options.accept_slower)
     with container_tags.planned(in_account, plan.build_id, progress) as containers:
-        lines = [*channel_moves.lines("promote", plan), *containers.show(moves=True)]
+        lines = [*channel_moves.lines("promote", plan), *slower, *containers.show(moves=True)]
         print_plan(lines)
-        if not dry_run:
+        if not options.dry_run:
             promote.execute(in_account, plan, progress)
             containers.move([plan.build_id])
             progress.say(f"`latest` is build {plan.build_id}")

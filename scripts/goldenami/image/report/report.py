@@ -102,6 +102,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "files": view.files(folder, previous if old_bake else None),
         "choices": lock.get("choices") or (),
         "charts": charts.of_bake(bake),
+        "changes": view.changes(folder, previous if old_bake else None),
         "moved": view.moved(old_lock, lock),
         "groups": view.groups(checked),
         "packages": lock["packages"],

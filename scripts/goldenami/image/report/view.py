@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import records, units
+from goldenami.model.builds import figures as figures_file
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -24,6 +25,7 @@ from goldenami.model.builds.build_records import (
     VerifyRecord,
 )
 from goldenami.model.builds.container_records import CONTAINER_FILE, ContainerRecord
+from goldenami.model.builds.figures import FIGURES_FILE, Change
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Vulnerability
@@ -46,6 +48,7 @@ FILES = (
     "provenance",
     "hardening.json",
     "coverage.json",
+    FIGURES_FILE,
     "junit.xml",
     "serial-bios.log",
     "serial-uefi.log",
@@ -355,6 +358,12 @@ def container(folder: BuildFolder) -> list[Fact]:
         note += f"; driver {record.least_driver} or newer"
     note += f"; sha256:{record.digest}"
     return [Fact("Container image", units.size(record.bytes), note)]
+
+
+def changes(folder: BuildFolder, previous: BuildFolder | None) -> list[Change]:
+    """The build's measured figures beside those of the previous build."""
+    old = previous or BuildFolder(folder.path.with_name("none"))
+    return list(figures_file.changes(figures_file.read(folder), figures_file.read(old)))
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:

@@ -26,6 +26,7 @@ import pytest
 from goldenami.core import records
 from goldenami.local.sandbox import how_far
 from goldenami.model.builds.build_records import Check, Outcome
+from goldenami.model.builds.figures import MEASURED, Figure
 from goldenami.model.builds.gpu_proofs import NOT_ASKED
 
 DETAIL_LIMIT = 600
@@ -68,6 +69,10 @@ _SPELLED = {
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 _compared: dict[str, tuple[str, str]] = {}
+_figures: list[Figure] = []
+
+FIGURES = pytest.StashKey[list[Figure]]()
+"""What a test measured; its figures count if it passes."""
 
 
 _tests_done = 0
@@ -142,6 +147,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and _reason(report).startswith(NOT_ASKED):
         return report
     outcome, detail = _outcome(report, call)
+    if report.when == "call" and report.passed:
+        _figures.extend(item.stash.get(FIGURES, list[Figure]()))
     if earlier_check is None or earlier_check.outcome is Outcome.CORRECT:
         actual, expected = "", ""
         if outcome in (Outcome.INCORRECT, Outcome.MISSING):
@@ -235,3 +242,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if target := session.config.getoption("--checks"):
         checks = [check.model_dump(mode="json") for check in _checks.values()]
         records.write_text(Path(target), records.canonical(checks))
+        figures = [figure.model_dump(mode="json") for figure in _figures]
+        records.write_text(Path(target).with_suffix(MEASURED), records.canonical(figures))
