@@ -76,12 +76,16 @@ def before(
     if not pytestconfig.getoption("--booted", default=False):
         pytest.skip("not asked: only a sealed image is measured")
     build = verify.previous(BuildFolder(Path(os.environ["GOLDEN_VARS"]).parent), whole=True)
+    if build is None or user.backend.NAME != "chroot":
+        yield None
+        return
     with contextlib.ExitStack() as stack:
-        tree = None
-        if build and user.backend.NAME == "chroot":
-            with contextlib.suppress(GoldenError):  # a disk that cannot be read is none
-                tree = stack.enter_context(disk_at_rest.root_tree(build.disk, tmp_path / "before"))
-        yield (build, testinfra.get_host(str(tree), connection="chroot")) if tree else None
+        try:
+            tree = stack.enter_context(disk_at_rest.root_tree(build.disk, tmp_path / "before"))
+        except GoldenError:  # a disk that cannot be read is none
+            yield None
+            return
+        yield build, testinfra.get_host(str(tree), connection="chroot")
 
 
 def side(machine: Any, environment: str, text: str) -> Callable[[], Round]:
@@ -96,11 +100,10 @@ def test_frameworks_are_measured(
     record_values: Any,
 ) -> None:
     """One that does not run on this CPU has no figures."""
-    old, machine = before or (None, None)
-    variables = records.read_object(old.variables) if old else {}
-    old_places = {
-        one["name"]: one["environment"] for one in variables.get("frameworks_installed", [])
-    }
+    old_places = dict[str, str]()
+    if before:
+        old_installed = records.read_object(before[0].variables).get("frameworks_installed", [])
+        old_places = {one["name"]: one["environment"] for one in old_installed}
     measured = []
     for one in lock["frameworks_installed"]:
         folder = recipes.folder(Path.cwd(), one["name"])
@@ -111,12 +114,12 @@ def test_frameworks_are_measured(
             continue
         sides = [side(host, one["environment"], text)]
         place = old_places.get(one["name"])
-        if place and machine.run(ENTER, place, text).rc == 0:
-            sides.append(side(machine, place, text))
+        if before and place and before[1].run(ENTER, place, text).rc == 0:
+            sides.append(side(before[1], place, text))
         rounds = in_turn(sides)
         measured.append(one["name"])
         for name in rounds[0][0]:
             unit = "s" if name == SPENT else "per CPU second"
             values = [[figures[name] for figures in own] for own in rounds]
-            record_values(f"{one['name']}: {name}", unit, *values, build=old)
+            record_values(f"{one['name']}: {name}", unit, *values, build=before and before[0])
     assert measured or not lock["frameworks_installed"]

@@ -147,8 +147,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and _reason(report).startswith(NOT_ASKED):
         return report
     outcome, detail = _outcome(report, call)
-    if report.when == "call" and report.passed:
-        _figures.extend(item.stash.get(FIGURES, list[Figure]()))
+    if report.when == "call" and report.passed and FIGURES in item.stash:
+        measured: list[Figure] = item.stash[FIGURES]
+        _figures.extend(measured)
     if earlier_check is None or earlier_check.outcome is Outcome.CORRECT:
         actual, expected = "", ""
         if outcome in (Outcome.INCORRECT, Outcome.MISSING):
