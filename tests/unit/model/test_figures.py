@@ -11,6 +11,7 @@ from goldenami.core.errors import NotVerified
 from goldenami.model.builds import figures
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.figures import FIGURES_FILE, Figure
+from support.builds import figure_timings
 
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02]
 
@@ -28,6 +29,16 @@ def build(root: Path, number: int, *measured: Figure) -> BuildFolder:
 
 def scaled(factor: float) -> list[float]:
     return [factor * value for value in STEADY]
+
+
+def test_recorded_builds_that_are_slower_are_named_and_equal_ones_are_not() -> None:
+    timings = figure_timings.read()
+    slower = [timing for timing in timings if timing.slower]
+    assert (len(slower), slower[0].slower, slower[-1].slower) == (20, 0.05, 0.3)
+    assert [timing.slower for timing in slower if not timing.named()] == []
+    alarms = [timing.named() for timing in timings if not timing.slower]
+    assert len(alarms) == 50
+    assert len([found for found in alarms if found]) <= 1, alarms
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1.15), ("TFLOPS", 0.85)])
