@@ -116,9 +116,8 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, offers, progress)
-        measured = list(figures.measured(scratch))
         if builds.build(build_id).is_baked:
-            figures.keep(builds.build(build_id), measured)
+            figures.keep(builds.build(build_id), scratch)
     _record_result(
         checkout, account, list(candidate.amis), gpu_evidence.signed(record, key), progress
     )

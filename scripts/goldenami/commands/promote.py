@@ -21,6 +21,7 @@ from goldenami.commands import (
 )
 from goldenami.commands.checkout import Checkout
 from goldenami.core.terminal.progress import Progress
+from goldenami.model.builds import figures
 from goldenami.release.publish import (
     channel_moves,
     container_tags,
@@ -31,27 +32,27 @@ from goldenami.release.publish import (
 from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan
 
-AcceptSlower = Annotated[
-    str,
-    typer.Option(
-        "--accept-slower",
-        metavar="REASON",
-        help="`latest` may take a build that is slower than the one before; the reason is recorded",
-        show_default=False,
-    ),
-]
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromoteOptions:
-    """The arguments and options of `golden promote`."""
+class MoveOptions:
+    """The arguments and options of both commands."""
 
     image: ImageName
     dry_run: DryRun = False
     accept_untested_gpu: AcceptUntestedGpu = False
-    accept_slower: AcceptSlower = ""
     now: Now = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions(MoveOptions):
+    """The arguments and options of `golden promote`."""
+
+    accept_slower: Annotated[
+        str,
+        typer.Option(metavar="REASON", help="`latest` may take a build that is slower; recorded"),
+    ] = ""
 
 
 @translated()
@@ -64,7 +65,8 @@ def cmd_promote(checkout: Checkout, options: PromoteOptions) -> int:
     plan = promote.prepare(in_account, criteria)
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_security(in_account.definition, build)
-    slower = release_gate.check_figures(build, plan, options.accept_slower)
+    replaced = [move.before_build for move in plan.regions]
+    slower = list(figures.judge(build, replaced, options.accept_slower))
     with container_tags.planned(in_account, plan.build_id, progress) as containers:
         lines = [*channel_moves.lines("promote", plan), *slower, *containers.show(moves=True)]
         print_plan(lines)
@@ -77,13 +79,9 @@ def cmd_promote(checkout: Checkout, options: PromoteOptions) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackOptions:
+class RollbackOptions(MoveOptions):
     """The arguments and options of `golden rollback`."""
 
-    image: ImageName
-    dry_run: DryRun = False
-    accept_untested_gpu: AcceptUntestedGpu = False
-    now: Now = False
     to: Annotated[
         str | None, typer.Option("--to", metavar="ID", help="the build to go back to")
     ] = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from goldenami.model.builds import figures
+from goldenami.model.builds.build_folder import BuildFolder
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 TESTS = '''
@@ -108,7 +109,9 @@ def checks(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_figures_are_those_of_tests_that_passed(folder: Path) -> None:
-    assert [figure.values for figure in figures.measured(folder.parent)] == [[1.5, 1.6]]
+    build = BuildFolder(folder.parent / "000000000001")
+    figures.keep(build, folder)
+    assert [figure.values for figure in figures.read(build).figures] == [[1.5, 1.6]]
 
 
 def test_outcomes(checks: dict[str, dict[str, Any]]) -> None:

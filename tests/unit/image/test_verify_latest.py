@@ -16,13 +16,11 @@ from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.verify import verify
 from goldenami.local.disk import disk
 from goldenami.local.machine import ssh
-from goldenami.model.builds import figures
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     REPORT_FILE,
     VERIFY_FILE,
     Accel,
-    Boot,
     BuilderKind,
     Check,
     Outcome,
@@ -130,13 +128,10 @@ def test_a_boot_that_comes_to_a_dead_end_takes_the_earlier_verdict_and_a_slow_ho
     assert latest(folders[0]) == folders[1].name
 
 
-BOOT = Boot(firmware="uefi", seconds_to_ssh=41.5)
-
-
 class Seen:
     """A builder whose boots have seen `checks`, or have come to `error`."""
 
-    kind, machine = BuilderKind.LOCAL, "a machine"
+    kind = BuilderKind.LOCAL
 
     def __init__(self, checks: list[Check], error: GoldenError | None = None) -> None:
         self.checks, self.error = checks, error
@@ -153,7 +148,7 @@ class Seen:
         (work / "serial-bios.log").write_text("of this boot", encoding="utf-8")
         if self.error:
             raise self.error
-        return VerifyResult(accel=Accel.TCG, boots=[BOOT], checks=self.checks, hardening=None)
+        return VerifyResult(accel=Accel.TCG, boots=[], checks=self.checks, hardening=None)
 
 
 def outcome(*outcomes: Outcome) -> list[Check]:
@@ -214,5 +209,3 @@ def test_a_build_that_never_passed_is_not_verified_by_checks_that_could_not_look
         seen,  # type: ignore[arg-type]
     )
     assert record.verdict is Verdict.NOT_VERIFIED
-    (boot,) = figures.read(BuildFolder(folders[2])).figures
-    assert (str(boot), boot.machine) == ("41.5 s", "a machine, tcg")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.core import records
 from goldenami.core.errors import NotVerified
 from goldenami.model.builds import figures
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.figures import FIGURES_FILE, Figure
+from goldenami.model.builds.figures import FIGURES_FILE, MEASURED, Figure
 from support.builds import figure_timings
 
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02]
@@ -21,10 +22,22 @@ def figure(values: list[float], *, name: str = "import", **changes: Any) -> Figu
     return Figure(name=name, values=values, **given)
 
 
+def keep(folder: BuildFolder, *measured: Figure) -> None:
+    """Keep what a run of checks measured."""
+    work = folder.path / "work"
+    rows = [one.model_dump(mode="json") for one in measured]
+    records.write_text(work / f"checks{MEASURED}", records.canonical(rows))
+    figures.keep(folder, work)
+
+
 def build(root: Path, number: int, *measured: Figure) -> BuildFolder:
     folder = BuildFolder(root / "build/image" / f"{number:012x}")
-    figures.keep(folder, measured)
+    keep(folder, *measured)
     return folder
+
+
+def judge(new: BuildFolder, old: BuildFolder, reason: str = "") -> list[str]:
+    return list(figures.judge(new, [None, old.build_id, new.build_id], reason))
 
 
 def scaled(factor: float) -> list[float]:
@@ -48,15 +61,15 @@ def test_a_slower_build_is_refused_with_the_figure_until_somebody_says_why(
     old = build(tmp_path, 1, figure(STEADY, unit=unit))
     new = build(tmp_path, 2, figure(scaled(factor), unit=unit))
     with pytest.raises(NotVerified) as caught:
-        figures.judge(new, old, "")
+        judge(new, old)
     assert f"import: 1 {unit} before, {factor:.3g} {unit} now" in caught.value.message
     assert "--accept-slower REASON" in caught.value.hint
-    (line,) = figures.judge(new, old, "a fix costs that")
+    (line,) = judge(new, old, "a fix costs that")
     assert line.startswith("  slower, accepted (a fix costs that): import")
-    assert figures.judge(new, old, "") == [line], "the record keeps the reason"
-    figures.keep(new, [figure(scaled(factor), unit=unit)])
+    assert judge(new, old) == [line], "the record keeps the reason"
+    keep(new, figure(scaled(factor), unit=unit))
     with pytest.raises(NotVerified):
-        figures.judge(new, old, "")
+        judge(new, old)
 
 
 def test_a_faster_build_and_one_within_the_noise_pass(tmp_path: Path) -> None:
@@ -68,9 +81,7 @@ def test_a_faster_build_and_one_within_the_noise_pass(tmp_path: Path) -> None:
         figure(scaled(0.8), name="a"),
         figure([1.1 * value for value in noisy], name="b"),
     )
-    assert figures.judge(new, old, "") == [
-        f"  2 figures: no slower than those of build {old.build_id}"
-    ]
+    assert judge(new, old) == [f"  2 figures: no slower than those of build {old.build_id}"]
 
 
 def test_a_slow_machine_that_slows_both_builds_of_a_run_hides_nothing_and_accuses_nobody(
@@ -87,7 +98,7 @@ def test_a_slow_machine_that_slows_both_builds_of_a_run_hides_nothing_and_accuse
         figure([1.02 * value for value in busy], name="b", **turn),
     )
     with pytest.raises(NotVerified) as caught:
-        figures.judge(new, old, "")
+        judge(new, old)
     assert [line.partition(":")[0] for line in caught.value.tail.splitlines()] == ["a"]
 
 
@@ -97,18 +108,18 @@ def test_what_cannot_be_judged_says_why(tmp_path: Path) -> None:
     )
     slow = scaled(3)
     new = build(tmp_path, 2, figure(slow, name="a"), figure(slow, name="b"), figure(slow, name="c"))
-    assert figures.judge(new, old, "") == [
+    assert judge(new, old) == [
         "  1 figures: the build before was measured on p4d.24xlarge",
         "  1 figures: measured 1 times, not 5",
         "  1 figures: the build before has no such figure",
     ]
-    assert figures.judge(BuildFolder(tmp_path / "build/image/none"), old, "") == []
+    assert judge(BuildFolder(tmp_path / "build/image/none"), old, "") == []
 
 
 def test_a_new_run_replaces_the_figures_of_its_machine_alone(tmp_path: Path) -> None:
     folder = build(tmp_path, 1, figure([1.0]), figure([2.0], machine="p4d.24xlarge"))
-    figures.keep(folder, [figure([3.0])])
+    keep(folder, figure([3.0]))
     assert [one.values for one in figures.read(folder).figures] == [[3.0], [2.0]]
     (folder.path / FIGURES_FILE).write_text("{", encoding="utf-8")
-    figures.keep(folder, [figure([4.0])])
+    keep(folder, figure([4.0]))
     assert [one.values for one in figures.read(folder).figures] == [[4.0]]

@@ -27,10 +27,6 @@ class Builder(Protocol):
     def check_build(self, build: BuildFolder) -> None:
         """Raise BadInput if nothing of the build is left to boot."""
 
-    @property
-    def machine(self) -> str:
-        """The type of the machine that `verify` boots builds on."""
-
     def built(self, record: BakeRecord) -> bool:
         """Whether this builder made the build, in the same region."""
 

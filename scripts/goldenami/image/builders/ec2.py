@@ -98,10 +98,6 @@ class Ec2Builder:
     def check_build(self, build: BuildFolder) -> None:
         """Nothing to check here: the launch shows whether the AMI still exists."""
 
-    @property
-    def machine(self) -> str:
-        return self.instance_type
-
     def built(self, record: BakeRecord) -> bool:
         return record.ami is not None and record.ami.region == self.region
 

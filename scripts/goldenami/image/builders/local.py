@@ -11,7 +11,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.local.host import host_tools, workspace
+from goldenami.local.host import workspace
 from goldenami.local.machine import container, ssh
 from goldenami.local.sandbox import how_far, namespaces, program
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
@@ -40,10 +40,6 @@ class LocalBuilder:
                 f"{build.disk} does not exist",
                 hint="bake it again: the same lock gives the same disk",
             )
-
-    @property
-    def machine(self) -> str:
-        return host_tools.processor()
 
     def built(self, record: BakeRecord) -> bool:
         return record.ami is None

@@ -25,7 +25,6 @@ from goldenami.model.builds.build_records import (
     VerifyRecord,
 )
 from goldenami.model.builds.container_records import CONTAINER_FILE, ContainerRecord
-from goldenami.model.builds.figures import FIGURES_FILE, Change
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Vulnerability
@@ -48,7 +47,7 @@ FILES = (
     "provenance",
     "hardening.json",
     "coverage.json",
-    FIGURES_FILE,
+    figures_file.FIGURES_FILE,
     "junit.xml",
     "serial-bios.log",
     "serial-uefi.log",
@@ -152,6 +151,17 @@ def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
     return differences
 
 
+def measured(folder: BuildFolder, previous: BuildFolder | None) -> list[tuple[str, str, str]]:
+    """Measured figures of both builds, with the change or why it is not judged."""
+    if previous is None:
+        return []
+    changes = figures_file.changes(figures_file.read(folder), figures_file.read(previous))
+    return [
+        (change.now.name, str(change.before), f"{change.now} ({change.judged})")
+        for change in changes
+    ]
+
+
 def _without(values: list[str], others: list[str]) -> str:
     return _list(value for value in values if value not in others) or "none"
 
@@ -166,12 +176,13 @@ def figures(
     bake: BakeRecord,
     verify: VerifyRecord | None,
     old_bake: BakeRecord | None,
+    old_verify: VerifyRecord | None,
 ) -> tuple[Fact, ...]:
     """The headline numbers, with the growth of the disk since the previous build."""
     return (
         _size(bake, old_bake),
         Fact("Bake", units.duration(bake.seconds)),
-        _boot(verify),
+        _boot(verify, old_verify),
         _correct(verify),
         Fact("Packages", f"{bake.packages_count:,}", "installed"),
     )
@@ -258,11 +269,14 @@ def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
     )
 
 
-def _boot(verify: VerifyRecord | None) -> Fact:
+def _boot(verify: VerifyRecord | None, old: VerifyRecord | None) -> Fact:
     if verify is None or not verify.boots:
         return Fact("Power-on to SSH", "unknown", "never booted")
     slowest = max(boot.seconds_to_ssh for boot in verify.boots)
     firmwares = _list(dict.fromkeys(boot.firmware for boot in verify.boots))
+    if old and old.boots and old.accel is verify.accel:
+        before = units.duration(max(boot.seconds_to_ssh for boot in old.boots))
+        firmwares += f"; {before} before"
     return Fact("Power-on to SSH", units.duration(slowest), firmwares)
 
 
@@ -358,12 +372,6 @@ def container(folder: BuildFolder) -> list[Fact]:
         note += f"; driver {record.least_driver} or newer"
     note += f"; sha256:{record.digest}"
     return [Fact("Container image", units.size(record.bytes), note)]
-
-
-def changes(folder: BuildFolder, previous: BuildFolder | None) -> list[Change]:
-    """The build's measured figures beside those of the previous build."""
-    old = previous or BuildFolder(folder.path.with_name("none"))
-    return list(figures_file.changes(figures_file.read(folder), figures_file.read(old)))
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:

@@ -69,7 +69,6 @@ _SPELLED = {
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 _compared: dict[str, tuple[str, str]] = {}
-_figures: list[Figure] = []
 
 FIGURES = pytest.StashKey[list[Figure]]()
 """What a test measured; its figures count if it passes."""
@@ -147,9 +146,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and _reason(report).startswith(NOT_ASKED):
         return report
     outcome, detail = _outcome(report, call)
-    if report.when == "call" and report.passed and FIGURES in item.stash:
-        measured: list[Figure] = item.stash[FIGURES]
-        _figures.extend(measured)
     if earlier_check is None or earlier_check.outcome is Outcome.CORRECT:
         actual, expected = "", ""
         if outcome in (Outcome.INCORRECT, Outcome.MISSING):
@@ -243,5 +239,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if target := session.config.getoption("--checks"):
         checks = [check.model_dump(mode="json") for check in _checks.values()]
         records.write_text(Path(target), records.canonical(checks))
-        figures = [figure.model_dump(mode="json") for figure in _figures]
+        figures = list[dict[str, Any]]()
+        for item in session.items:
+            if FIGURES in item.stash and _checks[item.nodeid].outcome is Outcome.CORRECT:
+                figures += [figure.model_dump(mode="json") for figure in item.stash[FIGURES]]
         records.write_text(Path(target).with_suffix(MEASURED), records.canonical(figures))

@@ -30,9 +30,7 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.model.builds.figures import Figure
 from goldenami.model.builds.hardening_records import HARDENING_FILE
-from goldenami.model.builds.plans import VerifyResult
 from goldenami.model.locked.lockfile import Lock
 
 _VERDICT_FILES = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
@@ -60,7 +58,7 @@ def run(
     began = time.monotonic()
     with workspace.scratch_in(build.image.path, "verify") as work, _evidence(work, build):
         result = builder.verify(lock, build, work, log, progress)
-        measured = [*_boots(result, builder.machine), *figures.measured(work)]
+        figures.keep(build, work)
         # A host that is too busy for some checks must not take an earlier verdict away.
         if build.is_verified:
             _demand_a_verdict(result.checks, log)
@@ -82,7 +80,6 @@ def run(
         records.write(build.path / HARDENING_FILE, hardness)
         progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
-    figures.keep(build, measured)
     # The next lines write them anew. They go after the record: a kill before it leaves all as is.
     _forget(build, REPORT_FILE, SUMMARY_FILE)
     if not result.hardening:
@@ -90,16 +87,6 @@ def run(
     point_latest(build)
     progress.remember()
     return record
-
-
-def _boots(result: VerifyResult, machine: str) -> Iterator[Figure]:
-    for boot in result.boots:
-        yield Figure(
-            name=f"boot to SSH ({boot.firmware})",
-            unit=figures.SECONDS,
-            machine=f"{machine}, {result.accel.value}",
-            values=[boot.seconds_to_ssh],
-        )
 
 
 @contextlib.contextmanager

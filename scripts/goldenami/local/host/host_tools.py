@@ -48,14 +48,6 @@ def distribution() -> str:
     return f"{facts['ID']}-{facts['VERSION_ID']}" if "VERSION_ID" in facts else facts["ID"]
 
 
-def processor() -> str:
-    """Return the processor's name and number of CPUs: `AMD EPYC 7R32, 4 CPUs`."""
-    named = re.search(
-        r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE
-    )
-    return f"{named[1] if named else platform.machine()}, {os.cpu_count()} CPUs"
-
-
 def free_memory() -> int:
     """Return the bytes of memory that programs could get: MemAvailable of proc(5), or 0 without
     it."""

@@ -14,7 +14,6 @@ from goldenami.image.builders import ec2
 from goldenami.image.lock import lint
 from goldenami.image.provenance import provenance
 from goldenami.image.provenance.provenance import Attestor
-from goldenami.model.builds import figures
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (
     BakeRecord,
@@ -31,7 +30,6 @@ from goldenami.model.locked import lockfile
 from goldenami.model.locked.lockfile import Lock
 from goldenami.model.supported import allowed_types, hardware
 from goldenami.model.supported.allowed_types import AllowedTypes, TypeRule
-from goldenami.release.publish.publish_records import MovePlan
 
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {
@@ -223,17 +221,6 @@ def check_hardening(definition: Definition, build: BuildFolder) -> None:
             log=path,
             hint=f"`golden verify {definition.image}` asks the rules again",
         )
-
-
-def check_figures(build: BuildFolder, plan: MovePlan, reason: str) -> list[str]:
-    """Hold the build's figures against those of the build that it replaces, and return lines for a
-    person. Raises NotVerified for a slower one, unless a person gives a `reason`."""
-    replaced = {move.before_build for move in plan.regions} - {None, build.build_id}
-    return [
-        line
-        for build_id in sorted(map(str, replaced))
-        for line in figures.judge(build, build.image.build(build_id), reason)
-    ]
 
 
 def _not_hardened(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
