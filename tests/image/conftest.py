@@ -18,9 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.image.verify.pytest_plugin import FIGURES
 from goldenami.local.machine import shell_backends
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.figures import Figure
 
 RunProgram = Callable[..., dict[str, Any]]
+MACHINE = (
+    "cat /sys/class/dmi/id/product_name 2>/dev/null; "
+    "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; echo $(nproc) CPUs"
+)
+"""Names a machine: on EC2 its product is the instance type."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -149,6 +157,29 @@ def record_figure(request: pytest.FixtureRequest) -> Callable[[str, object], Non
     such part.
     """
     return lambda name, value: request.node.user_properties.append((name, value))
+
+
+@pytest.fixture
+def record_values(request: pytest.FixtureRequest, host: Any) -> Callable[..., None]:
+    """A function that keeps the values of a figure, measured once or several times, for
+    `figures.json`; the check's detail has their median. The unit `s` means that less is better.
+    `before` are the values of the build before, where it was measured in turn with this one."""
+
+    def record(
+        name: str,
+        unit: str,
+        values: list[float],
+        before: list[float] | None = None,
+        build: BuildFolder | None = None,
+    ) -> None:
+        facts = host.check_output(MACHINE).splitlines()
+        figure = Figure(name=name, unit=unit, machine=", ".join(facts), values=values)
+        if before and build:
+            figure = figure.model_copy(update={"before": before, "before_build": build.build_id})
+        request.node.stash.setdefault(FIGURES, []).append(figure)
+        request.node.user_properties.append((name, str(figure)))
+
+    return record
 
 
 @pytest.fixture(scope="module")

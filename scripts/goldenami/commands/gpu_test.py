@@ -17,6 +17,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.provenance import provenance
 from goldenami.image.report import report
 from goldenami.local.host import workspace
+from goldenami.model.builds import figures
 from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import (
@@ -115,6 +116,8 @@ def cmd_gpu_test(checkout: Checkout, options: GpuTestOptions) -> int:
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, offers, progress)
+        if builds.build(build_id).is_baked:
+            figures.keep(builds.build(build_id), scratch)
     _record_result(
         checkout, account, list(candidate.amis), gpu_evidence.signed(record, key), progress
     )

@@ -21,6 +21,7 @@ from goldenami.commands import (
 )
 from goldenami.commands.checkout import Checkout
 from goldenami.core.terminal.progress import Progress
+from goldenami.model.builds import figures
 from goldenami.release.publish import (
     channel_moves,
     container_tags,
@@ -34,26 +35,42 @@ from goldenami.release.publish.publish_records import MovePlan
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoveOptions:
+    """The arguments and options of both commands."""
+
+    image: ImageName
+    dry_run: DryRun = False
+    accept_untested_gpu: AcceptUntestedGpu = False
+    now: Now = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions(MoveOptions):
+    """The arguments and options of `golden promote`."""
+
+    accept_slower: Annotated[
+        str,
+        typer.Option(metavar="REASON", help="`latest` may take a build that is slower; recorded"),
+    ] = ""
+
+
 @translated()
-def cmd_promote(
-    checkout: Checkout,
-    image: ImageName,
-    *,
-    dry_run: DryRun = False,
-    accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False,
-) -> int:
+def cmd_promote(checkout: Checkout, options: PromoteOptions) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
+    image = options.image
     in_account = checkout.in_account(image)
     progress = checkout.progress("promote", image)
-    criteria = Criteria(checkout.gpu_judge(in_account), accept_untested_gpu, now)
+    criteria = Criteria(checkout.gpu_judge(in_account), options.accept_untested_gpu, options.now)
     plan = promote.prepare(in_account, criteria)
     build = checkout.builds(image).build(plan.build_id)
     release_gate.check_security(in_account.definition, build)
+    replaced = [move.before_build for move in plan.regions]
+    slower = list(figures.judge(build, replaced, options.accept_slower))
     with container_tags.planned(in_account, plan.build_id, progress) as containers:
-        lines = [*channel_moves.lines("promote", plan), *containers.show(moves=True)]
+        lines = [*channel_moves.lines("promote", plan), *slower, *containers.show(moves=True)]
         print_plan(lines)
-        if not dry_run:
+        if not options.dry_run:
             promote.execute(in_account, plan, progress)
             containers.move([plan.build_id])
             progress.say(f"`latest` is build {plan.build_id}")
@@ -62,13 +79,9 @@ def cmd_promote(
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackOptions:
+class RollbackOptions(MoveOptions):
     """The arguments and options of `golden rollback`."""
 
-    image: ImageName
-    dry_run: DryRun = False
-    accept_untested_gpu: AcceptUntestedGpu = False
-    now: Now = False
     to: Annotated[
         str | None, typer.Option("--to", metavar="ID", help="the build to go back to")
     ] = None

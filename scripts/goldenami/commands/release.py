@@ -10,7 +10,7 @@ from goldenami.commands.builds.container import cmd_container
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.cve import cmd_cve
 from goldenami.commands.gpu_test import GpuTestOptions, cmd_gpu_test
-from goldenami.commands.promote import cmd_promote
+from goldenami.commands.promote import PromoteOptions, cmd_promote
 from goldenami.commands.publish import PublishOptions, cmd_publish
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.release.publish import release_steps
@@ -70,4 +70,4 @@ def _run_step(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) 
     elif step is ReleaseStep.GPU_TEST:
         cmd_gpu_test(checkout, GpuTestOptions(image=image))
     else:
-        cmd_promote(checkout, image)
+        cmd_promote(checkout, PromoteOptions(image=image))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from goldenami.core import records
 from goldenami.core.errors import ExitCode
+from goldenami.model.builds.figures import FIGURES_FILE, Figure, FiguresRecord
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -69,3 +71,19 @@ def test_a_region_that_was_added_gets_what_is_latest_elsewhere(checkout: Checkou
     assert "stays" not in said
     for region in REGIONS:
         RegionState(region).check([build], build)
+
+
+def test_a_candidate_that_is_slower_is_refused_until_somebody_says_why(
+    checkout: Checkout, soaking: list[Path]
+) -> None:
+    for folder, seconds in zip(soaking, (1.0, 1.2), strict=True):
+        values = [seconds + 0.001 * number for number in range(5)]
+        figure = Figure(name="import of torch", unit="s", machine="c7i.large", values=values)
+        record = FiguresRecord(build_id=folder.name, figures=[figure])
+        records.write(folder / FIGURES_FILE, record)
+    said = promote(checkout, "--now", code=ExitCode.NOT_VERIFIED)
+    assert f"build {soaking[1].name} is slower: import of torch" in said
+    assert RegionState("us-east-1").agree() == soaking[0].name
+    said = promote(checkout, "--now", "--accept-slower", "a fix costs that")
+    assert "slower, accepted (a fix costs that): import of torch: 1 s before, 1.2 s now" in said
+    assert RegionState("us-east-1").agree() == soaking[1].name

@@ -159,7 +159,7 @@ def test_engine_runs_as_configured(asked: dict[str, Any], lock: dict[str, Any]) 
 
 
 def test_container_has_the_limits_and_a_network(
-    asked: Any, lock: dict[str, Any], record_figure: Any
+    asked: Any, lock: dict[str, Any], record_values: Any
 ) -> None:
     """Neither less nor more than the lock says, soft and hard."""
     found, memlock = said(asked["plain"]), lock["container_runtime_memlock"]
@@ -169,7 +169,7 @@ def test_container_has_the_limits_and_a_network(
         "memlock": [memlock] * 2,
     }
     assert found["interfaces"] == ["eth0", "lo"]
-    record_figure("first container", f"{asked['plain']['seconds']:.1f} s")
+    record_values("first container", "s", [asked["plain"]["seconds"]])
 
 
 def test_job_by_systemd_run_keeps_its_folder_and_nothing_else(

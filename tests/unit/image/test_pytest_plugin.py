@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.model.builds import figures
+from goldenami.model.builds.build_folder import BuildFolder
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 TESTS = '''
 import time
 
 import pytest
+from goldenami.image.verify.pytest_plugin import FIGURES
+from goldenami.model.builds.figures import Figure
+
+FIGURE = Figure(name="import", unit="s", machine="this one", values=[1.5, 1.6])
 
 @pytest.fixture
 def broken():
@@ -31,6 +37,11 @@ def test_right(gathered):
 
 def test_measured(request):
     request.node.user_properties.append(("import torch", "1.5 s"))
+    request.node.stash[FIGURES] = [FIGURE]
+
+def test_measured_and_wrong(request):
+    request.node.stash[FIGURES] = [FIGURE]
+    assert 1 == 2
 
 def test_wrong():
     assert 1 == 2, "one is not two"
@@ -64,7 +75,8 @@ def test_gpu_s_seed_is_the_machine_s(kind, number):
 
 
 @pytest.fixture(scope="module")
-def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests ran, with what they left."""
     folder = tmp_path_factory.mktemp("image") / "limits"
     folder.mkdir()
     (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
@@ -87,8 +99,19 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
         check=False,
         capture_output=True,
     )
-    found = json.loads(target.read_text(encoding="utf-8"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checks(folder: Path) -> dict[str, dict[str, Any]]:
+    found = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
     return {check["id"]: check for check in found}
+
+
+def test_figures_are_those_of_tests_that_passed(folder: Path) -> None:
+    build = BuildFolder(folder.parent / "000000000001")
+    figures.keep(build, folder)
+    assert [figure.values for figure in figures.read(build).figures] == [[1.5, 1.6]]
 
 
 def test_outcomes(checks: dict[str, dict[str, Any]]) -> None:
@@ -96,6 +119,7 @@ def test_outcomes(checks: dict[str, dict[str, Any]]) -> None:
     expected = {
         "right": ("correct", ""),
         "measured": ("correct", "import torch 1.5 s"),
+        "measured_and_wrong": ("incorrect", "assert"),
         "wrong": ("incorrect", "one is not two"),
         "gone": ("missing", "/nonexistent/file"),
         "package": ("missing", "package x is not installed"),

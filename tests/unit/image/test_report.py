@@ -18,6 +18,7 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.builds.figures import FIGURES_FILE, Figure, FiguresRecord
 from goldenami.model.supported.support import DRIVER_MOVE
 from support.builds import report_data as data
 
@@ -118,6 +119,17 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
     folder.publish.write_text("{", encoding="utf-8")
     with pytest.raises(BadInput, match=r"publish\.json: "):
         report.write_report(folder, previous)
+
+
+def test_figures_of_both_builds_are_shown(tmp_path: Path) -> None:
+    pair = data.write_pair(tmp_path)
+    for folder, seconds in zip(pair, (3.5, 3.0), strict=True):
+        figure = Figure(name="import of torch", unit="s", machine="c7i.large", values=[seconds] * 5)
+        record = FiguresRecord(build_id=folder.build_id, figures=[figure])
+        records.write(folder.path / FIGURES_FILE, record)
+    said = data.text(rendered(*pair))
+    assert "import of torch 3.5 s (+16.7%, noise 0.0%) before: 3 s" in said
+    assert re.search(r"Power-on to SSH .{,40} s before", said)
 
 
 def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:

@@ -33,12 +33,12 @@ GPU = {
     "trained": LOSSES,
     "half": [1.0924, 1.0452, 0.4850],
     "compiled": LOSSES,
-    "products": {"wrong": 0, "tflops": 58.0},
+    "products": {"wrong": 0, "tflops": 58.0, "rounds": [58.0]},
 }
 WORKED: dict[str, Any] = {
     "reference": LOSSES,
     "devices": [GPU] * 4,
-    "sums": [{"wrong": 0, "gb_s": 5.1}] * 4,
+    "sums": [{"wrong": 0, "gb_s": 5.1, "rounds": [5.1]}] * 4,
     "nccl": True,
     "triton": True,
 }
@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[Break, str, str]] = {
         "built without NCCL",
     ),
     "slow sum": (
-        lambda worked: worked["sums"].__setitem__(3, {"wrong": 0, "gb_s": 0.8}),
+        lambda worked: worked["sums"].__setitem__(3, {"wrong": 0, "gb_s": 0.8, "rounds": [0.8]}),
         "gpus_sum_fast_enough",
         "3.9 wanted: ['GPU 3: 0.8']",
     ),
@@ -101,6 +101,7 @@ def complaints(worked: dict[str, Any], **lock: Any) -> dict[str, str]:
             "worked": worked,
             "gpu_type": TYPE,
             "record_figure": lambda *_: None,
+            "record_values": lambda *_: None,
             "lock": {
                 "frameworks_compiler_enabled": True,
                 "frameworks_installed": [{"wheels": {"triton": {}}}],

@@ -71,7 +71,7 @@ def tell(build: BuildFolder, progress: Progress) -> None:
 
 def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any]:
     bake, checked, lock = _load(folder)
-    old_bake, old_lock = _load_previous(previous, bake)
+    old_bake, old_verify, old_lock = _load_previous(previous, bake)
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     newest = bake.started_at
     if security:
@@ -85,7 +85,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "previous": old_bake,
         "description": lock.get("description") or "",
         "conclusion": view.conclusion(checked, bake.image),
-        "figures": view.figures(bake, checked, old_bake),
+        "figures": view.figures(bake, checked, old_bake, old_verify),
         "facts": [
             *view.facts(lock),
             *gpu,
@@ -102,7 +102,10 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "files": view.files(folder, previous if old_bake else None),
         "choices": lock.get("choices") or (),
         "charts": charts.of_bake(bake),
-        "moved": view.moved(old_lock, lock),
+        "moved": [
+            *view.moved(old_lock, lock),
+            *view.measured(folder, previous if old_bake else None),
+        ],
         "groups": view.groups(checked),
         "packages": lock["packages"],
         "diff": diff,
@@ -131,15 +134,15 @@ def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[st
 
 def _load_previous(
     folder: BuildFolder | None, bake: BakeRecord
-) -> tuple[BakeRecord | None, dict[str, Any] | None]:
+) -> tuple[BakeRecord | None, VerifyRecord | None, dict[str, Any] | None]:
     if folder is None:
-        return None, None
-    old_bake, _, old_lock = _load(folder)
+        return None, None, None
+    old_bake, old_verify, old_lock = _load(folder)
     if old_bake.build_id == bake.build_id:
-        return None, None
+        return None, None, None
     if old_bake.image != bake.image:
         raise BadInput(
             f"{folder.path} is a build of {old_bake.image}, not of {bake.image}",
             hint="compare builds of one image",
         )
-    return old_bake, old_lock
+    return old_bake, old_verify, old_lock

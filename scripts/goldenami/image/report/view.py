@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import records, units
+from goldenami.model.builds import figures as figures_file
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -46,6 +47,7 @@ FILES = (
     "provenance",
     "hardening.json",
     "coverage.json",
+    figures_file.FIGURES_FILE,
     "junit.xml",
     "serial-bios.log",
     "serial-uefi.log",
@@ -149,6 +151,17 @@ def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
     return differences
 
 
+def measured(folder: BuildFolder, previous: BuildFolder | None) -> list[tuple[str, str, str]]:
+    """Measured figures of both builds, with the change or why it is not judged."""
+    if previous is None:
+        return []
+    changes = figures_file.changes(figures_file.read(folder), figures_file.read(previous))
+    return [
+        (change.now.name, str(change.before), f"{change.now} ({change.judged})")
+        for change in changes
+    ]
+
+
 def _without(values: list[str], others: list[str]) -> str:
     return _list(value for value in values if value not in others) or "none"
 
@@ -163,12 +176,13 @@ def figures(
     bake: BakeRecord,
     verify: VerifyRecord | None,
     old_bake: BakeRecord | None,
+    old_verify: VerifyRecord | None,
 ) -> tuple[Fact, ...]:
     """The headline numbers, with the growth of the disk since the previous build."""
     return (
         _size(bake, old_bake),
         Fact("Bake", units.duration(bake.seconds)),
-        _boot(verify),
+        _boot(verify, old_verify),
         _correct(verify),
         Fact("Packages", f"{bake.packages_count:,}", "installed"),
     )
@@ -255,11 +269,14 @@ def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
     )
 
 
-def _boot(verify: VerifyRecord | None) -> Fact:
+def _boot(verify: VerifyRecord | None, old: VerifyRecord | None) -> Fact:
     if verify is None or not verify.boots:
         return Fact("Power-on to SSH", "unknown", "never booted")
     slowest = max(boot.seconds_to_ssh for boot in verify.boots)
     firmwares = _list(dict.fromkeys(boot.firmware for boot in verify.boots))
+    if old and old.boots and old.accel is verify.accel:
+        before = units.duration(max(boot.seconds_to_ssh for boot in old.boots))
+        firmwares += f"; {before} before"
     return Fact("Power-on to SSH", units.duration(slowest), firmwares)
 
 

@@ -26,6 +26,7 @@ import pytest
 from goldenami.core import records
 from goldenami.local.sandbox import how_far
 from goldenami.model.builds.build_records import Check, Outcome
+from goldenami.model.builds.figures import MEASURED, Figure
 from goldenami.model.builds.gpu_proofs import NOT_ASKED
 
 DETAIL_LIMIT = 600
@@ -68,6 +69,9 @@ _SPELLED = {
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 _compared: dict[str, tuple[str, str]] = {}
+
+FIGURES = pytest.StashKey[list[Figure]]()
+"""What a test measured; its figures count if it passes."""
 
 
 _tests_done = 0
@@ -235,3 +239,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if target := session.config.getoption("--checks"):
         checks = [check.model_dump(mode="json") for check in _checks.values()]
         records.write_text(Path(target), records.canonical(checks))
+        figures = list[dict[str, Any]]()
+        for item in session.items:
+            if FIGURES in item.stash and _checks[item.nodeid].outcome is Outcome.CORRECT:
+                figures += [figure.model_dump(mode="json") for figure in item.stash[FIGURES]]
+        records.write_text(Path(target).with_suffix(MEASURED), records.canonical(figures))

@@ -19,6 +19,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.builder import Builder
 from goldenami.image.verify import hardening
 from goldenami.local.host import host_tools, workspace
+from goldenami.model.builds import figures
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     REPORT_FILE,
@@ -57,6 +58,7 @@ def run(
     began = time.monotonic()
     with workspace.scratch_in(build.image.path, "verify") as work, _evidence(work, build):
         result = builder.verify(lock, build, work, log, progress)
+        figures.keep(build, work)
         # A host that is too busy for some checks must not take an earlier verdict away.
         if build.is_verified:
             _demand_a_verdict(result.checks, log)
