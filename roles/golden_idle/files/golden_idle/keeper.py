@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from golden_idle import account, copies, endings, jobs, notice
+from golden_idle import account, copies, endings, jobs, notice, owner
 from golden_idle.account import AccountError
 from golden_idle.copies import Copies
 from golden_idle.endings import Ending, Kind
@@ -220,7 +220,8 @@ class Keeper(threading.Thread):
         try:
             connection = account.connect()
             subject = f"{connection.instance.id}: {lines[0]}".encode("ascii", "replace").decode()
-            connection.notify(self._settings.target, subject, "\n".join(lines))
+            owners = owner.of_machine(self._root)
+            connection.notify(self._settings.target, subject, "\n".join(lines), owners)
         except AccountError as error:
             self._log(str(error))
 
