@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golden_idle.account import metadata
 
-FIRST_USERS = ("admin", "ubuntu")
+FIRST_USERS = ("admin", "debian", "ubuntu")
 """cloud-init's first login, which has no name of a person."""
 MOST_BYTES = 128
 """The most bytes of an owner's name."""
