@@ -133,9 +133,7 @@ def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
 
 _TOO_MANY = {
     "ec2": ("RequestLimitExceeded", 503),
-    **dict.fromkeys(
-        ("autoscaling", "cloudformation", "cloudwatch", "iam", "sts"), ("Throttling", 400)
-    ),
+    **dict.fromkeys(("autoscaling", "cloudformation", "iam", "sts"), ("Throttling", 400)),
     "ebs": ("RequestThrottledException", 400),
     "s3": ("SlowDown", 503),
 }
