@@ -25,8 +25,8 @@ from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
 Environ = dict[str, Any]
 
 _QUERY = frozenset({"autoscaling", "cloudformation", "iam", "s3", "sns", "sts"})
-"""Services that refuse with AccessDenied; those that speak JSON, as CloudWatch does to today's SDKs,
-with AccessDeniedException."""
+"""Services that refuse with AccessDenied; those that speak JSON, as CloudWatch does by now, with
+AccessDeniedException."""
 _SIGNED_AS = {"monitoring": "cloudwatch"}
 """Signing names that differ from IAM's prefix
 (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
