@@ -15,6 +15,7 @@ OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
     "s3:GetObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:HeadObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:ListBuckets": ("s3:ListAllMyBuckets",),
+    "s3:CopyObject": ("s3:GetObject", "s3:PutObject"),
     "s3:CreateMultipartUpload": ("s3:PutObject",),
     "s3:UploadPart": ("s3:PutObject",),
     "s3:CompleteMultipartUpload": ("s3:PutObject",),

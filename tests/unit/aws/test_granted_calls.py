@@ -41,6 +41,7 @@ BESIDE = {
     "ec2:ModifyInstanceAttribute": "Packer sets ENA support",
     "iam:CreateServiceLinkedRole": "EC2 asks for it at an account's first Spot request",
     "iam:PassRole": "a launch with a profile",
+    "s3:AbortMultipartUpload": "s3transfer gives an upload up",
 }
 """Rights for what no code of ours calls by name. Those of a registry are its protocol's."""
 
