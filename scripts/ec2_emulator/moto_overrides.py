@@ -18,12 +18,15 @@ import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
 import moto.ec2.urls
 import moto.kms.urls
+import moto.s3.models
 import moto.ssm.urls
 from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.models.spot_requests import SpotFleetRequest
 from moto.ec2.responses import EC2Response
+from moto.s3.exceptions import NoSuchUpload
+from moto.s3.models import FakeKey, S3Backend
 
 from ec2_emulator.compute import launches, resource_tags, scheduled_actions
 from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
@@ -52,6 +55,16 @@ class Ec2Api(
     """EC2's handlers. moto's class is the last base, so this package's handlers come first."""
 
 
+def upload_part(
+    self: S3Backend, bucket_name: str, multipart_id: str, part_id: int, value: bytes
+) -> FakeKey:
+    """S3 refuses a part of an upload that was aborted or completed; moto ends in a KeyError."""
+    upload = self.get_bucket(bucket_name).multiparts.get(multipart_id)
+    if upload is None:
+        raise NoSuchUpload(multipart_id)
+    return upload.set_part(part_id, value)
+
+
 def install() -> None:
     """Replace moto's handlers and models. Only an application that is made afterwards has them."""
     for owner, name, replacement in (
@@ -61,6 +74,7 @@ def install() -> None:
         (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
         (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
         (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
+        (moto.s3.models.S3Backend, "upload_part", upload_part),
         (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
         (SpotFleetRequest, "spot_fleet_request_config", property(launches.fleet_request)),
         (CloudFormationBackend, "create_change_set", stacks.create_change_set),

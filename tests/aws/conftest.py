@@ -82,6 +82,7 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     # It remembers the credentials of the test before.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     emulator.reset()
+    emulator.defects()  # of what a killed process of the test before asked at last
     emulator.set(pending_s=quick.PENDING_S)
     yield emulator
     assert emulator.defects() == []

@@ -72,3 +72,13 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
         501,
         "the emulator does not implement pricing:DescribeServices",
     )
+
+
+def test_a_part_of_an_upload_that_was_given_up_is_refused(aws: Any) -> None:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="parts")
+    upload = {"Bucket": "parts", "Key": "a"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+    s3.abort_multipart_upload(**upload)
+    with pytest.raises(ClientError, match="NoSuchUpload"):
+        s3.upload_part(**upload, PartNumber=1, Body=b"late")
