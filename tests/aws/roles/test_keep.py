@@ -59,7 +59,7 @@ def there(bucket: Emulator, tmp_path: Path) -> Iterator[KeepMachine]:
         yield KeepMachine(tmp_path / "there", imds)
 
 
-def test_what_was_kept_is_back_on_the_next_eachas_it_was(
+def test_what_was_kept_is_back_on_the_next_each_as_it_was(
     here: KeepMachine, there: KeepMachine, bucket: Emulator
 ) -> None:
     tool = here.write("bin/tool", "#!/bin/sh")
@@ -79,6 +79,24 @@ def test_what_was_kept_is_back_on_the_next_eachas_it_was(
     assert there.copy()["safe_files"] == 2
     assert len(bucket.calls()) == calls, "what came is known to be safe"
     assert there.run("restore").stdout == "restored: 0 files\n"
+
+
+def test_the_first_round_since_a_start_restores_and_no_later_one(
+    here: KeepMachine, there: KeepMachine, bucket: Emulator
+) -> None:
+    here.write("a", "1")
+    here.copy()
+    there.end(60)
+    assert there.run("restore", "--once").stdout == "", "a machine that ends has no time for it"
+    (there.root / "run/golden-idle/end.json").unlink()
+    assert there.run("restore", "--once").stdout == "restored: 1 files\n"
+    here.write("b", "2")
+    here.copy()
+    before = len(bucket.calls())
+    assert there.run("restore", "--once").stdout == ""
+    assert len(bucket.calls()) == before
+    there.copy()
+    assert "restored: 1 files" in there.run("status").stdout
 
 
 def test_a_lost_or_broken_index_copies_nothing_again(here: KeepMachine, bucket: Emulator) -> None:

@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument(
         "--wait", type=float, default=0, metavar="S", help="for the bucket, seconds"
     )
+    restore.add_argument(
+        "--once", action="store_true", help="since the machine started, as that unit does"
+    )
     command("copy", _copy, "copy what is not safe, as the unit golden-keep@UID does")
     job = command("run", _run, "run a command that is told of the machine's end by SIGTERM")
     job.add_argument("words", metavar="COMMAND", nargs="+", help="after `--`")
@@ -88,6 +91,10 @@ def _copy(arguments: argparse.Namespace) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
+    restored = _restored(arguments.root)
+    # A machine that ends has no time for it.
+    if arguments.once and (restored.exists() or state.end(arguments.root)):
+        return OK
     until = now() + arguments.wait
     while True:
         try:
@@ -101,10 +108,16 @@ def _restore(arguments: argparse.Namespace) -> int:
                 raise
             print(f"golden-keep: {error}; it waits", file=sys.stderr)
             time.sleep(min(5, max(0, until - now())))
-    for line in restore.lines:
-        print(line)
-    print(f"restored: {came} files")
+    said = [*restore.lines, f"restored: {came} files"]
+    print("\n".join(said))
+    if arguments.once:
+        restored.write_text("\n".join(said), encoding="utf-8")
     return OK
+
+
+def _restored(root: Path) -> Path:
+    """Return the file of what a restore since the machine started said to its user."""
+    return state.status_file(root, os.getuid()).with_name("restored")
 
 
 def _place(arguments: argparse.Namespace) -> int:
@@ -137,6 +150,8 @@ def _status(arguments: argparse.Namespace) -> int:
         seconds = last["waiting_bytes"] / last["rate"]
         print(f"{_size(last['rate'])} a second: {seconds:.0f} s to copy them")
     _print_paths(last)
+    if (restored := _restored(arguments.root)).exists():
+        print(restored.read_text(encoding="utf-8"))
     return UNSAFE if last["waiting_files"] else OK
 
 
