@@ -22,6 +22,7 @@ from support.idle.ends import EndingMachine
 from support.idle.machine import REGION
 from support.idle.topic import Topic
 from support.keep.machine import BUCKET, UID
+from support.keep.proxy import Proxy
 from support.waiting import until
 
 SAFE = "All that lies in ~/keep is safe."
@@ -171,10 +172,11 @@ def test_what_was_announced_stays_while_nobody_answers(place: Path) -> None:
         until("no end", lambda: not here.end())
 
 
-def test_a_notice_during_a_copy_loses_nothing(place: Path) -> None:
+def test_a_notice_during_a_copy_loses_nothing(place: Path, aws: Emulator) -> None:
     here = EndingMachine(place)
     large = os.urandom(48 << 20)
-    with here.watched():
+    # So slow that the agent sees the copy while it lasts.
+    with Proxy(aws.url, rate=3_000_000) as way, here.watched(AWS_ENDPOINT_URL=way.url):
         here.save("large", large)
         until("a copy", lambda: "files that wait" in here.login())
         here.save("small", "a thought")
