@@ -296,7 +296,16 @@ def test_an_idle_machine_is_not_stopped_before_its_files_are_safe(
 
 
 @pytest.mark.parametrize(
-    "call", ["spot/instance-action", "instance-life-cycle", "systemctl start golden-keep@"]
+    "call",
+    [
+        "api/token",
+        "spot/instance-action",
+        "events/recommendations/rebalance",
+        "autoscaling/target-lifecycle-state",
+        "events/maintenance/scheduled",
+        "instance-life-cycle",
+        "systemctl start golden-keep@",
+    ],
 )
 def test_an_agent_that_is_killed_leaves_the_end_to_the_next(call: str, place: Path) -> None:
     here = EndingMachine(place)

@@ -306,10 +306,31 @@ def test_an_end_during_a_copy_is_told_and_obeyed(here: KeepMachine, bucket: Emul
         until("a rate", lambda: (here.runtime / "status.json").exists() and here.status()["rate"])
         until_s = here.end(20)
         process.communicate()
+        here.copy(AWS_ENDPOINT_URL=proxy.url)
     assert here.status()["waiting"] == ["huge"] and here.status()["at"] < until_s + 5
     found = objects()
     assert json.loads(found.pop(f".golden-keep/{HERE}.json"))["waiting"] == ["huge"]
     assert found == {}
+
+
+def test_parts_on_their_way_keep_nothing_waiting_that_fits_an_end(
+    here: KeepMachine, bucket: Emulator
+) -> None:
+    for number in range(8):
+        here.write(f"huge{number}", bytes(100_000_000))
+    with Proxy(bucket.url, rate=5_000_000) as proxy:
+        process = here.start("copy", AWS_ENDPOINT_URL=proxy.url)
+        until("a rate", lambda: (here.runtime / "status.json").exists() and here.status()["rate"])
+        medium = os.urandom(15_000_000)
+        here.write("medium", medium)
+        here.end(20)
+        process.communicate()
+        # As the agent, which starts one after the other.
+        status = here.copy(AWS_ENDPOINT_URL=proxy.url)
+    found = objects()
+    lost = [f"huge{number}" for number in range(8)]
+    assert status["waiting"] == lost and found["medium"] == medium
+    assert json.loads(found[f".golden-keep/{HERE}.json"])["waiting"] == lost
 
 
 def test_restore_writes_nothing_outside_the_folder_and_names_what_it_leaves(

@@ -51,8 +51,8 @@ class Round:
         if self.waiting or (end and _digest(self._record(end)) != self._recorded):
             try:
                 bucket = Bucket(self._place)
-                self._send_all(bucket)
-                self._tell(bucket, state.end(self._root))
+                if self._send_all(bucket):
+                    self._tell(bucket, state.end(self._root))
             except KeepError as error:
                 self.trouble = str(error)
         self._say()
@@ -77,14 +77,18 @@ class Round:
             job.result()
             self._recorded = _digest(record)
 
-    def _send_all(self, bucket: Bucket) -> None:
+    def _send_all(self, bucket: Bucket) -> bool:
+        """Return whether it got so far: not if the way has to be free at once."""
         pool, running = ThreadPoolExecutor(PARALLEL), _Running()
         queue, last = sorted(self.waiting.values(), key=lambda file: file.mtime_ns), None
         while queue or running:
             end = state.end(self._root)
             if end and end != last:
+                if self._is_in_the_way(end, queue, running):
+                    # Parts on their way, up to 64 MB, end with this process alone. The agent starts
+                    # the next round at once.
+                    return False
                 self._tell(bucket, end)
-                self._make_room(end, queue, running)
                 # Smallest first, and newest first among equals: `pop` takes the last.
                 queue.sort(key=lambda file: (-file.size, file.mtime_ns))
             last = end
@@ -107,18 +111,20 @@ class Round:
             if end and now() > end.until:
                 break  # a request hangs
         pool.shutdown(wait=False, cancel_futures=True)
+        return True
 
     def _fits(self, sendings: Iterable[Sending], end: End | None) -> bool:
         needed = sum(sending.left for sending in sendings)
         return not self._rate or needed <= self._rate * _time_left(end)
 
-    def _make_room(self, end: End, queue: list[File], running: _Running) -> None:
-        """End what cannot be whole in time with all that is smaller; it waits again."""
-        sizes = [*(file.size for file in queue), *(sending.left for sending in running.values())]
-        for sending in running.values():
-            needed = sum(size for size in sizes if size <= sending.left)
-            if self._rate and needed > self._rate * _time_left(end):
-                sending.transfer.cancel()
+    def _is_in_the_way(self, end: End, queue: list[File], running: _Running) -> bool:
+        """Return whether something on its way cannot be whole in time with all that is smaller."""
+        left = [sending.left for sending in running.values()]
+        sizes = [*(file.size for file in queue), *left]
+        in_time = self._rate * _time_left(end)
+        return any(
+            self._rate and sum(size for size in sizes if size <= large) > in_time for large in left
+        )
 
     def _finish(self, job: Future[tuple[File, str]], sending: Sending) -> list[File]:
         """Note how a copy ended; return its file if it waits again."""
