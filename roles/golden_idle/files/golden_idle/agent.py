@@ -3,7 +3,6 @@ follows."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -13,6 +12,8 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+
+from golden_keep.state import write
 
 from golden_idle import (
     account,
@@ -269,8 +270,4 @@ class Agent:
             "failure": self._failure,
             **self._publisher.state(),
         }
-        path = self.root / STATE
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(state), encoding="utf-8")
-        part.chmod(0o644)
-        part.replace(path)
+        write(self.root / STATE, state)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from golden_keep import state
 from golden_keep.folders import Folder, folders
 
 from golden_idle import holds
 
-STATUS = Path("run/golden-keep")
 LEAST_S, MOST_S, SHARE = 60, 900, 100
 """Seconds between two looks at a folder: as many times what a look takes, within bounds."""
 AT_END_S = 1
@@ -104,7 +104,7 @@ class Copies:
 
     def _status(self, folder: Folder) -> dict[str, Any]:
         """Return what the copier says, which runs as the user: anything may be there."""
-        path = self._root / STATUS / str(folder.uid) / "status.json"
+        path = state.status_file(self._root, folder.uid)
         with suppress(OSError, ValueError, RecursionError):
             found = json.loads(holds.read_plain(path, _MOST_STATUS)[0])
             if isinstance(found, dict):
@@ -122,7 +122,7 @@ def last(root: Path) -> None:
     """Make the copies of a machine that shuts down, when systemd starts no unit any more."""
     processes = []
     for folder in folders(root):
-        place = root / STATUS / str(folder.uid)
+        place = state.status_file(root, folder.uid).parent
         place.mkdir(parents=True, exist_ok=True)
         os.chown(place, folder.uid, folder.gid)
         processes.append(

@@ -16,13 +16,15 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from golden_keep import state
+
 from golden_idle import account, copies, endings, jobs, notice, owner
 from golden_idle.account import AccountError
 from golden_idle.copies import Copies
 from golden_idle.endings import Ending, Kind
 from golden_idle.settings import Settings
 
-END, MEMORY = Path("run/golden-idle/end.json"), Path("run/golden-idle/endings.json")
+MEMORY = Path("run/golden-idle/endings.json")
 LOGIN = Path("run/motd.d/40-golden-keep")
 POLL_S, POLL_AT_END_S = 5.0, 0.5
 """AWS advises to look for a Spot notice every 5 seconds ("Spot Instance interruption notices")."""
@@ -56,11 +58,6 @@ class Coming:
         return self.ending.kind in (Kind.SPOT, Kind.SCALE_IN) or self.within(JOBS_S, now)
 
 
-def boottime() -> float:
-    """Return the seconds since the machine started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Keeper(threading.Thread):
     """The thread. `log` prints a line."""
 
@@ -78,7 +75,7 @@ class Keeper(threading.Thread):
         self._block_asked, self._block_end = float("-inf"), ""
         self._quiet_since: float | None = None
         # For an agent that is started again: what copiers were told, and what was done.
-        self._told, self._memory = _read(root / END), _read(root / MEMORY)
+        self._told, self._memory = _read(root / state.END), _read(root / MEMORY)
         self._shown = ""
         (root / jobs.FOLDER).mkdir(parents=True, exist_ok=True)
         # As /tmp: everybody may register a job, and nobody may remove another's.
@@ -100,7 +97,7 @@ class Keeper(threading.Thread):
         with self._lock:
             if self._settings.keep and self._own is None:
                 self._own = Coming(Ending(Kind.IDLE, "This machine is idle, and ends"), None)
-                self._own_since, self._own_reason = boottime(), "~/keep is looked at"
+                self._own_since, self._own_reason = state.now(), "~/keep is looked at"
             return self._own_reason
 
     # --- the thread -------------------------------------------------------------------------------
@@ -111,7 +108,7 @@ class Keeper(threading.Thread):
             copies.prepare()
         pause_s = 0.0
         while not self._stopped.wait(pause_s):
-            pause_s = self._look(boottime())
+            pause_s = self._look(state.now())
 
     def _look(self, now: float) -> float:
         """Do what is due, and return the seconds until the next look."""
@@ -205,7 +202,7 @@ class Keeper(threading.Thread):
             told = {"kind": ending.kind, "text": ending.text, "until": coming.until}
         if told != self._told:
             self._told = told
-            self._put(END, told)
+            self._put(state.END, told)
             self._quiet_since = None
             self._copies.hurry()
 
@@ -243,7 +240,7 @@ class Keeper(threading.Thread):
 
     def _put(self, name: Path, value: dict[str, Any]) -> None:
         try:
-            write(self._root / name, value)
+            state.write(self._root / name, value)
         except OSError as error:  # a full disk stops nothing
             self._log(str(error))
 
@@ -280,22 +277,12 @@ class Hooks:
 
 def last_copies(root: Path) -> None:
     """Make the copies of a machine that shuts down, within the time that is left."""
-    told = _read(root / END)
-    told["until"] = min(boottime() + LAST_S, told.get("until") or float("inf"))
-    write(root / END, {"kind": Kind.SHUTDOWN, "text": "This machine shuts down", **told})
+    told = _read(root / state.END)
+    told["until"] = min(state.now() + LAST_S, told.get("until") or float("inf"))
+    state.write(
+        root / state.END, {"kind": Kind.SHUTDOWN, "text": "This machine shuts down", **told}
+    )
     copies.last(root)
-
-
-def write(path: Path, value: dict[str, Any]) -> None:
-    """Write a file as a whole, or remove it if there is nothing to write."""
-    if not value:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value), encoding="utf-8")
-    part.chmod(0o644)
-    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

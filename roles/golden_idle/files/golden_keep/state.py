@@ -61,11 +61,15 @@ def read_status(root: Path, uid: int) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """Write a file for everybody, at once."""
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(values), encoding="utf-8")
-    new.chmod(0o644)
-    new.replace(path)
+    """Write a file for everybody as a whole, or remove it if there is nothing to write."""
+    if not values:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values), encoding="utf-8")
+    part.chmod(0o644)
+    part.replace(path)
 
 
 def folder_of_state(root: Path, folder: Folder) -> Path:
