@@ -7,9 +7,9 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it
   to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no
   place for.
-* `contract.yml`: what we take AWS to do, and the pages that say so. A function that keeps a row has
-  its name and `@rule`. `tests/aws/emulator/test_rules_tables.py` has what is refused; what
-  else a rule changes, the tests of commands meet.
+* `goldenami/aws/contract.yml`: what we take AWS to do, and the pages that say so. A function that
+  keeps a row has its name and `@rule`. The probes of `goldenami_fleet.selftest` ask for what a
+  call can show; what else a rule changes, the tests of commands meet.
 * `witness`: botocore's models allow each answer, or it is an `EmulatorDefect`.
 * `answers`: answers that a test states for what commands read and none makes (bills, reservations,
   fleets).
@@ -23,5 +23,5 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
 It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow
 and deny by action), and services that this project does not call are moto's. Tests against it prove
 which calls this project makes and how it handles refusals, not that an image boots there. It may
-import `goldenami.core`; `goldenami` never imports it.
+import `goldenami.core` and the contract; `goldenami` never imports it.
 """

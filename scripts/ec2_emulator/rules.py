@@ -1,31 +1,14 @@
-"""What we take AWS to do, row by row in contract.yml, and the errors that refuse calls. A function
-with `@rule` keeps the row of its name."""
+"""The rules of `goldenami.aws.contract`, and the errors that refuse calls. A function with `@rule`
+keeps the row of its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+from goldenami.aws.contract import CONTRACT
 from moto.core.exceptions import ServiceException
 
-
-@dataclass(frozen=True)
-class Row:
-    """The page that says so, the place that relies on it, and the step that shows it."""
-
-    page: str
-    place: str
-    step: str
-
-
-CONTRACT = {
-    name: Row(f"https://docs.aws.amazon.com/{page}" if page else "", place, step)
-    for step, rows in yaml.safe_load(Path(__file__).with_name("contract.yml").read_text()).items()
-    for name, (page, place) in rows.items()
-}
 KEPT: set[str] = set()
 """Rules that the emulator keeps; the others are assumptions."""
 

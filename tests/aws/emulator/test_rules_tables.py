@@ -13,8 +13,9 @@ from typing import Any
 import ec2_emulator.server
 import goldenami
 import pytest
-from ec2_emulator.rules import CONTRACT, KEPT, rule
+from ec2_emulator.rules import KEPT, rule
 from goldenami.aws import refusals
+from goldenami.aws.contract import CONTRACT
 from support.aws import rule_requests as ask
 from support.aws.rule_requests import TYPE, Asked, ProbeAccount, block, refused
 
