@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
@@ -63,6 +63,8 @@ _WAIT = "golden_wait"
 """Key in a request's context for the LongWait since the request's first refusal."""
 FIRST_AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
 """Pauses in seconds before a refused call is repeated: the first, and the longest."""
+CLIENT_HOOKS: list[Callable[[Client, str], None]] = []
+"""Functions that get each new client, with its region, before its first call."""
 POOL = 64
 """Connections kept open to one service: one for each block that an upload has in flight."""
 
@@ -134,6 +136,8 @@ class Account:
             client.meta.events.register_first(retry, partial(_give_up, region))
         client.meta.events.register_first(retry, partial(_ask_again, client))
         client.meta.events.register("before-parameter-build", partial(_add_tags, self.tags))
+        for hook in CLIENT_HOOKS:
+            hook(client, region)
 
     def with_short_timeouts(self) -> Account:
         """The same account with short timeouts, for code that only reads: a region that does not

@@ -2,10 +2,10 @@
 nothing slow is imported here."""
 
 AREAS = {
-    "Accounts": {"account": "account"},
+    "Accounts": {"account": "account", "selftest": "selftest"},
     "Published images": {"regions": "regions", "costs": "costs"},
     "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "digest"},
 }
 """As `goldenami.cli.AREAS`."""
-CONTINUED = frozenset({"account", "cluster", "digest"})
+CONTINUED = frozenset({"account", "cluster", "digest", "selftest"})
 """As `goldenami.cli.CONTINUED`."""

@@ -1,0 +1,302 @@
+"""The steps of `golden selftest` that run goldenami's own commands, and look at what AWS made of
+them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from goldenami.aws import images, tags
+from goldenami.aws.calls import NOT_YET, wait_for
+from goldenami.aws.channels import pointers
+from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.images import Image
+from goldenami.aws.instances import instances
+from goldenami.aws.instances.instances import Launch
+from goldenami.core import records
+from goldenami.core.errors import ExitCode, HostNotReady, StageFailed
+from goldenami.image.builders import ec2 as ec2_builder
+from goldenami.local.checks.image_tests import ImageTests
+from goldenami.local.host import workspace
+from goldenami.local.machine import ssh
+from goldenami.model.builds.build_records import Outcome
+from goldenami.model.definitions import definition_file
+from goldenami.model.locked import lockfile
+
+from goldenami_fleet.selftest.plan import SMALL
+from goldenami_fleet.selftest.run import IMAGE, LIFETIME, SelftestRun
+
+REFRESH_S, POLL_S = 1800.0, 10.0
+"""Seconds to wait for a refresh of one machine, and between polls."""
+SHUTDOWN = "#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n"
+"""User data by which a machine ends itself, in case nobody is left who does."""
+_FIRMWARE = "test -d /sys/firmware/efi && echo uefi || echo bios"
+_METADATA = "curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/"
+
+
+def publish(run: SelftestRun) -> None:
+    """Publish the first build, and read it back in both regions."""
+    run.golden("publish", IMAGE, "--build", run.builds[0])
+    own, copy = (_image(run, region, run.builds[0]) for region in run.regions)
+    run.expect("copy_image", own.tags, copy.tags)
+    run.golden("status", IMAGE)
+
+
+def _image(run: SelftestRun, region: str, build_id: str) -> Image:
+    image = images.find(run.account.ec2(region), f"{IMAGE}-{build_id}")
+    if image is None:
+        raise StageFailed(f"{region} has no AMI {IMAGE}-{build_id} after its publish")
+    return image
+
+
+def boot(run: SelftestRun) -> None:
+    """Boot the build's AMI under UEFI, with all its checks, and its disk under BIOS."""
+    if run.emulated:
+        raise HostNotReady(
+            "instances of the emulator are no machines",
+            hint="`golden verify` boots the same disk here",
+        )
+    image = _image(run, run.home, run.builds[0])
+    with _machine(run, image, "uefi") as config:
+        run.expect("boots_under_uefi", "uefi", ssh.run(config, "sh", "-c", _FIRMWARE).strip())
+        run.expect("metadata_wants_a_token", "401", ssh.run(config, _METADATA).strip())
+        run.expect("checks_over_ssh", "all correct", _checks(run, config))
+    bios = _under_bios(run, image)
+    try:
+        with _machine(run, bios, "bios") as config:
+            run.expect("boots_under_bios", "bios", ssh.run(config, "sh", "-c", _FIRMWARE).strip())
+    finally:
+        run.account.ec2(run.home).deregister_image(ImageId=bios.ami)
+
+
+def _under_bios(run: SelftestRun, image: Image) -> Image:
+    """An AMI of the same snapshot that starts under BIOS. EC2 starts one that prefers UEFI under
+    BIOS only on types without UEFI, which are of old generations."""
+    ec2 = run.account.ec2(run.home)
+    made = ec2.register_image(
+        Name=f"{IMAGE}-bios-{run.name}",
+        Architecture=image.raw["Architecture"],
+        RootDeviceName=image.raw["RootDeviceName"],
+        VirtualizationType="hvm",
+        EnaSupport=True,
+        BootMode="legacy-bios",
+        ImdsSupport="v2.0",
+        BlockDeviceMappings=[
+            {
+                "DeviceName": image.raw["RootDeviceName"],
+                "Ebs": {"SnapshotId": image.snapshot, "VolumeType": "gp3"},
+            }
+        ],
+        TagSpecifications=tags.specifications(tags.temporary(LIFETIME), "image"),
+    )
+    return images.wait_available(ec2, str(made["ImageId"]))
+
+
+@contextlib.contextmanager
+def _machine(run: SelftestRun, image: Image, name: str) -> Iterator[Path]:
+    """Launch a machine, and yield the configuration of SSH by which it lets us in."""
+    work = run.work / name
+    work.mkdir()
+    key = ssh.new_key(work / "launch_key", "golden")
+    launch = Launch(
+        name=f"{IMAGE}-{name}-{run.name}",
+        image=image,
+        instance_type=SMALL,
+        public_key=key.with_suffix(".pub"),
+        volume_gib=max(int(image.root["VolumeSize"]), 2),
+        user_data=SHUTDOWN.format(minutes=30),
+        tags=tags.temporary(LIFETIME),
+    )
+    with contextlib.ExitStack() as stack:
+        ec2 = run.account.ec2(run.home)
+        workspace.note_region(run.root, IMAGE, run.home)
+        instance = stack.enter_context(instances.running(ec2, launch))
+        lock, _ = lockfile.read(run.folder(0).lock)
+        config = ssh.write_config(
+            work,
+            host=instance.address,
+            port=instances.SSH,
+            key=key,
+            user=ec2_builder.user(run.root, lock.base.release),
+        )
+        stack.callback(ssh.hang_up, config)
+        ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
+        yield config
+
+
+def _checks(run: SelftestRun, config: Path) -> str:
+    """Run every check of the image on the machine; return those that are not correct."""
+    build = run.folder(0)
+    lock, _ = lockfile.read(build.lock)
+    tests = ImageTests(run.root, lock.checked, build.variables, run.work, run.work / "checks.log")
+    wrong = [check.id for check in tests.run(config) if check.outcome is not Outcome.CORRECT]
+    return ", ".join(wrong) or "all correct"
+
+
+def launch(run: SelftestRun) -> None:
+    """Launch by the template and by the parameter, as others do."""
+    ami = _latest(run, run.home)
+    template = {"LaunchTemplateName": pointers.template_name(IMAGE), "Version": "$Default"}
+    for rule, how in (
+        ("inherited", {"LaunchTemplate": template}),
+        ("resolve", {"ImageId": f"resolve:ssm:{pointers.channel_name(IMAGE, Channel.LATEST)}"}),
+    ):
+        ec2 = run.account.ec2(run.home)
+        answer = ec2.run_instances(
+            InstanceType=SMALL,
+            MinCount=1,
+            MaxCount=1,
+            InstanceInitiatedShutdownBehavior="terminate",
+            UserData=SHUTDOWN.format(minutes=15),
+            TagSpecifications=tags.specifications(tags.temporary(LIFETIME), "instance", "volume"),
+            **how,
+        )
+        instance = str(answer["Instances"][0]["InstanceId"])
+        try:
+            described = instances.describe(ec2, instance)
+            run.expect(rule, ami, described["ImageId"])
+            tokens = described.get("MetadataOptions", {}).get("HttpTokens")
+            run.expect("metadata_of", "required", tokens)
+        finally:
+            instances.terminate(ec2, instance)
+
+
+def _latest(run: SelftestRun, region: str) -> str | None:
+    name = pointers.channel_name(IMAGE, Channel.LATEST)
+    return pointers.read(run.account.ssm(region), [name]).get(name)
+
+
+def refresh(run: SelftestRun) -> None:
+    """Publish the second build to a group that follows `latest`, and roll back."""
+    autoscaling = run.account.autoscaling(run.home)
+    version = pointers.default_version(run.account.ec2(run.home), IMAGE)
+    assert version is not None
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=IMAGE,
+        MinSize=1,
+        MaxSize=2,
+        DesiredCapacity=1,
+        VPCZoneIdentifier=",".join(_subnets(run)),
+        MixedInstancesPolicy={
+            "LaunchTemplate": {
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateId": version.template,
+                    "Version": str(version.number),
+                },
+                "Overrides": [{"InstanceType": SMALL}],
+            }
+        },
+        Tags=[
+            {"Key": key, "Value": value, "PropagateAtLaunch": True}
+            for key, value in run.tags.items()
+        ],
+    )
+    _follow(run)
+    run.golden("publish", IMAGE, "--build", run.builds[1])
+    run.expect("describe_instance_refreshes", "Successful", _refreshed(run))
+    run.golden("rollback", IMAGE)
+    run.expect("in_progress", "Successful", _refreshed(run))
+    for region in run.regions:
+        first = _image(run, region, run.builds[0]).ami
+        run.expect("put_parameter", first, _latest(run, region))
+    autoscaling.delete_auto_scaling_group(AutoScalingGroupName=IMAGE, ForceDelete=True)
+
+
+def _subnets(run: SelftestRun) -> list[str]:
+    rows = run.account.ec2(run.home).describe_subnets(
+        Filters=[{"Name": "default-for-az", "Values": ["true"]}]
+    )["Subnets"]
+    if not rows:
+        raise HostNotReady(
+            f"{run.home} has no default network",
+            hint=f"`aws ec2 create-default-vpc --region {run.home}` makes one",
+        )
+    return [str(row["SubnetId"]) for row in rows]
+
+
+def _follow(run: SelftestRun) -> None:
+    """Let the group follow `latest`: a key of the definition, which is no part of a lock."""
+    path = definition_file.path_of(run.root, IMAGE)
+    definition = yaml.safe_load(path.read_text(encoding="utf-8"))
+    definition["publish"]["instance_refresh"] = {
+        "groups": [IMAGE],
+        "min_healthy_percent": 0,
+        "warmup_seconds": 0,
+    }
+    records.write_text(path, yaml.safe_dump(definition, sort_keys=False))
+
+
+def _refreshed(run: SelftestRun) -> str:
+    """Wait for the group's newest refresh, and return its last status."""
+    autoscaling, seen = run.account.autoscaling(run.home), ""
+
+    def has_ended() -> bool | None:
+        nonlocal seen
+        found = autoscaling.describe_instance_refreshes(AutoScalingGroupName=IMAGE, MaxRecords=1)
+        seen = str(found["InstanceRefreshes"][0]["Status"])
+        return seen not in ("Pending", "InProgress", "Baking", "RollbackInProgress") or None
+
+    wait_for(has_ended, *NOT_YET, limit_s=REFRESH_S, pauses=POLL_S, what=f"{IMAGE} is refreshed")
+    return seen
+
+
+def drift(run: SelftestRun) -> None:
+    """Change an AMI by hand, as somebody would, and see it named and mended."""
+    far = run.regions[-1]
+    ami = _latest(run, far)
+    run.account.ec2(far).replace_image_instance_type_specification(ImageId=ami)
+    run.golden("drift", IMAGE, ends=ExitCode.NOT_VERIFIED)
+    run.golden("publish", IMAGE, "--build", run.builds[0])
+    run.golden("drift", IMAGE)
+
+
+def gpu_test(run: SelftestRun) -> None:
+    """Run the checks of a GPU on one machine."""
+    run.golden("gpu-test", IMAGE, "--max-usd", f"{run.left_usd:.2f}")
+
+
+def costs(run: SelftestRun) -> None:
+    """Read the bill and the prices."""
+    run.golden("costs")
+
+
+def site(run: SelftestRun) -> None:
+    """Write the page over all images, with the account's answers."""
+    run.golden("status", "--site", "account")
+
+
+def account(run: SelftestRun) -> None:
+    """Plan the account's stack by a change set, and discard it."""
+    run.golden("account", "plan", "--region", run.home)
+
+
+def cluster(run: SelftestRun) -> None:
+    """Make the image's groups without a machine, and take them away."""
+    nothing = ["--set", "MinInstances=0", "--set", f"Subnets={','.join(_subnets(run))}"]
+    run.golden("cluster", "apply", IMAGE, *nothing)
+    run.golden("cluster", "remove", IMAGE)
+
+
+def retire(run: SelftestRun) -> None:
+    """Ask for each step of a removal; both builds are still needed, so they stay."""
+    limits = ("keep_last=1", "max_age_days=0", "disable_after_days=0", "deregister_after_days=0")
+    words = [word for limit in limits for word in ("--set", limit)]
+    run.golden("retire", IMAGE, *words)
+
+
+LIFE: Mapping[str, Callable[[SelftestRun], None]] = {
+    "publish": publish,
+    "boot": boot,
+    "launch": launch,
+    "refresh": refresh,
+    "drift": drift,
+    "gpu-test": gpu_test,
+    "costs": costs,
+    "site": site,
+    "account": account,
+    "cluster": cluster,
+    "retire": retire,
+}
+"""What each step of the plan runs."""
