@@ -171,7 +171,7 @@ def _latest(run: SelftestRun, region: str) -> str | None:
 def refresh(run: SelftestRun) -> None:
     """Publish the second build to a group that follows `latest`, and roll back."""
     autoscaling = run.account.autoscaling(run.home)
-    version = pointers.default_version(run.account.ec2(run.home), IMAGE)
+    version = pointers.default_version(run.account.ec2(run.home), pointers.template_name(IMAGE))
     assert version is not None
     autoscaling.create_auto_scaling_group(
         AutoScalingGroupName=IMAGE,
@@ -201,7 +201,8 @@ def refresh(run: SelftestRun) -> None:
     for region in run.regions:
         first = _image(run, region, run.builds[0]).ami
         run.expect("put_parameter", first, _latest(run, region))
-    autoscaling.delete_auto_scaling_group(AutoScalingGroupName=IMAGE, ForceDelete=True)
+    # It stays to the end, as the definition names it; its machine costs money.
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName=IMAGE, MinSize=0, DesiredCapacity=0)
 
 
 def _subnets(run: SelftestRun) -> list[str]:
@@ -269,7 +270,9 @@ def site(run: SelftestRun) -> None:
 
 def account(run: SelftestRun) -> None:
     """Plan the account's stack by a change set, and discard it."""
-    run.golden("account", "plan", "--region", run.home)
+    # A repository that nobody has; a plan changes nothing.
+    repository = "GitHubRepository=golden-selftest/golden-selftest"
+    run.golden("account", "plan", "--region", run.home, "--set", repository)
 
 
 def cluster(run: SelftestRun) -> None:

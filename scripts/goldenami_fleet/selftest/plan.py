@@ -3,12 +3,12 @@ goldenami it needs, and which rules of the contract it shows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from goldenami.aws.contract import CONTRACT
 from goldenami.aws.pricing.price_list import RegionPrices
-from goldenami.core.errors import BadInput
 
 SMALL, GPU = "t3.micro", "g4dn.xlarge"
 """The instance types that the steps launch."""
@@ -47,19 +47,13 @@ class Step:
         return [name for name, row in CONTRACT.items() if row.step == self.name]
 
     def usd(self, prices: RegionPrices, gib: float, minutes: float) -> float:
-        """US dollars that the step costs at most in so many minutes, for a disk of `gib`. Raises
-        BadInput if it launches a type whose price is not known: no limit could be kept."""
+        """US dollars that the step costs at most in so many minutes, for a disk of `gib`; infinite
+        if it launches a type whose price is not known."""
         usd = self.sent_gib * gib * (GIB_COPIED_USD + BLOCKS_OF_GIB / 1000 * THOUSAND_BLOCKS_USD)
         for count, kind in ((self.machines, SMALL), (self.gpus, GPU)):
-            if count and kind not in prices.machine_hour:
-                raise BadInput(
-                    f"the price of {kind} in {prices.region} is not known"
-                    f"{f': {prices.unknown}' if prices.unknown else ''}",
-                    hint="allow pricing:GetProducts; without a price no limit could be kept",
-                )
             if count:
                 # EC2 bills the seconds of a machine, and a volume beside it for a few cents a day.
-                usd += count * prices.machine_hour[kind] * minutes / 60
+                usd += count * prices.machine_hour.get(kind, math.inf) * minutes / 60
         return usd + self.requests * EXPLORER_USD
 
 

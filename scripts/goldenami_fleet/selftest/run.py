@@ -3,6 +3,7 @@ gone at the end."""
 
 from __future__ import annotations
 
+import math
 import secrets
 import signal
 import time
@@ -156,6 +157,9 @@ class SelftestRun:
         if missing:
             return f"{', '.join(missing)} was not shown"
         most = step.usd(self.prices, self.gib, step.most_minutes)
+        if math.isinf(most):
+            why = self.prices.unknown or f"the price list of {self.home} has not all of its types"
+            return f"no limit could be kept without prices: {why}"
         if most > self.left_usd:
             return (
                 f"it may cost ${most:.2f}, and ${self.left_usd:.2f} of ${self.most_usd:.2f} are "
