@@ -116,8 +116,8 @@ def _limits(words: list[str]) -> dict[str, int]:
 def cmd_sweep(
     checkout: Checkout, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False
 ) -> int:
-    """Remove what killed runs left in the account: whatever carries a date of expiry that has
-    passed.
+    """Remove what killed runs left in the account: what carries a date of expiry, if that has
+    passed or its run on this machine has ended.
 
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
     (--region).

@@ -24,7 +24,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import tolerate, wait_for, wait_while
+from goldenami.aws.calls import pages, tolerate, wait_for, wait_while
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock, records
@@ -57,6 +57,13 @@ class LeaseState:
     expires: int
     now: float
     notes: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process has the lease that may be alive, as far as this machine knows."""
+        process = ProcessId.parse(self.holder or "")
+        is_dead = process is not None and process.has_ended
+        return bool(self.holder) and self.expires > self.now and not is_dead
 
 
 class Lease:
@@ -193,11 +200,9 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     if state.fence < 0:
         _make_table(dynamodb)
         state = read_lease(dynamodb, image)
-    process = ProcessId.parse(state.holder or "")
-    is_dead = process is not None and process.has_ended
-    if state.holder and state.expires > state.now and not is_dead:
+    if state.is_held:
         raise Busy(
-            f"{_owner(state.holder)} is at work on {image}",
+            f"{owner_of(state.holder)} is at work on {image}",
             hint="wait for it; if it died, its lease ends in "
             f"{state.expires - state.now:.0f} s by itself",
         )
@@ -220,15 +225,44 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         winner = read_lease(dynamodb, image).holder
         if winner != lease.holder:  # if it is ours, only the answer to the write was lost
             raise Busy(
-                f"{_owner(winner) if winner else 'another process'} took the lease on "
-                f"{image} a moment ago",
+                f"{owner_of(winner) or 'another process'} took the lease on {image} a moment ago",
                 hint="run again when it has finished",
             )
     return lease
 
 
-def _owner(holder: str) -> str:
-    return holder.partition(" ")[2]
+def owner_of(holder: str | None) -> str:
+    """The process of a lease's holder, as `tags.owner` states it; "" if there is none."""
+    return (holder or "").partition(" ")[2]
+
+
+def items_of(dynamodb: Client, image: str) -> list[str]:
+    """The items of an image: its own, and one for each build whose upload did not end. None without
+    a table."""
+    with tolerate("ResourceNotFoundException"):
+        items = pages(dynamodb, "scan", "Items", TableName=TABLE, ProjectionExpression="image")
+        names = sorted(item["image"]["S"] for item in items)
+        return [name for name in names if f"{name}{BUILD}".startswith(f"{image}{BUILD}")]
+    return []
+
+
+def remove_item(dynamodb: Client, item: str) -> None:
+    """Remove an item with the ledger in it. Raises Busy if a process has its lease."""
+    state = read_lease(dynamodb, item)
+    try:
+        if not state.is_held:
+            dynamodb.delete_item(
+                TableName=TABLE,
+                Key={"image": {"S": item}},
+                # Whoever takes the lease meanwhile raises the number.
+                ConditionExpression="attribute_not_exists(fence) OR fence = :seen",
+                ExpressionAttributeValues={":seen": {"N": str(state.fence)}},
+            )
+            return
+    except aws.ClientError as error:
+        if code(error) != "ConditionalCheckFailedException":
+            raise
+    raise Busy(f"a process has the lease on {item}", hint="wait until it has ended")
 
 
 def _make_table(dynamodb: Client) -> None:

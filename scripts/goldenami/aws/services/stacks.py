@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from botocore import exceptions as aws
 
+from goldenami.aws import tags
 from goldenami.aws.calls import pages, wait_for
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -38,6 +39,7 @@ _NOTHING = ("didn't contain changes", "No updates are to be performed")
 _RIGHTS = ("AccessDenied", "not authorized", "UnauthorizedOperation")
 _NAMES = ("already exists", "AlreadyExists", "already in use")
 _CANCELLED = "cancelled"
+_GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 
 class _Loader(yaml.SafeLoader):
@@ -150,6 +152,27 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
             for row in description.get("Outputs", [])
         },
     )
+
+
+def tagged(cloudformation: Client, key: str) -> dict[str, str]:
+    """The value of that tag on each stack that has it, by the stack's name."""
+    values = dict[str, str]()
+    for description in pages(cloudformation, "describe_stacks", "Stacks"):
+        own_tags = tags.from_list(description.get("Tags"))
+        if key in own_tags:
+            values[description["StackName"]] = own_tags[key]
+    return values
+
+
+def groups(cloudformation: Client, stack: DeployedStack) -> list[str]:
+    """The names of the stack's Auto Scaling groups."""
+    return [
+        resource["PhysicalResourceId"]
+        for resource in pages(
+            cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id
+        )
+        if resource["ResourceType"] == _GROUP and resource.get("PhysicalResourceId")
+    ]
 
 
 def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:

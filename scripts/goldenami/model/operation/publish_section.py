@@ -18,6 +18,9 @@ Repository = Annotated[
 manifests")."""
 REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 """Names of regions, such as eu-west-1, us-gov-west-1 and eusc-de-east-1."""
+SELFTEST_IMAGE, SELFTEST_TAG = "golden-selftest", "goldenami:selftest"
+"""The image of `golden selftest`, and the tag on all that it makes. Only its definition may set
+it."""
 TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
 """Keys of tags on EC2 ("Tag your Amazon EC2 resources", restrictions)."""
 
