@@ -176,6 +176,9 @@ def _run(
             findings = preflight.look(account, regions, [plan.SMALL])
             print("\n".join(preflight.lines(findings)), flush=True)
             return 0
+        for region in regions:
+            # `golden sweep` looks there for what a killed run left.
+            workspace.note_region(checkout.root, folder.name, region)
         golden = partial(_golden, folder)
         builds = selftest_image.bake(folder, contents, golden)
         selftest_image.write(folder, contents[0])

@@ -13,10 +13,12 @@ from goldenami_fleet.commands import selftest as command
 from goldenami_fleet.selftest import plan
 from support.aws import selftest
 from support.aws.emulator import Emulator
+from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import Ran
 
-DIFFERS = 6
+DIFFERS, KILLED = 6, -9
+HOME, AWAY = selftest.REGIONS
 MINE, SECRET_KEY = "210987654321", "AKIASELFTEST00000000"
 
 
@@ -153,3 +155,41 @@ def test_a_step_that_hangs_ends_and_its_machines_with_it(
 def test_two_regions_are_asked_for(root: Path, aws: Emulator) -> None:
     ran = run(root, "--region", "us-east-1", "--region", "us-east-1")
     assert (ran.code, "in two regions" in ran.text) == (2, True)
+
+
+KILLS = (
+    KillPoint("ebs:StartSnapshot", HOME, 1, When.AFTER),
+    KillPoint("ec2:CopyImage", AWAY, 1, When.AFTER),
+    KillPoint("ec2:CreateLaunchTemplate", AWAY, 1, When.AFTER),
+    KillPoint("ec2:RunInstances", HOME, 2, When.AFTER),
+    KillPoint("autoscaling:StartInstanceRefresh", HOME, 1, When.AFTER),
+    KillPoint("cloudformation:ExecuteChangeSet", HOME, 1, When.AFTER),
+    KillPoint("ec2:DeregisterImage", AWAY, 1, When.BEFORE),
+)
+
+
+def killed(root: Path, kill_proxy: KillProxy, point: KillPoint) -> int:
+    """Kill a run, then sweep at once. Returns how many things that removed."""
+    code, text = kill_proxy.run(root, "selftest", "--emulated", point=point)
+    assert (code, kill_proxy.struck) == (KILLED, True), f"{point}: {text}"
+    before = len(selftest.left())
+    code, text = kill_proxy.run(root, "sweep")
+    assert (code, selftest.left()) == (0, []), f"{point}: {text}"
+    return before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", KILLS, ids=str)
+def test_a_sweep_removes_at_once_what_a_killed_run_left(
+    root: Path, kill_proxy: KillProxy, point: KillPoint
+) -> None:
+    assert killed(root, kill_proxy, point) > 0
+
+
+@pytest.mark.long
+def test_a_run_may_be_killed_at_any_call(root: Path, kill_proxy: KillProxy) -> None:
+    code, text = kill_proxy.run(root, "selftest", "--emulated")
+    assert code == 0, text
+    points = [point for point in kill_proxy.points() if point.when is When.AFTER]
+    removed = [killed(root, kill_proxy, point) for point in points]
+    print(f"{len(points)} kills, {sum(map(bool, removed))} of them left something; nothing is left")
