@@ -305,7 +305,9 @@ def _ask_again(
     # False matters, as EC2 reports a lack of capacity with the status of a failure, and botocore
     # would repeat that.
     code = response[1].get("Error", {}).get("Code", "") if response else ""
-    refusal = refusals.find(operation.name, code) if code else None
+    # A refused DryRun is an answer.
+    is_dry_run = isinstance(request_dict["body"], dict) and "DryRun" in request_dict["body"]
+    refusal = refusals.find(operation.name, code) if code and not is_dry_run else None
     if refusal is None or not refusal.limit_s:
         return False if refusal else None
     notice = f"AWS refuses {operation.name} in {client.meta.region_name}: {code}"
