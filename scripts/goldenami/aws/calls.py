@@ -56,6 +56,18 @@ def tolerate(*codes: str) -> Iterator[None]:
             raise
 
 
+def refused(call: Callable[[], object], *codes: str) -> tuple[str, str]:
+    """Make a call, and return the code and the text with which AWS refuses it, or two empty ones.
+    If `codes` are given, an error whose code ends in none of them is raised."""
+    try:
+        call()
+    except ClientError as error:
+        if codes and not code(error).endswith(codes):
+            raise
+        return code(error), str(error.response["Error"].get("Message", ""))
+    return "", ""
+
+
 def wait_for(
     ask: Callable[[], T],
     *codes: str,

@@ -29,6 +29,7 @@ from goldenami.local.host import workspace
 
 from goldenami_fleet.selftest import page, plan, preflight, probing, selftest_image
 from goldenami_fleet.selftest.life import LIFE
+from goldenami_fleet.selftest.probes.ground import Ground
 from goldenami_fleet.selftest.run import IMAGE, LIFETIME, SelftestRun
 from goldenami_fleet.selftest.selftest_records import (
     SELFTEST_FILE,
@@ -233,7 +234,7 @@ def _run(
 
 def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
     """Take the steps, and remove all that they made, whatever happens. Return what is left."""
-    ground = probing.Ground(run.account, run.home, run.name)
+    ground = Ground(run.account, run.home, run.name)
     try:
         # What a killed run left would be in the way: it has the same names.
         probing.remove_all(run)
