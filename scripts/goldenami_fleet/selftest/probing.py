@@ -9,7 +9,7 @@ from goldenami.core.errors import GoldenError
 from goldenami.release.retire import sweep
 
 from goldenami_fleet.selftest.probes.ground import Ground, Probe
-from goldenami_fleet.selftest.probes.probes import LIFE, PROBES
+from goldenami_fleet.selftest.probes.probes import PROBES
 from goldenami_fleet.selftest.run import SelftestRun
 
 
