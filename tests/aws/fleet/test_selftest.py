@@ -4,6 +4,7 @@ deviations and their replay."""
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import Ran
 
-DIFFERS, KILLED = 6, -9
+DIFFERS, KILLED, INTERRUPTED = 6, -9, 130
 HOME, AWAY = selftest.REGIONS
 MINE, SECRET_KEY = "210987654321", "AKIASELFTEST00000000"
 
@@ -152,6 +153,18 @@ def test_a_step_that_hangs_ends_and_its_machines_with_it(
     assert selftest.left() == []
 
 
+def test_with_a_gpu_the_other_steps_do_not_wait_for_its_test(
+    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "publish", "gpu-test", "launch")
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
+    selftest.prepare(tmp_path, sm=("75",))
+    ran = run(tmp_path, "--gpu")
+    states = selftest.states(selftest.record(tmp_path))
+    assert states == {"publish": "shown", "gpu-test": "unreachable", "launch": "shown"}, ran.text
+    assert selftest.left() == []
+
+
 def test_two_regions_are_asked_for(root: Path, aws: Emulator) -> None:
     ran = run(root, "--region", "us-east-1", "--region", "us-east-1")
     assert (ran.code, "in two regions" in ran.text) == (2, True)
@@ -184,6 +197,13 @@ def test_a_sweep_removes_at_once_what_a_killed_run_left(
     root: Path, kill_proxy: KillProxy, point: KillPoint
 ) -> None:
     assert killed(root, kill_proxy, point) > 0
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_removes_all_itself(root: Path, kill_proxy: KillProxy) -> None:
+    point = KillPoint("ec2:RunInstances", HOME, 2, When.AFTER)
+    code, text = kill_proxy.run(root, "selftest", "--emulated", point=point, by=signal.SIGINT)
+    assert (code, kill_proxy.struck, selftest.left()) == (INTERRUPTED, True, []), text
 
 
 @pytest.mark.long
