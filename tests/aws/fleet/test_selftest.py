@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from goldenami_fleet.commands import selftest as command
-from goldenami_fleet.selftest import plan
+from goldenami_fleet.selftest import plan, probing
+from goldenami_fleet.selftest.life import LIFE
+from goldenami_fleet.selftest.run import SelftestRun
 from support.aws import selftest
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -72,7 +74,7 @@ def test_a_deviation_has_its_request_and_answer_and_is_there_again_when_replayed
     deviations = selftest.record(root).deviations
     deviation, probes = deviations[0], [found.name for found in deviations[1:]]
     assert (deviation.name, deviation.expected) == ("launch/command", "success")
-    assert set(probes) >= {"launch/launchable", "launch/allowed_type", "launch/devices_of"}
+    assert set(probes) >= {"launch/launchable", "launch/allowed_type"}
     assert deviation.call and deviation.call.error == "GoldenNonsense"
     assert deviation.call.request["InstanceType"] == plan.SMALL
     text = (root / command.FOLDER / "selftest.json").read_text(encoding="utf-8")
@@ -86,6 +88,44 @@ def test_a_deviation_has_its_request_and_answer_and_is_there_again_when_replayed
     said = f"{len(deviations)} of {len(deviations)} deviations are there again"
     assert (again.code, said in again.text) == (0, True), again.text
     assert selftest.left() == []
+
+
+@pytest.mark.parametrize(
+    ("step", "call", "code", "name"),
+    [
+        ("publish", "", "", "publish/copy_image"),
+        ("publish", "ebs:CompleteSnapshot", "ValidationException", "publish/command"),
+        ("refresh", "autoscaling:StartInstanceRefresh", "ValidationError", "refresh/command"),
+        ("drift", "ec2:ReplaceImageInstanceTypeSpecification", "Nonsense", "drift/command"),
+        ("cluster", "cloudformation:ExecuteChangeSet", "ValidationError", "cluster/command"),
+    ],
+)
+def test_a_command_that_aws_stops_is_named_with_the_call(
+    root: Path,
+    aws: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    call: str,
+    code: str,
+    name: str,
+) -> None:
+    only(monkeypatch, *dict.fromkeys(("publish", step)))
+    monkeypatch.setattr(probing, "PROBES", ())
+    aws.set(broken=[] if call else ["copy_image"])
+
+    def begun(run: SelftestRun) -> None:
+        if call:
+            aws.late({"mode": "refused", "code": code, "calls": [call]})
+        LIFE[step](run)
+        aws.late()
+
+    monkeypatch.setattr(command, "LIFE", {**LIFE, step: begun})
+    ran = run(root)
+    [deviation] = selftest.record(root).deviations
+    assert (deviation.name, ran.code) == (name, DIFFERS), ran.text
+    if call:
+        assert deviation.call and f"{deviation.call.service}:{deviation.call.operation}" == call
+    aws.late()
 
 
 def test_a_step_that_the_account_forbids_is_unreachable_and_the_others_go_on(
