@@ -17,6 +17,7 @@ import moto.ec2.models.core
 import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
 import moto.ec2.urls
+import moto.ec2.utils
 import moto.kms.urls
 import moto.s3.models
 import moto.ssm.urls
@@ -72,6 +73,7 @@ def install() -> None:
         (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),
         (moto.autoscaling.models, "InstanceState", GroupInstance),
         (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
+        (moto.ec2.utils, "is_filter_matching", resource_tags.matches),
         (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
         (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
         (moto.s3.models.S3Backend, "upload_part", upload_part),

@@ -8,7 +8,9 @@ from typing import Any
 
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
+from moto.ec2.utils import is_filter_matching as _moto_matches
 
+from ec2_emulator import listing
 from ec2_emulator.rules import invalid_parameter, rule
 
 
@@ -23,6 +25,15 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
         {"resource_id": resource_id, "key": key, "value": value, "resource_type": resource_type}
         for key, value in tags.get(resource_id, {}).items()
     ]
+
+
+def matches(resource: Any, name: str, values: list[str]) -> bool:
+    """Whether a resource matches a filter. One by keys of tags is met by one of its values; moto
+    wants all of them, or no other key."""
+    if name != "tag-key":
+        return bool(_moto_matches(resource, name, values))
+    keys = [tag["key"] for tag in resource.get_tags()]
+    return any(listing.wildcard(value).fullmatch(key) for value in values for key in keys)
 
 
 @rule
