@@ -262,6 +262,9 @@ def _add_tags(
         ]
     elif company_tags and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
+    elif company_tags and model.name == "CreateChangeSet":
+        # CloudFormation puts them on the stack and on all that it makes.
+        params["Tags"] = tagged(())
 
 
 def _give_up(

@@ -14,6 +14,7 @@ from typing import Any
 
 from goldenami.core import clock
 from goldenami.core.process import ProcessId
+from goldenami.model.operation import publish_section
 
 IMAGE = "goldenami:image"
 BUILD_ID = "goldenami:build-id"
@@ -52,6 +53,9 @@ PARENT = "goldenami:parent-snapshot"
 STORED_BYTES = "goldenami:stored-bytes"
 """On a snapshot: the snapshot whose unchanged blocks it shares, and the bytes of its own blocks."""
 
+SELFTEST = publish_section.SELFTEST_TAG
+"""On all that `golden selftest` makes: when it may be deleted (UTC), and its owner, with a space
+between."""
 DRIFT_OF = "goldenami:drift-of"
 """On the snapshot that a drift check makes: the instance whose volume it holds."""
 
@@ -105,6 +109,12 @@ def temporary(lifetime: timedelta) -> Tags:
     """The tags of a resource that must not outlive its run: the process that created it, and when
     it may be deleted (UTC)."""
     return {OWNER: owner(), EXPIRES: clock.stamp(clock.now() + lifetime)}
+
+
+def of_selftest(lifetime: timedelta) -> Tags:
+    """The tags of all that this process makes as `golden selftest`. Unlike those of `temporary`,
+    `golden publish` leaves them on an AMI."""
+    return {SELFTEST: f"{clock.stamp(clock.now() + lifetime)} {owner()}"}
 
 
 def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

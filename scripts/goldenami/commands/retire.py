@@ -116,17 +116,18 @@ def _limits(words: list[str]) -> dict[str, int]:
 def cmd_sweep(
     checkout: Checkout, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False
 ) -> int:
-    """Remove what killed runs left in the account: whatever carries a date of expiry that has
-    passed.
+    """Remove what killed runs left in the account: what carries a date of expiry, if that has
+    passed or its run on this machine has ended.
 
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
-    (--region).
+    (--region). A region that cannot be read is named at the end, by exit code 4 or 8; the others
+    are swept. To remove the stack of a killed self-test takes an administrator's credentials.
     """
-    noted_regions = list[str]()
+    all_regions = list(dict.fromkeys(region))
     if not region:
         noted_regions = workspace.noted_regions(checkout.root)
-    check_regions(noted_regions)
-    all_regions = list(dict.fromkeys([*checkout.images_by_region(None, region), *noted_regions]))
+        all_regions = list({**checkout.images_by_region(None, []), **dict.fromkeys(noted_regions)})
+    check_regions(all_regions)
     account = checkout.account(also=all_regions)
     prepared = sweep.prepare(account, all_regions)
     print_record(prepared.plan, sweep.lines(prepared.plan), as_json)

@@ -14,8 +14,6 @@ from goldenami.core.terminal.progress import Progress
 
 from goldenami_fleet.cluster import cluster_template
 
-_GROUP = "AWS::AutoScaling::AutoScalingGroup"
-
 
 @dataclass(frozen=True)
 class ClusterRemoval:
@@ -39,13 +37,7 @@ def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
             f"there is no stack {identity.name} in {region}",
             hint="nothing to remove; --region names another region",
         )
-    names = [
-        resource["PhysicalResourceId"]
-        for resource in pages(
-            cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id
-        )
-        if resource["ResourceType"] == _GROUP and resource.get("PhysicalResourceId")
-    ]
+    names = stacks.groups(cloudformation, stack)
     groups = dict[str, list[bool]]()
     # Without names, the call would return all groups of the region.
     if names:

@@ -24,7 +24,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import tolerate, wait_for, wait_while
+from goldenami.aws.calls import pages, tolerate, wait_for, wait_while
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock, records
@@ -57,6 +57,18 @@ class LeaseState:
     expires: int
     now: float
     notes: str = ""
+
+    @property
+    def owner(self) -> str:
+        """The holder's process, or ""."""
+        return (self.holder or "").partition(" ")[2]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process has the lease that may be alive, as far as this machine knows."""
+        process = ProcessId.parse(self.holder or "")
+        is_dead = process is not None and process.has_ended
+        return bool(self.holder) and self.expires > self.now and not is_dead
 
 
 class Lease:
@@ -193,11 +205,9 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     if state.fence < 0:
         _make_table(dynamodb)
         state = read_lease(dynamodb, image)
-    process = ProcessId.parse(state.holder or "")
-    is_dead = process is not None and process.has_ended
-    if state.holder and state.expires > state.now and not is_dead:
+    if state.is_held:
         raise Busy(
-            f"{_owner(state.holder)} is at work on {image}",
+            f"{state.owner} is at work on {image}",
             hint="wait for it; if it died, its lease ends in "
             f"{state.expires - state.now:.0f} s by itself",
         )
@@ -217,18 +227,37 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         values,
     )
     if not was_written:
-        winner = read_lease(dynamodb, image).holder
-        if winner != lease.holder:  # if it is ours, only the answer to the write was lost
+        winner = read_lease(dynamodb, image)
+        if winner.holder != lease.holder:  # if it is ours, only the answer to the write was lost
             raise Busy(
-                f"{_owner(winner) if winner else 'another process'} took the lease on "
-                f"{image} a moment ago",
+                f"{winner.owner or 'another process'} took the lease on {image} a moment ago",
                 hint="run again when it has finished",
             )
     return lease
 
 
-def _owner(holder: str) -> str:
-    return holder.partition(" ")[2]
+def items_of(dynamodb: Client, image: str) -> Iterator[str]:
+    """Yield the items of an image: its own, and one for each build whose upload did not end."""
+    with tolerate("ResourceNotFoundException"):  # there is no table
+        for item in pages(dynamodb, "scan", "Items", TableName=TABLE, ProjectionExpression="image"):
+            name = item["image"]["S"]
+            if name == image or name.startswith(f"{image}{BUILD}"):
+                yield name
+
+
+def remove_item(dynamodb: Client, item: str) -> None:
+    """Remove an item with the ledger in it, unless a process has its lease."""
+    state = read_lease(dynamodb, item)
+    if state.is_held:
+        raise Busy(f"{state.owner} has the lease on {item}", hint="wait until it has ended")
+    # Whoever takes the lease meanwhile raises the number, and the item stays.
+    with tolerate("ConditionalCheckFailedException"):
+        dynamodb.delete_item(
+            TableName=TABLE,
+            Key={"image": {"S": item}},
+            ConditionExpression="attribute_not_exists(fence) OR fence = :seen",
+            ExpressionAttributeValues={":seen": {"N": str(state.fence)}},
+        )
 
 
 def _make_table(dynamodb: Client) -> None:

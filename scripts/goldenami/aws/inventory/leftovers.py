@@ -1,5 +1,5 @@
-"""Resources that killed runs leave in a region: finding them by the tags `goldenami:owner` and
-`goldenami:expires`, and removing them in order.
+"""Resources of EC2 that killed runs leave in a region: finding them by the tags `goldenami:owner`
+and `goldenami:expires`, or `goldenami:selftest`, and removing them in order.
 
 A name proves nothing: what Packer calls `packer_*` is ours only if it carries the tags. Packer's
 `run_tags` put them on the instance and its volumes; `golden bake` creates and tags the key pair and
@@ -27,27 +27,43 @@ from goldenami.core import clock
 class LeftoverKind(StrEnum):
     """Kinds of leftovers, in the order in which they can be removed."""
 
+    GROUP = "auto-scaling-group"
+    STACK = "stack"
     INSTANCE = "instance"
+    TEMPLATE = "launch-template"
     IMAGE = "image"
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     KEY_PAIR = "key-pair"
     SECURITY_GROUP = "security-group"
+    PARAMETER = "parameter"
+    LEASE = "lease"
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A resource with a date of expiry. `expires` is None if the tag is no time in UTC."""
+    """A resource with a date of expiry. `expires` is None if the tag is no time in UTC.
+
+    `is_selftest` is True for what `golden selftest` made, `outlives_run` for an unpublished AMI and
+    the snapshot of an unfinished upload, with which the next run goes on.
+    """
 
     kind: LeftoverKind
     id: str
     owner: str
     image: str
     expires: datetime | None
+    is_selftest: bool = False
+    outlives_run: bool = False
 
     @property
     def is_expired(self) -> bool:
         return self.expires is not None and clock.now() > self.expires
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody needs it: it has expired, or its run on this machine has ended."""
+        return self.is_expired or (tags.has_ended(self.owner) and not self.outlives_run)
 
 
 _IDS: Mapping[LeftoverKind, str] = {
@@ -60,9 +76,10 @@ _IDS: Mapping[LeftoverKind, str] = {
 }
 
 
-def find(ec2: Client) -> list[Leftover]:
-    """Find everything that carries a date of expiry, in the order in which it can be removed."""
-    tagged = {"Name": "tag-key", "Values": [tags.EXPIRES]}
+def find(ec2: Client, *keys: str) -> list[Leftover]:
+    """Find everything that carries a date of expiry, in the order in which it can be removed. The
+    date is in one of the tags `keys`, by default EXPIRES."""
+    tagged = {"Name": "tag-key", "Values": list(keys) or [tags.EXPIRES]}
 
     def listed(call: str, key: str, size: int, *filters: Any, **arguments: Any) -> Iterator[Any]:
         return pages(ec2, call, key, size, Filters=[*filters, tagged], **arguments)
@@ -82,19 +99,27 @@ def find(ec2: Client) -> list[Leftover]:
         LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
     }
     return [
-        _leftover(kind, resource[_IDS[kind]], tags.from_list(resource["Tags"]))
+        of_tags(kind, resource[_IDS[kind]], tags.from_list(resource["Tags"]))
         for kind, resources in described.items()
         for resource in resources
     ]
 
 
-def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
+def of_tags(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
+    """Return the leftover with these tags, one of which is EXPIRES or SELFTEST."""
+    expires, owner = own_tags.get(tags.EXPIRES), own_tags.get(tags.OWNER, "")
+    # What a command that `golden selftest` runs marks as temporary is still in use afterwards.
+    if selftest := own_tags.get(tags.SELFTEST):
+        expires, _, owner = selftest.partition(" ")
+    is_kept = kind in (LeftoverKind.IMAGE, LeftoverKind.SNAPSHOT) and tags.BUILD_ID in own_tags
     return Leftover(
         kind=kind,
         id=name,
-        owner=own_tags.get(tags.OWNER, ""),
+        owner=owner,
         image=own_tags.get(tags.IMAGE, ""),
-        expires=optional(own_tags[tags.EXPIRES]),
+        expires=optional(expires),
+        is_selftest=selftest is not None,
+        outlives_run=is_kept and selftest is None,
     )
 
 

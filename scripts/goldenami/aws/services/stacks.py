@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from botocore import exceptions as aws
 
+from goldenami.aws import tags
 from goldenami.aws.calls import pages, wait_for
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -31,13 +32,15 @@ Say = Callable[[str], None]
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _GOES_AWAY = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
-_HALF_BACK = "UPDATE_ROLLBACK_FAILED"
-"""With _GOES_AWAY, the states in which no change set can be created (CloudFormation user guide,
+_EMPTY, _HALF_BACK = "REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"
+"""A stack with change sets that were never executed; and with _GOES_AWAY, the states in which no
+change set can be created (CloudFormation user guide,
 "Stack status codes")."""
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 _RIGHTS = ("AccessDenied", "not authorized", "UnauthorizedOperation")
 _NAMES = ("already exists", "AlreadyExists", "already in use")
 _CANCELLED = "cancelled"
+_GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 
 class _Loader(yaml.SafeLoader):
@@ -108,7 +111,7 @@ class DeployedStack:
     @property
     def is_new(self) -> bool:
         """Whether the stack is still empty: it has only change sets that were never executed."""
-        return self.status == "REVIEW_IN_PROGRESS"
+        return self.status == _EMPTY
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,28 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
             for row in description.get("Outputs", [])
         },
     )
+
+
+def tagged(cloudformation: Client, key: str) -> dict[str, str]:
+    """The value of that tag on each stack that has it, by the stack's name. An empty stack has no
+    tags yet."""
+    values = dict[str, str]()
+    for description in pages(cloudformation, "describe_stacks", "Stacks"):
+        own_tags = tags.from_list(description.get("Tags"))
+        if key in own_tags and description["StackStatus"] != _EMPTY:
+            values[description["StackName"]] = own_tags[key]
+    return values
+
+
+def groups(cloudformation: Client, stack: DeployedStack) -> list[str]:
+    """The names of the stack's Auto Scaling groups."""
+    return [
+        resource["PhysicalResourceId"]
+        for resource in pages(
+            cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id
+        )
+        if resource["ResourceType"] == _GROUP and resource.get("PhysicalResourceId")
+    ]
 
 
 def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:

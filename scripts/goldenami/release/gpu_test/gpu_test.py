@@ -102,7 +102,7 @@ def clear(test: GpuTest) -> list[str]:
             is_overdue = leftover.kind is LeftoverKind.INSTANCE and leftover.is_expired
             if leftover.kind not in _OURS or (leftover.image != test.lock.image and not is_overdue):
                 continue
-            if tags.has_ended(leftover.owner) or leftover.is_expired:
+            if leftover.is_over:
                 leftovers.remove(ec2, leftover.kind, leftover.id)
                 removed += 1
             else:
