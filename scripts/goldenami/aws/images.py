@@ -288,6 +288,13 @@ def wait_available(ec2: Client, ami: str) -> Image:
     return image
 
 
+def unprotect(ec2: Client, ami: str) -> None:
+    """Let an AMI be deregistered, if it is protected from that."""
+    image = get(ec2, [ami]).get(ami)
+    if image and _protected(image):
+        ec2.disable_image_deregistration_protection(ImageId=ami)
+
+
 def removal_command(region: str, ami: str) -> str:
     """The command that removes an AMI. Its snapshot stays, so that the next AMI can use it."""
     return f"`aws ec2 deregister-image --region {region} --image-id {ami}`"

@@ -1,39 +1,30 @@
-"""`golden sweep` after a life like that of `golden selftest`: all of it goes, whatever killed it, and
-nothing else."""
+"""`golden sweep` after a life like that of `golden selftest`: all of it goes, wherever it was
+killed, and nothing else."""
 
 from __future__ import annotations
 
-import os
+import re
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
-import boto3
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.inventory.leftovers import LeftoverKind
-from goldenami.aws.services import selftest_leftovers
-from goldenami.core import clock
-from goldenami.core.errors import GoldenError
+from goldenami.core.errors import ExitCode, GoldenError
 from goldenami.core.process import ProcessId
 from goldenami.model.operation.publish_section import SELFTEST_IMAGE
 from goldenami.release.retire import sweep
+from support.aws import quick, selftest_life
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy
 from support.aws.seeded_account import SeededAccount, iso
+from support.aws.selftest_life import HOME, STACK, everything
 from support.builds import builds
-from support.builds.builds import IMAGE, REGIONS, Checkout
+from support.builds.builds import REGIONS, Checkout
 
-HOME = REGIONS[0]
-OTHER = f"{SELFTEST_IMAGE}-2"
 SWEEP = ("sweep", "--region", REGIONS[0], "--region", REGIONS[1])
 STRIDE = 9
 """In the fast tier every ninth place is tried, in the slow one all of them."""
-
-
-def owner_of(process: ProcessId) -> str:
-    return tags.owner().replace(str(ProcessId.current()), str(process))
 
 
 @pytest.fixture(scope="module")
@@ -42,193 +33,159 @@ def killed() -> str:
     with subprocess.Popen(["sleep", "infinity"]) as process:
         of_it = ProcessId.of(process.pid)
         process.kill()
-    assert of_it is not None
-    return owner_of(of_it)
-
-
-def running() -> str:
-    """The owner of a run that goes on."""
-    parent = ProcessId.of(os.getppid())
-    assert parent is not None
-    return owner_of(parent)
+    return selftest_life.owner_of(of_it)
 
 
 def until(days: float, owner: str) -> dict[str, str]:
     return {tags.SELFTEST: f"{iso(days)} {owner}"}
 
 
-def _listed(region: str) -> Iterator[tuple[str, str]]:
-    """Kind and name of each thing in a region."""
-    ec2 = boto3.client("ec2", region)
-    for reservation in ec2.describe_instances()["Reservations"]:
-        for row in reservation["Instances"]:
-            if row["State"]["Name"] != "terminated":
-                yield LeftoverKind.INSTANCE, row["InstanceId"]
-    mine = {"Owners": ["self"], "IncludeDisabled": True}
-    for kind, rows, key in (
-        (LeftoverKind.IMAGE, ec2.describe_images(**mine)["Images"], "ImageId"),
-        (LeftoverKind.VOLUME, ec2.describe_volumes()["Volumes"], "VolumeId"),
-        (
-            LeftoverKind.SNAPSHOT,
-            ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"],
-            "SnapshotId",
-        ),
-        (LeftoverKind.KEY_PAIR, ec2.describe_key_pairs()["KeyPairs"], "KeyName"),
-        (
-            LeftoverKind.SECURITY_GROUP,
-            ec2.describe_security_groups()["SecurityGroups"],
-            "GroupId",
-        ),
-        (
-            LeftoverKind.TEMPLATE,
-            ec2.describe_launch_templates()["LaunchTemplates"],
-            "LaunchTemplateName",
-        ),
-        (
-            LeftoverKind.GROUP,
-            boto3.client("autoscaling", region).describe_auto_scaling_groups()["AutoScalingGroups"],
-            "AutoScalingGroupName",
-        ),
-        (
-            LeftoverKind.STACK,
-            boto3.client("cloudformation", region).describe_stacks()["Stacks"],
-            "StackName",
-        ),
-        (
-            LeftoverKind.PARAMETER,
-            boto3.client("ssm", region).describe_parameters(
-                ParameterFilters=[{"Key": "Path", "Option": "Recursive", "Values": ["/golden-ami"]}]
-            )["Parameters"],
-            "Name",
-        ),
-    ):
-        yield from ((kind, row[key]) for row in rows)
-    table = boto3.client("dynamodb", region)
-    for name in table.list_tables()["TableNames"]:
-        for item in table.scan(TableName=name)["Items"]:
-            yield LeftoverKind.LEASE, item["image"]["S"]
-
-
-def everything() -> set[tuple[str, str, str]]:
-    return {(region, str(kind), name) for region in REGIONS for kind, name in _listed(region)}
-
-
-def neighbours(aws: Emulator) -> None:
-    """What looks like it, or is still in use, in every region."""
-    for region in REGIONS:
-        other = SeededAccount(aws, region, OTHER)
-        marks = {tags.EXPIRES: iso(1), tags.OWNER: running()}
-        ami = other.ami(1)
-        other.launch(ami)
-        other.template(f"golden-{SELFTEST_IMAGE}-x", [ami], tagged=True)
-        other.point(f"/golden-ami/{OTHER}/latest", ami)
-        other.group(f"golden-{OTHER}", LaunchTemplate=_template(f"golden-{SELFTEST_IMAGE}-x"))
-        other.snapshot(2, expires=iso(1), owner="me@elsewhere:1")
-        ec2 = other.ec2
-        ec2.create_volume(
-            Size=1,
-            AvailabilityZone=f"{region}a",
-            TagSpecifications=tags.specifications(marks, "volume"),
-        )
-        ec2.create_key_pair(
-            KeyName=OTHER, TagSpecifications=tags.specifications({"selftest": "x"}, "key-pair")
-        )
-        # As a person would tag by mistake what is another image's.
-        ec2.create_tags(Resources=[ami], Tags=tags.to_list(until(-1, "me@host:1")))
-
-
-def _template(name: str) -> dict[str, str]:
-    return {"LaunchTemplateName": name, "Version": "1"}
-
-
-def define(checkout: Checkout, marks: dict[str, str]) -> None:
-    folder = checkout.root / "packer/images"
-    text = (folder / f"{IMAGE}.yml").read_text(encoding="utf-8")
-    text = text.replace(f"image: {IMAGE}", f"image: {SELFTEST_IMAGE}")
-    (folder / f"{SELFTEST_IMAGE}.yml").write_text(text, encoding="utf-8")
-    checkout.define(
-        f"""\
-        publish:
-          regions: [{", ".join(REGIONS)}]
-          deregistration_protection: true
-          launch_template: {{instance_type: m7i.large}}
-          tags: {{"{tags.SELFTEST}": "{marks[tags.SELFTEST]}"}}
-        """,
-        SELFTEST_IMAGE,
-    )
-
-
-def live(checkout: Checkout, aws: Emulator, marks: dict[str, str]) -> None:
-    """What such a life makes, by the commands that users type where there is one."""
-    define(checkout, marks)
-    for number in (1, 2):
-        build = builds.build(checkout.root, number, image=SELFTEST_IMAGE)
-        checkout.run("publish", SELFTEST_IMAGE)
-    ec2 = boto3.client("ec2", HOME)
-    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    sizes = ("--set", f"Subnets={subnet}", "--set", "MinInstances=1")
-    checkout.run("cluster", "apply", SELFTEST_IMAGE, "--region", HOME, *sizes)
-    for region in REGIONS:
-        beside(region, marks)
-    account = SeededAccount(aws, HOME, SELFTEST_IMAGE)
-    account.point(f"/golden-ami/{SELFTEST_IMAGE}/{build.name}/gpu-test", "{}")
-    oldest = min(account.amis().values(), key=lambda ami: ami.created)
-    ec2.disable_image(ImageId=oldest.id)
-    # As after a kill while a third build was uploaded.
-    account.session.dynamodb(HOME).put_item(
-        TableName="golden-ami",
-        Item={
-            "image": {"S": f"{SELFTEST_IMAGE}/{'0' * 12}"},
-            "fence": {"N": "1"},
-            "holder": {"S": f"x {marks[tags.SELFTEST].partition(' ')[2]}"},
-            "expires": {"N": "9999999999"},
-        },
-    )
-
-
-def beside(region: str, marks: dict[str, str]) -> None:
-    """What no command makes: a group, an instance, and what these stand on."""
-
-    def given(*kinds: str) -> dict[str, Any]:
-        return {"TagSpecifications": tags.specifications(marks, *kinds)}
-
-    ec2, template = boto3.client("ec2", region), _template(f"golden-{SELFTEST_IMAGE}")
-    boto3.client("autoscaling", region).create_auto_scaling_group(
-        AutoScalingGroupName=SELFTEST_IMAGE,
-        MinSize=1,
-        MaxSize=1,
-        AvailabilityZones=[f"{region}a"],
-        LaunchTemplate=template,
-        Tags=[
-            {"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in marks.items()
-        ],
-    )
-    group = ec2.create_security_group(
-        GroupName=SELFTEST_IMAGE, Description="of a test", **given("security-group")
-    )["GroupId"]
-    ec2.create_key_pair(KeyName=SELFTEST_IMAGE, **given("key-pair"))
-    ec2.run_instances(
-        LaunchTemplate=template,
-        InstanceType="m7i.large",
-        MinCount=1,
-        MaxCount=1,
-        KeyName=SELFTEST_IMAGE,
-        SecurityGroupIds=[group],
-    )
-    ec2.create_volume(Size=1, AvailabilityZone=f"{region}a", **given("volume"))
-
-
 def test_a_whole_life_goes_and_nothing_else(aws: Emulator, checkout: Checkout, killed: str) -> None:
     aws.set(pending_s=0)
-    neighbours(aws)
+    selftest_life.neighbours(aws, killed)
     before = everything()
-    live(checkout, aws, until(1, killed))
+    selftest_life.whole(checkout, aws, until(1, killed))
     made = everything() - before
-    assert {kind for _, kind, _ in made} == {kind.value for kind in LeftoverKind}
-    assert len({name for region, _, name in made if region == REGIONS[1]}) > len(LeftoverKind) - 2
+    assert {(region, kind) for region, kind, _ in made} == {
+        (region, kind.value) for region in REGIONS for kind in LeftoverKind
+    }
     dry = checkout.run(*SWEEP, "--dry-run")
     assert everything() - before == made
-    assert f"remove stack golden-cluster-{SELFTEST_IMAGE} of {killed}: its run has ended" in dry
+    assert f"remove stack {STACK} of {killed}: its run has ended" in dry
     said = checkout.run(*SWEEP)
     assert everything() == before, said
     assert "0 things removed" in checkout.run(*SWEEP)
+
+
+def test_what_another_run_is_at_work_with_stays_until_it_expires(
+    aws: Emulator, account: SeededAccount, killed: str
+) -> None:
+    """The owner is on another machine; what carries no tag stays with what does."""
+    selftest_life.short(aws, until(1, "me@elsewhere:1-1-0123456789ab"))
+    before = everything(HOME)
+    prepared = sweep.of_selftest(account.session, [HOME])
+    items = prepared.plan.regions[HOME]
+    assert {item.kind for item in items} == {kind.value for kind in LeftoverKind}
+    assert all("me@elsewhere:1" in item.kept + item.owner for item in items if item.kept)
+    assert all(item.kept for item in items)
+    sweep.execute(account.session, prepared)
+    assert everything(HOME) == before
+
+
+def test_a_run_removes_its_own_and_proves_it(account: SeededAccount, aws: Emulator) -> None:
+    regions = [HOME, "eu-west-1"]
+    aws.set(disabled_regions=regions[1:])
+    before = everything(HOME)
+    selftest_life.short(aws, tags.of_selftest(timedelta(hours=2)))
+    with pytest.raises(GoldenError, match=r"not everything was swept: .* eu-west-1"):
+        sweep.execute(account.session, sweep.of_selftest(account.session, regions))
+    assert everything(HOME) == before
+    left = sweep.left_of_selftest(account.session, regions)
+    proof = list(sweep.proof_lines(left.plan))
+    assert len(proof) == len(regions) and "eu-west-1       unreachable: " in proof[1]
+    assert all(kind in proof[0] for kind in LeftoverKind)
+    assert proof[0].endswith("): nothing is left, and 0 things stay that other runs use")
+    # What others are at work with is none of this run's.
+    selftest_life.short(aws, until(1, "me@elsewhere:1-1-0123456789ab"))
+    account.ec2.create_volume(
+        Size=1,
+        AvailabilityZone=f"{HOME}a",
+        TagSpecifications=tags.specifications(tags.of_selftest(timedelta(hours=2)), "volume"),
+    )
+    left = sweep.of_selftest(account.session, [HOME])
+    [proof[0]] = sweep.proof_lines(left.plan)
+    assert re.search(
+        r"\): volume vol-\w+ is left, and \d\d things stay that other runs use$", proof[0]
+    )
+
+
+def test_a_region_that_does_not_answer_does_not_stop_another(
+    aws: Emulator, checkout: Checkout, killed: str
+) -> None:
+    aws.set(pending_s=0)
+    before = everything(HOME)
+    selftest_life.short(aws, until(1, killed))
+    aws.set(disabled_regions=[REGIONS[1]])
+    said = checkout.run(*SWEEP, code=ExitCode.HOST)
+    assert f"the account has not enabled {REGIONS[1]}" in said
+    assert everything(HOME) == before
+
+
+# --- killed ---
+
+
+def test_what_a_publish_leaves_goes_wherever_it_was_killed(
+    aws: Emulator, checkout: Checkout, kill_proxy: KillProxy, killed: str
+) -> None:
+    selftest_life.define(checkout, until(1, killed), HOME)
+    builds.build(checkout.root, 1, image=SELFTEST_IMAGE)
+
+    def publish(point: KillPoint | None) -> int:
+        aws.reset()
+        aws.set(pending_s=quick.PENDING_S)
+        return kill_proxy.run(checkout.root, "publish", SELFTEST_IMAGE, point=point)[0]
+
+    assert publish(None) == 0
+    changes = [point for point in kill_proxy.points() if is_change(point)]
+    assert len(changes) >= 2 * 10
+    tried = changes[:: STRIDE // 2]
+    for point in tried:
+        assert publish(point) == -9, point
+        said = checkout.run(*SWEEP[:3])
+        assert {kind for _, kind, _ in everything(HOME)} == {LeftoverKind.SECURITY_GROUP}, (
+            f"{point}: {said}"
+        )
+    assert checkout.golden("publish", SELFTEST_IMAGE).is_done, "after what it left was removed"
+
+
+def is_change(point: KillPoint) -> bool:
+    return re.match("(?!Describe|Get|List|Scan)", point.action.partition(":")[2]) is not None
+
+
+def scene(aws: Emulator, killed: str) -> set[tuple[str, str, str]]:
+    """An account with such a life; returns what was there before."""
+    aws.reset()
+    aws.set(pending_s=0)
+    selftest_life.neighbours(aws, killed, HOME)
+    before = everything(HOME)
+    selftest_life.short(aws, until(1, killed))
+    return before
+
+
+def all_points(
+    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, killed: str
+) -> list[KillPoint]:
+    before = scene(aws, killed)
+    code, text = kill_proxy.run(checkout.root, *SWEEP[:3])
+    assert (code, everything(HOME)) == (0, before), text
+    return kill_proxy.points()
+
+
+def try_points(
+    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, killed: str, points: list[KillPoint]
+) -> None:
+    for point in points:
+        before = scene(aws, killed)
+        code, text = kill_proxy.run(checkout.root, *SWEEP[:3], point=point)
+        assert kill_proxy.struck and code == -9, f"{point}: {text}"
+        assert before <= everything(HOME), point
+        said = checkout.run(*SWEEP[:3])
+        assert everything(HOME) == before, f"{point}: {said}"
+
+
+def test_a_sweep_killed_here_and_there(
+    aws: Emulator, checkout: Checkout, kill_proxy: KillProxy, killed: str
+) -> None:
+    points = all_points(checkout, kill_proxy, aws, killed)
+    changes = [point for point in points if is_change(point)]
+    assert len(changes) >= 2 * 10
+    try_points(checkout, kill_proxy, aws, killed, changes[::STRIDE])
+
+
+@pytest.mark.long
+def test_a_sweep_killed_everywhere(
+    aws: Emulator, checkout: Checkout, kill_proxy: KillProxy, killed: str
+) -> None:
+    points = all_points(checkout, kill_proxy, aws, killed)
+    print(f"{len(points)} places")
+    try_points(checkout, kill_proxy, aws, killed, points)

@@ -208,7 +208,7 @@ def of_call(call: ApiCall, environ: authorization.Environ, body: bytes) -> Itera
         bare = NAMES_NOTHING.match(action.partition(":")[2]) and not action.startswith(
             ("kms:", "dynamodb:")
         )
-        if bare or call.service in ("cloudwatch", "budgets", "ce", "pricing"):
+        if bare or call.service in ("cloudformation", "cloudwatch", "budgets", "ce", "pricing"):
             yield Asked(action)
         elif action.startswith("kms:"):
             yield from _keys(call, action, body, through=call.service != "kms")

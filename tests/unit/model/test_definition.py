@@ -220,6 +220,7 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
             "launch_template.security_groups.2: `sg-0a` is of one region",
         ),
         ("tags: {'goldenami:image': x}", "tags.goldenami:image: AWS or goldenami sets such tags"),
+        ("tags: {'goldenami:selftest': x}", "tags.goldenami:selftest: AWS or goldenami sets such"),
         ("tags: {'AWS:x': x}", "tags.AWS:x: AWS or goldenami sets such tags"),
     ],
 )

@@ -59,6 +59,11 @@ class LeaseState:
     notes: str = ""
 
     @property
+    def owner(self) -> str:
+        """The holder's process, or ""."""
+        return (self.holder or "").partition(" ")[2]
+
+    @property
     def is_held(self) -> bool:
         """Whether a process has the lease that may be alive, as far as this machine knows."""
         process = ProcessId.parse(self.holder or "")
@@ -202,7 +207,7 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         state = read_lease(dynamodb, image)
     if state.is_held:
         raise Busy(
-            f"{owner_of(state.holder)} is at work on {image}",
+            f"{state.owner} is at work on {image}",
             hint="wait for it; if it died, its lease ends in "
             f"{state.expires - state.now:.0f} s by itself",
         )
@@ -222,47 +227,37 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
         values,
     )
     if not was_written:
-        winner = read_lease(dynamodb, image).holder
-        if winner != lease.holder:  # if it is ours, only the answer to the write was lost
+        winner = read_lease(dynamodb, image)
+        if winner.holder != lease.holder:  # if it is ours, only the answer to the write was lost
             raise Busy(
-                f"{owner_of(winner) or 'another process'} took the lease on {image} a moment ago",
+                f"{winner.owner or 'another process'} took the lease on {image} a moment ago",
                 hint="run again when it has finished",
             )
     return lease
 
 
-def owner_of(holder: str | None) -> str:
-    """The process of a lease's holder, as `tags.owner` states it; "" if there is none."""
-    return (holder or "").partition(" ")[2]
-
-
-def items_of(dynamodb: Client, image: str) -> list[str]:
-    """The items of an image: its own, and one for each build whose upload did not end. None without
-    a table."""
-    with tolerate("ResourceNotFoundException"):
-        items = pages(dynamodb, "scan", "Items", TableName=TABLE, ProjectionExpression="image")
-        names = sorted(item["image"]["S"] for item in items)
-        return [name for name in names if f"{name}{BUILD}".startswith(f"{image}{BUILD}")]
-    return []
+def items_of(dynamodb: Client, image: str) -> Iterator[str]:
+    """Yield the items of an image: its own, and one for each build whose upload did not end."""
+    with tolerate("ResourceNotFoundException"):  # there is no table
+        for item in pages(dynamodb, "scan", "Items", TableName=TABLE, ProjectionExpression="image"):
+            name = item["image"]["S"]
+            if name == image or name.startswith(f"{image}{BUILD}"):
+                yield name
 
 
 def remove_item(dynamodb: Client, item: str) -> None:
-    """Remove an item with the ledger in it. Raises Busy if a process has its lease."""
+    """Remove an item with the ledger in it, unless a process has its lease."""
     state = read_lease(dynamodb, item)
-    try:
-        if not state.is_held:
-            dynamodb.delete_item(
-                TableName=TABLE,
-                Key={"image": {"S": item}},
-                # Whoever takes the lease meanwhile raises the number.
-                ConditionExpression="attribute_not_exists(fence) OR fence = :seen",
-                ExpressionAttributeValues={":seen": {"N": str(state.fence)}},
-            )
-            return
-    except aws.ClientError as error:
-        if code(error) != "ConditionalCheckFailedException":
-            raise
-    raise Busy(f"a process has the lease on {item}", hint="wait until it has ended")
+    if state.is_held:
+        raise Busy(f"{state.owner} has the lease on {item}", hint="wait until it has ended")
+    # Whoever takes the lease meanwhile raises the number, and the item stays.
+    with tolerate("ConditionalCheckFailedException"):
+        dynamodb.delete_item(
+            TableName=TABLE,
+            Key={"image": {"S": item}},
+            ConditionExpression="attribute_not_exists(fence) OR fence = :seen",
+            ExpressionAttributeValues={":seen": {"N": str(state.fence)}},
+        )
 
 
 def _make_table(dynamodb: Client) -> None:

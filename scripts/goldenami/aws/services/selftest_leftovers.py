@@ -1,5 +1,6 @@
 """What `golden selftest` leaves in a region beside resources of EC2: Auto Scaling groups, stacks,
-launch templates, and, without tags, the parameters, leases and ledgers of its image."""
+launch templates, and, without tags, the parameters, leases and ledgers of its image. The table of
+leases stays: others may use it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from goldenami.aws import tags
+from goldenami.aws import images, tags
 from goldenami.aws.calls import pages, tolerate, wait_for
 from goldenami.aws.channels import lease, pointers
 from goldenami.aws.instances import instances
@@ -19,6 +20,8 @@ from goldenami.core.errors import StageFailed
 from goldenami.model.operation.publish_section import SELFTEST_IMAGE
 
 PATH = f"{pointers.PREFIX}/{SELFTEST_IMAGE}"
+CLUSTER = f"golden-cluster-{SELFTEST_IMAGE}"
+"""The stack of its cluster, which `golden cluster` makes."""
 _STACK = "cloudformation"
 
 
@@ -41,8 +44,11 @@ def find(account: Account, region: str) -> Iterator[Leftover]:
 
 
 def find_untagged(account: Account, region: str) -> Iterator[Leftover]:
-    """Yield the image's parameters, records last, and its leases. A lease expires as a process that
-    has it says; the rest has no date of expiry."""
+    """Yield the image's cluster while it is an empty stack, its parameters, records last, and its
+    leases. A lease that a process has says when it expires; the rest has no date."""
+    stack = stacks.find(account.client(_STACK, region), CLUSTER)
+    if stack and stack.is_new:
+        yield _untagged(LeftoverKind.STACK, CLUSTER)
     within = [{"Key": "Path", "Option": "Recursive", "Values": [PATH]}]
     rows = pages(account.ssm(region), "describe_parameters", "Parameters", ParameterFilters=within)
     names = [row["Name"] for row in rows if row["Name"].startswith(f"{PATH}/")]
@@ -53,11 +59,8 @@ def find_untagged(account: Account, region: str) -> Iterator[Leftover]:
     dynamodb = account.dynamodb(region)
     for item in lease.items_of(dynamodb, SELFTEST_IMAGE):
         state = lease.read_lease(dynamodb, item)
-        owner, expires = "", None
-        if state.is_held:
-            owner = lease.owner_of(state.holder)
-            expires = datetime.fromtimestamp(state.expires, UTC)
-        yield _untagged(LeftoverKind.LEASE, item, owner, expires)
+        expires = datetime.fromtimestamp(state.expires, UTC) if state.expires else None
+        yield _untagged(LeftoverKind.LEASE, item, state.owner, expires)
 
 
 def _untagged(
@@ -80,8 +83,9 @@ def remove(account: Account, region: str, kind: LeftoverKind, name: str) -> None
     elif kind is LeftoverKind.LEASE:
         lease.remove_item(account.dynamodb(region), name)
     else:
-        # An AMI may be protected by `publish: deregistration_protection:`.
-        leftovers.remove(account.ec2(region), kind, name, protected=True)
+        if kind is LeftoverKind.IMAGE:
+            images.unprotect(account.ec2(region), name)
+        leftovers.remove(account.ec2(region), kind, name)
 
 
 def _remove_stack(account: Account, region: str, name: str) -> None:

@@ -32,8 +32,9 @@ Say = Callable[[str], None]
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _GOES_AWAY = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
-_HALF_BACK = "UPDATE_ROLLBACK_FAILED"
-"""With _GOES_AWAY, the states in which no change set can be created (CloudFormation user guide,
+_EMPTY, _HALF_BACK = "REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"
+"""A stack with change sets that were never executed; and with _GOES_AWAY, the states in which no
+change set can be created (CloudFormation user guide,
 "Stack status codes")."""
 _NOTHING = ("didn't contain changes", "No updates are to be performed")
 _RIGHTS = ("AccessDenied", "not authorized", "UnauthorizedOperation")
@@ -110,7 +111,7 @@ class DeployedStack:
     @property
     def is_new(self) -> bool:
         """Whether the stack is still empty: it has only change sets that were never executed."""
-        return self.status == "REVIEW_IN_PROGRESS"
+        return self.status == _EMPTY
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,12 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
 
 
 def tagged(cloudformation: Client, key: str) -> dict[str, str]:
-    """The value of that tag on each stack that has it, by the stack's name."""
+    """The value of that tag on each stack that has it, by the stack's name. An empty stack has no
+    tags yet."""
     values = dict[str, str]()
     for description in pages(cloudformation, "describe_stacks", "Stacks"):
         own_tags = tags.from_list(description.get("Tags"))
-        if key in own_tags:
+        if key in own_tags and description["StackStatus"] != _EMPTY:
             values[description["StackName"]] = own_tags[key]
     return values
 

@@ -23,12 +23,7 @@ from goldenami.model.definitions.definition import (
     Base,
     Definition,
 )
-from goldenami.model.operation.publish_section import (
-    SELFTEST_IMAGE,
-    SELFTEST_TAG,
-    Publish,
-    VolumeType,
-)
+from goldenami.model.operation.publish_section import SELFTEST, Publish, VolumeType
 from goldenami.model.roles import recipes, role_order
 from goldenami.model.supported import allowed_types, hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
@@ -234,8 +229,8 @@ def _check_publish(
     if not definition.description.isascii():
         yield source.error(("description",), "RegisterImage takes ASCII characters only")
     for name in publish.tags:
-        is_selftest = (definition.image, name) == (SELFTEST_IMAGE, SELFTEST_TAG)
-        if name.lower().startswith(("aws:", "goldenami:")) and not is_selftest:
+        is_reserved = name.lower().startswith(("aws:", "goldenami:"))
+        if is_reserved and (definition.image, name) != SELFTEST:
             yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
     yield from _check_launch(root, source, definition, publish)
     yield from _check_template(root, source, definition, publish)

@@ -18,7 +18,7 @@ Repository = Annotated[
 manifests")."""
 REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 """Names of regions, such as eu-west-1, us-gov-west-1 and eusc-de-east-1."""
-SELFTEST_IMAGE, SELFTEST_TAG = "golden-selftest", "goldenami:selftest"
+SELFTEST = SELFTEST_IMAGE, SELFTEST_TAG = "golden-selftest", "goldenami:selftest"
 """The image of `golden selftest`, and the tag on all that it makes. Only its definition may set
 it."""
 TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
@@ -139,7 +139,7 @@ class Publish(Section):
     tags: dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(max_length=256)]] = (
         Field(default_factory=dict, max_length=30)
     )
-    """tags that the company demands, on all that is made in EC2 from then on"""
+    """tags that the company demands, on what is made in EC2, and on the cluster, from then on"""
     registries: list[Repository] = Field(default_factory=list)
     """where its container image is pushed to, such as `registry.company.example/team/image`"""
     transfer: Lax[Transfer] = Transfer.COPY

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Literal
 
 from goldenami.aws import tags
@@ -68,13 +69,11 @@ def _items(account: Account, region: str) -> list[Item]:
             leftover: "an AMI is made of it" for leftover in tagged if leftover.id in going & used
         }
     untagged = list(selftest_leftovers.find_untagged(account, region))
-    # A lease that no process has, has no date either.
-    in_use = [each for each in tagged if each.is_selftest and not each.is_over]
-    in_use += [each for each in untagged if each.expires and not each.is_over]
-    if in_use:
-        owner = in_use[0].owner or "an unknown owner"
-        reason = f"{owner} may still be at work on {SELFTEST_IMAGE}"
-        reasons |= dict.fromkeys(untagged, reason)
+    # Of what has no tags, only a lease that a process took has a date.
+    for each in [*tagged, *untagged]:
+        if each.is_selftest and each.expires and not each.is_over:
+            reason = f"{each.owner or 'somebody'} may still be at work on {SELFTEST_IMAGE}"
+            reasons |= dict.fromkeys(untagged, reason)
     order = list(LeftoverKind)
     return [
         _item(leftover, reasons.get(leftover, ""))
@@ -120,25 +119,27 @@ def of_selftest(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
 
 def left_of_selftest(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Plan as `of_selftest` does, after a removal: EC2 lists for a while what is gone already."""
-    prepared = of_selftest(account, regions)
+    seen = list[Prepared[SweepPlan]]()
 
     def is_gone() -> bool | None:
-        nonlocal prepared
-        going = any(not item.kept for items in prepared.plan.regions.values() for item in items)
-        if going:
-            prepared = of_selftest(account, regions)
-        return None if going else True
+        seen[:] = [of_selftest(account, regions)]
+        items = chain.from_iterable(seen[0].plan.regions.values())
+        return all(item.kept for item in items) or None
 
     wait_for(is_gone, what="what was removed is still listed")
-    return prepared
+    return seen[0]
 
 
 def proof_lines(plan: SweepPlan) -> Iterator[str]:
     """Lines that say for each region what was asked for, and what of it is left."""
     kinds = ", ".join(kind.value for kind in LeftoverKind)
     for region, items in plan.regions.items():
-        left = ", ".join(f"{item.kind} {item.id}" for item in items) or "nothing"
-        yield f"  {region:<15} asked for {len(LeftoverKind)} kinds ({kinds}): {left} is left"
+        left = ", ".join(f"{item.kind} {item.id}" for item in items if not item.kept) or "nothing"
+        others = sum(bool(item.kept) for item in items)
+        yield (
+            f"  {region:<15} asked for {len(LeftoverKind)} kinds ({kinds}): {left} is left, "
+            f"and {others} things stay that other runs use"
+        )
     for region, cause in plan.unreachable.items():
         yield f"  {region:<15} unreachable: {cause}"
 
