@@ -105,7 +105,7 @@ def _region(account: Account, region: str, types: Sequence[str]) -> list[Finding
         Subject(region, "public sharing"): _sharing,
         Subject(region, "allowed AMIs", ("selftest", "bake on EC2")): _allowed_images,
         Subject(region, "metadata service", ("launch",)): _metadata,
-        Subject(region, "types", ("gpu-test", "launch")): partial(_types, types=types),
+        Subject(region, "types and quotas", ("gpu-test", "launch")): partial(_types, types=types),
         Subject(region, "what EC2 grants", ALL): partial(
             preflight_rights.by_ec2, instance_type=types[0]
         ),
