@@ -61,7 +61,7 @@ def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list
         state: State = "unknown" if isinstance(error, Unreachable) else "stops"
         mend = error.hint
         if callers.done and state == "stops":
-            mend = f"`aws account enable-region --region-name {region}`"
+            mend = f"`aws account enable-region --region-name {region}`, or activate STS in it"
         # The environment's own region matters only if no other one takes the credentials.
         if region in regions or not callers.done:
             findings.append(Subject(region, "credentials", ALL).says(state, error.message, mend))
@@ -161,15 +161,15 @@ def _encryption(account: Account, subject: Subject) -> Iterator[Finding]:
         yield subject.says("fits", "off by default")
         return
     name = ec2.get_ebs_default_kms_key_id()["KmsKeyId"]
-    # Not asked by AWS's alias: KMS would make the key.
-    if name == encryption.AWS_ALIAS:
-        yield subject.says("fits", f"by {name}, which no other account can use")
-        return
-    key = encryption.find_key(account.kms(subject.region), name)
+    key = encryption.Key(name, by_aws=True)
+    # By AWS's alias KMS is not asked: it would make the key.
+    if name != encryption.AWS_ALIAS:
+        key = encryption.find_key(account.kms(subject.region), name)
     if key.problem:
         yield subject.says("stops", f"{key.problem}, by which EBS encrypts", key.remedy)
     else:
-        yield subject.says("fits", f"by {key.arn}")
+        who = "no other account can use it" if key.by_aws else "its policy says who can use it"
+        yield subject.says("fits", f"by {key.arn}: {who}")
 
 
 def _sharing(account: Account, subject: Subject) -> Iterator[Finding]:
