@@ -356,9 +356,10 @@ def test_a_region_that_does_not_exist_is_bad_input(evening: Evening) -> None:
 
 
 def test_ec2_does_nothing_in_a_dry_run(evening: Evening) -> None:
+    asked = {"LaunchTemplateName": "t", "LaunchTemplateData": {}, "DryRun": True}
     with pytest.raises(ClientError, match="DryRunOperation"):
-        evening.west().create_key_pair(KeyName="k", DryRun=True)
-    evening.aws.set(denied={KEY: ["ec2:CreateKeyPair"]})
+        evening.west().create_launch_template(**asked)
+    evening.deny("ec2:CreateLaunchTemplate")
     with pytest.raises(ClientError, match="UnauthorizedOperation"):
-        evening.west().create_key_pair(KeyName="k", DryRun=True)
-    assert evening.west().describe_key_pairs()["KeyPairs"] == []
+        evening.west().create_launch_template(**asked)
+    assert evening.west().describe_launch_templates()["LaunchTemplates"] == []
