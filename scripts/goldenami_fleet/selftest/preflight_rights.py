@@ -70,16 +70,11 @@ class Right:
 
 def _example(pattern: str, region: str, caller: str) -> str:
     """A name in the caller's account that a policy's pattern matches."""
-    parts, own = (
-        pattern.replace("ec2.*", f"ec2.{region}.amazonaws.com").split(":", 5),
-        caller.split(":"),
-    )
+    parts = pattern.replace("ec2.*", f"ec2.{region}.amazonaws.com").split(":", 5)
+    _, partition, _, _, number, _ = caller.split(":", 5)
     if parts[0] == "arn":
-        parts[1], parts[3], parts[4] = (
-            own[1],
-            parts[3].replace("*", region),
-            parts[4].replace("*", own[4]),
-        )
+        place = parts[3].replace("*", region), parts[4].replace("*", number)
+        parts[1], parts[3:5] = partition, place
     return pattern if pattern == "*" else ":".join(parts).replace("*", NAME)
 
 

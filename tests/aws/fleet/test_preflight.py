@@ -15,7 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.model.operation.residency import AllowedRegions
 from goldenami_fleet.selftest import preflight, preflight_rights
 from goldenami_fleet.selftest.preflight_findings import Finding, Subject, ask
-from support.aws.emulator import KEY, Emulator
+from support.aws.emulator import Emulator
 from support.builds.tools import granted
 
 EAST, WEST = "us-east-1", "us-west-2"
@@ -25,7 +25,6 @@ READS = (
     "ec2:DescribeInstanceTypes",
     "ec2:DescribeRouteTables",
     "ec2:DescribeSubnets",
-    "ec2:DescribeVpcBlockPublicAccess*",
     "ec2:DescribeVpcs",
     "ec2:GetAllowedImagesSettings",
     "ec2:GetImageBlockPublicAccessState",
@@ -167,14 +166,6 @@ def metadata_off(evening: Evening) -> None:
     )
 
 
-def no_way_in(evening: Evening) -> None:
-    evening.aws.answer(
-        "ec2:DescribeVpcBlockPublicAccessOptions",
-        WEST,
-        VpcBlockPublicAccessOptions={"InternetGatewayBlockMode": "block-bidirectional"},
-    )
-
-
 def tag_policy(evening: Evening) -> None:
     rule = {"tag_key": "CostCenter", "tag_value": ["8*"], "enforced_for": ["ec2:instance"]}
     content = json.dumps({"tags": {"costcenter": rule}})
@@ -194,7 +185,6 @@ STOPS: dict[str, tuple[Callable[[Evening], None], list[tuple[str, str]], str]] =
     "private subnets": (private_only, [(WEST, "default network")], "--map-public-ip-on-launch"),
     "no route": (no_route, [(WEST, "default network")], "aws ec2 create-route"),
     "no free address": (full, [(WEST, "default network")], "publish: subnets:"),
-    "no way in": (no_way_in, [(WEST, "ways in")], "create-vpc-block-public-access-exclusion"),
     "key disabled": (key_disabled, [(WEST, "encryption")], "aws kms enable-key"),
     "key to be deleted": (key_pending_deletion, [(WEST, "encryption")], "cancel-key-deletion"),
     "region off": (
@@ -204,7 +194,7 @@ STOPS: dict[str, tuple[Callable[[Evening], None], list[tuple[str, str]], str]] =
     ),
     "no Spot role": (
         lambda evening: evening.deny("iam:CreateServiceLinkedRole"),
-        [("", "right to iam:CreateServiceLinkedRole"), ("", SPOT)],
+        [("", SPOT)],
         "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
     ),
     "no quota on Spot": (
@@ -341,10 +331,21 @@ def test_the_organizations_refusal_is_told_from_a_missing_right(evening: Evening
     assert "exception" in found.mend
 
 
-def test_types_are_named_that_a_region_lacks(evening: Evening) -> None:
-    found = preflight.look(COMPANY, [EAST], ["t3.small", "g99.xlarge"])
-    [lacking] = [each for each in found if each.state == "stops"]
-    assert lacking.text == "there is no g99.xlarge"
+def test_a_role_that_is_there_need_not_be_made(evening: Evening) -> None:
+    boto3.client("iam").create_service_linked_role(AWSServiceName="spot.amazonaws.com")
+    evening.deny("iam:CreateServiceLinkedRole")
+    assert evening.wrong() == {}
+
+
+def test_types_are_named_that_a_region_lacks_or_whose_quota_nobody_knows(evening: Evening) -> None:
+    found = preflight.look(COMPANY, [EAST], ["t3.small", "g99.xlarge", "inf1.xlarge"])
+    said = {each.text for each in found if each.subject == "types and quotas"}
+    assert said == {
+        "t3.small",
+        "inf1.xlarge",
+        "there is no g99.xlarge",
+        "which quota inf1.xlarge has",
+    }
 
 
 def test_a_region_that_does_not_exist_is_bad_input(evening: Evening) -> None:
