@@ -33,14 +33,6 @@ NOTHING = (
     StatedAnswer(call="ec2:GetSnapshotBlockPublicAccessState", answer={"State": "unblocked"}),
     StatedAnswer(call="ec2:GetAllowedImagesSettings", answer={"State": "disabled"}),
     StatedAnswer(call="ec2:GetInstanceMetadataDefaults", answer={"AccountLevel": {}}),
-    StatedAnswer(
-        call="ec2:DescribeVpcBlockPublicAccessOptions",
-        answer={"VpcBlockPublicAccessOptions": {"InternetGatewayBlockMode": "off"}},
-    ),
-    StatedAnswer(
-        call="ec2:DescribeVpcBlockPublicAccessExclusions",
-        answer={"VpcBlockPublicAccessExclusions": []},
-    ),
     StatedAnswer(call="service-quotas:GetServiceQuota", answer={"Quota": {"Value": 64.0}}),
     StatedAnswer(
         call="organizations:DescribeEffectivePolicy",

@@ -80,8 +80,10 @@ def authorize(state: EmulatorState, call: ApiCall) -> None:
 
 def demand(state: EmulatorState, call: ApiCall, action: str) -> None:
     """Raise AWS's refusal if the caller may not do `action`."""
-    if decision(state, call, action) != "allowed":
-        raise _denied(call, action, state.settings.accounts.get(call.key, MY_ACCOUNT))
+    decided = decision(state, call, action)
+    if decided != "allowed":
+        account = state.settings.accounts.get(call.key, MY_ACCOUNT)
+        raise _denied(call, action, account, is_explicit=decided == "explicitDeny")
 
 
 def decision(state: EmulatorState, call: ApiCall, action: str) -> str:
@@ -115,11 +117,13 @@ def _not_enabled(service: str) -> ApiError:
     return ApiError("UnrecognizedClientException", message)
 
 
-def _denied(call: ApiCall, action: str, account: str) -> ApiError:
+def _denied(call: ApiCall, action: str, account: str, *, is_explicit: bool) -> ApiError:
     """Return the refusal of a caller without the right
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html)."""
     caller = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
     reason = f"because no identity-based policy allows the {action} action"
+    if is_explicit:
+        reason = "with an explicit deny in an identity-based policy"
     if call.service == "ec2":
         return ApiError(
             "UnauthorizedOperation",

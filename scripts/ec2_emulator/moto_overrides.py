@@ -18,6 +18,7 @@ import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
 import moto.ec2.urls
 import moto.ec2.utils
+import moto.iam.models
 import moto.kms.urls
 import moto.s3.models
 import moto.ssm.urls
@@ -100,6 +101,8 @@ def install() -> None:
         (moto.core.responses, "method_names_from_class", functools.cache(method_names_from_class)),
     ):
         setattr(owner, name, replacement)
+    # AWSServiceRoleForEC2Spot: moto lacks the name.
+    moto.iam.models.SERVICE_NAME_CONVERSION["spot"] = "EC2Spot"
     stack_resources.install()
     scheduled_actions.install()
     for urls, handler in (

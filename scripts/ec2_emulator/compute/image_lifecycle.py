@@ -107,14 +107,12 @@ class ImageLifecycleApi(EC2BaseResponse):
         """Return the AMI that the request names. Another account's is refused as not found, even if
         it is shared (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html).
         """
-        self.error_on_dryrun()
         image = images.find(self.ec2_backend, self._get_param("ImageId"))
         if image.owner_id != self.current_account:
             raise InvalidAMIIdError([image.id])
         return image
 
     def describe_images(self) -> ActionResult:
-        self.error_on_dryrun()
         account, ids = self.current_account, self._get_param("ImageIds", [])
         named_images = [images.find(self.ec2_backend, image_id) for image_id in ids]
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
@@ -258,7 +256,6 @@ class SnapshotApi(EC2BaseResponse):
         return listing.answer(self, "Snapshots", map(_described_snapshot, snapshots), least=5)
 
     def delete_snapshot(self) -> ActionResult:
-        self.error_on_dryrun()
         snapshot = _existing_snapshot(self.ec2_backend, self._get_param("SnapshotId"))
         snapshot_of_an_ami_stays(self.ec2_backend, snapshot.id)
         del self.ec2_backend.snapshots[snapshot.id]

@@ -282,7 +282,6 @@ class ImageRegistrationApi(EC2BaseResponse):
     def register_image(self) -> ActionResult:
         """An AMI keeps every field it was registered with; the defaults are i386 and
         paravirtual."""
-        self.error_on_dryrun()
         fields = {"Architecture": "i386", "VirtualizationType": "paravirtual", **self.params}
         name = self._get_param("Name")
         name_is_free(self.ec2_backend, name)
@@ -309,7 +308,6 @@ class ImageRegistrationApi(EC2BaseResponse):
     def copy_image(self) -> ActionResult:
         """CopyImage answers before it uses the key: the copy fails later if the key cannot be
         used."""
-        self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         source = launchable(
             ec2_backends[self.current_account][region], self._get_param("SourceImageId")
@@ -354,7 +352,6 @@ class ImageRegistrationApi(EC2BaseResponse):
         return devices
 
     def create_image(self) -> ActionResult:
-        self.error_on_dryrun()
         name = self._get_param("Name")
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
         name_is_free(self.ec2_backend, name)

@@ -118,7 +118,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         }
 
     def create_launch_template(self) -> ActionResult:
-        self.error_on_dryrun()
         tags = {
             "launch-template": resource_tags.tags_for(
                 "launch-template", self._get_param("TagSpecifications", []), ["launch-template"]
@@ -133,7 +132,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def create_launch_template_version(self) -> ActionResult:
-        self.error_on_dryrun()
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
         if source is not None:
             data = inherited(template.get_version(source).data, data)
@@ -143,7 +141,6 @@ class LaunchTemplateApi(EC2BaseResponse):
     def delete_launch_template(self) -> ActionResult:
         """Delete a template. One that does not exist is refused as not found (moto reports a
         missing parameter)."""
-        self.error_on_dryrun()
         template = self._template()
         self.ec2_backend.delete_launch_template(template.name, template.id)
         return ActionResult({"LaunchTemplate": self._shown(template)})
@@ -152,7 +149,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         """Versions can be deleted, up to 200 at once, but not the default one; each has an answer
         (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteLaunchTemplateVersions.html).
         """
-        self.error_on_dryrun()
         template, deleted, refused = self._template(), [], []
         names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}
         versions = self._get_param("Versions", [])
@@ -174,7 +170,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         )
 
     def describe_launch_template_versions(self) -> ActionResult:
-        self.error_on_dryrun()
         if self._get_param("Filters"):
             raise NotImplementedError  # no command filters versions
         pairs = self.ec2_backend.describe_launch_template_versions(
@@ -191,7 +186,6 @@ class LaunchTemplateApi(EC2BaseResponse):
     @rule
     def describe_launch_templates(self) -> ActionResult:
         """Templates are listed in pages, all of them."""
-        self.error_on_dryrun()
         templates = self.ec2_backend.describe_launch_templates(
             template_names=self._get_param("LaunchTemplateNames", []),
             template_ids=self._get_param("LaunchTemplateIds", []),

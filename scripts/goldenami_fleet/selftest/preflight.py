@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from goldenami.aws import tags
 from goldenami.aws.calls import refused
 from goldenami.aws.instances import instance_types
 from goldenami.aws.regions import for_each_region
@@ -27,19 +26,20 @@ from goldenami_fleet.selftest.preflight_findings import (
     Subject,
     ask,
 )
-from goldenami_fleet.selftest.preflight_network import default_network, ways_in
+from goldenami_fleet.selftest.preflight_network import default_network
 
 ALL = ("publish", "gpu-test", "launch")
 _QUOTAS = (
-    (r"(g\d|gr|vt)", "G and VT", "L-DB2E81BA", "L-3819A6DF"),
+    (r"(g|gr|vt)\d", "G and VT", "L-DB2E81BA", "L-3819A6DF"),
     (r"p[2-4]", "P", "L-417A185B", "L-7212CCBC"),
     (r"p5", "P", "L-417A185B", "L-C4BD4855"),
     (r"p\d", "P", "L-417A185B", ""),
-    (r"(?!dl|hpc)[acdhimrtz]", "standard", "L-1216C47A", "L-34B43A08"),
+    (r"(im|is|[acdhimrtz])\d", "standard", "L-1216C47A", "L-34B43A08"),
 )
 """Patterns of instance types, the name of their quotas, and the codes of these: on demand, on
 Spot."""
 _MARKETS = {"on demand": ("gpu-test", "launch"), "on Spot": ("gpu-test on Spot",)}
+_MAKES_ROLE = "right to iam:CreateServiceLinkedRole"
 _NO_POLICY = ("AWSOrganizationsNotInUseException", "EffectivePolicyNotFoundException")
 
 
@@ -61,7 +61,7 @@ def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list
         state: State = "unknown" if isinstance(error, Unreachable) else "stops"
         mend = error.hint
         if callers.done and state == "stops":
-            mend = f"`aws account enable-region --region-name {region}`"
+            mend = f"`aws account enable-region --region-name {region}`, or activate STS in it"
         # The environment's own region matters only if no other one takes the credentials.
         if region in regions or not callers.done:
             findings.append(Subject(region, "credentials", ALL).says(state, error.message, mend))
@@ -85,7 +85,7 @@ def _whole(account: Account, caller: str) -> list[Finding]:
     found = list(ask(account, {Subject("", "rights"): by_iam}))
     makes_role: bool | None = None
     if found[0].state != "unknown":
-        makes_role = "right to iam:CreateServiceLinkedRole" not in {each.subject for each in found}
+        makes_role = _MAKES_ROLE not in {each.subject for each in found}
     questions: dict[Subject, Question] = {
         Subject("", "AWSServiceRoleForEC2Spot", ("gpu-test on Spot",)): partial(
             _role, makes_it=makes_role
@@ -94,18 +94,19 @@ def _whole(account: Account, caller: str) -> list[Finding]:
         Subject("", "AWSServiceRoleForAutoScaling", ("groups",)): partial(_role, makes_it=None),
         Subject("", "tag policy", ALL): _tag_policy,
     }
-    return [*found, *ask(account, questions)]
+    # A role that is there needs no right to make it.
+    rest = [each for each in found if each.subject != _MAKES_ROLE]
+    return [*rest, *ask(account, questions)]
 
 
 def _region(account: Account, region: str, types: Sequence[str]) -> list[Finding]:
     questions: dict[Subject, Question] = {
         Subject(region, "encryption", ("publish", "launch")): _encryption,
         Subject(region, "default network", ("gpu-test", "launch")): default_network,
-        Subject(region, "ways in", ("gpu-test",)): ways_in,
         Subject(region, "public sharing"): _sharing,
         Subject(region, "allowed AMIs", ("selftest", "bake on EC2")): _allowed_images,
         Subject(region, "metadata service", ("launch",)): _metadata,
-        Subject(region, "types", ("gpu-test", "launch")): partial(_types, types=types),
+        Subject(region, "types and quotas", ("gpu-test", "launch")): partial(_types, types=types),
         Subject(region, "what EC2 grants", ALL): partial(
             preflight_rights.by_ec2, instance_type=types[0]
         ),
@@ -130,7 +131,7 @@ def _role(account: Account, subject: Subject, makes_it: bool | None) -> Iterator
 
 
 def _tag_policy(account: Account, subject: Subject) -> Iterator[Finding]:
-    """Whether the organization refuses a tag that is put on everything in EC2."""
+    """Whether the organization refuses a tag that the company has on everything in EC2."""
     organizations, answer = account.client("organizations", account.home), dict[str, Any]()
     describe = partial(organizations.describe_effective_policy, PolicyType="TAG_POLICY")
     refused(lambda: answer.update(describe()), *_NO_POLICY)
@@ -138,7 +139,7 @@ def _tag_policy(account: Account, subject: Subject) -> Iterator[Finding]:
     wrong = [
         f"{key}={'|'.join(values)}, not {name}={value}"
         for key, values in _enforced(policy)
-        for name, value in {tags.OWNER: tags.owner(), **account.tags}.items()
+        for name, value in account.tags.items()
         if name.lower() == key.lower()
         if name != key or not any(fnmatchcase(value, pattern) for pattern in values)
     ]
@@ -161,15 +162,15 @@ def _encryption(account: Account, subject: Subject) -> Iterator[Finding]:
         yield subject.says("fits", "off by default")
         return
     name = ec2.get_ebs_default_kms_key_id()["KmsKeyId"]
-    # Not asked by AWS's alias: KMS would make the key.
-    if name == encryption.AWS_ALIAS:
-        yield subject.says("fits", f"by {name}, which no other account can use")
-        return
-    key = encryption.find_key(account.kms(subject.region), name)
+    key = encryption.Key(name, by_aws=True)
+    # By AWS's alias KMS is not asked: it would make the key.
+    if name != encryption.AWS_ALIAS:
+        key = encryption.find_key(account.kms(subject.region), name)
     if key.problem:
         yield subject.says("stops", f"{key.problem}, by which EBS encrypts", key.remedy)
     else:
-        yield subject.says("fits", f"by {key.arn}")
+        who = "no other account can use it" if key.by_aws else "its policy says who can use it"
+        yield subject.says("fits", f"by {key.arn}: {who}")
 
 
 def _sharing(account: Account, subject: Subject) -> Iterator[Finding]:
@@ -222,23 +223,21 @@ def _types(account: Account, subject: Subject, types: Sequence[str]) -> Iterator
             largest[next((row[1:] for row in _QUOTAS if re.match(row[0], name)), ())] = name
         else:
             yield subject.says("stops", f"there is no {name}", "name another type or region")
-    for (kind, *codes), name in ((key, name) for key, name in largest.items() if key):
-        for quota, (market, needed_by) in zip(codes, _MARKETS.items(), strict=True):
-            if quota:
-                place = replace(subject, name=f"vCPUs of {kind} {market}", needed_by=needed_by)
-                yield _quota(account, place, quota, f"{name} has", cpus[name])
-
-
-def _quota(account: Account, subject: Subject, quota: str, said: str, cpus: int) -> Finding:
     quotas = account.client("service-quotas", subject.region)
-    answer = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)
-    have = int(answer["Quota"]["Value"])
-    return subject.says(
-        "stops" if have < cpus else "fits",
-        f"the quota is {have}, and {said} {cpus}",
-        f"`aws service-quotas request-service-quota-increase --region {subject.region} "
-        f"--service-code ec2 --quota-code {quota} --desired-value {cpus}`",
-    )
+    for row, name in largest.items():
+        if not row:
+            yield subject.says("unknown", f"which quota {name} has", "look into Service Quotas")
+        for quota, (market, needed_by) in zip(row[1:], _MARKETS.items(), strict=False):
+            if quota:
+                place = replace(subject, name=f"vCPUs of {row[0]} {market}", needed_by=needed_by)
+                answer = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota)
+                have = int(answer["Quota"]["Value"])
+                yield place.says(
+                    "stops" if have < cpus[name] else "fits",
+                    f"the quota is {have}, and {name} has {cpus[name]}",
+                    f"`aws service-quotas request-service-quota-increase --region {subject.region} "
+                    f"--service-code ec2 --quota-code {quota} --desired-value {cpus[name]}`",
+                )
 
 
 def lines(findings: Iterable[Finding]) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Subject:
             subject=self.name,
             state=state,
             text=text,
-            mend=mend,
+            mend="" if state == "fits" else mend,
             stops=self.needed_by if state == "stops" else (),
         )
 

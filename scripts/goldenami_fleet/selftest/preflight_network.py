@@ -73,20 +73,3 @@ def _has(table: Row, key: str, value: object) -> bool:
 def _leads_outside(route: Row) -> bool:
     to = route.get("DestinationCidrBlock"), route.get("State")
     return to == ("0.0.0.0/0", "active") and route.get("GatewayId", "").startswith("igw-")
-
-
-def ways_in(account: Account, subject: Subject) -> Iterator[Finding]:
-    """Whether the account blocks what comes through internet gateways."""
-    ec2 = account.ec2(subject.region)
-    options = ec2.describe_vpc_block_public_access_options()["VpcBlockPublicAccessOptions"]
-    mode = options.get("InternetGatewayBlockMode", "off")
-    if mode == "off":
-        yield subject.says("fits", "internet gateways are open")
-        return
-    kept = ec2.describe_vpc_block_public_access_exclusions()["VpcBlockPublicAccessExclusions"]
-    yield subject.says(
-        "unknown" if kept else "stops",
-        f"VPC block public access is {mode}, but for {len(kept)} VPCs or subnets",
-        "`aws ec2 create-vpc-block-public-access-exclusion --internet-gateway-exclusion-mode "
-        f"allow-bidirectional --region {subject.region} --vpc-id VPC`",
-    )

@@ -53,7 +53,7 @@ class Right:
         service = "autoscaling" if "Refresh" in self.name else action.partition(":")[0]
         return f"{self.policy} {_ONLY.get(service, '')}".rstrip()
 
-    def context(self, region: str) -> list[dict[str, Any]]:
+    def context(self, region: str, caller: str) -> list[dict[str, Any]]:
         """The facts of a request that the condition lets pass, as IAM's simulator takes them."""
         facts = list[dict[str, Any]]()
         for operator, keys in self.condition.items():
@@ -63,16 +63,18 @@ class Right:
                 if (operator, value) != ("Null", "true"):
                     kind = {"Bool": "boolean"}.get(operator, "string")
                     fact = {"ContextKeyType": "stringList" if ":" in operator else kind}
-                    value = NAME if operator == "Null" else _example(value, region)
+                    value = NAME if operator == "Null" else _example(value, region, caller)
                     facts.append({"ContextKeyName": key, "ContextKeyValues": [value], **fact})
         return facts
 
 
-def _example(pattern: str, region: str, number: str = "") -> str:
-    """A name that a policy's pattern matches."""
+def _example(pattern: str, region: str, caller: str) -> str:
+    """A name in the caller's account that a policy's pattern matches."""
     parts = pattern.replace("ec2.*", f"ec2.{region}.amazonaws.com").split(":", 5)
+    _, partition, _, _, number, _ = caller.split(":", 5)
     if parts[0] == "arn":
-        parts[3], parts[4] = parts[3].replace("*", region), parts[4].replace("*", number)
+        place = parts[3].replace("*", region), parts[4].replace("*", number)
+        parts[1], parts[3:5] = partition, place
     return pattern if pattern == "*" else ":".join(parts).replace("*", NAME)
 
 
@@ -113,13 +115,13 @@ def by_iam(account: Account, subject: Subject, caller: str) -> Iterator[Finding]
 
 
 def _refused_by_iam(account: Account, caller: str) -> dict[str, list[Right]]:
-    iam, region, number = account.client("iam", account.home), account.home, caller.split(":")[4]
+    iam, region = account.client("iam", account.home), account.home
     principal, groups = _principal(iam, caller), dict[str, list[Right]]()
     for right in rights():
-        groups.setdefault(json.dumps(right.context(region)), []).append(right)
+        groups.setdefault(json.dumps(right.context(region, caller)), []).append(right)
     lacks = dict[str, list[Right]]()
     for context, group in groups.items():
-        resources = {_example(each, region, number) for right in group for each in right.resources}
+        resources = {_example(each, region, caller) for right in group for each in right.resources}
         decided = dict[str, set[str]]()
         for row in pages(
             iam,
@@ -186,11 +188,12 @@ def by_ec2(account: Account, subject: Subject, instance_type: str) -> Iterator[F
 def _shown_missing(action: str, resource: str, reason: str) -> list[Right]:
     """The statements that a refusal shows to be missing. There are none if one of them is for
     things with our tags, which the DryRun's have not."""
-    kind = resource.rpartition(":")[2].partition("/")[0]
+    # All kinds, if the refusal names no resource.
+    kind = resource and f":{resource.rpartition(':')[2].partition('/')[0]}/"
     needs = [
         right
         for right in rights()
-        if action in right.actions and any(f":{kind}" in each for each in right.resources)
+        if action in right.actions and any(kind in each for each in right.resources)
     ]
     asks_for_tags = any("ResourceTag" in json.dumps(right.condition) for right in needs)
     return needs if "explicit deny" in reason or not asks_for_tags else []
