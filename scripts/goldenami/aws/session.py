@@ -383,12 +383,11 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     region = _region_of(error) or region
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
-        # EC2 appends an encoded text that only `aws sts decode-authorization-message` can read.
-        text = (
-            str(error.response.get("Error", {}).get("Message", ""))
-            .partition(" Encoded authorization failure")[0]
-            .rstrip(".")
+        # EC2 appends an encoded text, which may be longer than a screen.
+        text, _, encoded = str(error.response.get("Error", {}).get("Message", "")).partition(
+            error_kinds.ENCODED
         )
+        text = text.rstrip(".")
         meaning = _kind_of(error, text)
         quota = next(
             (remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
@@ -402,8 +401,13 @@ def translate(error: Exception, region: str = "") -> GoldenError:
             "text": text,
             "quota": quota,
             "row_hint": row.hint if row else "",
+            "policy": error_kinds.denying_policy(text),
         }
-        return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
+        hint, tail = meaning.hint.format(**names), ""
+        # Where the text names an action, it says all that the encoded one does.
+        if encoded and not error_kinds.named_action(text):
+            hint, tail = f"{error_kinds.DECODE}; {hint}", encoded
+        return meaning.kind(meaning.message.format(**names), hint=hint, tail=tail)
     for types, kind, message, hint in error_kinds.LOCAL:
         if isinstance(error, types):
             return kind(message.format(str(error).rstrip("."), where=where), hint=hint)
@@ -451,5 +455,4 @@ def _is_skewed(error: aws.ClientError) -> bool:
 def _action(error: aws.ClientError, text: str) -> str:
     """The IAM action that the error's text names, which may differ from the call's, or else the
     call's name."""
-    action = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
-    return action[1] if action else str(error.operation_name)
+    return error_kinds.named_action(text) or str(error.operation_name)
