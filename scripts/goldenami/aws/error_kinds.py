@@ -252,7 +252,7 @@ error messages")."""
 
 
 def named_action(text: str) -> str:
-    """The IAM action that the text of a denial names, or ""."""
+    """The IAM action that the text of a denial names, which may differ from the call's, or ""."""
     action = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
     return action[1] if action else ""
 

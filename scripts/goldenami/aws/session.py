@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -395,7 +394,7 @@ def translate(error: Exception, region: str = "") -> GoldenError:
         )
         row = refusals.find(error.operation_name, code(error))
         names = {
-            "action": _action(error, text),
+            "action": error_kinds.named_action(text) or error.operation_name,
             "where": where,
             "code": code(error),
             "text": text,
@@ -450,9 +449,3 @@ def _is_failure(parsed: Mapping[str, Any]) -> bool:
 def _is_skewed(error: aws.ClientError) -> bool:
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > error_kinds.SKEW
-
-
-def _action(error: aws.ClientError, text: str) -> str:
-    """The IAM action that the error's text names, which may differ from the call's, or else the
-    call's name."""
-    return error_kinds.named_action(text) or str(error.operation_name)
