@@ -78,7 +78,7 @@ class ImageSpec(Record):
             size = -(-bake.disk.bytes_apparent // GIB)  # rounded up
         return cls(
             name=f"{bake.image}-{bake.build_id}",
-            description=description[:255],  # all that RegisterImage takes
+            description=description,
             architecture=ARCHITECTURES[architecture].ec2,
             volume_size_gib=size,
             tags={

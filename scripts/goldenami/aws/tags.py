@@ -1,6 +1,6 @@
 """The tags on everything that goldenami creates in an account, by which it finds it again.
 
-Names and values are within EC2's limits (128 and 256 characters; "Tag your Amazon EC2 resources").
+Names and values are within the limits of EBS (127 and 255 characters; EBS direct APIs, "Tag").
 """
 
 from __future__ import annotations

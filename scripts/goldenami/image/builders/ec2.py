@@ -125,8 +125,7 @@ class Ec2Builder:
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}",
-            # EC2 allows 255 characters.
-            description=lock.description[:255],
+            description=lock.description,
             architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
             tags=tags.of_build(
