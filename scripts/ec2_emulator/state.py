@@ -100,6 +100,8 @@ class EmulatorSettings(Record):
     """Spot prices of availability zones, as shares of the on-demand price."""
     spot_taken: int = 0
     """The number of Spot instances that EC2 takes back, each a moment after its launch."""
+    copies_failed: int = 0
+    """The number of copies of AMIs that EC2 gives up after it answered."""
     late: tuple[LateRule, ...] = ()
     """Calls that answer late, out of date or not at all."""
     late_seed: int = 0
@@ -139,6 +141,8 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
     """Spot instances that were taken back."""
+    copies_failed: int = 0
+    """Copies that were given up."""
     defects: list[str] = field(default_factory=list)
     """What answers of the emulator had wrong. They outlive a reset: who asks takes them."""
 
@@ -173,7 +177,7 @@ class EmulatorState:
         self.tokens.clear()
         self.pending_parameters.clear()
         self.blocks.clear()
-        self.spot_taken = 0
+        self.spot_taken = self.copies_failed = 0
 
 
 STATE = EmulatorState()

@@ -51,6 +51,10 @@ class AmiState(StrEnum):
     ERROR = "error"
 
 
+class Failed(StageFailed):
+    """EC2 gave up making an AMI, mostly a copy."""
+
+
 class ImageSpec(Record):
     """The properties that a build's AMI has in every region. Sizes are in GiB.
 
@@ -202,6 +206,14 @@ def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
         )
 
 
+def remove_failed(ec2: Client, spec: ImageSpec) -> None:
+    """Deregister the AMI of that name if EC2 gave it up. It would hold the name forever."""
+    image = find(ec2, spec.name)
+    if image and image.state == AmiState.FAILED:
+        check_ours(image, spec, ec2.meta.region_name)
+        ec2.deregister_image(ImageId=image.ami)
+
+
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
     """Register the AMI and return its id, or that of the same AMI if it is registered already."""
     ebs = {
@@ -259,8 +271,8 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
 def wait_available(ec2: Client, ami: str) -> Image:
     """Wait until the AMI can be launched, and return it.
 
-    Raises StageFailed if it is still pending after WAIT_S (a copy: and COPY_WAIT_S more), or with
-    AWS's reason if it failed.
+    Raises StageFailed if it is still pending after WAIT_S (a copy: and COPY_WAIT_S more), and
+    Failed with AWS's reason.
     """
     seen: list[Image] = []
 
@@ -281,7 +293,7 @@ def wait_available(ec2: Client, ami: str) -> Image:
         )
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
-        raise StageFailed(
+        raise Failed(
             f"{ami} is {image.state}: {reason}",
             hint=f"{removal_command(region, ami)} removes it; then run again",
         )
@@ -392,6 +404,7 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
     facts = [
         ("snapshot state", "completed", snapshot["State"]),
+        ("date of expiry", None, image.tags.get(tags.EXPIRES)),
         ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
         *(
             (f"snapshot tag {name}", value, snapshot_tags.get(name))
