@@ -7,6 +7,7 @@ Its results have the form of the local builder's, which uses containers, a disk 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import secrets
@@ -405,10 +406,13 @@ def user(root: Path, release: str) -> str:
     return base_images.of_release(root, release).user
 
 
+_SILENT = "SSH did not answer"
+
+
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once SSH accepts the launch's key. Raises StageFailed with the last obstacle after
     `limit_s` seconds."""
-    ends, obstacle, next_login_at = time.monotonic() + limit_s, "SSH did not answer", 0.0
+    ends, obstacle, next_login_at = time.monotonic() + limit_s, _SILENT, 0.0
     wait = LongWait()
 
     def let_in() -> bool | None:
@@ -425,11 +429,15 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
         return None
 
     if not wait_until(let_in, limit_s, 1.0):
-        raise StageFailed(
-            f"{instance.id}: {obstacle} within {limit_s:.0f} s",
-            hint="look at its console (`aws ec2 get-console-output`): a launch of "
-            "the AMI shows the same",
+        hint = (
+            "look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same"
         )
+        if obstacle == _SILENT and ipaddress.ip_address(instance.address).is_private:
+            hint = (
+                f"{instance.address} is private: run in its network, or name in `publish: "
+                f"subnets:` some that give public addresses; else {hint}"
+            )
+        raise StageFailed(f"{instance.id}: {obstacle} within {limit_s:.0f} s", hint=hint)
 
 
 def _checks(lock: Lock, lines: list[str]) -> list[Check]:
