@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -55,6 +56,8 @@ STORED_BYTES = "goldenami:stored-bytes"
 DRIFT_OF = "goldenami:drift-of"
 """On the snapshot that a drift check makes: the instance whose volume it holds."""
 
+OF_IAM = re.compile(r"[\w .:/=+@-]*")
+"""Values of tags that IAM takes (IAM API reference, "Tag")."""
 Tags = dict[str, str]
 
 
