@@ -56,15 +56,21 @@ CLOCK = ErrorKind(
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
     "set the clock (`timedatectl set-ntp true`), then run again",
 )
-NO_EXPLORER_TEXT = "not enabled for cost explorer"
-"""Part of Cost Explorer's error message if the account has not enabled it. The error's code is that
-of missing permissions."""
-NO_EXPLORER = ErrorKind(
-    [],
-    HostNotReady,
-    "the account has not enabled Cost Explorer ({action})",
-    "open it once in the console; a day later it has figures (docs/operate/costs.md)",
-)
+BY_TEXT = {
+    "not enabled for cost explorer": ErrorKind(
+        [],
+        HostNotReady,
+        "the account has not enabled Cost Explorer ({action})",
+        "open it once in the console; a day later it has figures (docs/operate/costs.md)",
+    ),
+    "not eligible for free tier": ErrorKind(
+        [],
+        HostNotReady,
+        "the account is on AWS's free plan, which refuses {action}{where}: {text}",
+        "upgrade it to the paid plan (Billing and Cost Management)",
+    ),
+}
+"""Errors told by a part of the message, in small letters: their codes mean other things, too."""
 ENCODED = " Encoded authorization failure message: "
 """The words before the encoded end of EC2's denials."""
 DECODE = (

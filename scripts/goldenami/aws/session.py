@@ -427,9 +427,9 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     # These codes mean wrong credentials, unless the clock is off.
     if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
-    # Its code is that of missing rights, so the text is asked before KINDS.
-    if error_kinds.NO_EXPLORER_TEXT in text.lower():
-        return error_kinds.NO_EXPLORER
+    for part, kind in error_kinds.BY_TEXT.items():
+        if part in text.lower():
+            return kind
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind

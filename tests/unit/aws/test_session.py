@@ -64,6 +64,15 @@ ENCODED = "Encoded authorization failure message: XYZ"
             "has not enabled Cost Explorer (GetCost",
         ),
         (
+            answered(
+                "InvalidParameterCombination",
+                "The specified instance type is not eligible for Free Tier.",
+                action="RunInstances",
+            ),
+            ExitCode.HOST,
+            "the account is on AWS's free plan, which refuses RunInstances in eu-west-1",
+        ),
+        (
             answered("ExpiredToken"),
             ExitCode.HOST,
             "the AWS credentials have expired (RegisterImage in eu-west-1)",

@@ -64,6 +64,7 @@ WITHOUT_GPU = "m7i"
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """GiB by which the launched volume is larger than the AMI, so that a check sees the root grow."""
+_SILENT = "SSH did not answer"
 _FACTS_COMMAND = (
     "test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
     "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'"
@@ -404,9 +405,6 @@ def _name(stage: str, build_id: str) -> str:
 def user(root: Path, release: str) -> str:
     """The default user of the publisher's image of a release, which the build keeps."""
     return base_images.of_release(root, release).user
-
-
-_SILENT = "SSH did not answer"
 
 
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
