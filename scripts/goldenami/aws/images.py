@@ -16,7 +16,7 @@ from botocore import exceptions as aws
 from pydantic import Field
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, wait_for
+from goldenami.aws.calls import NOT_YET, pages, wait_for
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
@@ -165,14 +165,12 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 
 
 def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
-    answer = ec2.describe_images(
-        Owners=["self"],
-        Filters=[{"Name": fact, "Values": values}],
-        IncludeDeprecated=True,
-        IncludeDisabled=True,
-    )
+    asked = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    filters = [{"Name": fact, "Values": values}]
+    # In pages, since EC2 may throttle a list without a limit, or not answer in time.
+    rows = pages(ec2, "describe_images", "Images", 1000, Filters=filters, **asked)
     # EC2 goes on listing a deregistered AMI for a while.
-    return [Image(raw) for raw in answer["Images"] if raw["State"] != AmiState.DEREGISTERED]
+    return [Image(raw) for raw in rows if raw["State"] != AmiState.DEREGISTERED]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
