@@ -107,8 +107,7 @@ class RegionImages:
         ec2, spec = self.account.ec2(planned.region), self.plan.spec
         images.remove_failed(ec2, spec)
         # Until it is read back it may be removed: `golden sweep` finds what a kill leaves.
-        unfinished = {**spec.tags, **tags.temporary(UNFINISHED_LIFE)}
-        spec = spec.model_copy(update={"tags": unfinished})
+        spec = spec.model_copy(update={"tags": {**spec.tags, **tags.temporary(UNFINISHED_LIFE)}})
         if source := planned.copy_of:
             ami = source.ami or self.amis[source.region].ami
             return images.copy(ec2, spec, source.region, ami, key)
