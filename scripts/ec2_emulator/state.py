@@ -103,6 +103,8 @@ class EmulatorSettings(Record):
     """The number of Spot instances that EC2 takes back, each a moment after its launch."""
     broken: tuple[str, ...] = ()
     """Rules of the contract that are not kept (`seeds`)."""
+    copies_failed: int = 0
+    """The number of copies of AMIs that EC2 gives up after it answered."""
     late: tuple[LateRule, ...] = ()
     """Calls that answer late, out of date or not at all."""
     late_seed: int = 0
@@ -142,6 +144,8 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
     """Spot instances that were taken back."""
+    copies_failed: int = 0
+    """Copies that were given up."""
     defects: list[str] = field(default_factory=list)
     """What answers of the emulator had wrong. They outlive a reset: who asks takes them."""
 
@@ -176,7 +180,7 @@ class EmulatorState:
         self.tokens.clear()
         self.pending_parameters.clear()
         self.blocks.clear()
-        self.spot_taken = 0
+        self.spot_taken = self.copies_failed = 0
 
 
 STATE = EmulatorState()

@@ -307,7 +307,7 @@ class ImageRegistrationApi(EC2BaseResponse):
     @rule
     def copy_image(self) -> ActionResult:
         """CopyImage answers before it uses the key: the copy fails later if the key cannot be
-        used."""
+        used, or for a reason of EC2's own (`copies_failed`)."""
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         source = launchable(
             ec2_backends[self.current_account][region], self._get_param("SourceImageId")
@@ -324,6 +324,9 @@ class ImageRegistrationApi(EC2BaseResponse):
         image.source = (source.id, region)
         keys = [self.ec2_backend.snapshots[name].kms_key_id for name in image.snapshots()]
         image.has_failed = not all(encryption.key_works(self.ec2_backend, key) for key in keys)
+        if STATE.copies_failed < STATE.settings.copies_failed:
+            STATE.copies_failed += 1
+            image.has_failed = True
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 

@@ -19,8 +19,8 @@ _CONTINUES = "run again: it continues"
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """The meaning of some of AWS's error codes. `{action}`, `{where}`, `{code}` and `{text}` in
-    message and hint are replaced by the error's own."""
+    """The meaning of some of AWS's error codes. `{action}`, `{where}`, `{code}`, `{text}` and
+    `{policy}` in message and hint are replaced by the error's own."""
 
     codes: Collection[str]
     kind: type[GoldenError]
@@ -56,14 +56,25 @@ CLOCK = ErrorKind(
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
     "set the clock (`timedatectl set-ntp true`), then run again",
 )
-NO_EXPLORER_TEXT = "not enabled for cost explorer"
-"""Part of Cost Explorer's error message if the account has not enabled it. The error's code is that
-of missing permissions."""
-NO_EXPLORER = ErrorKind(
-    [],
-    HostNotReady,
-    "the account has not enabled Cost Explorer ({action})",
-    "open it once in the console; a day later it has figures (docs/operate/costs.md)",
+BY_TEXT = {
+    "not enabled for cost explorer": ErrorKind(
+        [],
+        HostNotReady,
+        "the account has not enabled Cost Explorer ({action})",
+        "open it once in the console; a day later it has figures (docs/operate/costs.md)",
+    ),
+    "not eligible for free tier": ErrorKind(
+        [],
+        HostNotReady,
+        "the account is on AWS's free plan, which refuses {action}{where}: {text}",
+        "upgrade it to the paid plan (Billing and Cost Management)",
+    ),
+}
+"""Errors told by a part of the message, in small letters: their codes mean other things, too."""
+ENCODED = " Encoded authorization failure message: "
+"""The words before the encoded end of EC2's denials."""
+DECODE = (
+    "`aws sts decode-authorization-message --encoded-message TEXT` tells what the text above says"
 )
 KINDS = (
     CLOCK,
@@ -103,13 +114,19 @@ KINDS = (
         ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthorizationError"],
         HostNotReady,
         "the AWS credentials may not call {action}{where}: {text}",
-        f"allow {{action}} in the IAM policy of these credentials; then {_CONTINUES}",
+        f"allow {{action}} in {{policy}}; then {_CONTINUES}",
     ),
     ErrorKind(
         ["OptInRequired"],
         HostNotReady,
         "the account has not enabled the region{where}: {text}",
         "enable it (account settings, AWS Regions), or take it out of the definition",
+    ),
+    ErrorKind(
+        ["RegionDisabledException"],
+        HostNotReady,
+        "the account has not activated AWS STS{where}: {text}",
+        "activate it (IAM, Account settings), or set AWS_REGION to a region where it is active",
     ),
     ErrorKind(
         THROTTLED,
@@ -230,3 +247,25 @@ LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ..
 )
 """Exceptions that botocore raises before or instead of an answer: types, our error, message and
 hint. The first row that matches counts, so the most specific types come first."""
+
+
+_OTHER_POLICY = re.compile(
+    "((?:service control|resource control|resource-based|session|VPC endpoint) policy"
+    "|permissions boundary)"
+)
+"""What may deny a call beside the caller's own policy (IAM user guide, "Troubleshoot access denied
+error messages")."""
+
+
+def named_action(text: str) -> str:
+    """The IAM action that the text of a denial names, which may differ from the call's, or ""."""
+    action = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
+    return action[1] if action else ""
+
+
+def denying_policy(text: str) -> str:
+    """The policy to change, by the text of a denial: the caller's own, unless it names another."""
+    named = _OTHER_POLICY.search(text)
+    if named is None:
+        return "the IAM policy of these credentials"
+    return f"the {named[1]}, which stops whatever the IAM policy allows"

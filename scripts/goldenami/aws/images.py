@@ -16,7 +16,7 @@ from botocore import exceptions as aws
 from pydantic import Field
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, wait_for
+from goldenami.aws.calls import NOT_YET, pages, wait_for
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
@@ -51,6 +51,10 @@ class AmiState(StrEnum):
     ERROR = "error"
 
 
+class Failed(StageFailed):
+    """EC2 gave up making an AMI, mostly a copy."""
+
+
 class ImageSpec(Record):
     """The properties that a build's AMI has in every region. Sizes are in GiB.
 
@@ -78,7 +82,7 @@ class ImageSpec(Record):
             size = -(-bake.disk.bytes_apparent // GIB)  # rounded up
         return cls(
             name=f"{bake.image}-{bake.build_id}",
-            description=description[:255],  # all that RegisterImage takes
+            description=description,
             architecture=ARCHITECTURES[architecture].ec2,
             volume_size_gib=size,
             tags={
@@ -161,14 +165,12 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 
 
 def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
-    answer = ec2.describe_images(
-        Owners=["self"],
-        Filters=[{"Name": fact, "Values": values}],
-        IncludeDeprecated=True,
-        IncludeDisabled=True,
-    )
+    asked = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    filters = [{"Name": fact, "Values": values}]
+    # In pages, since EC2 may throttle a list without a limit, or not answer in time.
+    rows = pages(ec2, "describe_images", "Images", 1000, Filters=filters, **asked)
     # EC2 goes on listing a deregistered AMI for a while.
-    return [Image(raw) for raw in answer["Images"] if raw["State"] != AmiState.DEREGISTERED]
+    return [Image(raw) for raw in rows if raw["State"] != AmiState.DEREGISTERED]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
@@ -200,6 +202,14 @@ def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
             hint=f"`aws ec2 enable-image --region {region} --image-id "
             f"{image.ami}` brings it back; then run again",
         )
+
+
+def remove_failed(ec2: Client, spec: ImageSpec) -> None:
+    """Deregister the AMI of that name if EC2 gave it up. It would hold the name forever."""
+    image = find(ec2, spec.name)
+    if image and image.state == AmiState.FAILED:
+        check_ours(image, spec, ec2.meta.region_name)
+        ec2.deregister_image(ImageId=image.ami)
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
@@ -259,8 +269,8 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
 def wait_available(ec2: Client, ami: str) -> Image:
     """Wait until the AMI can be launched, and return it.
 
-    Raises StageFailed if it is still pending after WAIT_S (a copy: and COPY_WAIT_S more), or with
-    AWS's reason if it failed.
+    Raises StageFailed if it is still pending after WAIT_S (a copy: and COPY_WAIT_S more), and
+    Failed with AWS's reason.
     """
     seen: list[Image] = []
 
@@ -281,7 +291,7 @@ def wait_available(ec2: Client, ami: str) -> Image:
         )
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
-        raise StageFailed(
+        raise Failed(
             f"{ami} is {image.state}: {reason}",
             hint=f"{removal_command(region, ami)} removes it; then run again",
         )
@@ -399,6 +409,7 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
     facts = [
         ("snapshot state", "completed", snapshot["State"]),
+        ("date of expiry", None, image.tags.get(tags.EXPIRES)),
         ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
         *(
             (f"snapshot tag {name}", value, snapshot_tags.get(name))

@@ -92,7 +92,8 @@ TABLE = (
         "UnauthorizedOperation|AccessDenied(Exception)?",
         f"{_LAUNCH}|RegisterImage|AuthorizeSecurityGroupIngress|(Create|Delete)Tags|"
         f"DescribeImageAttribute|{_SETTINGS}|TerminateInstances|PutSnapshotBlock|"
-        "CompleteSnapshot|CreateLaunchTemplateVersion|ModifyLaunchTemplate",
+        "CompleteSnapshot|CreateLaunchTemplateVersion|ModifyLaunchTemplate|DeregisterImage|"
+        "Delete(KeyPair|LaunchTemplate|SecurityGroup|Snapshot)",
         f"{_DOCS}IAM/latest/UserGuide/troubleshoot.html",
         8.0,
     ),

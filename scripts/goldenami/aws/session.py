@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -270,8 +269,9 @@ def _add_tags(
     elif company_tags and model.name == "StartSnapshot":
         params["Tags"] = tagged(params["Tags"])
     elif company_tags and model.name == "CreateChangeSet":
-        # CloudFormation puts them on the stack and on all that it makes.
-        params["Tags"] = tagged(())
+        # A stack hands its tags to what it makes, and IAM takes fewer characters than EC2.
+        taken = {name: text for name, text in company_tags.items() if tags.OF_IAM.fullmatch(text)}
+        params["Tags"] = tags.to_list(taken)
 
 
 def _give_up(
@@ -403,12 +403,11 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     region = _region_of(error) or region
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
-        # EC2 appends an encoded text that only `aws sts decode-authorization-message` can read.
-        text = (
-            str(error.response.get("Error", {}).get("Message", ""))
-            .partition(" Encoded authorization failure")[0]
-            .rstrip(".")
+        # EC2 appends an encoded text, which may be longer than a screen.
+        text, _, encoded = str(error.response.get("Error", {}).get("Message", "")).partition(
+            error_kinds.ENCODED
         )
+        text = text.rstrip(".")
         meaning = _kind_of(error, text)
         quota = next(
             (remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
@@ -416,14 +415,19 @@ def translate(error: Exception, region: str = "") -> GoldenError:
         )
         row = refusals.find(error.operation_name, code(error))
         names = {
-            "action": _action(error, text),
+            "action": error_kinds.named_action(text) or error.operation_name,
             "where": where,
             "code": code(error),
             "text": text,
             "quota": quota,
             "row_hint": row.hint if row else "",
+            "policy": error_kinds.denying_policy(text),
         }
-        return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
+        hint, tail = meaning.hint.format(**names), ""
+        # Where the text names an action, it says all that the encoded one does.
+        if encoded and not error_kinds.named_action(text):
+            hint, tail = f"{error_kinds.DECODE}; {hint}", encoded
+        return meaning.kind(meaning.message.format(**names), hint=hint, tail=tail)
     for types, kind, message, hint in error_kinds.LOCAL:
         if isinstance(error, types):
             return kind(message.format(str(error).rstrip("."), where=where), hint=hint)
@@ -440,9 +444,9 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     # These codes mean wrong credentials, unless the clock is off.
     if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
-    # Its code is that of missing rights, so the text is asked before KINDS.
-    if error_kinds.NO_EXPLORER_TEXT in text.lower():
-        return error_kinds.NO_EXPLORER
+    for part, kind in error_kinds.BY_TEXT.items():
+        if part in text.lower():
+            return kind
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
@@ -466,10 +470,3 @@ def _is_failure(parsed: Mapping[str, Any]) -> bool:
 def _is_skewed(error: aws.ClientError) -> bool:
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > error_kinds.SKEW
-
-
-def _action(error: aws.ClientError, text: str) -> str:
-    """The IAM action that the error's text names, which may differ from the call's, or else the
-    call's name."""
-    action = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
-    return action[1] if action else str(error.operation_name)

@@ -1,12 +1,13 @@
 """The tags on everything that goldenami creates in an account, by which it finds it again.
 
-Names and values are within EC2's limits (128 and 256 characters; "Tag your Amazon EC2 resources").
+Names and values are within the limits of EBS (127 and 255 characters; EBS direct APIs, "Tag").
 """
 
 from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -59,6 +60,8 @@ between."""
 DRIFT_OF = "goldenami:drift-of"
 """On the snapshot that a drift check makes: the instance whose volume it holds."""
 
+OF_IAM = re.compile(r"[\w .:/=+@-]*")
+"""Values of tags that IAM takes (IAM API reference, "Tag")."""
 Tags = dict[str, str]
 
 

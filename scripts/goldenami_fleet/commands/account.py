@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -52,7 +53,7 @@ def cmd_account(
         # A stack may be in a region that is no longer allowed: it must be removable there.
         account = checkout.account(also=region or known_regions())
         return _remove(account, region, regions[0], progress, dry_run=dry_run)
-    account = checkout.account()
+    account = replace(checkout.account(), tags=_common_tags(checkout))
     plan = account_plan.prepare(account, regions, settings_of(settings))
     print("\n".join(account_plan.lines(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
@@ -97,6 +98,13 @@ def _policies(checkout: Checkout) -> int:
 
 def _published(checkout: Checkout) -> list[Definition]:
     return [definition for definition in checkout.definitions(None) if definition.publish]
+
+
+def _common_tags(checkout: Checkout) -> dict[str, str]:
+    """Return the tags that every published definition demands: the account is none's own."""
+    sections = [definition.publish for definition in _published(checkout) if definition.publish]
+    demanded = [set(publish.tags.items()) for publish in sections]
+    return dict(set.intersection(*demanded)) if demanded else {}
 
 
 def _declared_regions(checkout: Checkout) -> list[str]:

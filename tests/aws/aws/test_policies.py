@@ -144,7 +144,8 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
 
 def publish(stage: Stage) -> None:
     """One that is taken back, a second build, a third one that a group takes, a fourth one while it
-    does, one that is an AMI elsewhere, and one for a template of the user's.
+    does, one that is an AMI elsewhere, whose copy fails at first, and one for a template of the
+    user's.
     """
     _taken_back(stage, "publish", soak=0)
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
@@ -158,6 +159,7 @@ def publish(stage: Stage) -> None:
         stage.build(number)
         stage.under_policy("publish", IMAGE, code=code)
     ec2_builds.build(stage.checkout.root, 5, "us-west-2")
+    stage.aws.set(copies_failed=1)
     stage.under_policy("publish", IMAGE, code=7)
     _security_group(stage.checkout)
     stage.under_policy("publish", IMAGE)

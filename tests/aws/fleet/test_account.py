@@ -17,6 +17,7 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami_fleet.account import account_plan
+from support import trees
 from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout
@@ -118,6 +119,17 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     iam = boto3.client("iam")
     assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
     assert "there is no stack golden-ami" in golden(checkout, "remove", *REGIONS, code=2)
+
+
+def test_a_stack_has_the_tags_that_every_image_demands(checkout: Checkout) -> None:
+    """Those of one image alone are not the account's, and `R&D` is none that IAM takes."""
+    for number, path in enumerate(trees.scanned(6, checkout.root, "packer/images/*.yml")):
+        text = path.read_text(encoding="utf-8")
+        demanded = f"publish:\n  tags: {{CostCenter: '42', unit: R&D, image: '{number}'}}\n"
+        path.write_text(text.replace("publish:\n", demanded), encoding="utf-8")
+    golden(checkout, "apply", "--region", HOME, *GITHUB)
+    stack = boto3.client("cloudformation", HOME).describe_stacks(StackName="golden-ami")
+    assert stack["Stacks"][0]["Tags"] == [{"Key": "CostCenter", "Value": "42"}]
 
 
 def test_a_budget_of_the_account_is_made_unless_it_is_spent_already(

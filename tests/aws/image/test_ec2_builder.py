@@ -69,6 +69,21 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
     ]
 
 
+MULTICAST = "224.0.0.1"
+"""No private address, and the kernel sends no connection there."""
+
+
+@pytest.mark.parametrize(("address", "is_told"), [("127.0.0.9", True), (MULTICAST, False)])
+def test_an_address_that_is_private_is_said_to_be(
+    tmp_path: Path, address: str, *, is_told: bool
+) -> None:
+    """Where subnets give no public one, a runner elsewhere waits in vain."""
+    instance = instances.LaunchedInstance("i-1", address)
+    with pytest.raises(StageFailed, match="i-1: SSH did not answer within 0 s") as caught:
+        ec2_builder.wait_for_ssh(tmp_path / "config", instance, 0.0)
+    assert (f"{address} is private: run in its network" in caught.value.hint) is is_told
+
+
 def test_ssh_comes_from_where_the_environment_says(
     aws: Emulator,
     tmp_path: Path,

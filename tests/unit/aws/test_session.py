@@ -38,6 +38,8 @@ DENIED = (
     "authorized to perform: ec2:RegisterImage because no identity-based policy allows it"
 )
 
+ENCODED = "Encoded authorization failure message: XYZ"
+
 
 @pytest.mark.parametrize(
     ("error", "exit_code", "message"),
@@ -60,6 +62,15 @@ DENIED = (
             ),
             ExitCode.HOST,
             "has not enabled Cost Explorer (GetCost",
+        ),
+        (
+            answered(
+                "InvalidParameterCombination",
+                "The specified instance type is not eligible for Free Tier.",
+                action="RunInstances",
+            ),
+            ExitCode.HOST,
+            "the account is on AWS's free plan, which refuses RunInstances in eu-west-1",
         ),
         (
             answered("ExpiredToken"),
@@ -88,6 +99,11 @@ DENIED = (
             "the account has not enabled the region in eu-west-1",
         ),
         (
+            answered("RegionDisabledException", "STS is not activated", action="GetCallerIdentity"),
+            ExitCode.HOST,
+            "the account has not activated AWS STS in eu-west-1: STS is not activated",
+        ),
+        (
             answered("RequestLimitExceeded", status=503),
             ExitCode.UNREACHABLE,
             "throttled RegisterImage in eu-west-1",
@@ -108,9 +124,7 @@ DENIED = (
             "AWS refused RegisterImage in eu-west-1: Blocked: no",
         ),
         (
-            answered(
-                "UnauthorizedOperation", "You may not. Encoded authorization failure message: XYZ"
-            ),
+            answered("UnauthorizedOperation", f"You may not. {ENCODED}"),
             ExitCode.HOST,
             "may not call RegisterImage in eu-west-1: You may not",
         ),
@@ -160,6 +174,31 @@ def test_an_error_says_what_and_what_to_do(
     found = translate(error, "eu-west-1")
     assert (found.exit_code, message in found.message) == (exit_code, True), found.message
     assert found.hint and "XYZ" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "policy"),
+    [
+        ("because no identity-based policy allows it", "the IAM policy of these credentials;"),
+        (
+            "with an explicit deny in a service control policy: arn:aws:organizations::1:p",
+            "the service control policy, which stops",
+        ),
+        ("because no permissions boundary allows it", "the permissions boundary, which stops"),
+        ("because no resource-based policy allows it", "the resource-based policy, which stops"),
+    ],
+)
+def test_a_denial_names_the_policy_to_change(reason: str, policy: str) -> None:
+    text = DENIED.replace("because no identity-based policy allows it", reason)
+    found = translate(answered("UnauthorizedOperation", f"{text}. {ENCODED}"))
+    assert f"allow ec2:RegisterImage in {policy}" in found.hint
+    assert (reason in found.message, found.tail) == (True, "")
+
+
+def test_a_denial_that_names_no_action_comes_with_the_command_that_reads_it() -> None:
+    found = translate(answered("UnauthorizedOperation", f"You may not. {ENCODED}"))
+    assert "`aws sts decode-authorization-message --encoded-message TEXT`" in found.hint
+    assert ("XYZ" in found.message, found.tail) == (False, "XYZ")
 
 
 @pytest.mark.parametrize(

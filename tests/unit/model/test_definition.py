@@ -222,6 +222,12 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
         ("tags: {'goldenami:image': x}", "tags.goldenami:image: AWS or goldenami sets such tags"),
         ("tags: {'goldenami:selftest': x}", "tags.goldenami:selftest: AWS or goldenami sets such"),
         ("tags: {'AWS:x': x}", "tags.AWS:x: AWS or goldenami sets such tags"),
+        (f"tags: {{{'k' * 128}: x}}", f"tags.{'k' * 128}"),
+        (f"tags: {{k: {'v' * 256}}}", "tags.k: "),
+        (
+            "tags: {cost center: x}\n  launch_template: {metadata_options: {instance_tags: true}}",
+            "tags.cost center: `instance_tags` tells it, and then EC2 takes letters",
+        ),
     ],
 )
 def test_a_publish_section_that_is_wrong(shared: Path, new: str, complaint: str) -> None:
@@ -240,9 +246,16 @@ def test_user_data_is_of_the_repository(root: Path, tmp_path: Path, wanted: str)
     assert f"user_data_file: `{name}` is no file of this repository" in refused(root)
 
 
-def test_aws_takes_ascii_alone_and_newer_names_of_regions(shared: Path) -> None:
-    with edited(shared, "description: ", "description: Bücher, "):
-        assert ": description: RegisterImage takes ASCII characters only" in refused(shared)
+@pytest.mark.parametrize("text", ["Bücher, ", "'' #", "x" * 255, ">\n  "])
+def test_a_description_that_ec2_refuses(shared: Path, text: str) -> None:
+    """Whether or not the image is published: the description is in its lock."""
+    with edited(shared, f"publish:\n{REGIONS}\n", ""):
+        assert load(shared).publish is None
+        with edited(shared, "description: ", f"description: {text}"):
+            assert ": description: EC2 takes one line of 1 to 255 ASCII" in refused(shared)
+
+
+def test_newer_names_of_regions_are_taken(shared: Path) -> None:
     with edited(shared, REGIONS, "  regions: [eusc-de-east-1]"):
         assert load(shared).regions == ["eusc-de-east-1"]
 

@@ -164,6 +164,8 @@ class ImageInRegion:
         """Read a build's state in the region, by five calls, and one more if security groups are
         given by name."""
         ami = images.find(self.ec2, f"{self.name}-{build_id}")
+        if ami and ami.state == AmiState.FAILED:  # nothing launches it, and a publish replaces it
+            ami = None
         build_name = pointers.build_name(self.name, build_id)
         names = pointers.channel_names(self.name)
         gpu_test = evidence.parameter(self.name, build_id)

@@ -22,7 +22,7 @@ from goldenami.aws import refusals, tags
 from goldenami.aws.calls import NOT_YET, pages, tolerate, wait_for
 from goldenami.aws.images import Image
 from goldenami.aws.refusals import Instead, Refusal
-from goldenami.aws.session import Client, code
+from goldenami.aws.session import Client, code, translate
 from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput, StageFailed
 
@@ -232,7 +232,7 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
     except (ClientError, BotoCoreError, StageFailed) as error:
         region = ec2.meta.region_name
         raise StillRuns(
-            f"{instance} ({launch.told}) may still run in {region}: {error}",
+            f"{instance} ({launch.told}) may still run in {region}: {translate(error).message}",
             hint=f"`aws ec2 terminate-instances --region {region} --instance-ids "
             f"{instance}` ends it, "
             "`golden sweep` does when it has expired",

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from botocore import exceptions as aws
 
-from goldenami.aws import tags
+from goldenami.aws import error_kinds, tags
 from goldenami.aws.calls import pages, wait_for
 from goldenami.aws.session import Client
 from goldenami.core import clock
@@ -395,12 +395,13 @@ class _StackChange:
 
 def _failure(stack: str, reason: str) -> GoldenError:
     """The error for a failure, by the text of CloudFormation's reason."""
-    message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
+    reason = reason.partition(error_kinds.ENCODED)[0].rstrip(".")
+    message = f"CloudFormation could not change the stack {stack}: {reason}"
     if any(text in reason for text in _RIGHTS):
         return HostNotReady(
             message,
-            hint="allow it in the IAM policy of these credentials; nothing "
-            "is half made, then run again",
+            hint=f"allow it in {error_kinds.denying_policy(reason)}; nothing is half made, then "
+            "run again",
         )
     hint = "correct what it names"
     if any(text in reason for text in _NAMES):

@@ -7,6 +7,7 @@ Its results have the form of the local builder's, which uses containers, a disk 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import secrets
@@ -63,6 +64,7 @@ WITHOUT_GPU = "m7i"
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """GiB by which the launched volume is larger than the AMI, so that a check sees the root grow."""
+_SILENT = "SSH did not answer"
 _FACTS_COMMAND = (
     "test -d /sys/firmware/efi && echo uefi || echo bios; cloud-id; "
     "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n'"
@@ -125,8 +127,7 @@ class Ec2Builder:
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}",
-            # EC2 allows 255 characters.
-            description=lock.description[:255],
+            description=lock.description,
             architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
             tags=tags.of_build(
@@ -409,7 +410,7 @@ def user(root: Path, release: str) -> str:
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once SSH accepts the launch's key. Raises StageFailed with the last obstacle after
     `limit_s` seconds."""
-    ends, obstacle, next_login_at = time.monotonic() + limit_s, "SSH did not answer", 0.0
+    ends, obstacle, next_login_at = time.monotonic() + limit_s, _SILENT, 0.0
     wait = LongWait()
 
     def let_in() -> bool | None:
@@ -426,11 +427,15 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
         return None
 
     if not wait_until(let_in, limit_s, 1.0):
-        raise StageFailed(
-            f"{instance.id}: {obstacle} within {limit_s:.0f} s",
-            hint="look at its console (`aws ec2 get-console-output`): a launch of "
-            "the AMI shows the same",
+        hint = (
+            "look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same"
         )
+        if obstacle == _SILENT and ipaddress.ip_address(instance.address).is_private:
+            hint = (
+                f"{instance.address} is private: run in its network, or name in `publish: "
+                f"subnets:` some that give public addresses; else {hint}"
+            )
+        raise StageFailed(f"{instance.id}: {obstacle} within {limit_s:.0f} s", hint=hint)
 
 
 def _checks(lock: Lock, lines: list[str]) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def check(
     """Raise one BadInput for all mistakes, each with file, line and key. `regions` are the existing
     ones, or None to skip that check."""
     problems = [
+        *_check_description(source, definition.description),
         *_check_release(source, definition.base),
         *_check_hardware(root, source, definition),
         *role_order.mistakes(root, source, definition.roles),
@@ -64,6 +66,20 @@ def check(
     problems = problems or [*role_rules.broken(root, source, definition)]
     if problems:
         raise together(problems, source.path)
+
+
+_DESCRIPTION = re.compile("[ -~]{1,255}")
+"""What EC2 takes for the description of an AMI: printable ASCII characters (RegisterImage)."""
+_TOLD_KEY = re.compile(r"[\w+=.,:@-]+", re.ASCII)
+"""Keys of tags that an instance can be told ("Use instance tags in instance metadata")."""
+
+
+def _check_description(source: YamlFile, description: str) -> Mistakes:
+    # Also without `publish`: it is in the lock, so a later correction would need a new build.
+    if not _DESCRIPTION.fullmatch(description):
+        yield source.error(
+            ("description",), "EC2 takes one line of 1 to 255 ASCII characters (`>-` folds lines)"
+        )
 
 
 def _check_release(source: YamlFile, base: Base) -> Mistakes:
@@ -226,12 +242,15 @@ def _check_publish(
             )
     yield from source.repeated(("publish", "regions"), publish.regions)
     yield from source.repeated(("publish", "share_with"), publish.share_with)
-    if not definition.description.isascii():
-        yield source.error(("description",), "RegisterImage takes ASCII characters only")
     for name in publish.tags:
+        key = ("publish", "tags", name)
         is_reserved = name.lower().startswith(("aws:", "goldenami:"))
         if is_reserved and (definition.image, name) != SELFTEST:
-            yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
+            yield source.error(key, "AWS or goldenami sets such tags itself")
+        if template.metadata_options.instance_tags and not _TOLD_KEY.fullmatch(name):
+            yield source.error(
+                key, "`instance_tags` tells it, and then EC2 takes letters, digits and _+=.,:@-"
+            )
     yield from _check_launch(root, source, definition, publish)
     yield from _check_template(root, source, definition, publish)
     if publish.kms_key and publish.kms_key.startswith("alias/aws/"):

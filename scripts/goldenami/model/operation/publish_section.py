@@ -21,8 +21,10 @@ REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 SELFTEST = SELFTEST_IMAGE, SELFTEST_TAG = "golden-selftest", "goldenami:selftest"
 """The image of `golden selftest`, and the tag on all that it makes. Only its definition may set
 it."""
-TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
-"""Keys of tags on EC2 ("Tag your Amazon EC2 resources", restrictions)."""
+TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]{1,127}$")]
+TagValue = Annotated[str, Field(max_length=255)]
+"""Tags on EC2 ("Tag your Amazon EC2 resources", restrictions), one character shorter than there: an
+upload begins with them (EBS direct APIs, "Tag")."""
 
 
 class VolumeType(StrEnum):
@@ -136,9 +138,7 @@ class Publish(Section):
     subnets: list[str] = Field(default_factory=list)
     """where `gpu-test` and the EC2 builder launch: ids, or values of the tag Name; without it in
     the default network"""
-    tags: dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(max_length=256)]] = (
-        Field(default_factory=dict, max_length=30)
-    )
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict, max_length=30)
     """tags that the company demands, on what is made in EC2, and on the cluster, from then on"""
     registries: list[Repository] = Field(default_factory=list)
     """where its container image is pushed to, such as `registry.company.example/team/image`"""

@@ -11,6 +11,7 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.instances.instances import Subnet
 from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
+from goldenami.core.errors import BadInput
 from goldenami.model.supported import allowed_types, hardware
 from goldenami.release.gpu_test import capacity
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
@@ -42,6 +43,8 @@ def read(
 
     region_types = for_each_region(subnets, types).require_all()
     names = sorted(set[str]().union(*(types.described for types in region_types.values())))
-    priced, _ = prices.hourly_by_type(image.account, names)
+    priced, why_unknown = prices.hourly_by_type(image.account, names)
+    if why_unknown and most_usd is not None:
+        raise BadInput(f"no price is known: {why_unknown}", hint="mend that, or drop --max-usd")
     offers = capacity.offers(families_by_name, families, classes, region_types, priced)
     return capacity.affordable(offers, hours, most_usd)

@@ -19,9 +19,9 @@ from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.release.publish.publish_records import PublishPlan, RegionPublishPlan
 from goldenami.release.publish.release_gate import VerifiedBuild
 
-SNAPSHOT_LIFE = timedelta(days=2)
-"""How long the snapshot of an unfinished upload is kept: the upload may be continued the next day.
-Afterwards `golden sweep` removes the snapshot."""
+UNFINISHED_LIFE = timedelta(days=2)
+"""How long an unfinished snapshot or AMI is kept: the publish may be continued the next day.
+Afterwards `golden sweep` removes it."""
 READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
 """Seconds within which an AMI has to read back as specified, and between polls."""
 
@@ -76,24 +76,42 @@ class RegionImages:
                 )
             if not planned.settings and not planned.record_build:
                 return existing
-        ami = planned.ami or self._new_ami(planned)
-        image = images.wait_available(ec2, ami)
+            image = images.wait_available(ec2, planned.ami)
+        else:
+            image = self._make_new(planned)
         images.apply(ec2, image, self.plan.spec, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
-        self._read_back(planned, ami)
-        self.progress.say(f"{region}: {ami} is available and as asked for")
+        self._read_back(planned, image.ami)
+        self.progress.say(f"{region}: {image.ami} is available and as asked for")
         return image
+
+    def _make_new(self, planned: RegionPublishPlan) -> Image:
+        """Make an AMI and wait for it; once more if EC2 gives the first one up."""
+        ec2 = self.account.ec2(planned.region)
+        try:
+            return images.wait_available(ec2, self._new_ami(planned))
+        except images.Failed as error:
+            self.progress.say(f"{planned.region}: {error.message}: it is removed and made again")
+        try:
+            return images.wait_available(ec2, self._new_ami(planned))
+        except images.Failed as error:
+            raise StageFailed(
+                f"{error.message}, twice", hint="mend what it names: the next run removes it"
+            ) from None
 
     def _new_ami(self, planned: RegionPublishPlan) -> str:
         # None lets the account's default decide.
         key = None
         if planned.encryption:
             key = planned.encryption.asked
-        ec2 = self.account.ec2(planned.region)
+        ec2, spec = self.account.ec2(planned.region), self.plan.spec
+        images.remove_failed(ec2, spec)
+        # Until it is read back it may be removed: `golden sweep` finds what a kill leaves.
+        spec = spec.model_copy(update={"tags": {**spec.tags, **tags.temporary(UNFINISHED_LIFE)}})
         if source := planned.copy_of:
             ami = source.ami or self.amis[source.region].ami
-            return images.copy(ec2, self.plan.spec, source.region, ami, key)
-        return images.register(ec2, self.plan.spec, self._upload(planned, key))
+            return images.copy(ec2, spec, source.region, ami, key)
+        return images.register(ec2, spec, self._upload(planned, key))
 
     def _upload(self, planned: RegionPublishPlan, key: str | None) -> str:
         region, upload = planned.region, planned.upload
@@ -110,7 +128,7 @@ class RegionImages:
                 BlockMap.open(self.build.folder.blocks),
                 journal=self.build.folder.path / "upload" / region,
                 parent=parent,
-                tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
+                tags={**self.plan.spec.tags, **tags.temporary(UNFINISHED_LIFE)},
                 description=self.plan.spec.name,
                 kms_key=key or "",
                 budget=self.budget,
