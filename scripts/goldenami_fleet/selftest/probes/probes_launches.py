@@ -32,22 +32,24 @@ def _pointers(ground: Ground) -> str:
     return "its AMI alone" if found == [ground.image, ""] else f"{found}"
 
 
-def _version(ground: Ground, **more: Any) -> dict[str, Any]:
-    """Make a version that names another AMI alone."""
-    asked = ground.asked_version(ImageId=ground.disabled)
-    return dict(ground.ask(_VERSION, **asked, **more)["LaunchTemplateVersion"])
+def _version(ground: Ground, template: str, ami: str, **more: Any) -> dict[str, Any]:
+    """Make a version of a template that names an AMI alone."""
+    source = {"LaunchTemplateId": template, "SourceVersion": "1"}
+    answer = ground.ask(_VERSION, **source, LaunchTemplateData={"ImageId": ami}, **more)
+    return dict(answer["LaunchTemplateVersion"])
 
 
 def _inherited(ground: Ground) -> str:
     """What that version has of its source."""
-    data = _version(ground)["LaunchTemplateData"]
+    data = _version(ground, ground.source, ground.disabled)["LaunchTemplateData"]
     ebs = [device["Ebs"] for device in data.get("BlockDeviceMappings", [])]
     is_own = data["ImageId"] == ground.disabled
     return f"{'its own' if is_own else 'another'} AMI, {data.get('InstanceType')}, {ebs}"
 
 
 def _same_version(ground: Ground) -> str:
-    first, second = (_version(ground, ClientToken=f"{ground.name}-version") for _ in range(2))
+    token = {"ClientToken": f"{ground.name}-version"}
+    first, second = (_version(ground, ground.source, ground.image, **token) for _ in range(2))
     return "the same" if first["VersionNumber"] == second["VersionNumber"] else "another"
 
 
@@ -60,7 +62,7 @@ PUBLISH = (
     ),
     refused("put_parameter", "ParameterAlreadyExists", _PUT, _put),
     shows("settle", "its AMI alone", _pointers),
-    Probe("inherited", f"its own AMI, {TYPE}, [{{'VolumeType': 'gp3'}}]", _inherited),
+    Probe("inherited", f"its own AMI, {TYPE}, [{{'VolumeSize': 2}}]", _inherited),
     Probe("same_token_same_answer", "the same", _same_version),
 )
 
@@ -123,7 +125,8 @@ def _reversed(ground: Ground) -> str:
     ground.wait(
         f"the refresh of {ground.group} goes on", lambda: ground.refreshes()[0] == "Cancelled"
     )
-    ground.ask(_START, **ground.asked_refresh("1"))
+    number = _version(ground, ground.launching, ground.image)["VersionNumber"]
+    ground.ask(_START, **ground.asked_refresh(str(number)))
     if code := calls.refusal(lambda: ground.ask(_BACK, **group)):
         return code
     newest, *older = ground.refreshes()
@@ -133,7 +136,7 @@ def _reversed(ground: Ground) -> str:
 
 def _failed(ground: Ground) -> str:
     """Say that the group's instance is unhealthy, and wait until it is none of the group's."""
-    [instance] = ground.members(ground.group)
+    instance = ground.wait(f"{ground.group} is empty", lambda: ground.members(ground.group))[0]
     ground.autoscaling.set_instance_health(
         InstanceId=instance, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
     )
@@ -172,24 +175,18 @@ REFRESH = (
 CLUSTER = (Probe("set_instance_health", "ended", _failed),)
 
 
-def _in_pages(ground: Ground) -> str:
-    """List two templates, one a page."""
-    wanted = {ground.launching, ground.bare}
-    found = calls.pages(ground.ec2, "describe_launch_templates", "LaunchTemplates", 1)
-    missing = wanted - {template["LaunchTemplateId"] for template in found}
-    return f"{len(missing)} missing"
-
-
-def _page(ground: Ground) -> str:
-    """The first page of templates."""
-    names = [ground.launching, ground.bare]
-    answer = ground.ec2.describe_launch_templates(LaunchTemplateIds=names, MaxResults=1)
+def _page(ground: Ground, size: int) -> str:
+    """The first page of two templates."""
+    created = [ground.launching, ground.bare]
+    names = [f"{ground.name}-launching", f"{ground.name}-bare"]
+    filters = [{"Name": "launch-template-name", "Values": names}]
+    answer = ground.ec2.describe_launch_templates(Filters=filters, MaxResults=size)
     more = "a token" if answer.get("NextToken") else "no token"
-    return f"{len(answer['LaunchTemplates'])}, {more}"
+    return f"{len(answer['LaunchTemplates'])} of {len(created)}, {more}"
 
 
 LISTS = (
-    shows("describe_launch_templates", "0 missing", _in_pages),
-    Probe("paginate", "1, a token", _page),
+    shows("describe_launch_templates", "2 of 2, no token", lambda g: _page(g, 200)),
+    shows("paginate", "1 of 2, a token", lambda g: _page(g, 1)),
     refused("paginate", _WRONG, "ec2.describe_images", lambda _: {"NextToken": "nonsense"}),
 )

@@ -37,10 +37,8 @@ def _again(ground: Ground) -> str:
 
 def _key_of_new(ground: Ground) -> str:
     """Whether a new snapshot is encrypted by the region's default key."""
-    default = ground.ec2.get_ebs_default_kms_key_id()["KmsKeyId"]
-    arn = ground.client("kms").describe_key(KeyId=default)["KeyMetadata"]["Arn"]
     answer = ground.ask(_START, **ground.asked_start(Encrypted=True))
-    return "the default key" if answer.get("KmsKeyArn") == arn else "another key"
+    return "the default key" if answer.get("KmsKeyArn") == ground.default_key else "another key"
 
 
 def _default_key(ground: Ground) -> str:
