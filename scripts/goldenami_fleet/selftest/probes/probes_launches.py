@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from goldenami.aws import calls
@@ -11,7 +12,7 @@ from goldenami_fleet.selftest.probes.asking import Asked
 from goldenami_fleet.selftest.probes.ground import TYPE, Ground, Probe, refused, shows
 
 _WRONG, _COMBINED = "InvalidParameterValue", "InvalidParameterCombination"
-_PUT, _LAUNCH = "ssm.put_parameter", "ec2.run_instances"
+_PUT = "ssm.put_parameter"
 _VERSION = "ec2.create_launch_template_version"
 _START = "autoscaling.start_instance_refresh"
 _BACK = "autoscaling.rollback_instance_refresh"
@@ -91,29 +92,19 @@ def _offered(ground: Ground) -> str:
     return "the family" if TYPE in found and not others else f"{sorted(found)}"
 
 
+def _launch(rule: str, code: str, ami: Callable[[Ground], str]) -> Probe:
+    """A launch that is right but for its AMI."""
+    return refused(rule, code, "ec2.run_instances", lambda g: g.asked_launch(ami(g)))
+
+
 LAUNCH = (
-    refused(
-        "launchable",
-        "InvalidAMIID.Unavailable",
-        _LAUNCH,
-        lambda g: g.asked_launch(g.disabled),
-    ),
-    refused("resolve", _WRONG, _LAUNCH, lambda g: g.asked_launch(f"resolve:ssm:{g.path}/missing")),
+    _launch("launchable", "InvalidAMIID.Unavailable", lambda g: g.disabled),
+    _launch("resolve", _WRONG, lambda g: f"resolve:ssm:{g.path}/missing"),
     Probe("resolve", "the parameter's AMI", _resolved),
     Probe("devices_of", "the AMI's snapshot, 2 GiB, gp3", _volume),
     Probe("metadata_of", "tokens required, 2 hops", _metadata),
-    refused(
-        "allowed_type",
-        _COMBINED,
-        _LAUNCH,
-        lambda g: g.asked_launch(g.restricted(SupportedInstanceTypes=["p5.*"])),
-    ),
-    refused(
-        "allowed_type",
-        _COMBINED,
-        _LAUNCH,
-        lambda g: g.asked_launch(g.restricted(UnsupportedInstanceTypes=[TYPE])),
-    ),
+    _launch("allowed_type", _COMBINED, lambda g: g.restricted(SupportedInstanceTypes=["p5.*"])),
+    _launch("allowed_type", _COMBINED, lambda g: g.restricted(UnsupportedInstanceTypes=[TYPE])),
     shows("describe_instance_type_offerings", "the family", _offered),
 )
 
@@ -144,6 +135,10 @@ def _failed(ground: Ground) -> str:
     return "ended"
 
 
+def _of_group(rule: str, code: str, call: str, group: Callable[[Ground], str]) -> Probe:
+    return refused(rule, code, call, lambda g: {"AutoScalingGroupName": group(g)})
+
+
 REFRESH = (
     refused(
         "group_type",
@@ -151,24 +146,9 @@ REFRESH = (
         "autoscaling.create_auto_scaling_group",
         lambda g: g.asked_group("bare", g.bare),
     ),
-    refused(
-        "in_progress",
-        "ActiveInstanceRefreshNotFound",
-        _BACK,
-        lambda g: {"AutoScalingGroupName": g.group},
-    ),
-    refused(
-        "one_refresh_at_a_time",
-        "InstanceRefreshInProgress",
-        _START,
-        lambda g: {"AutoScalingGroupName": g.refreshing},
-    ),
-    refused(
-        "why_irreversible",
-        "IrreversibleInstanceRefresh",
-        _BACK,
-        lambda g: {"AutoScalingGroupName": g.refreshing},
-    ),
+    _of_group("in_progress", "ActiveInstanceRefreshNotFound", _BACK, lambda g: g.group),
+    _of_group("one_refresh_at_a_time", "InstanceRefreshInProgress", _START, lambda g: g.refreshing),
+    _of_group("why_irreversible", "IrreversibleInstanceRefresh", _BACK, lambda g: g.refreshing),
     Probe("describe_instance_refreshes", "rolled back, Cancelled", _reversed),
 )
 
