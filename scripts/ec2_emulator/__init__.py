@@ -9,7 +9,8 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
   place for.
 * `goldenami/aws/contract.yml`: what we take AWS to do, and the pages that say so. A function that
   keeps a row has its name and `@rule`. The probes of `goldenami_fleet.selftest` ask for what a
-  call can show; what else a rule changes, the tests of commands meet.
+  call can show; what else a rule changes, the tests of commands meet. `seeds`: what AWS might do
+  instead, by the setting `broken`.
 * `witness`: botocore's models allow each answer, or it is an `EmulatorDefect`.
 * `answers`: answers that a test states for what commands read and none makes (bills, reservations,
   fleets).

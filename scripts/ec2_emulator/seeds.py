@@ -16,6 +16,7 @@ from ec2_emulator import listing
 from ec2_emulator.compute import images
 from ec2_emulator.rules import SEEDS, ApiError
 from ec2_emulator.state import STATE, ApiCall
+from ec2_emulator.storage import encryption
 
 Seed = Callable[..., Any]
 
@@ -46,6 +47,11 @@ def _instead(value: Callable[..., Any]) -> Seed:
 
 def _new_each_time(_: Seed, _call: ApiCall, _body: bytes, make: Callable[[], Any]) -> Any:
     return make()
+
+
+def _bare_key(_: Seed, api: Any) -> ActionResult:
+    """Name the default key by its id alone."""
+    return ActionResult({"KmsKeyId": encryption.aws_key(api.ec2_backend).rpartition("/")[2]})
 
 
 def _without_boot_mode(keep: Seed, api: Any) -> Any:
@@ -116,7 +122,7 @@ def install() -> None:
         same_token_same_answer=_new_each_time,
         key_of_new=lambda _, _backend, _encrypted, key: key,
         key_works=lambda *_: True,
-        get_ebs_default_kms_key_id=lambda _, _api: ActionResult({"KmsKeyId": "1234abcd-12ab"}),
+        get_ebs_default_kms_key_id=_bare_key,
         snapshot_is_ready=_refused_by("InvalidSnapshotID.Malformed"),
         register_image=_without_boot_mode,
         tags_for=lambda *_: {},

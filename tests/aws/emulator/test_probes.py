@@ -83,7 +83,6 @@ def test_a_rule_that_is_not_kept_is_named(rule: str, ground: Ground, aws: Emulat
 ALSO = {
     "pending_until_complete": {"snapshot_is_ready", "readable_when_complete"},
     "key_works": {"copy_image"},
-    "get_ebs_default_kms_key_id": {"key_of_new"},
     "tags_for": {"copy_image"},
     "one_refresh_at_a_time": {"describe_instance_refreshes"},
     "describe_launch_templates": {"paginate"},

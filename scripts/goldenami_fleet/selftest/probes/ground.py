@@ -81,16 +81,18 @@ class Ground(Asking):
         """One that waits for blocks."""
         return self.start()
 
+    def key(self, name: str) -> str:
+        """The ARN of a key. AWS's own are there as soon as somebody describes them."""
+        return str(self.client("kms").describe_key(KeyId=name)["KeyMetadata"]["Arn"])
+
     @cached_property
-    def key(self) -> str:
-        """The ARN of the key that AWS manages for EBS, which is there after its first use."""
-        self.start(Encrypted=True)
-        return str(self.client("kms").describe_key(KeyId="alias/aws/ebs")["KeyMetadata"]["Arn"])
+    def default_key(self) -> str:
+        return self.key(self.ec2.get_ebs_default_kms_key_id()["KmsKeyId"])
 
     @property
     def no_key(self) -> str:
         """The ARN of a key that nobody has."""
-        return f"{self.key.rpartition('/')[0]}/00000000-0000-0000-0000-000000000000"
+        return f"{self.default_key.rpartition('/')[0]}/00000000-0000-0000-0000-000000000000"
 
     # --- AMIs ---
 
@@ -135,7 +137,7 @@ class Ground(Asking):
     def disabled(self) -> str:
         ami = self.register("disabled")
         self.ec2.disable_image(ImageId=ami)
-        self.wait(f"{ami} is enabled", lambda: self.described(ami)["State"] == "disabled")
+        self.wait(f"{ami} is enabled", lambda: self.described(ami).get("State") == "disabled")
         return ami
 
     @cached_property
@@ -149,7 +151,8 @@ class Ground(Asking):
     @cached_property
     def secret(self) -> str:
         """An AMI under the key that AWS manages."""
-        return self.register("secret", self.snapshot(0, Encrypted=True, KmsKeyArn=self.key))
+        key = self.key("alias/aws/ebs")
+        return self.register("secret", self.snapshot(0, Encrypted=True, KmsKeyArn=key))
 
     @cached_property
     def deprecated(self) -> str:
@@ -221,10 +224,11 @@ class Ground(Asking):
         """A template without a type."""
         return self.template("bare")
 
-    def asked_version(self, **data: Any) -> Asked:
-        """A CreateLaunchTemplateVersion from version 1."""
-        template = {"LaunchTemplateId": self.launching, "SourceVersion": "1"}
-        return {**template, "LaunchTemplateData": data}
+    @cached_property
+    def source(self) -> str:
+        """A template for versions that nobody launches."""
+        device = {"DeviceName": ROOT_DEVICE, "Ebs": {"VolumeSize": 2, "SnapshotId": self.disk}}
+        return self.template("source", InstanceType=TYPE, BlockDeviceMappings=[device])
 
     def asked_launch(self, ami: str, **more: Any) -> Asked:
         return {
@@ -252,9 +256,9 @@ class Ground(Asking):
 
         def runs() -> dict[str, Any] | None:
             found = instances.describe(self.ec2, name)
-            return None if found["State"]["Name"] == "pending" else found
+            return found if found["State"]["Name"] == "running" else None
 
-        found = self.wait(f"{name} is pending", runs)
+        found = self.wait(f"{name} does not run", runs)
         [device] = found["BlockDeviceMappings"]
         [row] = self.ec2.describe_volumes(VolumeIds=[device["Ebs"]["VolumeId"]])["Volumes"]
         self.ec2.terminate_instances(InstanceIds=[name])
@@ -314,15 +318,11 @@ class Ground(Asking):
             "Preferences": {"BakeTime": 3600},
         }
 
-    def refresh(self, version: str) -> str:
-        """Start a refresh of the group, and return the group's name."""
-        self.autoscaling.start_instance_refresh(**self.asked_refresh(version))
-        return self.group
-
     @cached_property
     def refreshing(self) -> str:
         """The group while a refresh to the newest version goes on."""
-        return self.refresh("$Latest")
+        self.autoscaling.start_instance_refresh(**self.asked_refresh("$Latest"))
+        return self.group
 
 
 @dataclass(frozen=True)

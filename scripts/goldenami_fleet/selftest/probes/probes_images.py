@@ -86,6 +86,11 @@ def _types(ground: Ground) -> str:
     return f"{before}, then {ground.seen(types, 'any')}"
 
 
+def _lists(**lists: list[str]) -> Probe:
+    """Lists of types that no AMI has."""
+    return refused("type_lists", _WRONG, _TYPES, lambda g: g.allowing(**lists))
+
+
 REGISTER = (
     refused(
         "name_is_free",
@@ -138,22 +143,10 @@ REGISTER = (
     refused(
         "default_key_is_not_shared", "OperationNotPermitted", _SHARE, lambda g: _share(g, g.secret)
     ),
-    refused(
-        "type_lists",
-        _WRONG,
-        _TYPES,
-        lambda g: g.allowing(SupportedInstanceTypes=[f"g{n}.*" for n in range(101)]),
-    ),
-    refused("type_lists", _WRONG, _TYPES, lambda g: g.allowing(SupportedInstanceTypes=["g5.**"])),
-    refused(
-        "type_lists", _WRONG, _TYPES, lambda g: g.allowing(SupportedInstanceTypes=["g 5.large"])
-    ),
-    refused(
-        "type_lists",
-        _WRONG,
-        _TYPES,
-        lambda g: g.allowing(SupportedInstanceTypes=["g5.*"], UnsupportedInstanceTypes=["g5.*"]),
-    ),
+    _lists(SupportedInstanceTypes=[f"g{number}.*" for number in range(101)]),
+    _lists(SupportedInstanceTypes=["g5.**"]),
+    _lists(SupportedInstanceTypes=["g 5.large"]),
+    _lists(SupportedInstanceTypes=["g5.*"], UnsupportedInstanceTypes=["g5.*"]),
     Probe("replace_image_instance_type_specification", "t3.*, then any", _types),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from goldenami.aws import calls
@@ -11,7 +12,7 @@ from goldenami_fleet.selftest.probes.asking import Asked
 from goldenami_fleet.selftest.probes.ground import TYPE, Ground, Probe, refused, shows
 
 _WRONG, _COMBINED = "InvalidParameterValue", "InvalidParameterCombination"
-_PUT, _LAUNCH = "ssm.put_parameter", "ec2.run_instances"
+_PUT = "ssm.put_parameter"
 _VERSION = "ec2.create_launch_template_version"
 _START = "autoscaling.start_instance_refresh"
 _BACK = "autoscaling.rollback_instance_refresh"
@@ -32,22 +33,24 @@ def _pointers(ground: Ground) -> str:
     return "its AMI alone" if found == [ground.image, ""] else f"{found}"
 
 
-def _version(ground: Ground, **more: Any) -> dict[str, Any]:
-    """Make a version that names another AMI alone."""
-    asked = ground.asked_version(ImageId=ground.disabled)
-    return dict(ground.ask(_VERSION, **asked, **more)["LaunchTemplateVersion"])
+def _version(ground: Ground, template: str, ami: str, **more: Any) -> dict[str, Any]:
+    """Make a version of a template that names an AMI alone."""
+    source = {"LaunchTemplateId": template, "SourceVersion": "1"}
+    answer = ground.ask(_VERSION, **source, LaunchTemplateData={"ImageId": ami}, **more)
+    return dict(answer["LaunchTemplateVersion"])
 
 
 def _inherited(ground: Ground) -> str:
     """What that version has of its source."""
-    data = _version(ground)["LaunchTemplateData"]
+    data = _version(ground, ground.source, ground.disabled)["LaunchTemplateData"]
     ebs = [device["Ebs"] for device in data.get("BlockDeviceMappings", [])]
     is_own = data["ImageId"] == ground.disabled
     return f"{'its own' if is_own else 'another'} AMI, {data.get('InstanceType')}, {ebs}"
 
 
 def _same_version(ground: Ground) -> str:
-    first, second = (_version(ground, ClientToken=f"{ground.name}-version") for _ in range(2))
+    token = {"ClientToken": f"{ground.name}-version"}
+    first, second = (_version(ground, ground.source, ground.image, **token) for _ in range(2))
     return "the same" if first["VersionNumber"] == second["VersionNumber"] else "another"
 
 
@@ -60,7 +63,7 @@ PUBLISH = (
     ),
     refused("put_parameter", "ParameterAlreadyExists", _PUT, _put),
     shows("settle", "its AMI alone", _pointers),
-    Probe("inherited", f"its own AMI, {TYPE}, [{{'VolumeType': 'gp3'}}]", _inherited),
+    Probe("inherited", f"its own AMI, {TYPE}, [{{'VolumeSize': 2}}]", _inherited),
     Probe("same_token_same_answer", "the same", _same_version),
 )
 
@@ -89,29 +92,19 @@ def _offered(ground: Ground) -> str:
     return "the family" if TYPE in found and not others else f"{sorted(found)}"
 
 
+def _launch(rule: str, code: str, ami: Callable[[Ground], str]) -> Probe:
+    """A launch that is right but for its AMI."""
+    return refused(rule, code, "ec2.run_instances", lambda g: g.asked_launch(ami(g)))
+
+
 LAUNCH = (
-    refused(
-        "launchable",
-        "InvalidAMIID.Unavailable",
-        _LAUNCH,
-        lambda g: g.asked_launch(g.disabled),
-    ),
-    refused("resolve", _WRONG, _LAUNCH, lambda g: g.asked_launch(f"resolve:ssm:{g.path}/missing")),
+    _launch("launchable", "InvalidAMIID.Unavailable", lambda g: g.disabled),
+    _launch("resolve", _WRONG, lambda g: f"resolve:ssm:{g.path}/missing"),
     Probe("resolve", "the parameter's AMI", _resolved),
     Probe("devices_of", "the AMI's snapshot, 2 GiB, gp3", _volume),
     Probe("metadata_of", "tokens required, 2 hops", _metadata),
-    refused(
-        "allowed_type",
-        _COMBINED,
-        _LAUNCH,
-        lambda g: g.asked_launch(g.restricted(SupportedInstanceTypes=["p5.*"])),
-    ),
-    refused(
-        "allowed_type",
-        _COMBINED,
-        _LAUNCH,
-        lambda g: g.asked_launch(g.restricted(UnsupportedInstanceTypes=[TYPE])),
-    ),
+    _launch("allowed_type", _COMBINED, lambda g: g.restricted(SupportedInstanceTypes=["p5.*"])),
+    _launch("allowed_type", _COMBINED, lambda g: g.restricted(UnsupportedInstanceTypes=[TYPE])),
     shows("describe_instance_type_offerings", "the family", _offered),
 )
 
@@ -123,7 +116,8 @@ def _reversed(ground: Ground) -> str:
     ground.wait(
         f"the refresh of {ground.group} goes on", lambda: ground.refreshes()[0] == "Cancelled"
     )
-    ground.ask(_START, **ground.asked_refresh("1"))
+    number = _version(ground, ground.launching, ground.image)["VersionNumber"]
+    ground.ask(_START, **ground.asked_refresh(str(number)))
     if code := calls.refusal(lambda: ground.ask(_BACK, **group)):
         return code
     newest, *older = ground.refreshes()
@@ -133,12 +127,16 @@ def _reversed(ground: Ground) -> str:
 
 def _failed(ground: Ground) -> str:
     """Say that the group's instance is unhealthy, and wait until it is none of the group's."""
-    [instance] = ground.members(ground.group)
+    instance = ground.wait(f"{ground.group} is empty", lambda: ground.members(ground.group))[0]
     ground.autoscaling.set_instance_health(
         InstanceId=instance, HealthStatus="Unhealthy", ShouldRespectGracePeriod=False
     )
     ground.wait(f"{instance} is in service", lambda: instance not in ground.members(ground.group))
     return "ended"
+
+
+def _of_group(rule: str, code: str, call: str, group: Callable[[Ground], str]) -> Probe:
+    return refused(rule, code, call, lambda g: {"AutoScalingGroupName": group(g)})
 
 
 REFRESH = (
@@ -148,48 +146,27 @@ REFRESH = (
         "autoscaling.create_auto_scaling_group",
         lambda g: g.asked_group("bare", g.bare),
     ),
-    refused(
-        "in_progress",
-        "ActiveInstanceRefreshNotFound",
-        _BACK,
-        lambda g: {"AutoScalingGroupName": g.group},
-    ),
-    refused(
-        "one_refresh_at_a_time",
-        "InstanceRefreshInProgress",
-        _START,
-        lambda g: {"AutoScalingGroupName": g.refreshing},
-    ),
-    refused(
-        "why_irreversible",
-        "IrreversibleInstanceRefresh",
-        _BACK,
-        lambda g: {"AutoScalingGroupName": g.refreshing},
-    ),
+    _of_group("in_progress", "ActiveInstanceRefreshNotFound", _BACK, lambda g: g.group),
+    _of_group("one_refresh_at_a_time", "InstanceRefreshInProgress", _START, lambda g: g.refreshing),
+    _of_group("why_irreversible", "IrreversibleInstanceRefresh", _BACK, lambda g: g.refreshing),
     Probe("describe_instance_refreshes", "rolled back, Cancelled", _reversed),
 )
 
 CLUSTER = (Probe("set_instance_health", "ended", _failed),)
 
 
-def _in_pages(ground: Ground) -> str:
-    """List two templates, one a page."""
-    wanted = {ground.launching, ground.bare}
-    found = calls.pages(ground.ec2, "describe_launch_templates", "LaunchTemplates", 1)
-    missing = wanted - {template["LaunchTemplateId"] for template in found}
-    return f"{len(missing)} missing"
-
-
-def _page(ground: Ground) -> str:
-    """The first page of templates."""
-    names = [ground.launching, ground.bare]
-    answer = ground.ec2.describe_launch_templates(LaunchTemplateIds=names, MaxResults=1)
+def _page(ground: Ground, size: int) -> str:
+    """The first page of two templates."""
+    created = [ground.launching, ground.bare]
+    names = [f"{ground.name}-launching", f"{ground.name}-bare"]
+    filters = [{"Name": "launch-template-name", "Values": names}]
+    answer = ground.ec2.describe_launch_templates(Filters=filters, MaxResults=size)
     more = "a token" if answer.get("NextToken") else "no token"
-    return f"{len(answer['LaunchTemplates'])}, {more}"
+    return f"{len(answer['LaunchTemplates'])} of {len(created)}, {more}"
 
 
 LISTS = (
-    shows("describe_launch_templates", "0 missing", _in_pages),
-    Probe("paginate", "1, a token", _page),
+    shows("describe_launch_templates", "2 of 2, no token", lambda g: _page(g, 200)),
+    shows("paginate", "1 of 2, a token", lambda g: _page(g, 1)),
     refused("paginate", _WRONG, "ec2.describe_images", lambda _: {"NextToken": "nonsense"}),
 )

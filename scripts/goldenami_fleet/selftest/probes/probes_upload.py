@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from goldenami_fleet.selftest.probes.asking import Asked
 from goldenami_fleet.selftest.probes.ground import Ground, Probe, refused
 
 _INVALID = "ValidationException"
-_BLOCK, _SEAL, _START, _READ, _CHANGED = (
-    f"ebs.{name}"
-    for name in (
-        "put_snapshot_block",
-        "complete_snapshot",
-        "start_snapshot",
-        "get_snapshot_block",
-        "list_changed_blocks",
-    )
-)
+_START = "ebs.start_snapshot"
 NO_SUM = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
@@ -37,10 +30,8 @@ def _again(ground: Ground) -> str:
 
 def _key_of_new(ground: Ground) -> str:
     """Whether a new snapshot is encrypted by the region's default key."""
-    default = ground.ec2.get_ebs_default_kms_key_id()["KmsKeyId"]
-    arn = ground.client("kms").describe_key(KeyId=default)["KeyMetadata"]["Arn"]
     answer = ground.ask(_START, **ground.asked_start(Encrypted=True))
-    return "the default key" if answer.get("KmsKeyArn") == arn else "another key"
+    return "the default key" if answer.get("KmsKeyArn") == ground.default_key else "another key"
 
 
 def _default_key(ground: Ground) -> str:
@@ -49,40 +40,28 @@ def _default_key(ground: Ground) -> str:
     return "an alias or an ARN" if is_whole else "another name"
 
 
+def _block(rule: str, **wrong: Any) -> Probe:
+    """A block that is right but for one thing."""
+    return refused(
+        rule, _INVALID, "ebs.put_snapshot_block", lambda g: g.asked_block(g.opened, **wrong)
+    )
+
+
+def _seal(rule: str, **wrong: Any) -> Probe:
+    """The end of a snapshot that is right but for one thing."""
+    return refused(rule, _INVALID, "ebs.complete_snapshot", lambda g: {**g.filled(0), **wrong})
+
+
+_SUM = {"Checksum": NO_SUM, "ChecksumAlgorithm": "SHA256", "ChecksumAggregationMethod": "LINEAR"}
 UPLOAD = (
+    _block("block_is_whole", size=5),
+    _block("block_is_what_was_signed", Checksum=NO_SUM),
+    _block("block_is_inside", BlockIndex=2048),
     refused(
-        "block_is_whole",
-        _INVALID,
-        _BLOCK,
-        lambda g: g.asked_block(g.opened, size=5),
+        "block_comes_in_time", _INVALID, "ebs.put_snapshot_block", lambda g: g.asked_block(g.disk)
     ),
-    refused(
-        "block_is_what_was_signed",
-        _INVALID,
-        _BLOCK,
-        lambda g: g.asked_block(g.opened, Checksum=NO_SUM),
-    ),
-    refused(
-        "block_is_inside", _INVALID, _BLOCK, lambda g: g.asked_block(g.opened, BlockIndex=2048)
-    ),
-    refused("block_comes_in_time", _INVALID, _BLOCK, lambda g: g.asked_block(g.disk)),
-    refused(
-        "count_is_what_was_written",
-        _INVALID,
-        _SEAL,
-        lambda g: {**g.filled(0), "ChangedBlocksCount": 2},
-    ),
-    refused(
-        "snapshot_is_what_was_meant",
-        _INVALID,
-        _SEAL,
-        lambda g: {
-            **g.filled(0),
-            "Checksum": NO_SUM,
-            "ChecksumAlgorithm": "SHA256",
-            "ChecksumAggregationMethod": "LINEAR",
-        },
-    ),
+    _seal("count_is_what_was_written", ChangedBlocksCount=2),
+    _seal("snapshot_is_what_was_meant", **_SUM),
     Probe("pending_until_complete", "pending, then completed", _states),
     Probe("same_token_same_answer", "the same", _again),
     refused(
@@ -94,10 +73,7 @@ UPLOAD = (
     refused("parent_fits", _INVALID, _START, lambda g: g.asked_start(ParentSnapshotId=g.larger)),
     Probe("key_of_new", "the default key", _key_of_new),
     refused(
-        "key_works",
-        _INVALID,
-        _START,
-        lambda g: g.asked_start(Encrypted=True, KmsKeyArn=g.no_key),
+        "key_works", _INVALID, _START, lambda g: g.asked_start(Encrypted=True, KmsKeyArn=g.no_key)
     ),
     Probe("get_ebs_default_kms_key_id", "an alias or an ARN", _default_key),
 )
@@ -123,11 +99,11 @@ DRIFT = (
         "ebs.list_snapshot_blocks",
         lambda g: {"SnapshotId": g.opened},
     ),
-    refused("token_is_ours", _INVALID, _READ, _foreign_token),
+    refused("token_is_ours", _INVALID, "ebs.get_snapshot_block", _foreign_token),
     refused(
         "snapshots_are_related",
         _INVALID,
-        _CHANGED,
+        "ebs.list_changed_blocks",
         lambda g: {"FirstSnapshotId": g.disk, "SecondSnapshotId": g.larger},
     ),
     Probe("snapshots_are_related", "blocks [1]", _changed),
