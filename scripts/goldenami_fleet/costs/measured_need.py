@@ -65,14 +65,16 @@ def _peaks(account: Account, region: str, image: str | None) -> Iterator[tuple[s
             for dimensions, by_hour in metrics.values(
                 cloudwatch, MetricQuery(name, statistic, since, until)
             )
-            if by_hour and (image is None or dimensions.get(metrics.AMI) in amis)
+            # Other agents' sums over machines are of none.
+            if by_hour and {metrics.INSTANCE, metrics.TYPE} <= dimensions.keys()
+            if image is None or dimensions.get(metrics.AMI) in amis
         ]
-        families = {dimensions.get(metrics.TYPE, "").split(".")[0] for _, dimensions, _ in found}
+        families = {dimensions[metrics.TYPE].split(".")[0] for _, dimensions, _ in found}
         rows = instance_types.describe(ec2, sorted(families))
     types = {row["InstanceType"]: row for row in rows if "GpuInfo" not in row}
     for kind, dimensions, share in found:
-        if row := types.get(dimensions.get(metrics.TYPE, "")):
+        if row := types.get(dimensions[metrics.TYPE]):
             vcpus, mib = row["VCpuInfo"]["DefaultVCpus"], row["MemoryInfo"]["SizeInMiB"]
             whole = vcpus if kind == VCPUS else mib / 1024
-            machine = f"{row['InstanceType']} {dimensions.get(metrics.INSTANCE, '')}"
+            machine = f"{row['InstanceType']} {dimensions[metrics.INSTANCE]}"
             yield kind, Peak(share * whole, f"{share * whole:.1f} of {whole:g}, on {machine}")
