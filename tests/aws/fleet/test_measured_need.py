@@ -61,4 +61,4 @@ def test_an_image_s_need_is_that_of_its_own_machines(
 
 def test_a_need_that_nobody_may_read_is_said(checkout: Checkout, aws: Emulator) -> None:
     aws.set(denied={"*": ["cloudwatch:ListMetrics"]})
-    assert "cloudwatch:ListMetrics" in checkout.run(*ASKED, code=5)
+    assert "cloudwatch:ListMetrics" in checkout.run(*ASKED, code=8)
