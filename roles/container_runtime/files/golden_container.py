@@ -6,7 +6,8 @@
 
 /etc/golden-container.json has `image`, and may have `command` (words) and `gpus` (true). The
 container goes when it ends; /scratch, where local disks are mounted there, and the first user's
-~/keep, as /keep, stay. FOLDER is for tests: a tree that is taken for `/`.
+~/keep, as /keep, stay. Where ~/keep is kept, what other machines left there comes first. Before
+the machine's end the container is told. FOLDER is for tests: a tree that is taken for `/`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ FILE, NAME = "etc/golden-container.json", "golden-container"
 LEAST_DRIVER = "goldenami.least-driver"
 """The label of an image of `golden container`: the oldest driver that runs its CUDA."""
 FIRST_USER = 1000
+RESTORE_S = 60
+"""Seconds in which the bucket has to answer, before the container starts without it."""
+KEEP, PLACE = "usr/local/bin/golden-keep", "run/golden-keep/place"
+SLICE = "keep.slice"
+"""What runs there is told before an end that AWS announces (role golden_idle)."""
 REASONS = {
     125: "the engine did not start it",
     126: "its command is no program",
@@ -100,12 +106,24 @@ def mounts(root: Path) -> list[str]:
     if re.search(r"^\S+ /scratch ", (root / "proc/mounts").read_text(), re.MULTILINE):
         folders["/scratch"] = root / "scratch"
     for line in (root / "etc/passwd").read_text().splitlines():
-        _, _, uid, _, _, home, _ = line.split(":")
+        name, _, uid, _, _, home, _ = line.split(":")
         keep = root / home.lstrip("/") / "keep"
         # Not a link: its owner could have root mount any folder.
         if int(uid) == FIRST_USER and keep.is_dir() and not keep.is_symlink():
+            restore(root, name)
             folders["/keep"] = keep
     return [f"--volume={path}:{place}" for place, path in folders.items()]
+
+
+def restore(root: Path, user: str) -> None:
+    """Bring back what the user kept on other machines; a job that resumes looks for it at once."""
+    program, place = root / KEEP, root / PLACE
+    if not program.exists() or subprocess.run([program, "place"], check=False).returncode:
+        return
+    if place.read_text(encoding="utf-8"):
+        command = ["runuser", "--user", user, "--", program, "restore", "--wait", str(RESTORE_S)]
+        if subprocess.run(command, check=False).returncode:
+            print(f"{NAME}: /keep may lack files: see above", file=sys.stderr)
 
 
 def run(engine: str, root: Path) -> int:
@@ -121,6 +139,8 @@ def run(engine: str, root: Path) -> int:
     subprocess.run([engine, "rm", "--force", NAME], capture_output=True, check=False)
     # The output comes here, and so to the journal; the engine need not keep it, too.
     command = [engine, "run", "--rm", f"--name={NAME}", "--ipc=host", "--log-driver=none"]
+    if (root / "run/systemd/system").is_dir():  # sd_booted(3): else nobody has slices
+        command.append(f"--cgroup-parent={SLICE}")
     began = time.monotonic()
     status = subprocess.run([*command, *options, image, *values["command"]], check=False).returncode
     reason = REASONS.get(status, f"exit status {status}")

@@ -60,13 +60,16 @@ def percent(part: float, whole: float) -> str:
 
 
 def change(now: float, before: float | None) -> str:
-    """Return the growth since `before`: "+8 %", "=" if equal, "new" if there was none before."""
+    """Return the growth since `before`: "+8 %", "=" if equal, "new" if there was none before; after
+    a credit, which has no share, "more" or "less"."""
     if before is None:
         return "new"
     if now == before:
         return "="
     if before == 0:
         return "new"
+    if before < 0:
+        return "more" if now > before else "less"
     sign = "+" if now > before else MINUS
     return sign + percent(abs(now - before), before)
 

@@ -59,7 +59,7 @@ def prepare(account: Account, regions: Sequence[str], overrides: Mapping[str, st
     """
     check_regions(regions)
     template().check(overrides)
-    if budget := overrides.get(_BUDGET, "").lstrip("0"):
+    if (budget := overrides.get(_BUDGET, "0")) != "0":
         billing.refuse_spent(account, budget)
     number = account.number(regions[0])
     stacks_found = for_each_region(

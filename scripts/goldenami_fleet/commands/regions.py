@@ -18,7 +18,7 @@ from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 
-from goldenami_fleet.costs import family_regions
+from goldenami_fleet.costs import family_regions, measured_need
 from goldenami_fleet.costs.family_regions import Workload
 
 _PLAIN = re.compile("[mcr][0-9][aig]")
@@ -65,6 +65,9 @@ class RegionsOptions:
         float | None,
         typer.Option(metavar="GIB", min=0.1, max=1e5, help="memory that it needs"),
     ] = None
+    measured: Annotated[
+        bool, typer.Option("--measured", help="take both from the metrics of the last 14 days")
+    ] = False
     gb: Annotated[
         float | None,
         typer.Option(metavar="N", min=0.01, max=1e9, help="GB of data to move there, to be priced"),
@@ -79,7 +82,12 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     image, family = options.image, options.family
     if image and not family:
         family = list(checkout.definition(image).hardware)
-    needs = options.cores or options.memory
+    cores, memory, advice = options.cores, options.memory, list[str]()
+    if options.measured:
+        images = checkout.images_by_region(image, options.region)
+        vcpus, gib, advice = measured_need.read(checkout.account(), images, image)
+        cores, memory = cores or vcpus, memory or gib
+    needs = cores or memory
     if needs and not family:
         family = [name for name in checkout.families if _PLAIN.fullmatch(name)]
     if not family:
@@ -94,11 +102,12 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
             options.gpu_hours,
             options.gb,
             rules.data_center if rules else None,
-            options.cores,
-            options.memory,
+            cores,
+            memory,
         ),
     )
-    advice = [_FLEXIBLE] if needs else []
+    if needs:
+        advice.append(_FLEXIBLE)
     print_record(record, [*family_regions.lines(record), *advice], options.as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):

@@ -133,9 +133,11 @@ def _measured(account: Account, region: str, since: date, until: date) -> list[_
         for statistic in (_MEASURED, _USED):
             query = MetricQuery(metrics.GPU_PERCENT, statistic, begin, end, metrics.DAY_S)
             for dimensions, values in metrics.values(cloudwatch, query):
-                # A group's machines are in the group's own metric, which outlives them.
-                name = dimensions.get(metrics.GROUP) or dimensions[metrics.INSTANCE]
-                if not {metrics.GROUP, metrics.INSTANCE} <= dimensions.keys():
+                # A group's machines are in the group's own metric, which outlives them. Other
+                # agents' sums by type or image have neither.
+                keys = [key for key in (metrics.GROUP, metrics.INSTANCE) if key in dimensions]
+                if len(keys) == 1:
+                    name = dimensions[keys[0]]
                     found += [
                         (f"{day:%Y-%m}", owners.get(name, GONE), statistic, value * _H_OF_SAMPLE)
                         for day, value in values.items()

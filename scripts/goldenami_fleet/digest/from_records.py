@@ -185,12 +185,15 @@ def commitments(account_commitments: Commitments, now: datetime) -> Iterator[Dig
     counts = Counter(commitment.kind for commitment in account_commitments.held)
     for kind, use in account_commitments.utilization.items():
         if (use.percent < USED_PERCENT or (use.saved_usd or 0) < 0) and counts[kind]:
+            covered = "a part of the need that is not known"
+            if (percent := account_commitments.coverage.get(kind)) is not None:
+                covered = f"{percent:.0f} % of the need"
             yield DigestFinding(
                 kind=Kind.UNUSED_COMMITMENT,
                 subject=f"{kind}s",
                 owner="",
-                what=f"used to {use.percent:.0f} % in the last 30 days; they cover "
-                f"{account_commitments.coverage.get(kind, 0.0):.0f} % of the need; {saved(use)}",
+                what=f"used to {use.percent:.0f} % in the last 30 days; they cover {covered}; "
+                f"{saved(use)}",
                 todo="run what they are for, exchange a convertible one, and buy no more",
             )
 

@@ -9,16 +9,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from goldenami.aws import tags
-from goldenami.aws.services import notify
+from goldenami.aws.services import metrics, notify
 from goldenami.aws.services.remote_store import S3Store
 from goldenami.aws.services.site_bucket import SiteBucket
-from goldenami.core import records
+from goldenami.core import clock, records
 from support import trees
 from support.aws import digest_weeks, references, retirement, selftest_life, unbound
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, USERS_BUCKET, document
@@ -319,6 +320,10 @@ def _machine(instance: str) -> str:
 
 def regions(stage: Stage) -> None:
     stage.under_policy("regions", "--family", "g5", "--gpu-hours", "1")
+    digest_weeks.send(
+        metrics.CPU_PERCENT, "i-1", clock.now() - timedelta(days=1), 1, 50.0, "c7i.large"
+    )
+    assert "1.0 of 2, on c7i.large i-1" in stage.under_policy("regions", "--measured")
 
 
 def sweep(stage: Stage) -> None:

@@ -163,6 +163,11 @@ def test_a_budget_of_the_account_is_made_unless_it_is_spent_already(
     assert "add    AWS::Budgets::Budget       Budget\n" in said
     said = golden(checkout, "apply", *REGIONS, "--set", "MonthlyBudget=0")
     assert "remove AWS::Budgets::Budget       Budget\n" in said
+    assert "MonthlyBudget" in golden(checkout, *asked, "MonthlyBudget=00", code=2)
+    # A new account, of which Cost Explorer has no data.
+    aws.set(answers=[])
+    said = golden(checkout, "apply", *REGIONS, "--set", "MonthlyBudget=5")
+    assert "add    AWS::Budgets::Budget       Budget\n" in said
 
 
 def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:

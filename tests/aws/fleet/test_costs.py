@@ -9,10 +9,12 @@ from typing import Any
 
 import boto3
 import pytest
+from goldenami.aws.pricing import billing
 from goldenami.aws.services import metrics
 from goldenami.core import clock
 from goldenami_fleet.costs import cost_review
 from goldenami_fleet.costs.cost_review import By
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import Calendar
 from support.builds import builds
@@ -228,6 +230,14 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
     assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
     assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
     assert "one year, not three, and no upfront payment; convertible for GPUs" in said
+
+
+def test_plans_without_any_need_have_no_cover(aws: Emulator) -> None:
+    """Reservations have no data here."""
+    nothing = {"Coverage": {"SpendCoveredBySavingsPlans": "0", "TotalCost": "0"}}
+    aws.answer("ce:GetSavingsPlansCoverage", SavingsPlansCoverages=[nothing])
+    today = clock.now().date()
+    assert billing.coverage(unbound.account(), today - timedelta(days=30), today) == {}
 
 
 def test_what_cannot_be_asked_is_unknown(one_region: Checkout, aws: Emulator) -> None:

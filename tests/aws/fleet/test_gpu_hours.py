@@ -120,8 +120,8 @@ def send_of_group(name: str, begin: datetime, hours: int, percent: float) -> Non
 def test_used_gpu_hours_are_those_of_metrics_and_what_is_not_measured_is_said(
     aws: Emulator, checkout: Checkout, account: SeededAccount
 ) -> None:
-    """Of a machine alone, of one that ended, of a group without machines, and of one whose machines
-    have two owners."""
+    """Of a machine alone, of one that ended, of a group without machines, of one whose machines
+    have two owners, and not what another agent has summed over all."""
     ami = account.ami(1)
     alone = account.launch(ami)
     boto3.client("ec2", REGION).create_tags(
@@ -136,6 +136,10 @@ def test_used_gpu_hours_are_those_of_metrics_and_what_is_not_measured_is_said(
     send(metrics.GPU_PERCENT, "i-0ended", this, 8, 100.0, index="0")
     send_of_group("bobs", last, 12, 75.0)
     send_of_group("shared", this, 5, 0.0)
+    boto3.client("cloudwatch", REGION).put_metric_data(
+        Namespace=metrics.NAMESPACE,
+        MetricData=[{"MetricName": metrics.GPU_PERCENT, "Timestamp": this, "Value": 99.0}],
+    )
     MadeBill([Machine(month(1), 4, "g5.12xlarge", "ann")]).tell(
         aws, month(1), clock.now().date() + timedelta(days=1)
     )

@@ -11,28 +11,12 @@ from typing import Any
 
 import pytest
 from support import files
+from support.builds import launched
 from support.builds.podman import Podman
 from support.builds.tools import ROOT, find
 from support.waiting import until
 
 PROGRAM = ROOT / "roles/container_runtime/files/golden_container.py"
-JOB = """\
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-int main(int count, char **words) {
-    printf("made: %d, keep: %d\\n", access("/made", F_OK) == 0, access("/keep/result", F_OK) == 0);
-    close(open("/made", O_CREAT | O_WRONLY, 0644));
-    close(open("/keep/result", O_CREAT | O_WRONLY, 0644));
-    fflush(stdout);
-    if (count > 2) pause();
-    return count > 1 ? atoi(words[1]) : 0;
-}
-"""
-"""What it makes in the container is new each time, what it makes in /keep stays. Its first word is
-its exit status; with two it stays."""
-DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue\n"
 
 
 class Machine:
@@ -40,10 +24,9 @@ class Machine:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.root, self.engine = root, Podman(folder)
-        (folder / "job.c").write_text(JOB, encoding="utf-8")
-        subprocess.run([find("gcc"), "-static", "-o", folder / "job", folder / "job.c"], check=True)
+        launched.compile_job(folder)
         subprocess.run([find("tar"), "-C", folder, "-cf", folder / "job.tar", "job"], check=True)
-        label = "LABEL goldenami.least-driver=570.26"
+        label = f"LABEL {launched.LEAST_DRIVER}"
         for name, change in (("job", 'ENTRYPOINT ["/job"]'), ("newer", label)):
             self.engine.podman("import", "--change", change, str(folder / "job.tar"), name)
         files.write(root / "proc", {"mounts": ""})
@@ -77,16 +60,16 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def test_each_launch_has_a_new_container_and_keep_stays(machine: Machine) -> None:
     (machine.root / "home/admin/keep/result").unlink(missing_ok=True)
     status, said = machine.ended()
-    assert status == 0 and "made: 0, keep: 0\n" in said
+    assert status == 0 and "made: 0, keep: 0, scratch: 0\n" in said
     assert "golden-container: job has ended after " in said and said.endswith(": exit status 0\n")
     stays = machine.start(command=["0", "stay"])
-    assert stays.stdout is not None and stays.stdout.readline() == "made: 0, keep: 1\n"
+    assert stays.stdout is not None and stays.stdout.readline() == "made: 0, keep: 1, scratch: 0\n"
     # The program is killed, as with a machine that loses power: its container has the name.
     stays.kill()
     stays.wait()
     status, said = machine.ended(command=["3"])
     stays.communicate()  # its engine ended with the container
-    assert status == 3 and said.splitlines()[0] == "made: 0, keep: 1"
+    assert status == 3 and said.splitlines()[0] == "made: 0, keep: 1, scratch: 0"
     assert said.endswith(": exit status 3\n")
     until("a container that goes", lambda: not machine.engine.podman("ps", "--all", "--quiet"))
 
@@ -114,7 +97,7 @@ def test_what_cannot_run_is_one_line(machine: Machine, settings: Any, said: str)
 
 
 def test_an_image_that_asks_for_a_newer_driver(machine: Machine) -> None:
-    files.write(machine.root / "proc/driver/nvidia", {"version": DRIVER})
+    files.write(machine.root / "proc/driver/nvidia", {"version": f"{launched.DRIVER}\n"})
     status, said = machine.ended(image="newer", gpus=True)
     (machine.root / "proc/driver/nvidia/version").unlink()
     assert (status, said.count("\n")) == (1, 1)

@@ -49,6 +49,8 @@ def test_duration(seconds: float, text: str) -> None:
         (5, None, "new"),
         (5, 0, "new"),
         (0, 0, "="),
+        (5, -2, "more"),
+        (-5, -2, "less"),
         (100_001, 100_000, "+<0.1 %"),
     ],
 )

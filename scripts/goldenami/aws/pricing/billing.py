@@ -266,7 +266,8 @@ def coverage(account: Account, since: date, until: date) -> dict[str, float]:
         rows = [row["Coverage"] for row in answer["SavingsPlansCoverages"]]
         covered = sum(float(row["SpendCoveredBySavingsPlans"]) for row in rows)
         total = sum(float(row["TotalCost"]) for row in rows)
-        percentages["savings plan"] = 100 * covered / (total or 1)
+        if total:
+            percentages["savings plan"] = 100 * covered / total
     return percentages
 
 
@@ -325,10 +326,11 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
 
 def refuse_spent(account: Account, usd: str) -> None:
     """Raise BadInput if the account, with those that are linked to it, has spent more this month
-    than a budget of `usd` US dollars."""
-    today = clock.now().date()
-    days = daily(account, today.replace(day=1), today + timedelta(days=1))
-    spent_usd = sum(sum(services.values()) for services in days.values())
+    than a budget of `usd` US dollars. A new account has no bill yet."""
+    today, spent_usd = clock.now().date(), 0.0
+    with tolerate(_NO_DATA):
+        days = daily(account, today.replace(day=1), today + timedelta(days=1))
+        spent_usd = sum(sum(services.values()) for services in days.values())
     if spent_usd > float(usd):
         raise BadInput(
             f"MonthlyBudget={usd} is less than the ${spent_usd:,.2f} of this month so far",

@@ -19,7 +19,7 @@ GPU_PERCENT = "nvidia_smi_utilization_gpu"
 GPU_MEMORY_MIB = "nvidia_smi_memory_used"
 DISK_PERCENT = "disk_used_percent"
 GPU_MEMORY_TOTAL_MIB = "nvidia_smi_memory_total"
-CPU_PERCENT = "cpu_usage_active"
+CPU_PERCENT, MEMORY_PERCENT = "cpu_usage_active", "mem_used_percent"
 IDLE, HELD = "golden_idle", "golden_idle_held"
 """Metrics of the role `golden_idle`, sent once a minute: 1 while the machine is idle by every
 threshold, or while a user holds it; else 0."""
