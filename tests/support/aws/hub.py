@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,8 +61,8 @@ c.Spawner.ip, c.Spawner.port, c.Spawner.poll_interval = "0.0.0.0", 8888, 1
 c.Spawner.start_timeout = c.Spawner.http_timeout = {limit}
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 1}}
 c.ClusterSpawner.region = {region!r}
-import cluster_spawner
-cluster_spawner.LOOK_S = 0.1
+import cluster_spawner, warm_machines
+cluster_spawner.LOOK_S = warm_machines.LOOK_S = 0.1
 """
 
 
@@ -123,7 +124,8 @@ class Hub:
                 limit=limit_s,
                 region=REGION,
             )
-            + "".join(lines),
+            + "".join(lines)
+            + "warm_machines.begin(c)\n",
             encoding="utf-8",
         )
         with self._log.open("ab") as log:
@@ -214,6 +216,42 @@ def answering(machine: dict[str, Any]) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+PROGRAM = "#!/bin/sh\necho ${0##*/} $* >> ${0%/*}/ran\n"
+
+
+@contextmanager
+def waiting(machine: dict[str, Any], folder: Path) -> Iterator[Path]:
+    """The machine as user data left it, up to its user and then with a notebook server; its
+    files."""
+    folder.mkdir()
+    for file in told(machine):
+        (folder / Path(file["path"]).name).write_text(file["content"], encoding="utf-8")
+    for name in ("golden-keep", "systemctl"):
+        (folder / name).write_text(PROGRAM, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    address = machine["PrivateIpAddress"]
+    environ = {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}",
+    }
+    argv = [sys.executable, "-m", "support.aws.warm_machine", address, str(folder)]
+    with subprocess.Popen(argv, env=environ) as process:
+        try:
+            until("the machine", lambda: process.poll() is not None or listens(address))
+            yield folder
+        finally:
+            process.kill()
+
+
+def listens(address: str) -> bool:
+    """Whether something does at a machine's port."""
+    with suppress(OSError):
+        socket.create_connection((address, 8888)).close()
+        return True
+    return False
 
 
 class Browser:
