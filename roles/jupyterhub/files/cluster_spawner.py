@@ -134,7 +134,7 @@ class ClusterSpawner(Spawner):
     home_gib = Integer(20, min=1, help="GiB of a new home.").tag(config=True)
     notices = Unicode(help="Whom golden_idle tells before it ends a machine.").tag(config=True)
     keep = Unicode(help="Where golden_idle copies ~/keep to, s3://BUCKET/TEAM.").tag(config=True)
-    warm = Dict(help="How many machines of a type wait for users.").tag(config=True)
+    warm = Dict(Integer(min=0), help="How many of a type wait for users.").tag(config=True)
     hub_name = Unicode("notebooks", help="Tells machines and homes of hubs apart.").tag(config=True)
 
     pool: Any = None  # the hub's WarmMachines
@@ -158,8 +158,7 @@ class ClusterSpawner(Spawner):
         }
 
     def _tagged(self, kind: str, **more: str) -> list[dict[str, Any]]:
-        name = {"Name": f"{self.hub_name} {self._tags['goldenami:user']}"}
-        tags = {**self._tags, **(name if kind == "instance" else {}), **more}
+        tags = {**self._tags, **more}
         return [
             {
                 "ResourceType": kind,
@@ -258,12 +257,11 @@ class ClusterSpawner(Spawner):
         if not (machine := await self.pool.take(instance_type, home_zone)):
             return None
         home = await self._home(machine["Placement"]["AvailabilityZone"], homes)
-        # The hub's own tag stays: whoever may not set it can take no machine of another hub.
-        [tags] = self._tagged("instance")
-        own = [entry for entry in tags["Tags"] if entry["Key"] != "goldenami:hub"]
+        # Without the hub's, which is the first: a hub can take no machine of another.
+        tags = self._tagged("instance", Name=self._title)[0]["Tags"][1:]
         try:
-            # First: whatever happens to the hub, the machine will end with this user's others.
-            await self._ec2("create_tags", Resources=[machine["InstanceId"]], Tags=own)
+            # From here on the machine is this server's, whatever happens to the hub.
+            await self._ec2("create_tags", Resources=[machine["InstanceId"]], Tags=tags)
             await self.pool.hand_over(machine, self._files(home))
         except SpawnError as error:
             self.log.warning("%s: launches a machine: %s", self._log_name, error)
@@ -300,7 +298,8 @@ class ClusterSpawner(Spawner):
             if home_zone not in ("", zone):
                 continue
             home = await self._home(zone, homes)
-            request = self._request(instance_type, subnet, self._files(home))
+            files, name = self._files(home), {"Name": self._title}
+            request = self._request(instance_type, subnet, files, name)
             try:
                 answer = await self._ec2("run_instances", **request)
                 return answer["Instances"][0], home
@@ -327,6 +326,10 @@ class ClusterSpawner(Spawner):
         )
         return str(volume["VolumeId"])
 
+    @property
+    def _title(self) -> str:
+        return f"{self.hub_name} {self.user.name}"
+
     def _files(self, home: str) -> dict[str, Any]:
         """Return the files of the user's machine. The token in one is of this one server."""
         env = {name: value for name, value in self.get_env().items() if name.startswith("JUPYTER")}
@@ -338,7 +341,7 @@ class ClusterSpawner(Spawner):
         return {**files, IDLE: idle} if idle else files
 
     def _request(
-        self, instance_type: str, subnet: str, files: dict[str, Any], **tags: str
+        self, instance_type: str, subnet: str, files: dict[str, Any], tags: dict[str, str]
     ) -> dict[str, Any]:
         write_files = [
             {"path": path, "permissions": "0600", "content": json.dumps(content)}

@@ -1,14 +1,13 @@
 """Warm machines: a hub launches them ahead, so that its users need not wait for a boot.
 
-Each has a secret of its own, with which the hub tells it its user. The hub's key makes the secret
-from a tag, so that a hub that starts again can use the machines of before.
+Each has a secret, with which the hub tells it its user. The hub's key makes it of the machine's
+stamp, a tag, so that a hub that starts again can use its machines.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import hmac
 import json
 import secrets
@@ -19,8 +18,8 @@ from jupyterhub.app import JupyterHub
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 WARM, NOBODY = "goldenami:warm", "/warm"
-"""A tag of a machine that was launched ahead, and the user of one that still waits: JupyterHub
-allows no name with a `/`."""
+"""The tag with the stamp, and the user of a machine that has none yet: JupyterHub allows no `/` in
+a name."""
 LOOK_S, ANSWER_S = 300.0, 2.0
 """Seconds between two looks at the machines, and until one has to answer."""
 
@@ -36,17 +35,17 @@ class WarmMachines(ClusterSpawner):
     def _tags(self) -> dict[str, str]:
         return {"goldenami:hub": self.hub_name, "goldenami:user": NOBODY}
 
-    def _secret(self, nonce: str, instance_type: str) -> bytes:
-        """Return the secret of a machine, also of one that an earlier hub of the same key and
-        settings has launched."""
-        launch = [nonce, instance_type, self.template, self.security_groups, self.subnets]
+    def _mac(self, *text: Any) -> str:
         key = JupyterHub.instance().cookie_secret
-        return hmac.new(key, f"warm {json.dumps(launch)}".encode(), "sha256").hexdigest().encode()
+        return hmac.new(key, f"warm {json.dumps(text)}".encode(), "sha256").hexdigest()
 
     def _stamp(self, nonce: str, instance_type: str) -> str:
-        return f"{nonce}.{hashlib.sha256(self._secret(nonce, instance_type)).hexdigest()[:16]}"
+        launch = self.template, instance_type, self.security_groups, self.subnets
+        return f"{nonce}.{self._mac(nonce, *launch)[:16]}"
 
     def _is_ours(self, machine: dict[str, Any]) -> bool:
+        """Return whether this hub would launch the machine so: its key and settings are the
+        same."""
         stamp = tag(machine, WARM)
         return stamp == self._stamp(stamp.partition(".")[0], machine["InstanceType"])
 
@@ -68,13 +67,11 @@ class WarmMachines(ClusterSpawner):
 
     async def hand_over(self, machine: dict[str, Any], files: dict[str, Any]) -> None:
         """Tell a machine its user. Raises SpawnError if it may not know."""
-        secret = self._secret(tag(machine, WARM).partition(".")[0], machine["InstanceType"])
         request = HTTPRequest(
             f"http://{machine['PrivateIpAddress']}:{PORT}/",
             method="POST",
-            headers={"Authorization": f"token {secret.decode()}"},
+            headers={"Authorization": f"token {self._mac(tag(machine, WARM))}"},
             body=json.dumps(files),
-            connect_timeout=ANSWER_S,
             follow_redirects=False,
         )
         try:
@@ -114,21 +111,21 @@ class WarmMachines(ClusterSpawner):
 
     async def _add(self, instance_type: str) -> None:
         """Launch a machine in the first subnet that has one."""
-        nonce = secrets.token_hex(8)
-        secret, stamp = self._secret(nonce, instance_type), self._stamp(nonce, instance_type)
-        # golden_idle's settings are the user's once there is one.
-        files = {SERVER: {"secret": secret.decode()}, IDLE: {"action": "none"}}
+        stamp = self._stamp(secrets.token_hex(8), instance_type)
+        tags = {WARM: stamp, "Name": f"{self.hub_name} warm"}
+        # Its user brings other settings of golden_idle.
+        files = {SERVER: {"secret": self._mac(stamp)}, IDLE: {"action": "none"}}
+        cost = await asyncio.to_thread(price, instance_type, self.region)
         for subnet in self.subnets:
-            request = self._request(instance_type, subnet, files, **{WARM: stamp})
             try:
-                [machine] = (await self._ec2("run_instances", **request))["Instances"]
+                await self._ec2(
+                    "run_instances", **self._request(instance_type, subnet, files, tags)
+                )
             except SpawnError as error:
                 self.log.warning("No warm %s in %s: %s", instance_type, subnet, error)
-                continue
-            cost = await asyncio.to_thread(price, instance_type, self.region)
-            text = "Warm machines: %s (%s, %s) waits for a user"
-            self.log.info(text, machine["InstanceId"], instance_type, cost)
-            return
+            else:
+                self.log.info("One more %s (%s) waits for a user", instance_type, cost)
+                return
 
 
 async def _listens(machine: dict[str, Any]) -> bool:

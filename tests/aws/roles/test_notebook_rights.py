@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
 from support.aws import hub as hubs
 from support.aws.account_template import BOUNDARY, RAW, document
@@ -26,25 +25,8 @@ def emulator() -> Iterator[Emulator]:
 
 def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: Path) -> None:
     """A first start, which also finds a home that one without capacity left, and a second one."""
-    settings, ec2 = hubs.network(aws), boto3.client("ec2", REGION)
-    ec2.create_volume(
-        AvailabilityZone=f"{REGION}b",
-        Size=1,
-        TagSpecifications=[
-            {
-                "ResourceType": "volume",
-                "Tags": [
-                    {"Key": f"goldenami:{key}", "Value": value}
-                    for key, value in (
-                        ("hub", "notebooks"),
-                        ("user", "ann"),
-                        ("server", "-"),
-                        ("new", "yes"),
-                    )
-                ],
-            }
-        ],
-    )
+    settings = hubs.network(aws)
+    hubs.home(f"{REGION}b", "ann", new="yes")
     before, noted = len(aws.asked()), len(aws.noted())
     aws.set(allowed={"*": granted("hub")})
     with Hub(tmp_path, **settings).running() as hub:

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from support.aws import hub as hubs
 from support.aws.emulator import Emulator, Faults
-from support.aws.hub import REGION, TYPES, Hub, answering, machines
+from support.aws.hub import REGION, Hub, answering, machines
 from support.waiting import until
 
 NONE_LEFT = "InsufficientInstanceCapacity"
@@ -219,16 +219,3 @@ def test_what_is_wrong_is_one_line_of_the_user_s_page(
         # What fails at once is no longer on its way.
         assert complaint in (hub.progress("ann") or [hub.log()])[-1]
     assert not machines()
-
-
-def test_a_warm_machine_serves_without_a_launch(
-    settings: dict[str, Any], tmp_path: Path, aws: Emulator, stack: ExitStack
-) -> None:
-    with Hub(tmp_path / "hub", **settings, warm={TYPES[0]: 1}).running() as hub:
-        [warm] = until("a warm machine", machines)
-        files = stack.enter_context(hubs.waiting(warm, tmp_path / "machine"))
-        assert hub.start("ann") in (201, 202), hub.log()
-        until("ann's server", lambda: hub.is_ready("ann"))
-        print(hub.log())
-        print((files / "ran").read_text(), (files / "jupyter-machine.json").read_text())
-        print(files.iterdir())

@@ -62,7 +62,7 @@ c.Spawner.start_timeout = c.Spawner.http_timeout = {limit}
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 1}}
 c.ClusterSpawner.region = {region!r}
 import cluster_spawner, warm_machines
-cluster_spawner.LOOK_S = warm_machines.LOOK_S = 0.1
+cluster_spawner.LOOK_S, warm_machines.LOOK_S = 0.1, 0.5
 """
 
 
@@ -222,12 +222,14 @@ PROGRAM = "#!/bin/sh\necho ${0##*/} $* >> ${0%/*}/ran\n"
 
 
 @contextmanager
-def waiting(machine: dict[str, Any], folder: Path) -> Iterator[Path]:
+def waiting(machine: dict[str, Any], folder: Path, secret: str = "") -> Iterator[Path]:
     """The machine as user data left it, up to its user and then with a notebook server; its
-    files."""
+    files. `secret` takes the place of its own."""
     folder.mkdir()
     for file in told(machine):
         (folder / Path(file["path"]).name).write_text(file["content"], encoding="utf-8")
+    if secret:
+        (folder / "jupyter-machine.json").write_text(f'{{"secret": "{secret}"}}', encoding="utf-8")
     for name in ("golden-keep", "systemctl"):
         (folder / name).write_text(PROGRAM, encoding="utf-8")
         (folder / name).chmod(0o755)
@@ -244,6 +246,13 @@ def waiting(machine: dict[str, Any], folder: Path) -> Iterator[Path]:
             yield folder
         finally:
             process.kill()
+
+
+@contextmanager
+def deaf(machine: dict[str, Any]) -> Iterator[None]:
+    """The machine, which takes connections and never answers."""
+    with socket.create_server((machine["PrivateIpAddress"], 8888)):
+        yield
 
 
 def listens(address: str) -> bool:
@@ -345,6 +354,18 @@ def told(machine: dict[str, Any]) -> list[dict[str, str]]:
     files: list[dict[str, str]] = json.loads(text.partition("\n")[2])["write_files"]
     assert {file["permissions"] for file in files} == {"0600"}
     return files
+
+
+def home(zone: str, user: str, **more: str) -> None:
+    """Make a home."""
+    own = {"hub": "notebooks", "user": user, "server": "-", **more}
+    boto3.client("ec2", REGION).create_volume(
+        AvailabilityZone=zone,
+        Size=1,
+        TagSpecifications=tags.specifications(
+            {f"goldenami:{key}": value for key, value in own.items()}, "volume"
+        ),
+    )
 
 
 def machines() -> list[dict[str, Any]]:
