@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 from support.aws import hub as hubs
 from support.aws.emulator import Emulator, Faults
-from support.aws.hub import REGION, TYPES, Hub, answering, machines
+from support.aws.hub import NOBODY, REGION, TYPES, Hub, answering, machines, of, tags_of
 from support.waiting import until
-
-NOBODY = "/warm"
 
 
 class Warm:
@@ -31,10 +29,10 @@ class Warm:
 
     def boot(self, count: int = 1, secret: str = "") -> list[Path]:
         """Wait for so many warm machines and boot them; their files."""
-        found = until("warm machines", lambda: len(of(NOBODY)) >= count and of(NOBODY))
+        until("warm machines", lambda: len(of(NOBODY)) == count)
         return [
             self.stack.enter_context(hubs.waiting(each, self.folder / each["InstanceId"], secret))
-            for each in found
+            for each in of(NOBODY)
         ]
 
 
@@ -42,15 +40,6 @@ class Warm:
 def warm(aws: Emulator, tmp_path: Path) -> Iterator[Warm]:
     with ExitStack() as stack:
         yield Warm(tmp_path, hubs.network(aws), stack)
-
-
-def tags(machine: dict[str, Any]) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in machine["Tags"]}
-
-
-def of(user: str) -> list[dict[str, Any]]:
-    """The live machines of a user."""
-    return [each for each in hubs.live() if tags(each)["goldenami:user"] == user]
 
 
 def served(hub: Hub, user: str) -> dict[str, Any]:
@@ -72,7 +61,10 @@ def test_a_user_gets_a_warm_machine_and_the_hub_launches_the_next(
         machine = served(hub, "ann")
         record_property("seconds", time.monotonic() - began)
         assert machine["InstanceId"] == files.name
-        assert (tags(machine)["goldenami:server"], tags(machine)["Name"]) == ("-", "notebooks ann")
+        assert (tags_of(machine)["goldenami:server"], tags_of(machine)["Name"]) == (
+            "-",
+            "notebooks ann",
+        )
         assert "One more g6.xlarge ($0.80 an hour) waits for a user" in hub.log()
         [other] = until("the next", lambda: of(NOBODY))
         other_server, _ = [json.loads(file["content"]) for file in hubs.told(other)]
@@ -80,7 +72,7 @@ def test_a_user_gets_a_warm_machine_and_the_hub_launches_the_next(
         told = json.loads((files / "jupyter-machine.json").read_text(encoding="utf-8"))
         assert told["user"] == "ann" and hubs.holder(told["home"]) == files.name
         for secret in (server["secret"], told["env"]["JUPYTERHUB_API_TOKEN"]):
-            assert secret not in hub.log() + str(tags(machine))
+            assert secret not in hub.log() + str(tags_of(machine))
         assert json.loads((files / "golden-idle.local.json").read_text(encoding="utf-8")) == {
             "action": "poweroff",
             "target": "ssm:/golden-idle/team",
@@ -166,14 +158,13 @@ def test_a_machine_whose_hub_was_killed_in_a_claim_ends(warm: Warm) -> None:
         ("type", True),
         ("zone", True),
         ("tags refused", True),
-        ("tags lost", False),
         ("secret", False),
     ],
 )
 def test_where_no_warm_machine_can_be_had_a_server_has_one_of_its_own(
     warm: Warm, faults: Faults, case: str, kept: bool
 ) -> None:
-    """A machine that a user might have got all the same ends. Any other waits on."""
+    """A machine that refuses its user ends. Any other waits on."""
     with warm.hub().running() as hub:
         [machine] = until("a warm machine", lambda: of(NOBODY))
         name = machine["InstanceId"]
@@ -182,9 +173,6 @@ def test_where_no_warm_machine_can_be_had_a_server_has_one_of_its_own(
         if case == "zone":
             hubs.home(f"{REGION}b", "ann")
         elif case == "tags refused":
-            faults.add("ec2:CreateTags", code="UnauthorizedOperation")
-        elif case == "tags lost":
-            faults.add("ec2:CreateTags", "lost", times=1)
             faults.add("ec2:CreateTags", code="UnauthorizedOperation")
         hub.start("ann", TYPES[case == "type"])
         own = until("a launch", lambda: [each for each in of("ann") if each["InstanceId"] != name])

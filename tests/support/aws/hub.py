@@ -35,6 +35,7 @@ from support.waiting import until
 REGION, TEMPLATE = "us-east-1", "golden-debian-13-jupyterhub"
 TYPES = ["g6.xlarge", "g5.xlarge"]
 TOKEN = "of-the-test-alone"
+NOBODY = "/warm"
 CONFIG = """\
 import sys
 from jupyterhub.proxy import Proxy
@@ -199,10 +200,13 @@ class Hub:
 
 
 class Notebook(QuietHandler):
-    """What a machine answers once its server runs."""
+    """What a machine answers once its server runs. To a hub that tells it its user it says yes."""
 
     def do_GET(self) -> None:
         self.answer(200, b"{}", X_JupyterHub_Version="5.2.1")
+
+    def do_POST(self) -> None:
+        self.answer(204)
 
 
 @contextmanager
@@ -386,3 +390,12 @@ def holder(volume: str) -> str:
     """The machine that a volume is attached to, if any."""
     [found] = boto3.client("ec2", REGION).describe_volumes(VolumeIds=[volume])["Volumes"]
     return "".join(each["InstanceId"] for each in found["Attachments"])
+
+
+def tags_of(machine: dict[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in machine["Tags"]}
+
+
+def of(user: str) -> list[dict[str, Any]]:
+    """The live machines of a user."""
+    return [each for each in live() if tags_of(each)["goldenami:user"] == user]

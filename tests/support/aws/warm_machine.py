@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from support.aws.hub import Notebook
 from support.builds.tools import ROOT
@@ -18,7 +19,7 @@ from support.programs import load
 
 def main(address: str, folder: Path) -> None:
     """Wait for a user, then serve."""
-    program = load(ROOT / "roles/jupyterhub/files/jupyter-machine", "jupyter_machine")
+    program: Any = load(ROOT / "roles/jupyterhub/files/jupyter-machine", "jupyter_machine")
     program.ETC, program.LISTEN = folder, (address, 8888)
     program.read()
     ThreadingHTTPServer(program.LISTEN, Notebook).serve_forever()
