@@ -82,7 +82,7 @@ def test_a_user_gets_a_warm_machine_and_the_hub_launches_the_next(
         assert modes == {0o600}
         assert (files / "ran").read_text(encoding="utf-8").splitlines() == [
             "golden-keep place",
-            "systemctl try-restart golden-idle.service",
+            "systemctl --no-block try-restart golden-idle.service",
         ]
         hub.ask("DELETE", "/users/ann/server")
         until("its end", lambda: not of("ann"))

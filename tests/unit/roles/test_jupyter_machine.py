@@ -103,7 +103,9 @@ def test_a_warm_machine_hears_its_user_once_from_who_knows_the_secret(
         assert told.result() == CLAIM == json.loads((etc / SERVER).read_text(encoding="utf-8"))
     assert (etc / SERVER).stat().st_mode & 0o777 == 0o600
     assert (etc / IDLE).exists() == bool(idle), "without it the image's settings hold"
-    assert (etc / "ran").read_text(encoding="utf-8") == "try-restart golden-idle.service\n"
+    assert (etc / "ran").read_text(
+        encoding="utf-8"
+    ) == "--no-block try-restart golden-idle.service\n"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(PROGRAM.LISTEN)
     assert PROGRAM.read() == CLAIM, "a server that starts again has its user"
