@@ -19,7 +19,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from jupyterhub.spawner import Spawner
-from traitlets import Integer, List, Unicode, default
+from traitlets import Dict, Integer, List, Unicode, default
 
 PORT, LOOK_S = 8888, 3.0
 SERVER, IDLE = "/etc/jupyter-machine.json", "/etc/golden-idle.local.json"
@@ -134,8 +134,10 @@ class ClusterSpawner(Spawner):
     home_gib = Integer(20, min=1, help="GiB of a new home.").tag(config=True)
     notices = Unicode(help="Whom golden_idle tells before it ends a machine.").tag(config=True)
     keep = Unicode(help="Where golden_idle copies ~/keep to, s3://BUCKET/TEAM.").tag(config=True)
+    warm = Dict(Integer(min=0), help="How many of a type wait for users.").tag(config=True)
     hub_name = Unicode("notebooks", help="Tells machines and homes of hubs apart.").tag(config=True)
 
+    pool: Any = None  # the hub's WarmMachines
     machine, ended, stops = "", "", 0
     progress_lines: list[str]
 
@@ -240,19 +242,35 @@ class ClusterSpawner(Spawner):
             )
         # A hub that ended during a start has left its machine.
         await self._end("is of an earlier start, and ends")
-        machine, home = await self._launch(kind)
-        self.machine = machine["InstanceId"]
-        self._report(
-            f"{self.machine} ({kind}) starts in {machine['Placement']['AvailabilityZone']}"
-        )
-        await self._ready(home)
-        self._report("The machine boots, then starts the notebook server")
+        claimed = await self._claim(kind) if self.pool else None
+        machine, home = claimed or await self._launch(kind)
+        self.machine, zone = machine["InstanceId"], machine["Placement"]["AvailabilityZone"]
+        self._report(f"{self.machine} ({kind}) {'was warm' if claimed else 'starts'} in {zone}")
+        await self._ready(machine["State"]["Name"], home)
+        boots = "The machine boots, then starts the notebook server"
+        self._report("The notebook server starts" if claimed else boots)
         return machine["PrivateIpAddress"], PORT
 
-    async def _launch(self, instance_type: str) -> tuple[dict[str, Any], str]:
-        """Launch a machine in the first zone that has one. Return it, and the home's volume id."""
-        subnets = (await self._ec2("describe_subnets", SubnetIds=list(self.subnets)))["Subnets"]
-        zones = {row["SubnetId"]: row["AvailabilityZone"] for row in subnets}
+    async def _claim(self, instance_type: str) -> tuple[dict[str, Any], str] | None:
+        """Return a warm machine, from now on this server's, and the home's volume id; or None."""
+        homes, home_zone = await self._homes()
+        if not (machine := await self.pool.take(instance_type, home_zone)):
+            return None
+        home = await self._home(machine["Placement"]["AvailabilityZone"], homes)
+        # Without the hub's, which is the first: a hub can take no machine of another.
+        tags = self._tagged("instance", Name=self._title)[0]["Tags"][1:]
+        try:
+            # From here on the machine is this server's, whatever happens to the hub.
+            await self._ec2("create_tags", Resources=[machine["InstanceId"]], Tags=tags)
+            await self.pool.hand_over(machine, self._files(home))
+        except SpawnError as error:
+            self.log.warning("%s: launches a machine: %s", self._log_name, error)
+            await self._end("was warm and took no user, and ends")
+            return None
+        return machine, home
+
+    async def _homes(self) -> tuple[list[dict[str, Any]], str]:
+        """Return the home and its zone; before the first start, blank homes and ""."""
         homes = await self._ours("describe_volumes", "Volumes")
         used_homes = [volume for volume in homes if not tag(volume, NEW)]
         if len(used_homes) > 1:
@@ -261,26 +279,36 @@ class ClusterSpawner(Spawner):
                 f"You have several homes, {names}: an administrator has to take the "
                 "tags off all but one."
             )
+        return (used_homes, used_homes[0]["AvailabilityZone"]) if used_homes else (homes, "")
+
+    async def _home(self, zone: str, homes: list[dict[str, Any]]) -> str:
+        """Return the id of the home in a zone, which is made if there is none."""
+        here = [volume["VolumeId"] for volume in homes if volume["AvailabilityZone"] == zone]
+        return here[0] if here else await self._make(zone)
+
+    async def _launch(self, instance_type: str) -> tuple[dict[str, Any], str]:
+        """Launch a machine in the first zone that has one. Return it, and the home's volume id."""
+        subnets = (await self._ec2("describe_subnets", SubnetIds=list(self.subnets)))["Subnets"]
+        zones = {row["SubnetId"]: row["AvailabilityZone"] for row in subnets}
+        homes, home_zone = await self._homes()
         tried = []
         for subnet in self.subnets:
             zone = zones[subnet]
             # A volume can be attached only in its own zone.
-            if used_homes and used_homes[0]["AvailabilityZone"] != zone:
+            if home_zone not in ("", zone):
                 continue
-            candidates = used_homes or homes
-            here = [volume for volume in candidates if volume["AvailabilityZone"] == zone]
-            home = here[0]["VolumeId"] if here else await self._make(zone)
+            home = await self._home(zone, homes)
+            files, name = self._files(home), {"Name": self._title}
+            request = self._request(instance_type, subnet, files, name)
             try:
-                answer = await self._ec2(
-                    "run_instances", **self._request(instance_type, subnet, home)
-                )
+                answer = await self._ec2("run_instances", **request)
                 return answer["Instances"][0], home
             except SpawnError as error:
                 if not error.elsewhere:
                     raise
                 tried.append(zone)
                 self._report(f"No {instance_type} in {zone}: {error}")
-        where = f"; your home is in {used_homes[0]['AvailabilityZone']}" if used_homes else ""
+        where = f"; your home is in {home_zone}" if home_zone else ""
         raise SpawnError(
             f"No {instance_type} now in {', '.join(tried) or 'any subnet'}{where}. "
             "Choose another type, or try again later."
@@ -298,21 +326,23 @@ class ClusterSpawner(Spawner):
         )
         return str(volume["VolumeId"])
 
-    def _request(self, instance_type: str, subnet: str, home: str) -> dict[str, Any]:
+    @property
+    def _title(self) -> str:
+        return f"{self.hub_name} {self.user.name}"
+
+    def _files(self, home: str) -> dict[str, Any]:
+        """Return the files of the user's machine. The token in one is of this one server."""
         env = {name: value for name, value in self.get_env().items() if name.startswith("JUPYTER")}
-        files = {
-            SERVER: {
-                "user": self.user.name,
-                "home": home,
-                "env": env,
-                "argv": [*self.cmd, *self.get_args()],
-            }
-        }
+        argv = [*self.cmd, *self.get_args()]
+        files = {SERVER: {"user": self.user.name, "home": home, "env": env, "argv": argv}}
         idle = {"keep": self.keep} if self.keep else {}
         if self.notices:
             idle |= {"action": "poweroff", "target": self.notices}
-        if idle:
-            files[IDLE] = idle
+        return {**files, IDLE: idle} if idle else files
+
+    def _request(
+        self, instance_type: str, subnet: str, files: dict[str, Any], tags: dict[str, str]
+    ) -> dict[str, Any]:
         write_files = [
             {"path": path, "permissions": "0600", "content": json.dumps(content)}
             for path, content in files.items()
@@ -326,15 +356,15 @@ class ClusterSpawner(Spawner):
             "SecurityGroupIds": list(self.security_groups),
             # A machine that golden_idle powers off is terminated, and costs nothing more.
             "InstanceInitiatedShutdownBehavior": "terminate",
-            # JSON is YAML. The token in it is of this one server, and only root reads the files.
+            # JSON is YAML. Only root reads the files.
             "UserData": f"#cloud-config\n{json.dumps({'write_files': write_files})}\n",
-            "TagSpecifications": self._tagged("instance", Name=f"{self.hub_name} {self.user.name}"),
+            "TagSpecifications": self._tagged("instance", **tags),
         }
 
-    async def _ready(self, home: str) -> None:
+    async def _ready(self, state: str, home: str) -> None:
         """Wait for the machine, and for the home if another machine still has it; then attach the
         home."""
-        state, text = "pending", ""
+        text = ""
         while state == "pending":
             await asyncio.sleep(LOOK_S)
             for resource in await self._machines():
@@ -342,10 +372,12 @@ class ClusterSpawner(Spawner):
                     state, text = resource["State"]["Name"], why(resource)
         if state != "running":
             raise SpawnError(text)
-        while (await self._ec2("describe_volumes", VolumeIds=[home]))["Volumes"][0][
-            "State"
-        ] != "available":
-            self._report(f"Your home, {home}, is still at another machine")
+        while True:
+            [volume] = (await self._ec2("describe_volumes", VolumeIds=[home]))["Volumes"]
+            if volume["State"] == "available":
+                break
+            if volume["State"] == "in-use":
+                self._report(f"Your home, {home}, is still at another machine")
             await asyncio.sleep(LOOK_S)
         # Before the attachment, so that nobody deletes a home that a machine has written to.
         await self._ec2("delete_tags", Resources=[home], Tags=[{"Key": NEW}])

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ from support.waiting import until
 REGION, TEMPLATE = "us-east-1", "golden-debian-13-jupyterhub"
 TYPES = ["g6.xlarge", "g5.xlarge"]
 TOKEN = "of-the-test-alone"
+NOBODY = "/warm"
 CONFIG = """\
 import sys
 from jupyterhub.proxy import Proxy
@@ -60,8 +62,8 @@ c.Spawner.ip, c.Spawner.port, c.Spawner.poll_interval = "0.0.0.0", 8888, 1
 c.Spawner.start_timeout = c.Spawner.http_timeout = {limit}
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 1}}
 c.ClusterSpawner.region = {region!r}
-import cluster_spawner
-cluster_spawner.LOOK_S = 0.1
+import cluster_spawner, warm_machines
+cluster_spawner.LOOK_S, warm_machines.LOOK_S = 0.1, 0.5
 """
 
 
@@ -123,7 +125,8 @@ class Hub:
                 limit=limit_s,
                 region=REGION,
             )
-            + "".join(lines),
+            + "".join(lines)
+            + "warm_machines.begin(c)\n",
             encoding="utf-8",
         )
         with self._log.open("ab") as log:
@@ -197,10 +200,13 @@ class Hub:
 
 
 class Notebook(QuietHandler):
-    """What a machine answers once its server runs."""
+    """What a machine answers once its server runs. To a hub that tells it its user it says yes."""
 
     def do_GET(self) -> None:
         self.answer(200, b"{}", X_JupyterHub_Version="5.2.1")
+
+    def do_POST(self) -> None:
+        self.answer(204)
 
 
 @contextmanager
@@ -214,6 +220,51 @@ def answering(machine: dict[str, Any]) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+PROGRAM = "#!/bin/sh\necho ${0##*/} $* >> ${0%/*}/ran\n"
+
+
+@contextmanager
+def waiting(machine: dict[str, Any], folder: Path, secret: str = "") -> Iterator[Path]:
+    """The machine as user data left it, up to its user and then with a notebook server; its
+    files. `secret` takes the place of its own."""
+    folder.mkdir()
+    for file in told(machine):
+        (folder / Path(file["path"]).name).write_text(file["content"], encoding="utf-8")
+    if secret:
+        (folder / "jupyter-machine.json").write_text(f'{{"secret": "{secret}"}}', encoding="utf-8")
+    for name in ("golden-keep", "systemctl"):
+        (folder / name).write_text(PROGRAM, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    address = machine["PrivateIpAddress"]
+    environ = {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}",
+    }
+    argv = [sys.executable, "-m", "support.aws.warm_machine", address, str(folder)]
+    with subprocess.Popen(argv, env=environ) as process:
+        try:
+            until("the machine", lambda: process.poll() is not None or listens(address))
+            yield folder
+        finally:
+            process.kill()
+
+
+@contextmanager
+def deaf(machine: dict[str, Any]) -> Iterator[None]:
+    """The machine, which takes connections and never answers."""
+    with socket.create_server((machine["PrivateIpAddress"], 8888)):
+        yield
+
+
+def listens(address: str) -> bool:
+    """Whether something does at a machine's port."""
+    with suppress(OSError):
+        socket.create_connection((address, 8888)).close()
+        return True
+    return False
 
 
 class Browser:
@@ -309,6 +360,18 @@ def told(machine: dict[str, Any]) -> list[dict[str, str]]:
     return files
 
 
+def home(zone: str, user: str, **more: str) -> None:
+    """Make a home."""
+    own = {"hub": "notebooks", "user": user, "server": "-", **more}
+    boto3.client("ec2", REGION).create_volume(
+        AvailabilityZone=zone,
+        Size=1,
+        TagSpecifications=tags.specifications(
+            {f"goldenami:{key}": value for key, value in own.items()}, "volume"
+        ),
+    )
+
+
 def machines() -> list[dict[str, Any]]:
     """All that EC2 shows, the newest last."""
     found = boto3.client("ec2", REGION).describe_instances()["Reservations"]
@@ -327,3 +390,12 @@ def holder(volume: str) -> str:
     """The machine that a volume is attached to, if any."""
     [found] = boto3.client("ec2", REGION).describe_volumes(VolumeIds=[volume])["Volumes"]
     return "".join(each["InstanceId"] for each in found["Attachments"])
+
+
+def tags_of(machine: dict[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in machine["Tags"]}
+
+
+def of(user: str) -> list[dict[str, Any]]:
+    """The live machines of a user."""
+    return [each for each in live() if tags_of(each)["goldenami:user"] == user]

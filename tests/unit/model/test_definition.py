@@ -280,6 +280,7 @@ CLUSTER = (
     "    jupyterhub_spawner: {}\n    jupyterhub_cluster_image: {}\n"
     "    jupyterhub_cluster_types: {}\n    jupyterhub_cluster_home_gib: {}\n"
 ).format
+WARM = "    jupyterhub_cluster_warm: {}\n".format
 SHARED = "  frameworks:\n    frameworks_shared_environment: {}\n".format
 EFA = "  kernel:\n    kernel_efa_enabled: true\n"
 
@@ -355,6 +356,13 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
                 (("cluster", HUB, "[]", 20), "is ``: name the instance types to choose from"),
                 (("cluster", HUB, "[g6]", 20), "is `g6`: name the instance types to choose from"),
                 (("cluster", HUB, "[g6.xlarge]", 0), "is `0`: a volume has 1 to 16384 GiB"),
+            )
+        ),
+        *(
+            (HUB, ADMINS, CLUSTER("cluster", HUB, "[g6.xlarge]", 20) + WARM(warm), complaint)
+            for warm, complaint in (
+                ("{g5.xlarge: 1}", "is `{'g5.xlarge': 1}`: name a number for types of jupyter"),
+                ("{g6.xlarge: many}", "is `{'g6.xlarge': 'many'}`: name a number for types"),
             )
         ),
         (
