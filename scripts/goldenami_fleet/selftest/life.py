@@ -19,7 +19,6 @@ from goldenami.core import records
 from goldenami.core.errors import ExitCode, HostNotReady, StageFailed
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.local.checks.image_tests import ImageTests
-from goldenami.local.host import workspace
 from goldenami.local.machine import ssh
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.definitions import definition_file
@@ -111,7 +110,6 @@ def _machine(run: SelftestRun, image: Image, name: str) -> Iterator[Path]:
     )
     with contextlib.ExitStack() as stack:
         ec2 = run.account.ec2(run.home)
-        workspace.note_region(run.root, IMAGE, run.home)
         instance = stack.enter_context(instances.running(ec2, launch))
         lock, _ = lockfile.read(run.folder(0).lock)
         config = ssh.write_config(
