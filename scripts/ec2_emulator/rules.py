@@ -3,24 +3,40 @@ keeps the row of its name."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from goldenami.aws.contract import CONTRACT
 from moto.core.exceptions import ServiceException
 
+from ec2_emulator.state import STATE
+
 KEPT: set[str] = set()
 """Rules that the emulator keeps; the others are assumptions."""
+
+SEEDS: dict[str, Callable[..., Any]] = {}
+"""What answers instead of a rule that is not kept: it gets the rule's function and arguments. A
+rule that is not here then refuses nothing."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def rule(function: F) -> F:
-    """Mark a function that keeps the rule of its name."""
-    if function.__name__ not in CONTRACT:
-        raise LookupError(f"contract.yml has no row for {function.__name__}: add one")
-    KEPT.add(function.__name__)
-    return function
+    """Mark a function that keeps the rule of its name, unless that is in the setting `broken`."""
+    name = function.__name__
+    if name not in CONTRACT:
+        raise LookupError(f"contract.yml has no row for {name}: add one")
+    KEPT.add(name)
+
+    @functools.wraps(function)
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        if name not in STATE.settings.broken:
+            return function(*args, **kwargs)
+        seed = SEEDS.get(name)
+        return seed(function, *args, **kwargs) if seed else None
+
+    return cast("F", kept)
 
 
 class ApiError(ServiceException):

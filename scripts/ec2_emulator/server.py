@@ -30,7 +30,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug import Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import answers, authorization, lateness, moto_overrides, witness
+from ec2_emulator import answers, authorization, lateness, moto_overrides, seeds, witness
 from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import price_list
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
@@ -73,6 +73,7 @@ class EmulatorApplication:
         # moto warns of error codes that a service's model lacks; AWS itself uses such codes.
         warnings.filterwarnings("ignore", module="moto.core.serialize")
         moto_overrides.install()
+        seeds.install()
         self._moto = Dispatcher()
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:

@@ -101,6 +101,8 @@ class EmulatorSettings(Record):
     """Spot prices of availability zones, as shares of the on-demand price."""
     spot_taken: int = 0
     """The number of Spot instances that EC2 takes back, each a moment after its launch."""
+    broken: tuple[str, ...] = ()
+    """Rules of the contract that are not kept (`seeds`)."""
     late: tuple[LateRule, ...] = ()
     """Calls that answer late, out of date or not at all."""
     late_seed: int = 0

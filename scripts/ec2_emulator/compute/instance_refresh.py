@@ -44,9 +44,16 @@ class EmulatedRefresh:
     def advance(self) -> None:
         # Several states may have passed since the last call.
         while self.status in RUNNING and STATE.is_over(
-            self.moved_at, lambda settings: settings.refresh_s
+            self.moved_at, lambda settings: settings.refresh_s + self._bake_s
         ):
             self.move(_NEXT[self.status])
+
+    @property
+    def _bake_s(self) -> float:
+        """Seconds for which a refresh goes on after its last instance, as its caller asked."""
+        if self.status != "InProgress":
+            return 0
+        return float(self.preferences.get("BakeTime") or 0)
 
     def move(self, status: str) -> None:
         self.moved_at = time.monotonic()

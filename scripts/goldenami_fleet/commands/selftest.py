@@ -204,6 +204,7 @@ def _run(
             progress=progress,
             gib=gib,
             emulated=emulated,
+            gpu=options.gpu,
         )
         started_at = clock.stamp()
         left = _live(run, steps)
@@ -246,7 +247,7 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
             parts += probing.parts(step.name, ground)
             run.take(step, parts)
     finally:
-        ground.close()
+        # By what is listed, as `golden sweep` does it: nothing has to be remembered.
         left = probing.remove_all(run)
     return left
 

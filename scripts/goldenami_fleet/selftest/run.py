@@ -63,6 +63,7 @@ class SelftestRun:
     progress: Progress
     gib: float = 1.0
     emulated: bool = False
+    gpu: bool = False
     name: str = field(default_factory=lambda: secrets.token_hex(3))
     results: list[StepResult] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)

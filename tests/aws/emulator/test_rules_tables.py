@@ -1,4 +1,4 @@
-"""Rules of the emulator that a table can hold: refusals, client tokens, pages."""
+"""Rules of the emulator beside what a probe asks for: client tokens, pages, rows."""
 
 from __future__ import annotations
 
@@ -16,163 +16,12 @@ import pytest
 from ec2_emulator.rules import KEPT, rule
 from goldenami.aws import refusals
 from goldenami.aws.contract import CONTRACT
+from goldenami_fleet.selftest.probes.probes import PROBES
 from support.aws import rule_requests as ask
-from support.aws.rule_requests import TYPE, Asked, ProbeAccount, block, refused
+from support.aws.rule_requests import TYPE, Asked, ProbeAccount, refused
 
-BLOCK, SEAL, START, READ = (
-    f"ebs.{name}"
-    for name in ("put_snapshot_block", "complete_snapshot", "start_snapshot", "get_snapshot_block")
-)
-SHARED = "ec2.modify_image_attribute"
-TYPES = "ec2.replace_image_instance_type_specification"
-FAMILY = TYPE.partition(".")[0]
-INVALID, COMBINED, WRONG = (
-    "ValidationException",
-    "InvalidParameterCombination",
-    "InvalidParameterValue",
-)
 REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
-    ("block_is_whole", INVALID, BLOCK, lambda a: ask.put(a, b"short")),
-    (
-        "block_is_what_was_signed",
-        INVALID,
-        BLOCK,
-        lambda a: ask.put(a, Checksum=ask.put(a, block("b"))["Checksum"]),
-    ),
-    ("block_is_inside", INVALID, BLOCK, lambda a: ask.put(a, BlockIndex=2048)),
-    ("block_comes_in_time", INVALID, BLOCK, lambda a: ask.put(a, snapshot=a.snapshot())),
-    ("count_is_what_was_written", INVALID, SEAL, lambda a: ask.complete(a, 2)),
-    (
-        "snapshot_is_what_was_meant",
-        INVALID,
-        SEAL,
-        lambda a: ask.complete(a, ChecksumAlgorithm="SHA256", Checksum="aaaa"),
-    ),
-    (
-        "readable_when_complete",
-        INVALID,
-        "ebs.list_snapshot_blocks",
-        lambda a: {"SnapshotId": a.start()},
-    ),
-    ("parent_fits", INVALID, START, lambda a: ask.child(a, a.snapshot(2), 1)),
-    (
-        "snapshots_are_related",
-        INVALID,
-        "ebs.list_changed_blocks",
-        lambda a: {"FirstSnapshotId": a.snapshot(), "SecondSnapshotId": a.snapshot()},
-    ),
-    ("token_is_ours", INVALID, READ, lambda a: ask.token(a, index=1)),
-    ("key_opens_blocks", "AccessDeniedException", READ, ask.locked),
-    ("paginate", WRONG, "ec2.describe_images", lambda a: {"NextToken": "nonsense"}),
-    ("name_is_free", "InvalidAMIName.Duplicate", "image", ask.named),
-    (
-        "snapshot_is_ready",
-        "InvalidSnapshot.NotFound",
-        "image",
-        lambda a: {"snapshot": ask.NO_SNAPSHOT},
-    ),
-    ("snapshot_is_ready", "IncorrectState", "image", lambda a: {"snapshot": a.start()}),
-    (
-        "volume_holds_snapshot",
-        "InvalidBlockDeviceMapping",
-        "image",
-        lambda a: ask.mapped(a.snapshot(2), VolumeSize=1),
-    ),
-    (
-        "image_filter",
-        WRONG,
-        "ec2.describe_images",
-        lambda a: ask.image(a) and {"Filters": [{"Name": "colour", "Values": ["gold"]}]},
-    ),
-    (
-        "find",
-        "InvalidAMIID.NotFound",
-        "ec2.describe_images",
-        lambda a: {"ImageIds": [a.image(), ask.NO_IMAGE]},
-    ),
-    (
-        "describe_snapshots",
-        COMBINED,
-        "ec2.describe_snapshots",
-        lambda a: {"SnapshotIds": [a.snapshot()], "MaxResults": 5},
-    ),
-    (
-        "disabled_is_not_shared",
-        "InvalidAMIID.Unavailable",
-        SHARED,
-        lambda a: ask.image(a, "disable_image", **ask.SHARE),
-    ),
-    (
-        "default_key_is_not_shared",
-        "OperationNotPermitted",
-        SHARED,
-        lambda a: {"ImageId": a.image(snapshot=ask.secret(a)), **ask.SHARE},
-    ),
-    ("deprecation_date", WRONG, "ec2.enable_image_deprecation", lambda a: ask.deprecated(a, -1)),
-    (
-        "protected_is_not_deregistered",
-        "OperationNotPermitted",
-        "ec2.deregister_image",
-        lambda a: ask.image(a, "enable_image_deregistration_protection"),
-    ),
-    ("snapshot_of_an_ami_stays", "InvalidSnapshot.InUse", "ec2.delete_snapshot", ask.used),
-    ("launchable", "InvalidAMIID.Unavailable", "launch", lambda a: ask.image(a, "disable_image")),
-    (
-        "type_lists",
-        WRONG,
-        TYPES,
-        lambda a: ask.allowed(a, SupportedInstanceTypes=[f"g{n}.*" for n in range(101)]),
-    ),
-    ("type_lists", WRONG, TYPES, lambda a: ask.allowed(a, SupportedInstanceTypes=["g5.**"])),
-    ("type_lists", WRONG, TYPES, lambda a: ask.allowed(a, SupportedInstanceTypes=["g 5.large"])),
-    (
-        "type_lists",
-        WRONG,
-        TYPES,
-        lambda a: ask.allowed(
-            a, SupportedInstanceTypes=["g5.*"], UnsupportedInstanceTypes=["g5.*"]
-        ),
-    ),
-    (
-        "allowed_type",
-        COMBINED,
-        "launch",
-        lambda a: ask.restricted(a, SupportedInstanceTypes=["p5.*"]),
-    ),
-    (
-        "allowed_type",
-        COMBINED,
-        "launch",
-        lambda a: ask.restricted(
-            a, SupportedInstanceTypes=[f"{FAMILY}.*"], UnsupportedInstanceTypes=[TYPE]
-        ),
-    ),
-    ("resolve", WRONG, "launch", lambda a: {"ImageId": "resolve:ssm:/golden-ami/y/latest"}),
-    (
-        "settle",
-        "ParameterNotFound",
-        "ssm.get_parameter",
-        lambda a: {"Name": ask.parameter(a)["Name"]},
-    ),
-    (
-        "one_refresh_at_a_time",
-        "InstanceRefreshInProgress",
-        "autoscaling.start_instance_refresh",
-        lambda a: ask.refresh(a, "1"),
-    ),
-    (
-        "in_progress",
-        "ActiveInstanceRefreshNotFound",
-        "autoscaling.rollback_instance_refresh",
-        lambda a: ask.refresh(a),
-    ),
-    (
-        "why_irreversible",
-        "IrreversibleInstanceRefresh",
-        "autoscaling.rollback_instance_refresh",
-        lambda a: ask.refresh(a, "$Latest"),
-    ),
-    ("group_type", "ValidationError", "group", ask.grouped),
+    ("key_opens_blocks", "AccessDeniedException", "ebs.get_snapshot_block", ask.locked),
     ("default_network", "VPCIdNotSpecified", "launch", ask.without_network),
     (
         "default_network",
@@ -180,15 +29,15 @@ REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
         "ec2.create_security_group",
         lambda a: ask.without_network(a) and {"GroupName": "x", "Description": "x"},
     ),
-    ("put_parameter", "HierarchyTypeMismatchException", "ssm.put_parameter", ask.retyped),
     (
         "key_works",
-        INVALID,
-        START,
+        "ValidationException",
+        "ebs.start_snapshot",
         lambda a: {"VolumeSize": 1, "Encrypted": True, "KmsKeyArn": ask.dead_key(a)},
     ),
 ]
-"""A rule, the code with which a call is refused that breaks it, and that call."""
+"""A rule that no probe asks a real account for, the code with which a call is refused that breaks
+it, and that call."""
 
 
 @pytest.mark.parametrize(("rule", "code", "call", "make"), REFUSALS, ids=[r[0] for r in REFUSALS])
@@ -270,7 +119,10 @@ def test_the_last_page_of_budgets_has_no_token(probed: ProbeAccount) -> None:
     assert json.loads(raw[0]) == {"Budgets": []}
 
 
-MECHANISM = {"_refuse", "hang", "apply", "_ask_moto", "find", "register"}
+MECHANISM = {
+    *("_refuse", "hang", "apply", "_ask_moto", "find", "register"),
+    *("_refused_by", "seed", "_no_bill"),
+}
 """What raises by order of a test, or of what the emulator is not."""
 
 
@@ -313,7 +165,8 @@ def is_there(place: str) -> bool:
 
 
 def test_each_row_of_the_contract_is_relied_on_and_has_a_page() -> None:
-    assert {row[0] for row in REFUSALS} <= KEPT <= CONTRACT.keys()
+    asked = {row[0] for row in REFUSALS} | {probe.rule for probe in PROBES}
+    assert asked <= KEPT <= CONTRACT.keys()
     assert [name for name, row in CONTRACT.items() if not is_there(row.place)] == []
     assert not is_there("aws/images.py:gone")
     pages = [*(row.page for row in CONTRACT.values()), *(row.page for row in refusals.TABLE)]

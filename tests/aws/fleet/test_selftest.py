@@ -4,6 +4,7 @@ deviations and their replay."""
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import Ran
 
-DIFFERS, KILLED = 6, -9
+DIFFERS, KILLED, INTERRUPTED = 6, -9, 130
 HOME, AWAY = selftest.REGIONS
 MINE, SECRET_KEY = "210987654321", "AKIASELFTEST00000000"
 
@@ -68,8 +69,10 @@ def test_a_deviation_has_its_request_and_answer_and_is_there_again_when_replayed
     aws.late({"mode": "refused", "calls": ["ec2:RunInstances"], "code": "GoldenNonsense"})
     ran = run(root)
     assert ran.code == DIFFERS, ran.text
-    [deviation] = selftest.record(root).deviations
+    deviations = selftest.record(root).deviations
+    deviation, probes = deviations[0], [found.name for found in deviations[1:]]
     assert (deviation.name, deviation.expected) == ("launch/command", "success")
+    assert set(probes) >= {"launch/launchable", "launch/allowed_type", "launch/devices_of"}
     assert deviation.call and deviation.call.error == "GoldenNonsense"
     assert deviation.call.request["InstanceType"] == plan.SMALL
     text = (root / command.FOLDER / "selftest.json").read_text(encoding="utf-8")
@@ -80,7 +83,8 @@ def test_a_deviation_has_its_request_and_answer_and_is_there_again_when_replayed
     kept = root / "aws.json"
     kept.write_text(text, encoding="utf-8")
     again = run(root, "--replay", str(kept))
-    assert (again.code, "1 of 1 deviations are there again" in again.text) == (0, True), again.text
+    said = f"{len(deviations)} of {len(deviations)} deviations are there again"
+    assert (again.code, said in again.text) == (0, True), again.text
     assert selftest.left() == []
 
 
@@ -152,6 +156,18 @@ def test_a_step_that_hangs_ends_and_its_machines_with_it(
     assert selftest.left() == []
 
 
+def test_with_a_gpu_the_other_steps_do_not_wait_for_its_test(
+    aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "publish", "gpu-test", "launch")
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
+    selftest.prepare(tmp_path, sm=("75",))
+    ran = run(tmp_path, "--gpu")
+    states = selftest.states(selftest.record(tmp_path))
+    assert states == {"publish": "shown", "gpu-test": "unreachable", "launch": "shown"}, ran.text
+    assert selftest.left() == []
+
+
 def test_two_regions_are_asked_for(root: Path, aws: Emulator) -> None:
     ran = run(root, "--region", "us-east-1", "--region", "us-east-1")
     assert (ran.code, "in two regions" in ran.text) == (2, True)
@@ -184,6 +200,13 @@ def test_a_sweep_removes_at_once_what_a_killed_run_left(
     root: Path, kill_proxy: KillProxy, point: KillPoint
 ) -> None:
     assert killed(root, kill_proxy, point) > 0
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_removes_all_itself(root: Path, kill_proxy: KillProxy) -> None:
+    point = KillPoint("ec2:RunInstances", HOME, 2, When.AFTER)
+    code, text = kill_proxy.run(root, "selftest", "--emulated", point=point, by=signal.SIGINT)
+    assert (code, kill_proxy.struck, selftest.left()) == (INTERRUPTED, True, []), text
 
 
 @pytest.mark.long

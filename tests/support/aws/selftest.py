@@ -18,13 +18,15 @@ from support.builds import builds, sample_lock
 REGIONS = ("us-east-1", "us-west-2")
 
 
-def prepare(root: Path) -> Path:
-    """Put two builds where a run keeps its own. Returns the run's folder."""
+def prepare(root: Path, sm: tuple[str, ...] = ()) -> Path:
+    """Put two builds where a run keeps its own, for GPUs of `sm`. Returns the run's folder."""
     folder = root / selftest.FOLDER
     (root / "packer/images").mkdir(parents=True, exist_ok=True)
-    hardware = sample_lock.HARDWARE.model_copy(update={"sm": [], "families": ["t3"]})
+    hardware = sample_lock.HARDWARE.model_copy(
+        update={"sm": list(sm), "families": [*["g4dn" for _ in sm], "t3"]}
+    )
     for number in (1, 2):
-        builds.build(folder, number, image=IMAGE, hardware=hardware)
+        builds.build(folder, number, image=IMAGE, sm=sm, hardware=hardware)
     return folder
 
 

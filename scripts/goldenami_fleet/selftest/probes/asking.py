@@ -71,13 +71,22 @@ class Asking:
     def answer(self, call: str, asked: Asked, expected: str) -> str:
         """Make a call once, and return the code with which AWS refuses, or GRANTED. Only while EC2
         does not know what was just made it is made again."""
+
+        def once() -> str:
+            with asked_once():
+                return refusal(partial(self.ask, call, **asked)) or GRANTED
+
+        return self.seen(once, expected, NOT_YET)
+
+    def seen(self, look: Callable[[], str], expected: str, late: tuple[str, ...] = ("",)) -> str:
+        """Return what `look` says. While it says something else that ends in one of `late`, it is
+        asked again for LATE_S seconds: EC2 shows a change a little later."""
         seen = ""
 
         def settled() -> bool | None:
             nonlocal seen
-            with asked_once():
-                seen = refusal(partial(self.ask, call, **asked)) or GRANTED
-            return None if seen.endswith(NOT_YET) and seen != expected else True
+            seen = look()
+            return seen == expected or not seen.endswith(late) or None
 
         wait_for(settled, limit_s=LATE_S, pauses=POLLS_S)
         return seen
@@ -107,9 +116,7 @@ class Asking:
             "start_snapshot": partial(leftovers.remove, self.ec2, LeftoverKind.SNAPSHOT),
             "copy_image": self._remove_copy,
             "register_image": partial(leftovers.remove, self.ec2, LeftoverKind.IMAGE),
-            "create_launch_template": lambda name: self.ec2.delete_launch_template(
-                LaunchTemplateId=name
-            ),
+            "create_launch_template": self._remove_template,
             "run_instances": partial(leftovers.remove, self.ec2, LeftoverKind.INSTANCE),
             "create_auto_scaling_group": self._remove_group,
             "put_parameter": lambda name: self.ssm.delete_parameters(Names=[name]),
@@ -118,6 +125,10 @@ class Asking:
             for call, remove in removers.items():
                 for name in self.made[call]:
                     stack.callback(remove, name)
+
+    def _remove_template(self, name: str) -> None:
+        with tolerate(".NotFound"):
+            self.ec2.delete_launch_template(LaunchTemplateId=name)
 
     def _remove_copy(self, ami: str) -> None:
         """Remove an AMI with its snapshots, which no answer named."""

@@ -32,14 +32,16 @@ class Ground(Asking):
     def start(self, **more: Any) -> str:
         return self.make("ebs.start_snapshot", **self.asked_start(**more))
 
-    def asked_block(self, snapshot: str, text: str = "golden", **more: Any) -> Asked:
-        """A PutSnapshotBlock that is right but for `more`."""
-        data = text.encode().ljust(BLOCK, b"\0")
+    def asked_block(
+        self, snapshot: str, text: str = "golden", size: int = BLOCK, **more: Any
+    ) -> Asked:
+        """A PutSnapshotBlock that is right but for `size` and `more`."""
+        data = text.encode().ljust(size, b"\0")
         return {
             "SnapshotId": snapshot,
             "BlockIndex": 0,
             "BlockData": data,
-            "DataLength": BLOCK,
+            "DataLength": size,
             "Checksum": base64.b64encode(hashlib.sha256(data).digest()).decode(),
             "ChecksumAlgorithm": "SHA256",
             **more,
@@ -158,19 +160,26 @@ class Ground(Asking):
         self.wait(f"{ami} has no date", lambda: self.described(ami).get("DeprecationTime"))
         return ami
 
+    @cached_property
+    def typed(self) -> str:
+        """An AMI for lists of types."""
+        return self.register("typed")
+
     def allowing(self, **lists: list[str]) -> Asked:
         """A ReplaceImageInstanceTypeSpecification."""
-        return {"ImageId": self.image, "InstanceTypeSpecification": lists}
+        return {"ImageId": self.typed, "InstanceTypeSpecification": lists}
 
-    def restricted(self, name: str, **lists: list[str]) -> str:
-        """An AMI with these lists of types."""
-        asked = {**self.allowing(**lists), "ImageId": self.register(name)}
-        self.ec2.replace_image_instance_type_specification(**asked)
-        self.wait(
-            f"{asked['ImageId']} has no types",
-            lambda: self.described(asked["ImageId"]).get("InstanceTypeSpecification"),
-        )
-        return str(asked["ImageId"])
+    def restricted(self, **lists: list[str]) -> str:
+        """The same AMI with these lists."""
+        self.ec2.replace_image_instance_type_specification(**self.allowing(**lists))
+
+        def shown() -> bool:
+            return all(
+                map(self.described(self.typed).get("InstanceTypeSpecification", {}).get, lists)
+            )
+
+        self.wait(f"{self.typed} has other types", shown)
+        return self.typed
 
     # --- parameters, templates, machines ---
 
@@ -298,8 +307,12 @@ class Ground(Asking):
 
     def asked_refresh(self, version: str) -> Asked:
         template = {"LaunchTemplateId": self.launching, "Version": version}
-        desired = {"DesiredConfiguration": {"LaunchTemplate": template}}
-        return {"AutoScalingGroupName": self.group, **desired}
+        return {
+            "AutoScalingGroupName": self.group,
+            "DesiredConfiguration": {"LaunchTemplate": template},
+            # It goes on until the probes are done with it, however soon the instance is replaced.
+            "Preferences": {"BakeTime": 3600},
+        }
 
     def refresh(self, version: str) -> str:
         """Start a refresh of the group, and return the group's name."""
@@ -325,3 +338,8 @@ class Probe:
 def refused(rule: str, code: str, call: str, build: Callable[[Ground], Asked]) -> Probe:
     """A call that AWS is to refuse with `code`. What it needs is made before."""
     return Probe(rule, code, lambda ground: ground.answer(call, build(ground), code))
+
+
+def shows(rule: str, expects: str, look: Callable[[Ground], str]) -> Probe:
+    """What a call that only reads shows, be it a little late."""
+    return Probe(rule, expects, lambda ground: ground.seen(lambda: look(ground), expects))

@@ -10,7 +10,7 @@ from goldenami.aws.images import Image
 from goldenami.core import clock
 
 from goldenami_fleet.selftest.probes.asking import Asked
-from goldenami_fleet.selftest.probes.ground import Ground, Probe, refused
+from goldenami_fleet.selftest.probes.ground import Ground, Probe, refused, shows
 
 _WRONG = "InvalidParameterValue"
 _REGISTER, _DESCRIBE, _SHARE, _TYPES = (
@@ -76,13 +76,14 @@ def _share(ground: Ground, ami: str) -> Asked:
 
 def _types(ground: Ground) -> str:
     """Allow types, and then all again."""
-    lists = ground.allowing(SupportedInstanceTypes=["t3.*"])
-    ami = ground.register("types")
-    seen = []
-    for asked in ({**lists, "ImageId": ami}, {"ImageId": ami}):
-        ground.ask(_TYPES, **asked)
-        seen.append(str(Image(ground.described(ami)).instance_types))
-    return ", then ".join(seen)
+
+    def types() -> str:
+        return str(Image(ground.described(ground.typed)).instance_types)
+
+    ground.restricted(SupportedInstanceTypes=["t3.*"])
+    before = types()
+    ground.ask(_TYPES, ImageId=ground.typed)
+    return f"{before}, then {ground.seen(types, 'any')}"
 
 
 REGISTER = (
@@ -107,8 +108,8 @@ REGISTER = (
         _REGISTER,
         lambda g: g.asked_image("small", g.larger, Ebs={"VolumeSize": 1}),
     ),
-    Probe("register_image", "uefi-preferred, v2.0, True", _fields),
-    Probe("tags_for", "tagged", lambda g: _tagged(g, [g.described(g.image)])),
+    shows("register_image", "uefi-preferred, v2.0, True", _fields),
+    shows("tags_for", "tagged", lambda g: _tagged(g, [g.described(g.image)])),
     refused(
         "tags_for",
         _WRONG,
@@ -133,7 +134,7 @@ REGISTER = (
         "ec2.enable_image_deprecation",
         lambda g: {"ImageId": g.image, "DeprecateAt": clock.now() - timedelta(days=1)},
     ),
-    Probe("deprecation_date", ":00.000Z", _date),
+    shows("deprecation_date", ":00.000Z", _date),
     refused(
         "default_key_is_not_shared", "OperationNotPermitted", _SHARE, lambda g: _share(g, g.secret)
     ),
@@ -175,9 +176,9 @@ RETIRE = (
         _SHARE,
         lambda g: _share(g, g.disabled),
     ),
-    Probe("disabled_is_hidden", "hidden", lambda g: g.listed(g.disabled)),
-    Probe("disabled_is_hidden", "listed", lambda g: g.listed(g.disabled, IncludeDisabled=True)),
-    Probe("deprecated_is_hidden", "listed", lambda g: g.listed(g.deprecated)),
+    shows("disabled_is_hidden", "hidden", lambda g: g.listed(g.disabled)),
+    shows("disabled_is_hidden", "listed", lambda g: g.listed(g.disabled, IncludeDisabled=True)),
+    shows("deprecated_is_hidden", "listed", lambda g: g.listed(g.deprecated)),
     Probe("protected_is_not_deregistered", "OperationNotPermitted", _protected),
     refused(
         "snapshot_of_an_ami_stays",

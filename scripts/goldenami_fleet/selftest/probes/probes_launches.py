@@ -8,7 +8,7 @@ from goldenami.aws import calls
 from goldenami.aws.instances import instance_types
 
 from goldenami_fleet.selftest.probes.asking import Asked
-from goldenami_fleet.selftest.probes.ground import TYPE, Ground, Probe, refused
+from goldenami_fleet.selftest.probes.ground import TYPE, Ground, Probe, refused, shows
 
 _WRONG, _COMBINED = "InvalidParameterValue", "InvalidParameterCombination"
 _PUT, _LAUNCH = "ssm.put_parameter", "ec2.run_instances"
@@ -59,7 +59,7 @@ PUBLISH = (
         lambda g: _put(g, Type="SecureString", Overwrite=True),
     ),
     refused("put_parameter", "ParameterAlreadyExists", _PUT, _put),
-    Probe("settle", "its AMI alone", _pointers),
+    shows("settle", "its AMI alone", _pointers),
     Probe("inherited", f"its own AMI, {TYPE}, [{{'VolumeType': 'gp3'}}]", _inherited),
     Probe("same_token_same_answer", "the same", _same_version),
 )
@@ -104,15 +104,15 @@ LAUNCH = (
         "allowed_type",
         _COMBINED,
         _LAUNCH,
-        lambda g: g.asked_launch(g.restricted("other-types", SupportedInstanceTypes=["p5.*"])),
+        lambda g: g.asked_launch(g.restricted(SupportedInstanceTypes=["p5.*"])),
     ),
     refused(
         "allowed_type",
         _COMBINED,
         _LAUNCH,
-        lambda g: g.asked_launch(g.restricted("not-this", UnsupportedInstanceTypes=[TYPE])),
+        lambda g: g.asked_launch(g.restricted(UnsupportedInstanceTypes=[TYPE])),
     ),
-    Probe("describe_instance_type_offerings", "the family", _offered),
+    shows("describe_instance_type_offerings", "the family", _offered),
 )
 
 
@@ -189,7 +189,7 @@ def _page(ground: Ground) -> str:
 
 
 LISTS = (
-    Probe("describe_launch_templates", "0 missing", _in_pages),
+    shows("describe_launch_templates", "0 missing", _in_pages),
     Probe("paginate", "1, a token", _page),
     refused("paginate", _WRONG, "ec2.describe_images", lambda _: {"NextToken": "nonsense"}),
 )

@@ -54,7 +54,7 @@ UPLOAD = (
         "block_is_whole",
         _INVALID,
         _BLOCK,
-        lambda g: g.asked_block(g.opened, DataLength=5, BlockData=b"short"),
+        lambda g: g.asked_block(g.opened, size=5),
     ),
     refused(
         "block_is_what_was_signed",
