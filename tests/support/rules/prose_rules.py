@@ -18,7 +18,7 @@ _EXEMPT = frozenset({"CHANGELOG.md", trees.GENERATED})
 _PARSER = MarkdownIt().enable("table")
 _UNSHOWN = re.compile(
     r"\b(emulated|linted|untested|unproved|ever ran|never r[au]n|nobody has|nothing yet|"
-    r"boots no instance|only against|not( yet)? (shown|seen|tried)|"
+    r"nothing here ran|boots no instance|only against|not( yet)? (shown|seen|tried)|"
     r"no (real|hosted) \w+( has)? r[au]n)\b",
     re.IGNORECASE,
 )
