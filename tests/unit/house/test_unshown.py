@@ -49,7 +49,8 @@ def test_every_step_shows_a_rule_or_what_a_sentence_says() -> None:
 def test_the_page_has_the_steps_of_the_plan() -> None:
     text = PAGE.read_text("utf-8")
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
-    assert [name for row in rows for name in re.findall(r"`([^`]+)`", row)] == [*STEPS]
+    shown = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(shown) == sorted(STEPS)
     assert all(f"`{name}`" in text for name in UNORDERED)
 
 
