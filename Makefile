@@ -9,7 +9,7 @@ RELOCKS = $(if $(or $(RELOCK),$(if $(CI),,1)),--relock)
 NAMED = $(if $(filter-out file,$(origin IMAGE)),$(IMAGE))
 
 # A variable that nothing reads, such as `image=x`, would silently bake the default. Others may be set for the environment.
-KNOWN = IMAGE ROLE WAIT RELOCK STALE STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL BUILDS RECORD LONG
+KNOWN = IMAGE ROLE WAIT RELOCK STALE STRICT EXPLAIN CHANGED FORCE BUILDER REGION BUILD DRY_RUN UPDATE DISK ACCOUNT ALL RECORD LONG
 WORDS = $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN = $(firstword $(filter-out $(KNOWN) CI GOLDEN_% AWS_%,$(WORDS)))
 ifneq ($(UNKNOWN),)
@@ -86,9 +86,9 @@ drift: setup ## what runs that is not as published (DISK=file: a disk)
 site: setup ## a page over all images in build/site (ACCOUNT=1: ask it)
 	@$(GOLDEN) status --site $(if $(ACCOUNT),account,here)
 
-demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
+demo: ## the life of a small image, against EC2 on this machine
 	@scripts/setup emulator
-	@scripts/demo
+	@$(GOLDEN) selftest --emulated
 
 emulator: ## EC2 on this machine (moto, stricter); prints what to export
 	@scripts/setup emulator

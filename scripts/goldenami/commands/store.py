@@ -96,8 +96,8 @@ def cmd_clean(
         bool, typer.Option("--all", help="also the newest verified builds")
     ] = False,
 ) -> int:
-    """Free what builds and the demo hold; the newest verified build of each image stays unless
-    --all."""
+    """Free what builds hold, also those of `selftest`, whose answers stay; the newest verified
+    build of each image stays unless --all."""
     # Images are found by their folders, so one without a definition is cleaned, too.
     builds, images = checkout.root / "build", list[str]()
     for path in builds.glob("*/"):
@@ -107,7 +107,8 @@ def cmd_clean(
         with workspace.image_lock(checkout.root, image, wait=wait):
             for line in clean.run(checkout.builds(image), everything=everything):
                 print(line)
-    if (demo := builds / "demo").is_dir():
-        with workspace.image_lock(checkout.root, demo.name, wait=wait):
-            print(clean.free(demo, demo.name))
+    # selftest.json and its page are no builds: AWS was paid for them.
+    if (selftest := builds / "selftest/build").is_dir():
+        with workspace.image_lock(checkout.root, "selftest", wait=wait):
+            print(clean.free(selftest, "selftest/build"))
     return 0

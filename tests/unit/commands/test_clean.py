@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -148,16 +147,19 @@ def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None
     assert left(folder) == {"logs"}
 
 
-def test_the_demo_is_freed_unless_it_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo = folder.parent / "demo"
-    (demo / "build").mkdir(parents=True)
-    with (demo / ".lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def test_builds_of_a_selftest_are_freed_unless_it_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    selftest = folder.parent / "selftest"
+    (selftest / "build/golden-selftest").mkdir(parents=True)
+    (selftest / "selftest.json").write_text("{}", encoding="utf-8")
+    with held(selftest / ".lock"):
         assert cli.main(["clean"]) == 7
-        assert demo.is_dir()
+        assert (selftest / "build").is_dir()
     capsys.readouterr()
-    assert cli.main(["clean"]) == 0
-    assert not demo.exists() and "removed demo (0 MB)" in capsys.readouterr().out
+    assert cli.main(["clean", "--all"]) == 0
+    assert not (selftest / "build").exists() and (selftest / "selftest.json").exists()
+    assert "removed selftest/build (0 MB)" in capsys.readouterr().out
 
 
 def test_it_waits_when_it_is_told_to(folder: Path) -> None:

@@ -56,6 +56,15 @@ def test_one_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str) -
     assert caught.value.message.partition("recipe.yml")[2].startswith(complaint)
 
 
+def test_the_keys_of_lightgbm_for_gpus_make_a_recipe(tmp_path: Path) -> None:
+    """Those of a page, for a company's copy."""
+    own = (ROOT / recipes.FOLDER / "lightgbm/recipe.yml").read_text(encoding="utf-8")
+    more = (ROOT / "docs/lightgbm-cuda.yml").read_text(encoding="utf-8")
+    recipe = load(tmp_path, own + more)
+    assert recipe.build and recipe.build.cuda
+    assert "-DUSE_CUDA=ON" in recipe.build.cuda.environment["CMAKE_ARGS"]
+
+
 def test_one_that_does_not_exist() -> None:
     with pytest.raises(BadInput) as caught:
         recipes.load(ROOT, "hnswlip")

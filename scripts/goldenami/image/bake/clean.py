@@ -1,4 +1,4 @@
-"""`golden clean`: removes what builds and the demo hold of the disk."""
+"""`golden clean`: removes what builds hold of the disk."""
 
 from __future__ import annotations
 
