@@ -140,7 +140,7 @@ def running_account(
 
     `rights`: the policies that the checkout `root` has in it; without one it may do all.
     """
-    work.mkdir()
+    work.mkdir(parents=True)
     if lock_file:
         _write_plan(root, work, lock_file)
     settings = {

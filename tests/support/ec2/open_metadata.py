@@ -3,6 +3,7 @@ answers without a token too, as EC2's does where `HttpTokens` is optional."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,13 @@ class OpenHandler(imds.Handler):
         super().do_GET()
 
 
+def main(config: Path) -> None:
+    """Serve until killed."""
+    instance = imds.Instance(**json.loads(config.read_text(encoding="utf-8")))
+    with imds.Service((imds.ADDRESS, imds.PORT), instance) as service:
+        service.RequestHandlerClass = OpenHandler
+        service.serve_forever()
+
+
 if __name__ == "__main__":
-    imds.Handler = OpenHandler  # type: ignore[misc] - the service's own requests
-    imds.main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))
