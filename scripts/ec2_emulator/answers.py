@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from moto.ec2.models import ec2_backends
 from werkzeug import Response
 
-from ec2_emulator import listing
+from ec2_emulator import authorization, listing
 from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.state import STATE, ApiCall, StatedAnswer
 
@@ -26,8 +26,47 @@ NOTHING = (
     StatedAnswer(call="ce:GetSavingsPlansPurchaseRecommendation", answer={}),
     StatedAnswer(call="savingsplans:DescribeSavingsPlans", answer={"savingsPlans": []}),
     StatedAnswer(call="ec2:DescribeReservedInstances", answer={"ReservedInstances": []}),
+    StatedAnswer(
+        call="ec2:GetImageBlockPublicAccessState",
+        answer={"ImageBlockPublicAccessState": "block-new-sharing"},
+    ),
+    StatedAnswer(call="ec2:GetSnapshotBlockPublicAccessState", answer={"State": "unblocked"}),
+    StatedAnswer(call="ec2:GetAllowedImagesSettings", answer={"State": "disabled"}),
+    StatedAnswer(call="ec2:GetInstanceMetadataDefaults", answer={"AccountLevel": {}}),
+    StatedAnswer(
+        call="ec2:DescribeVpcBlockPublicAccessOptions",
+        answer={"VpcBlockPublicAccessOptions": {"InternetGatewayBlockMode": "off"}},
+    ),
+    StatedAnswer(
+        call="ec2:DescribeVpcBlockPublicAccessExclusions",
+        answer={"VpcBlockPublicAccessExclusions": []},
+    ),
+    StatedAnswer(call="service-quotas:GetServiceQuota", answer={"Quota": {"Value": 64.0}}),
+    StatedAnswer(
+        call="organizations:DescribeEffectivePolicy",
+        answer={"EffectivePolicy": {"PolicyContent": '{"tags": {}}'}},
+    ),
 )
-"""Answers to an account without bills, savings plans and reservations."""
+"""Answers to an account without bills, savings plans and reservations, with settings as AWS gives
+them to a new account, and with quotas of 64."""
+
+
+@rule
+def simulate_principal_policy(call: ApiCall, body: bytes) -> Data:
+    """IAM's simulator decides on each action as a call of it would be decided on."""
+    request = fields(body)
+    resources = [request[key] for key in request if key.startswith("ResourceArns.")] or ["*"]
+    results = [
+        {
+            "EvalActionName": request[key],
+            "EvalResourceName": resource,
+            "EvalDecision": authorization.decision(STATE, call, request[key]),
+        }
+        for key in request
+        if key.startswith("ActionNames.")
+        for resource in resources
+    ]
+    return {"EvaluationResults": results, "IsTruncated": False}
 
 
 def fields(body: bytes) -> Data:
@@ -42,6 +81,8 @@ def fields(body: bytes) -> Data:
 def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
     """Return the stated answer to the request, or None if there is none. Cost Explorer may refuse
     instead: it says that it has no data."""
+    if call.name == "iam:SimulatePrincipalPolicy":
+        return simulate_principal_policy(call, body)
     candidates = [
         candidate
         for candidate in (*NOTHING, *STATE.settings.answers)

@@ -27,8 +27,8 @@ Environ = dict[str, Any]
 _QUERY = frozenset({"autoscaling", "cloudformation", "iam", "s3", "sns", "sts"})
 """Services that refuse with AccessDenied; those that speak JSON, as CloudWatch does by now, with
 AccessDeniedException."""
-_SIGNED_AS = {"monitoring": "cloudwatch"}
-"""Signing names that differ from IAM's prefix
+_SIGNED_AS = {"monitoring": "cloudwatch", "servicequotas": "service-quotas"}
+"""Signing names that differ from the names of models
 (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
@@ -80,12 +80,18 @@ def authorize(state: EmulatorState, call: ApiCall) -> None:
 
 def demand(state: EmulatorState, call: ApiCall, action: str) -> None:
     """Raise AWS's refusal if the caller may not do `action`."""
+    if decision(state, call, action) != "allowed":
+        raise _denied(call, action, state.settings.accounts.get(call.key, MY_ACCOUNT))
+
+
+def decision(state: EmulatorState, call: ApiCall, action: str) -> str:
+    """Return IAM's word for whether the caller may do `action`."""
     settings = state.settings
-    denied = (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))
-    allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
     # A denial outweighs a permission, as in IAM.
-    if matches(action, denied) or not matches(action, allowed):
-        raise _denied(call, action, settings.accounts.get(call.key, MY_ACCOUNT))
+    if matches(action, (*settings.denied.get("*", ()), *settings.denied.get(call.key, ()))):
+        return "explicitDeny"
+    allowed = settings.allowed.get(call.key, settings.allowed.get("*", ("*",)))
+    return "allowed" if matches(action, allowed) else "implicitDeny"
 
 
 def matches(action: str, patterns: Iterable[str]) -> bool:

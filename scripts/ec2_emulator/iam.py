@@ -10,6 +10,7 @@ from ec2_emulator.rules import KEPT
 OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
     "sts:GetCallerIdentity": (),
     "budgets:DescribeBudgets": ("budgets:ViewBudget",),
+    "service-quotas:GetServiceQuota": ("servicequotas:GetServiceQuota",),
     "s3:HeadBucket": ("s3:ListBucket",),
     "s3:ListObjectsV2": ("s3:ListBucket",),
     "s3:GetObject": ("s3:GetObject", "s3:ListBucket"),

@@ -76,6 +76,11 @@ def install() -> None:
         (moto.ec2.utils, "is_filter_matching", resource_tags.matches),
         (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
         (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
+        (
+            moto.ec2.models.EC2Backend,
+            "create_default_vpc",
+            launches.default_network_leads_outside,
+        ),
         (moto.s3.models.S3Backend, "upload_part", upload_part),
         (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
         (SpotFleetRequest, "spot_fleet_request_config", property(launches.fleet_request)),

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -30,7 +31,7 @@ from werkzeug import Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from ec2_emulator import answers, authorization, lateness, moto_overrides, witness
-from ec2_emulator.rules import ApiError
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import price_list
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 from ec2_emulator.storage import ebs_direct, root_volumes
@@ -101,6 +102,7 @@ class EmulatorApplication:
         if call.name in _PARALLEL:
             return self._ask_moto(call, environ)
         body = environ["wsgi.input"].getvalue()
+        dry_run_changes_nothing(call, body)
         stated = (
             price_list.get_products(answers.fields(body))
             if call.name == "pricing:GetProducts"
@@ -122,6 +124,15 @@ class EmulatorApplication:
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise _defect([f"{call.name}: {error!r}"]) from error
+
+
+@rule
+def dry_run_changes_nothing(call: ApiCall, body: bytes) -> None:
+    """A call of EC2 with DryRun is refused even if the caller may do it, and does nothing."""
+    if call.service == "ec2" and re.search(rb"(?:^|&)DryRun=true", body):
+        raise ApiError(
+            "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
+        )
 
 
 def _defect(lines: list[str]) -> ApiError:

@@ -39,11 +39,13 @@ COMMON_CODES = {
 """Error codes of all services that speak XML, or JSON, which no model lists
 (https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
 _ENUM, _FEATURES = "is not in the enum", "InstanceTypes[].ProcessorInfo.SupportedFeatures[]"
+_GATEWAY = "DescribeInternetGateways.InternetGateways[].Attachments[].State"
 NOT_MENDED = {
     f"DescribeStackEvents.StackEvents[].ResourceStatus: 'REVIEW_IN_PROGRESS' {_ENUM}": "AWS's own "
     "events have it while a stack has no more than a change set",
     f"DescribeInstanceTypes.{_FEATURES}: 'metal-compatibility' {_ENUM}": "of AWS's own list of "
     "types, newer than the model",
+    f"{_GATEWAY}: 'available' {_ENUM}": "the model's own text says it of internet gateways",
 }
 """Differences that stay, each with the reason."""
 

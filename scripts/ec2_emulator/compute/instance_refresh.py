@@ -194,7 +194,7 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
 
 @rule
 def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
-    """Return the refresh to roll back. The call is refused if none is in progress."""
+    """Return the refresh to cancel or to roll back. The call is refused if none is in progress."""
     running = _running_refresh(group)
     if running is None:
         raise ApiError(
@@ -280,6 +280,12 @@ class InstanceRefreshApi(AutoScalingResponse):
             "ValidationError",
             f"Instance Id not found - No managed instance found for instance ID {instance_id}",
         )
+
+    def cancel_instance_refresh(self) -> ActionResult:
+        """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_CancelInstanceRefresh.html"""
+        refresh = in_progress(self._group())
+        refresh.move("Cancelled")
+        return ActionResult({"InstanceRefreshId": refresh.id})
 
     def rollback_instance_refresh(self) -> ActionResult:
         """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html"""

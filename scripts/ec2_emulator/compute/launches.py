@@ -12,6 +12,7 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import StateReason
 from moto.ec2.models.spot_requests import SpotFleetRequest
+from moto.ec2.models.vpcs import VPC
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
@@ -22,6 +23,7 @@ from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances
+_moto_create_default_vpc = EC2Backend.create_default_vpc
 TAKEN_AFTER_S = 0.2
 """Seconds from the launch of a Spot instance until EC2 takes it back (`spot_taken`)."""
 
@@ -123,6 +125,17 @@ def default_network(network: str | None) -> None:
         raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
 
 
+@rule
+def default_network_leads_outside(self: EC2Backend) -> VPC:
+    """A default VPC has an internet gateway, and its main route table a route to it."""
+    vpc = _moto_create_default_vpc(self)
+    gateway = self.create_internet_gateway()
+    self.attach_internet_gateway(gateway.id, vpc.id)
+    [table] = self.describe_route_tables(filters={"vpc-id": vpc.id})
+    self.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+    return vpc
+
+
 def fleet_request(fleet: SpotFleetRequest) -> dict[str, Any]:
     """Return the whole request for a fleet: moto's property keeps a part of it."""
     return dict(vars(fleet).get("asked", {}))
@@ -188,6 +201,20 @@ class LaunchApi(EC2BaseResponse):
             lambda offering, _name: [offering["InstanceType"]],
         )
         return listing.answer(self, "InstanceTypeOfferings", offerings, least=5)
+
+    def describe_vpcs(self) -> ActionResult:
+        answer = super().describe_vpcs()  # type: ignore[misc]
+        if not STATE.settings.has_default_vpc:
+            answer.result["Vpcs"] = [vpc for vpc in answer.result["Vpcs"] if not vpc.is_default]
+        return answer  # type: ignore[no-any-return]
+
+    def describe_subnets(self) -> ActionResult:
+        answer = super().describe_subnets()  # type: ignore[misc]
+        if not STATE.settings.has_default_vpc:
+            default = self.ec2_backend.default_vpc.id
+            subnets = [each for each in answer.result["Subnets"] if each.vpc_id != default]
+            answer.result["Subnets"] = subnets
+        return answer  # type: ignore[no-any-return]
 
     def create_security_group(self) -> ActionResult:
         default_network(self._get_param("VpcId"))

@@ -46,11 +46,12 @@ def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | N
 
 @rule
 def key_works(backend: Any, key: str | None) -> bool:
-    """A key that is disabled, or is to be deleted, encrypts nothing."""
-    return key is None or bool(
-        kms_backends[backend.account_id][backend.region_name].describe_key(key).key_state
-        == "Enabled"
-    )
+    """A key that is disabled, is to be deleted or does not exist encrypts nothing."""
+    if key is None:
+        return True
+    kms = kms_backends[backend.account_id][backend.region_name]
+    is_known = kms.get_key_id(key) in kms.keys or kms.alias_exists(kms.get_alias_name(key))
+    return is_known and kms.describe_key(key).key_state == "Enabled"
 
 
 class EncryptionApi(EC2BaseResponse):

@@ -37,6 +37,15 @@ def batches(names: Sequence[str], size: int = FILTER_VALUES) -> Iterator[list[st
         yield list(names[start : start + size])
 
 
+def refusal(call: Callable[[], object]) -> str:
+    """Make a call, and return the code with which AWS refuses it, or "" if it is granted."""
+    try:
+        call()
+    except ClientError as error:
+        return code(error)
+    return ""
+
+
 @contextmanager
 def tolerate(*codes: str) -> Iterator[None]:
     """Suppress a ClientError whose code ends in one of `codes`. It ends the block."""
@@ -45,6 +54,18 @@ def tolerate(*codes: str) -> Iterator[None]:
     except ClientError as error:
         if not code(error).endswith(codes):
             raise
+
+
+def refused(call: Callable[[], object], *codes: str) -> tuple[str, str]:
+    """Make a call, and return the code and the text with which AWS refuses it, or two empty ones.
+    If `codes` are given, an error whose code ends in none of them is raised."""
+    try:
+        call()
+    except ClientError as error:
+        if codes and not code(error).endswith(codes):
+            raise
+        return code(error), str(error.response["Error"].get("Message", ""))
+    return "", ""
 
 
 def wait_for(

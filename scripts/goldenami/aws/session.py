@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
@@ -56,6 +57,8 @@ from when the request is on its way, so an answer that a busy machine has not re
 PRESSURE, STARVED_PERCENT = Path("/proc/pressure/cpu"), 90.0
 """The kernel's file of pressure stalls, and the percentage of time that processes wait for a CPU
 above which this machine counts as starved."""
+_ONCE = ContextVar("once", default=False)
+"""Whether calls are made once, whatever AWS answers."""
 PRICE_LIST_REGION = "us-east-1"
 _REGION = "golden_region"
 """Key under which an error carries its region, which botocore's errors do not name."""
@@ -312,7 +315,7 @@ def _ask_again(
     # False matters, as EC2 reports a lack of capacity with the status of a failure, and botocore
     # would repeat that.
     code = response[1].get("Error", {}).get("Code", "") if response else ""
-    refusal = refusals.find(operation.name, code) if code else None
+    refusal = refusals.find(operation.name, code) if code and not _ONCE.get() else None
     if refusal is None or not refusal.limit_s:
         return False if refusal else None
     notice = f"AWS refuses {operation.name} in {client.meta.region_name}: {code}"
@@ -363,6 +366,16 @@ def known_regions() -> list[str]:
             if name in partition["regions"]
         ]
     return regions
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Within the context a refusal is the answer, also one that `refusals` says will pass."""
+    token = _ONCE.set(True)
+    try:
+        yield
+    finally:
+        _ONCE.reset(token)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from goldenami.local.host import workspace
 
 from goldenami_fleet.selftest import page, plan, preflight, probing, selftest_image
 from goldenami_fleet.selftest.life import LIFE
+from goldenami_fleet.selftest.probes.ground import Ground
 from goldenami_fleet.selftest.run import IMAGE, LIFETIME, SelftestRun
 from goldenami_fleet.selftest.selftest_records import (
     SELFTEST_FILE,
@@ -38,6 +39,7 @@ from goldenami_fleet.selftest.selftest_records import (
 )
 
 FOLDER = "build/selftest"
+_HERE = "http://127.0.0.1:"
 SECOND_REGIONS = ("us-west-2", "us-east-1")
 """The second region of a run that names none: the first of them that is not its own."""
 
@@ -108,8 +110,11 @@ def _regions(options: SelftestOptions, recorded: SelftestRecord | None) -> tuple
 
 @contextlib.contextmanager
 def _emulator() -> Iterator[None]:
-    """Run the emulator, and let nothing but it be meant, whatever account this shell is set up
-    for."""
+    """Run the emulator, and let nothing but it be meant, whatever account this shell is set up for.
+    One that this shell is set up for is taken."""
+    if os.environ.get("AWS_ENDPOINT_URL", "").startswith(_HERE):
+        yield
+        return
     before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with _started([sys.executable, "-m", "ec2_emulator", "--port", "0"]) as lines:
         for name in before:
@@ -172,6 +177,9 @@ def _run(
             findings = preflight.look(account, regions, [plan.SMALL])
             print("\n".join(preflight.lines(findings)), flush=True)
             return 0
+        for region in regions:
+            # `golden sweep` looks there for what a killed run left.
+            workspace.note_region(checkout.root, folder.name, region)
         golden = partial(_golden, folder)
         builds = selftest_image.bake(folder, contents, golden)
         selftest_image.write(folder, contents[0])
@@ -226,7 +234,7 @@ def _run(
 
 def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
     """Take the steps, and remove all that they made, whatever happens. Return what is left."""
-    ground = probing.Ground(run.account, run.home, run.name)
+    ground = Ground(run.account, run.home, run.name)
     try:
         # What a killed run left would be in the way: it has the same names.
         probing.remove_all(run)

@@ -20,7 +20,6 @@ from goldenami.core import records
 from goldenami.core.errors import ExitCode, HostNotReady, StageFailed
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.local.checks.image_tests import ImageTests
-from goldenami.local.host import workspace
 from goldenami.local.machine import ssh
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.definitions import definition_file
@@ -114,7 +113,6 @@ def _boots(
         tags=tags.temporary(LIFETIME),
     )
     with contextlib.ExitStack() as stack:
-        workspace.note_region(run.root, IMAGE, run.home)
         instance = stack.enter_context(instances.running(run.account.ec2(run.home), launch))
         lock, _ = lockfile.read_copy(run.folder(0).lock)
         config = ssh.write_config(

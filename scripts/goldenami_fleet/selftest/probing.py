@@ -8,8 +8,8 @@ from goldenami.aws.contract import CONTRACT
 from goldenami.core.errors import GoldenError
 from goldenami.release.retire import sweep
 
-from goldenami_fleet.selftest.ground import Ground
-from goldenami_fleet.selftest.probes import PROBES, Probe
+from goldenami_fleet.selftest.probes.ground import Ground, Probe
+from goldenami_fleet.selftest.probes.probes import PROBES
 from goldenami_fleet.selftest.run import SelftestRun
 
 

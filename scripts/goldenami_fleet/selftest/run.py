@@ -36,8 +36,9 @@ LIFETIME = timedelta(hours=6)
 not known to have ended."""
 
 
-class OutOfTime(GoldenError):
-    """A step takes longer than anybody waits."""
+class OutOfTime(BaseException):
+    """A step takes longer than anybody waits. It is no Exception, which botocore would take for a
+    failed call and ask again."""
 
 
 @dataclass
@@ -104,8 +105,11 @@ class SelftestRun:
         if expected == actual:
             self._shown[rule] = None
         else:
-            call = self.recorder.calls[-1] if self.recorder.calls else None
-            self._differs(rule, str(expected), str(actual), call)
+            self._differs(rule, str(expected), str(actual), self._last_call)
+
+    @property
+    def _last_call(self) -> RecordedCall | None:
+        return self.recorder.calls[-1] if self.recorder.calls else None
 
     def _differs(self, rule: str, expected: str, actual: str, call: RecordedCall | None) -> None:
         row = CONTRACT.get(rule)
@@ -138,6 +142,11 @@ class SelftestRun:
             self.progress.say(f"{step.name} is unreachable: {why}")
         if len(self.deviations) > found:
             state = StepState.DIFFERS
+        minutes = seconds / 60
+        if state is not StepState.SHOWN:
+            # A machine may have been left, which ends itself by then.
+            minutes = max(minutes, step.most_minutes)
+        usd = step.usd(self.prices, self.gib, minutes) if self._began else 0.0
         self.results.append(
             StepResult(
                 step=step.name,
@@ -145,7 +154,7 @@ class SelftestRun:
                 state=state,
                 why=why,
                 seconds=round(seconds, 1),
-                usd=round(step.usd(self.prices, self.gib, seconds / 60), 4) if self._began else 0,
+                usd=round(usd, 4),
                 rules=tuple(self._shown),
             )
         )
@@ -174,6 +183,9 @@ class SelftestRun:
             try:
                 with _limited(step):
                     run(self)
+            except OutOfTime as late:
+                self._differs("", "an end in time", str(late), self._last_call)
+                return ""
             except Exception as error:  # whatever a step ends with, the others go on
                 return self._judge(error)
         if label == step.name:
@@ -188,12 +200,7 @@ class SelftestRun:
             ours = translate(error, self.home)
         except Exception as defect:
             # An answer without a field that we read, for instance.
-            last = self.recorder.calls[-1] if self.recorder.calls else None
-            self._differs("", "an answer that we understand", repr(defect), last)
-            return ""
-        if isinstance(ours, OutOfTime):
-            last = self.recorder.calls[-1] if self.recorder.calls else None
-            self._differs("", "an end in time", ours.message, last)
+            self._differs("", "an answer that we understand", repr(defect), self._last_call)
             return ""
         if isinstance(ours, (HostNotReady, Unreachable, Busy)) or _is_obstacle(call):
             return f"{ours.message} ({ours.hint})" if ours.hint else ours.message

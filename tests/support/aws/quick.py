@@ -15,6 +15,7 @@ from botocore.client import ClientCreator
 from goldenami.aws import images, refusals, session
 from goldenami.aws.channels import pointers
 from goldenami.aws.snapshots import ebs
+from goldenami_fleet.selftest import life
 
 PENDING_S = 0.02
 """Seconds that an AMI, a snapshot or a parameter stays pending: not at once, so that each wait is
@@ -38,6 +39,7 @@ def apply(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("botocore.session.create_loader", functools.cache(botocore.loaders.create_loader))
     patch.setattr(ClientCreator, "_create_methods", made_once)
     patch.setattr(pointers, "POLL_S", PENDING_S)
+    patch.setattr(life, "POLL_S", PENDING_S)
     patch.setattr(images, "POLLS_S", (PENDING_S, *images.POLLS_S))
     patch.setattr(ebs, "POLLS_S", (PENDING_S, *ebs.POLLS_S[1:]))
     patch.setattr(session, "FIRST_AGAIN_S", PENDING_S)

@@ -1,0 +1,1 @@
+"""Questions to a real account, each with the answer that we expect."""
