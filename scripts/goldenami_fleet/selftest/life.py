@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -33,7 +34,12 @@ REFRESH_S, POLL_S = 1800.0, 10.0
 SHUTDOWN = "#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n"
 """User data by which a machine ends itself, in case nobody is left who does."""
 _FIRMWARE = "test -d /sys/firmware/efi && echo uefi || echo bios"
-_METADATA = "curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/"
+_UNASKED_METADATA = (
+    "bash -c 'exec 3<>/dev/tcp/169.254.169.254/80;"
+    r' printf "GET /latest/meta-data/ HTTP/1.0\r\n\r\n" >&3; head -n 1 <&3'
+    "'"
+)
+"""The metadata service's status line. A small image has no curl."""
 
 
 def publish(run: SelftestRun) -> None:
@@ -61,14 +67,10 @@ def boot(run: SelftestRun) -> None:
     """Boot the build's AMI under UEFI, with all its checks, and its disk under BIOS."""
     _demand_machines(run)
     image = _image(run, run.home, run.builds[0])
-    with _machine(run, image, "uefi") as config:
-        run.expect("boots_under_uefi", "uefi", ssh.run(config, "sh", "-c", _FIRMWARE).strip())
-        run.expect("metadata_wants_a_token", "401", ssh.run(config, _METADATA).strip())
-        run.expect("checks_over_ssh", "all correct", _checks(run, config))
+    _boots(run, image, "uefi", _look)
     bios = _under_bios(run, image)
     try:
-        with _machine(run, bios, "bios") as config:
-            run.expect("boots_under_bios", "bios", ssh.run(config, "sh", "-c", _FIRMWARE).strip())
+        _boots(run, bios, "bios", lambda _run, config: ssh.run(config, _FIRMWARE).strip())
     finally:
         run.account.ec2(run.home).deregister_image(ImageId=bios.ami)
 
@@ -105,25 +107,26 @@ def _under_bios(run: SelftestRun, image: Image) -> Image:
     return images.wait_available(ec2, str(made["ImageId"]))
 
 
-@contextlib.contextmanager
-def _machine(run: SelftestRun, image: Image, name: str) -> Iterator[Path]:
-    """Launch a machine, and yield the configuration of SSH by which it lets us in."""
-    work = run.work / name
+def _boots(
+    run: SelftestRun, image: Image, firmware: str, look: Callable[[SelftestRun, Path], str]
+) -> None:
+    """Launch a machine that should start under `firmware`. `look` sees it by the configuration of
+    SSH that lets us in, and returns what it started under."""
+    work = run.work / firmware
     work.mkdir()
     key = ssh.new_key(work / "launch_key", "golden")
     launch = Launch(
-        name=f"{IMAGE}-{name}-{run.name}",
+        name=f"{IMAGE}-{firmware}-{run.name}",
         image=image,
         instance_type=SMALL,
         public_key=key.with_suffix(".pub"),
-        volume_gib=max(int(image.root["VolumeSize"]), 2),
+        volume_gib=int(image.root["VolumeSize"]) + ec2_builder.GROWTH_GIB,
         user_data=SHUTDOWN.format(minutes=30),
         tags=tags.temporary(LIFETIME),
     )
     with contextlib.ExitStack() as stack:
-        ec2 = run.account.ec2(run.home)
-        instance = stack.enter_context(instances.running(ec2, launch))
-        lock, _ = lockfile.read(run.folder(0).lock)
+        instance = stack.enter_context(instances.running(run.account.ec2(run.home), launch))
+        lock, _ = lockfile.read_copy(run.folder(0).lock)
         config = ssh.write_config(
             work,
             host=instance.address,
@@ -132,17 +135,33 @@ def _machine(run: SelftestRun, image: Image, name: str) -> Iterator[Path]:
             user=ec2_builder.user(run.root, lock.base.release),
         )
         stack.callback(ssh.hang_up, config)
-        ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
-        yield config
+        rule, login = f"boots_under_{firmware}", "a login by the launch's key"
+        try:
+            ec2_builder.wait_for_ssh(config, instance, ssh.boot_limit_s())
+        except StageFailed as error:
+            # Where sshd answers, the machine has booted.
+            if ssh.answers(instance.address, instances.SSH):
+                rule = "metadata_has_the_key"
+            run.expect(rule, login, error.message)
+            return
+        run.expect("metadata_has_the_key", login, login)
+        run.expect(rule, firmware, look(run, config))
 
 
-def _checks(run: SelftestRun, config: Path) -> str:
-    """Run every check of the image on the machine; return those that are not correct."""
-    build = run.folder(0)
-    lock, _ = lockfile.read(build.lock)
-    tests = ImageTests(run.root, lock.checked, build.variables, run.work, run.work / "checks.log")
-    wrong = [check.id for check in tests.run(config) if check.outcome is not Outcome.CORRECT]
-    return ", ".join(wrong) or "all correct"
+def _look(run: SelftestRun, config: Path) -> str:
+    """Run every check of the image on the machine; return its firmware."""
+    status = ssh.run(config, _UNASKED_METADATA).split()
+    run.expect("metadata_wants_a_token", "401", status[1])
+    build, log = run.folder(0), run.work / "checks.log"
+    lock, _ = lockfile.read_copy(build.lock)
+    tests = ImageTests(run.root, lock.checked, build.variables, run.work, log)
+    ask = partial(ssh.run_again_if_lost, config, say=run.progress.say, log=log)
+    firmware, checks = ec2_builder.look(config, lock, build, tests, ask)
+    wrong = [
+        f"{check.id}: {check.detail}" for check in checks if check.outcome is not Outcome.CORRECT
+    ]
+    run.expect("checks_over_ssh", "all correct", "; ".join(wrong) or "all correct")
+    return firmware
 
 
 def launch(run: SelftestRun) -> None:

@@ -62,6 +62,20 @@ def test_each_step_is_shown_and_nothing_is_left(
     assert selftest.left() == []
 
 
+def test_a_machine_that_never_answers_is_named_and_terminated(
+    root: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "publish", "boot")
+    aws.set(instance_address="127.0.0.9")  # where nobody listens
+    monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "1")
+    ran = builds.golden(root, "selftest", "--region", HOME)
+    assert ran.code == DIFFERS, ran.text
+    found = {row.rule: row.actual for row in selftest.record(root).deviations}
+    assert found.keys() == {"boots_under_uefi", "boots_under_bios"}
+    assert all("SSH did not answer within 1 s" in actual for actual in found.values())
+    assert selftest.left() == []
+
+
 def test_a_deviation_has_its_request_and_answer_and_is_there_again_when_replayed(
     root: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

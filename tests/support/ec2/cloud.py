@@ -131,28 +131,22 @@ def environment() -> dict[str, str]:
 def running_account(
     root: Path,
     work: Path,
-    lock_file: Path,
+    lock_file: Path | None,
     rights: Sequence[str],
     program: ModuleType = ec2_instances,
 ) -> Iterator[Cloud]:
-    """The account, with what the emulated instances are made from: the packages of a lock.
+    """The account, with what the emulated instances are made from: the packages of a lock, if any.
     `program` runs them.
 
-    `rights`: the policies that the checkout `root` has in it.
+    `rights`: the policies that the checkout `root` has in it; without one it may do all.
     """
-    lock, digest = lockfile.read(lock_file)
-    here = store.Store(CachePaths.default().folder)
-    (work / "plan").mkdir(parents=True)
-    progress = Progress.of("test", lock.image, CachePaths(work))
-    BakeInputs(checkout.ROOT, lock, digest, here, progress).fetch()
-    inputs = BakeInputs(root, lock, digest, here, progress)
-    plan = inputs.plan(work / "plan", work / "plan.log", inputs.repository())
-    records.write(work / "bake-plan.json", plan)
+    work.mkdir(parents=True)
+    if lock_file:
+        _write_plan(root, work, lock_file)
     settings = {
         "root": str(root),
         "work": str(work),
-        "plan": str(work / "bake-plan.json"),
-        "allowed": [action for name in rights for action in granted(name)],
+        "allowed": [action for name in rights for action in granted(name)] or ["*"],
     }
     records.write_text(work / "settings.json", json.dumps(settings))
     with namespaces.own_cgroup() as cgroup:
@@ -166,6 +160,17 @@ def running_account(
             yield Cloud(root, process.pid)
         finally:
             shell.stop(process, grace_s=0)
+
+
+def _write_plan(root: Path, work: Path, lock_file: Path) -> None:
+    lock, digest = lockfile.read(lock_file)
+    here = store.Store(CachePaths.default().folder)
+    (work / "plan").mkdir()
+    progress = Progress.of("test", lock.image, CachePaths(work))
+    BakeInputs(checkout.ROOT, lock, digest, here, progress).fetch()
+    inputs = BakeInputs(root, lock, digest, here, progress)
+    plan = inputs.plan(work / "plan", work / "plan.log", inputs.repository())
+    records.write(work / "bake-plan.json", plan)
 
 
 def _until(done: Callable[[], bool], dead: Callable[[], bool], work: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import shutil
 import socket
@@ -88,11 +89,14 @@ class InstanceRunner:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings, self.work = settings, Path(settings["work"])
-        self.plan = records.read(Path(settings["plan"]), BakePlan)
         self.ec2 = client()
         self.running: dict[str, Running] = {}
         self.base, self.sealed, self.disk = "", Path(), Path()
         self.stack = contextlib.ExitStack()
+
+    @functools.cached_property
+    def plan(self) -> BakePlan:
+        return records.read(self.work / "bake-plan.json", BakePlan)
 
     def run(self) -> None:
         control(
@@ -138,6 +142,8 @@ class InstanceRunner:
         )
 
     def _run_instance(self, running: Running) -> None:
+        if "KeyName" not in running.raw:  # nobody logs in
+            return
         try:
             key = self.ec2.describe_key_pairs(
                 KeyNames=[running.raw["KeyName"]], IncludePublicKey=True
@@ -242,12 +248,12 @@ class InstanceRunner:
             instance_id=running.raw["InstanceId"],
         )
         shell.output(["ip", "address", "replace", f"{container.ADDRESS}/32", "dev", "lo"])
-        threading.Thread(target=_relay, daemon=True).start()
+        threading.Thread(target=relay, daemon=True).start()
         with vm.running(config):
             running.over.wait()
 
 
-def _relay() -> None:
+def relay() -> None:
     """The instance's port 22 is the machine's that QEMU forwards."""
     server = socket.create_server((container.ADDRESS, 22))
     while True:

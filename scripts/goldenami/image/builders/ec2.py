@@ -291,20 +291,12 @@ class Ec2Builder:
                 ask = partial(
                     ssh.run_again_if_lost, config, say=progress.say, log=log, timeout_s=limit_s
                 )
-                lines = ask(_FACTS_COMMAND).splitlines()
                 tests = ImageTests(self.root, lock.checked, build.variables, work, log)
-                checks = tests.run(config)
-                checks += image_tests.code(
-                    records.read(build.coverage, CoverageRecord),
-                    lambda command: ask(image_tests.as_root(command)),
-                    # `_cover` read no tree, only wheels: any other library on the instance is
-                    # wrong.
-                    complete=False,
-                )
+                firmware, checks = look(config, lock, build, tests, ask)
         return VerifyResult(
             accel=Accel.EC2,
-            boots=[Boot(firmware=lines[0], seconds_to_ssh=seconds)],
-            checks=checks + _checks(lock, lines),
+            boots=[Boot(firmware=firmware, seconds_to_ssh=seconds)],
+            checks=checks,
         )
 
     def _launch(self, bake: BakeRecord, public_key: Path) -> Launch:
@@ -436,6 +428,22 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
                 f"subnets:` some that give public addresses; else {hint}"
             )
         raise StageFailed(f"{instance.id}: {obstacle} within {limit_s:.0f} s", hint=hint)
+
+
+def look(
+    config: Path, lock: Lock, build: BuildFolder, tests: ImageTests, ask: Callable[[str], str]
+) -> tuple[str, list[Check]]:
+    """Return the firmware that started the instance, and all checks of the image. `ask` runs a
+    command there."""
+    lines = ask(_FACTS_COMMAND).splitlines()
+    checks = tests.run(config)
+    checks += image_tests.code(
+        records.read(build.coverage, CoverageRecord),
+        lambda command: ask(image_tests.as_root(command)),
+        # For a bake on EC2 `_cover` read no tree, only wheels: any other library is wrong.
+        complete=build.read_bake().ami is None,
+    )
+    return lines[0], checks + _checks(lock, lines)
 
 
 def _checks(lock: Lock, lines: list[str]) -> list[Check]:
