@@ -314,10 +314,11 @@ class Ground(Asking):
         desired = {"DesiredConfiguration": {"LaunchTemplate": template}}
         return {"AutoScalingGroupName": self.group, **desired}
 
-    @cached_property
+    @property
     def refreshing(self) -> str:
         """The group while a refresh to the newest version goes on."""
-        self.autoscaling.start_instance_refresh(**self.asked_refresh("$Latest"))
+        with tolerate("InstanceRefreshInProgress"):
+            self.autoscaling.start_instance_refresh(**self.asked_refresh("$Latest"))
         return self.group
 
 
