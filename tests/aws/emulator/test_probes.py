@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from botocore.exceptions import ClientError
+from goldenami import cli
 from goldenami.aws.contract import CONTRACT
 from goldenami.aws.session import Account
 from goldenami.core.errors import GoldenError
@@ -72,6 +73,7 @@ def test_each_rule_is_asked_for_or_it_is_said_why_not() -> None:
     rules = {name for name, row in CONTRACT.items() if row.step != "preflight"}
     assert sorted([*ASKED, *LIFE, *NOT_ASKED]) == sorted(rules)
     assert len(ASKED) > 45
+    assert set(LIFE.values()) <= set(cli.MODULES) and all(NOT_ASKED.values())
 
 
 @pytest.mark.parametrize("rule", ASKED)

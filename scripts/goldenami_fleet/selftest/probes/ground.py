@@ -318,10 +318,11 @@ class Ground(Asking):
             "Preferences": {"BakeTime": 3600},
         }
 
-    @cached_property
+    @property
     def refreshing(self) -> str:
         """The group while a refresh to the newest version goes on."""
-        self.autoscaling.start_instance_refresh(**self.asked_refresh("$Latest"))
+        with tolerate("InstanceRefreshInProgress"):
+            self.autoscaling.start_instance_refresh(**self.asked_refresh("$Latest"))
         return self.group
 
 

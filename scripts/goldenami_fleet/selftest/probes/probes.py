@@ -53,8 +53,6 @@ LIFE = {
 }
 """Rules that a command of the life shows."""
 
-_RIGHTS = "the rights of the person who asks hide it"
-_CHANCE = "nobody can order it"
 NOT_ASKED = {
     **dict.fromkeys(
         (
@@ -69,11 +67,11 @@ NOT_ASKED = {
             "refresh_launches",
             "key_opens_blocks",
         ),
-        _RIGHTS,
+        "an administrator has every right, so nothing is refused",
     ),
     **dict.fromkeys(
         (rule for rule, row in CONTRACT.items() if row.step == "by chance"),
-        _CHANCE,
+        "it happens by chance",
     ),
     "taken_back_says_so": "EC2 decides when it takes a machine back",
     "unsealed_ends_in_error": "the shortest timeout of a snapshot is ten minutes",

@@ -120,9 +120,9 @@ def _reversed(ground: Ground) -> str:
     ground.ask(_START, **ground.asked_refresh(str(number)))
     if code := calls.refusal(lambda: ground.ask(_BACK, **group)):
         return code
-    newest, *older = ground.refreshes()
+    newest, before, *_ = ground.refreshes()
     is_back = newest in ("RollbackInProgress", "RollbackSuccessful")
-    return f"{'rolled back' if is_back else newest}, {', '.join(older)}"
+    return f"{'rolled back' if is_back else newest}, {before}"
 
 
 def _failed(ground: Ground) -> str:
