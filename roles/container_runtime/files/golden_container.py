@@ -24,11 +24,6 @@ FILE, NAME = "etc/golden-container.json", "golden-container"
 LEAST_DRIVER = "goldenami.least-driver"
 """The label of an image of `golden container`: the oldest driver that runs its CUDA."""
 FIRST_USER = 1000
-RESTORE_S = 60
-"""Seconds in which the bucket has to answer, before the container starts without it."""
-KEEP, PLACE = "usr/local/bin/golden-keep", "run/golden-keep/place"
-SLICE = "keep.slice"
-"""What runs there is told before an end that AWS announces (role golden_idle)."""
 REASONS = {
     125: "the engine did not start it",
     126: "its command is no program",
@@ -117,11 +112,12 @@ def mounts(root: Path) -> list[str]:
 
 def restore(root: Path, user: str) -> None:
     """Bring back what the user kept on other machines; a job that resumes looks for it at once."""
-    program, place = root / KEEP, root / PLACE
+    program, place = root / "usr/local/bin/golden-keep", root / "run/golden-keep/place"
     if not program.exists() or subprocess.run([program, "place"], check=False).returncode:
         return
     if place.read_text(encoding="utf-8"):
-        command = ["runuser", "--user", user, "--", program, "restore", "--wait", str(RESTORE_S)]
+        # Without an answer of the bucket in a minute, it starts all the same.
+        command = ["runuser", "--user", user, "--", program, "restore", "--wait", "60"]
         if subprocess.run(command, check=False).returncode:
             print(f"{NAME}: /keep may lack files: see above", file=sys.stderr)
 
@@ -139,8 +135,9 @@ def run(engine: str, root: Path) -> int:
     subprocess.run([engine, "rm", "--force", NAME], capture_output=True, check=False)
     # The output comes here, and so to the journal; the engine need not keep it, too.
     command = [engine, "run", "--rm", f"--name={NAME}", "--ipc=host", "--log-driver=none"]
-    if (root / "run/systemd/system").is_dir():  # sd_booted(3): else nobody has slices
-        command.append(f"--cgroup-parent={SLICE}")
+    # What is there golden_idle tells of the machine's end. Without systemd there are no slices.
+    if (root / "run/systemd/system").is_dir():
+        command.append("--cgroup-parent=keep.slice")
     began = time.monotonic()
     status = subprocess.run([*command, *options, image, *values["command"]], check=False).returncode
     reason = REASONS.get(status, f"exit status {status}")

@@ -84,8 +84,8 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
         family = list(checkout.definition(image).hardware)
     cores, memory, advice = options.cores, options.memory, list[str]()
     if options.measured:
-        images = checkout.images_by_region(image, options.region)
-        vcpus, gib, advice = measured_need.read(checkout.account(), images, image)
+        regions = checkout.images_by_region(image, options.region)
+        (vcpus, gib), advice = measured_need.read(checkout.account(), regions, image)
         cores, memory = cores or vcpus, memory or gib
     needs = cores or memory
     if needs and not family:
