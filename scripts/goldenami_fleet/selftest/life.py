@@ -31,8 +31,6 @@ from goldenami_fleet.selftest.run import IMAGE, LIFETIME, SelftestRun
 
 REFRESH_S, POLL_S = 1800.0, 10.0
 """Seconds to wait for a refresh of one machine, and between polls."""
-SHUTDOWN = "#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n"
-"""User data by which a machine ends itself, in case nobody is left who does."""
 _FIRMWARE = "test -d /sys/firmware/efi && echo uefi || echo bios"
 _UNASKED_METADATA = (
     "bash -c 'exec 3<>/dev/tcp/169.254.169.254/80;"
@@ -121,7 +119,7 @@ def _boots(
         instance_type=SMALL,
         public_key=key.with_suffix(".pub"),
         volume_gib=int(image.root["VolumeSize"]) + ec2_builder.GROWTH_GIB,
-        user_data=SHUTDOWN.format(minutes=30),
+        user_data=instances.ends_after(30),
         tags=tags.temporary(LIFETIME),
     )
     with contextlib.ExitStack() as stack:
@@ -178,7 +176,7 @@ def launch(run: SelftestRun) -> None:
             MinCount=1,
             MaxCount=1,
             InstanceInitiatedShutdownBehavior="terminate",
-            UserData=SHUTDOWN.format(minutes=15),
+            UserData=instances.ends_after(15),
             TagSpecifications=tags.specifications(tags.temporary(LIFETIME), "instance", "volume"),
             **how,
         )

@@ -101,6 +101,14 @@ class LaunchedInstance:
     address: str
 
 
+def ends_after(minutes: int) -> str:
+    """User data by which a machine powers itself off, in case nobody is left who does."""
+    # bootcmd runs before the bus: `shutdown -P +30` does not find logind, and powers off at once. A
+    # timer with its usual dependencies would wait for sysinit.target, which waits for bootcmd.
+    timer = f"--on-active={minutes}min, --timer-property=DefaultDependencies=no"
+    return f"#cloud-config\nbootcmd: [[systemd-run, {timer}, systemctl, poweroff]]\n"
+
+
 def ssh_from() -> str:
     """The IPv4 network from which SSH is allowed: GOLDEN_SSH_FROM, or any."""
     # Any by default, because nothing here can tell the address by which EC2 sees this machine.

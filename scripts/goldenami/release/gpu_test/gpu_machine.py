@@ -107,7 +107,6 @@ def test_offer(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
 
 
 def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Launch:
-    minutes = int(test.hours * 60)
     own_tags = {key: value for key, value in image.tags.items() if key.startswith("goldenami:")}
     return Launch(
         name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}",
@@ -119,8 +118,7 @@ def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Laun
         zone=offer.zone,
         subnet=test.subnets.get(offer.region, {}).get(offer.zone),
         told=str(offer),
-        # The instance ends itself, in case nobody is left who does.
-        user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
+        user_data=instances.ends_after(int(test.hours * 60)),
         tags={**own_tags, **tags.temporary(timedelta(hours=test.hours) + GRACE)},
     )
 
