@@ -239,7 +239,7 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
     ground = Ground(run.account, run.home, run.name)
     try:
         # What a killed run left would be in the way: it has the same names.
-        probing.remove_all(run)
+        probing.remove_all(run, ground)
         for step in steps:
             parts: list[tuple[str, Callable[[SelftestRun], None]]] = []
             if step.name in LIFE:
@@ -247,8 +247,7 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
             parts += probing.parts(step.name, ground)
             run.take(step, parts)
     finally:
-        # By what is listed, as `golden sweep` does it: nothing has to be remembered.
-        left = probing.remove_all(run)
+        left = probing.remove_all(run, ground)
     return left
 
 
