@@ -130,7 +130,7 @@ def _boots(
             host=instance.address,
             port=instances.SSH,
             key=key,
-            user=ec2_builder.user(run.root, lock.base.release),
+            user=lock.base.distribution,  # of a bake on this machine
         )
         stack.callback(ssh.hang_up, config)
         rule, login = f"boots_under_{firmware}", "a login by the launch's key"

@@ -29,6 +29,8 @@ from goldenami.model.builds.build_records import Accel
 from support.ec2 import ec2_instances
 from support.ec2.ec2_instances import InstanceRunner, Running
 
+USER = "debian"
+"""The user of an image that is baked on this machine."""
 UEFI, BIOS = "uefi-preferred", "legacy-bios"
 """Boot modes of AMIs."""
 _BOOT_CODE = 440
@@ -75,7 +77,7 @@ class SelftestInstanceRunner(InstanceRunner):
             disk=disk,
             scratch=scratch,
             private_key=self._key(scratch, public_key, is_ours=Fault.OTHER_KEY in faults),
-            user=ec2_instances.USER,
+            user=USER,
             firmware=vm.Firmware.UEFI if is_uefi else vm.Firmware.BIOS,
             accelerator=Accel.TCG,
             size_bytes=self._volume_bytes(running.raw),
