@@ -37,7 +37,7 @@ _UNASKED_METADATA = (
     r' printf "GET /latest/meta-data/ HTTP/1.0\r\n\r\n" >&3; head -n 1 <&3'
     "'"
 )
-"""The metadata service's status line. A small image has no curl."""
+"""Asks for the metadata service's status line, by nothing that an image may lack."""
 
 
 def publish(run: SelftestRun) -> None:
