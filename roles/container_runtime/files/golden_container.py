@@ -25,7 +25,7 @@ LEAST_DRIVER = "goldenami.least-driver"
 """The label of an image of `golden container`: the oldest driver that runs its CUDA."""
 FIRST_USER = 1000
 REASONS = {
-    125: "the engine did not start it",
+    125: "the engine did not start it, or was restarted",
     126: "its command is no program",
     127: "its image has no such command",
 }

@@ -37,15 +37,6 @@ def batches(names: Sequence[str], size: int = FILTER_VALUES) -> Iterator[list[st
         yield list(names[start : start + size])
 
 
-def refusal(call: Callable[[], object]) -> str:
-    """Make a call, and return the code with which AWS refuses it, or "" if it is granted."""
-    try:
-        call()
-    except ClientError as error:
-        return code(error)
-    return ""
-
-
 @contextmanager
 def tolerate(*codes: str) -> Iterator[None]:
     """Suppress a ClientError whose code ends in one of `codes`. It ends the block."""

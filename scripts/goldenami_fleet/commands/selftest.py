@@ -23,7 +23,7 @@ from goldenami.aws.session import check_regions, home_region, translated
 from goldenami.commands import DryRun, Regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, shell
-from goldenami.core.errors import BadInput, NotVerified, StageFailed
+from goldenami.core.errors import BadInput, Busy, NotVerified, StageFailed
 from goldenami.core.terminal import command_name
 from goldenami.local.host import workspace
 
@@ -239,7 +239,11 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
     ground = Ground(run.account, run.home, run.name)
     try:
         # What a killed run left would be in the way: it has the same names.
-        probing.remove_all(run)
+        if in_use := probing.remove_all(run, ground):
+            raise Busy(
+                f"another self-test is at work in this account: {in_use[0]}",
+                hint="wait for it; `golden sweep --dry-run` says whose it is",
+            )
         for step in steps:
             parts: list[tuple[str, Callable[[SelftestRun], None]]] = []
             if step.name in LIFE:
@@ -247,8 +251,7 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
             parts += probing.parts(step.name, ground)
             run.take(step, parts)
     finally:
-        # By what is listed, as `golden sweep` does it: nothing has to be remembered.
-        left = probing.remove_all(run)
+        left = probing.remove_all(run, ground)
     return left
 
 

@@ -27,6 +27,7 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 from goldenami_fleet.selftest import selftest_records
 from goldenami_fleet.selftest.plan import Step
+from goldenami_fleet.selftest.probes.probes import LIFE
 from goldenami_fleet.selftest.selftest_records import Deviation, StepResult, StepState
 
 IMAGE = "golden-selftest"
@@ -100,6 +101,7 @@ class SelftestRun:
             code = ends
         if code != ends:
             raise WrongEnd(f"`golden {words[0]}` ended with {code}, not {ends}")
+        self._shown |= {rule: None for rule, command in LIFE.items() if command == words[0]}
 
     def expect(self, rule: str, expected: object, actual: object) -> None:
         """Hold what AWS did to what we take it to do. The call is the last one that was made."""

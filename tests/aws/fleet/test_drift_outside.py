@@ -265,5 +265,5 @@ def test_killed_at_its_calls_it_leaves_nothing_that_the_next_run_or_sweep_does_n
         checkout.root, *args, instance, point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER)
     )
     assert len(temporary_ones(cloud)) == 1
-    code, text = kill_proxy.run(checkout.root, "sweep", "--region", REGION, days=1)
+    code, text = kill_proxy.run(checkout.root, "sweep", "--region", REGION)
     assert code == 0 and temporary_ones(cloud) == [], text

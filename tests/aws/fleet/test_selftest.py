@@ -6,10 +6,14 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from goldenami.aws import tags
+from goldenami.core import clock
 from goldenami_fleet.commands import selftest as command
 from goldenami_fleet.selftest import plan, probing
 from goldenami_fleet.selftest.life import LIFE
@@ -20,7 +24,7 @@ from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import Ran
 
-DIFFERS, KILLED, INTERRUPTED = 6, -9, 130
+DIFFERS, BUSY, KILLED, INTERRUPTED = 6, 7, -9, 130
 HOME, AWAY = selftest.REGIONS
 MINE, SECRET_KEY = "210987654321", "AKIASELFTEST00000000"
 
@@ -220,6 +224,21 @@ def test_with_a_gpu_the_other_steps_do_not_wait_for_its_test(
     states = selftest.states(selftest.record(tmp_path))
     assert states == {"publish": "shown", "gpu-test": "unreachable", "launch": "shown"}, ran.text
     assert selftest.left() == []
+
+
+def test_another_run_in_the_account_is_left_alone(root: Path, aws: Emulator) -> None:
+    until = clock.stamp(clock.now() + timedelta(hours=1))
+    theirs = {"Key": tags.SELFTEST, "Value": f"{until} ann@elsewhere:1-2-0123456789ab"}
+    ec2 = boto3.client("ec2", region_name=AWAY, endpoint_url=aws.url)
+    made = ec2.create_volume(
+        AvailabilityZone=f"{AWAY}a",
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [theirs]}],
+    )
+    ran = run(root)
+    assert (ran.code, "another self-test is at work" in ran.text) == (BUSY, True), ran.text
+    [volume] = ec2.describe_volumes()["Volumes"]
+    assert volume["VolumeId"] == made["VolumeId"]
 
 
 def test_two_regions_are_asked_for(root: Path, aws: Emulator) -> None:

@@ -41,7 +41,7 @@ def killed(root: Path, kill_proxy: KillProxy, point: KillPoint, *, by_sweep: boo
     code, text = kill_proxy.run(root, *TEST, point=point)
     assert code == (KILLED if kill_proxy.struck else NO_SSH), f"{point}: {code}\n{text}"
     before = len(candidates.left())
-    code, text = kill_proxy.run(root, "sweep", days=1) if by_sweep else kill_proxy.run(root, *TEST)
+    code, text = kill_proxy.run(root, "sweep") if by_sweep else kill_proxy.run(root, *TEST)
     assert code == (0 if by_sweep else NO_SSH), f"{point}:\n{text}"
     assert candidates.left() == [], f"{point}, {'sweep' if by_sweep else 'the next run'}:\n{text}"
     return before

@@ -187,16 +187,6 @@ def killed(launch: Launch) -> dict[str, Any]:
     return told
 
 
-def daemon(launch: Launch) -> dict[str, Any]:
-    """What a daemon that is restarted leaves of a container that runs."""
-    before = launch.root("docker ps --all --quiet")
-    launch.root("systemctl restart docker")
-    return {"before": before, "after": launch.root("docker ps --all --quiet")} | {
-        "state": launch.state(),
-        "lines": launch.lines(),
-    }
-
-
 def moves(launch: Launch, port: str) -> None:
     """What the job looks for is in the bucket, as another machine left it, and no longer here. The
     agent does not run: only the container's own start brings it back."""
@@ -226,11 +216,9 @@ def boots(folder: Path, port: str) -> None:
     with guest.booted(folder, user_data=USER_DATA) as machine:
         launch = Launch(machine)
         machine.ssh("sudo cloud-init status --wait >/dev/null || true", timeout_s=600)
-        told: dict[str, Any] = {"up": launch.root(UP)}
-        told["absent"] = launch.over()
+        told: dict[str, Any] = {"absent": launch.over()}
         install(launch, machine, folder)
-        told |= {"refused": refused(launch), "killed": killed(launch), "daemon": daemon(launch)}
-        told["slice"] = launch.root("systemctl show keep.slice -P ControlGroup")
+        told |= {"refused": refused(launch), "killed": killed(launch)}
         told["jobs"] = launch.root(f"python3 -c {shlex.quote(TELL)}")
         told["told"] = launch.over() | {"kept": launch.root(f"ls {KEPT}; rm {KEPT}/told")}
         launch.fresh()

@@ -19,7 +19,7 @@ SERVICES = """
 autoscaling budgets ce cloudformation cloudtrail cloudwatch dynamodb ebs ec2 iam kms pricing s3
 savingsplans sns ssm sts
 """
-OF_ONE_WORD = {"sign", "publish"}
+OF_ONE_WORD = {"sign", "publish", "scan"}
 """Methods that look like other names."""
 PLACES = (
     "scripts/goldenami/aws",

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.calls import NOT_YET, refusal, tolerate, wait_for
+from goldenami.aws.calls import NOT_YET, refused, tolerate, wait_for
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
 from goldenami.aws.session import Account, Client, asked_once
@@ -42,10 +42,7 @@ class Asking:
 
     def __init__(self, account: Account, region: str, name: str) -> None:
         self.account, self.region, self.name = account, region, name
-        own = tags.temporary(LIFETIME)
-        # By the second one `golden sweep` finds groups and templates, too.
-        until = f"{own[tags.EXPIRES]} {own[tags.OWNER]}"
-        self.tags = {**own, "goldenami:selftest": until}
+        self.tags = {**tags.temporary(LIFETIME), **tags.of_selftest(LIFETIME)}
         self.path = f"/golden-ami/golden-selftest/{name}"
         self.ec2, self.ssm = account.ec2(region), account.ssm(region)
         self.autoscaling, self.ebs = account.autoscaling(region), account.ebs(region)
@@ -74,7 +71,7 @@ class Asking:
 
         def once() -> str:
             with asked_once():
-                return refusal(partial(self.ask, call, **asked)) or GRANTED
+                return refused(partial(self.ask, call, **asked))[0] or GRANTED
 
         return self.seen(once, expected, NOT_YET)
 
@@ -111,7 +108,8 @@ class Asking:
         return list(answer["AutoScalingGroups"])
 
     def close(self) -> None:
-        """Remove all that was made, whatever happens. Raises the last error."""
+        """Remove all that was made, whatever happens, also what AWS gave no tags, by which a sweep
+        would find it. Raises the last error."""
         removers: dict[str, Callable[[str], object]] = {
             "start_snapshot": partial(leftovers.remove, self.ec2, LeftoverKind.SNAPSHOT),
             "copy_image": self._remove_copy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from goldenami.aws.calls import refusal
+from goldenami.aws.calls import refused
 from goldenami.aws.contract import CONTRACT
 from goldenami.core import clock
 
@@ -20,7 +20,7 @@ def _costs(ground: Ground) -> str:
         "Granularity": "DAILY",
         "Metrics": ["UnblendedCost"],
     }
-    code = refusal(lambda: explorer.get_cost_and_usage(**asked)["ResultsByTime"])
+    code, _ = refused(lambda: explorer.get_cost_and_usage(**asked)["ResultsByTime"])
     return "answered" if code in ("", "DataUnavailableException") else code
 
 
@@ -50,8 +50,15 @@ LIFE = {
     "dynamic_reference": "cluster",
     "create_change_set": "account",
     "execute_change_set": "account",
+    "stack_hands_tags_on": "cluster",
+    "boots_under_uefi": "selftest",
+    "boots_under_bios": "selftest",
+    "metadata_has_the_key": "selftest",
+    "metadata_wants_a_token": "selftest",
+    "checks_over_ssh": "selftest",
 }
-"""Rules that a command of the life shows."""
+"""Rules that no probe asks for, with the command that shows them by its end: `selftest` itself by
+its machines."""
 
 NOT_ASKED = {
     **dict.fromkeys(
@@ -73,6 +80,16 @@ NOT_ASKED = {
         (rule for rule, row in CONTRACT.items() if row.step == "by chance"),
         "it happens by chance",
     ),
+    **dict.fromkeys(
+        ("tags_are_short", "description_is_ascii", "told_tags"),
+        "`golden check` refuses it before AWS could",
+    ),
+    **dict.fromkeys(
+        ("describe_parameters", "long_lists_come_in_time"),
+        "an account with thousands of them shows it",
+    ),
+    "failed_copy_holds_its_name": "nobody can make a copy fail",
+    "spot_role_is_made": "an account's first request alone makes it",
     "taken_back_says_so": "EC2 decides when it takes a machine back",
     "unsealed_ends_in_error": "the shortest timeout of a snapshot is ten minutes",
     "default_network": "the account would lose its default network",

@@ -118,7 +118,8 @@ def _reversed(ground: Ground) -> str:
     )
     number = _version(ground, ground.launching, ground.image)["VersionNumber"]
     ground.ask(_START, **ground.asked_refresh(str(number)))
-    if code := calls.refusal(lambda: ground.ask(_BACK, **group)):
+    code, _ = calls.refused(lambda: ground.ask(_BACK, **group))
+    if code:
         return code
     newest, before, *_ = ground.refreshes()
     is_back = newest in ("RollbackInProgress", "RollbackSuccessful")
