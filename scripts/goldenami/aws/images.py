@@ -75,9 +75,10 @@ class ImageSpec(Record):
     @classmethod
     def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
         """Return the specification of a build's AMI."""
-        size = 0
+        size, base = 0, dict[str, str]()
         if bake.ami:
-            size = bake.ami.volume_gib
+            # In every region: it says whose user one logs in as.
+            size, base = bake.ami.volume_gib, {tags.BASE_AMI: bake.ami.base}
         elif bake.disk:
             size = -(-bake.disk.bytes_apparent // GIB)  # rounded up
         return cls(
@@ -88,6 +89,7 @@ class ImageSpec(Record):
             tags={
                 **tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit),
                 **tags.of_bytes(bake.disk_sha256, bake.manifest_sha256),
+                **base,
             },
         )
 

@@ -87,6 +87,9 @@ class Running:
 class InstanceRunner:
     """Gives each running instance a machine, and takes it away when EC2 says that it stopped."""
 
+    user = USER
+    """The machine's default user."""
+
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings, self.work = settings, Path(settings["work"])
         self.ec2 = client()
@@ -200,7 +203,7 @@ class InstanceRunner:
                 )
 
     def like_the_publishers(self, root: Path, public_key: str) -> None:
-        """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
+        """The default user with the launch's key, as cloud-init has made him; sudo."""
         sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
         shell.output(
@@ -215,15 +218,24 @@ class InstanceRunner:
                 "Debian",
                 "--groups",
                 "adm,sudo",
-                USER,
+                self.user,
             ]
         )
-        home = root / "home" / USER
+        home = root / "home" / self.user
         (home / ".ssh").mkdir(mode=0o700)
         (home / ".ssh/authorized_keys").write_text(f"{public_key.strip()}\n", encoding="utf-8")
-        shell.output(["chroot", str(root), "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh"])
+        shell.output(
+            [
+                "chroot",
+                str(root),
+                "chown",
+                "-R",
+                f"{self.user}:{self.user}",
+                f"/home/{self.user}/.ssh",
+            ]
+        )
         (root / "etc/sudoers.d/90-cloud-init-users").write_text(
-            f"{USER} ALL=(ALL) NOPASSWD:ALL\n", encoding="utf-8"
+            f"{self.user} ALL=(ALL) NOPASSWD:ALL\n", encoding="utf-8"
         )
         (root / "etc/cloud/cloud.cfg.d").mkdir(parents=True)
         (root / "etc/cloud/cloud.cfg.d/01_debian_cloud.cfg").write_text(_CLOUD, encoding="utf-8")

@@ -29,6 +29,9 @@ _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 class GpuInstanceRunner(InstanceRunner):
     """Gives each instance a container with the GPUs of its type."""
 
+    user = "debian"
+    """That of an image that was baked on this machine, as the candidate was."""
+
     def prepare(self) -> None:
         """The account is empty: the test publishes. NVIDIA's libraries are those of all
         instances."""

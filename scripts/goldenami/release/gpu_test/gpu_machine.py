@@ -75,6 +75,14 @@ class GpuTest:
         tested = image_tests.tested(self.root, self.lock.checked)
         return [role for role in tested if required(self.root, [role])]
 
+    @property
+    def user(self) -> str:
+        """The default user of the candidate's machines: the publisher's if it was baked on EC2 from
+        his AMI, else the one that a bake here makes."""
+        if any(tags.BASE_AMI in image.tags for image in self.candidates.values()):
+            return ec2_builder.user(self.root, self.lock.base.release)
+        return self.lock.base.distribution
+
     def session(self, offer: Offer) -> GpuSession:
         return GpuSession(ami=self.candidates[offer.region].ami, nonce=self.nonce, kind=offer.kind)
 
@@ -94,7 +102,7 @@ def test_offer(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
             work,
             host=instance.address,
             port=instances.SSH,
-            user=ec2_builder.user(test.root, test.lock.base.release),
+            user=test.user,
             key=key,
         )
         stack.callback(ssh.hang_up, config)
