@@ -186,14 +186,28 @@ def access(
 
 def _make_group(ec2: Client, **arguments: Any) -> str:
     """Create a security group, and return its id or that of the group that exists by this name."""
-    with tolerate(".Duplicate"), _refusals("makes no security group", ec2.meta.region_name):
-        return str(ec2.create_security_group(**arguments)["GroupId"])
+    name = arguments["GroupName"]
+    try:
+        with tolerate(".Duplicate"), _refusals("makes no security group", ec2.meta.region_name):
+            return str(ec2.create_security_group(**arguments)["GroupId"])
+    except BotoCoreError:
+        # EC2 may have made it all the same.
+        if group := _group_called(ec2, name, limit_s=SHOWN_S):
+            _remove(ec2.delete_security_group, GroupId=group)
+        raise
+    return str(_group_called(ec2, name))
+
+
+def _group_called(ec2: Client, name: str, *, limit_s: float | None = None) -> str | None:
+    """The id of the security group of that name, or None if EC2 shows none in time."""
     # A filter, because the parameter GroupNames finds groups of the default VPC only.
-    filters = [{"Name": "group-name", "Values": [arguments["GroupName"]]}]
+    filters = [{"Name": "group-name", "Values": [name]}]
     groups = wait_for(
-        lambda: ec2.describe_security_groups(Filters=filters)["SecurityGroups"] or None
+        lambda: ec2.describe_security_groups(Filters=filters)["SecurityGroups"] or None,
+        limit_s=limit_s,
+        pauses=POLL_S,
     )
-    return str((groups or [{}])[0].get("GroupId"))
+    return str(groups[0]["GroupId"]) if groups else None
 
 
 @contextlib.contextmanager
