@@ -18,7 +18,7 @@ from goldenami.model.builds.sparse_disk import BLOCK
 
 from goldenami_fleet.selftest.probes.asking import LIFETIME, Asked, Asking
 
-ROOT_DEVICE, TYPE, SHUTDOWN = "/dev/xvda", "t3.micro", "#!/bin/sh\nshutdown -P +20\n"
+ROOT_DEVICE, TYPE = "/dev/xvda", "t3.micro"
 
 
 class Ground(Asking):
@@ -237,7 +237,6 @@ class Ground(Asking):
             "MinCount": 1,
             "MaxCount": 1,
             "InstanceInitiatedShutdownBehavior": "terminate",
-            "UserData": SHUTDOWN,
             "TagSpecifications": self.of("instance", "volume"),
             **more,
         }
