@@ -121,7 +121,7 @@ def cmd_sweep(
 
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
     (--region). A region that cannot be read is named at the end, by exit code 4 or 8; the others
-    are swept. To remove the stack of a killed self-test takes an administrator's credentials.
+    are swept. What a killed self-test left takes an administrator's credentials.
     """
     all_regions = list(dict.fromkeys(region))
     if not region:

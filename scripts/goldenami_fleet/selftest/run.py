@@ -21,7 +21,7 @@ from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.recording import RecordedCall, Recorder
 from goldenami.aws.session import Account, translate
 from goldenami.core import units
-from goldenami.core.errors import Busy, GoldenError, HostNotReady, Unreachable
+from goldenami.core.errors import Busy, GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
@@ -211,7 +211,7 @@ class SelftestRun:
         return ""
 
 
-class WrongEnd(GoldenError):
+class WrongEnd(StageFailed):
     """A command ended otherwise than it should."""
 
 

@@ -21,7 +21,7 @@ from goldenami.aws.services.remote_store import S3Store
 from goldenami.aws.services.site_bucket import SiteBucket
 from goldenami.core import clock, records
 from support import trees
-from support.aws import digest_weeks, references, retirement, selftest_life, unbound
+from support.aws import digest_weeks, references, retirement, unbound
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, USERS_BUCKET, document
 from support.aws.emulator import Emulator, running
 from support.aws.fleet import Fleet
@@ -327,7 +327,7 @@ def regions(stage: Stage) -> None:
 
 
 def sweep(stage: Stage) -> None:
-    """One expired thing of each kind, one that an AMI is made of, and what a self-test left."""
+    """One expired thing of each kind, and one that an AMI is made of."""
     ec2 = boto3.client("ec2", "us-east-1")
     stage.aws.set(pending_s=0)
     expired = {tags.EXPIRES: "2020-01-01T00:00:00Z", tags.OWNER: "me@host:1"}
@@ -344,8 +344,6 @@ def sweep(stage: Stage) -> None:
     )
     account.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
     ec2.create_tags(Resources=[account.ami(3)], Tags=tags.to_list(expired))
-    selftest_life.short(stage.aws, {tags.SELFTEST: f"{expired[tags.EXPIRES]} me@host:1"})
-    boto3.client("cloudformation", "us-east-1").delete_stack(StackName=selftest_life.STACK)
     stage.under_policy("sweep", "--region", "us-east-1")
 
 

@@ -26,6 +26,7 @@ PLANNING = [
     "release",
     "retire",
     "rollback",
+    "selftest",
     "sweep",
 ]
 """Commands that print a plan and stop."""

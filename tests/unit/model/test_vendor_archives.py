@@ -45,11 +45,11 @@ def test_the_driver_of_nvidias_repository() -> None:
     assert archives("ubuntu-24.04-ml-gpu") == (ubuntu,)
 
 
-def test_the_readme_s_two_lines_move_the_first_image_to_a_branch_that_lasts(
+def test_the_page_s_two_lines_move_the_first_image_to_a_branch_that_lasts(
     tmp_path: Path,
 ) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = dict(re.findall(r"^    (nvidia_driver_\w+): (.+)$", readme, re.M))
+    page = (ROOT / "docs/drivers-and-repositories.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^ +(nvidia_driver_\w+): (.+)$", page, re.M))
     assert lines.keys() == {"nvidia_driver_source", "nvidia_driver_branch"}
     root = builds.copy_definitions(tmp_path / "checkout")
     for name, value in lines.items():

@@ -25,30 +25,58 @@ CLUSTER = f"golden-cluster-{SELFTEST_IMAGE}"
 _STACK = "cloudformation"
 
 
+DENIED = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
+"""Who may not look for a kind has made none: a run takes an administrator's credentials, the sweep
+of a pipeline has a role."""
+
+
 def find(account: Account, region: str) -> Iterator[Leftover]:
-    """Yield groups, stacks and templates that carry SELFTEST."""
-    tagged = [{"Name": "tag-key", "Values": [tags.SELFTEST]}]
-    autoscaling, ec2 = account.autoscaling(region), account.ec2(region)
+    """Yield groups, stacks and templates that carry SELFTEST, as far as the caller may look."""
+    for look in (_groups, _stacks, _templates):
+        with tolerate(*DENIED):
+            yield from look(account, region)
+
+
+_TAGGED = [{"Name": "tag-key", "Values": [tags.SELFTEST]}]
+
+
+def _groups(account: Account, region: str) -> Iterator[Leftover]:
+    autoscaling = account.autoscaling(region)
     for group in pages(
-        autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100, Filters=tagged
+        autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100, Filters=_TAGGED
     ):
-        yield leftovers.of_tags(
-            LeftoverKind.GROUP, group["AutoScalingGroupName"], tags.from_list(group["Tags"])
-        )
+        own_tags = tags.from_list(group["Tags"])
+        yield leftovers.of_tags(LeftoverKind.GROUP, group["AutoScalingGroupName"], own_tags)
+
+
+def _stacks(account: Account, region: str) -> Iterator[Leftover]:
     for name, value in stacks.tagged(account.client(_STACK, region), tags.SELFTEST).items():
         yield leftovers.of_tags(LeftoverKind.STACK, name, {tags.SELFTEST: value})
-    for template in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200, Filters=tagged):
-        yield leftovers.of_tags(
-            LeftoverKind.TEMPLATE, template["LaunchTemplateId"], tags.from_list(template["Tags"])
-        )
+
+
+def _templates(account: Account, region: str) -> Iterator[Leftover]:
+    ec2 = account.ec2(region)
+    for row in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200, Filters=_TAGGED):
+        own_tags = tags.from_list(row["Tags"])
+        yield leftovers.of_tags(LeftoverKind.TEMPLATE, row["LaunchTemplateId"], own_tags)
 
 
 def find_untagged(account: Account, region: str) -> Iterator[Leftover]:
     """Yield the image's cluster while it is an empty stack, its parameters, records last, and its
-    leases. A lease that a process has says when it expires; the rest has no date."""
+    leases, as far as the caller may look. A lease that a process has says when it expires; the rest
+    has no date."""
+    for look in (_empty_stack, _parameters, _leases):
+        with tolerate(*DENIED):
+            yield from look(account, region)
+
+
+def _empty_stack(account: Account, region: str) -> Iterator[Leftover]:
     stack = stacks.find(account.client(_STACK, region), CLUSTER)
     if stack and stack.is_new:
         yield _untagged(LeftoverKind.STACK, CLUSTER)
+
+
+def _parameters(account: Account, region: str) -> Iterator[Leftover]:
     within = [{"Key": "Path", "Option": "Recursive", "Values": [PATH]}]
     rows = pages(account.ssm(region), "describe_parameters", "Parameters", ParameterFilters=within)
     names = [row["Name"] for row in rows if row["Name"].startswith(f"{PATH}/")]
@@ -56,6 +84,9 @@ def find_untagged(account: Account, region: str) -> Iterator[Leftover]:
     # A build's record is what other commands find the parameters beside it by.
     for name in sorted(names, key=lambda name: (-name.count("/"), name not in channels, name)):
         yield _untagged(LeftoverKind.PARAMETER, name)
+
+
+def _leases(account: Account, region: str) -> Iterator[Leftover]:
     dynamodb = account.dynamodb(region)
     for item in lease.items_of(dynamodb, SELFTEST_IMAGE):
         state = lease.read_lease(dynamodb, item)
