@@ -428,19 +428,33 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 }
 
 
+AS_FAR_AS_IT_MAY = {
+    "sweep": {
+        "autoscaling:DescribeAutoScalingGroups",
+        "cloudformation:DescribeStacks",
+        "dynamodb:GetItem",
+        "dynamodb:Scan",
+        "ec2:DescribeLaunchTemplates",
+        "ssm:DescribeParameters",
+    }
+}
+"""What a command looks at only where it may: what a self-test left takes an administrator."""
+
+
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
     """Each action, and its resources with the tags that they have then, also by the boundary."""
     SCENARIOS[command](stage)
     # ECR's rights are those of a registry's protocol, which the emulator does not speak.
     wanted = [action for action in granted(command) if not action.startswith("ecr:")]
-    assert sorted(stage.asked) == sorted(wanted)
+    needless = AS_FAR_AS_IT_MAY.get(command, set())
+    assert sorted(stage.asked - needless) == sorted(wanted)
     [policy] = [
         document(name)
         for name, body in BY_COMMANDS.items()
         if command in body["Metadata"]["Commands"]
     ]
-    assert len(stage.questions) >= len(stage.asked)
+    assert len(stage.questions) >= len(wanted)
     assert [asked for asked in stage.questions if not allows([policy], BOUNDARY, asked)] == []
 
 

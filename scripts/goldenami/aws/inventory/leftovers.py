@@ -123,9 +123,8 @@ def of_tags(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Lefto
     )
 
 
-def remove(ec2: Client, kind: LeftoverKind, name: str, *, protected: bool = False) -> None:
-    """Remove one resource by its id, if it exists; an AMI that is protected from that only with
-    `protected`."""
+def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
+    """Remove one resource by its id, if it exists."""
     removers: Mapping[LeftoverKind, Callable[..., object]] = {
         LeftoverKind.IMAGE: ec2.deregister_image,
         LeftoverKind.VOLUME: ec2.delete_volume,
@@ -134,8 +133,6 @@ def remove(ec2: Client, kind: LeftoverKind, name: str, *, protected: bool = Fals
         LeftoverKind.SECURITY_GROUP: ec2.delete_security_group,
     }
     with tolerate(".NotFound", ".Unavailable"):
-        if kind is LeftoverKind.IMAGE and protected:
-            ec2.disable_image_deregistration_protection(ImageId=name)
         if kind is LeftoverKind.INSTANCE:
             # Waits for the end, since its security group and volumes cannot go before.
             instances.terminate(ec2, name)
