@@ -20,7 +20,7 @@ from goldenami.core.errors import Unreachable
 
 from goldenami_fleet.selftest import preflight_rights
 from goldenami_fleet.selftest.preflight_findings import (
-    Finding,
+    AccountFact,
     Question,
     State,
     Subject,
@@ -43,7 +43,7 @@ _MAKES_ROLE = "right to iam:CreateServiceLinkedRole"
 _NO_POLICY = ("AWSOrganizationsNotInUseException", "EffectivePolicyNotFoundException")
 
 
-def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list[Finding]:
+def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list[AccountFact]:
     """Look at the account and, in parallel, at its regions, for machines of the instance types.
 
     Raises BadInput for a region that does not exist or is not allowed, and for nothing else.
@@ -56,7 +56,7 @@ def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list
         dict.fromkeys([account.home, *regions]),
         lambda region: str(account.sts(region).get_caller_identity()["Arn"]),
     )
-    findings = list[Finding]()
+    findings = list[AccountFact]()
     for region, error in callers.failed.items():
         state: State = "unknown" if isinstance(error, Unreachable) else "stops"
         mend = error.hint
@@ -80,7 +80,7 @@ def look(account: Account, regions: Sequence[str], types: Sequence[str]) -> list
     return findings
 
 
-def _whole(account: Account, caller: str) -> list[Finding]:
+def _whole(account: Account, caller: str) -> list[AccountFact]:
     by_iam = partial(preflight_rights.by_iam, caller=caller)
     found = list(ask(account, {Subject("", "rights"): by_iam}))
     makes_role: bool | None = None
@@ -99,7 +99,7 @@ def _whole(account: Account, caller: str) -> list[Finding]:
     return [*rest, *ask(account, questions)]
 
 
-def _region(account: Account, region: str, types: Sequence[str]) -> list[Finding]:
+def _region(account: Account, region: str, types: Sequence[str]) -> list[AccountFact]:
     questions: dict[Subject, Question] = {
         Subject(region, "encryption", ("publish", "launch")): _encryption,
         Subject(region, "default network", ("gpu-test", "launch")): default_network,
@@ -114,7 +114,7 @@ def _region(account: Account, region: str, types: Sequence[str]) -> list[Finding
     return list(ask(account, questions))
 
 
-def _role(account: Account, subject: Subject, makes_it: bool | None) -> Iterator[Finding]:
+def _role(account: Account, subject: Subject, makes_it: bool | None) -> Iterator[AccountFact]:
     """Whether a service's role is there, or else the caller's first request makes it."""
     service = {"AWSServiceRoleForEC2Spot": "spot"}.get(subject.name, "autoscaling")
     mend = f"`aws iam create-service-linked-role --aws-service-name {service}.amazonaws.com`"
@@ -130,7 +130,7 @@ def _role(account: Account, subject: Subject, makes_it: bool | None) -> Iterator
         yield subject.says("stops", "it is missing, and these credentials may not make it", mend)
 
 
-def _tag_policy(account: Account, subject: Subject) -> Iterator[Finding]:
+def _tag_policy(account: Account, subject: Subject) -> Iterator[AccountFact]:
     """Whether the organization refuses a tag that the company has on everything in EC2."""
     organizations, answer = account.client("organizations", account.home), dict[str, Any]()
     describe = partial(organizations.describe_effective_policy, PolicyType="TAG_POLICY")
@@ -156,7 +156,7 @@ def _enforced(policy: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield rule["tag_key"], rule.get("tag_value", ["*"])
 
 
-def _encryption(account: Account, subject: Subject) -> Iterator[Finding]:
+def _encryption(account: Account, subject: Subject) -> Iterator[AccountFact]:
     ec2 = account.ec2(subject.region)
     if not ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]:
         yield subject.says("fits", "off by default")
@@ -173,7 +173,7 @@ def _encryption(account: Account, subject: Subject) -> Iterator[Finding]:
         yield subject.says("fits", f"by {key.arn}: {who}")
 
 
-def _sharing(account: Account, subject: Subject) -> Iterator[Finding]:
+def _sharing(account: Account, subject: Subject) -> Iterator[AccountFact]:
     ec2 = account.ec2(subject.region)
     images = ec2.get_image_block_public_access_state()["ImageBlockPublicAccessState"]
     snapshots = ec2.get_snapshot_block_public_access_state()["State"]
@@ -183,7 +183,7 @@ def _sharing(account: Account, subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _allowed_images(account: Account, subject: Subject) -> Iterator[Finding]:
+def _allowed_images(account: Account, subject: Subject) -> Iterator[AccountFact]:
     """Whether Debian's AMIs are seen. An account always sees its own."""
     ec2 = account.ec2(subject.region)
     state = ec2.get_allowed_images_settings()["State"]
@@ -198,7 +198,7 @@ def _allowed_images(account: Account, subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _metadata(account: Account, subject: Subject) -> Iterator[Finding]:
+def _metadata(account: Account, subject: Subject) -> Iterator[AccountFact]:
     defaults = account.ec2(subject.region).get_instance_metadata_defaults().get("AccountLevel", {})
     if defaults.get("HttpEndpoint") != "disabled":
         yield subject.says("fits", "it is on")
@@ -211,7 +211,7 @@ def _metadata(account: Account, subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _types(account: Account, subject: Subject, types: Sequence[str]) -> Iterator[Finding]:
+def _types(account: Account, subject: Subject, types: Sequence[str]) -> Iterator[AccountFact]:
     """Whether the region offers the types, and quotas have room for a machine of each."""
     families = sorted({name.partition(".")[0] for name in types})
     described = instance_types.describe(account.ec2(subject.region), families)
@@ -240,9 +240,9 @@ def _types(account: Account, subject: Subject, types: Sequence[str]) -> Iterator
                 )
 
 
-def lines(findings: Iterable[Finding]) -> Iterator[str]:
+def lines(findings: Iterable[AccountFact]) -> Iterator[str]:
     """Yield what a person reads: in full what stops or is unknown, a line a region for the rest."""
-    by_region = dict[str, list[Finding]]()
+    by_region = dict[str, list[AccountFact]]()
     for finding in findings:
         by_region.setdefault(finding.region or "the account", []).append(finding)
     for place, found in by_region.items():

@@ -13,7 +13,7 @@ from goldenami.core.records import Record
 State = Literal["fits", "stops", "unknown"]
 
 
-class Finding(Record):
+class AccountFact(Record):
     """One fact of a region, or of the whole account if `region` is "".
 
     `stops` are the commands that would fail, `mend` is what to do. A fact that could not be read is
@@ -36,8 +36,8 @@ class Subject:
     name: str
     needed_by: tuple[str, ...] = ()
 
-    def says(self, state: State, text: str, mend: str = "") -> Finding:
-        return Finding(
+    def says(self, state: State, text: str, mend: str = "") -> AccountFact:
+        return AccountFact(
             region=self.region,
             subject=self.name,
             state=state,
@@ -47,10 +47,10 @@ class Subject:
         )
 
 
-Question = Callable[[Account, Subject], Iterable[Finding]]
+Question = Callable[[Account, Subject], Iterable[AccountFact]]
 
 
-def ask(account: Account, questions: Mapping[Subject, Question]) -> Iterator[Finding]:
+def ask(account: Account, questions: Mapping[Subject, Question]) -> Iterator[AccountFact]:
     """Ask one question after the other. An error makes its subject unknown; a region that does not
     answer is asked no more."""
     for subject, question in questions.items():

@@ -8,12 +8,12 @@ from typing import Any
 from goldenami.aws.calls import pages
 from goldenami.aws.session import Account
 
-from goldenami_fleet.selftest.preflight_findings import Finding, Subject
+from goldenami_fleet.selftest.preflight_findings import AccountFact, Subject
 
 Row = dict[str, Any]
 
 
-def default_network(account: Account, subject: Subject) -> Iterator[Finding]:
+def default_network(account: Account, subject: Subject) -> Iterator[AccountFact]:
     """Whether SSH reaches a subnet of the default VPC."""
     ec2, region = account.ec2(subject.region), f"--region {subject.region}"
     default = [{"Name": "is-default", "Values": ["true"]}]

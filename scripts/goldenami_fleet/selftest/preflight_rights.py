@@ -19,7 +19,7 @@ from goldenami.aws import tags
 from goldenami.aws.calls import pages, refused
 from goldenami.aws.session import Account, Client, asked_once
 
-from goldenami_fleet.selftest.preflight_findings import Finding, Subject
+from goldenami_fleet.selftest.preflight_findings import AccountFact, Subject
 
 POLICIES = ("publish", "promote", "gpu-test", "retire")
 FOLDER = "scripts/goldenami/aws/policies"
@@ -94,7 +94,7 @@ def rights() -> tuple[Right, ...]:
     return tuple(found)
 
 
-def by_iam(account: Account, subject: Subject, caller: str) -> Iterator[Finding]:
+def by_iam(account: Account, subject: Subject, caller: str) -> Iterator[AccountFact]:
     """Ask IAM's simulator for every action of the policies."""
     if caller.endswith(":root"):
         yield subject.says("fits", "the account's root user may do all")
@@ -152,7 +152,7 @@ def _principal(iam: Client, caller: str) -> str:
     return str(iam.get_role(RoleName=session.partition("/")[0])["Role"]["Arn"])
 
 
-def _missing(region: str, action: str, needs: Sequence[Right], reason: str = "") -> Finding:
+def _missing(region: str, action: str, needs: Sequence[Right], reason: str = "") -> AccountFact:
     needed_by = tuple(dict.fromkeys(right.needed_by(action) for right in needs))
     mend = (
         f"allow it as {needs[0].name} of {FOLDER}/{needs[0].policy}.json does, or use a role of "
@@ -164,9 +164,9 @@ def _missing(region: str, action: str, needs: Sequence[Right], reason: str = "")
     return Subject(region, f"right to {action}", needed_by).says("stops", text, mend)
 
 
-def by_ec2(account: Account, subject: Subject, instance_type: str) -> Iterator[Finding]:
+def by_ec2(account: Account, subject: Subject, instance_type: str) -> Iterator[AccountFact]:
     """Ask EC2 by DryRun whether the caller may make what the commands make."""
-    ec2, granted, lacks = account.ec2(subject.region), list[str](), dict[str, Finding]()
+    ec2, granted, lacks = account.ec2(subject.region), list[str](), dict[str, AccountFact]()
     image = newest_debian(ec2) or f"ami-{NO_ID}"
     for method, arguments in _calls(image, subject.region, instance_type).items():
         call = ec2.meta.method_to_api_mapping[method]

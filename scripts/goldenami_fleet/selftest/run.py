@@ -24,13 +24,14 @@ from goldenami.core import units
 from goldenami.core.errors import Busy, GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.operation.publish_section import SELFTEST_IMAGE
 
 from goldenami_fleet.selftest import selftest_records
 from goldenami_fleet.selftest.plan import Step
 from goldenami_fleet.selftest.probes.probes import LIFE
 from goldenami_fleet.selftest.selftest_records import Deviation, StepResult, StepState
 
-IMAGE = "golden-selftest"
+IMAGE = SELFTEST_IMAGE
 """The image that lives through a run, in the account as well: all of its name is a run's."""
 LIFETIME = timedelta(hours=6)
 """How long after its making a thing of a run may be removed by `golden sweep`, if its process is
@@ -92,7 +93,6 @@ class SelftestRun:
         """Run a command of `golden` as a person types it. Raises its error, or a deviation's if it
         ends with another exit code than `ends`."""
         print(f"\n$ golden {' '.join(words)}", flush=True)
-        code: int
         try:
             code = self.golden_command(list(words))
         except GoldenError as error:

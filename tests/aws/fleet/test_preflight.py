@@ -14,7 +14,7 @@ from goldenami.aws.session import Account
 from goldenami.core.errors import BadInput
 from goldenami.model.operation.residency import AllowedRegions
 from goldenami_fleet.selftest import preflight, preflight_rights
-from goldenami_fleet.selftest.preflight_findings import Finding, Subject, ask
+from goldenami_fleet.selftest.preflight_findings import AccountFact, Subject, ask
 from support.aws.emulator import Emulator
 from support.builds.tools import granted
 
@@ -51,14 +51,14 @@ class Evening:
     def deny(self, *actions: str) -> None:
         self.aws.set(denied={"*": actions})
 
-    def look(self, regions: Iterable[str] = (EAST, WEST)) -> list[Finding]:
+    def look(self, regions: Iterable[str] = (EAST, WEST)) -> list[AccountFact]:
         newest = {"ImageId": "ami-0123456789abcdef0", "CreationDate": "2026-11-01T00:00:00.000Z"}
         asked = {"Owner.1": preflight_rights.DEBIAN[0]}
         for region in {EAST, WEST} - self.hides_debian:
             self.aws.answer("ec2:DescribeImages", region, asked, Images=[newest])
         return preflight.look(COMPANY, list(regions), TYPES)
 
-    def wrong(self) -> dict[tuple[str, str], Finding]:
+    def wrong(self) -> dict[tuple[str, str], AccountFact]:
         """What does not fit, by its region and subject."""
         return {(each.region, each.subject): each for each in self.look() if each.state != "fits"}
 
@@ -287,7 +287,7 @@ def test_each_action_of_a_policy_is_named_if_it_is_missing(evening: Evening) -> 
     assert len(actions) > 60
     caller = str(boto3.client("sts").get_caller_identity()["Arn"])
 
-    def by_iam(account: Account, subject: Subject) -> Iterable[Finding]:
+    def by_iam(account: Account, subject: Subject) -> Iterable[AccountFact]:
         return preflight_rights.by_iam(account, subject, caller)
 
     for bit in range(len(actions).bit_length()):

@@ -13,6 +13,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.calls import NOT_YET, refused, tolerate, wait_for
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
+from goldenami.aws.services import selftest_leftovers
 from goldenami.aws.session import Account, Client, asked_once
 from goldenami.core.errors import StageFailed
 
@@ -43,7 +44,7 @@ class Asking:
     def __init__(self, account: Account, region: str, name: str) -> None:
         self.account, self.region, self.name = account, region, name
         self.tags = {**tags.temporary(LIFETIME), **tags.of_selftest(LIFETIME)}
-        self.path = f"/golden-ami/golden-selftest/{name}"
+        self.path = f"{selftest_leftovers.PATH}/{name}"
         self.ec2, self.ssm = account.ec2(region), account.ssm(region)
         self.autoscaling, self.ebs = account.autoscaling(region), account.ebs(region)
         self.made = defaultdict[str, set[str]](set)

@@ -16,9 +16,10 @@ from goldenami.aws.instances import instances
 from goldenami.core import clock
 from goldenami.model.builds.sparse_disk import BLOCK
 
+from goldenami_fleet.selftest.plan import SMALL
 from goldenami_fleet.selftest.probes.asking import LIFETIME, Asked, Asking
 
-ROOT_DEVICE, TYPE = "/dev/xvda", "t3.micro"
+ROOT_DEVICE, TYPE = images.ROOT_DEVICE, SMALL
 
 
 class Ground(Asking):
