@@ -68,14 +68,16 @@ class Round:
         return json.dumps({"kind": end.kind, "waiting": waiting, "gone": gone})
 
     def _tell(self, bucket: Bucket, end: End | None) -> None:
-        if end:
-            record = self._record(end)
-            job = ThreadPoolExecutor(1).submit(bucket.write_record, json.loads(record))
-            wait([job], None if end.until == float("inf") else max(0.0, end.until - now()))
-            if not job.done():
-                raise KeepError("the machine ends before the bucket answers")
-            job.result()
-            self._recorded = _digest(record)
+        """Write the record of an end, unless the bucket has one that says the same."""
+        record = self._record(end) if end else ""
+        if not end or _digest(record) == self._recorded:
+            return
+        job = ThreadPoolExecutor(1).submit(bucket.write_record, json.loads(record))
+        wait([job], None if end.until == float("inf") else max(0.0, end.until - now()))
+        if not job.done():
+            raise KeepError("the machine ends before the bucket answers")
+        job.result()
+        self._recorded = _digest(record)
 
     def _send_all(self, bucket: Bucket) -> bool:
         """Return whether it got so far: not if the way has to be free at once."""
@@ -93,12 +95,13 @@ class Round:
                 queue.sort(key=lambda file: (-file.size, file.mtime_ns))
             last = end
             if self.trouble or _time_left(end) <= 0:
-                queue.clear()
-                for sending in running.values():
-                    sending.transfer.cancel()
+                _stop(queue, running)
             # At an end a large file's parts, which are many at once, keep no small one waiting.
-            most = 1 if end and queue and queue[-1].size > PART else PARALLEL
-            if has_room := bool(queue) and len(running) < most:
+            is_large = bool(end and queue and queue[-1].size > PART)
+            if has_room := bool(queue) and len(running) < (1 if is_large else PARALLEL):
+                if is_large:
+                    # They may fill the way until the end: what is safe by now is told before them.
+                    self._tell(bucket, end)
                 sending = Sending(bucket, self._folder.path, queue.pop())
                 if self._fits([*running.values(), sending], end):
                     known = self._index.known.get(sending.file.path)
@@ -200,6 +203,12 @@ class Round:
 
 def _digest(record: str) -> int:
     return zlib.crc32(record.encode())
+
+
+def _stop(queue: list[File], running: _Running) -> None:
+    queue.clear()
+    for sending in running.values():
+        sending.transfer.cancel()
 
 
 def _time_left(end: End | None) -> float:
