@@ -207,20 +207,14 @@ def _run(
             gpu=options.gpu,
         )
         started_at = clock.stamp()
-        left = _live(run, steps)
-        record = SelftestRecord(
-            version=goldenami.__version__,
-            started_at=started_at,
-            emulated=emulated,
-            regions=regions,
-            usd=round(run.spent_usd, 4),
-            most_usd=options.most_usd,
-            steps=tuple(run.results),
-            deviations=tuple(run.deviations),
-            left=tuple(left),
-        )
-    records.write(folder / SELFTEST_FILE, record)
-    page.write(folder / SELFTEST_PAGE, record)
+        try:
+            _live(run, steps)
+        except BaseException:
+            if run.results:  # an interrupt leaves what was seen
+                _write(folder, _record(run, started_at))
+            raise
+    record = _record(run, started_at)
+    _write(folder, record)
     progress.say(record.headline)
     print(f"next: open {folder / SELFTEST_PAGE}", file=sys.stderr, flush=True)
     if recorded:
@@ -234,8 +228,27 @@ def _run(
     return 0
 
 
-def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
-    """Take the steps, and remove all that they made, whatever happens. Return what is left."""
+def _record(run: SelftestRun, started_at: str) -> SelftestRecord:
+    return SelftestRecord(
+        version=goldenami.__version__,
+        started_at=started_at,
+        emulated=run.emulated,
+        regions=run.regions,
+        usd=round(run.spent_usd, 4),
+        most_usd=run.most_usd,
+        steps=tuple(run.results),
+        deviations=tuple(run.deviations),
+        left=tuple(run.left),
+    )
+
+
+def _write(folder: Path, record: SelftestRecord) -> None:
+    records.write(folder / SELFTEST_FILE, record)
+    page.write(folder / SELFTEST_PAGE, record)
+
+
+def _live(run: SelftestRun, steps: list[plan.Step]) -> None:
+    """Take the steps, and remove all that they made, whatever happens."""
     ground = Ground(run.account, run.home, run.name)
     try:
         # What a killed run left would be in the way: it has the same names.
@@ -251,8 +264,10 @@ def _live(run: SelftestRun, steps: list[plan.Step]) -> list[str]:
             parts += probing.parts(step.name, ground)
             run.take(step, parts)
     finally:
-        left = probing.remove_all(run, ground)
-    return left
+        if run.results:
+            run.give_up(steps[len(run.results) :], "the run was interrupted")
+        run.left = ["unknown: `golden sweep` says what"]
+        run.left = probing.remove_all(run, ground)
 
 
 def _golden(folder: Path, words: list[str]) -> int:

@@ -49,7 +49,7 @@ class SelftestRun:
 
     `root` is a checkout of its own with two verified `builds` of IMAGE, `work` a scratch folder.
     `golden` runs a command of `golden` there. `tags` are on all that is made; `gib` is the size of
-    a build's disk. `most_usd` is the limit of dollars.
+    a build's disk. `most_usd` is the limit of dollars. `left` is what is still there at the end.
     """
 
     account: Account
@@ -68,6 +68,7 @@ class SelftestRun:
     gpu: bool = False
     name: str = field(default_factory=lambda: secrets.token_hex(3))
     results: list[StepResult] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     deviations: list[Deviation] = field(default_factory=list)
     _shown: dict[str, None] = field(default_factory=dict)
     _lived: set[str] = field(default_factory=set)
@@ -161,6 +162,22 @@ class SelftestRun:
                 rules=tuple(self._shown),
             )
         )
+
+    def give_up(self, steps: Sequence[Step], why: str) -> None:
+        """Note steps that are not taken, the first of them perhaps not to its end."""
+        for step in steps:
+            most = step.usd(self.prices, self.gib, step.most_minutes) if self._began else 0.0
+            self._began = False
+            self.results.append(
+                StepResult(
+                    step=step.name,
+                    does=step.does,
+                    state=StepState.UNREACHABLE,
+                    why=why,
+                    seconds=0,
+                    usd=round(most, 4),
+                )
+            )
 
     def _obstacle(self, step: Step) -> str:
         """Why the step is not begun, or ""."""

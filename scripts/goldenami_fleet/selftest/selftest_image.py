@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from goldenami.core import records
+from goldenami.local.machine import container
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 from goldenami_fleet.selftest.run import IMAGE
@@ -74,7 +75,10 @@ def bake(
     same = [
         build for build in verified(root) if _is_for(build, contents[0]) and build.disk.exists()
     ]
-    for content in contents[len(same) :]:
+    missing = contents[len(same) :]
+    if missing:
+        container.check_host()  # before its packages are asked for
+    for content in missing:
         write(root, content)
         for command in ("lock", "bake"):
             print(f"\n$ golden {command} {IMAGE}", flush=True)

@@ -72,6 +72,12 @@ class SelftestRecord(Record):
         return not self.deviations and not self.left
 
     @property
+    def counted(self) -> str:
+        """The number of deviations, with its noun."""
+        count = len(self.deviations)
+        return f"{count} {'deviation' if count == 1 else 'deviations'}"
+
+    @property
     def headline(self) -> str:
         """One line for a person."""
         rules = {rule for step in self.steps for rule in step.rules}
@@ -80,7 +86,7 @@ class SelftestRecord(Record):
         text = f"{shown} of {len(self.steps)} steps and {len(rules)} rules shown"
         if unreachable:
             text += f", unreachable: {', '.join(unreachable)}"
-        text += f"; {len(self.deviations)} deviations; at most ${self.usd:.2f}"
+        text += f"; {self.counted}; at most ${self.usd:.2f}"
         if self.left:
             text += f"; {len(self.left)} things are left"
         return text

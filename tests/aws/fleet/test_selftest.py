@@ -18,6 +18,7 @@ from goldenami_fleet.commands import selftest as command
 from goldenami_fleet.selftest import plan, probing
 from goldenami_fleet.selftest.life import LIFE
 from goldenami_fleet.selftest.run import SelftestRun
+from goldenami_fleet.selftest.selftest_records import StepState
 from support.aws import selftest
 from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -280,6 +281,11 @@ def test_an_interrupted_run_removes_all_itself(root: Path, kill_proxy: KillProxy
     point = KillPoint("ec2:RunInstances", HOME, 2, When.AFTER)
     code, text = kill_proxy.run(root, "selftest", "--emulated", point=point, by=signal.SIGINT)
     assert (code, kill_proxy.struck, selftest.left()) == (INTERRUPTED, True, []), text
+    found = selftest.record(root)
+    states = {step.step: (step.state, step.why) for step in found.steps}
+    assert states["publish"] == (StepState.SHOWN, ""), states
+    assert states["retire"] == (StepState.UNREACHABLE, "the run was interrupted"), states
+    assert (len(states), found.left) == (len(plan.STEPS) - 1, ()), "all but that with a GPU"
 
 
 @pytest.mark.long
