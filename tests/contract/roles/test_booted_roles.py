@@ -1,8 +1,8 @@
 """What only a boot shows of roles that no small image has: one is made here, with all of them, and
 thrown away.
 
-Docker on an immutable root, the rules of auditd, golden-idle that turns its own machine off, and
-kernel modules of somebody's own.
+Docker and a folder for local disks on an immutable root, the rules of auditd, golden-idle that
+turns its own machine off, and kernel modules of somebody's own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ kernel_modules:
 roles:
   os_updates:
   container_runtime:
+  instance_store:
+    instance_store_container_engine: docker
   golden_health:
   golden_idle:
   kernel:
@@ -84,6 +86,7 @@ def test_every_role_is_as_it_should_be(build: Path) -> None:
         "golden_idle/unit_is_well_and_within_its_memory",
         "golden_health/nothing_is_found_on_a_machine_without_faults",
         "container_runtime/container_has_the_limits_and_a_network",
+        "instance_store/boot_mounted_the_disks_or_did_nothing",
         "immutable/root_is_verity_s_and_read_only",
         "kernel/out_of_tree_modules_are_those_of_the_lock",
         "kernel/the_kernel_takes_out_of_tree_modules",
