@@ -174,7 +174,7 @@ def _run(
         gib = float(contents[0]["disk_size_gib"])
         print("\n".join(plan.lines(steps, prices, gib)), flush=True)
         if options.dry_run:
-            types = {plan.GPU if step.gpus else plan.SMALL for step in steps}
+            types = {kind for step in steps for kind in step.launches}
             findings = preflight.look(account, regions, sorted(types))
             print("\n".join(preflight.lines(findings)), flush=True)
             return 0

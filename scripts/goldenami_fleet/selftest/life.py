@@ -26,7 +26,7 @@ from goldenami.model.builds.build_records import Outcome
 from goldenami.model.definitions import definition_file
 from goldenami.model.locked import lockfile
 
-from goldenami_fleet.selftest.plan import SMALL
+from goldenami_fleet.selftest.plan import LOCAL_DISK, SMALL
 from goldenami_fleet.selftest.run import IMAGE, LIFETIME, SelftestRun
 
 REFRESH_S, POLL_S = 1800.0, 10.0
@@ -38,6 +38,11 @@ _UNASKED_METADATA = (
     "'"
 )
 """Asks for the metadata service's status line, by nothing that an image may lack."""
+_LOCAL_DISKS = (
+    "systemctl is-system-running --wait >/dev/null; "
+    "findmnt -n -o FSTYPE {folder} || lsblk -d -n -o NAME,SIZE,MODEL"
+)
+"""Asks what is mounted at the folder once the boot is over, or else which disks there are."""
 
 
 def publish(run: SelftestRun) -> None:
@@ -68,7 +73,7 @@ def boot(run: SelftestRun) -> None:
     _boots(run, image, "uefi", _look)
     bios = _under_bios(run, image)
     try:
-        _boots(run, bios, "bios", lambda _run, config: ssh.run(config, _FIRMWARE).strip())
+        _boots(run, bios, "bios", _look_for_firmware)
     finally:
         run.account.ec2(run.home).deregister_image(ImageId=bios.ami)
 
@@ -106,17 +111,21 @@ def _under_bios(run: SelftestRun, image: Image) -> Image:
 
 
 def _boots(
-    run: SelftestRun, image: Image, firmware: str, look: Callable[[SelftestRun, Path], str]
+    run: SelftestRun,
+    image: Image,
+    firmware: str,
+    look: Callable[[SelftestRun, Path], str],
+    instance_type: str = SMALL,
 ) -> None:
     """Launch a machine that should start under `firmware`. `look` sees it by the configuration of
     SSH that lets us in, and returns what it started under."""
-    work = run.work / firmware
+    work = run.work / f"{firmware}-{instance_type}"
     work.mkdir()
     key = ssh.new_key(work / "launch_key", "golden")
     launch = Launch(
-        name=f"{IMAGE}-{firmware}-{run.name}",
+        name=f"{IMAGE}-{firmware}-{instance_type}-{run.name}",
         image=image,
-        instance_type=SMALL,
+        instance_type=instance_type,
         public_key=key.with_suffix(".pub"),
         volume_gib=int(image.root["VolumeSize"]) + ec2_builder.GROWTH_GIB,
         user_data=instances.ends_after(30),
@@ -160,6 +169,25 @@ def _look(run: SelftestRun, config: Path) -> str:
     ]
     run.expect("checks_over_ssh", "all correct", "; ".join(wrong) or "all correct")
     return firmware
+
+
+def _look_for_firmware(_run: SelftestRun, config: Path) -> str:
+    return ssh.run(config, _FIRMWARE).strip()
+
+
+def local_disk(run: SelftestRun) -> None:
+    """Boot the AMI on a type with a local disk, which the image mounts."""
+    _demand_machines(run)
+    image = _image(run, run.home, run.builds[0])
+    _boots(run, image, "uefi", _look_for_disk, LOCAL_DISK)
+
+
+def _look_for_disk(run: SelftestRun, config: Path) -> str:
+    lock, _ = lockfile.read_copy(run.folder(0).lock)
+    folder = lock.variables["instance_store_mount_point"]
+    found = ssh.run(config, _LOCAL_DISKS.format(folder=folder)).strip()
+    run.expect("local_disk_has_its_model", "xfs", found)
+    return _look_for_firmware(run, config)
 
 
 def launch(run: SelftestRun) -> None:
@@ -322,6 +350,7 @@ def retire(run: SelftestRun) -> None:
 LIFE: Mapping[str, Callable[[SelftestRun], None]] = {
     "publish": publish,
     "boot": boot,
+    "local-disk": local_disk,
     "launch": launch,
     "refresh": refresh,
     "drift": drift,

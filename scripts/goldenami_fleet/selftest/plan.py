@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from goldenami.aws.contract import CONTRACT
 from goldenami.aws.pricing.price_list import RegionPrices
 
-SMALL, GPU = "t3.micro", "g4dn.xlarge"
-"""The instance types that the steps launch."""
+SMALL, GPU, LOCAL_DISK = "t3.micro", "g4dn.xlarge", "c6id.large"
+"""The instance types that the steps launch: the last is the smallest of its family, which has one
+local NVMe disk."""
 GIB_COPIED_USD = 0.02
 """US dollars for a GiB of a snapshot that is copied to another region
 (https://aws.amazon.com/ebs/pricing/, 2026-11)."""
@@ -26,9 +27,10 @@ EXPLORER_USD = 0.01
 @dataclass(frozen=True)
 class Step:
     """A step. It usually takes `minutes`, and is given up after `most_minutes`. `machines` are of
-    type SMALL, and run at most that long; `gpus` of type GPU; `sent_gib` goes to EBS and once to
-    the other region; `requests` go to Cost Explorer. `policies` are files of goldenami/aws/policies
-    whose rights it needs, `needs` steps without which it cannot be."""
+    type SMALL, and run at most that long; `gpus` of type GPU, `local_disks` of type LOCAL_DISK;
+    `sent_gib` goes to EBS and once to the other region; `requests` go to Cost Explorer. `policies`
+    are files of goldenami/aws/policies whose rights it needs, `needs` steps without which it cannot
+    be."""
 
     name: str
     does: str
@@ -36,6 +38,7 @@ class Step:
     most_minutes: float
     machines: int = 0
     gpus: int = 0
+    local_disks: int = 0
     sent_gib: float = 0
     requests: int = 0
     policies: tuple[str, ...] = ()
@@ -46,14 +49,19 @@ class Step:
         """The contract's rules of this step."""
         return [name for name, row in CONTRACT.items() if row.step == self.name]
 
+    @property
+    def launches(self) -> dict[str, int]:
+        """How many machines of each instance type it launches."""
+        counts = {SMALL: self.machines, GPU: self.gpus, LOCAL_DISK: self.local_disks}
+        return {kind: count for kind, count in counts.items() if count}
+
     def usd(self, prices: RegionPrices, gib: float, minutes: float) -> float:
         """US dollars that the step costs at most in so many minutes, for a disk of `gib`; infinite
         if it launches a type whose price is not known."""
         usd = self.sent_gib * gib * (GIB_COPIED_USD + BLOCKS_OF_GIB / 1000 * THOUSAND_BLOCKS_USD)
-        for count, kind in ((self.machines, SMALL), (self.gpus, GPU)):
-            if count:
-                # EC2 bills the seconds of a machine, and a volume beside it for a few cents a day.
-                usd += count * prices.machine_hour.get(kind, math.inf) * minutes / 60
+        for kind, count in self.launches.items():
+            # EC2 bills the seconds of a machine, and a volume beside it for a few cents a day.
+            usd += count * prices.machine_hour.get(kind, math.inf) * minutes / 60
         return usd + self.requests * EXPLORER_USD
 
 
@@ -77,6 +85,15 @@ STEPS: Mapping[str, Step] = {
             8,
             40,
             machines=2,
+            policies=("gpu-test.json",),
+            needs=("publish",),
+        ),
+        Step(
+            "local-disk",
+            "a machine with a local NVMe disk mounts it",
+            4,
+            20,
+            local_disks=1,
             policies=("gpu-test.json",),
             needs=("publish",),
         ),

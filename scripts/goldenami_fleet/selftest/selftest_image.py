@@ -17,14 +17,16 @@ from goldenami_fleet.selftest.run import IMAGE
 _SMALL: Mapping[str, Any] = {
     "immutable": True,
     "disk_size_gib": 2,
-    "hardware": ["t3"],
-    "roles": dict.fromkeys(("os_updates", "kernel", "limits", "network_tuning", "fast_boot")),
+    "hardware": ["t3", "c6id"],
+    "roles": dict.fromkeys(
+        ("os_updates", "instance_store", "kernel", "limits", "network_tuning", "fast_boot")
+    ),
 }
 _FOR_GPU: Mapping[str, Any] = {
     "disk_size_gib": 8,
-    "hardware": ["t3", "g4dn"],
+    "hardware": ["t3", "c6id", "g4dn"],
     "roles": {
-        **dict.fromkeys(("os_updates", "kernel", "limits", "network_tuning")),
+        **dict.fromkeys(("os_updates", "instance_store", "kernel", "limits", "network_tuning")),
         "nvidia_driver": {
             "nvidia_driver_source": "debian",
             "nvidia_driver_branch": "newest",

@@ -1,4 +1,4 @@
-"""`golden selftest` in an account whose instances are machines: the step `boot`.
+"""`golden selftest` in an account whose instances are machines: the steps `boot` and `local-disk`.
 
 support/ec2/selftest_instances.py says what of an instance is real.
 """
@@ -48,13 +48,13 @@ def account(root: Path, tmp_path: Path) -> Iterator[Cloud]:
             print((work / "instances.log").read_text(encoding="utf-8"))
 
 
-def boot(root: Path) -> tuple[StepResult, dict[str, str]]:
-    """The step of the last run, and what AWS did otherwise in it, by rule."""
+def taken(root: Path, name: str) -> tuple[StepResult, dict[str, str]]:
+    """A step of the last run, and what AWS did otherwise in it, by rule."""
     record = records.read(root / FOLDER / SELFTEST_FILE, SelftestRecord)
-    step = next(step for step in record.steps if step.step == "boot")
-    assert {row.step for row in record.deviations} <= {"boot"}, record.deviations
+    step = next(step for step in record.steps if step.step == name)
+    assert {row.step for row in record.deviations} <= {"boot", "local-disk"}, record.deviations
     assert record.left == ()
-    return step, {row.rule: row.actual for row in record.deviations}
+    return step, {row.rule: row.actual for row in record.deviations if row.step == name}
 
 
 def nothing_runs(account: Cloud) -> None:
@@ -70,20 +70,23 @@ def test_an_ami_boots_under_both_firmwares_and_passes_its_checks(
     root: Path, account: Cloud
 ) -> None:
     account.golden("selftest")
-    step, differs = boot(root)
-    assert (step.state, differs) == (StepState.SHOWN, {}), step.why
-    assert set(step.rules) == set(STEPS["boot"].rules)
+    for name in ("boot", "local-disk"):
+        step, differs = taken(root, name)
+        assert (step.state, differs) == (StepState.SHOWN, {}), step.why
+        assert set(step.rules) >= set(STEPS[name].rules)
     nothing_runs(account)
 
 
 FAULTS = {
-    "firmware, metadata, boot code": (
-        f"{UEFI} {Fault.OTHER_FIRMWARE}\n{UEFI} {Fault.NO_TOKEN}\n{BIOS} {Fault.NO_BOOT_CODE}\n",
+    "firmware, metadata, boot code, local disk": (
+        f"{UEFI} {Fault.OTHER_FIRMWARE}\n{UEFI} {Fault.NO_TOKEN}\n{BIOS} {Fault.NO_BOOT_CODE}\n"
+        f"{UEFI} {Fault.NO_LOCAL_DISK}\n",
         {
             "boots_under_uefi": "bios",
             "metadata_wants_a_token": "200",
             "boots_under_bios": "SSH did not answer",
         },
+        {"boots_under_uefi": "bios", "local_disk_has_its_model": "vda"},
     ),
     "silence, key": (
         f"{UEFI} {Fault.SILENT}\n{BIOS} {Fault.OTHER_KEY}\n",
@@ -91,9 +94,10 @@ FAULTS = {
             "boots_under_uefi": "SSH did not answer",
             "metadata_has_the_key": "sshd answers and lets nobody in",
         },
+        {"boots_under_uefi": "SSH did not answer"},
     ),
 }
-"""What goes wrong, and what is said of each rule."""
+"""What goes wrong, and what is said of each rule, by `boot` and by `local-disk`."""
 
 
 @pytest.mark.long
@@ -101,13 +105,14 @@ FAULTS = {
 def test_each_fault_is_named_by_its_rule(
     root: Path, account: Cloud, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    faults, expected = FAULTS[name]
+    faults, *expected = FAULTS[name]
     (root / "faults").write_text(faults, encoding="utf-8")
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "300")
     account.golden("selftest", code=ExitCode.NOT_VERIFIED)
-    step, differs = boot(root)
-    assert step.state is StepState.DIFFERS
-    assert differs.keys() == expected.keys(), differs
-    for rule, words in expected.items():
-        assert words in differs[rule]
+    for name_of_step, words in zip(("boot", "local-disk"), expected, strict=True):
+        step, differs = taken(root, name_of_step)
+        assert step.state is StepState.DIFFERS
+        assert differs.keys() == words.keys(), differs
+        for rule, word in words.items():
+            assert word in differs[rule]
     nothing_runs(account)

@@ -25,6 +25,7 @@ from goldenami.local.machine import container
 from goldenami.local.vm import imds, vm
 from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_records import Accel
+from goldenami_fleet.selftest.plan import LOCAL_DISK
 
 from support.ec2 import ec2_instances
 from support.ec2.ec2_instances import InstanceRunner, Running
@@ -33,6 +34,25 @@ USER = "debian"
 """The user of an image that is baked on this machine."""
 UEFI, BIOS = "uefi-preferred", "legacy-bios"
 """Boot modes of AMIs."""
+_LOCAL_DISK = """
+runcmd:
+  - [modprobe, -a, nvmet, nvme-loop]
+  - truncate -s 400M /var/tmp/local.img
+  - mkdir -p /sys/kernel/config/nvmet/subsystems/local/namespaces/1 /sys/kernel/config/nvmet/ports/1
+  - |
+    cd /sys/kernel/config/nvmet
+    echo 1 >subsystems/local/attr_allow_any_host
+    echo 'Amazon EC2 NVMe Instance Storage' >subsystems/local/attr_model
+    echo /var/tmp/local.img >subsystems/local/namespaces/1/device_path
+    echo 1 >subsystems/local/namespaces/1/enable
+    echo loop >ports/1/addr_trtype
+    ln -s "$PWD/subsystems/local" ports/1/subsystems/local
+    echo transport=loop,nqn=local >/dev/nvme-fabrics
+  - [udevadm, settle]
+  - [systemctl, restart, golden-instance-store]
+"""
+"""User data by which a machine gets a disk with EC2's model: a file behind the kernel's own target
+of NVMe. What mounts it at boot has to be started again."""
 _BOOT_CODE = 440
 """Bytes of the first sector that BIOS runs. The partition table follows."""
 
@@ -46,6 +66,7 @@ class Fault(StrEnum):
     OTHER_FIRMWARE = "other-firmware"
     OTHER_KEY = "other-key"
     NO_TOKEN = "metadata-without-token"
+    NO_LOCAL_DISK = "no-local-disk"
 
 
 class SelftestInstanceRunner(InstanceRunner):
@@ -72,6 +93,9 @@ class SelftestInstanceRunner(InstanceRunner):
         if Fault.NO_BOOT_CODE in faults:
             with disk.open("r+b") as sink:
                 sink.write(bytes(_BOOT_CODE))
+        user_data = self._user_data(name)
+        if user_data and self._has_local_disk(running.raw, faults):
+            user_data += _LOCAL_DISK
         is_uefi = (mode == UEFI) != (Fault.OTHER_FIRMWARE in faults)
         config = vm.VmConfig(
             disk=disk,
@@ -83,7 +107,7 @@ class SelftestInstanceRunner(InstanceRunner):
             size_bytes=self._volume_bytes(running.raw),
             ssh_limit_s=600,
             instance_id=name,
-            user_data=self._user_data(name),
+            user_data=user_data,
         )
         with self.address, _metadata(is_open=Fault.NO_TOKEN in faults), vm.running(config) as box:
             while box.process.poll() is None and not running.over.is_set():
@@ -136,6 +160,10 @@ class SelftestInstanceRunner(InstanceRunner):
         said = self.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")
         encoded = said["UserData"].get("Value")
         return base64.b64decode(encoded).decode() if encoded else None
+
+    @staticmethod
+    def _has_local_disk(raw: dict[str, Any], faults: list[str]) -> bool:
+        return raw["InstanceType"] == LOCAL_DISK and Fault.NO_LOCAL_DISK not in faults
 
 
 @contextlib.contextmanager

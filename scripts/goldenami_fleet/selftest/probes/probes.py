@@ -56,6 +56,7 @@ LIFE = {
     "metadata_has_the_key": "selftest",
     "metadata_wants_a_token": "selftest",
     "checks_over_ssh": "selftest",
+    "local_disk_has_its_model": "selftest",
 }
 """Rules that no probe asks for, with the command that shows them by its end: `selftest` itself by
 its machines."""
