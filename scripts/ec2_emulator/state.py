@@ -46,8 +46,9 @@ USD_HOUR = {
     "g6e.4xlarge": 3.00424,
     "g6e.8xlarge": 4.52856,
     "t3.micro": 0.0104,
+    "c6id.large": 0.1008,
 }
-"""On-demand prices (US dollars an hour) of GPU types and a small one in us-east-1 on
+"""On-demand prices (US dollars an hour) of GPU types and two small ones in us-east-1 on
 https://aws.amazon.com/ec2/pricing/on-demand/ in 2024-12; here the prices of all regions."""
 
 
