@@ -20,6 +20,10 @@ from pathlib import Path
 
 MODEL = "Amazon EC2 NVMe Instance Storage"
 CONFIG, WORK = Path("/sys/kernel/config/nvmet"), Path("/var/tmp/golden-local-disks")
+PERSIST = Path("/persist")
+FILES = PERSIST if PERSIST.is_dir() else WORK
+"""Of disks. Where the root is read-only WORK is on an overlay, whose files have no size for NVMe's
+target."""
 SCRATCH, DATA = WORK / "scratch", WORK / "engine-data"
 DISK_BYTES = 320 << 20
 """A little more than the 300 MiB that mkfs.xfs wants at least."""
@@ -50,7 +54,8 @@ class Disk:
     stays."""
 
     def __init__(self, name: str) -> None:
-        self.file, self.nqn, self.node = WORK / f"{name}.img", f"golden-local-{name}", ""
+        self.nqn, self.node = f"golden-local-{name}", ""
+        self.file = FILES / f"{self.nqn}.img"
         self.subsystem = CONFIG / "subsystems" / self.nqn
         self.blank()
 
@@ -128,6 +133,8 @@ def machine(*names: str) -> Iterator[list[Disk]]:
         power_off(disks)
         (CONFIG / "ports/1").rmdir()
         run("modprobe", "-r", "nvme-loop", "nvmet")
+        for disk in disks:
+            disk.file.unlink()
         must("rm", "-r", str(WORK))
 
 

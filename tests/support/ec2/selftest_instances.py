@@ -37,13 +37,13 @@ UEFI, BIOS = "uefi-preferred", "legacy-bios"
 _LOCAL_DISK = """
 runcmd:
   - [modprobe, -a, nvmet, nvme-loop]
-  - truncate -s 400M /var/tmp/local.img
+  - truncate -s 400M /persist/local.img
   - mkdir -p /sys/kernel/config/nvmet/subsystems/local/namespaces/1 /sys/kernel/config/nvmet/ports/1
   - |
     cd /sys/kernel/config/nvmet
     echo 1 >subsystems/local/attr_allow_any_host
     echo 'Amazon EC2 NVMe Instance Storage' >subsystems/local/attr_model
-    echo /var/tmp/local.img >subsystems/local/namespaces/1/device_path
+    echo /persist/local.img >subsystems/local/namespaces/1/device_path
     echo 1 >subsystems/local/namespaces/1/enable
     echo loop >ports/1/addr_trtype
     ln -s "$PWD/subsystems/local" ports/1/subsystems/local
