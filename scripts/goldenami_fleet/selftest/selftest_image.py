@@ -91,4 +91,4 @@ def bake(
 
 def _is_for(build: BuildFolder, content: Mapping[str, Any]) -> bool:
     lock = records.read_object(build.lock)
-    return bool(lock["hardware"]["families"] == sorted(content["hardware"]))
+    return set(lock["hardware"]["families"]) == set(content["hardware"])

@@ -23,7 +23,7 @@ def prepare(root: Path, sm: tuple[str, ...] = ()) -> Path:
     folder = root / selftest.FOLDER
     (root / "packer/images").mkdir(parents=True, exist_ok=True)
     hardware = sample_lock.HARDWARE.model_copy(
-        update={"sm": list(sm), "families": ["c6id", *["g4dn" for _ in sm], "t3"]}
+        update={"sm": list(sm), "families": ["t3", "c6id", *["g4dn" for _ in sm]]}
     )
     for number in (1, 2):
         builds.build(folder, number, image=IMAGE, sm=sm, hardware=hardware)
