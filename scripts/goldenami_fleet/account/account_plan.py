@@ -31,7 +31,7 @@ TEMPLATE = Path(goldenami.__file__).parent / "aws/account.yml"
 def template() -> StackTemplate:
     """The account's CloudFormation template."""
     return StackTemplate(
-        "golden-ami",
+        stacks.ACCOUNT,
         TEMPLATE.name,
         "goldenami account",
         TEMPLATE.read_text(encoding="utf-8"),

@@ -10,6 +10,7 @@ import boto3
 from goldenami.aws import tags
 from goldenami.aws.channels import lease
 from goldenami.aws.inventory.leftovers import LeftoverKind
+from goldenami.aws.services import stacks
 from goldenami.core.process import ProcessId
 from goldenami.model.operation.publish_section import SELFTEST_IMAGE
 
@@ -101,6 +102,18 @@ def neighbours(aws: Emulator, killed: str, *regions: str) -> None:
             KeyName=OTHER, TagSpecifications=tags.specifications({"selftest": "x"}, "key-pair")
         )
         lease.note(other.session.dynamodb(region), OTHER, "x")
+    # Somebody looks at the plan of the account's stack.
+    _plan(HOME, stacks.ACCOUNT, {})
+
+
+def _plan(region: str, stack: str, marks: dict[str, str]) -> None:
+    boto3.client("cloudformation", region).create_change_set(
+        StackName=stack,
+        ChangeSetName="x",
+        ChangeSetType="CREATE",
+        TemplateBody=_TEMPLATE,
+        Tags=tags.to_list(marks),
+    )
 
 
 def define(checkout: Checkout, marks: dict[str, str], *regions: str) -> None:
@@ -132,10 +145,9 @@ def whole(checkout: Checkout, aws: Emulator, marks: dict[str, str]) -> None:
     subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
     sizes = ("--set", f"Subnets={subnet}", "--set", "MinInstances=1")
     checkout.run("cluster", "apply", SELFTEST_IMAGE, "--region", HOME, *sizes)
-    # As a kill leaves it between the plan and the change.
-    boto3.client("cloudformation", REGIONS[1]).create_change_set(
-        StackName=STACK, ChangeSetName="x", ChangeSetType="CREATE", TemplateBody=_TEMPLATE
-    )
+    # As a kill leaves them between the plan and the change.
+    for name in (STACK, stacks.ACCOUNT):
+        _plan(REGIONS[1], name, marks)
     for region in REGIONS:
         _beside(region, marks)
     account.point(f"/golden-ami/{SELFTEST_IMAGE}/{build.name}/gpu-test", "{}")

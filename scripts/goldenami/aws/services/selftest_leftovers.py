@@ -62,18 +62,25 @@ def _templates(account: Account, region: str) -> Iterator[Leftover]:
 
 
 def find_untagged(account: Account, region: str) -> Iterator[Leftover]:
-    """Yield the image's cluster while it is an empty stack, its parameters, records last, and its
+    """Yield the empty stacks that a run planned, the image's parameters, records last, and its
     leases, as far as the caller may look. A lease that a process has says when it expires; the rest
     has no date."""
-    for look in (_empty_stack, _parameters, _leases):
+    for look in (_empty_stacks, _parameters, _leases):
         with tolerate(*DENIED):
             yield from look(account, region)
 
 
-def _empty_stack(account: Account, region: str) -> Iterator[Leftover]:
-    stack = stacks.find(account.client(_STACK, region), CLUSTER)
-    if stack and stack.is_new:
-        yield _untagged(LeftoverKind.STACK, CLUSTER)
+def _empty_stacks(account: Account, region: str) -> Iterator[Leftover]:
+    """A run plans both stacks, and a kill leaves an empty one with the change set. Somebody's own
+    plan of the account is none of it."""
+    cloudformation = account.client(_STACK, region)
+    for name in (CLUSTER, stacks.ACCOUNT):
+        stack = stacks.find(cloudformation, name)
+        if stack is None or not stack.is_new:
+            continue
+        proposed = stacks.proposed_tags(cloudformation, stack)
+        if all(tags.SELFTEST in own_tags for own_tags in proposed):
+            yield _untagged(LeftoverKind.STACK, name)
 
 
 def _parameters(account: Account, region: str) -> Iterator[Leftover]:

@@ -32,6 +32,8 @@ Say = Callable[[str], None]
 
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _GOES_AWAY = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
+ACCOUNT = "golden-ami"
+"""The name of the account's stack."""
 _EMPTY, _HALF_BACK = "REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"
 """A stack with change sets that were never executed; and with _GOES_AWAY, the states in which no
 change set can be created (CloudFormation user guide,
@@ -164,6 +166,15 @@ def tagged(cloudformation: Client, key: str) -> dict[str, str]:
         if key in own_tags and description["StackStatus"] != _EMPTY:
             values[description["StackName"]] = own_tags[key]
     return values
+
+
+def proposed_tags(cloudformation: Client, stack: DeployedStack) -> list[dict[str, str]]:
+    """The tags of each change set that waits: those that the stack gets if it is executed."""
+    waiting = pages(cloudformation, "list_change_sets", "Summaries", StackName=stack.id)
+    descriptions = [
+        cloudformation.describe_change_set(ChangeSetName=row["ChangeSetId"]) for row in waiting
+    ]
+    return [tags.from_list(description.get("Tags")) for description in descriptions]
 
 
 def groups(cloudformation: Client, stack: DeployedStack) -> list[str]:
