@@ -66,13 +66,33 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
     ran = run([program, "first", "second", "third"])
     assert ran.returncode == 1
     assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)
-    assert re.search(
-        r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ", ran.stdout, re.M
-    )
+    assert re.search(r"^molecule second +FAILED after \d+ s; log: ", ran.stdout, re.M)
+    assert ran.stdout.endswith("\nbuild/molecule/second.log:\n  | this is second\n")
     assert (tmp_path / "ran-third").exists() and not (tmp_path / "ran-limits").exists()
     ran = run([program])
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
     assert (tmp_path / "ran-limits").exists()
+
+
+FIRST_TIME = """#!/bin/sh
+echo converge.yml
+[ ! -e tried ] || exit 0
+touch tried
+echo "$SAID"
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [("A worker was found in a dead state", 0), ("fatal: the role's", 1)]
+)
+def test_a_scenario_whose_ansible_died_is_tried_once_more(
+    tmp_path: Path, said: str, code: int
+) -> None:
+    program = scenarios(tmp_path, FIRST_TIME, "limits")
+    env = {**os.environ, "SAID": said}
+    ran = subprocess.run([program, "limits"], capture_output=True, text=True, env=env)
+    assert ran.returncode == code, ran.stdout
 
 
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
