@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Stack
@@ -301,6 +302,20 @@ class StackApi(CloudFormationResponse):
                 "Import" if change.logical_resource_id in importable_resources else change.action
             )
         return answer
+
+    def describe_change_set(self) -> ActionResult:
+        """moto keeps the tags as a mapping, and its answer has none."""
+        change_set = super().describe_change_set().result
+        assert isinstance(change_set, ChangeSet)
+        listed = [{"Key": key, "Value": value} for key, value in (change_set.tags or {}).items()]
+        return ActionResult(SimpleNamespace(**{**vars(change_set), "tags": listed}))
+
+    def list_change_sets(self) -> ActionResult:
+        """moto lists those of all stacks."""
+        name = self._get_param("StackName")
+        change_sets = self.cloudformation_backend.change_sets.values()
+        of_it = [each for each in change_sets if name in (each.stack_name, each.stack_id)]
+        return ActionResult({"Summaries": of_it})
 
     def _validate_different_update(self, *_: Any) -> None:
         """Accept a change set without changes, which moto refuses: AWS makes it, with the status
