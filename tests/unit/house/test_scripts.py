@@ -84,9 +84,14 @@ exit 1
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [("A worker was found in a dead state", 0), ("fatal: the role's", 1)]
+    ("said", "code"),
+    [
+        ("A worker was found in a dead state", 0),
+        ("fatal: [mol-limits]: UNREACHABLE!", 0),
+        ("fatal: [mol-limits]: FAILED!", 1),
+    ],
 )
-def test_a_scenario_whose_ansible_died_is_tried_once_more(
+def test_a_scenario_that_says_nothing_of_its_role_is_tried_once_more(
     tmp_path: Path, said: str, code: int
 ) -> None:
     program = scenarios(tmp_path, FIRST_TIME, "limits")

@@ -76,7 +76,7 @@ class Container:
             "-o",
             "BatchMode=yes",
             "-o",
-            "ConnectTimeout=5",
+            f"ConnectTimeout={ssh.CONNECT_S}",
         ]
         try:
             call = shell.Command([*argv, f"root@{ADDRESS}", *command])

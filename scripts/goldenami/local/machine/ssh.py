@@ -19,6 +19,9 @@ from goldenami.core.wait import wait_until
 HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
 
+CONNECT_S = 60
+"""Seconds to a connection, keys exchanged: on a machine that bakes and tests at once, ten may be
+too few. ansible.cfg and Molecule's settings have as many."""
 LIMIT = "GOLDEN_BOOT_LIMIT_S"
 _SHOWN = 60
 """Characters of a command that a message shows, so that it stays one line."""
@@ -82,7 +85,7 @@ def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) ->
                 "StrictHostKeyChecking no",
                 "UserKnownHostsFile /dev/null",
                 "LogLevel ERROR",
-                "ConnectTimeout 30",
+                f"ConnectTimeout {CONNECT_S}",
                 # So that commands end if their machine died.
                 "ServerAliveInterval 30",
                 "ServerAliveCountMax 10",
