@@ -405,7 +405,8 @@ class ClusterSpawner(Spawner):
             # The server counts as running: nobody shall lose it because AWS does not answer.
             self.log.warning("%s: is the machine there? %s", self._log_name, error)
             return None
-        if machines and machines[0]["State"]["Name"] in ("pending", "running"):
+        # Any of them: times of launch are whole seconds, in which one may end and the next begin.
+        if any(machine["State"]["Name"] in ("pending", "running") for machine in machines):
             return None
         if stops != self.stops:
             # stop() ended it while EC2 was asked. JupyterHub would stop the user's next server.

@@ -186,6 +186,22 @@ def test_a_look_that_began_before_a_stop_does_not_stop_the_next_server(
     assert machines()[-1]["InstanceId"] == again["InstanceId"]
 
 
+def test_a_machine_that_ended_in_the_second_of_another_s_launch_is_not_taken_for_it(
+    hub: Hub, stack: ExitStack
+) -> None:
+    ec2 = boto3.client("ec2", REGION)
+    with hub.running():
+        own = started(hub, stack)
+    its = [each for each in own["Tags"] if not each["Key"].startswith("aws:")]
+    tagged = [{"ResourceType": "instance", "Tags": its}]
+    pair = ec2.run_instances(
+        ImageId=own["ImageId"], MinCount=2, MaxCount=2, TagSpecifications=tagged
+    )["Instances"]
+    ec2.terminate_instances(InstanceIds=[pair[0]["InstanceId"]])
+    with hub.running():
+        until("ann's server", lambda: hub.is_ready("ann"))
+
+
 def test_two_clicks_at_once_are_one_machine(hub: Hub) -> None:
     with hub.running():
         hub.ask("POST", "/users/ann")
