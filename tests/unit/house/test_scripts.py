@@ -25,6 +25,50 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
     assert "there is no tier `al`" in ran.stderr
 
 
+GATE = {
+    "scripts/golden": "#!/bin/sh\necho fetched\n",
+    "scripts/molecule": '#!/bin/sh\n[ "$MOLECULE" = passes ]\n',
+    ".venv/bin/python": """#!/bin/sh
+case $* in *"not slow"*) echo quick;; *) echo slow; exec sleep "$SLOW";; esac
+""",
+}
+"""A checkout whose parts end at once, unless the environment says otherwise."""
+PARTS = ["fetch", "fast tests", "make bake", "Molecule", "slow tests"]
+
+
+@pytest.mark.parametrize(
+    ("molecule", "slow", "ended", "last", "code"),
+    [
+        ("passes", "0", 5, "slow tests", 0),
+        ("fails", "0", 4, "Molecule: failed", 1),
+        ("passes", "600", 4, "slow tests: ended from outside", -signal.SIGTERM),
+    ],
+)
+def test_the_parts_of_the_gate_come_one_after_another_and_each_says_how_it_ended(
+    tmp_path: Path, molecule: str, slow: str, ended: int, last: str, code: int
+) -> None:
+    files.write_programs(tmp_path, GATE)
+    files.write(tmp_path, {"Makefile": "bake:\n\t@echo baked\n", "roles/limits/README.md": ""})
+    shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for step in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *step], cwd=tmp_path, check=True)
+    env = {**os.environ, "MOLECULE": molecule, "SLOW": slow}
+    argv = ["bash", "scripts/test", "all"]
+    said = ""
+    with subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as gate:
+        assert gate.stdout is not None
+        for line in gate.stdout:
+            said += line
+            if (slow, line) == ("600", "slow\n"):
+                gate.terminate()
+    assert gate.returncode == code, said
+    # Each as it ends, and all once more at the end.
+    assert re.findall(r"^ +\d+ s +\d+ CPU s  ([\w ]+)", said, re.M) == PARTS[:ended] * 2
+    assert re.search(rf"^ +\d+ s( +\d+ CPU s)?  {last}\n +\d+ s  in all$", said, re.M)
+    assert re.search(r"  Molecule; to come: slow tests \(\d+ s\)$", said, re.M) or ended < 5
+
+
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
     """`make clean` is the one target that makes no environment."""
     (tmp_path / "scripts").mkdir()
