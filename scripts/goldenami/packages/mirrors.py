@@ -76,7 +76,7 @@ LoginVariable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 class VendorArchive(Section):
     """An apt repository beside the distribution's own, as a role or a definition states it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=41)]
     """its name in locks"""
     uri: Address
     """its address"""

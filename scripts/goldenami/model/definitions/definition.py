@@ -191,7 +191,7 @@ class Download(Section):
 class Definition(Section):
     """One image, as written by a person."""
 
-    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")]
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]+$", max_length=63)]
     """its name, and that of the file"""
     extends: str | None = None
     """another image, whose values it inherits (docs/companies.md)"""

@@ -21,7 +21,7 @@ REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
 SELFTEST = SELFTEST_IMAGE, SELFTEST_TAG = "golden-selftest", "goldenami:selftest"
 """The image of `golden selftest`, and the tag on all that it makes. Only its definition may set
 it."""
-TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]{1,127}$")]
+TagKey = Annotated[str, Field(pattern=r"^[\w .:/=+@-]+$", max_length=127)]
 TagValue = Annotated[str, Field(max_length=255)]
 """Tags on EC2 ("Tag your Amazon EC2 resources", restrictions), one character shorter than there: an
 upload begins with them (EBS direct APIs, "Tag")."""
@@ -52,7 +52,7 @@ class LaunchTemplate(Section):
 
     security_groups: list[str] = Field(default_factory=list, max_length=16)
     """names, looked up in each region, or ids in a definition of one region"""
-    instance_profile: Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,128}$")] | None = None
+    instance_profile: Annotated[str, Field(pattern=r"^[\w+=,.@-]+$", max_length=128)] | None = None
     """name of an instance profile"""
     key: str | None = None
     """name of a key pair in each region"""
@@ -133,7 +133,7 @@ class Publish(Section):
         list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)
     ]
     """accounts, organizations and their units, by number or ARN"""
-    kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
+    kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]+$", max_length=256)] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
     subnets: list[str] = Field(default_factory=list)
     """where `gpu-test` and the EC2 builder launch: ids, or values of the tag Name; without it in
