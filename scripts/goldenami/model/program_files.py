@@ -3,6 +3,7 @@ definitions. Any other repository uses those of the installed package, and adds 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def role_files(root: Path, name: str) -> dict[Path, Path]:
     """Return a role's files by relative path, including those that the repository adds."""
     files = dict[Path, Path]()
     for folder in (role(root, name), root / ROLES / name):
-        files |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        for where, _, names in os.walk(folder):  # Path.rglob takes three times as long
+            paths = [Path(where, name) for name in names]
+            files |= {path.relative_to(folder): path for path in paths if path.is_file()}
     return dict(sorted(files.items()))
 
 

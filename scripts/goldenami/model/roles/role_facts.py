@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,27 @@ def mistakes(
 
 
 def _read(path: Path, replaced: Mapping[str, Any]) -> Iterator[BadInput]:
-    text, key = path.read_text(encoding="utf-8", errors="replace"), ""
-    if path.suffix in (".yml", ".yaml"):
-        text = _COMMENT.sub("", text)
-    for number, line in enumerate(text.splitlines(), 1):
-        if begun := re.match(r"\w+", line):
-            key = begun[0]
-        if (found := _READ.search(line)) and key not in replaced:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, key, found in _found(text, path.suffix in (".yml", ".yaml")):
+        if key not in replaced:
             yield BadInput(
                 f"{path}:{number}: {_problem(found)}",
                 hint="read a variable of the role, set in the definition; or let the service ask",
             )
+
+
+@cache
+def _found(text: str, is_yaml: bool) -> list[tuple[int, str, re.Match[str]]]:
+    """Return the lines of a file that read such a fact: number, key at the line's beginning or
+    before it, and the fact."""
+    # Cached, since each definition of a checkout has the same roles.
+    lines, key = list[tuple[int, str, re.Match[str]]](), ""
+    for number, line in enumerate((_COMMENT.sub("", text) if is_yaml else text).splitlines(), 1):
+        if begun := re.match(r"\w+", line):
+            key = begun[0]
+        if found := _READ.search(line):
+            lines.append((number, key, found))
+    return lines
 
 
 def _problem(found: re.Match[str]) -> str:

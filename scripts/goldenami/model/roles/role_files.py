@@ -46,9 +46,10 @@ def brought(root: Path, role: str, overrides: Mapping[str, Any]) -> list[str]:
     the machine knows are left out. Raises BadInput if `__<role>_files` is no list."""
     folder = program_files.role(root, role)
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
-    main, role_tasks, patterns = table(folder / "vars/main.yml"), tasks(folder), list[str]()
+    base = {**variables(root, role, overrides), **table(folder / "vars/main.yml")}
+    role_tasks, patterns = tasks(folder), list[str]()
     for platform in [{}, *map(table, platforms)]:
-        context = {**variables(root, role, overrides), **main, **platform}
+        context = {**base, **platform}
         own_patterns = context.get(f"__{role}_files") or []
         paths = known(own_patterns, context)
         if not isinstance(paths, list):
