@@ -27,21 +27,28 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
 
 GATE = {
     "scripts/golden": "#!/bin/sh\necho fetched\n",
-    "scripts/molecule": '#!/bin/sh\n[ "$MOLECULE" = passes ]\n',
+    "scripts/molecule": """#!/bin/sh
+mkdir -p build/molecule; echo the reason >build/molecule/limits.log.why
+eval "$MOLECULE"
+""",
     ".venv/bin/python": """#!/bin/sh
-case $* in *"not slow"*) echo quick;; *) echo slow; exec sleep "$SLOW";; esac
+case $* in *"not slow"*) echo quick;; *) echo slow; eval "$SLOW";; esac
 """,
 }
 """A checkout whose parts end at once, unless the environment says otherwise."""
-PARTS = ["fetch", "fast tests", "make bake", "Molecule", "slow tests"]
+LAST = "Molecule and slow tests"
+PARTS = ["fetch", "fast tests", "make bake", LAST]
 
 
 @pytest.mark.parametrize(
     ("molecule", "slow", "ended", "last", "code"),
     [
-        ("passes", "0", 5, "slow tests", 0),
-        ("fails", "0", 4, "Molecule: failed", 1),
-        ("passes", "600", 4, "slow tests: ended from outside", -signal.SIGTERM),
+        ("true", "true", 4, LAST, 0),
+        ("sleep 1; false", "true", 4, f"{LAST}: failed", 1),
+        ("false", "sleep 1", 4, f"{LAST}: failed", 1),
+        ("true", "sleep 1; false", 4, f"{LAST}: failed", 1),
+        ("sleep 1", "false", 4, f"{LAST}: failed", 1),
+        ("true", "sleep 60; echo not ended", 3, f"{LAST}: ended from outside", -signal.SIGTERM),
     ],
 )
 def test_the_parts_of_the_gate_come_one_after_another_and_each_says_how_it_ended(
@@ -60,13 +67,15 @@ def test_the_parts_of_the_gate_come_one_after_another_and_each_says_how_it_ended
         assert gate.stdout is not None
         for line in gate.stdout:
             said += line
-            if (slow, line) == ("600", "slow\n"):
+            if (ended, line) == (3, "slow\n"):
                 gate.terminate()
     assert gate.returncode == code, said
+    assert "not ended" not in said
+    assert ("the reason" in said) == (molecule.endswith("false")), "of Molecule's failure"
     # Each as it ends, and all once more at the end.
     assert re.findall(r"^ +\d+ s +\d+ CPU s  ([\w ]+)", said, re.M) == PARTS[:ended] * 2
     assert re.search(rf"^ +\d+ s( +\d+ CPU s)?  {last}\n +\d+ s  in all$", said, re.M)
-    assert re.search(r"  Molecule; to come: slow tests \(\d+ s\)$", said, re.M) or ended < 5
+    assert re.search(rf"  make bake; to come: {LAST} \(\d+ s\)$", said, re.M)
 
 
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
