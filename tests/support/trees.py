@@ -18,12 +18,10 @@ counts."""
 
 
 def files(root: Path) -> list[Path]:
-    """What git tracks or would track; in a tree without git every file."""
+    """What git tracks, so not what somebody keeps beside it; in a tree without git every file."""
     if not (root / ".git").exists():
         return sorted(path for path in root.rglob("*") if path.is_file())
-    text = shell.output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root
-    )
+    text = shell.output(["git", "ls-files", "-z"], cwd=root)
     return sorted({root / name for name in text.split("\0") if name and (root / name).is_file()})
 
 
