@@ -73,6 +73,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
+class _FailureAtOnce:
+    """Shows each failure when it happens, not a quarter of an hour later."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.getplugin("terminalreporter")
+        if report.failed and terminal:  # a worker of xdist has none
+            errors = [line for line in report.longreprtext.splitlines() if line.startswith("E ")]
+            terminal.write_line("\n".join(["", f"FAILED {report.nodeid}", *errors[:3]]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_FailureAtOnce(config))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the files that took longest, where tests of more than a minute ran."""
     seconds: dict[str, float] = {}
