@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import goldenami
 from goldenami import plugged
-from goldenami.core import environment
+from goldenami.core import environment, process
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause
 from goldenami.core.records import NewerRecord
@@ -250,6 +250,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = 2 if words[:1] == ["--root"] else 0  # scripts/golden puts `--root CHECKOUT` in front
     if words[first : first + 1] in ([], ["help"]):  # gh, docker and cargo take `help`, too
         words = [*words[:first], *words[first + 1 :], "--help"]
+    with suppress(
+        OSError
+    ):  # where nobody may read or write temporary files, most commands need none
+        process.remove_left_scratch()
     context: Any = None
     # Completion is set up for the bare name `golden`, so that a shell completes it in any folder.
     sets_up_completion = {"--install-completion", "--show-completion"} & {*words}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from goldenami.aws.session import translated
 from goldenami.commands import AmiOrImage, BuildId, OptionalImage, Regions
 from goldenami.commands.checkout import Checkout
-from goldenami.core import clock
+from goldenami.core import clock, process
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
 from goldenami.image.cve import cve, feeds, waivers
@@ -135,7 +134,7 @@ def cmd_verify_provenance(checkout: Checkout, options: ProvenanceOptions) -> int
     snapshot = signed_ami.image.snapshot
     blocks_note = ""
     if options.blocks:
-        with tempfile.TemporaryDirectory() as scratch:
+        with process.scratch() as scratch:
             progress = checkout.progress("verify", "provenance")
             count = signed_ami.verify_blocks(account, progress, Path(scratch))
         blocks_note = f", and so are the {count} blocks of {snapshot}"

@@ -6,8 +6,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from goldenami.core import clock
 
@@ -83,6 +86,19 @@ class ProcessId:
 def aside(path: Path) -> Path:
     """Return a temporary path beside `path`, unique to this process, to be renamed to it."""
     return path.with_name(f".{path.name}.{ProcessId.current()}")
+
+
+def scratch() -> TemporaryDirectory[str]:
+    """Return a folder for temporary files that only this user reads. If this process is killed, the
+    next command removes it."""
+    return TemporaryDirectory(prefix="golden-", suffix=f"-{ProcessId.current()}")
+
+
+def remove_left_scratch() -> None:
+    """Remove the `scratch` folders of processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("golden-*"):
+        if ProcessId.parse(folder.name) and is_left(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_left(path: Path, text: str = "") -> bool:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 from pydantic import Field
 
-from goldenami.core import shell
+from goldenami.core import process, shell
 from goldenami.core.errors import NoFit, Unreachable, Vanished
 from goldenami.core.records import Record, Section
 from goldenami.core.web_address import without_login
@@ -172,7 +171,7 @@ class Index:
     ) -> list[PyFile]:
         """Return the wheels of `requirements` and of all their dependencies, sorted by name. Raises
         NoFit with pip's own reason if there is no solution."""
-        with tempfile.TemporaryDirectory() as folder:
+        with process.scratch() as folder:
             constraints_file, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
             constraints_file.write_text("\n".join(constraints) + "\n", encoding="utf-8")
             patterns = " ".join(self.private.packages) if self.private else ""

@@ -8,7 +8,6 @@ import operator
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from goldenami.core import locks, records, shell
+from goldenami.core import locks, process, records, shell
 from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished
 from goldenami.core.records import Record, Section
 from goldenami.packages import mirrors
@@ -258,10 +257,10 @@ def _config(container: LockedContainer, store: Store) -> str:
 
 
 def _keep(text: str, store: Store) -> str:
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(text.encode())
-        file.flush()
-        return store.add(Path(file.name))
+    with process.scratch() as folder:
+        path = Path(folder, "text")
+        path.write_bytes(text.encode())
+        return store.add(path)
 
 
 def _blob(row: dict[str, Any]) -> Blob:
@@ -295,9 +294,9 @@ def _skopeo(
     if proxy:
         env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
     # The login is in a file: every user of this machine can read arguments.
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as access:
-        json.dump({"auths": logins}, access)
-        access.flush()
+    with process.scratch() as folder:
+        access = Path(folder, "logins.json")
+        access.write_text(json.dumps({"auths": logins}), encoding="utf-8")
         argv = [
             "skopeo",
             "--insecure-policy",
@@ -305,7 +304,7 @@ def _skopeo(
             command,
             *options,
             f"{tls_option}={json.dumps(server.scheme != 'http')}",
-            f"--authfile={access.name}",
+            f"--authfile={access}",
             f"docker://{server.netloc}{server.path.rstrip('/')}/{path}",
             *targets,
         ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import base64
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from goldenami.core import records, shell
+from goldenami.core import process, records, shell
 from goldenami.core.errors import Unreachable
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.mirrors import Source, VendorArchive
@@ -121,7 +120,7 @@ def demand_signature(file: Path, signature: bytes, key: bytes, stated: Sequence[
             f"the key is {' and '.join(key_fingerprints) or 'no key at all'}, not {wanted}",
             hint="do not trust this file, unless the vendor announced a new key",
         )
-    with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
+    with process.scratch() as home:
         for name, data in (("key", key), ("signature", signature)):
             (Path(home) / name).write_bytes(data)
         gpg = ["gpg", "--batch", "--quiet", "--no-autostart", "--trust-model", "always"]
@@ -144,7 +143,7 @@ def demand_signature(file: Path, signature: bytes, key: bytes, stated: Sequence[
 def fingerprints(data: bytes) -> list[str]:
     """Return the fingerprints of the primary keys in `data`, armored or not; [] if there is no
     key."""
-    with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
+    with process.scratch() as home:
         path = Path(home) / "key"
         path.write_bytes(data)
         text = shell.output(

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from goldenami.core.process import ProcessId, is_left, machine
+from goldenami import cli
+from goldenami.core.process import ProcessId, is_left, machine, scratch
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 THERE = "0123456789ab"
@@ -99,3 +101,22 @@ def test_a_proc_of_another_namespace_shows_no_machine(tmp_path: Path) -> None:
     ]
     assert [words[1:] for words in said] == [["True", "False"]] * 2
     assert machine() not in {words[0].rpartition("-")[2] for words in said}
+
+
+def test_what_a_killed_command_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = (
+        "import os; from goldenami.core import process; made = process.scratch(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    env = {"PYTHONPATH": str(SCRIPTS), "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", killed], env=env).returncode == -signal.SIGKILL
+    somebodys = tmp_path / "golden-rules"
+    somebodys.mkdir()
+    with scratch() as mine:
+        assert Path(mine).stat().st_mode & 0o777 == 0o700
+        assert len(list(tmp_path.iterdir())) == 3
+        cli.main(["--help"])
+        assert {*tmp_path.iterdir()} == {Path(mine), somebodys}

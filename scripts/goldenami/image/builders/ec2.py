@@ -27,7 +27,7 @@ from goldenami.aws.instances import instance_types, instances
 from goldenami.aws.instances.instances import Launch, Subnet
 from goldenami.aws.session import Account, Client, translated
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
-from goldenami.core import records
+from goldenami.core import process, records
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.terminal.progress import LongWait, Progress
 from goldenami.core.wait import wait_until
@@ -190,7 +190,7 @@ class Ec2Builder:
                 progress.say(f"instance {match[1]} ({self.instance_type}) in {self.region}")
 
         with (
-            tempfile.TemporaryDirectory(prefix="golden-") as short,
+            process.scratch() as short,
             instances.access(
                 ec2, name, key.with_suffix(".pub"), temporary_tags, subnet.vpc if subnet else ""
             ) as group,

@@ -3,11 +3,11 @@ driver's are."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from goldenami.core import process
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import addressed_files
@@ -141,7 +141,7 @@ def _build(resolution: Resolution, kernel: Kernel, index: int, module: KernelMod
         assert module.source is not None
         source = _tarball(resolution, index, module.source)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with process.scratch() as folder:
             _, version = dkms_source.unpack(resolution.store.path(source.sha256), Path(folder))
     except BadInput as error:
         key = "package" if module.package else "source"

@@ -7,13 +7,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import goldenami
-from goldenami.core import records, shell
+from goldenami.core import process, records, shell
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.model import program_files
 from goldenami.model.roles import role_order
@@ -60,7 +59,7 @@ def write_repository(folder: Path) -> dict[Path, list[str]]:
             f"{top} has {', '.join(taken)} already: nothing is written",
             hint="move them, or take a folder below, such as `golden init images`",
         )
-    with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
+    with process.scratch() as work:
         wheel = _wheel(Path(work))
         of_wheel = {"@WHEEL@": wheel.name, "@SHA256@": records.sha256_file(wheel)}
         for path in texts.keys() - kept:

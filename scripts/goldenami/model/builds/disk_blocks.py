@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +113,7 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
 
 def digest_of(disk: Path) -> str:
     """Return the value of `blocks_sha256` in the record of `disk`."""
-    with tempfile.TemporaryDirectory() as folder:
+    with process.scratch() as folder:
         return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
 
 

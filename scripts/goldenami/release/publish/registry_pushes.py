@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from goldenami.aws.session import Account, translated
-from goldenami.core import records, shell
+from goldenami.core import process, records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.local.tree.oci_layout import OciLayout
 from goldenami.model.operation.residency import registry_region
@@ -148,7 +147,7 @@ class Registry:
 @contextmanager
 def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
     """Yield the registries by name. Logins for ECR are in a temporary file for the context."""
-    with TemporaryDirectory(prefix="golden-logins-") as folder:
+    with process.scratch() as folder:
         path, registries = Path(folder) / "config.json", dict[str, Registry]()
         hosts = sorted({name.partition("/")[0] for name in names})
         of_ecr = {host: {"auth": _login(account, host)} for host in hosts if registry_region(host)}

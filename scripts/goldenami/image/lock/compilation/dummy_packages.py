@@ -10,11 +10,10 @@ them, so a new driver release compiles none again.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from goldenami.core import shell
+from goldenami.core import process, shell
 from goldenami.core.errors import StageFailed
 from goldenami.model.locked.lockfile import Package
 from goldenami.packages.apt import Deb
@@ -45,7 +44,7 @@ def of_driver(
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
     """Build the dummy of `name` into the store. Equal arguments give equal bytes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with process.scratch() as folder:
         tree, deb = Path(folder) / "tree", Path(folder) / "built.deb"
         (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
         (tree / "DEBIAN/control").write_text(
