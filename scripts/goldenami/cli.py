@@ -250,9 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = 2 if words[:1] == ["--root"] else 0  # scripts/golden puts `--root CHECKOUT` in front
     if words[first : first + 1] in ([], ["help"]):  # gh, docker and cargo take `help`, too
         words = [*words[:first], *words[first + 1 :], "--help"]
-    with suppress(
-        OSError
-    ):  # where nobody may read or write temporary files, most commands need none
+    # Where the folder of temporary files cannot be read, most commands need none.
+    with suppress(OSError):
         process.remove_left_scratch()
     context: Any = None
     # Completion is set up for the bare name `golden`, so that a shell completes it in any folder.

@@ -103,7 +103,8 @@ def taken(root: Path, name: str) -> str:
 def role_files(root: Path, name: str) -> dict[Path, Path]:
     """Return a role's files by relative path, including those that the repository adds."""
     files = dict[Path, Path]()
-    for folder in (role(root, name), root / ROLES / name):
+    # In a clone the two are one folder.
+    for folder in dict.fromkeys([role(root, name), root / ROLES / name]):
         for where, _, names in os.walk(folder):  # Path.rglob takes three times as long
             paths = [Path(where, name) for name in names]
             files |= {path.relative_to(folder): path for path in paths if path.is_file()}

@@ -53,7 +53,7 @@ def mistakes(
 
 def _read(path: Path, replaced: Mapping[str, Any]) -> Iterator[BadInput]:
     text = path.read_text(encoding="utf-8", errors="replace")
-    for number, key, found in _found(text, path.suffix in (".yml", ".yaml")):
+    for number, key, found in _lines_that_read(text, path.suffix in (".yml", ".yaml")):
         if key not in replaced:
             yield BadInput(
                 f"{path}:{number}: {_problem(found)}",
@@ -62,12 +62,14 @@ def _read(path: Path, replaced: Mapping[str, Any]) -> Iterator[BadInput]:
 
 
 @cache
-def _found(text: str, is_yaml: bool) -> list[tuple[int, str, re.Match[str]]]:
+def _lines_that_read(text: str, is_yaml: bool) -> list[tuple[int, str, re.Match[str]]]:
     """Return the lines of a file that read such a fact: number, key at the line's beginning or
     before it, and the fact."""
     # Cached, since each definition of a checkout has the same roles.
     lines, key = list[tuple[int, str, re.Match[str]]](), ""
-    for number, line in enumerate((_COMMENT.sub("", text) if is_yaml else text).splitlines(), 1):
+    if is_yaml:
+        text = _COMMENT.sub("", text)
+    for number, line in enumerate(text.splitlines(), 1):
         if begun := re.match(r"\w+", line):
             key = begun[0]
         if found := _READ.search(line):
