@@ -1,5 +1,5 @@
-"""A bake without a mirror and without the newer mke2fs, and boots of its disk that are killed, or
-that do not succeed."""
+"""A bake of a changed role, without a mirror and without the newer mke2fs; and boots of its disk
+that are killed, or that do not succeed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from goldenami.core import records, shell
+from goldenami.core import shell
 from goldenami.local.disk.disk import NOT_REPRODUCIBLE
 from goldenami.local.sandbox import namespaces
 from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout
-from support.builds.bakes import IMAGE, build_of_lock, finish, kill, locked, settle, until
+from support.builds.bakes import IMAGE, build_of_lock, changed, finish, kill, settle, until
+from support.builds.layer_checkout import LAYERS, LayerCheckout
 from support.debian import debrepo
 
 pytestmark = pytest.mark.slow
 
 
+@dataclass(frozen=True)
+class Baked:
+    """A checkout with layers of its own and a whole build that nobody has verified yet; what the
+    bake said, and its record."""
+
+    copy: LayerCheckout
+    output: str
+    record: BakeRecord
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the checkout with a whole build that nobody has verified yet.
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baked]:
+    """A build with a changed role, of which a bake before was killed.
 
     It is baked while the mirror has lost every file, for which it would be asked if the store
     lacked one, and without the newer mke2fs, as on Debian 12 and Ubuntu.
     """
     folder = tmp_path_factory.mktemp("boots")
-    copy = locked(folder / "root")
+    copy = LayerCheckout(folder)
+    defaults = copy.root / "roles/kernel/defaults/main.yml"
+    changed(copy.root, defaults, f"{defaults.read_text(encoding='utf-8')}# changed\n")
+    kept = set(copy.layers().values())
+    process = copy.start("bake", "--no-verify")
+    until(process, "role kernel")
+    kill(process)
+    assert set(copy.layers().values()) == kept, "a step that is killed leaves no layer"
+
     program, real = folder / "bin/mke2fs", shell.require("mke2fs", "e2fsprogs")
     program.parent.mkdir()
     program.write_text(
@@ -44,28 +63,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     program.chmod(0o755)
     empty = debrepo.Mirror(folder)
     lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
-    status, output = finish(
+    old_mke2fs = f"{program.parent}:{os.environ['PATH']}"
+    output, record = copy.bake(**lost, PATH=old_mke2fs, GOLDEN_LAYERS_GB="0")
+    assert empty.requests == []
+    status, said = finish(
         checkout.golden(
-            copy,
-            "bake",
-            IMAGE,
-            "--no-verify",
-            **lost,
-            PATH=f"{program.parent}:{os.environ['PATH']}",
-        )
-    )
-    assert (status, empty.requests) == (0, []), output
-    assert f"not reproducible: {NOT_REPRODUCIBLE}" in output
-    status, output = finish(
-        checkout.golden(
-            copy, "bake", IMAGE, "--fetch-only", GOLDEN_CACHE=str(folder / "cache"), **lost
+            copy.root, "bake", IMAGE, "--fetch-only", GOLDEN_CACHE=str(folder / "empty"), **lost
         )
     )
     empty.close()
-    assert (status, "is no longer at" in output) == (4, True), output
-    yield copy
-    assert settle(copy) == []
-    shutil.rmtree(copy, ignore_errors=True)
+    assert (status, "is no longer at" in said) == (4, True), said
+    yield Baked(copy, output, record)
+    assert settle(copy.root) == []
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def root(baked: Baked) -> Path:
+    return baked.copy.root
 
 
 @pytest.fixture
@@ -94,10 +109,29 @@ def damaged(copied: Path) -> Path:
     return copied
 
 
-def test_the_record_says_that_the_disk_is_not_reproducible(root: Path) -> None:
-    record = records.read(build_of_lock(root) / "bake.json", BakeRecord)
-    assert record.disk is not None and record.disk.note == NOT_REPRODUCIBLE
-    assert record.host.tools["e2fsprogs"]
+def test_the_record_says_that_the_disk_is_not_reproducible(baked: Baked) -> None:
+    assert f"not reproducible: {NOT_REPRODUCIBLE}" in baked.output
+    assert baked.record.disk is not None and baked.record.disk.note == NOT_REPRODUCIBLE
+    assert baked.record.host.tools["e2fsprogs"]
+
+
+def test_a_changed_role_is_baked_from_the_layer_below_it(baked: Baked) -> None:
+    """Then layers that do not fit the limit go."""
+    assert "starts from layer instance_store+tools" in baked.output
+    assert baked.record.layers == LAYERS[:-1]
+    assert [timing.name for timing in baked.record.roles] == [
+        "kernel",
+        "hardening",
+        "limits",
+        "network_tuning",
+        "first_touch",
+        "fast_boot",
+        "provenance",
+        "seal",
+    ]
+    assert not list(baked.copy.cache.glob("layers/*.part"))
+    assert "layer base removed: not used for longest" in baked.output
+    assert baked.copy.layers() == {}
 
 
 @pytest.mark.parametrize("step", ["boot bios", pytest.param("checks", marks=pytest.mark.long)])
