@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.instances import instance_types
@@ -19,10 +20,10 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import ClusterSection
 from goldenami.model.supported.hardware import Family
 
-from goldenami_fleet.cluster import arrivals, choices, cluster_costs, cluster_template
-from goldenami_fleet.cluster.arrivals import Trace
+from goldenami_fleet.cluster import cluster_costs, cluster_template, launches
 from goldenami_fleet.cluster.cluster_costs import MachinePrices
 from goldenami_fleet.cluster.cluster_template import MachineGroup
+from goldenami_fleet.cluster.launches import Launches
 
 _SUBNETS, _VERSION, _LEAST, _MOST = "Subnets", "TemplateVersion", "MinInstances", "MaxInstances"
 _TARGET = "GpuTargetPercent"
@@ -44,13 +45,13 @@ class RenderedCluster:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A change set that waits to be executed or discarded, its parameters, and the week to compare
-    settings with."""
+    """A change set that waits to be executed or discarded, its parameters, and the last week's
+    launches."""
 
     cluster: RenderedCluster
     parameters: Mapping[str, str]
     change_set: ChangeSet
-    trace: Trace
+    launches: Launches
 
 
 def render(
@@ -121,12 +122,11 @@ def prepare(
     # group.
     values |= {_VERSION: overrides.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in values.items() if name in template.parameters}
-    zone = "UTC"
-    if cluster.section and cluster.section.calendar:
-        zone = cluster.section.calendar[0].zone
-    trace = arrivals.read(account, region, [group.kind for group in cluster.groups], zone)
     return ClusterPlan(
-        cluster, parameters, stacks.propose(cloudformation, template, stack, parameters), trace
+        cluster,
+        parameters,
+        stacks.propose(cloudformation, template, stack, parameters),
+        launches.read(account, region, [group.kind for group in cluster.groups]),
     )
 
 
@@ -206,25 +206,20 @@ def lines(plan: ClusterPlan) -> Iterator[str]:
         type_prices = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
         yield f"  {group.kind:<8} " + (", ".join(type_prices) or "unknown")
     yield from cluster_costs.lines(cluster.section, cluster.groups, cluster.ahead)
-    yield from _choices(plan)
+    yield from _waits(plan)
 
 
-def _choices(plan: ClusterPlan) -> Iterator[str]:
-    """Compare settings of the groups that the definition has machines for, or else of the first
-    group."""
+def _waits(plan: ClusterPlan) -> Iterator[str]:
+    """Who waited for the groups that the definition has machines for, or else for the first."""
     cluster = plan.cluster
-    bounds = {
-        name: int(text)
-        for name, text in _effective_values(cluster, plan.parameters).items()
-        if name in (_LEAST, _MOST, "WarmUpSeconds")
-    }
+    if plan.launches.cause:
+        yield f"who waited is not known: {plan.launches.cause}"
+        return
+    boot = timedelta(seconds=int(_effective_values(cluster, plan.parameters)["WarmUpSeconds"]))
     chosen = [
         group
         for group in cluster.groups
         if cluster.section and group.kind in cluster.section.machines
     ]
-    yield f"who waits, and what it costs, by {plan.trace.source}:"
     for group in chosen or cluster.groups[:1]:
-        yield from choices.lines(
-            group, cluster.section, plan.trace, cluster.ahead[group.kind], bounds
-        )
+        yield from launches.lines(plan.launches, group.kind, boot, cluster.ahead[group.kind])

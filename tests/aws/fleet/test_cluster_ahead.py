@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
@@ -60,7 +61,7 @@ def actions(family: str) -> list[dict[str, Any]]:
     )
 
 
-def test_a_plan_says_what_it_costs_and_who_waits(cluster: Checkout, subnets: str) -> None:
+def test_a_plan_says_what_it_costs(cluster: Checkout, subnets: str) -> None:
     """The costs against sums of our own: 5 days of 11.25 hours a week of 168 in a month of 730."""
     said = cluster.run(
         "cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
@@ -71,20 +72,7 @@ def test_a_plan_says_what_it_costs_and_who_waits(cluster: Checkout, subnets: str
     disk = 16
     assert f"g6: 3 stopped, their volumes: ${3 * disk * 0.08:.2f}" in said
     assert "detailed monitoring, each machine that runs all month: $2.10" in said
-    assert "by a made-up week of 8 people" in said
-    [today, *others] = [
-        line.split("  ")[0]
-        for line in said.partition("a week of g5")[2]
-        .partition("a week of g6")[0]
-        .replace("\n  ", "\n")
-        .splitlines()[2:]
-    ]
-    assert today == "today: 2 in working hours, 1 spare, at most 4"
-    assert [other.partition(",")[0] for other in others] == [
-        "nothing ahead",
-        "1 spare",
-        "2 during Mon-Fri 08:00-19:00 Europe/Berlin",
-    ]
+    assert said.count("who waited is not known: AWS failed at LookupEvents in us-east-1") == 1
 
 
 def test_the_calendar_is_the_groups_own(cluster: Checkout, subnets: str) -> None:
@@ -187,36 +175,46 @@ def test_machines_that_the_group_cannot_have(cluster: Checkout) -> None:
         assert said in text
 
 
-def test_a_trace_of_launches(cluster: Checkout, aws: Emulator, subnets: str) -> None:
-    """Two people of last week, as CloudTrail tells of them: one is still there."""
+def test_who_waited_by_the_launches_of_the_last_week(
+    cluster: Checkout, aws: Emulator, subnets: str
+) -> None:
+    """Two people within a boot, and one long before; a call that was refused has no machine."""
     now = clock.now()
 
-    def event(hours_ago: float, machine: str) -> dict[str, str]:
-        items = [{"instanceId": machine, "instanceType": "g5.xlarge"}]
+    def event(minutes_ago: float, *machines: str) -> dict[str, str]:
+        items = [{"instanceId": machine, "instanceType": "g5.xlarge"} for machine in machines]
         return {
             "CloudTrailEvent": json.dumps(
                 {
-                    "eventTime": clock.stamp(now - timedelta(hours=hours_ago)),
-                    "responseElements": {"instancesSet": {"items": items}},
+                    "eventTime": clock.stamp(now - timedelta(minutes=minutes_ago)),
+                    "responseElements": {"instancesSet": {"items": items}} if items else None,
                 }
             )
         }
 
-    def asked(name: str, *events: dict[str, str]) -> dict[str, Any]:
-        return {
-            "call": "cloudtrail:LookupEvents",
-            "answer": {"Events": list(events)},
-            "asked": {"LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}]},
-        }
-
+    launched = [event(3000, "i-1"), event(20, "i-2"), event(18, "i-3"), event(10)]
     aws.set(
         answers=[
-            asked("RunInstances", event(30, "i-1"), event(20, "i-2")),
-            asked("TerminateInstances", event(28, "i-1")),
+            {
+                "call": "cloudtrail:LookupEvents",
+                "answer": {"Events": launched},
+                "asked": {
+                    "LookupAttributes": [
+                        {"AttributeKey": "EventName", "AttributeValue": "RunInstances"}
+                    ]
+                },
+            }
         ]
     )
     said = cluster.run(
         "cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4"
     )
-    assert "by CloudTrail's launches of the last seven days" in said
-    assert "a week of g5: 2 people or jobs" in said and "a week of g6: 0 people" in said
+    assert "for g5 in the last seven days, by CloudTrail: 3 launches, a boot of 5 minutes" in said
+    rows = [re.split("  +", line.strip()) for line in said.splitlines() if " of 3 " in line]
+    assert rows == [
+        ["0", "3 of 3", "5.0 min", "$0.00"],
+        ["1", "1 of 3", "1.7 min", f"${168 * 1.006:.2f}"],
+        ["2", "0 of 3", "0.0 min", f"${2 * 168 * 1.006:.2f}"],
+        ["3", "0 of 3", "0.0 min", f"${3 * 168 * 1.006:.2f}"],
+    ]
+    assert "nobody launched g6 in the last seven days" in said

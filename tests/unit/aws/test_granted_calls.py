@@ -30,7 +30,7 @@ PLACES = (
 BY_AN_ADMINISTRATOR = {
     "aws/services/stacks.py",
     "goldenami_fleet/account/account_plan.py",
-    "goldenami_fleet/cluster/arrivals.py",
+    "goldenami_fleet/cluster/launches.py",
     "goldenami_fleet/cluster/cluster_removal.py",
     "goldenami_fleet/cluster/cluster_template.py",
     "goldenami_fleet/selftest/",

@@ -1,21 +1,16 @@
-"""Hours of a calendar, waiting against the formulas of queues, and what of a cluster's or
-residency's section is refused."""
+"""Hours of a calendar, who waits for a machine, and what of a cluster's or residency's section is
+refused."""
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 from goldenami.model.operation import working_hours
 from goldenami.model.operation.cluster_section import ClusterSection
-from goldenami_fleet.cluster import arrivals, waiting
-from goldenami_fleet.cluster.waiting import Setting, Times, Visit
+from goldenami_fleet.cluster import launches
 from support.builds.definitions import IMAGE, edited, refused
 
 BERLIN = working_hours.parse("Mon-Fri 08:00-19:00 Europe/Berlin")
@@ -46,29 +41,11 @@ def test_when_a_group_s_least_changes(text: str, starts: str, ends: str) -> None
     assert (hours.starts, hours.ends) == (starts, ends)
 
 
-def test_when_machines_are_wanted() -> None:
-    """Over a weekend and a holiday; in summer an hour earlier; from the middle of a day on."""
-    winter = BERLIN.openings(utc("2026-12-23T20:00"), utc("2026-12-29T07:00"), [date(2026, 12, 25)])
-    assert list(winter) == [
-        (utc("2026-12-24T06:45"), utc("2026-12-24T18:00")),  # 7:45 in Berlin
-        (utc("2026-12-28T06:45"), utc("2026-12-28T18:00")),
-        (utc("2026-12-29T06:45"), utc("2026-12-29T07:00")),
-    ]
-    summer = BERLIN.openings(utc("2026-07-01T12:00"), utc("2026-07-02T12:00"), [])
-    assert list(summer) == [
-        (utc("2026-07-01T12:00"), utc("2026-07-01T17:00")),
-        (utc("2026-07-02T05:45"), utc("2026-07-02T12:00")),
-    ]
-
-
 def test_whole_days_follow_one_another_and_leave_holidays_out() -> None:
     whole = working_hours.parse("Mon-Fri 00:00-24:00 UTC")
     assert not list(working_hours.clashes([whole]))
     assert whole.minutes_a_week == 5 * (24 * 60 - 1)
     monday, holiday = utc("2026-12-21T00:00"), date(2026, 12, 23)
-    days = list(whole.openings(monday, utc("2026-12-28T00:00"), [holiday]))
-    assert [begin.day for begin, _ in days] == [21, 22, 24, 25]
-    assert all(end <= begin for (_, end), (begin, _) in pairwise(days))
     (_, stops), (begins, _) = whole.periods([holiday], monday)
     assert stops and begins
     assert utc("2026-12-22T00:01") < stops <= utc("2026-12-23T00:00")
@@ -104,62 +81,23 @@ def test_holidays_part_the_starts() -> None:
     assert BERLIN.periods([], utc("2026-12-20T12:00")) == [(None, None)]
 
 
-TRACE = 40_000
-"""Visits of a trace."""
-
-
-def erlang_c_min(rate: float, ended: float, machines: int) -> float:
-    """The mean wait of M/M/c in minutes; rates are by the hour."""
-    load = rate / ended
-    all_busy = load**machines / math.factorial(machines) / (1 - load / machines)
-    fewer = sum(load**each / math.factorial(each) for each in range(machines))
-    return 60 * all_busy / (fewer + all_busy) / (machines * ended - rate)
-
-
-def against_the_formula(number: int, rate: float, ended: float, machines: int) -> float:
-    """The mean wait in the `number`th trace, as a share of the formula's for its own rates."""
-    dice, at, visits = random.Random(number), 0.0, []
-    for _ in range(TRACE):
-        at += dice.expovariate(rate)
-        visits.append(Visit(at, dice.expovariate(ended)))
-    always = Setting("", machines, ((0.0, machines),))
-    found = waiting.simulate(visits, always, Times(boot_h=0), at + 1000)
-    assert found.visits == TRACE
-    assert found.machine_h == pytest.approx(machines * (at + 1000))
-    rates = TRACE / at, TRACE / sum(each.hours for each in visits)
-    return found.mean_min / erlang_c_min(*rates, machines)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("rate", "ended", "machines"), [(1, 2, 1), (2.1, 1, 3), (5.6, 1, 8)])
-def test_waiting_is_that_of_a_queue(rate: float, ended: float, machines: int) -> None:
-    """Within 5 % of the formula for so many machines that always run, as the mean of the first five
-    traces: none of them is chosen."""
-    shares = [against_the_formula(number, rate, ended, machines) for number in range(5)]
-    assert fmean(shares) == pytest.approx(1, abs=0.05), shares
-
-
 @pytest.mark.parametrize(
-    ("setting", "waits_min", "machine_h"),
+    ("minutes", "waited"),
     [
-        (Setting("", 2), 6.0, 2 * (1.1 + 1)),  # a boot each; a machine goes an hour after its user
-        (Setting("", 2, ((0.0, 1), (9.0, 0))), 3.0, 9 + 1.0 + (1.1 + 1)),  # the first finds one
-        (Setting("", 3, spare=1), 3.0, 10 + 160 + 1.1),  # the spare one goes on; two more come
-        (Setting("", 2, stopped=1), 3.75, (1.025 + 1) + (1.1 + 1)),
-        (Setting("", 1), 36.0, 0.1 + 2 + 1),  # the second waits for the first
+        ([0], [1, 0, 0]),
+        ([0, 5, 9, 60], [4, 2, 0]),
+        ([9, 0, 60, 5], [4, 2, 0]),
+        ([0, 0, 0, 6], [4, 2, 1]),  # after a boot it is replaced
+        ([], [0, 0, 0]),
     ],
 )
-def test_a_morning_of_two_people(setting: Setting, waits_min: float, machine_h: float) -> None:
-    """They come at once, for an hour each; a boot takes 6 minutes, a stopped one 1.5."""
-    found = waiting.simulate([Visit(8.0, 1.0), Visit(8.0, 1.0)], setting, Times())
-    assert found.mean_min == pytest.approx(waits_min)
-    assert found.machine_h == pytest.approx(machine_h)
-
-
-def test_the_made_up_week_is_the_same_each_time() -> None:
-    week = arrivals.made_up()
-    assert week == arrivals.made_up() and len(week) == 40
-    assert arrivals.peak([Visit(0, 2), Visit(1, 2), Visit(2, 1)]) == 2
+def test_who_waits_with_none_one_and_two_spare_machines(
+    minutes: list[int], waited: list[int]
+) -> None:
+    """A boot takes six minutes."""
+    times = [utc("2026-12-07T09:00") + timedelta(minutes=each) for each in minutes]
+    boot = timedelta(minutes=6)
+    assert [launches.waited(times, boot, spare) for spare in range(3)] == waited
 
 
 HOURS = "hours: [Mon-Fri 08:00-19:00 Europe/Berlin]"

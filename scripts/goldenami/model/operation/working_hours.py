@@ -52,17 +52,6 @@ class WorkingHours:
     def ends(self) -> str:
         return _cron(self.days, self.closes)
 
-    def openings(
-        self, since: datetime, until: datetime, holidays: Collection[date]
-    ) -> Iterator[tuple[datetime, datetime]]:
-        """Yield start and end of each time of machines between `since` and `until`, in UTC."""
-        day = since.astimezone(ZoneInfo(self.zone)).date()
-        while self._start(day) < until:
-            closes = self._at(day, timedelta(minutes=self.closes))
-            if self._is_open(day, holidays) and since < closes:
-                yield max(since, self._start(day)), min(until, closes)
-            day += timedelta(days=1)
-
     def periods(
         self, holidays: Collection[date], now: datetime
     ) -> list[tuple[datetime | None, datetime | None]]:
