@@ -34,6 +34,10 @@ ONLY, MOST_DEPTH = "only", 99
 """First item of a list that replaces the one below it; more keys than lead to any value."""
 SHOWN = 12
 """How many known words an error lists at most: about two lines of a terminal."""
+GONE = {
+    "data_center": "gone since December 2026; `golden regions` says how far each region is",
+}
+"""Commands and keys that went: since when, and what to type instead."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +153,10 @@ def leaves(value: Any, at: Key = ()) -> Iterator[tuple[Key, Any]]:
 
 
 def nearest(word: str, known_words: Iterable[str]) -> str:
-    """Return a message that proposes the known word nearest to `word`, or lists the known ones if
-    none is near."""
+    """Return a message that proposes the known word nearest to `word`, or what took its place, or
+    lists the known ones if none is near."""
+    if word in GONE:
+        return GONE[word]
     sorted_words = sorted(known_words)
     close = difflib.get_close_matches(word, sorted_words, n=3, cutoff=0.5)
     # Two letters in the wrong order are the likeliest slip.

@@ -14,7 +14,6 @@ from goldenami.commands import AsJson, OptionalImage, Regions, print_record, rai
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
-from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 
@@ -93,18 +92,11 @@ def cmd_regions(checkout: Checkout, options: RegionsOptions) -> int:
     if not family:
         return _print_families(checkout.root, checkout.families)
     account = checkout.account(*(checkout.definitions(image) if image else ()))
-    rules = residency.of_repository(checkout.root)
     record, failed = family_regions.read_regions(
         account,
         family,
         options.region,
-        Workload(
-            options.gpu_hours,
-            options.gb,
-            rules.data_center if rules else None,
-            cores,
-            memory,
-        ),
+        Workload(options.gpu_hours, options.gb, cores, memory),
     )
     if needs:
         advice.append(_FLEXIBLE)

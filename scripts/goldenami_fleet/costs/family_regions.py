@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from goldenami.aws.calls import pages
 from goldenami.aws.instances import instance_types
@@ -19,36 +24,33 @@ from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.core.units import dollars
 from goldenami.model.builds.build_records import Utc
-from goldenami.model.operation import region_places
-from goldenami.model.operation.residency import GeoPlace
 from pydantic import Field
 
 from goldenami_fleet.costs.region_advice import Advice, OfferedType, advise, show_advice
 
 SPOT_DAYS = 30
 """Days of Spot prices that are read; EC2 keeps 90."""
+_CONNECTION_LIMIT_S = 2.0
 
 
 class RegionPlace(Record):
-    """Why to prefer a region besides its price. `km` is its distance from the company's data
-    centre, or None if the centre is not stated. `km_default` is that from the default region,
-    `move_usd` the price of moving the workload's data from there. `machines` is the number of the
-    account's running machines there, or None if they could not be listed."""
+    """Why to prefer a region besides its price. `round_trip_ms` is the time of a connection from
+    this machine to EC2 there, or None if none is made, as behind a proxy. `move_usd` is the price
+    of moving the workload's data from the default region. `machines` is the number of the account's
+    running machines there, or None if they could not be listed."""
 
-    km: int | None
-    km_default: int | None = None
+    round_trip_ms: int | None
     move_usd: float | None = None
     machines: int | None
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Hours of one GPU a month, GB of data to move, the company's data centre, and the vCPUs and
-    GiB of memory that work without a GPU needs, if named."""
+    """Hours of one GPU a month, GB of data to move, and the vCPUs and GiB of memory that work
+    without a GPU needs, if named."""
 
     gpu_hours: float | None = None
     gb: float | None = None
-    center: GeoPlace | None = None
     vcpus: int | None = None
     memory_gib: float | None = None
 
@@ -73,7 +75,7 @@ class RegionsRecord(Record):
     no workload was named. `default` is the region in which most machines of the account run, or
     that of the environment if none run. `not_allowed` regions were left out."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
@@ -124,8 +126,7 @@ def read_regions(
     for region, region_offers in answers.done.items():
         offers[region] = list(_offered_types(region, region_offers, described, usd_by_type))
         places[region] = RegionPlace(
-            km=region_places.km(region, workload.center),
-            km_default=region_places.km(region, region_places.place_of(default)),
+            round_trip_ms=region_offers.round_trip_ms,
             move_usd=usd_gb[region] * (workload.gb or 0) if region in usd_gb else None,
             machines=region_offers.machines,
         )
@@ -172,9 +173,10 @@ def _offered_types(
 
 @dataclass(frozen=True)
 class _RegionOffers:
-    """What one region offers: the account's running machines, the zones of each type, the Spot
-    prices of each type, and why these are unknown, or ""."""
+    """What one region offers: the way there, the account's running machines, the zones of each
+    type, the Spot prices of each type, and why these are unknown, or ""."""
 
+    round_trip_ms: int | None
     machines: int | None
     zones: dict[str, list[str]]
     spot: dict[str, SpotPrices]
@@ -185,14 +187,29 @@ def _read_region(ec2: Client, families: Sequence[str], *, spot: bool) -> _Region
     zones: dict[str, list[str]] = {}
     for name, zone in instance_types.zones(ec2, families):
         zones.setdefault(name, []).append(zone)
-    machines = _running_machines(ec2)
+    machines, round_trip_ms = _running_machines(ec2), _round_trip_ms(ec2)
     if not zones or not spot:
-        return _RegionOffers(machines, zones, {})
+        return _RegionOffers(round_trip_ms, machines, zones, {})
     try:
-        return _RegionOffers(machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
+        return _RegionOffers(
+            round_trip_ms, machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS)
+        )
     # A missing price is no reason to fail; `translate` raises errors that are not AWS's.
     except Exception as error:
-        return _RegionOffers(machines, zones, {}, translate(error).message)
+        return _RegionOffers(round_trip_ms, machines, zones, {}, translate(error).message)
+
+
+def _round_trip_ms(ec2: Client) -> int | None:
+    address = urlsplit(ec2.meta.endpoint_url)
+    place = (str(address.hostname), address.port or 443)
+    seconds = list[float]()
+    with suppress(OSError):
+        # The first connection also waits for the name's resolution.
+        for _ in range(2):
+            began = time.monotonic()
+            socket.create_connection(place, timeout=_CONNECTION_LIMIT_S).close()
+            seconds.append(time.monotonic() - began)
+    return math.ceil(1000 * min(seconds)) if seconds else None
 
 
 def _running_machines(ec2: Client) -> int | None:
@@ -267,16 +284,14 @@ def _place_notes(record: RegionsRecord, region: str) -> str:
     if place is None:
         return ""
     notes = list[str]()
-    if place.km is not None:
-        notes.append(f"{place.km:,} km away")
+    if place.round_trip_ms is not None:
+        notes.append(f"{place.round_trip_ms} ms away")
     if place.machines:
         notes.append(f"{place.machines} machines of the account run there")
     if region == record.default:
         return ", ".join([*notes, "the default"])
-    if place.km_default is not None:
-        notes.append(f"{place.km_default:,} km from {record.default}")
     if record.gb:
-        notes.append(f"{record.gb:g} GB from there cost {dollars(place.move_usd)}")
+        notes.append(f"{record.gb:g} GB from {record.default} cost {dollars(place.move_usd)}")
     return ", ".join(notes)
 
 

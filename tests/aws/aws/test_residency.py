@@ -145,18 +145,15 @@ def test_no_service_is_reached_there(aws: Emulator) -> None:
 
 def test_the_view_of_regions(bound: Checkout, account: SeededAccount) -> None:
     """It leaves out what is not allowed, and says how far the rest is, and where machines run."""
-    (bound.root / RULE).write_text(
-        "regions: [eu-central-1, us-east-1]\ndata_center: {latitude: 52.5, longitude: 13.4}\n",
-        encoding="utf-8",
-    )
+    (bound.root / RULE).write_text("regions: [eu-central-1, us-east-1]\n", encoding="utf-8")
     account.launch(account.ami(1))
     said = bound.golden("regions", "--family", "m7i").text
     first, second, left_out = said.splitlines()[:3]
-    assert first.startswith("  us-east-1 ") and first.endswith(
-        " km away, 1 machines of the account run there, the default)"
+    away = r"\d+ ms away"
+    assert re.fullmatch(
+        rf"  us-east-1 .* \({away}, 1 machines of the account run there, the default\)", first
     )
-    assert second.startswith("  eu-central-1 ")
-    assert second.endswith("(422 km away, 6,555 km from us-east-1)")
+    assert re.fullmatch(rf"  eu-central-1 .* \({away}\)", second)
     assert left_out.startswith("not allowed by `residency`, and left out: ")
     assert AWAY in left_out and "us-east-1" not in left_out
 

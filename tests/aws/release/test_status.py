@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 from typing import Any
@@ -294,36 +293,22 @@ def test_data_and_its_way_from_the_default_region(aws: Emulator, checkout: Check
     asked = ["regions", "--family", "g5", "--gb", "1500"]
     for region in regions:
         asked += ["--region", region]
-    lines = checkout.run(*asked).splitlines()
+    lines = re.sub(r"\d+ ms", "N ms", checkout.run(*asked)).splitlines()
     assert lines == [
         "  eu-west-1       g5.xlarge $1.000/h to g5.48xlarge $16.000/h, 8 types, 6 without a price "
-        f"({_km(EAST, IRELAND):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "(N ms away, 1500 GB from us-east-1 cost $30.00)",
         "  us-east-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
-        f"({_km(EAST, OHIO):,} km from us-east-1, 1500 GB from there cost $30.00)",
+        "(N ms away, 1500 GB from us-east-1 cost $30.00)",
         "  us-west-2       g5.xlarge $1.000/h to g5.48xlarge, 8 types, 7 without a price "
-        f"({_km(EAST, OREGON):,} km from us-east-1, 1500 GB from there cost unknown)",
+        "(N ms away, 1500 GB from us-east-1 cost unknown)",
     ], lines
     ohio = SeededAccount(aws, region="us-east-2")
     ami = ohio.ami(1)
     for _ in range(2):
         ohio.launch(ami)
-    lines = checkout.run(*asked).splitlines()
-    assert lines[0].endswith("(2 machines of the account run there, the default)")
-    assert lines[1].endswith(
-        f"({_km(OHIO, IRELAND):,} km from us-east-2, 1500 GB from there cost $15.00)"
-    )
-
-
-EAST, OHIO, OREGON, IRELAND = (39.0, -77.5), (40.0, -83.0), (45.8, -119.7), (53.4, -6.3)
-
-
-def _km(here: tuple[float, float], there: tuple[float, float]) -> int:
-    """The way on a sphere by the angle between two vectors."""
-    vectors = [
-        (math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north))
-        for north, east in (map(math.radians, place) for place in (here, there))
-    ]
-    return round(6371 * math.acos(sum(a * b for a, b in zip(*vectors, strict=True))))
+    lines = re.sub(r"\d+ ms", "N ms", checkout.run(*asked)).splitlines()
+    assert lines[0].endswith("(N ms away, 2 machines of the account run there, the default)")
+    assert lines[1].endswith("(N ms away, 1500 GB from us-east-2 cost $15.00)")
 
 
 def test_the_smallest_machine_of_each_plain_family_that_has_what_work_needs(

@@ -182,9 +182,9 @@ def test_a_spare_machine_that_its_agent_ends(shared: Path) -> None:
         ("regions: []", "packer/residency.yml:1: regions: list should have at least 1 item"),
         ("regions: [Frankfurt]", "packer/residency.yml:1: regions.1: string should match pattern"),
         (
-            "regions: [us-*]\ndata_center: {latitude: 91, longitude: 0}",
-            "packer/residency.yml:2: data_center.latitude: "
-            "input should be less than or equal to 90",
+            "regions: [us-*]\ndata_center: {latitude: 52.5, longitude: 13.4}",
+            "packer/residency.yml:2: data_center: unknown key; gone since December 2026; "
+            "`golden regions` says how far each region is",
         ),
     ],
 )

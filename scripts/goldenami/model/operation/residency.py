@@ -1,8 +1,7 @@
-"""Regions in which an image may be, and distances between places."""
+"""Regions in which an image may be."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -19,44 +18,18 @@ FILE = "packer/residency.yml"
 WORLDWIDE = frozenset({"budgets", "ce", "iam", "organizations", "pricing", "savingsplans"})
 """Services that belong to no region, though their addresses may name one. They hold prices, bills
 and rights of the whole account, and nothing of an image."""
-_EARTH_KM = 6371.0
 _ECR = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.(com(\.cn)?|eu)")
 """Host of an account's private registry (ECR's user guide, "Private registry concepts")."""
 
 Pattern = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z*]+)*-([0-9]{1,2}|\*)$")]
 
 
-class GeoPlace(Record):
-    """A point on the earth, in degrees."""
-
-    latitude: Annotated[float, Field(ge=-90, le=90, strict=False)]
-    """north of the equator"""
-    longitude: Annotated[float, Field(ge=-180, le=180, strict=False)]
-    """east of Greenwich"""
-
-    def km(self, other: GeoPlace) -> float:
-        """Return the distance to `other` in km, by the haversine formula."""
-        own_latitude, other_latitude = math.radians(self.latitude), math.radians(other.latitude)
-        half_longitude = math.radians(other.longitude - self.longitude) / 2
-        share = (
-            math.sin((other_latitude - own_latitude) / 2) ** 2
-            + math.cos(own_latitude) * math.cos(other_latitude) * math.sin(half_longitude) ** 2
-        )
-        return 2 * _EARTH_KM * math.asin(math.sqrt(share))
-
-
 class Residency(Section):
-    """The section `residency` of a definition. No part of it shapes the image."""
+    """The section `residency` of a definition, or packer/residency.yml, which is for all images. No
+    part of it shapes an image."""
 
     regions: Annotated[list[Pattern], Field(min_length=1)]
     """regions that are allowed, such as `eu-central-1` or `eu-*`"""
-
-
-class RepositoryResidency(Residency):
-    """The file packer/residency.yml, with rules for all images and the place of the company's data
-    centre."""
-
-    data_center: GeoPlace | None = None
 
 
 class AllowedRegions(Record):
@@ -97,12 +70,12 @@ def registry_region(host: str) -> str:
     return match[1] if match else ""
 
 
-def of_repository(root: Path) -> RepositoryResidency | None:
+def of_repository(root: Path) -> Residency | None:
     """Return the content of packer/residency.yml, or None if there is no such file."""
     path = root / FILE
     if not path.exists():
         return None
-    return yaml_lines.validate(yaml_lines.load(path), RepositoryResidency)
+    return yaml_lines.validate(yaml_lines.load(path), Residency)
 
 
 def allowed(root: Path, sections: Iterable[tuple[str, Residency | None]]) -> AllowedRegions:
